@@ -1,0 +1,64 @@
+"""cbw: a fault-tolerant client-broker-worker system over ZeroMQ.
+
+::
+
+    import cbw
+
+    with cbw.Client("localhost:9998") as client:
+        print(client.call(b"hello"))
+"""
+
+from cbw.broker import Broker
+from cbw.client import Client
+from cbw.core.broker import Limits
+from cbw.errors import (
+    BadRequest,
+    Busy,
+    Cancelled,
+    CannotBind,
+    CannotResolve,
+    CbwError,
+    Closed,
+    DuplicateId,
+    Expired,
+    GaveUp,
+    HandlerFailed,
+    NoAnswer,
+    NotReady,
+    PromiseBroken,
+    RequestError,
+    TooBig,
+    UsageError,
+    VersionMismatch,
+)
+from cbw.handler import Attempt
+from cbw.worker import Worker
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Attempt",
+    "BadRequest",
+    "Broker",
+    "Busy",
+    "Cancelled",
+    "CannotBind",
+    "CannotResolve",
+    "CbwError",
+    "Client",
+    "Closed",
+    "DuplicateId",
+    "Expired",
+    "GaveUp",
+    "HandlerFailed",
+    "Limits",
+    "NoAnswer",
+    "NotReady",
+    "PromiseBroken",
+    "RequestError",
+    "TooBig",
+    "UsageError",
+    "VersionMismatch",
+    "Worker",
+    "__version__",
+]

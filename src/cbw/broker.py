@@ -1,0 +1,268 @@
+"""The broker: two ROUTERs around :class:`~cbw.core.broker.BrokerCore`, in one poll loop."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections import deque
+from typing import Any
+
+import zmq
+
+from cbw.core import events as e
+from cbw.core import messages as m
+from cbw.core.broker import BrokerCore, Limits
+from cbw.errors import BadMessage
+from cbw.net import Router, Sent, Waker
+from cbw.trace import Trace
+from cbw.wire import native, plain
+
+TURN_MESSAGES = 512
+"""Messages taken from one port before the broker decides: enough to batch well, few enough to stay quick."""
+UNREAD_RETRY_S = 0.01
+UNREAD_S = 10.0
+"""A peer that has not read for so long is taken for lost: what waits for it would grow for ever."""
+
+
+class Broker:
+    """Binds both ports at once (so a taken one is known), serves in :meth:`run`, ends by :meth:`stop`.
+
+    Port 0 takes a free one; ``client_port`` and ``worker_port`` say which.
+
+    Raises:
+        CannotBind: a port is taken, or may not be used.
+    """
+
+    def __init__(
+        self,
+        client_port: int = 9998,
+        worker_port: int = 9999,
+        *,
+        host: str = "*",
+        name: str | None = None,
+        limits: Limits | None = None,
+        grace_s: float = 10.0,
+        trace: Trace | None = None,
+    ) -> None:
+        self._trace = trace or Trace(is_printing=False)
+        self._grace_s = grace_s
+        boot = os.urandom(8)
+        self.core = BrokerCore(
+            name or f"BRO_{socket.gethostname()}",
+            boot.hex(),
+            limits or Limits(),
+            first_task=int.from_bytes(boot[:5], "big") << 20,
+            is_tracing=self._trace.wants_all,
+        )
+        self._context: zmq.Context[Any] = zmq.Context()
+        body_bytes_max = self.core.limits.body_bytes_max
+        try:
+            self._clients = Router(self._context, host, client_port, body_bytes_max=body_bytes_max)
+            try:
+                self._workers = Router(self._context, host, worker_port, body_bytes_max=body_bytes_max)
+            except BaseException:
+                self._clients.close()
+                raise
+        except BaseException:
+            self._context.term()
+            raise
+        self.client_port = self._clients.port
+        self.worker_port = self._workers.port
+        self._waker = Waker()
+        self._is_stop_wanted = False
+        self._dialects: dict[bytes, plain.Dialect] = {}
+        self._unread: dict[tuple[e.Side, bytes], tuple[float, deque[e.Event]]] = {}
+        self._poller = zmq.Poller()
+        for source in (self._workers.socket, self._workers.monitor, self._clients.monitor, self._waker.fileno()):
+            self._poller.register(source, zmq.POLLIN)
+        self._is_reading_clients = False
+        self._read_clients(True)
+
+    def stop(self) -> None:
+        """Finish what runs, within the grace time, and end :meth:`run`. Safe from any thread and from signal handlers."""
+        self._is_stop_wanted = True
+        self._waker.wake()
+
+    def run(self) -> None:
+        """Serve until :meth:`stop`."""
+        try:
+            self._serve()
+        finally:
+            self._clients.close()
+            self._workers.close()
+            self._context.term()
+            self._waker.close()
+            self._trace.close()
+
+    def _serve(self) -> None:
+        core = self.core
+        is_serving = True
+        while is_serving:
+            ready = dict(self._poller.poll(self._timeout_ms()))
+            facts: list[e.Event] = []
+            if self._is_stop_wanted:
+                self._is_stop_wanted = False
+                self._waker.clear()
+                facts.append(e.StopRequested(time.monotonic() + self._grace_s))
+            if self._workers.monitor in ready:
+                self._workers.watch()
+            if self._clients.monitor in ready:
+                self._clients.watch()
+            if self._workers.socket in ready:
+                for arrival in self._workers.receive(TURN_MESSAGES):
+                    self._from_worker(arrival.peer, arrival.frames, facts)
+            if self._clients.socket in ready:
+                for arrival in self._clients.receive(TURN_MESSAGES):
+                    self._from_client(arrival.peer, arrival.frames, arrival.is_replaced, facts)
+            self._connections(facts)
+            if self._unread:
+                self._retry(facts)
+            is_serving = self._carry_out(core.step(facts, time.monotonic()))
+            if core.records:
+                records, core.records = core.records, []
+                self._trace.write(records)
+
+    def _timeout_ms(self) -> int | None:
+        wake_at = self.core.wake_at
+        if self._unread:
+            retry_at = time.monotonic() + UNREAD_RETRY_S
+            wake_at = retry_at if wake_at is None else min(wake_at, retry_at)
+        if wake_at is None:
+            return None
+        return max(0, int((wake_at - time.monotonic()) * 1000) + 1)
+
+    # --- in: bytes to facts
+
+    def _from_client(self, peer: bytes, frames: list[zmq.Frame], is_replaced: bool, facts: list[e.Event]) -> None:
+        try:
+            first = frames[0].bytes if frames else b""
+            if first[:3] == native.MAGIC_PREFIX:
+                facts.append(e.ClientSaid(peer, native.from_client([first, *(frame.buffer for frame in frames[1:])])))
+            else:
+                envelope, body = plain.read_request([frame.bytes for frame in frames])
+                facts.append(e.PlainClientSaid(peer, envelope, body, is_replaced))
+        except BadMessage as error:
+            facts.append(e.BadMessageArrived(e.Side.CLIENT, peer, str(error)))
+            if frames and first[:3] == native.MAGIC_PREFIX:
+                refusal = m.Refused(m.Refusal.VERSION if first != native.MAGIC else m.Refusal.BAD_MESSAGE, str(error))
+                self._send(e.Side.CLIENT, peer, e.SendToClient(peer, [refusal]), facts)
+
+    def _from_worker(self, peer: bytes, frames: list[zmq.Frame], facts: list[e.Event]) -> None:
+        try:
+            first = frames[0].bytes if frames else b""
+            if first[:3] == native.MAGIC_PREFIX:
+                facts.append(e.WorkerSaid(peer, native.from_worker([first, *(frame.buffer for frame in frames[1:])])))
+                return
+            parts = [frame.bytes for frame in frames]
+            dialect = self._dialects.get(peer)
+            try:
+                registered = plain.read_registration(parts)
+            except BadMessage:
+                if dialect is None:
+                    raise
+                word = plain.read_worker(dialect, parts)
+                facts.append(e.PlainWorkerSaid(peer, word.client, word.body))
+            else:
+                self._dialects[peer] = registered
+                facts.append(e.PlainWorkerRegistered(peer))
+        except BadMessage as error:
+            facts.append(e.BadMessageArrived(e.Side.WORKER, peer, str(error)))
+            if first[:3] == native.MAGIC_PREFIX:
+                refusal = m.Refused(m.Refusal.VERSION if first != native.MAGIC else m.Refusal.BAD_MESSAGE, str(error))
+                self._send(e.Side.WORKER, peer, e.SendToWorker(peer, [refusal]), facts)
+
+    def _connections(self, facts: list[e.Event]) -> None:
+        for side, router in ((e.Side.WORKER, self._workers), (e.Side.CLIENT, self._clients)):
+            for peer in router.take_lost():
+                facts.append(e.PeerLost(side, peer))
+                self._unread.pop((side, peer), None)
+                if peer[:1] == b"\0":
+                    self._dialects.pop(peer, None)
+            if router.take_connected():
+                facts.append(e.PeersConnected(side))
+
+    # --- out: orders to bytes
+
+    def _carry_out(self, orders: list[e.Event]) -> bool:
+        """Do it; False: there is nothing more to do, ever."""
+        undelivered: list[e.Event] = []
+        for order in orders:
+            match order:
+                case e.SendToWorker() | e.SendPlainTask():
+                    self._send(e.Side.WORKER, order.peer, order, undelivered)
+                case e.SendToClient() | e.SendPlainReply():
+                    self._send(e.Side.CLIENT, order.peer, order, undelivered)
+                case e.PauseClients():
+                    self._read_clients(False)
+                case e.ResumeClients():
+                    self._read_clients(True)
+                case e.Stop():
+                    return False
+                case _:
+                    raise TypeError(f"unknown order {order!r}")
+        if undelivered:
+            return self._carry_out(self.core.step(undelivered, time.monotonic()))
+        return True
+
+    def _read_clients(self, is_wanted: bool) -> None:
+        if is_wanted and not self._is_reading_clients:
+            self._poller.register(self._clients.socket, zmq.POLLIN)
+        elif not is_wanted and self._is_reading_clients:
+            self._poller.unregister(self._clients.socket)
+        self._is_reading_clients = is_wanted
+
+    def _send(self, side: e.Side, peer: bytes, order: Any, undelivered: list[e.Event]) -> None:
+        unread = self._unread.get((side, peer))
+        if unread is not None:  # the peer does not read; keep the order of what is for it
+            unread[1].append(order)
+            return
+        remaining = self._try_to_send(side, peer, order, undelivered)
+        if remaining is not None:
+            self._unread[side, peer] = (time.monotonic(), deque([remaining]))
+
+    def _try_to_send(self, side: e.Side, peer: bytes, order: Any, undelivered: list[e.Event]) -> Any:
+        """What of ``order`` is still to be sent because the peer does not read, or None."""
+        router = self._workers if side is e.Side.WORKER else self._clients
+        match order:
+            case e.SendPlainTask():
+                dialect = self._dialects.get(peer, plain.Dialect.LAB)
+                sent = router.send(peer, plain.write_task(dialect, order.client, order.body))
+                if sent is Sent.UNREACHABLE:
+                    undelivered.append(e.Undelivered(side, peer, []))
+            case e.SendPlainReply():
+                sent = router.send(peer, plain.write_reply(order.envelope, plain.reply_body(order.answer)))
+                if sent is Sent.UNREACHABLE:
+                    undelivered.append(e.ReplyUndelivered(peer, order.envelope, order.answer))
+            case _:
+                count = 0
+                sent = Sent.YES
+                for frames, size in native.encode(order.messages):
+                    sent = router.send(peer, frames, is_copied=len(frames) == 2)
+                    if sent is not Sent.YES:
+                        break
+                    count += size
+                if sent is Sent.UNREACHABLE:
+                    undelivered.append(e.Undelivered(side, peer, order.messages[count:]))
+                elif sent is Sent.FULL:
+                    return type(order)(peer, order.messages[count:])
+        return order if sent is Sent.FULL else None
+
+    def _retry(self, facts: list[e.Event]) -> None:
+        now = time.monotonic()
+        for (side, peer), (since, orders) in list(self._unread.items()):
+            has_moved = False
+            while orders:
+                remaining = self._try_to_send(side, peer, orders[0], facts)
+                if remaining is not None:
+                    orders[0] = remaining
+                    break
+                orders.popleft()
+                has_moved = True
+            if not orders:
+                del self._unread[side, peer]
+            elif has_moved:
+                self._unread[side, peer] = (now, orders)
+            elif now - since > UNREAD_S:
+                del self._unread[side, peer]
+                facts.append(e.PeerUnread(side, peer, len(orders)))

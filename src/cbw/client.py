@@ -1,0 +1,420 @@
+"""The client library: requests in, answers out, from any thread.
+
+Whoever waits for an answer reads the socket itself, so a lone :meth:`Client.call` never changes threads. Only one
+thread at a time has the socket's *turn*; when others wait too, or futures are open that nobody waits for, a background
+thread takes the turn over. It is started when it is first needed.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from typing import Any, Self, TypeVar, overload
+
+import zmq
+
+from cbw import codec
+from cbw.core import messages as m
+from cbw.core.client import ClientCore, Ended
+from cbw.core.messages import Status
+from cbw.errors import (
+    BadMessage,
+    BadRequest,
+    Busy,
+    Cancelled,
+    CbwError,
+    Closed,
+    Expired,
+    GaveUp,
+    HandlerFailed,
+    RequestError,
+    TooBig,
+    UsageError,
+)
+from cbw.net import Link, Waker
+from cbw.refusal import refusal_error
+from cbw.settings import address
+from cbw.wire import native
+
+WINDOW = 256
+"""Requests that :meth:`Client.map` keeps in flight: enough for full batches, few enough to fit the workers' credit."""
+TIMEOUT_S = 60.0
+RETRY_S = 0.005
+T = TypeVar("T")
+
+_ERRORS: dict[Status, type[RequestError]] = {
+    Status.FAILED: HandlerFailed,
+    Status.BAD_REQUEST: BadRequest,
+    Status.EXPIRED: Expired,
+    Status.GAVE_UP: GaveUp,
+    Status.BUSY: Busy,
+    Status.CANCELLED: Cancelled,
+    Status.TOO_BIG: TooBig,
+}
+
+
+def new_id() -> str:
+    """An id that no other client has: the host's name, the process, and chance."""
+    return f"CLI_{socket.gethostname()}_{os.getpid()}_{os.urandom(3).hex()}"
+
+
+def error_of(answer: m.Answer, service: str) -> RequestError:
+    """The exception that tells a caller what ``answer`` tells."""
+    kind, text = m.error_of(answer.body)
+    return _ERRORS.get(answer.status, RequestError)(text, kind=kind, request_id=answer.id, service=service)
+
+
+class Client:
+    """A connection to a broker. Thread-safe; use it in a ``with`` statement or call :meth:`close`.
+
+    ``broker`` is ``"host:port"`` of the broker's client port (default: ``BROKER_HOST`` and ``BROKER_PORT``, else
+    ``127.0.0.1:9998``). It need not be there yet: requests wait for it until their time is up. ``timeout`` is in
+    seconds, for each request that gives none of its own; None waits for ever.
+
+    Raises:
+        UsageError: the address is none.
+    """
+
+    def __init__(self, broker: str | None = None, *, id: str | None = None, timeout: float | None = TIMEOUT_S) -> None:
+        host, port = address(broker, "client")
+        self.id = id or new_id()
+        self.timeout = timeout
+        self._core = ClientCore(self.id, os.urandom(8).hex())
+        self._context: zmq.Context[Any] = zmq.Context()
+        try:
+            self._link = Link(self._context, host, port)
+        except BaseException:
+            self._context.term()
+            raise
+        self._waker = Waker()
+        self._poller = self._make_poller()
+        self._lock = threading.Lock()  # the core and what is counted here
+        self._turn = threading.Lock()  # the socket
+        self._attended = 0  # waiters and futures that need somebody at the socket
+        self._is_polling = False
+        self._is_closed = False
+        self._unsent: list[list[Any]] = []
+        self._background: threading.Thread | None = None
+        self._background_wanted = threading.Event()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- requests
+
+    @overload
+    def call(self, body: Any = b"", service: str = "", *, timeout: float | None = ...) -> bytes: ...
+    @overload
+    def call(self, body: Any = b"", service: str = "", *, timeout: float | None = ..., returns: type[T]) -> T: ...
+    def call(self, body: Any = b"", service: str = "", *, timeout: float | None = -1, returns: Any = bytes) -> Any:
+        """One request, and wait for its answer.
+
+        ``body`` is sent as it is if it is ``bytes``, as UTF-8 if it is ``str``, else as JSON; ``returns`` says how to
+        read the answer in the same way (default: ``bytes``).
+
+        Raises:
+            RequestError: it ended without an answer; the subclass says how.
+            Closed: the client is closed.
+        """
+        answers: queue.SimpleQueue[Ended] = queue.SimpleQueue()
+        self._submit(service, body, timeout, answers.put)
+        return self._result(self._wait(answers), returns)
+
+    def submit(self, body: Any = b"", service: str = "", *, timeout: float | None = -1) -> Future[bytes]:
+        """One request; its future. ``future.cancel()`` takes the request back.
+
+        The future's callbacks run in the thread that reads the socket: they must not wait for another answer.
+        """
+        future = _RequestFuture(self)
+        with self._lock:
+            self._attended += 1
+        try:
+            future.request_id = self._submit(service, body, timeout, future.end)
+        except BaseException:
+            with self._lock:
+                self._attended -= 1
+            raise
+        self._attend()
+        return future
+
+    def map(
+        self,
+        bodies: Iterable[Any],
+        service: str = "",
+        *,
+        window: int = WINDOW,
+        timeout: float | None = -1,
+        returns: Any = bytes,
+        is_ordered: bool = True,
+        on_progress: Callable[[int], None] | None = None,
+        return_errors: bool = False,
+    ) -> Iterator[Any]:
+        """The answers to ``bodies``, with at most ``window`` requests in flight.
+
+        In the order of ``bodies``, or as they come with ``is_ordered=False``: then each is a pair (position, answer).
+        ``on_progress`` is told after each batch how many have ended. A failed request raises its error here, and what
+        is in flight is cancelled; with ``return_errors`` the error stands in the place of the answer.
+        """
+        if window < 1:
+            raise UsageError(f"window is {window}; it must be at least 1")
+        return self._map(iter(bodies), service, window, timeout, returns, is_ordered, on_progress, return_errors)
+
+    def _map(
+        self,
+        bodies: Iterator[Any],
+        service: str,
+        window: int,
+        timeout: float | None,
+        returns: Any,
+        is_ordered: bool,
+        on_progress: Callable[[int], None] | None,
+        return_errors: bool,
+    ) -> Iterator[Any]:
+        answers: queue.SimpleQueue[Ended] = queue.SimpleQueue()
+        positions: dict[int, int] = {}
+        held: dict[int, Any] = {}  # answered, but not yet its turn
+        given = next_out = done = 0
+        is_more = True
+        try:
+            while is_more or positions:
+                while is_more and len(positions) + len(held) < window:
+                    wanted = window - len(positions) - len(held)
+                    batch = [body for body, _ in zip(bodies, range(wanted), strict=False)]
+                    is_more = len(batch) == wanted
+                    for request_id in self._submit_all(service, batch, timeout, answers.put):
+                        positions[request_id] = given
+                        given += 1
+                if not positions:
+                    break
+                ended = self._wait(answers)
+                while True:
+                    position = positions.pop(ended.answer.id)
+                    held[position] = ended
+                    done += 1
+                    try:
+                        ended = answers.get_nowait()
+                    except queue.Empty:
+                        break
+                if on_progress is not None:
+                    on_progress(done)
+                if is_ordered:
+                    while next_out in held:
+                        yield self._result(held.pop(next_out), returns, return_errors)
+                        next_out += 1
+                else:
+                    while held:
+                        position, ended = held.popitem()
+                        yield position, self._result(ended, returns, return_errors)
+        finally:
+            for request_id in positions:
+                self._cancel(request_id)
+
+    def close(self) -> None:
+        """End what is in flight with :class:`~cbw.errors.Closed`, say goodbye and close. Safe to call twice."""
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            ended = self._core.fail_all(Status.CANCELLED, "the client was closed")
+        for end in ended:
+            end.sink(end)
+        self._background_wanted.set()
+        self._waker.wake()
+        if self._background is not None and self._background is not threading.current_thread():
+            self._background.join()
+        with self._turn:
+            if self._link.is_connected:
+                for frames, _ in native.encode([m.Goodbye()]):
+                    self._link.send(frames)
+            self._link.close()
+            self._context.term()
+            self._waker.close()
+
+    # --- inside
+
+    def _submit(self, service: str, body: Any, timeout: float | None, sink: Callable[[Ended], None]) -> int:
+        return self._submit_all(service, [body], timeout, sink)[0]
+
+    def _submit_all(
+        self, service: str, bodies: list[Any], timeout: float | None, sink: Callable[[Ended], None]
+    ) -> list[int]:
+        now = time.monotonic()
+        if timeout is not None and timeout < 0:
+            timeout = self.timeout
+        deadline_at = None if timeout is None else now + timeout
+        encoded = [body if type(body) is bytes else codec.encode(body) for body in bodies]
+        submit = self._core.submit
+        with self._lock:
+            self._check_open()
+            ids = [submit(service, body, deadline_at, now, sink) for body in encoded]
+            is_polling = self._is_polling
+        if is_polling:
+            self._waker.wake()
+        return ids
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise Closed("this client is closed")
+        if self._core.refused is not None:
+            raise refusal_error(self._core.refused)
+
+    def _cancel(self, request_id: int) -> None:
+        with self._lock:
+            ended = self._core.cancel(request_id)
+            is_polling = self._is_polling
+        if ended is not None:
+            if is_polling:
+                self._waker.wake()
+            elif self._turn.acquire(blocking=False):
+                with self._lock:
+                    self._flush()
+                self._turn.release()
+            ended.sink(ended)
+
+    def _result(self, ended: Ended, returns: Any, return_errors: bool = False) -> Any:
+        answer = ended.answer
+        if answer.status is Status.OK:
+            return codec.decode(answer.body, returns)
+        error: CbwError
+        if self._is_closed and answer.status is Status.CANCELLED:
+            error = Closed("the client was closed")
+        elif self._core.refused is not None:
+            error = refusal_error(self._core.refused)
+        else:
+            error = error_of(answer, ended.service)
+        if return_errors:
+            return error
+        raise error
+
+    def _wait(self, answers: queue.SimpleQueue[Ended]) -> Ended:
+        """The first of ``answers``: read the socket for it, or wait until whoever has the turn does."""
+        try:
+            return answers.get_nowait()
+        except queue.Empty:
+            pass
+        with self._lock:
+            self._attended += 1
+        try:
+            while self._turn.acquire(blocking=False):
+                try:
+                    if not self._is_closed:
+                        self._pump(lambda: not answers.empty())
+                finally:
+                    self._turn.release()
+                try:
+                    return answers.get_nowait()
+                except queue.Empty:
+                    if self._is_closed:
+                        raise Closed("the client was closed") from None
+            return answers.get()
+        finally:
+            with self._lock:
+                self._attended -= 1
+            self._attend()
+
+    def _attend(self) -> None:
+        """See to it that somebody reads the socket if anybody needs that."""
+        if self._attended and not self._turn.locked():
+            if self._background is None:
+                with self._lock:
+                    if self._background is None and not self._is_closed:
+                        self._background = threading.Thread(target=self._run, name=f"{self.id} socket", daemon=True)
+                        self._background.start()
+            self._background_wanted.set()
+
+    def _run(self) -> None:
+        while not self._is_closed:
+            self._background_wanted.wait()
+            self._background_wanted.clear()
+            with self._turn:
+                if not self._is_closed:
+                    self._pump(lambda: not self._attended)
+
+    def _make_poller(self) -> zmq.Poller:
+        poller = zmq.Poller()
+        for source in (self._link.socket, self._link.monitor, self._waker.fileno()):
+            poller.register(source, zmq.POLLIN)
+        return poller
+
+    def _pump(self, is_enough: Callable[[], bool]) -> None:
+        """Send and receive until ``is_enough`` or closed. The caller has the turn."""
+        link, core = self._link, self._core
+        while True:
+            with self._lock:
+                now = time.monotonic()
+                for is_connected in link.watch():
+                    if is_connected:
+                        core.connected(now)
+                    else:
+                        core.disconnected()
+                        self._unsent.clear()
+                ended: list[Ended] = []
+                while (frames := link.receive()) is not None:
+                    try:
+                        ended.extend(core.received(native.to_client(frames), now))
+                    except BadMessage:
+                        core.bad_messages += 1
+                wake_at = core.wake_at
+                if wake_at is not None and wake_at <= now:
+                    ended.extend(core.tick(now))
+                self._flush()
+                self._is_polling = not ended
+            for end in ended:
+                end.sink(end)
+            if is_enough() or self._is_closed:
+                self._is_polling = False
+                return
+            if not ended:
+                self._poller.poll(self._timeout_ms())
+                self._is_polling = False
+                self._waker.clear()
+
+    def _timeout_ms(self) -> int | None:
+        wake_at = self._core.wake_at
+        now = time.monotonic()
+        if self._unsent:
+            wake_at = now + RETRY_S
+        return None if wake_at is None else max(0, int((wake_at - now) * 1000) + 1)
+
+    def _flush(self) -> None:
+        messages = self._core.take_messages()
+        if messages:
+            self._unsent.extend(frames for frames, _ in native.encode(messages))
+        while self._unsent and self._link.send(self._unsent[0]):
+            del self._unsent[0]
+
+
+class _RequestFuture(Future[bytes]):
+    """A future whose ``cancel`` takes the request back, also when it runs already."""
+
+    def __init__(self, client: Client) -> None:
+        super().__init__()
+        self._client = client
+        self.request_id = 0
+
+    def cancel(self) -> bool:
+        if self.done():
+            return self.cancelled()
+        self._client._cancel(self.request_id)
+        return self.cancelled()
+
+    def end(self, ended: Ended) -> None:
+        client = self._client
+        with client._lock:
+            client._attended -= 1
+        if ended.answer.status is Status.CANCELLED and not client._is_closed:
+            super().cancel()
+            self.set_running_or_notify_cancel()
+            return
+        try:
+            self.set_result(client._result(ended, bytes))
+        except CbwError as error:
+            self.set_exception(error)

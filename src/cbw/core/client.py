@@ -1,0 +1,179 @@
+"""The client's decisions: what is in flight, what is sent when, how each request ends.
+
+A request is in flight from :meth:`ClientCore.submit` until it is handed back by :meth:`ClientCore.received` or
+:meth:`ClientCore.tick` with the one answer that ends it. Connections come and go in between: after each one, everything
+in flight is sent again under the same ids, and the broker joins what it knows already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import msgspec
+
+from cbw.core import messages as m
+from cbw.core.messages import Refusal, Status
+
+HELLO_RETRY_S = 0.5
+DUPLICATE_PATIENCE_S = 4.0
+"""How long a refused id is tried again: a broker needs up to 3 s to notice that the last owner of the id is dead."""
+EXPIRY_STEP_S = 0.01
+"""Deadlines are looked at no more often than this."""
+
+
+class Pending(msgspec.Struct, gc=False, eq=False):
+    """A request in flight. ``sink`` belongs to the caller of :meth:`ClientCore.submit`."""
+
+    request: m.Request
+    sink: Any
+    deadline_at: float | None
+
+
+class Ended(NamedTuple):
+    """The end of a request: its sink, and the answer in which it is told."""
+
+    sink: Any
+    answer: m.Answer
+    service: str
+
+
+class ClientCore:
+    """``name`` and ``boot`` as in :class:`~cbw.core.messages.ClientHello`.
+
+    Whoever calls a method that may want to send owes a :meth:`take_messages` afterwards, and a :meth:`tick` by
+    :attr:`wake_at`.
+    """
+
+    def __init__(self, name: str, boot: str) -> None:
+        self.name = name
+        self.boot = boot
+        self.in_flight: dict[int, Pending] = {}
+        self.broker: m.Welcome | None = None
+        self.refused: m.Refused | None = None
+        self.sent_again = 0
+        self.bad_messages = 0
+        self._is_connected = False
+        self._out: list[m.Message] = []
+        self._next_id = 1
+        self._expiry_at: float | None = None
+        self._hello_at: float | None = None
+        self._refused_since: float | None = None
+
+    # --- facts
+
+    def connected(self, now: float) -> None:
+        """The connection is there: introduce ourselves and send everything that is in flight."""
+        self._is_connected = True
+        self._say_hello(now)
+
+    def disconnected(self) -> None:
+        """The connection is gone, and what had been sent with it may be too."""
+        self._is_connected = False
+        self.broker = None
+        self._hello_at = None
+        self._out.clear()
+
+    def submit(self, service: str, body: bytes, deadline_at: float | None, now: float, sink: Any) -> int:
+        """Take on a request; the id that it gets."""
+        request = m.Request(self._next_id, service, body, None if deadline_at is None else deadline_at - now)
+        self._next_id += 1
+        self.in_flight[request.id] = Pending(request, sink, deadline_at)
+        if deadline_at is not None and (self._expiry_at is None or deadline_at < self._expiry_at):
+            self._expiry_at = deadline_at
+        if self._is_connected:
+            self._out.append(request)
+        return request.id
+
+    def cancel(self, request_id: int) -> Ended | None:
+        """Give up a request; None if it has ended already."""
+        pending = self.in_flight.pop(request_id, None)
+        if pending is None:
+            return None
+        if self._is_connected:
+            self._out.append(m.Cancel(request_id))
+        return _ended(pending, Status.CANCELLED, "cancelled by this client")
+
+    def received(self, messages: Iterable[m.Message], now: float) -> list[Ended]:
+        """The broker sent a batch; the requests that it ends."""
+        ended: list[Ended] = []
+        in_flight = self.in_flight
+        for message in messages:
+            if type(message) is m.Answer:
+                if message.status is Status.STOPPING:
+                    continue  # its successor will get it: the next connection sends it again
+                pending = in_flight.pop(message.id, None)
+                if pending is not None:
+                    ended.append(Ended(pending.sink, message, pending.request.service))
+            elif type(message) is m.Welcome:
+                self.broker = message
+                self._refused_since = None
+            elif type(message) is m.HelloAgain:
+                self._say_hello(now)
+            elif type(message) is m.Refused:
+                ended.extend(self._was_refused(message, now))
+        return ended
+
+    def tick(self, now: float) -> list[Ended]:
+        """Time has passed; the requests whose deadline has."""
+        if self._hello_at is not None and now >= self._hello_at:
+            self._say_hello(now)
+        if self._expiry_at is None or now < self._expiry_at:
+            return []
+        expired = [p for p in self.in_flight.values() if p.deadline_at is not None and p.deadline_at <= now]
+        for pending in expired:
+            del self.in_flight[pending.request.id]
+            if self._is_connected:
+                self._out.append(m.Cancel(pending.request.id))
+        earliest = min((p.deadline_at for p in self.in_flight.values() if p.deadline_at is not None), default=None)
+        self._expiry_at = None if earliest is None else max(earliest, now + EXPIRY_STEP_S)
+        where = "no answer in time" if self.broker else "the broker was not reached in time"
+        return [_ended(pending, Status.EXPIRED, where) for pending in expired]
+
+    # --- what the shell asks
+
+    @property
+    def wake_at(self) -> float | None:
+        """When :meth:`tick` is due."""
+        times = [time for time in (self._expiry_at, self._hello_at) if time is not None]
+        return min(times, default=None)
+
+    def take_messages(self) -> list[m.Message]:
+        """What is to be sent now."""
+        out = self._out
+        if out:
+            self._out = []
+        return out
+
+    def fail_all(self, status: Status, text: str) -> list[Ended]:
+        """End everything that is in flight: the client is closing, or can never be served."""
+        ended = [_ended(pending, status, text) for pending in self.in_flight.values()]
+        self.in_flight.clear()
+        return ended
+
+    # --- inside
+
+    def _say_hello(self, now: float) -> None:
+        self._hello_at = None
+        self._out = [m.ClientHello(self.name, self.boot)]
+        for pending in self.in_flight.values():
+            if pending.deadline_at is not None:
+                pending.request.ttl = pending.deadline_at - now
+            self._out.append(pending.request)
+        self.sent_again += len(self.in_flight)
+
+    def _was_refused(self, refused: m.Refused, now: float) -> list[Ended]:
+        if refused.reason is Refusal.DUPLICATE_ID:
+            if self._refused_since is None:
+                self._refused_since = now
+            if now - self._refused_since < DUPLICATE_PATIENCE_S:
+                self._hello_at = now + HELLO_RETRY_S
+                return []
+        self.refused = refused
+        return self.fail_all(Status.FAILED, refused.text)
+
+
+def _ended(pending: Pending, status: Status, text: str) -> Ended:
+    request = pending.request
+    answer = m.Answer(request.id, status, m.error_body(status.name.lower(), text))
+    return Ended(pending.sink, answer, request.service)

@@ -1,0 +1,252 @@
+"""Which request goes to which worker, and when.
+
+Requests are served first come, first served per service; workers take turns, the least recently used first. A worker
+with a free slot (``Service.free``) comes before one that only wants something ahead (``Service.ahead``). Waiting
+requests are spread over all of them, not poured into the first.
+
+A request whose attempt took a worker down is a *suspect* and travels alone: into a free slot of a worker that holds no
+other suspect, and nothing is sent ahead behind it. So a request that kills its workers drags its neighbours down once
+at most, and only its own attempts add up.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Iterator
+from itertools import islice
+
+from cbw.core import request as r
+from cbw.core.request import State
+from cbw.core.tables import Entry, Service, Worker
+
+RECALL_AFTER_S = 0.005
+"""A task that a worker took ahead is left alone this long: ahead means about 2 ms of work, so it is soon begun anyway."""
+RECALL_PATIENCE_S = 0.1
+"""A recall that was not answered by then may be repeated."""
+DEAD_MAX = 64
+"""So many ended requests may lie in a queue before they are swept out, if they are more than those that live."""
+
+_WAITS = (State.WAITING, State.SUSPECT)
+
+
+class Dispatcher:
+    """Owns the services and their queues. Every change that may make work possible marks its service as stirred."""
+
+    def __init__(self) -> None:
+        self.services: dict[str, Service] = {}
+        self.expired: list[Entry] = []  # found when their turn came; the caller ends them and empties this
+        self.recall_at: float | None = None
+        self._stirred: dict[Service, None] = {}
+        self._deadlines: list[tuple[float, int, Entry]] = []
+        self._deadline_number = 0
+        self._arrived: list[Entry] = []  # with a deadline, since the last handing out
+
+    def service(self, name: str) -> Service:
+        """The service of that name; it lives while it has a worker or a request."""
+        service = self.services.get(name)
+        if service is None:
+            service = self.services[name] = Service(name)
+            self._stirred[service] = None
+        return service
+
+    # --- requests
+
+    def add(self, entry: Entry, service: Service) -> None:
+        """Queue a new request."""
+        service.waiting.append(entry)
+        self._stirred[service] = None
+        if entry.deadline_at is not None:
+            self._arrived.append(entry)
+
+    def put_back(self, entry: Entry, event: r.Table) -> None:
+        """Queue a request again, at the front: it was accepted before everything that waits there."""
+        service = self.service(entry.request.service)
+        entry.state = event[entry.state]
+        entry.worker = None
+        if entry.state is State.SUSPECT:
+            service.suspects.append(entry)
+        else:
+            service.waiting.appendleft(entry)
+        self._stirred[service] = None
+        self._watch(entry)
+
+    def bury(self, entry: Entry) -> None:
+        """``entry`` has ended where it waits; its place is passed over when its turn comes."""
+        service = self.services.get(entry.request.service)
+        if service is not None:
+            service.dead += 1
+            self._stirred[service] = None
+
+    # --- workers
+
+    def add_worker(self, worker: Worker) -> None:
+        """Put a new worker behind the others of its services."""
+        for service in worker.services:
+            service.workers[worker.peer] = worker
+        self.place(worker)
+
+    def remove_worker(self, worker: Worker) -> None:
+        """Hand nothing more to ``worker``; what it has in hand is the caller's to put back."""
+        for service in worker.services:
+            del service.workers[worker.peer]
+            service.free.pop(worker, None)
+            service.ahead.pop(worker, None)
+            service.surplus -= worker.is_surplus
+            self._stirred[service] = None
+        worker.is_surplus = False
+
+    def place(self, worker: Worker, *, is_used: bool = False) -> None:
+        """Put ``worker`` where it now belongs in its services; behind the others if it was just given something.
+
+        Owed after every change of its hand, its credit or its lateness.
+        """
+        hand = len(worker.in_hand)
+        concurrency = worker.concurrency
+        is_open = worker.credit > 0 and not worker.is_late
+        is_free = is_open and hand < concurrency
+        is_ahead = is_open and concurrency <= hand < worker.credit and worker.suspect is None
+        is_surplus = hand > concurrency
+        for service in worker.services:
+            if is_free:
+                service.ahead.pop(worker, None)
+                if worker not in service.free:
+                    service.free[worker] = None
+                elif is_used:
+                    service.free.move_to_end(worker)
+            else:
+                service.free.pop(worker, None)
+                if not is_ahead:
+                    service.ahead.pop(worker, None)
+                elif worker not in service.ahead:
+                    service.ahead[worker] = None
+                elif is_used:
+                    service.ahead.move_to_end(worker)
+            if is_surplus is not worker.is_surplus:
+                service.surplus += 1 if is_surplus else -1
+            self._stirred[service] = None
+        worker.is_surplus = is_surplus
+
+    # --- handing out
+
+    def hand_out(self, now: float, first_task: int) -> list[tuple[Worker, list[Entry]]]:
+        """Match waiting requests with workers that want them, until one or the other is used up.
+
+        Returns each worker with the entries that it now has in hand, numbered from ``first_task`` without a gap in the
+        order of the list.
+        """
+        given: list[tuple[Worker, list[Entry]]] = []
+        task = first_task
+        while self._stirred:
+            service, _ = self._stirred.popitem()
+            for worker, queue, count in self._matches(service):
+                entries = self._take(service, queue, count, now)
+                for entry in entries:
+                    entry.state = r.HANDED_OUT[entry.state]
+                    entry.worker = worker
+                    entry.handed_out_at = now
+                    entry.task = task
+                    worker.in_hand[task] = entry
+                    task += 1
+                if entries:
+                    if entries[0].state is State.ALONE:
+                        worker.suspect = entries[0]
+                    given.append((worker, entries))
+                    self.place(worker, is_used=True)
+            self._tidy(service, now)
+        for entry in self._arrived:
+            self._watch(entry)
+        self._arrived.clear()
+        return given
+
+    def _matches(self, service: Service) -> Iterator[tuple[Worker, deque[Entry], int]]:
+        """Worker by worker, from which queue it gets how many; the caller gives them before it asks for the next."""
+        suspects, waiting = service.suspects, service.waiting
+        if suspects:
+            wanted = len(suspects)
+            for worker in list(islice((w for w in service.free if w.suspect is None), wanted)):
+                yield worker, suspects, 1
+        free, ahead = service.free, service.ahead
+        while waiting and (free or ahead):
+            worker = next(iter(free or ahead))
+            share = -(-len(waiting) // (len(free) + len(ahead)))
+            room = worker.concurrency if worker.suspect is not None else worker.credit
+            yield worker, waiting, min(share, max(1, min(room, worker.credit) - len(worker.in_hand)))
+
+    def _take(self, service: Service, queue: deque[Entry], count: int, now: float) -> list[Entry]:
+        taken: list[Entry] = []
+        while queue and len(taken) < count:
+            entry = queue.popleft()
+            if entry.state is State.ENDED:
+                service.dead -= 1
+            elif entry.deadline_at is not None and entry.deadline_at <= now:
+                service.dead -= 1  # its place is gone, and the caller will bury it
+                self.expired.append(entry)
+            else:
+                taken.append(entry)
+        return taken
+
+    def _tidy(self, service: Service, now: float) -> None:
+        if service.dead > DEAD_MAX and service.dead > service.waiting_count:
+            service.waiting = deque(entry for entry in service.waiting if entry.state is not State.ENDED)
+            service.suspects = deque(entry for entry in service.suspects if entry.state is not State.ENDED)
+            service.dead = 0
+        if not service.workers and not service.waiting and not service.suspects:
+            self.services.pop(service.name, None)
+        elif service.surplus and service.free and self.recall_at is None:
+            self.recall_at = now + RECALL_AFTER_S
+
+    # --- time
+
+    @property
+    def deadline_at(self) -> float | None:
+        """When the next request that waits expires, or an earlier time."""
+        return self._deadlines[0][0] if self._deadlines else None
+
+    def take_expired(self, now: float) -> list[Entry]:
+        """The requests that wait and whose deadline has passed; the caller ends each and buries it."""
+        while self._deadlines and self._deadlines[0][0] <= now:
+            entry = heapq.heappop(self._deadlines)[2]
+            if entry.state in _WAITS:
+                self.expired.append(entry)
+        expired, self.expired = self.expired, []
+        return expired
+
+    def _watch(self, entry: Entry) -> None:
+        """Only what still waits after a handing out needs a timer: at full speed nothing does."""
+        if entry.deadline_at is None or entry.state not in _WAITS:
+            return
+        self._deadline_number += 1
+        heapq.heappush(self._deadlines, (entry.deadline_at, self._deadline_number, entry))
+        if len(self._deadlines) > 1000 and self._deadline_number % 1000 == 0:
+            live = [item for item in self._deadlines if item[2].state in _WAITS]
+            if len(live) < len(self._deadlines) // 2:
+                self._deadlines = live
+                heapq.heapify(self._deadlines)
+
+    def recall(self, now: float) -> list[tuple[Worker, list[int]]]:
+        """Some worker has nothing to do and another holds tasks that it has not begun: which to ask back from whom."""
+        self.recall_at = None
+        recalls: list[tuple[Worker, list[int]]] = []
+        for service in self.services.values():
+            if not service.surplus or not service.free or service.waiting_count:
+                continue
+            self.recall_at = now + RECALL_AFTER_S
+            idle = len(service.free)
+            for worker in service.workers.values():
+                if not worker.is_surplus or worker.credit == 0:
+                    continue
+                if worker.recalled_at is not None and now - worker.recalled_at < RECALL_PATIENCE_S:
+                    continue
+                tasks = [
+                    task
+                    for task, entry in islice(worker.in_hand.items(), worker.concurrency, None)
+                    if now - entry.handed_out_at >= RECALL_AFTER_S
+                    and entry.state is State.RUNNING
+                    and entry.request.service == service.name
+                ]
+                share = -(-len(tasks) * idle // (idle + 1))
+                if share:
+                    worker.recalled_at = now
+                    recalls.append((worker, tasks[-share:]))
+        return recalls

@@ -1,0 +1,210 @@
+"""What peers say to each other: the vocabulary of CBW/1, whose bytes are in :mod:`cbw.wire.native`.
+
+Every message is an array whose first element is its tag. Field order is wire format: append, never reorder.
+The lab's dialects (:mod:`cbw.wire.plain`) are translated into the same words, so the cores know only these.
+
+Bodies are ``bytes`` to whoever reads these types. A body of 32 KiB or more arrives as a read-only ``memoryview`` of
+the frame it came in, and a body that a plain peer sent in several frames as :class:`Parts`; both behave as bytes do.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import msgspec
+
+VERSION = 1
+"""The protocol version: the digit at the end of the magic frame."""
+
+
+class Status(IntEnum):
+    """How an attempt or a request ended. The body of every status but OK is msgpack ``[kind, text]``."""
+
+    OK = 0
+    FAILED = 1  #: the handler raised; kind is the exception's type
+    BAD_REQUEST = 2  #: the body is not what the handler asks for: the client's error
+    EXPIRED = 3  #: the deadline passed before an answer
+    GAVE_UP = 4  #: every allowed attempt took its worker down
+    BUSY = 5  #: refused: the broker is at a limit
+    CANCELLED = 6  #: the client asked for it
+    TOO_BIG = 7  #: the body is over the broker's limit
+    STOPPING = 8  #: the broker is going down; send it to its successor
+    CRASHED = 9  #: worker to broker only: the process that ran the handler died
+
+
+class Refusal(IntEnum):
+    """Why a hello was refused."""
+
+    DUPLICATE_ID = 1  #: a living peer has this id
+    VERSION = 2  #: the peers speak different versions
+    BAD_HELLO = 3  #: an id or a service name out of bounds
+    BAD_MESSAGE = 4  #: a batch that does not decode
+
+
+class Message(msgspec.Struct, array_like=True, gc=False):
+    """Base of all messages. ``gc=False``: messages hold no cycles, and a million of them must not slow the collector."""
+
+
+class Parts(bytes):
+    """A body that came in several frames: the bytes of all of them, and the frames themselves in ``parts``."""
+
+    parts: tuple[bytes, ...]
+
+    def __new__(cls, parts: tuple[bytes, ...]) -> Parts:
+        body = super().__new__(cls, b"".join(parts))
+        body.parts = parts
+        return body
+
+
+# --- both directions, both sides
+
+
+class Beat(Message, tag=0):
+    """I live. A worker says it when it had nothing else to say for a beat; the broker answers with one."""
+
+
+class Goodbye(Message, tag=1):
+    """I leave on purpose: expect nothing more from me."""
+
+
+# --- client to broker
+
+
+class ClientHello(Message, tag=10):
+    """First word of a client.
+
+    ``boot`` is new at every start: the same id with the same boot is the same client after a lost connection.
+    """
+
+    client: str
+    boot: str
+
+
+class Request(Message, tag=11):
+    """One request. ``id`` is unique within the client's boot; ``ttl`` is the time left in seconds, None for ever.
+
+    A relative time, because the clocks of two machines differ.
+    """
+
+    id: int
+    service: str
+    body: bytes
+    ttl: float | None = None
+
+
+class Cancel(Message, tag=12):
+    """The client no longer wants the answer to request ``id``."""
+
+    id: int
+
+
+# --- worker to broker
+
+
+class WorkerHello(Message, tag=20):
+    """First word of a worker. ``credit`` is how many tasks it wants in hand, ``concurrency`` how many it runs at once."""
+
+    worker: str
+    boot: str
+    services: list[str]
+    concurrency: int
+    credit: int
+
+
+class Credit(Message, tag=21):
+    """From now on I want ``tasks`` in hand; 0 means: no more, I am leaving."""
+
+    tasks: int
+
+
+class Returned(Message, tag=22):
+    """Tasks that were recalled, or that a leaving worker gives back: it has not begun any of them."""
+
+    tasks: list[int]
+
+
+# --- broker to both
+
+
+class Welcome(Message, tag=30):
+    """The hello was accepted. ``body_bytes_max`` is the largest body; a peer silent for ``liveness_s`` seconds is lost."""
+
+    broker: str
+    boot: str
+    liveness_s: float
+    body_bytes_max: int
+
+
+class HelloAgain(Message, tag=31):
+    """I do not know you (I was restarted, or took you for lost): say hello again."""
+
+
+class Refused(Message, tag=32):
+    """The hello was refused, and why."""
+
+    reason: Refusal
+    text: str
+
+
+# --- broker to worker
+
+
+class Task(Message, tag=40):
+    """One attempt at a request. ``id`` names the attempt, not the request; ``attempt`` counts from 1."""
+
+    id: int
+    service: str
+    body: bytes
+    ttl: float | None
+    attempt: int
+
+
+class Recall(Message, tag=41):
+    """Give back those of these tasks that you have not begun."""
+
+    tasks: list[int]
+
+
+class CancelTask(Message, tag=42):
+    """Nobody wants the answer to this task any more."""
+
+    id: int
+
+
+# --- worker to broker, broker to client
+
+
+class Answer(Message, tag=50):
+    """The end of an attempt (``id`` is the task's) and, one hop on, of a request (``id`` is the request's)."""
+
+    id: int
+    status: Status
+    body: bytes
+
+
+# --- either
+
+
+class Attached(Message, tag=60):
+    """Last of its batch: the messages at ``positions`` have their bodies in the frames behind, in this order."""
+
+    positions: list[int]
+
+
+FromClient = ClientHello | Request | Cancel | Goodbye | Beat | Attached
+FromWorker = WorkerHello | Credit | Returned | Answer | Goodbye | Beat | Attached
+ToClient = Welcome | HelloAgain | Refused | Answer | Goodbye | Beat | Attached
+ToWorker = Welcome | HelloAgain | Refused | Task | Recall | CancelTask | Goodbye | Beat | Attached
+
+
+def error_body(kind: str, text: str) -> bytes:
+    """The body of an answer whose status is not OK."""
+    return msgspec.msgpack.encode((kind, text))
+
+
+def error_of(body: bytes) -> tuple[str, str]:
+    """``(kind, text)`` of an error body; a body that is none becomes ``("error", its text)``, as peers may be wrong."""
+    try:
+        return msgspec.msgpack.decode(body, type=tuple[str, str])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return "error", bytes(body).decode("utf-8", "replace")

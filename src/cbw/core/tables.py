@@ -1,0 +1,99 @@
+"""The rows of the broker's tables: clients, workers, services, and the requests between acceptance and end."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+
+import msgspec
+
+from cbw.core.messages import Answer, Request
+from cbw.core.request import State
+
+
+class Client:
+    """A client as the broker sees it. ``absent_since`` is None while it is connected.
+
+    A CBW/1 client gets a new ``peer`` with each connection; a plain one keeps the identity that it has set.
+    """
+
+    __slots__ = ("absent_since", "boot", "entries", "is_plain", "kept", "name", "peer")
+
+    def __init__(self, name: str, boot: str, peer: bytes, *, is_plain: bool) -> None:
+        self.name = name
+        self.boot = boot
+        self.peer = peer
+        self.is_plain = is_plain
+        self.entries: dict[int, Entry] = {}
+        self.kept: dict[int, tuple[tuple[bytes, ...], Answer]] = {}  # what came for it while it was away
+        self.absent_since: float | None = None
+
+
+class Worker:
+    """A worker as the broker sees it. ``in_hand`` is keyed by task id, oldest first."""
+
+    __slots__ = (
+        "boot",
+        "concurrency",
+        "credit",
+        "heard_at",
+        "in_hand",
+        "is_late",
+        "is_plain",
+        "is_surplus",
+        "name",
+        "peer",
+        "recalled_at",
+        "services",
+        "suspect",
+    )
+
+    def __init__(self, name: str, boot: str, peer: bytes, services: list[Service], *, is_plain: bool) -> None:
+        self.name = name
+        self.boot = boot
+        self.peer = peer
+        self.services = services
+        self.is_plain = is_plain
+        self.concurrency = 1
+        self.credit = 1
+        self.in_hand: dict[int, Entry] = {}
+        self.heard_at = 0.0
+        self.is_late = False  # plain only: its time to answer is over; what it says next is thrown away
+        self.is_surplus = False  # has more in hand than it can run
+        self.recalled_at: float | None = None
+        self.suspect: Entry | None = None
+
+
+class Entry(msgspec.Struct, gc=False, eq=False):
+    """A request between its acceptance and its end. (``gc=False``: the tables drop it when it ends, so no cycle stays.)"""
+
+    request: Request
+    client: Client
+    state: State
+    accepted_at: float
+    deadline_at: float | None = None
+    envelope: tuple[bytes, ...] = ()
+    attempts_failed: int = 0
+    task: int = 0
+    worker: Worker | None = None
+    handed_out_at: float = 0.0
+
+
+class Service:
+    """A queue of requests and the workers for them."""
+
+    __slots__ = ("ahead", "dead", "free", "name", "surplus", "suspects", "waiting", "workers")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.waiting: deque[Entry] = deque()
+        self.suspects: deque[Entry] = deque()
+        self.dead = 0  # entries in the two queues that have ended there
+        self.workers: dict[bytes, Worker] = {}
+        self.free: OrderedDict[Worker, None] = OrderedDict()  # can begin at once; least recently used first
+        self.ahead: OrderedDict[Worker, None] = OrderedDict()  # can take more to begin later
+        self.surplus = 0  # workers that have more in hand than they can run
+
+    @property
+    def waiting_count(self) -> int:
+        """Requests that wait here."""
+        return len(self.waiting) + len(self.suspects) - self.dead

@@ -1,0 +1,232 @@
+"""The worker's decisions: its standing with the broker, how much it wants in hand, how it leaves.
+
+Whether a task has begun is known by the pool that runs the handlers, so recalls go there and come back as a fact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from cbw.core import messages as m
+from cbw.core.messages import Refusal, Status
+
+BEAT_S = 1.0
+AHEAD_S = 0.002
+"""A worker wants this much work ahead (of its own measured service time): about what an answer and the next task take."""
+AHEAD_MAX = 1000
+"""At most so many tasks ahead for each one that it can run."""
+HELLO_RETRY_S = 0.5
+DUPLICATE_PATIENCE_S = 4.0
+"""How long a refused id is tried again: a broker needs up to 3 s to notice that the last owner of the id is dead."""
+SERVICE_TIME_WEIGHT = 0.2
+"""Weight of a new measurement that is faster than the last ones; a slower one counts at once."""
+CREDIT_CHANGE = 0.25
+"""A new credit is worth a message if it differs by this fraction."""
+
+
+class WorkerCore:
+    """Registers, keeps the connection alive, asks for work, answers, leaves.
+
+    After each call the shell owes: begin what :meth:`take_tasks` gives, ask the pool for ``to_take_back`` and tell
+    :meth:`returned`, cancel ``to_cancel``, forget everything not begun if ``is_reset``, open a new connection if
+    ``is_reconnect_wanted``, and send what :meth:`take_messages` gives; and a :meth:`tick` by :attr:`wake_at`.
+    """
+
+    def __init__(self, name: str, boot: str, services: Sequence[str], concurrency: int) -> None:
+        self.name = name
+        self.boot = boot
+        self.services = list(services)
+        self.concurrency = concurrency
+        self.credit = concurrency
+        self.broker: m.Welcome | None = None
+        self.refused: m.Refused | None = None
+        self.in_hand: dict[int, None] = {}
+        self.is_leaving = False
+        self.is_done = False
+        self.is_reset = False
+        self.is_reconnect_wanted = False
+        self.to_take_back: list[int] = []
+        self.to_cancel: list[int] = []
+        self.answers_dropped = 0
+        self._is_connected = False
+        self._service_s: float | None = None
+        self._tasks: list[m.Task] = []
+        self._out: list[m.Message] = []
+        self._said_at = 0.0
+        self._heard_at = 0.0
+        self._hello_at: float | None = None
+        self._refused_since: float | None = None
+        self._leave_by = 0.0
+
+    # --- facts
+
+    def connected(self, now: float) -> None:
+        """The connection is there."""
+        self._is_connected = True
+        self._heard_at = now
+        self._say_hello(now)
+
+    def disconnected(self, now: float) -> None:
+        """The connection is gone: the broker gives what we had to others."""
+        self._is_connected = False
+        self._hello_at = None
+        self._forget_session()
+        self._finish_leaving(now)
+
+    def received(self, messages: Iterable[m.Message], now: float) -> None:
+        """The broker sent a batch."""
+        self._heard_at = now
+        for message in messages:
+            if type(message) is m.Task:
+                if self.is_leaving:
+                    self._out.append(m.Returned([message.id]))
+                else:
+                    self.in_hand[message.id] = None
+                    self._tasks.append(message)
+            elif type(message) is m.Recall:
+                self.to_take_back.extend(message.tasks)
+            elif type(message) is m.CancelTask:
+                self.to_cancel.append(message.id)
+            elif type(message) is m.Welcome:
+                self.broker = message
+                self._refused_since = None
+            elif type(message) is m.HelloAgain:
+                self._forget_session()
+                self._say_hello(now)
+            elif type(message) is m.Goodbye:
+                self._forget_session()
+            elif type(message) is m.Refused:
+                self._was_refused(message, now)
+
+    def finished(self, answers: Sequence[m.Answer], busy_s: float, now: float) -> None:
+        """Handlers are done with tasks; together they took ``busy_s`` seconds of handler time."""
+        for answer in answers:
+            if answer.id in self.in_hand:
+                del self.in_hand[answer.id]
+                self._out.append(answer)
+            else:  # of a session that is over: the broker has given it to another
+                self.answers_dropped += 1
+        if answers:
+            self._measure(busy_s / len(answers))
+        self._finish_leaving(now)
+
+    def returned(self, tasks: Sequence[int], now: float) -> None:
+        """The pool gave these tasks back, none of which it has begun. Also owed (empty) when it has none to give."""
+        mine = [task for task in tasks if task in self.in_hand]
+        for task in mine:
+            del self.in_hand[task]
+        if self.broker is not None:
+            self._out.append(m.Returned(mine))
+        self._finish_leaving(now)
+
+    def stop_requested(self, now: float, by: float) -> None:
+        """Leave: take nothing more, give back what has not begun, finish what has until ``by``."""
+        if self.is_leaving:
+            self._leave_by = min(self._leave_by, by)
+        else:
+            self.is_leaving = True
+            self._leave_by = by
+            if self.broker is not None:
+                self._out.append(m.Credit(0))
+            self.to_take_back.extend(self.in_hand)
+        self._finish_leaving(now)
+
+    def tick(self, now: float) -> None:
+        """Time has passed."""
+        if self._hello_at is not None and now >= self._hello_at:
+            self._say_hello(now)
+        if self.broker is not None:
+            if now - self._heard_at > self.broker.liveness_s:
+                self._is_connected = False
+                self._forget_session()
+                self.is_reconnect_wanted = True
+            elif now - self._said_at >= BEAT_S:
+                self._out.append(m.Beat())
+        elif self._is_connected and self._hello_at is None and now - self._said_at >= BEAT_S:
+            self._say_hello(now)  # the last one went unanswered
+        self._finish_leaving(now)
+
+    # --- what the shell asks
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether handlers are done so fast that it is worth waiting for them."""
+        return self._service_s is not None and self._service_s < AHEAD_S
+
+    @property
+    def wake_at(self) -> float | None:
+        """When :meth:`tick` is due."""
+        times = []
+        if self._is_connected:
+            times.append(self._said_at + BEAT_S)
+        if self._hello_at is not None:
+            times.append(self._hello_at)
+        if self.broker is not None:
+            times.append(self._heard_at + self.broker.liveness_s)
+        if self.is_leaving:
+            times.append(self._leave_by)
+        return min(times, default=None)
+
+    def take_tasks(self) -> list[m.Task]:
+        """What is to be begun."""
+        tasks, self._tasks = self._tasks, []
+        return tasks
+
+    def take_messages(self, now: float) -> list[m.Message]:
+        """What is to be sent now; it counts as said."""
+        out = self._out
+        if out:
+            self._out = []
+            self._said_at = now
+        return out
+
+    # --- inside
+
+    def _say_hello(self, now: float) -> None:
+        self._hello_at = None
+        self._said_at = now
+        self._out = [m.WorkerHello(self.name, self.boot, self.services, self.concurrency, self.credit)]
+
+    def _forget_session(self) -> None:
+        """What we have in hand is no longer ours: drop what has not begun, and later the answers of what has."""
+        self.broker = None
+        self.in_hand.clear()
+        self._tasks.clear()
+        self._out.clear()
+        self.to_take_back.clear()
+        self.is_reset = True
+
+    def _measure(self, service_s: float) -> None:
+        known = self._service_s
+        if known is None or service_s > known:
+            self._service_s = service_s
+        else:
+            self._service_s = known + SERVICE_TIME_WEIGHT * (service_s - known)
+        ahead = min(AHEAD_MAX, int(AHEAD_S / max(self._service_s, 1e-9)))
+        credit = self.concurrency * (1 + ahead)
+        if abs(credit - self.credit) > CREDIT_CHANGE * self.credit or (ahead == 0) != (self.credit == self.concurrency):
+            self.credit = credit
+            if self.broker is not None and not self.is_leaving:
+                self._out.append(m.Credit(credit))
+
+    def _was_refused(self, refused: m.Refused, now: float) -> None:
+        if refused.reason is Refusal.DUPLICATE_ID:
+            if self._refused_since is None:
+                self._refused_since = now
+            if now - self._refused_since < DUPLICATE_PATIENCE_S:
+                self._hello_at = now + HELLO_RETRY_S
+                return
+        self.refused = refused
+        self.is_done = True
+
+    def _finish_leaving(self, now: float) -> None:
+        if not self.is_leaving or self.is_done or (self.in_hand and now < self._leave_by):
+            return
+        if self.broker is not None:
+            # What still runs is over its grace: its process ends with ours, so it may have begun and counts.
+            self._out.extend(
+                m.Answer(task, Status.CRASHED, m.error_body("stopped", "the worker was stopped"))
+                for task in self.in_hand
+            )
+            self._out.append(m.Goodbye())
+        self.is_done = True

@@ -1,0 +1,298 @@
+"""The only file that makes ZeroMQ sockets, and the socket policy of cbw.
+
+* A broker's ROUTER is *mandatory*: an unreachable peer is an event, not a message that vanishes. It *hands over*: of two
+  connections with one identity the newer gets the messages, because a peer that reconnects must not be swallowed until
+  its old connection is noticed to be dead (libzmq#2019, #778, #2010). CBW/1 peers set no identity, so that only touches
+  plain ones; who they were before is told by the connection's descriptor.
+* ZMTP heartbeats find dead connections on both ends without a line of Python: 1 s, given up after 3 s.
+* Our own DEALERs are *immediate*: what is not connected is not sent, so nothing stale arrives after a reconnection.
+  Names are resolved anew at each attempt (libzmq does), and an attempt that hangs in SYN_SENT is given up after 2 s
+  (cppzmq#603: a peer that came back with another address was never found again).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket as stdlib_socket
+import struct
+from collections.abc import Iterator, Sequence
+from enum import Enum
+from typing import Any, NamedTuple
+
+import zmq
+
+from cbw.errors import CannotBind, CannotResolve, UsageError
+
+HEARTBEAT_MS = 1000
+HEARTBEAT_TIMEOUT_MS = 3000
+CONNECT_TIMEOUT_MS = 2000
+RECONNECT_MS = 50
+RECONNECT_MAX_MS = 1000
+LINGER_MS = 1000
+"""How long a closing socket may still deliver what was sent."""
+HWM_MESSAGES = 1000
+"""Messages that libzmq queues for one peer that does not read, before the sender is told."""
+BACKLOG = 1024
+"""Connections that may wait for the accept of a broker."""
+ENVELOPE_BYTES = 1 << 20
+"""What a message may hold beyond its largest body: the batch around it."""
+_FD_FREE = -1
+_EVENT = struct.Struct("=hi")
+
+
+class Waker:
+    """Ends another thread's wait, or one's own from a signal handler. Readable while somebody has called :meth:`wake`."""
+
+    def __init__(self) -> None:
+        self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def wake(self) -> None:
+        """End the wait; safe from any thread and from signal handlers."""
+        if self._fd != _FD_FREE:
+            os.eventfd_write(self._fd, 1)
+
+    def clear(self) -> None:
+        """Forget all calls of :meth:`wake` until now."""
+        try:
+            os.eventfd_read(self._fd)
+        except BlockingIOError:
+            pass
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        if self._fd != _FD_FREE:
+            os.close(self._fd)
+            self._fd = _FD_FREE
+
+
+class Arrival(NamedTuple):
+    """A message at a ROUTER. ``is_replaced``: the peer spoke before, over another connection."""
+
+    peer: bytes
+    frames: list[zmq.Frame]
+    is_replaced: bool
+
+
+class Sent(Enum):
+    """What became of a message that was to be sent."""
+
+    YES = "sent"
+    UNREACHABLE = "unreachable"  #: there is no such peer
+    FULL = "full"  #: the peer does not read; try again later
+
+
+class Router:
+    """A bound ROUTER that knows which connection its peers speak over, and tells when one is lost.
+
+    Raises:
+        CannotBind: the port is taken, or may not be used.
+    """
+
+    def __init__(self, context: zmq.Context[Any], host: str, port: int, *, body_bytes_max: int) -> None:
+        self.socket = context.socket(zmq.ROUTER)
+        for option, value in (
+            (zmq.ROUTER_MANDATORY, 1),
+            (zmq.ROUTER_HANDOVER, 1),
+            (zmq.LINGER, LINGER_MS),
+            (zmq.SNDHWM, HWM_MESSAGES),
+            (zmq.RCVHWM, HWM_MESSAGES),
+            (zmq.BACKLOG, BACKLOG),
+            (zmq.HEARTBEAT_IVL, HEARTBEAT_MS),
+            (zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS),
+            (zmq.MAXMSGSIZE, body_bytes_max + ENVELOPE_BYTES),
+        ):
+            self.socket.setsockopt(option, value)
+        self.monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        try:
+            self.socket.bind(f"tcp://{host}:{port}")
+        except zmq.ZMQError as error:
+            self.close()
+            raise _cannot_bind(host, port, error) from None
+        self.port = int(self.socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
+        self._fd_of: dict[bytes, int] = {}
+        self._peer_of: dict[int, bytes] = {}
+        self._lost: list[bytes] = []
+        self._has_connected = False
+
+    def receive(self, limit: int) -> Iterator[Arrival]:
+        """Up to ``limit`` messages that are there now."""
+        receive = self.socket.recv_multipart
+        for _ in range(limit):
+            try:
+                frames = receive(zmq.NOBLOCK, False)
+            except zmq.Again:
+                return
+            peer = frames.pop(0).bytes
+            if peer[0] == 0 and peer in self._fd_of:  # the ROUTER made this one up, so it is the same connection
+                yield Arrival(peer, frames, False)
+            else:
+                yield Arrival(peer, frames, self._bind(peer, frames))
+
+    def _bind(self, peer: bytes, frames: Sequence[zmq.Frame]) -> bool:
+        fd: int = frames[0].get(zmq.SRCFD) if frames else _FD_FREE
+        before = self._fd_of.get(peer)
+        if fd == before:
+            return False
+        # The descriptor may be a reused one: whatever was lost with it is on the monitor already.
+        self.watch()
+        before = self._fd_of.get(peer)
+        if before is not None:
+            self._peer_of.pop(before, None)
+        other = self._peer_of.pop(fd, None)
+        if other is not None and other != peer:
+            self._fd_of.pop(other, None)
+            self._lost.append(other)
+        self._fd_of[peer] = fd
+        self._peer_of[fd] = peer
+        return before is not None
+
+    def watch(self) -> None:
+        """Read the monitor."""
+        while True:
+            try:
+                event, value = _EVENT.unpack(self.monitor.recv_multipart(zmq.NOBLOCK)[0])
+            except zmq.Again:
+                return
+            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                self._has_connected = True
+                continue
+            peer = self._peer_of.pop(value, None)
+            if peer is not None:
+                del self._fd_of[peer]
+                self._lost.append(peer)
+
+    def take_lost(self) -> list[bytes]:
+        """The peers whose connections were lost since the last call. Handle what they sent before this."""
+        lost, self._lost = self._lost, []
+        return [peer for peer in lost if peer not in self._fd_of]
+
+    def take_connected(self) -> bool:
+        """Whether anybody has connected since the last call."""
+        has_connected, self._has_connected = self._has_connected, False
+        return has_connected
+
+    def send(self, peer: bytes, frames: Sequence[Any], *, is_copied: bool = True) -> Sent:
+        """Send one message, or say why not. ``is_copied=False`` saves a copy of big frames and costs more for small ones."""
+        try:
+            self.socket.send_multipart([peer, *frames], zmq.NOBLOCK, is_copied)
+        except zmq.Again:
+            return Sent.FULL
+        except zmq.ZMQError as error:
+            if error.errno != errno.EHOSTUNREACH:
+                raise
+            return Sent.UNREACHABLE
+        return Sent.YES
+
+    def close(self) -> None:
+        """Close, delivering what was sent for at most a second."""
+        self.socket.disable_monitor()
+        self.monitor.close(0)
+        self.socket.close()
+
+
+class Link:
+    """Our end of a connection to a broker: a DEALER that says when it is connected and when it is not."""
+
+    def __init__(self, context: zmq.Context[Any], host: str, port: int) -> None:
+        self._context = context
+        self._endpoint = f"tcp://{host}:{port}"
+        self.is_connected = False
+        self._open()
+
+    def _open(self) -> None:
+        self.socket = self._context.socket(zmq.DEALER)
+        for option, value in (
+            (zmq.IMMEDIATE, 1),
+            (zmq.LINGER, LINGER_MS),
+            (zmq.SNDHWM, HWM_MESSAGES),
+            (zmq.RCVHWM, 0),
+            (zmq.HEARTBEAT_IVL, HEARTBEAT_MS),
+            (zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS),
+            (zmq.CONNECT_TIMEOUT, CONNECT_TIMEOUT_MS),
+            (zmq.HANDSHAKE_IVL, HEARTBEAT_TIMEOUT_MS),
+            (zmq.RECONNECT_IVL, RECONNECT_MS),
+            (zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS),
+        ):
+            self.socket.setsockopt(option, value)
+        self.monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        try:
+            self.socket.connect(self._endpoint)
+        except zmq.ZMQError as error:
+            self.close()
+            raise UsageError(f"{self._endpoint} is no address: {error.strerror}") from None
+
+    def reopen(self) -> None:
+        """Drop the connection, dead or not, and make another."""
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.close()
+        self.is_connected = False
+        self._open()
+
+    def watch(self) -> Iterator[bool]:
+        """Read the monitor: True for each connection made, False for each lost, in order."""
+        while True:
+            try:
+                event, _ = _EVENT.unpack(self.monitor.recv_multipart(zmq.NOBLOCK)[0])
+            except zmq.Again:
+                return
+            self.is_connected = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
+            yield self.is_connected
+
+    def receive(self) -> list[Any] | None:
+        """The frames of the next message that is there now, or None. Frames behind the batch are not copied."""
+        try:
+            frames = self.socket.recv_multipart(zmq.NOBLOCK, False)
+        except zmq.Again:
+            return None
+        return [frame.buffer for frame in frames]
+
+    def send(self, frames: Sequence[Any]) -> bool:
+        """Send one message; False if that is not possible now."""
+        try:
+            self.socket.send_multipart(frames, zmq.NOBLOCK, len(frames) <= 2)
+        except zmq.Again:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Close, delivering what was sent for at most a second."""
+        self.socket.disable_monitor()
+        self.monitor.close(0)
+        self.socket.close()
+
+
+def resolve(host: str, port: int) -> None:
+    """Look ``host`` up, for a clear error: libzmq itself retries in silence.
+
+    Raises:
+        CannotResolve: the name means nothing here, or the name server does not answer.
+    """
+    try:
+        stdlib_socket.getaddrinfo(host, port, type=stdlib_socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a host name"
+        raise CannotResolve(
+            f"the broker's host {host!r} does not resolve: {reason}",
+            advice="Check BROKER_HOST, or the host argument.",
+        ) from None
+
+
+def readable(descriptors: Sequence[Any], timeout_s: float) -> bool:
+    """Wait until one of ``descriptors`` (not ZeroMQ's) can be read."""
+    return bool(select.select(descriptors, [], [], timeout_s)[0])
+
+
+def _cannot_bind(host: str, port: int, error: zmq.ZMQError) -> CannotBind:
+    if error.errno == errno.EADDRINUSE:
+        return CannotBind(
+            f"port {port} is in use",
+            advice=f"Stop what listens there (ss -ltnp 'sport = :{port}'), or give another port.",
+        )
+    if error.errno == errno.EACCES:
+        return CannotBind(f"port {port} may not be used: permission denied", advice="Give a port above 1023.")
+    return CannotBind(f"cannot listen on {host}:{port}: {error.strerror}", advice="Check --host and the port.")

@@ -1,0 +1,247 @@
+"""Where handlers run, beside the thread that owns the socket. Whole batches cross between the two.
+
+A pool is given tasks with :meth:`Pool.begin`, may be asked to give back those that it has not begun, and puts what is
+done into ``done`` as ``(answers, seconds of handler time)``, calling ``notify`` after each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from queue import SimpleQueue
+from typing import Protocol
+
+from cbw.core import messages as m
+from cbw.handler import Attempt, Handler, cancelled
+
+HAND_OVER_S = 0.001
+"""Answers are handed over at least this often while there is more to do: the first of a batch must not wait for the last."""
+
+Done = SimpleQueue[tuple[list[m.Answer], float]]
+Watch = Callable[[str, m.Task], None]
+"""Told ``("begun", task)`` just before a handler gets it and ``("done", task)`` just after, in the handler's thread."""
+
+
+class Pool(Protocol):
+    """What every pool can do; ``done`` and ``notify`` as in the module's docstring."""
+
+    def begin(self, tasks: Sequence[m.Task]) -> None:
+        """Run these when there is room."""
+
+    def take_back(self, tasks: Iterable[int]) -> list[int]:
+        """Those of ``tasks`` that have not begun; they will not."""
+
+    def drop(self) -> None:
+        """Forget everything that has not begun."""
+
+    def cancel(self, task: int) -> None:
+        """Stop ``task`` if that is possible: what has not begun and what awaits; a plain function runs on."""
+
+    def close(self) -> None:
+        """End; what still runs is abandoned."""
+
+
+class ThreadPool:
+    """Runs functions in ``concurrency`` threads that take from one queue."""
+
+    def __init__(
+        self,
+        handlers: Mapping[str, Handler],
+        concurrency: int,
+        done: Done,
+        notify: Callable[[], None],
+        watch: Watch | None = None,
+    ) -> None:
+        self._handlers = handlers
+        self._watch = watch
+        self._done = done
+        self._notify = notify
+        self._waiting: deque[m.Task] = deque()
+        self._received_at = 0.0
+        self._running: dict[int, Attempt] = {}
+        self._wake: SimpleQueue[bool] = SimpleQueue()
+        self._concurrency = concurrency
+        self._is_closed = False
+        for number in range(concurrency):
+            threading.Thread(target=self._run, name=f"handler {number + 1}", daemon=True).start()
+
+    def begin(self, tasks: Sequence[m.Task]) -> None:
+        self._received_at = time.monotonic()
+        self._waiting.extend(tasks)
+        for _ in range(min(len(tasks), self._concurrency)):
+            self._wake.put(True)
+
+    def take_back(self, tasks: Iterable[int]) -> list[int]:
+        wanted = set(tasks)
+        back: list[int] = []
+        kept: list[m.Task] = []
+        with contextlib.suppress(IndexError):
+            while True:
+                task = self._waiting.pop()
+                if task.id in wanted:
+                    back.append(task.id)
+                else:
+                    kept.append(task)
+        self._waiting.extendleft(kept)
+        if kept:
+            self._wake.put(True)
+        return back
+
+    def drop(self) -> None:
+        self._waiting.clear()
+
+    def cancel(self, task: int) -> None:
+        if self.take_back([task]):
+            self._done.put(([cancelled(task)], 0.0))
+            self._notify()
+        elif (attempt := self._running.get(task)) is not None:
+            attempt.is_cancelled = True
+
+    def close(self) -> None:
+        self._is_closed = True
+        self._waiting.clear()
+        for _ in range(self._concurrency):
+            self._wake.put(False)
+
+    def _run(self) -> None:
+        waiting, handlers, running, watch = self._waiting, self._handlers, self._running, self._watch
+        clock = time.perf_counter
+        while self._wake.get():
+            answers: list[m.Answer] = []
+            began_at = clock()
+            while True:
+                try:
+                    task = waiting.popleft()
+                except IndexError:
+                    break
+                attempt = running[task.id] = Attempt(task, self._received_at)
+                if watch is not None:
+                    watch("begun", task)
+                answers.append(handlers[task.service].run(task, attempt))
+                if watch is not None:
+                    watch("done", task)
+                del running[task.id]
+                if clock() - began_at > HAND_OVER_S:
+                    self._done.put((answers, clock() - began_at))
+                    self._notify()
+                    answers, began_at = [], clock()
+            if answers:
+                self._done.put((answers, clock() - began_at))
+                self._notify()
+
+
+class AsyncPool:
+    """Runs async functions, ``concurrency`` at once, on one event loop in a thread of its own."""
+
+    def __init__(
+        self,
+        handlers: Mapping[str, Handler],
+        concurrency: int,
+        done: Done,
+        notify: Callable[[], None],
+        watch: Watch | None = None,
+    ) -> None:
+        self._handlers = handlers
+        self._watch = watch
+        self._done = done
+        self._notify = notify
+        self._room = concurrency
+        self._waiting: deque[m.Task] = deque()
+        self._running: dict[int, tuple[asyncio.Task[None], Attempt]] = {}
+        self._answers: list[m.Answer] = []
+        self._busy_s = 0.0
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="handlers", daemon=True)
+        self._thread.start()
+
+    def begin(self, tasks: Sequence[m.Task]) -> None:
+        self._waiting.extend(tasks)
+        self._loop.call_soon_threadsafe(self._fill)
+
+    def take_back(self, tasks: Iterable[int]) -> list[int]:
+        back: list[int] = []
+        for task in [task for task in self._waiting if task.id in set(tasks)]:
+            with contextlib.suppress(ValueError):  # it began just now
+                self._waiting.remove(task)
+                back.append(task.id)
+        return back
+
+    def drop(self) -> None:
+        self._waiting.clear()
+
+    def cancel(self, task: int) -> None:
+        self._loop.call_soon_threadsafe(self._cancel, task)
+
+    def close(self) -> None:
+        self._waiting.clear()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+    # --- in the loop's thread
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+        for running, _ in self._running.values():
+            running.cancel()
+        self._loop.run_until_complete(asyncio.sleep(0))
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.close()
+
+    def _fill(self) -> None:
+        while self._room and self._waiting:
+            try:
+                task = self._waiting.popleft()
+            except IndexError:
+                return
+            self._room -= 1
+            attempt = Attempt(task, time.monotonic())
+            self._running[task.id] = (self._loop.create_task(self._serve(task, attempt)), attempt)
+
+    async def _serve(self, task: m.Task, attempt: Attempt) -> None:
+        began_at = time.perf_counter()
+        if self._watch is not None:
+            self._watch("begun", task)
+        try:
+            answer = await self._handlers[task.service].run_async(task, attempt)
+        except asyncio.CancelledError:
+            answer = cancelled(task.id)
+        if self._watch is not None:
+            self._watch("done", task)
+        self._room += 1
+        del self._running[task.id]
+        if not self._answers:
+            self._loop.call_soon(self._hand_over)
+        self._answers.append(answer)
+        self._busy_s += time.perf_counter() - began_at
+        self._fill()
+
+    def _cancel(self, task: int) -> None:
+        if task in self._running:
+            running, attempt = self._running[task]
+            attempt.is_cancelled = True
+            running.cancel()
+        elif self.take_back([task]):
+            self._done.put(([cancelled(task)], 0.0))
+            self._notify()
+
+    def _hand_over(self) -> None:
+        self._done.put((self._answers, self._busy_s))
+        self._answers, self._busy_s = [], 0.0
+        self._notify()
+
+
+def make_pool(
+    handlers: Mapping[str, Handler],
+    concurrency: int,
+    done: Done,
+    notify: Callable[[], None],
+    watch: Watch | None = None,
+) -> Pool:
+    """The pool for ``handlers``: an event loop if they are async, threads if not."""
+    pool = AsyncPool if all(handler.is_async for handler in handlers.values()) else ThreadPool
+    return pool(handlers, concurrency, done, notify, watch)

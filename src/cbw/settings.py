@@ -1,0 +1,140 @@
+"""Every setting of cbw, once: its default, its bounds, what it is for, and the environment variable that sets it.
+
+The command line makes its options from this table, and ``docs/reference/settings.md`` is written from it.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import msgspec
+
+from cbw.errors import UsageError
+
+CLIENT_PORT = 9998
+WORKER_PORT = 9999
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """One setting. ``default`` also gives its type; ``help`` says what it does and why the default is what it is."""
+
+    name: str
+    default: Any
+    environment: str
+    help: str
+    minimum: float | None = None
+    maximum: float | None = None
+    kind: type | None = None  # where the default is None
+
+    @property
+    def option(self) -> str:
+        """How the command line spells it."""
+        return "--" + self.name.removesuffix("_s").replace("_", "-")
+
+    @property
+    def type(self) -> type:
+        """What its value is."""
+        return self.kind or type(self.default)
+
+
+def _broker(name: str, default: Any, text: str, **bounds: Any) -> Setting:
+    return Setting(name, default, f"CBW_BROKER_{name.upper()}", text, **bounds)
+
+
+def _worker(name: str, default: Any, text: str, **bounds: Any) -> Setting:
+    return Setting(name, default, f"CBW_WORKER_{name.upper()}", text, **bounds)
+
+
+def _client(name: str, default: Any, text: str, **bounds: Any) -> Setting:
+    return Setting(name, default, f"CBW_CLIENT_{name.upper()}", text, **bounds)
+
+
+BROKER_HOST = Setting("broker_host", "127.0.0.1", "BROKER_HOST", "Where the broker is: a name or an IP address.")
+BROKER_PORT = Setting(
+    "broker_port",
+    None,
+    "BROKER_PORT",
+    "The broker's port for this role: 9998 for clients, 9999 for workers.",
+    minimum=1,
+    maximum=65535,
+    kind=int,
+)
+
+BROKER = (
+    _broker("host", "*", "Address to listen on; * is every one of this machine."),
+    _broker(
+        "requests_max",
+        1_000_000,
+        "Requests that may be here at once. Above it CBW/1 clients get Busy; at twice as many the client port is "
+        "read no more, which is what plain clients feel. A waiting request of 100 bytes takes under 1 kB.",
+        minimum=1,
+    ),
+    _broker("requests_bytes_max", 1 << 30, "The same for the bytes of their bodies together.", minimum=1),
+    _broker(
+        "body_bytes_max",
+        64 << 20,
+        "Largest body of a request. A larger one is refused; a message of a body this large and 1 MiB more ends the "
+        "connection it comes over.",
+        minimum=1,
+    ),
+    _broker("attempts_max", 3, "Attempts that may take their worker down before a request is given up.", minimum=1),
+    _broker(
+        "liveness_s", 3.0, "Silence after which a CBW/1 worker is taken for failed: three beats of 1 s.", minimum=1.5
+    ),
+    _broker(
+        "answer_timeout_s",
+        2.0,
+        "Time for a plain (REQ) worker to answer, which has no beats; the lab's 2000 ms.",
+        minimum=0.001,
+    ),
+    _broker("absence_s", 60.0, "How long a peer that lost its connection is remembered for its return.", minimum=0.0),
+    _broker(
+        "plain_ttl_s",
+        None,
+        "Deadline of requests of plain clients, whose dialect has no word for one; none by default.",
+        minimum=0.001,
+        kind=float,
+    ),
+    _broker("grace_s", 10.0, "After SIGTERM: time for running requests to finish.", minimum=0.0),
+)
+
+WORKER = (
+    _worker(
+        "concurrency", 1, "Tasks that it runs at once: threads for a function, coroutines for an async one.", minimum=1
+    ),
+    _worker(
+        "processes",
+        0,
+        "Child processes that run the handler, each with the concurrency above; 0 runs it in this process. Needed for "
+        "handlers that crash, or hold the GIL in C for longer than the broker's liveness.",
+        minimum=0,
+    ),
+    _worker("grace_s", 10.0, "After SIGTERM: time for running tasks to finish.", minimum=0.0),
+    _worker("work_time_s", 1.0, "How long the demonstration worker takes for a request.", minimum=0.0),
+)
+
+CLIENT = (
+    _client("timeout_s", 60.0, "Time for an answer; it travels with the request as its deadline.", minimum=0.001),
+)
+
+
+def default_of(table: tuple[Setting, ...], name: str) -> Any:
+    """The default of the setting ``name`` of ``table``."""
+    return next(setting.default for setting in table if setting.name == name)
+
+
+def address(text: str | None, role: str) -> tuple[str, int]:
+    """``(host, port)`` from ``"host:port"``, ``"host"`` or None, completed from the environment.
+
+    Raises:
+        UsageError: it is none.
+    """
+    host, _, port = (text or "").rpartition(":") if text and ":" in text else (text or "", "", "")
+    host = host or os.environ.get(BROKER_HOST.environment) or BROKER_HOST.default
+    port = port or os.environ.get(BROKER_PORT.environment) or str(CLIENT_PORT if role == "client" else WORKER_PORT)
+    if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        raise UsageError(f"{port!r} is no port", advice=f"Give HOST:PORT, or set {BROKER_PORT.environment}.")
+    if any(character.isspace() or character in "/;" for character in host):
+        raise UsageError(f"{host!r} is no host", advice=f"Give HOST:PORT, or set {BROKER_HOST.environment}.")
+    return host.strip("[]"), int(port)

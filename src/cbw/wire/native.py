@@ -1,0 +1,101 @@
+"""CBW/1, the native protocol: batches of typed messages (specification: ``docs/reference/wire.md``).
+
+A message on the wire is ``[magic, batch, body…]``. The magic frame tells it from every other dialect; the batch is a
+msgpack array of messages; bodies of :data:`FRAME_BYTES` or more travel in frames of their own behind it, uncopied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from cbw.core import messages as m
+from cbw.errors import BadMessage
+
+MAGIC = b"CBW%d" % m.VERSION
+MAGIC_PREFIX = b"CBW"
+FRAME_BYTES = 32 * 1024
+"""From this size on a body travels in a frame of its own: below it one copy is cheaper than one more frame."""
+BATCH_BYTES = 512 * 1024
+"""A batch frame is closed when it holds this much, so that one slow peer never makes us build a giant message."""
+BATCH_MESSAGES = 1024
+"""And when it holds this many messages: the other end begins with them while we go on."""
+
+_encode = msgspec.msgpack.Encoder().encode
+T = TypeVar("T", bound=m.Message)
+
+
+class Decoder(Generic[T]):
+    """Decodes batches of one direction, so that a peer can only say what its side may say."""
+
+    def __init__(self, vocabulary: Any) -> None:
+        self._decode = msgspec.msgpack.Decoder(list[vocabulary]).decode
+
+    def __call__(self, frames: Sequence[Any]) -> list[T]:
+        """The messages of ``frames`` (the magic frame first).
+
+        Raises:
+            BadMessage: another version, no batch, not msgpack, an unknown message, bodies that do not add up.
+        """
+        if frames[0] != MAGIC:
+            raise BadMessage(f"speaks {bytes(frames[0][:16])!r}, this is CBW/{m.VERSION}")
+        if len(frames) < 2:
+            raise BadMessage("no batch behind the magic frame")
+        try:
+            batch: list[T] = self._decode(frames[1])
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise BadMessage(f"not a batch: {error}") from None
+        if len(frames) > 2 or (batch and type(batch[-1]) is m.Attached):
+            _attach(batch, frames[2:])
+        return batch
+
+
+def _attach(batch: list[Any], bodies: Sequence[Any]) -> None:
+    attached = batch.pop() if batch else None
+    if type(attached) is not m.Attached or len(attached.positions) != len(bodies):
+        raise BadMessage(f"{len(bodies)} body frames that no message claims")
+    for position, body in zip(attached.positions, bodies, strict=True):
+        if not 0 <= position < len(batch) or not hasattr(batch[position], "body"):
+            raise BadMessage(f"a body frame for message {position}, which has no body")
+        batch[position].body = body
+
+
+def encode(messages: Sequence[m.Message]) -> Iterator[tuple[list[Any], int]]:
+    """``(frames, how many messages)`` for each wire message that ``messages`` need. Keeps ``messages`` as they are."""
+    if len(messages) <= BATCH_MESSAGES:
+        batch = _encode(messages)
+        if len(batch) < FRAME_BYTES:  # so no body in it is big: the usual case
+            yield [MAGIC, batch], len(messages)
+            return
+    batched: list[m.Message] = []
+    bodies: list[bytes] = []
+    positions: list[int] = []
+    size = 0
+    for message in messages:
+        body = getattr(message, "body", b"")
+        length = len(body)
+        if length >= FRAME_BYTES:
+            message = msgspec.structs.replace(message, body=b"")
+            positions.append(len(batched))
+            bodies.append(body)
+        size += length
+        batched.append(message)
+        if size >= BATCH_BYTES or len(batched) >= BATCH_MESSAGES:
+            yield _frames(batched, bodies, positions), len(batched)
+            batched, bodies, positions, size = [], [], [], 0
+    if batched:
+        yield _frames(batched, bodies, positions), len(batched)
+
+
+def _frames(batch: list[m.Message], bodies: list[bytes], positions: list[int]) -> list[Any]:
+    if not bodies:
+        return [MAGIC, _encode(batch)]
+    return [MAGIC, _encode([*batch, m.Attached(positions)]), *bodies]
+
+
+from_client: Decoder[Any] = Decoder(m.FromClient)
+from_worker: Decoder[Any] = Decoder(m.FromWorker)
+to_client: Decoder[Any] = Decoder(m.ToClient)
+to_worker: Decoder[Any] = Decoder(m.ToWorker)

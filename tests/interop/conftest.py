@@ -1,0 +1,195 @@
+"""The broker under test, and the programs of others around it. What a test starts is ended with the test."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import zmq
+
+from .program import HERE, PATIENCE_S, Program, command_of
+from .proxy import Proxy
+
+HOST = "127.0.0.1"
+Start = Callable[..., Program]
+
+
+@dataclass
+class Broker:
+    """A running broker: ``front`` is the port of the clients, ``back`` that of the workers."""
+
+    program: Program
+    front: int
+    back: int
+
+
+StartBroker = Callable[..., Broker]
+StartProxy = Callable[[int], Proxy]
+
+
+def _missing(what: str) -> None:
+    if os.environ.get("CI"):
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+@pytest.fixture(scope="session")
+def node() -> None:
+    """Node and the packages of ``package-lock.json``."""
+    for name in ("node", "npm"):
+        if shutil.which(name) is None:
+            _missing(f"{name} is not installed (apt-get install nodejs npm)")
+    if (HERE / "node_modules" / "zeromq").is_dir():
+        return
+    done = subprocess.run(
+        ["npm", "ci", "--no-audit", "--no-fund"], cwd=HERE, capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+    if done.returncode != 0:
+        _missing(f"npm ci failed in {HERE}: {done.stderr[-500:]}")
+
+
+@pytest.fixture
+def start(request: pytest.FixtureRequest) -> Iterator[Start]:
+    """``start("lab_worker.js", "W1", HOST, port)``: one of the programs of this folder, or ``"worker"``: one of ours."""
+    programs: list[Program] = []
+
+    def start_program(name: str, *arguments: object) -> Program:
+        if name.endswith(".js"):
+            request.getfixturevalue("node")
+        programs.append(Program(*command_of(name, *arguments)))
+        return programs[-1]
+
+    yield start_program
+    for program in reversed(programs):
+        program.kill()
+    if hasattr(request.node, "stash") and request.node.stash.get(FAILED, False):
+        for program in programs:
+            print(program)
+
+
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """Remember a failure, so that the fixtures can show what the programs printed."""
+    report = yield
+    item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
+    return report
+
+
+@pytest.fixture
+def start_broker(start: Start) -> StartBroker:
+    """``start_broker("--answer-timeout", 0.5)``: a broker on free ports, that listens."""
+
+    def start_one(*options: object) -> Broker:
+        front, back = _free_ports(2)
+        broker = Broker(start("broker", front, back, *options), front, back)
+        deadline = time.monotonic() + PATIENCE_S
+        while not (_is_listening(front) and _is_listening(back)):
+            assert broker.program.is_running(), f"ended: {broker.program}"
+            assert time.monotonic() < deadline, f"does not listen: {broker.program}"
+            time.sleep(0.01)
+        return broker
+
+    return start_one
+
+
+@pytest.fixture
+def broker(start_broker: StartBroker) -> Broker:
+    """A broker with its default settings."""
+    return start_broker()
+
+
+@pytest.fixture
+def quick_broker(start_broker: StartBroker) -> Broker:
+    """A broker that gives a plain worker half a second to answer."""
+    return start_broker("--answer-timeout", 0.5)
+
+
+@pytest.fixture
+def proxy() -> Iterator[StartProxy]:
+    """``proxy(port)``: a way to ``port`` that can be cut."""
+    proxies: list[Proxy] = []
+
+    def start_proxy(target: int) -> Proxy:
+        proxies.append(Proxy(target))
+        return proxies[-1]
+
+    yield start_proxy
+    for one in proxies:
+        one.close()
+
+
+class Peer:
+    """A client in the test itself, with a REQ or a DEALER socket. A DEALER sees every message that reaches it."""
+
+    def __init__(self, socket: zmq.Socket[bytes]) -> None:
+        self._socket = socket
+
+    def ask(self, body: str) -> None:
+        """Send a request, in the envelope of a REQ socket."""
+        empty = [] if self._socket.type == zmq.REQ else [b""]
+        self._socket.send_multipart([*empty, body.encode()])
+
+    def reply(self, *, within_s: float = PATIENCE_S) -> str | None:
+        """The next reply, or None if there is none in time."""
+        if not self._socket.poll(int(within_s * 1000)):
+            return None
+        return self._socket.recv_multipart()[-1].decode()
+
+    def close(self) -> None:
+        """End it, as a program that crashes would."""
+        self._socket.close()
+
+
+Connect = Callable[..., Peer]
+
+
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    """``connect(zmq.REQ, "CLI", port)``: a client of the test itself."""
+    with zmq.Context() as context:
+        sockets: list[zmq.Socket[bytes]] = []
+
+        def connect_one(kind: int, name: str, port: int) -> Peer:
+            one = context.socket(kind)
+            sockets.append(one)
+            one.linger = 0
+            one.setsockopt_string(zmq.IDENTITY, name)
+            one.connect(f"tcp://{HOST}:{port}")
+            return Peer(one)
+
+        yield connect_one
+        for one in sockets:
+            one.close()
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that were free a moment ago, below those that the kernel gives to outgoing connections."""
+    ports: list[int] = []
+    while len(ports) < count:
+        port = random.randrange(20_000, 32_000)
+        try:
+            socket.create_server((HOST, port)).close()
+        except OSError:
+            continue
+        if port not in ports:
+            ports.append(port)
+    return ports
+
+
+def _is_listening(port: int) -> bool:
+    try:
+        socket.create_connection((HOST, port), timeout=1).close()
+    except OSError:
+        return False
+    return True

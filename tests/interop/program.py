@@ -1,0 +1,110 @@
+"""Programs that the tests run, watch and end."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PATIENCE_S = 15.0
+"""How long a test waits for what must happen. Generous: only a failing test ever waits that long."""
+
+
+class Program:
+    """A child process whose lines can be waited for. Every one must be ended: the fixtures of ``conftest.py`` do."""
+
+    def __init__(self, *command: str) -> None:
+        self.command = command
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=HERE
+        )
+        self._lines: list[str] = []
+        self._is_read = False
+        self._changed = threading.Condition()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            with self._changed:
+                self._lines.append(line.rstrip("\n"))
+                self._changed.notify_all()
+        with self._changed:
+            self._is_read = True
+            self._changed.notify_all()
+
+    @property
+    def pid(self) -> int:
+        """The process to look at, or to send a signal."""
+        return self._process.pid
+
+    @property
+    def lines(self) -> list[str]:
+        """What it has printed so far."""
+        with self._changed:
+            return list(self._lines)
+
+    def said(self, start: str) -> list[str]:
+        """The lines that begin with the word ``start``, without it."""
+        return [line.removeprefix(f"{start} ") for line in self.lines if line.startswith(f"{start} ")]
+
+    def wait_for(self, start: str, count: int = 1, *, within_s: float = PATIENCE_S) -> str:
+        """Wait until it has printed ``count`` lines that begin with ``start``; the last of them."""
+        deadline = time.monotonic() + within_s
+        with self._changed:
+            while True:
+                found = [line for line in self._lines if line.startswith(start)]
+                if len(found) >= count:
+                    return found[count - 1]
+                left = deadline - time.monotonic()
+                assert not self._is_read, f"ended without {start!r}: {self}"
+                assert left > 0, f"not {count} times {start!r} in {within_s:g} s: {self}"
+                self._changed.wait(left)
+
+    def finish(self, *, within_s: float = PATIENCE_S) -> list[str]:
+        """Wait until it ends by itself, with success; all its replies."""
+        try:
+            code = self._process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still runs after {within_s:g} s: {self}") from None
+        self._reader.join()
+        assert code == 0, f"exit code {code}: {self}"
+        return self.said("reply")
+
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    def freeze(self) -> None:
+        """Stop it where it is, as a machine that hangs would."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let a frozen one go on."""
+        self._process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End it at once, in the middle of whatever it does."""
+        self._process.kill()
+        self._process.wait()
+        self._reader.join()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+    def __str__(self) -> str:
+        return "\n    ".join([" ".join(self.command), *self.lines[-20:]])
+
+
+def command_of(name: str, *arguments: object) -> list[str]:
+    """How to start one of the programs of this folder by its file name, or one of ours by its role."""
+    words = [str(argument) for argument in arguments]
+    if name.endswith(".js"):
+        return ["node", str(HERE / name), *words]
+    if name.endswith(".py"):
+        return [sys.executable, str(HERE / name), *words]
+    return [sys.executable, "-m", "cbw", name, *words]

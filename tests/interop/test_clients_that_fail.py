@@ -1,0 +1,116 @@
+"""Lab clients that are cut off, crash, or share an identity: no answer is lost that can be delivered, none goes astray."""
+
+from __future__ import annotations
+
+import pytest
+import zmq
+
+from .conftest import HOST, Broker, Connect, Start, StartBroker, StartProxy
+
+WORK_MS = 5
+LATE_MS = 1000
+
+
+@pytest.mark.parametrize("kind", ["lab_client.js", "modern_client.js", "req_client.py"])
+def test_cut_off_and_back_before_the_answer(kind: str, broker: Broker, start: Start, proxy: StartProxy) -> None:
+    """A REQ socket that waits says nothing when it reconnects; the answer finds it all the same."""
+    way = proxy(broker.front)
+    worker = start("lab_worker.js", "W1", HOST, broker.back, WORK_MS, 1, LATE_MS)
+    client = start(kind, "C1", 2, HOST, way.port)
+    worker.wait_for("task C1 C1-1")
+    way.cut()
+    way.mend()
+    assert client.finish() == ["C1-1 W1", "C1-2 W1"]
+
+
+@pytest.mark.parametrize("kind", ["lab_client.js", "modern_client.js", "req_client.py"])
+def test_cut_off_and_back_after_the_answer(kind: str, broker: Broker, start: Start, proxy: StartProxy) -> None:
+    """The answer is kept until the client is there again."""
+    way = proxy(broker.front)
+    worker = start("lab_worker.js", "W1", HOST, broker.back, WORK_MS, 1, 200)
+    client = start(kind, "C1", 2, HOST, way.port)
+    worker.wait_for("task C1 C1-1")
+    way.cut()
+    worker.wait_for("answer C1 C1-1")
+    # Once the same worker has answered another client, the broker has had that answer for sure.
+    assert start("req_client.py", "C2", 1, HOST, broker.front).finish() == ["C2-1 W1"]
+    way.mend()
+    assert client.finish() == ["C1-1 W1", "C1-2 W1"]
+
+
+def test_a_dealer_cut_off_with_requests_in_flight(broker: Broker, start: Start, proxy: StartProxy) -> None:
+    """The same for many answers, each in its own envelope."""
+    way = proxy(broker.front)
+    worker = start("lab_worker.js", "W1", HOST, broker.back, WORK_MS, 1, 200)
+    client = start("dealer_client.py", "D", 5, HOST, way.port)
+    client.wait_for("ask 5")
+    worker.wait_for("task D D-1")
+    way.cut()
+    worker.wait_for("answer D D-3")
+    way.mend()
+    assert client.finish() == [f"D-{number}: D-{number} W1" for number in range(1, 6)]
+
+
+def test_started_anew_under_the_same_identity(broker: Broker, start: Start, connect: Connect) -> None:
+    """The answer to what its forerunner asked is not taken for the answer to its own first request."""
+    worker = start("lab_worker.js", "W1", HOST, broker.back, WORK_MS)
+    witness = connect(zmq.REQ, "WITNESS", broker.front)
+    for number in range(1, 21):
+        worker.freeze()
+        crashed = connect(zmq.REQ, "C1", broker.front)
+        crashed.ask(f"old-{number}")
+        witness.ask(f"after-{number}")  # behind the other on the same worker
+        crashed.close()
+        worker.thaw()
+        assert witness.reply() == f"after-{number} W1"
+        restarted = connect(zmq.REQ, "C1", broker.front)
+        restarted.ask(f"new-{number}")
+        assert restarted.reply() == f"new-{number} W1"
+        restarted.close()
+
+
+def test_two_that_live_under_one_identity(broker: Broker, start: Start, connect: Connect) -> None:
+    """To ask from another connection gives up what was asked before. Nobody gets the other's answer."""
+    worker = start("lab_worker.js", "W1", HOST, broker.back, WORK_MS, 1, 300)
+    one = connect(zmq.REQ, "SAME", broker.front)
+    two = connect(zmq.REQ, "SAME", broker.front)
+    one.ask("one-1")
+    worker.wait_for("task SAME one-1")
+    two.ask("two-1")
+    assert two.reply() == "two-1 W1"
+    assert one.reply(within_s=0.2) is None
+    two.ask("two-2")
+    assert two.reply() == "two-2 W1"
+    assert one.reply(within_s=0.2) is None
+
+
+def test_two_node_programs_under_one_identity(broker: Broker, start: Start) -> None:
+    """The same with programs of the lab: the second gets all of its answers."""
+    worker = start("lab_worker.js", "W1", HOST, broker.back, WORK_MS, 1, 300)
+    one = start("lab_client.js", "SAME", 5, HOST, broker.front)
+    worker.wait_for("task SAME SAME-1")
+    two = start("modern_client.js", "SAME", 5, HOST, broker.front)
+    assert two.finish() == [f"SAME-{number} W1" for number in range(1, 6)]
+    assert one.said("reply") == []
+
+
+def test_the_earlier_of_two_under_one_identity_reconnects(
+    start_broker: StartBroker, start: Start, proxy: StartProxy, connect: Connect
+) -> None:
+    """Its new connection takes the identity back without a word, while the other's request is at work."""
+    broker = start_broker("--answer-timeout", 60)
+    way = proxy(broker.front)
+    worker = start("lab_worker.js", "W1", HOST, broker.back, WORK_MS, 2, LATE_MS)
+    one = connect(zmq.REQ, "SAME", way.port)
+    two = connect(zmq.REQ, "SAME", broker.front)
+    one.ask("one-1")
+    worker.wait_for("answer")
+    assert one.reply() == "one-1 W1"
+    one.ask("one-2")
+    worker.wait_for("task SAME one-2")
+    two.ask("two-1")
+    way.cut()
+    way.mend()
+    way.wait_until_used()
+    assert one.reply(within_s=LATE_MS / 1000 + 0.5) is None
+    assert two.reply(within_s=0.2) in ("two-1 W1", None)
