@@ -217,6 +217,11 @@ class Client:
             for request_id in positions:
                 self._cancel(request_id)
 
+    @property
+    def has_met_broker(self) -> bool:
+        """Whether a broker has ever welcomed this client."""
+        return self._core.has_met_broker
+
     def close(self) -> None:
         """End what is in flight with :class:`~cbw.errors.Closed`, say goodbye and close. Safe to call twice."""
         with self._lock:

@@ -54,9 +54,9 @@ class Handler:
     def __init__(self, service: str, function: Callable[..., Any]) -> None:
         self.service = service
         self.function = function
-        self.is_async = inspect.iscoroutinefunction(function)
+        self.is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
         try:
-            hints = typing.get_type_hints(function)
+            hints = typing.get_type_hints(function if inspect.isroutine(function) else type(function).__call__)
             parameters = list(inspect.signature(function).parameters.values())
         except (TypeError, NameError, ValueError) as error:
             raise UsageError(f"{_name(function)} cannot be a handler: {error}") from None

@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -62,7 +63,7 @@ class ProcessPool:
         notify: Callable[[], None],
         trace: tuple[str, str] | None = None,
     ) -> None:
-        self._make_child = lambda: _Child(handlers, concurrency, trace)
+        self._make_child: Callable[[], _Child] = partial(_Child, handlers, concurrency, trace)
         self._concurrency = concurrency
         self._done = done
         self._notify = notify

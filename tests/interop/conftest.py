@@ -32,7 +32,7 @@ class Broker:
 
 
 StartBroker = Callable[..., Broker]
-StartProxy = Callable[[int], Proxy]
+StartProxy = Callable[..., Proxy]
 
 
 def _missing(what: str) -> None:
@@ -117,11 +117,11 @@ def quick_broker(start_broker: StartBroker) -> Broker:
 
 @pytest.fixture
 def proxy() -> Iterator[StartProxy]:
-    """``proxy(port)``: a way to ``port`` that can be cut."""
+    """``proxy(port)``: a way to ``port`` that can be cut; ``proxy(port, delay_s=0.02)``: a slow one."""
     proxies: list[Proxy] = []
 
-    def start_proxy(target: int) -> Proxy:
-        proxies.append(Proxy(target))
+    def start_proxy(target: int, delay_s: float = 0.0) -> Proxy:
+        proxies.append(Proxy(target, delay_s))
         return proxies[-1]
 
     yield start_proxy
@@ -145,6 +145,12 @@ class Peer:
         if not self._socket.poll(int(within_s * 1000)):
             return None
         return self._socket.recv_multipart()[-1].decode()
+
+    def wait_until_connected(self) -> None:
+        """Wait until its side of the handshake is done. Call this at once, or it is missed."""
+        with self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED) as monitor:
+            assert monitor.poll(int(PATIENCE_S * 1000)), "not connected"
+            self._socket.disable_monitor()
 
     def close(self) -> None:
         """End it, as a program that crashes would."""

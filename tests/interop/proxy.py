@@ -1,4 +1,4 @@
-"""A TCP proxy whose connections a test can cut."""
+"""A TCP proxy whose connections a test can cut, or make slow."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ _RESET = struct.pack("ii", 1, 0)
 
 
 class Proxy:
-    """Listens on :attr:`port` of 127.0.0.1 and passes everything on to ``target``, in a thread of its own."""
+    """Listens on :attr:`port` of 127.0.0.1 and passes everything on to ``target``, in a thread of its own.
 
-    def __init__(self, target: int) -> None:
+    ``delay_s`` passes before anything is passed on, in both directions, as on the way to another city.
+    """
+
+    def __init__(self, target: int, delay_s: float = 0.0) -> None:
         self._target = target
+        self._delay_s = delay_s
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._ends: dict[socket.socket, socket.socket] = {}
@@ -88,6 +92,7 @@ class Proxy:
     def _pass_on(self, end: socket.socket) -> None:
         try:
             data = end.recv(CHUNK_BYTES)
+            time.sleep(self._delay_s)
             if data:
                 self._ends[end].sendall(data)
                 self._is_used = True

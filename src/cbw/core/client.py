@@ -51,6 +51,7 @@ class ClientCore:
         self.in_flight: dict[int, Pending] = {}
         self.broker: m.Welcome | None = None
         self.refused: m.Refused | None = None
+        self.has_met_broker = False
         self.sent_again = 0
         self.bad_messages = 0
         self._is_connected = False
@@ -107,6 +108,7 @@ class ClientCore:
                     ended.append(Ended(pending.sink, message, pending.request.service))
             elif type(message) is m.Welcome:
                 self.broker = message
+                self.has_met_broker = True
                 self._refused_since = None
             elif type(message) is m.HelloAgain:
                 self._say_hello(now)

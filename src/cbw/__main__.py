@@ -1,0 +1,5 @@
+"""``python -m cbw`` is ``cbw``."""
+
+from cbw.cli.main import main
+
+main()

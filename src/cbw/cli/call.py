@@ -1,0 +1,45 @@
+"""``cbw call``."""
+
+from __future__ import annotations
+
+import sys
+from typing import BinaryIO
+
+import click
+
+from cbw import settings
+from cbw.cli.options import setting_options
+from cbw.client import Client
+from cbw.errors import CannotResolve, NoAnswer, RequestError
+from cbw.net import resolve
+from cbw.settings import address
+
+
+@click.command("call", context_settings={"max_content_width": 110})
+@click.argument("file", type=click.File("rb"), default="-")
+@click.option("--broker", metavar="HOST:PORT", help="The broker's client port. [env: BROKER_HOST, BROKER_PORT]")
+@click.option("--service", "-s", default="", help="The service to ask; the nameless one by default.")
+@setting_options(*settings.CLIENT)
+def command(file: BinaryIO, broker: str | None, service: str, timeout_s: float) -> None:
+    """Send FILE (default: standard input) as one request; its answer goes to standard output, an error to standard error.
+
+    \b
+    echo hello | cbw call
+    cbw call --service thumbnail photo.jpg > small.jpg
+    """
+    body = file.read()
+    host, port = address(broker, "client")
+    with Client(broker, timeout=timeout_s) as client:
+        try:
+            answer = client.call(body, service)
+        except RequestError as error:
+            if not client.has_met_broker:
+                try:
+                    resolve(host, port)
+                except CannotResolve as unresolved:
+                    raise unresolved from None
+                advice = f"Is a broker running there? Start one with: cbw broker {port}"
+                raise NoAnswer(f"no broker at {host}:{port} in {timeout_s:g} s", advice=advice) from None
+            raise error
+    sys.stdout.buffer.write(answer)
+    sys.stdout.buffer.flush()

@@ -1,0 +1,71 @@
+"""The ``cbw`` command: its groups, and what becomes of errors."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from cbw.errors import CbwError
+
+# Each command is imported when it is used: `cbw call` must not pay for `cbw up`.
+_COMMANDS = {
+    "broker": "The broker between clients and workers.",
+    "worker": "A worker: your function, or the lab's demonstration.",
+    "client": "The lab's demonstration client.",
+    "call": "Send one request and print its answer.",
+    "up": "Start a whole system on this machine.",
+    "bench": "Measure throughput, latency and CPU.",
+    "verify": "Kill parts of a system and check its promises.",
+}
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"cbw.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="cbw", message="cbw %(version)s")
+def cli() -> None:
+    """A fault-tolerant client-broker-worker system over ZeroMQ.
+
+    \b
+    See it work:      cbw up --scale cli=2 --scale wor=4
+    See it survive:   cbw verify
+    By hand:          cbw broker  |  cbw worker W1 HOST 9999  |  cbw client C1 10 HOST 9998
+    With your code:   cbw worker --handler package.module:function  |  echo hi | cbw call
+
+    Exit codes: 0 ok, 1 failed, 2 usage, 3 not ready, 4 a promise broken.
+    """
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Run the command line; errors of cbw become two lines on stderr and their exit code."""
+    try:
+        sys.exit(cli.main(arguments, prog_name="cbw", standalone_mode=False) or 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    except CbwError as error:
+        click.secho(f"cbw: {error}", fg="red", err=True)
+        if error.advice:
+            click.echo(f"     {error.advice}", err=True)
+        sys.exit(error.exit_code)

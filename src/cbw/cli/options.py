@@ -1,0 +1,103 @@
+"""Options that are made from :mod:`cbw.settings`, and what all roles share."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import click
+
+from cbw.settings import BROKER_HOST, Setting
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class Stoppable(Protocol):
+    """A role that can be asked to end."""
+
+    def stop(self) -> None:
+        """Finish what runs and end."""
+
+
+def setting_options(*settings: Setting) -> Decorator:
+    """One option for each setting: name, type, bounds, default, environment variable and help from the table."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for setting in reversed(settings):
+            function = click.option(
+                setting.option,
+                setting.name,
+                type=_type(setting),
+                default=setting.default,
+                envvar=setting.environment,
+                help=setting.help,
+                show_default=setting.default is not None,
+                show_envvar=True,
+            )(function)
+        return function
+
+    return decorate
+
+
+def _type(setting: Setting) -> Any:
+    if setting.type is int:
+        low = None if setting.minimum is None else int(setting.minimum)
+        high = None if setting.maximum is None else int(setting.maximum)
+        return click.IntRange(low, high)
+    if setting.type is float:
+        return click.FloatRange(setting.minimum, setting.maximum)
+    return click.STRING
+
+
+def trace_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--trace`` and ``--verbose``, which every role has."""
+    function = click.option(
+        "--verbose", "-v", is_flag=True, envvar="CBW_VERBOSE", help="Print every event, also those of each request."
+    )(function)
+    return click.option(
+        "--trace", metavar="FILE", envvar="CBW_TRACE", help="Append every event to FILE, a JSON line each."
+    )(function)
+
+
+port = click.IntRange(0, 65535)
+
+
+def role_id(text: str, prefix: str) -> str:
+    """An id from the command line; ``HN`` stands for one made of the host's name."""
+    return f"{prefix}_{socket.gethostname()}" if text == "HN" else text
+
+
+def broker_address(host: str | None, port_number: int) -> str:
+    """``host:port`` of the broker; a host that was left out or is empty is an error here, unlike in the library.
+
+    Raises:
+        click.UsageError: there is no host.
+    """
+    if not host:
+        raise click.UsageError(
+            f"where is the broker? Give its host as an argument, or set {BROKER_HOST.environment}\n"
+            f"(docker run -e {BROKER_HOST.environment}=172.17.0.2 …; docker inspect shows a container's address)."
+        )
+    if not re.fullmatch(r"[^\s/;,]+", host):
+        raise click.UsageError(f"{host!r} is no host; check {BROKER_HOST.environment}.")
+    return f"[{host}]:{port_number}" if ":" in host and not host.startswith("[") else f"{host}:{port_number}"
+
+
+@contextlib.contextmanager
+def stopping(role: Stoppable) -> Iterator[None]:
+    """SIGTERM and Ctrl-C ask ``role`` to stop; a second one ends the process at once."""
+
+    def stop(number: int, _frame: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        role.stop()
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

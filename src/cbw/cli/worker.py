@@ -1,0 +1,100 @@
+"""``cbw worker``."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import click
+
+from cbw import settings
+from cbw.cli.options import broker_address, port, role_id, setting_options, stopping, trace_options
+from cbw.errors import CannotResolve
+from cbw.handler import load
+from cbw.net import resolve
+from cbw.trace import Trace
+from cbw.worker import Worker
+
+
+@click.command("worker", context_settings={"max_content_width": 110})
+@click.argument("id", default="HN", metavar="[ID]")
+@click.argument("broker_host", envvar="BROKER_HOST", default="127.0.0.1", metavar="[BROKER_HOST]")
+@click.argument("broker_port", type=port, envvar="BROKER_PORT", default=settings.WORKER_PORT, metavar="[BROKER_PORT]")
+@click.option(
+    "--handler",
+    "handlers",
+    multiple=True,
+    metavar="[SERVICE=]MODULE:FUNCTION",
+    envvar="CBW_WORKER_HANDLER",
+    help="Serve SERVICE (default: the nameless one) with this function. May be repeated. The current folder is searched.",
+)
+@setting_options(*settings.WORKER)
+@trace_options
+def command(
+    id: str,
+    broker_host: str,
+    broker_port: int,
+    handlers: tuple[str, ...],
+    concurrency: int,
+    processes: int,
+    grace_s: float,
+    work_time_s: float,
+    trace: str | None,
+    verbose: bool,
+) -> None:
+    """A worker called ID (HN: after this host) for the broker at BROKER_HOST:BROKER_PORT.
+
+    Without --handler it is the lab's demonstration: it takes --work-time seconds and answers "<message> <id>".
+
+    \b
+    cbw worker W1 172.17.0.2 9999
+    cbw worker --handler shop.orders:price --concurrency 8
+    cbw worker --handler resize=images:resize --handler crop=images:crop --processes 2
+    """
+    name = role_id(id, "WOR")
+    worker = Worker(
+        broker_address(broker_host, broker_port),
+        id=name,
+        concurrency=concurrency,
+        processes=processes,
+        grace_s=grace_s,
+        trace=Trace(trace, is_verbose=verbose),
+    )
+    for spec in handlers:
+        service, _, path = spec.rpartition("=")
+        worker.add(service, load(path))
+    if not handlers:
+        worker.add("", Demonstration(name, work_time_s))
+    warn_if_unresolved(broker_host, broker_port)
+    with stopping(worker):
+        click.echo(f"{name} works for {broker_host}:{broker_port}")
+        worker.run()
+
+
+class Demonstration:
+    """The lab's worker: it takes a while and says who it is."""
+
+    def __init__(self, name: str, work_time_s: float) -> None:
+        self._name = name
+        self._work_time_s = work_time_s
+
+    def __call__(self, message: bytes) -> bytes:
+        click.echo(f"{self._name} begins {message.decode(errors='replace')}")
+        if self._work_time_s:
+            time.sleep(self._work_time_s)
+        return message + b" " + self._name.encode()
+
+
+def warn_if_unresolved(
+    host: str, port_number: int, echo: Callable[[str], None] = lambda text: click.echo(text)
+) -> None:
+    """Say in the background if the broker's name does not resolve (yet): the connection is tried again and again."""
+
+    def look_up() -> None:
+        try:
+            resolve(host, port_number)
+        except CannotResolve as error:
+            echo(f"{error}; trying again until it does. {error.advice}")
+
+    threading.Thread(target=look_up, daemon=True).start()
