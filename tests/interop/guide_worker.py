@@ -1,6 +1,7 @@
-"""A pyzmq worker for the guide's load-balancing broker: ``python guide_worker.py ID HOST PORT [WORK_MS]``.
+"""A pyzmq worker for the guide's load-balancing broker: ``python guide_worker.py ID HOST PORT [WORK_MS [FRAMES]]``.
 
-It adds `` ID`` to the last frame of what it gets. ID ``-`` sets no identity on the socket.
+It adds `` ID`` to the last frame of what it gets, and puts FRAMES (0) more in front of its answer. ID ``-`` sets no
+identity on the socket.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ def main() -> None:
     """Work until killed."""
     name, host, port, *rest = sys.argv[1:]
     work_ms = float(rest[0]) if rest else 1000.0
+    head = [f"head {number}".encode() for number in range(int(rest[1]) if len(rest) > 1 else 0)]
     with zmq.Context() as context, context.socket(zmq.REQ) as socket:
         socket.linger = 0
         if name != "-":
@@ -27,7 +29,7 @@ def main() -> None:
             print(f"task {client!r} {b'|'.join(body).decode()}", flush=True)
             time.sleep(work_ms / 1000)
             body[-1] += f" {name}".encode()
-            socket.send_multipart([client, empty, *body])
+            socket.send_multipart([client, empty, *head, *body])
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 PATIENCE_S = 15.0
 """How long a test waits for what must happen. Generous: only a failing test ever waits that long."""
+OUR_VARIABLES = ("CBW_", "BROKER_", "LOGGER_")
 
 
 class Program:
@@ -20,7 +22,13 @@ class Program:
     def __init__(self, *command: str) -> None:
         self.command = command
         self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=HERE
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=HERE,
+            env={name: value for name, value in os.environ.items() if not name.startswith(OUR_VARIABLES)},
         )
         self._lines: list[str] = []
         self._is_read = False
@@ -74,7 +82,7 @@ class Program:
             raise AssertionError(f"still runs after {within_s:g} s: {self}") from None
         self._reader.join()
         assert code == 0, f"exit code {code}: {self}"
-        return self.said("reply")
+        return [_reply_of(line) for line in self.lines if line.startswith("reply ") or " -> " in line]
 
     def is_running(self) -> bool:
         """Whether it has not ended."""
@@ -98,6 +106,11 @@ class Program:
 
     def __str__(self) -> str:
         return "\n    ".join([" ".join(self.command), *self.lines[-20:]])
+
+
+def _reply_of(line: str) -> str:
+    """Our own client prints ``C1-1 -> C1-1 W1  (0.012 s)``, the programs of this folder ``reply C1-1 W1``."""
+    return line.removeprefix("reply ").partition(" -> ")[2].partition("  (")[0] or line.removeprefix("reply ")
 
 
 def command_of(name: str, *arguments: object) -> list[str]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from cbw import Client
+
 from .conftest import HOST, Broker, Start
+from .program import PATIENCE_S, Program
 
 PLAIN_WORKERS = ["lab_worker.js", "earlier_lab_worker.js", "guide_worker.js", "guide_worker.py"]
 WORKERS = [*PLAIN_WORKERS, "worker"]
-"""``worker`` is ours."""
-PLAIN_CLIENTS = ["lab_client.js", "modern_client.js", "req_client.py"]
+CLIENTS = ["lab_client.js", "modern_client.js", "req_client.py", "client"]
+"""``client`` and ``worker`` are ours."""
 REQUESTS = 3
 WORK_MS = 5
 
@@ -22,10 +25,15 @@ def start_worker(start: Start, kind: str, name: str, port: int, work_ms: int = W
         start(kind, name, HOST, port, work_ms)
 
 
+def start_clients(start: Start, requests: int, port: int) -> dict[str, Program]:
+    """One client of every kind, by name."""
+    return {f"C{number}": start(kind, f"C{number}", requests, HOST, port) for number, kind in enumerate(CLIENTS)}
+
+
 @pytest.mark.parametrize("worker", WORKERS)
 def test_each_client_gets_the_answers_to_its_own_requests(worker: str, broker: Broker, start: Start) -> None:
     """G1, for every kind of client at once with every kind of worker."""
-    clients = {f"C{number}": start(kind, f"C{number}", REQUESTS, HOST, broker.front) for number, kind in enumerate(PLAIN_CLIENTS)}
+    clients = start_clients(start, REQUESTS, broker.front)
     dealer = start("dealer_client.py", "D", REQUESTS, HOST, broker.front)
     start_worker(start, worker, "W1", broker.back)
     for name, client in clients.items():
@@ -93,11 +101,34 @@ def test_bodies_of_several_frames_are_one_for_a_worker_that_knows_only_one(
     assert client.finish() == ["D-1: part 1part 2D-1 W1"]
 
 
+def test_an_answer_of_several_frames(broker: Broker, start: Start) -> None:
+    """A plain client gets the frames as they are, a client of ours gets them as one."""
+    start("guide_worker.py", "W1", HOST, broker.back, WORK_MS, 2)
+    dealer = start("dealer_client.py", "D", 1, HOST, broker.front)
+    assert dealer.finish() == ["D-1: head 0|head 1|D-1 W1"]
+    with Client(f"{HOST}:{broker.front}") as client:
+        assert client.call(b"C-1", timeout=PATIENCE_S) == b"head 0head 1C-1 W1"
+
+
+@pytest.mark.parametrize("worker", PLAIN_WORKERS)
+def test_a_client_of_ours_with_many_requests_and_workers_of_the_lab(worker: str, broker: Broker, start: Start) -> None:
+    """A plain worker takes one at a time; the client does not notice, whatever bytes it sends."""
+    start(worker, "W1", HOST, broker.back, 1)
+    start(worker, "W2", HOST, broker.back, 1)
+    bodies = [f"request {number}" for number in range(50)]
+    with Client(f"{HOST}:{broker.front}") as client:
+        futures = [client.submit(body, timeout=PATIENCE_S) for body in bodies]
+        answers = [future.result(PATIENCE_S).decode() for future in futures]
+        assert client.call(b"", timeout=PATIENCE_S) in (b" W1", b" W2")
+    assert [answer[:-3] for answer in answers] == bodies
+    assert {answer[-2:] for answer in answers} == {"W1", "W2"}
+
+
 def test_all_kinds_at_once(broker: Broker, start: Start) -> None:
     """One broker, every kind of worker, every kind of client, and every answer where it belongs."""
     for number, kind in enumerate(WORKERS):
         start_worker(start, kind, f"W{number}", broker.back, 2)
-    clients = {f"C{number}": start(kind, f"C{number}", 30, HOST, broker.front) for number, kind in enumerate(PLAIN_CLIENTS)}
+    clients = start_clients(start, 30, broker.front)
     dealer = start("dealer_client.py", "D", 60, HOST, broker.front)
     served: set[str] = set()
     for name, client in clients.items():

@@ -80,7 +80,7 @@ class Demonstration:
         self._work_time_s = work_time_s
 
     def __call__(self, message: bytes) -> bytes:
-        click.echo(f"{self._name} begins {message.decode(errors='replace')}")
+        click.echo(f"{self._name} begins {message.decode(errors='replace').rstrip()}")
         if self._work_time_s:
             time.sleep(self._work_time_s)
         return message + b" " + self._name.encode()

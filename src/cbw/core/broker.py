@@ -359,7 +359,7 @@ class BrokerCore:
     def _worker_said(self, fact: e.WorkerSaid) -> None:
         worker = self.workers.get(fact.peer)
         messages = iter(fact.messages)
-        if worker is None:
+        if worker is None or (fact.messages and type(fact.messages[0]) is m.WorkerHello):
             worker = self._stranger_said(fact.peer, fact.messages)
             if worker is None:
                 return
@@ -416,7 +416,9 @@ class BrokerCore:
                 self._trace("refused", worker=hello.worker, text="duplicate id")
                 self.counts["hellos_refused"] += 1
                 return None
-            self._lose_worker(known, "came back on another connection")
+            self._lose_worker(known, "said hello again")
+        if peer in self.workers:
+            self._lose_worker(self.workers[peer], "changed its id")
         services = [self._dispatcher.service(name) for name in names]
         worker = Worker(hello.worker, hello.boot, peer, services, is_plain=False)
         worker.concurrency = hello.concurrency

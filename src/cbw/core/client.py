@@ -111,7 +111,9 @@ class ClientCore:
                 self.has_met_broker = True
                 self._refused_since = None
             elif type(message) is m.HelloAgain:
-                self._say_hello(now)
+                if self.broker is not None:  # otherwise our hello is on its way already
+                    self.broker = None
+                    self._say_hello(now)
             elif type(message) is m.Refused:
                 ended.extend(self._was_refused(message, now))
         return ended

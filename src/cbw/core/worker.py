@@ -91,8 +91,9 @@ class WorkerCore:
                 self.broker = message
                 self._refused_since = None
             elif type(message) is m.HelloAgain:
-                self._forget_session()
-                self._say_hello(now)
+                if self.broker is not None:  # otherwise our hello is on its way already
+                    self._forget_session()
+                    self._say_hello(now)
             elif type(message) is m.Goodbye:
                 self._forget_session()
             elif type(message) is m.Refused:

@@ -64,6 +64,8 @@ def _attach(batch: list[Any], bodies: Sequence[Any]) -> None:
 
 def encode(messages: Sequence[m.Message]) -> Iterator[tuple[list[Any], int]]:
     """``(frames, how many messages)`` for each wire message that ``messages`` need. Keeps ``messages`` as they are."""
+    if not messages:
+        return
     if len(messages) <= BATCH_MESSAGES:
         batch = _encode(messages)
         if len(batch) < FRAME_BYTES:  # so no body in it is big: the usual case
