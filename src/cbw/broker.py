@@ -14,7 +14,7 @@ from cbw.core import events as e
 from cbw.core import messages as m
 from cbw.core.broker import BrokerCore, Limits
 from cbw.errors import BadMessage
-from cbw.net import Router, Sent, Waker
+from cbw.net import Router, Sent, Sleeper, Waker
 from cbw.trace import Trace
 from cbw.wire import native, plain
 
@@ -73,9 +73,9 @@ class Broker:
         self._is_stop_wanted = False
         self._dialects: dict[bytes, plain.Dialect] = {}
         self._unread: dict[tuple[e.Side, bytes], tuple[float, deque[e.Event]]] = {}
-        self._poller = zmq.Poller()
-        for source in (self._workers.socket, self._workers.monitor, self._clients.monitor, self._waker.fileno()):
-            self._poller.register(source, zmq.POLLIN)
+        self._sleeper = Sleeper(
+            self._waker.fileno(), self._workers.news, self._workers.monitor_news, self._clients.monitor_news
+        )
         self._is_reading_clients = False
         self._read_clients(True)
 
@@ -96,24 +96,20 @@ class Broker:
             self._trace.close()
 
     def _serve(self) -> None:
-        core = self.core
+        core, workers, clients = self.core, self._workers, self._clients
         is_serving = True
         while is_serving:
-            ready = dict(self._poller.poll(self._timeout_ms()))
             facts: list[e.Event] = []
+            if not workers.has_input and not (self._is_reading_clients and clients.has_input):
+                news = self._sleeper.sleep(self._timeout_s())
+                self._watch(news)
             if self._is_stop_wanted:
                 self._is_stop_wanted = False
-                self._waker.clear()
                 facts.append(e.StopRequested(time.monotonic() + self._grace_s))
-            if self._workers.monitor in ready:
-                self._workers.watch()
-            if self._clients.monitor in ready:
-                self._clients.watch()
-            if self._workers.socket in ready:
-                for arrival in self._workers.receive(TURN_MESSAGES):
-                    self._from_worker(arrival.peer, arrival.frames, facts)
-            if self._clients.socket in ready:
-                for arrival in self._clients.receive(TURN_MESSAGES):
+            for arrival in workers.receive(TURN_MESSAGES):
+                self._from_worker(arrival.peer, arrival.frames, facts)
+            if self._is_reading_clients:
+                for arrival in clients.receive(TURN_MESSAGES):
                     self._from_client(arrival.peer, arrival.frames, arrival.is_replaced, facts)
             self._connections(facts)
             if self._unread:
@@ -123,38 +119,45 @@ class Broker:
                 records, core.records = core.records, []
                 self._trace.write(records)
 
-    def _timeout_ms(self) -> int | None:
+    def _watch(self, news: list[int]) -> None:
+        if self._waker.fileno() in news:
+            self._waker.clear()
+        for router in (self._workers, self._clients):
+            if router.monitor_news in news:
+                router.watch()
+
+    def _timeout_s(self) -> float | None:
         wake_at = self.core.wake_at
         if self._unread:
             retry_at = time.monotonic() + UNREAD_RETRY_S
             wake_at = retry_at if wake_at is None else min(wake_at, retry_at)
-        if wake_at is None:
-            return None
-        return max(0, int((wake_at - time.monotonic()) * 1000) + 1)
+        return None if wake_at is None else wake_at - time.monotonic()
 
     # --- in: bytes to facts
 
-    def _from_client(self, peer: bytes, frames: list[zmq.Frame], is_replaced: bool, facts: list[e.Event]) -> None:
+    def _from_client(self, peer: bytes, frames: list[Any], is_replaced: bool, facts: list[e.Event]) -> None:
+        is_native = frames[0][:3] == native.MAGIC_PREFIX
         try:
-            first = frames[0].bytes if frames else b""
-            if first[:3] == native.MAGIC_PREFIX:
-                facts.append(e.ClientSaid(peer, native.from_client([first, *(frame.buffer for frame in frames[1:])])))
+            if is_native:
+                facts.append(e.ClientSaid(peer, native.from_client(frames)))
             else:
-                envelope, body = plain.read_request([frame.bytes for frame in frames])
+                envelope, body = plain.read_request([bytes(frame) for frame in frames])
                 facts.append(e.PlainClientSaid(peer, envelope, body, is_replaced))
         except BadMessage as error:
             facts.append(e.BadMessageArrived(e.Side.CLIENT, peer, str(error)))
-            if frames and first[:3] == native.MAGIC_PREFIX:
-                refusal = m.Refused(m.Refusal.VERSION if first != native.MAGIC else m.Refusal.BAD_MESSAGE, str(error))
+            if is_native:
+                refusal = m.Refused(
+                    m.Refusal.VERSION if frames[0] != native.MAGIC else m.Refusal.BAD_MESSAGE, str(error)
+                )
                 self._send(e.Side.CLIENT, peer, e.SendToClient(peer, [refusal]), facts)
 
-    def _from_worker(self, peer: bytes, frames: list[zmq.Frame], facts: list[e.Event]) -> None:
+    def _from_worker(self, peer: bytes, frames: list[Any], facts: list[e.Event]) -> None:
+        is_native = frames[0][:3] == native.MAGIC_PREFIX
         try:
-            first = frames[0].bytes if frames else b""
-            if first[:3] == native.MAGIC_PREFIX:
-                facts.append(e.WorkerSaid(peer, native.from_worker([first, *(frame.buffer for frame in frames[1:])])))
+            if is_native:
+                facts.append(e.WorkerSaid(peer, native.from_worker(frames)))
                 return
-            parts = [frame.bytes for frame in frames]
+            parts = [bytes(frame) for frame in frames]
             dialect = self._dialects.get(peer)
             try:
                 registered = plain.read_registration(parts)
@@ -168,8 +171,10 @@ class Broker:
                 facts.append(e.PlainWorkerRegistered(peer))
         except BadMessage as error:
             facts.append(e.BadMessageArrived(e.Side.WORKER, peer, str(error)))
-            if first[:3] == native.MAGIC_PREFIX:
-                refusal = m.Refused(m.Refusal.VERSION if first != native.MAGIC else m.Refusal.BAD_MESSAGE, str(error))
+            if is_native:
+                refusal = m.Refused(
+                    m.Refusal.VERSION if frames[0] != native.MAGIC else m.Refusal.BAD_MESSAGE, str(error)
+                )
                 self._send(e.Side.WORKER, peer, e.SendToWorker(peer, [refusal]), facts)
 
     def _connections(self, facts: list[e.Event]) -> None:
@@ -207,9 +212,9 @@ class Broker:
 
     def _read_clients(self, is_wanted: bool) -> None:
         if is_wanted and not self._is_reading_clients:
-            self._poller.register(self._clients.socket, zmq.POLLIN)
+            self._sleeper.add(self._clients.news)
         elif not is_wanted and self._is_reading_clients:
-            self._poller.unregister(self._clients.socket)
+            self._sleeper.remove(self._clients.news)
         self._is_reading_clients = is_wanted
 
     def _send(self, side: e.Side, peer: bytes, order: Any, undelivered: list[e.Event]) -> None:

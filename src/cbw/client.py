@@ -36,13 +36,15 @@ from cbw.errors import (
     TooBig,
     UsageError,
 )
-from cbw.net import Link, Waker
+from cbw.net import Link, Sleeper, Waker
 from cbw.refusal import refusal_error
 from cbw.settings import address
 from cbw.wire import native
 
 WINDOW = 256
 """Requests that :meth:`Client.map` keeps in flight: enough for full batches, few enough to fit the workers' credit."""
+CHUNKS = 4
+"""A window is sent in so many batches, so that client, broker and worker each have one to work on."""
 TIMEOUT_S = 60.0
 RETRY_S = 0.005
 T = TypeVar("T")
@@ -92,11 +94,11 @@ class Client:
             self._context.term()
             raise
         self._waker = Waker()
-        self._poller = self._make_poller()
+        self._sleeper = Sleeper(self._waker.fileno(), self._link.news, self._link.monitor_news)
         self._lock = threading.Lock()  # the core and what is counted here
         self._turn = threading.Lock()  # the socket
         self._attended = 0  # waiters and futures that need somebody at the socket
-        self._is_polling = False
+        self._is_sleeping = False
         self._is_closed = False
         self._unsent: list[list[Any]] = []
         self._background: threading.Thread | None = None
@@ -181,17 +183,19 @@ class Client:
         answers: queue.SimpleQueue[Ended] = queue.SimpleQueue()
         positions: dict[int, int] = {}
         held: dict[int, Any] = {}  # answered, but not yet its turn
+        chunk = -(-window // CHUNKS)
         given = next_out = done = 0
         is_more = True
         try:
             while is_more or positions:
                 while is_more and len(positions) + len(held) < window:
-                    wanted = window - len(positions) - len(held)
+                    wanted = min(chunk, window - len(positions) - len(held))
                     batch = [body for body, _ in zip(bodies, range(wanted), strict=False)]
                     is_more = len(batch) == wanted
                     for request_id in self._submit_all(service, batch, timeout, answers.put):
                         positions[request_id] = given
                         given += 1
+                    self._push()
                 if not positions:
                     break
                 ended = self._wait(answers)
@@ -260,8 +264,8 @@ class Client:
         with self._lock:
             self._check_open()
             ids = [submit(service, body, deadline_at, now, sink) for body in encoded]
-            is_polling = self._is_polling
-        if is_polling:
+            is_sleeping = self._is_sleeping
+        if is_sleeping:
             self._waker.wake()
         return ids
 
@@ -274,14 +278,12 @@ class Client:
     def _cancel(self, request_id: int) -> None:
         with self._lock:
             ended = self._core.cancel(request_id)
-            is_polling = self._is_polling
+            is_sleeping = self._is_sleeping
         if ended is not None:
-            if is_polling:
+            if is_sleeping:
                 self._waker.wake()
-            elif self._turn.acquire(blocking=False):
-                with self._lock:
-                    self._flush()
-                self._turn.release()
+            else:
+                self._push()
             ended.sink(ended)
 
     def _result(self, ended: Ended, returns: Any, return_errors: bool = False) -> Any:
@@ -343,19 +345,14 @@ class Client:
                 if not self._is_closed:
                     self._pump(lambda: not self._attended)
 
-    def _make_poller(self) -> zmq.Poller:
-        poller = zmq.Poller()
-        for source in (self._link.socket, self._link.monitor, self._waker.fileno()):
-            poller.register(source, zmq.POLLIN)
-        return poller
-
     def _pump(self, is_enough: Callable[[], bool]) -> None:
         """Send and receive until ``is_enough`` or closed. The caller has the turn."""
         link, core = self._link, self._core
+        news: list[int] = []
         while True:
             with self._lock:
                 now = time.monotonic()
-                for is_connected in link.watch():
+                for is_connected in link.watch() if link.monitor_news in news else ():
                     if is_connected:
                         core.connected(now)
                     else:
@@ -371,23 +368,30 @@ class Client:
                 if wake_at is not None and wake_at <= now:
                     ended.extend(core.tick(now))
                 self._flush()
-                self._is_polling = not ended
+                self._is_sleeping = not ended
             for end in ended:
                 end.sink(end)
             if is_enough() or self._is_closed:
-                self._is_polling = False
+                self._is_sleeping = False
                 return
-            if not ended:
-                self._poller.poll(self._timeout_ms())
-                self._is_polling = False
+            news = self._sleeper.sleep(self._timeout_s()) if not ended and not link.has_input else []
+            self._is_sleeping = False
+            if self._waker.fileno() in news:
                 self._waker.clear()
 
-    def _timeout_ms(self) -> int | None:
-        wake_at = self._core.wake_at
-        now = time.monotonic()
+    def _timeout_s(self) -> float | None:
         if self._unsent:
-            wake_at = now + RETRY_S
-        return None if wake_at is None else max(0, int((wake_at - now) * 1000) + 1)
+            return RETRY_S
+        wake_at = self._core.wake_at
+        return None if wake_at is None else wake_at - time.monotonic()
+
+    def _push(self) -> None:
+        """Send what is to be sent, unless somebody else is about to."""
+        if self._turn.acquire(blocking=False):
+            with self._lock:
+                self._flush()
+            self._turn.release()
+            self._attend()
 
     def _flush(self) -> None:
         messages = self._core.take_messages()

@@ -18,7 +18,7 @@ from typing import Protocol
 from cbw.core import messages as m
 from cbw.handler import Attempt, Handler, cancelled
 
-HAND_OVER_S = 0.001
+HAND_OVER_S = 0.0002
 """Answers are handed over at least this often while there is more to do: the first of a batch must not wait for the last."""
 
 Done = SimpleQueue[tuple[list[m.Answer], float]]

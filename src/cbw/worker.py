@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import socket
@@ -16,7 +17,7 @@ from cbw.core.events import Record
 from cbw.core.worker import WorkerCore
 from cbw.errors import BadMessage, UsageError
 from cbw.handler import Handler
-from cbw.net import Link, Waker
+from cbw.net import Link, Sleeper, Waker
 from cbw.pool import Done, Pool, make_pool
 from cbw.refusal import refusal_error
 from cbw.settings import address
@@ -69,7 +70,7 @@ class Worker:
         self._handlers: dict[str, Handler] = {}
         self._waker = Waker()
         self._is_stop_wanted = False
-        self._is_polling = False
+        self._is_sleeping = False
 
     def service(self, name: str = "") -> Callable[[F], F]:
         """Decorator: the function serves requests for ``name`` (see :class:`~cbw.handler.Handler` for its arguments)."""
@@ -137,18 +138,19 @@ class Worker:
         return make_pool(self._handlers, self._concurrency, done, self._notify, watch)
 
     def _notify(self) -> None:
-        if self._is_polling:
+        if self._is_sleeping:
             self._waker.wake()
 
     def _serve(self, core: WorkerCore, link: Link, pool: Pool, done: Done) -> None:
-        poller = _poller(link, self._waker)
+        sleeper = Sleeper(self._waker.fileno(), link.news, link.monitor_news)
         unsent: list[list[Any]] = []
+        news: list[int] = []
         while not core.is_done:
             now = time.monotonic()
             if self._is_stop_wanted:
                 self._is_stop_wanted = False
                 core.stop_requested(now, now + self._grace_s)
-            for is_connected in link.watch():
+            for is_connected in link.watch() if link.monitor_news in news else ():
                 self._say("connected" if is_connected else "disconnected")
                 if is_connected:
                     core.connected(now)
@@ -168,33 +170,23 @@ class Worker:
                 core.is_reconnect_wanted = False
                 self._say("reconnecting", "the broker is silent")
                 link.reopen()
-                poller = _poller(link, self._waker)
+                sleeper = Sleeper(self._waker.fileno(), link.news, link.monitor_news)
                 unsent.clear()
-            has_begun = _order(core, pool, now)
+            if _order(core, pool, now) and core.is_quick:
+                with contextlib.suppress(queue.Empty):
+                    core.finished(*done.get(timeout=QUICK_S), now)
             unsent.extend(frames for frames, _ in native.encode(core.take_messages(now)))
             while unsent and link.send(unsent[0]):
                 del unsent[0]
-            if not core.is_done:
-                self._wait(core, poller, done, is_quick=has_begun and core.is_quick, is_unsent=bool(unsent))
+            timeout_s = RETRY_S if unsent else None if core.wake_at is None else core.wake_at - now
+            self._is_sleeping = True
+            is_idle = done.empty() and not self._is_stop_wanted and not core.is_done and not link.has_input
+            news = sleeper.sleep(timeout_s) if is_idle else []
+            self._is_sleeping = False
+            if self._waker.fileno() in news:
+                self._waker.clear()
         for frames, _ in native.encode(core.take_messages(now)):
             link.send(frames)
-
-    def _wait(self, core: WorkerCore, poller: zmq.Poller, done: Done, *, is_quick: bool, is_unsent: bool) -> None:
-        if is_quick:
-            try:
-                done.put(done.get(timeout=QUICK_S))
-            except queue.Empty:
-                pass
-            else:
-                return
-        timeout_s = None if core.wake_at is None else core.wake_at - time.monotonic()
-        if is_unsent:
-            timeout_s = RETRY_S
-        self._is_polling = True
-        if done.empty() and not self._is_stop_wanted:
-            poller.poll(None if timeout_s is None else max(0, int(timeout_s * 1000) + 1))
-        self._is_polling = False
-        self._waker.clear()
 
     def _say(self, event: str, text: str = "") -> None:
         self._trace.write([Record(time.monotonic(), event, "worker", self.id, worker=self.id, text=text)])
@@ -216,13 +208,6 @@ def _order(core: WorkerCore, pool: Pool, now: float) -> bool:
     if tasks:
         pool.begin(tasks)
     return bool(tasks)
-
-
-def _poller(link: Link, waker: Waker) -> zmq.Poller:
-    poller = zmq.Poller()
-    for source in (link.socket, link.monitor, waker.fileno()):
-        poller.register(source, zmq.POLLIN)
-    return poller
 
 
 def watcher(worker: str, trace: Trace) -> Callable[[str, m.Task], None]:
