@@ -102,7 +102,10 @@ class Broker:
             facts: list[e.Event] = []
             if not workers.has_input and not (self._is_reading_clients and clients.has_input):
                 news = self._sleeper.sleep(self._timeout_s())
-                self._watch(news)
+                workers.woke(news)
+                clients.woke(news)
+                if self._waker.fileno() in news:
+                    self._waker.clear()
             if self._is_stop_wanted:
                 self._is_stop_wanted = False
                 facts.append(e.StopRequested(time.monotonic() + self._grace_s))
@@ -111,20 +114,14 @@ class Broker:
             if self._is_reading_clients:
                 for arrival in clients.receive(TURN_MESSAGES):
                     self._from_client(arrival.peer, arrival.frames, arrival.is_replaced, facts)
-            self._connections(facts)
+            if workers.has_changes or clients.has_changes:
+                self._connections(facts)
             if self._unread:
                 self._retry(facts)
             is_serving = self._carry_out(core.step(facts, time.monotonic()))
             if core.records:
                 records, core.records = core.records, []
                 self._trace.write(records)
-
-    def _watch(self, news: list[int]) -> None:
-        if self._waker.fileno() in news:
-            self._waker.clear()
-        for router in (self._workers, self._clients):
-            if router.monitor_news in news:
-                router.watch()
 
     def _timeout_s(self) -> float | None:
         wake_at = self.core.wake_at
@@ -149,7 +146,7 @@ class Broker:
                 refusal = m.Refused(
                     m.Refusal.VERSION if frames[0] != native.MAGIC else m.Refusal.BAD_MESSAGE, str(error)
                 )
-                self._send(e.Side.CLIENT, peer, e.SendToClient(peer, [refusal]), facts)
+                self._send(e.Side.CLIENT, e.SendToClient(peer, [refusal]), facts)
 
     def _from_worker(self, peer: bytes, frames: list[Any], facts: list[e.Event]) -> None:
         is_native = frames[0][:3] == native.MAGIC_PREFIX
@@ -175,7 +172,7 @@ class Broker:
                 refusal = m.Refused(
                     m.Refusal.VERSION if frames[0] != native.MAGIC else m.Refusal.BAD_MESSAGE, str(error)
                 )
-                self._send(e.Side.WORKER, peer, e.SendToWorker(peer, [refusal]), facts)
+                self._send(e.Side.WORKER, e.SendToWorker(peer, [refusal]), facts)
 
     def _connections(self, facts: list[e.Event]) -> None:
         for side, router in ((e.Side.WORKER, self._workers), (e.Side.CLIENT, self._clients)):
@@ -193,19 +190,19 @@ class Broker:
         """Do it; False: there is nothing more to do, ever."""
         undelivered: list[e.Event] = []
         for order in orders:
-            match order:
-                case e.SendToWorker() | e.SendPlainTask():
-                    self._send(e.Side.WORKER, order.peer, order, undelivered)
-                case e.SendToClient() | e.SendPlainReply():
-                    self._send(e.Side.CLIENT, order.peer, order, undelivered)
-                case e.PauseClients():
-                    self._read_clients(False)
-                case e.ResumeClients():
-                    self._read_clients(True)
-                case e.Stop():
-                    return False
-                case _:
-                    raise TypeError(f"unknown order {order!r}")
+            kind = type(order)
+            if kind is e.SendToWorker or kind is e.SendPlainTask:
+                self._send(e.Side.WORKER, order, undelivered)
+            elif kind is e.SendToClient or kind is e.SendPlainReply:
+                self._send(e.Side.CLIENT, order, undelivered)
+            elif kind is e.PauseClients:
+                self._read_clients(False)
+            elif kind is e.ResumeClients:
+                self._read_clients(True)
+            elif kind is e.Stop:
+                return False
+            else:
+                raise TypeError(f"unknown order {order!r}")
         if undelivered:
             return self._carry_out(self.core.step(undelivered, time.monotonic()))
         return True
@@ -217,18 +214,20 @@ class Broker:
             self._sleeper.remove(self._clients.news)
         self._is_reading_clients = is_wanted
 
-    def _send(self, side: e.Side, peer: bytes, order: Any, undelivered: list[e.Event]) -> None:
-        unread = self._unread.get((side, peer))
-        if unread is not None:  # the peer does not read; keep the order of what is for it
-            unread[1].append(order)
-            return
-        remaining = self._try_to_send(side, peer, order, undelivered)
+    def _send(self, side: e.Side, order: Any, undelivered: list[e.Event]) -> None:
+        if self._unread:
+            unread = self._unread.get((side, order.peer))
+            if unread is not None:  # the peer does not read; keep the order of what is for it
+                unread[1].append(order)
+                return
+        remaining = self._try_to_send(side, order, undelivered)
         if remaining is not None:
-            self._unread[side, peer] = (time.monotonic(), deque([remaining]))
+            self._unread[side, order.peer] = (time.monotonic(), deque([remaining]))
 
-    def _try_to_send(self, side: e.Side, peer: bytes, order: Any, undelivered: list[e.Event]) -> Any:
+    def _try_to_send(self, side: e.Side, order: Any, undelivered: list[e.Event]) -> Any:
         """What of ``order`` is still to be sent because the peer does not read, or None."""
         router = self._workers if side is e.Side.WORKER else self._clients
+        peer = order.peer
         match order:
             case e.SendPlainTask():
                 dialect = self._dialects.get(peer, plain.Dialect.LAB)
@@ -258,7 +257,7 @@ class Broker:
         for (side, peer), (since, orders) in list(self._unread.items()):
             has_moved = False
             while orders:
-                remaining = self._try_to_send(side, peer, orders[0], facts)
+                remaining = self._try_to_send(side, orders[0], facts)
                 if remaining is not None:
                     orders[0] = remaining
                     break

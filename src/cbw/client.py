@@ -348,11 +348,11 @@ class Client:
     def _pump(self, is_enough: Callable[[], bool]) -> None:
         """Send and receive until ``is_enough`` or closed. The caller has the turn."""
         link, core = self._link, self._core
-        news: list[int] = []
+        has_changes = False
         while True:
             with self._lock:
                 now = time.monotonic()
-                for is_connected in link.watch() if link.monitor_news in news else ():
+                for is_connected in link.watch() if has_changes else ():
                     if is_connected:
                         core.connected(now)
                     else:
@@ -376,6 +376,7 @@ class Client:
                 return
             news = self._sleeper.sleep(self._timeout_s()) if not ended and not link.has_input else []
             self._is_sleeping = False
+            has_changes = link.woke(news)
             if self._waker.fileno() in news:
                 self._waker.clear()
 

@@ -141,19 +141,20 @@ class Router:
         except zmq.ZMQError as error:
             self.close()
             raise _cannot_bind(host, port, error) from None
-        self.news = self.socket.getsockopt(zmq.FD)
-        self.monitor_news = self.monitor.getsockopt(zmq.FD)
+        self.news: int = self.socket.FD
+        self.monitor_news: int = self.monitor.FD
         self.port = int(self.socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
         self._fd_of: dict[bytes, int] = {}
         self._peer_of: dict[int, bytes] = {}
         self._lost: list[bytes] = []
         self._has_connected = False
+        self._is_drained = False  # found empty, and nothing done with it since that could hide news
 
     def receive(self, limit: int) -> Iterator[Arrival]:
         """Up to ``limit`` messages that are there now."""
         socket = self.socket
         for _ in range(limit):
-            if not socket.getsockopt(_EVENTS) & _POLLIN:
+            if not self.has_input:
                 return
             peer = socket.recv(_NOBLOCK)
             first = socket.recv(_NOBLOCK, False)
@@ -164,7 +165,16 @@ class Router:
     @property
     def has_input(self) -> bool:
         """Whether a message is there. Ask before each sleep."""
-        return bool(self.socket.getsockopt(_EVENTS) & _POLLIN)
+        if not self._is_drained:
+            self._is_drained = not self.socket.getsockopt(_EVENTS) & _POLLIN
+        return not self._is_drained
+
+    def woke(self, news: Sequence[int]) -> None:
+        """Take note of what a :class:`Sleeper` said."""
+        if self.news in news:
+            self._is_drained = False
+        if self.monitor_news in news:
+            self.watch()
 
     def _bind(self, peer: bytes, first: zmq.Frame) -> bool:
         fd: int = first.get(zmq.SRCFD)
@@ -201,10 +211,13 @@ class Router:
 
     def take_lost(self) -> list[bytes]:
         """The peers whose connections were lost since the last call. Handle what they sent before this."""
-        if not self._lost:
-            return []
         lost, self._lost = self._lost, []
         return [peer for peer in lost if peer not in self._fd_of]
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether connections were made or lost since they were last taken."""
+        return bool(self._lost) or self._has_connected
 
     def take_connected(self) -> bool:
         """Whether anybody has connected since the last call."""
@@ -213,6 +226,7 @@ class Router:
 
     def send(self, peer: bytes, frames: Sequence[Any], *, is_copied: bool = True) -> Sent:
         """Send one message, or say why not. ``is_copied=False`` saves a copy of big frames and costs more for small ones."""
+        self._is_drained = False
         try:
             self.socket.send(peer, _MORE)
             _send(self.socket, frames, is_copied)
@@ -256,13 +270,14 @@ class Link:
         ):
             self.socket.setsockopt(option, value)
         self.monitor = _monitor(self.socket)
+        self._is_drained = False
         try:
             self.socket.connect(self._endpoint)
         except zmq.ZMQError as error:
             self.close()
             raise UsageError(f"{self._endpoint} is no address: {error.strerror}") from None
-        self.news = self.socket.getsockopt(zmq.FD)
-        self.monitor_news = self.monitor.getsockopt(zmq.FD)
+        self.news: int = self.socket.FD
+        self.monitor_news: int = self.monitor.FD
 
     def reopen(self) -> None:
         """Drop the connection, dead or not, and make another."""
@@ -283,17 +298,26 @@ class Link:
 
     def receive(self) -> list[Any] | None:
         """The frames of the next message that is there now, or None. Frames behind the batch are not copied."""
-        if not self.socket.getsockopt(_EVENTS) & _POLLIN:
+        if not self.has_input:
             return None
         return _frames(self.socket, self.socket.recv(_NOBLOCK, False))
 
     @property
     def has_input(self) -> bool:
         """Whether a message is there. Ask before each sleep."""
-        return bool(self.socket.getsockopt(_EVENTS) & _POLLIN)
+        if not self._is_drained:
+            self._is_drained = not self.socket.getsockopt(_EVENTS) & _POLLIN
+        return not self._is_drained
+
+    def woke(self, news: Sequence[int]) -> bool:
+        """Take note of what a :class:`Sleeper` said; True: :meth:`watch` has something to tell."""
+        if self.news in news:
+            self._is_drained = False
+        return self.monitor_news in news
 
     def send(self, frames: Sequence[Any]) -> bool:
         """Send one message; False if that is not possible now."""
+        self._is_drained = False
         try:
             _send(self.socket, frames, len(frames) <= 2)
         except zmq.Again:

@@ -144,13 +144,13 @@ class Worker:
     def _serve(self, core: WorkerCore, link: Link, pool: Pool, done: Done) -> None:
         sleeper = Sleeper(self._waker.fileno(), link.news, link.monitor_news)
         unsent: list[list[Any]] = []
-        news: list[int] = []
+        has_changes = False
         while not core.is_done:
             now = time.monotonic()
             if self._is_stop_wanted:
                 self._is_stop_wanted = False
                 core.stop_requested(now, now + self._grace_s)
-            for is_connected in link.watch() if link.monitor_news in news else ():
+            for is_connected in link.watch() if has_changes else ():
                 self._say("connected" if is_connected else "disconnected")
                 if is_connected:
                     core.connected(now)
@@ -183,6 +183,7 @@ class Worker:
             is_idle = done.empty() and not self._is_stop_wanted and not core.is_done and not link.has_input
             news = sleeper.sleep(timeout_s) if is_idle else []
             self._is_sleeping = False
+            has_changes = link.woke(news)
             if self._waker.fileno() in news:
                 self._waker.clear()
         for frames, _ in native.encode(core.take_messages(now)):

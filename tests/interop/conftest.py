@@ -19,6 +19,7 @@ from .program import HERE, PATIENCE_S, Program, command_of
 from .proxy import Proxy
 
 HOST = "127.0.0.1"
+FAILED = pytest.StashKey[bool]()
 Start = Callable[..., Program]
 
 
@@ -58,7 +59,7 @@ def node() -> None:
 
 @pytest.fixture
 def start(request: pytest.FixtureRequest) -> Iterator[Start]:
-    """``start("lab_worker.js", "W1", HOST, port)``: one of the programs of this folder, or ``"worker"``: one of ours."""
+    """``start("lab_worker.js", "W1", HOST, port)``: a program of this folder, or ``"worker"``: one of ours."""
     programs: list[Program] = []
 
     def start_program(name: str, *arguments: object) -> Program:
@@ -70,12 +71,9 @@ def start(request: pytest.FixtureRequest) -> Iterator[Start]:
     yield start_program
     for program in reversed(programs):
         program.kill()
-    if hasattr(request.node, "stash") and request.node.stash.get(FAILED, False):
+    if request.node.stash.get(FAILED, False):
         for program in programs:
             print(program)
-
-
-FAILED = pytest.StashKey[bool]()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -111,8 +109,8 @@ def broker(start_broker: StartBroker) -> Broker:
 
 @pytest.fixture
 def quick_broker(start_broker: StartBroker) -> Broker:
-    """A broker that gives a plain worker half a second to answer."""
-    return start_broker("--answer-timeout", 0.5)
+    """A broker that gives a plain worker little time to answer."""
+    return start_broker("--answer-timeout", 0.4)
 
 
 @pytest.fixture
@@ -135,9 +133,9 @@ class Peer:
     def __init__(self, socket: zmq.Socket[bytes]) -> None:
         self._socket = socket
 
-    def ask(self, body: str) -> None:
-        """Send a request, in the envelope of a REQ socket."""
-        empty = [] if self._socket.type == zmq.REQ else [b""]
+    def ask(self, body: str, *request_ids: bytes) -> None:
+        """Send a request, in the envelope of a REQ socket or behind ``request_ids``."""
+        empty = [] if self._socket.type == zmq.REQ else [*request_ids, b""]
         self._socket.send_multipart([*empty, body.encode()])
 
     def reply(self, *, within_s: float = PATIENCE_S) -> str | None:

@@ -1,4 +1,4 @@
-"""Programs of the lab and of the ZeroMQ guide talk to our broker unchanged (the table in ``docs/reference/wire.md``)."""
+"""Programs of the lab and of the ZeroMQ guide talk to our broker unchanged (``docs/reference/wire.md``)."""
 
 from __future__ import annotations
 
@@ -126,8 +126,13 @@ def test_a_client_of_ours_with_many_requests_and_workers_of_the_lab(worker: str,
 
 def test_all_kinds_at_once(broker: Broker, start: Start) -> None:
     """One broker, every kind of worker, every kind of client, and every answer where it belongs."""
+    everybody = {f"W{number}" for number in range(len(WORKERS))}
     for number, kind in enumerate(WORKERS):
         start_worker(start, kind, f"W{number}", broker.back, 2)
+    with Client(f"{HOST}:{broker.front}") as ours:
+        met: set[str] = set()
+        while met != everybody:
+            met.add(ours.call(b"who is there", timeout=PATIENCE_S).decode()[-2:])
     clients = start_clients(start, 30, broker.front)
     dealer = start("dealer_client.py", "D", 60, HOST, broker.front)
     served: set[str] = set()
@@ -139,4 +144,4 @@ def test_all_kinds_at_once(broker: Broker, start: Start) -> None:
         request, message, worker = reply.replace(":", "").split()
         assert request == message
         served.add(worker)
-    assert served == {f"W{number}" for number in range(len(WORKERS))}
+    assert served == everybody

@@ -134,12 +134,16 @@ class BrokerCore:
     @property
     def wake_at(self) -> float | None:
         """When :meth:`step` wants to be called even if nothing happens; None: only for a fact."""
-        times = [self._sweep_at, self._return_at, self._dispatcher.recall_at, self._dispatcher.deadline_at]
+        times = [
+            time
+            for time in (self._sweep_at, self._return_at, self._dispatcher.recall_at, self._dispatcher.deadline_at)
+            if time is not None
+        ]
         if self._plain_due:
             times.append(next(iter(self._plain_due.values())))
         if self.is_stopping and not self._is_stopped:
             times.append(self._stop_by)
-        return min((time for time in times if time is not None), default=None)
+        return min(times, default=None)
 
     def _take_orders(self) -> list[e.Event]:
         orders, self._orders = self._orders, []
