@@ -29,8 +29,8 @@ Watch = Callable[[str, m.Task], None]
 class Pool(Protocol):
     """What every pool can do; ``done`` and ``notify`` as in the module's docstring."""
 
-    def begin(self, tasks: Sequence[m.Task]) -> None:
-        """Run these when there is room."""
+    def begin(self, tasks: Sequence[m.Task], *, is_here: bool = False) -> None:
+        """Run these when there is room; ``is_here`` promises a :meth:`work_here` at once."""
 
     def take_back(self, tasks: Iterable[int]) -> list[int]:
         """Those of ``tasks`` that have not begun; they will not."""
@@ -40,6 +40,9 @@ class Pool(Protocol):
 
     def cancel(self, task: int) -> None:
         """Stop ``task`` if that is possible: what has not begun and what awaits; a plain function runs on."""
+
+    def work_here(self) -> bool:
+        """Run waiting tasks in the calling thread for about :data:`HAND_OVER_S`; False if there was nothing to run."""
 
     def close(self) -> None:
         """End; what still runs is abandoned."""
@@ -65,13 +68,15 @@ class ThreadPool:
         self._running: dict[int, Attempt] = {}
         self._wake: SimpleQueue[bool] = SimpleQueue()
         self._concurrency = concurrency
-        self._is_closed = False
+        self._slots = threading.Semaphore(concurrency)
         for number in range(concurrency):
             threading.Thread(target=self._run, name=f"handler {number + 1}", daemon=True).start()
 
-    def begin(self, tasks: Sequence[m.Task]) -> None:
+    def begin(self, tasks: Sequence[m.Task], *, is_here: bool = False) -> None:
         self._received_at = time.monotonic()
         self._waiting.extend(tasks)
+        if is_here:
+            return
         for _ in range(min(len(tasks), self._concurrency)):
             self._wake.put(True)
 
@@ -102,36 +107,56 @@ class ThreadPool:
             attempt.is_cancelled = True
 
     def close(self) -> None:
-        self._is_closed = True
         self._waiting.clear()
         for _ in range(self._concurrency):
             self._wake.put(False)
 
+    def work_here(self) -> bool:
+        if not self._waiting:
+            return False
+        if not self._slots.acquire(blocking=False):
+            self._wake.put(True)  # a thread of the pool is about to be done
+            return False
+        try:
+            return self._work(is_once=True)
+        finally:
+            self._slots.release()
+
     def _run(self) -> None:
+        while self._wake.get():
+            with self._slots:
+                self._work()
+
+    def _work(self, *, is_once: bool = False) -> bool:
+        """Run what waits; whether it was anything. ``is_once``: only until the first handing over."""
         waiting, handlers, running, watch = self._waiting, self._handlers, self._running, self._watch
         clock = time.perf_counter
-        while self._wake.get():
-            answers: list[m.Answer] = []
-            began_at = clock()
-            while True:
-                try:
-                    task = waiting.popleft()
-                except IndexError:
+        answers: list[m.Answer] = []
+        began_at = clock()
+        while True:
+            try:
+                task = waiting.popleft()
+            except IndexError:
+                break
+            attempt = running[task.id] = Attempt(task, self._received_at)
+            if watch is not None:
+                watch("begun", task)
+            answers.append(handlers[task.service].run(task, attempt))
+            if watch is not None:
+                watch("done", task)
+            del running[task.id]
+            if clock() - began_at > HAND_OVER_S:
+                if is_once:
                     break
-                attempt = running[task.id] = Attempt(task, self._received_at)
-                if watch is not None:
-                    watch("begun", task)
-                answers.append(handlers[task.service].run(task, attempt))
-                if watch is not None:
-                    watch("done", task)
-                del running[task.id]
-                if clock() - began_at > HAND_OVER_S:
-                    self._done.put((answers, clock() - began_at))
-                    self._notify()
-                    answers, began_at = [], clock()
-            if answers:
-                self._done.put((answers, clock() - began_at))
-                self._notify()
+                self._hand_over(answers, clock() - began_at)
+                answers, began_at = [], clock()
+        if answers:
+            self._hand_over(answers, clock() - began_at)
+        return bool(answers)
+
+    def _hand_over(self, answers: list[m.Answer], busy_s: float) -> None:
+        self._done.put((answers, busy_s))
+        self._notify()
 
 
 class AsyncPool:
@@ -158,7 +183,7 @@ class AsyncPool:
         self._thread = threading.Thread(target=self._run, name="handlers", daemon=True)
         self._thread.start()
 
-    def begin(self, tasks: Sequence[m.Task]) -> None:
+    def begin(self, tasks: Sequence[m.Task], *, is_here: bool = False) -> None:
         self._waiting.extend(tasks)
         self._loop.call_soon_threadsafe(self._fill)
 
@@ -175,6 +200,9 @@ class AsyncPool:
 
     def cancel(self, task: int) -> None:
         self._loop.call_soon_threadsafe(self._cancel, task)
+
+    def work_here(self) -> bool:
+        return False  # coroutines run in their loop's thread
 
     def close(self) -> None:
         self._waiting.clear()

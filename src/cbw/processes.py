@@ -78,7 +78,7 @@ class ProcessPool:
         for reader in self._readers:
             reader.start()
 
-    def begin(self, tasks: Sequence[m.Task]) -> None:
+    def begin(self, tasks: Sequence[m.Task], *, is_here: bool = False) -> None:
         with self._lock:
             self._waiting.extend(tasks)
             self._fill()
@@ -109,6 +109,9 @@ class ProcessPool:
                 elif task in child.in_hand:
                     child.send([m.CancelTask(task)])
         self._notify()
+
+    def work_here(self) -> bool:
+        return False
 
     def close(self) -> None:
         self._is_closed = True

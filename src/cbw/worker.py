@@ -1,11 +1,17 @@
-"""The worker: a DEALER around :class:`~cbw.core.worker.WorkerCore` in one thread, handlers beside it."""
+"""The worker: a DEALER around :class:`~cbw.core.worker.WorkerCore`, and handlers beside it.
+
+One thread at a time has the socket's *turn*. Handlers run in a pool; but those that have proved quick (under 2 ms) run in
+the thread that has just received their tasks, which gives up its turn meanwhile: that saves two changes of threads, a
+third of a lone request's time. Should one of them take long after all, a guard thread takes the turn over, so that beats,
+recalls and new tasks never wait for a handler.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import queue
 import socket
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -25,8 +31,8 @@ from cbw.trace import Trace
 from cbw.wire import native
 
 F = TypeVar("F", bound=Callable[..., Any])
-QUICK_S = 0.001
-"""A handler that is done in less is worth waiting for beside the socket: its answer leaves without one more wake-up."""
+GUARD_S = 0.25
+"""The guard takes the turn from a handler that has had it for this long: well under a beat."""
 RETRY_S = 0.005
 
 
@@ -70,7 +76,7 @@ class Worker:
         self._handlers: dict[str, Handler] = {}
         self._waker = Waker()
         self._is_stop_wanted = False
-        self._is_sleeping = False
+        self._is_sleeping = False  # the thread that has the turn sleeps, or is about to
 
     def service(self, name: str = "") -> Callable[[F], F]:
         """Decorator: the function serves requests for ``name`` (see :class:`~cbw.handler.Handler` for its arguments)."""
@@ -117,7 +123,7 @@ class Worker:
             try:
                 concurrency = self._concurrency * max(1, self._processes)
                 core = WorkerCore(self.id, os.urandom(8).hex(), list(self._handlers), concurrency)
-                self._serve(core, link, pool, done)
+                _Session(self, core, link, pool, done).serve()
                 if core.refused is not None:
                     raise refusal_error(core.refused)
             finally:
@@ -141,74 +147,140 @@ class Worker:
         if self._is_sleeping:
             self._waker.wake()
 
-    def _serve(self, core: WorkerCore, link: Link, pool: Pool, done: Done) -> None:
-        sleeper = Sleeper(self._waker.fileno(), link.news, link.monitor_news)
-        unsent: list[list[Any]] = []
-        has_changes = False
-        while not core.is_done:
-            now = time.monotonic()
-            if self._is_stop_wanted:
-                self._is_stop_wanted = False
-                core.stop_requested(now, now + self._grace_s)
-            for is_connected in link.watch() if has_changes else ():
-                self._say("connected" if is_connected else "disconnected")
-                if is_connected:
-                    core.connected(now)
-                else:
-                    core.disconnected(now)
-                    unsent.clear()
-            while (frames := link.receive()) is not None:
-                try:
-                    core.received(native.to_worker(frames), now)
-                except BadMessage as error:
-                    self._say("bad_message", str(error))
-            while not done.empty():
-                core.finished(*done.get(), now)
-            if core.wake_at is not None and now >= core.wake_at:
-                core.tick(now)
-            if core.is_reconnect_wanted:
-                core.is_reconnect_wanted = False
-                self._say("reconnecting", "the broker is silent")
-                link.reopen()
-                sleeper = Sleeper(self._waker.fileno(), link.news, link.monitor_news)
-                unsent.clear()
-            if _order(core, pool, now) and core.is_quick:
-                with contextlib.suppress(queue.Empty):
-                    core.finished(*done.get(timeout=QUICK_S), now)
-            unsent.extend(frames for frames, _ in native.encode(core.take_messages(now)))
-            while unsent and link.send(unsent[0]):
-                del unsent[0]
-            timeout_s = RETRY_S if unsent else None if core.wake_at is None else core.wake_at - now
-            self._is_sleeping = True
-            is_idle = done.empty() and not self._is_stop_wanted and not core.is_done and not link.has_input
-            news = sleeper.sleep(timeout_s) if is_idle else []
-            self._is_sleeping = False
-            has_changes = link.woke(news)
-            if self._waker.fileno() in news:
-                self._waker.clear()
-        for frames, _ in native.encode(core.take_messages(now)):
-            link.send(frames)
+
+class _Session:
+    """One run of a worker. Whoever has ``turn`` may call :meth:`_step`."""
+
+    def __init__(self, worker: Worker, core: WorkerCore, link: Link, pool: Pool, done: Done) -> None:
+        self._worker = worker
+        self._core = core
+        self._link = link
+        self._pool = pool
+        self._done = done
+        self._turn = threading.Lock()
+        self._busy_since: float | None = None  # since when the main thread has been in a handler
+        self._is_over = threading.Event()
+        self._unsent: list[list[Any]] = []
+        self._has_changes = False
+        self._sleeper = self._new_sleeper()
+
+    def serve(self) -> None:
+        """Until the core is done."""
+        guard = threading.Thread(target=self._guard, name="guard", daemon=True)
+        guard.start()
+        try:
+            with self._turn:
+                while not self._core.is_done:
+                    is_working = self._core.is_quick and self._work_here()
+                    self._step(can_sleep=not is_working)
+                self._send()
+        finally:
+            self._is_over.set()
+            guard.join()
+
+    def _work_here(self) -> bool:
+        self._busy_since = time.monotonic()
+        self._turn.release()
+        try:
+            return self._pool.work_here()
+        finally:
+            self._busy_since = None
+            if not self._turn.acquire(blocking=False):  # the guard has it
+                self._worker._waker.wake()
+                self._turn.acquire()
+
+    def _guard(self) -> None:
+        while not self._is_over.wait(GUARD_S):
+            since = self._busy_since
+            if since is None or time.monotonic() - since < GUARD_S:
+                continue
+            with self._turn:
+                while self._busy_since is not None and not self._core.is_done:
+                    self._step(can_sleep=True)
+
+    def _step(self, *, can_sleep: bool) -> None:
+        """Take in everything that has happened, let the core decide, carry it out, and wait for more."""
+        worker, core, link, done = self._worker, self._core, self._link, self._done
+        now = time.monotonic()
+        if worker._is_stop_wanted:
+            worker._is_stop_wanted = False
+            core.stop_requested(now, now + worker._grace_s)
+        if self._has_changes:
+            self._connections(now)
+        while (frames := link.receive()) is not None:
+            try:
+                core.received(native.to_worker(frames), now)
+            except BadMessage as error:
+                self._say("bad_message", str(error))
+        while not done.empty():
+            core.finished(*done.get(), now)
+        if core.wake_at is not None and now >= core.wake_at:
+            core.tick(now)
+        if core.is_reconnect_wanted:
+            core.is_reconnect_wanted = False
+            self._say("reconnecting", "the broker is silent")
+            link.reopen()
+            self._unsent.clear()
+            self._sleeper = self._new_sleeper()
+        if self._order(now) and self._busy_since is None and core.is_quick:
+            can_sleep = False  # our caller runs them here
+        self._send()
+        self._sleep(now, can_sleep=can_sleep)
+
+    def _connections(self, now: float) -> None:
+        for is_connected in self._link.watch():
+            self._say("connected" if is_connected else "disconnected")
+            if is_connected:
+                self._core.connected(now)
+            else:
+                self._core.disconnected(now)
+                self._unsent.clear()
+
+    def _order(self, now: float) -> bool:
+        """Carry out what the core wants of the pool; whether anything is to begin."""
+        core, pool = self._core, self._pool
+        if core.is_reset:
+            core.is_reset = False
+            pool.drop()
+        if core.to_take_back:
+            wanted, core.to_take_back = core.to_take_back, []
+            core.returned(pool.take_back(wanted), now)
+        if core.to_cancel:
+            for task in core.to_cancel:
+                pool.cancel(task)
+            core.to_cancel.clear()
+        tasks = core.take_tasks()
+        if tasks:
+            pool.begin(tasks, is_here=core.is_quick and self._busy_since is None)
+        return bool(tasks)
+
+    def _send(self) -> None:
+        messages = self._core.take_messages(time.monotonic())
+        if messages:
+            self._unsent.extend(frames for frames, _ in native.encode(messages))
+        while self._unsent and self._link.send(self._unsent[0]):
+            del self._unsent[0]
+
+    def _sleep(self, now: float, *, can_sleep: bool) -> None:
+        worker, core = self._worker, self._core
+        worker._is_sleeping = True
+        can_sleep = can_sleep and self._done.empty() and not worker._is_stop_wanted and not core.is_done
+        if can_sleep and not self._link.has_input:
+            wake_at = core.wake_at
+            news = self._sleeper.sleep(RETRY_S if self._unsent else None if wake_at is None else wake_at - now)
+            self._has_changes = self._link.woke(news)
+            if worker._waker.fileno() in news:
+                worker._waker.clear()
+        else:
+            self._has_changes = False
+        worker._is_sleeping = False
+
+    def _new_sleeper(self) -> Sleeper:
+        return Sleeper(self._worker._waker.fileno(), self._link.news, self._link.monitor_news)
 
     def _say(self, event: str, text: str = "") -> None:
-        self._trace.write([Record(time.monotonic(), event, "worker", self.id, worker=self.id, text=text)])
-
-
-def _order(core: WorkerCore, pool: Pool, now: float) -> bool:
-    """Carry out what ``core`` wants of ``pool``; whether anything was begun."""
-    if core.is_reset:
-        core.is_reset = False
-        pool.drop()
-    if core.to_take_back:
-        wanted, core.to_take_back = core.to_take_back, []
-        core.returned(pool.take_back(wanted), now)
-    if core.to_cancel:
-        for task in core.to_cancel:
-            pool.cancel(task)
-        core.to_cancel.clear()
-    tasks = core.take_tasks()
-    if tasks:
-        pool.begin(tasks)
-    return bool(tasks)
+        name = self._worker.id
+        self._worker._trace.write([Record(time.monotonic(), event, "worker", name, worker=name, text=text)])
 
 
 def watcher(worker: str, trace: Trace) -> Callable[[str, m.Task], None]:

@@ -151,8 +151,8 @@ class WorkerCore:
 
     @property
     def is_quick(self) -> bool:
-        """Whether handlers are done so fast that it is worth waiting for them."""
-        return self._service_s is not None and self._service_s < AHEAD_S
+        """Whether handlers are so fast, one after another, that a change of threads would cost more than they do."""
+        return self.concurrency == 1 and self._service_s is not None and self._service_s < AHEAD_S
 
     @property
     def wake_at(self) -> float | None:
