@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from itertools import islice
 from typing import Any, Self, TypeVar, overload
 
 import zmq
@@ -190,7 +191,7 @@ class Client:
             while is_more or positions:
                 while is_more and len(positions) + len(held) < window:
                     wanted = min(chunk, window - len(positions) - len(held))
-                    batch = [body for body, _ in zip(bodies, range(wanted), strict=False)]
+                    batch = list(islice(bodies, wanted))
                     is_more = len(batch) == wanted
                     for request_id in self._submit_all(service, batch, timeout, answers.put):
                         positions[request_id] = given

@@ -175,6 +175,7 @@ class Connection:
         network = link.network
         network.connections += 1
         self.number = network.connections
+        self.socket = link.socket
         self.link = link
         self.router = router
         self.peer = link.identity or b"\0" + self.number.to_bytes(4, "big")
@@ -375,20 +376,20 @@ class Link:
         self.inbox: deque[Parcel] = deque()
         self._events: deque[bool] = deque()
         self._find = find
-        self._number = 0  # of the socket: what belongs to an earlier one is void
+        self.socket = 0  # a number: what belongs to an earlier socket is void
         self._attempts = 0
 
     def open(self, identity: bytes | None = None) -> None:
         """Make a socket and begin to connect."""
         self.identity = identity
-        self._number += 1
+        self.socket += 1
         self._attempts = 0
-        self.network.world.after(self.network.delay_s(), self._connect, self._number)
+        self.network.world.after(self.network.delay_s(), self._connect, self.socket)
 
     def close(self, *, is_orderly: bool = True, is_silent: bool = False) -> None:
         """Drop socket and connection."""
         world = self.network.world
-        self._number += 1
+        self.socket += 1
         connection, self.connection = self.connection, None
         if connection is not None:
             if is_orderly:
@@ -407,7 +408,7 @@ class Link:
         self.open(identity)
 
     def _connect(self, number: int) -> None:
-        if number != self._number:
+        if number != self.socket:
             return
         world, network = self.network.world, self.network
         router = self._find()
@@ -421,7 +422,7 @@ class Link:
         world.after(2 * network.delay_max_s * 5, self._connected, number, connection)
 
     def _connected(self, number: int, connection: Connection) -> None:
-        if number != self._number:
+        if number != self.socket:
             connection.lose(0.0, None)
         elif connection.is_lost:
             self.network.world.after(RECONNECT_S[0], self._connect, number)
@@ -438,10 +439,10 @@ class Link:
         self.connection = None
         self._events.append(False)
         self.process.wake()
-        self.network.world.after(self.network.world.between(*RECONNECT_S), self._connect, self._number)
+        self.network.world.after(self.network.world.between(*RECONNECT_S), self._connect, self.socket)
 
     def arrived(self, connection: Connection, parcel: Parcel) -> None:
-        if self.connection is connection or (self.connection is None and connection.link is self):
+        if connection.socket == self.socket:
             self.inbox.append(parcel)
             self.process.wake()
         else:

@@ -5,6 +5,7 @@ Whether a task has begun is known by the pool that runs the handlers, so recalls
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 
 from cbw.core import messages as m
@@ -15,6 +16,8 @@ AHEAD_S = 0.002
 """A worker wants this much work ahead (of its own measured service time): about what an answer and the next task take."""
 AHEAD_MAX = 1000
 """At most so many tasks ahead for each one that it can run."""
+LATE_MAX = 1000
+"""Late answers that are kept for the next connection, to be fenced off by the broker where its trace shows them."""
 HELLO_RETRY_S = 0.5
 DUPLICATE_PATIENCE_S = 4.0
 """How long a refused id is tried again: a broker needs up to 3 s to notice that the last owner of the id is dead."""
@@ -47,13 +50,14 @@ class WorkerCore:
         self.is_reconnect_wanted = False
         self.to_take_back: list[int] = []
         self.to_cancel: list[int] = []
-        self.answers_dropped = 0
+        self._late: deque[m.Answer] = deque(maxlen=LATE_MAX)
         self._is_connected = False
         self._service_s: float | None = None
         self._tasks: list[m.Task] = []
         self._out: list[m.Message] = []
         self._said_at = 0.0
         self._heard_at = 0.0
+        self._ticked_at = 0.0
         self._hello_at: float | None = None
         self._refused_since: float | None = None
         self._leave_by = 0.0
@@ -90,6 +94,7 @@ class WorkerCore:
             elif type(message) is m.Welcome:
                 self.broker = message
                 self._refused_since = None
+                self._send_late()
             elif type(message) is m.HelloAgain:
                 if self.broker is not None:  # otherwise our hello is on its way already
                     self._forget_session()
@@ -105,8 +110,10 @@ class WorkerCore:
             if answer.id in self.in_hand:
                 del self.in_hand[answer.id]
                 self._out.append(answer)
-            else:  # of a session that is over: the broker has given it to another
-                self.answers_dropped += 1
+            else:  # of a session that is over: the broker will fence it off, and its trace will tell
+                self._late.append(answer)
+        if self._late and self.broker is not None:
+            self._send_late()
         if answers:
             self._measure(busy_s / len(answers))
         self._finish_leaving(now)
@@ -136,8 +143,13 @@ class WorkerCore:
         """Time has passed."""
         if self._hello_at is not None and now >= self._hello_at:
             self._say_hello(now)
+        has_overslept = now - self._ticked_at > 2 * BEAT_S
+        self._ticked_at = now
         if self.broker is not None:
-            if now - self._heard_at > self.broker.liveness_s:
+            if has_overslept:  # we were frozen, so it is we who were silent: let the broker speak first
+                self._heard_at = max(self._heard_at, now - self.broker.liveness_s + BEAT_S)
+                self._out.append(m.Beat())
+            elif now - self._heard_at > self.broker.liveness_s:
                 self._is_connected = False
                 self._forget_session()
                 self.is_reconnect_wanted = True
@@ -188,8 +200,12 @@ class WorkerCore:
         self._said_at = now
         self._out = [m.WorkerHello(self.name, self.boot, self.services, self.concurrency, self.credit)]
 
+    def _send_late(self) -> None:
+        self._out.extend(self._late)
+        self._late.clear()
+
     def _forget_session(self) -> None:
-        """What we have in hand is no longer ours: drop what has not begun, and later the answers of what has."""
+        """What we have in hand is no longer ours: what has not begun is dropped, what has will be answered too late."""
         self.broker = None
         self.in_hand.clear()
         self._tasks.clear()

@@ -1,0 +1,275 @@
+"""Clients on the simulated network: ours (the real core), and the lab's REQ and DEALER programs."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from cbw.core import messages as m
+from cbw.core.client import ClientCore, Ended
+from cbw.core.messages import Status
+from cbw.wire import native
+
+from .network import Host, Link, Native, Network, Parcel, PlainReply, PlainRequest, Router, summary
+from .plan import ClientPlan, Job, PlainClientPlan
+from .world import Process, World
+
+if TYPE_CHECKING:
+    from .checker import Checker
+
+BOOT_IDS = 1_000_000
+"""Request ids of a boot begin at a multiple of this, so that the checker can tell boots apart."""
+DEALER_WINDOW = 10
+TRIES_MAX = 3
+
+
+class SimClient(Process):
+    """A client process. Its program submits what the plan says, and expects one end for each."""
+
+    def __init__(
+        self, world: World, network: Network, plan: ClientPlan, find: Callable[[], Router | None], *, number: int
+    ) -> None:
+        super().__init__(world, plan.name)
+        self.plan = plan
+        self.network = network
+        self.host = Host(world)
+        self.link = Link(network, self.host, self, find)
+        self.boot = 0
+        self.number = number
+        self.who = ""
+        self.jobs: dict[int, Job] = {}
+        self.checker: Checker
+        self.core: ClientCore
+        self._unsent: list[Parcel] = []
+
+    def schedule(self) -> None:
+        """Its program's calls, for this and all later boots."""
+        for at, jobs in self.plan.bursts:
+            self.world.at(max(at, self.world.now), self.submit, jobs)
+
+    def start(self) -> None:
+        if self.is_alive:
+            return
+        self.boot += 1
+        self.who = f"{self.name}.{self.number}.{self.boot}"
+        self.core = ClientCore(self.name, self.who)
+        self.core._next_id = (self.number * 1000 + self.boot) * BOOT_IDS + 1
+        self.jobs = {}
+        self._unsent = []
+        self.world.say(self.who, "started")
+        self.link.open()
+        self.start_turns()
+
+    def crash(self, *, is_silent: bool = False) -> None:
+        """SIGKILL: what it wanted is wanted no more."""
+        if self.is_alive:
+            self.world.say(self.who, "crashed" + " silently" * is_silent)
+            self.jobs.clear()
+            self.link.close(is_orderly=False, is_silent=is_silent)
+            self.end_turns()
+
+    def close(self) -> None:
+        """Goodbye."""
+        if self.is_alive:
+            for ended in self.core.fail_all(Status.CANCELLED, "closed"):
+                self._ended(ended)
+            self._send([m.Goodbye()])
+            self.link.close()
+            self.end_turns()
+
+    @property
+    def is_done(self) -> bool:
+        return not self.jobs
+
+    def submit(self, jobs: list[Job]) -> None:
+        """The program's calls, all at once."""
+        if not self.is_alive or self.core.refused is not None:
+            return
+        now = self.world.now
+        if self.is_frozen:
+            self.world.at(self.frozen_until + 0.001, self.submit, jobs)
+            return
+        for job in jobs:
+            deadline_at = None if job.ttl_s is None else now + job.ttl_s
+            request_id = self.core.submit(job.service, job.body, deadline_at, now, job)
+            self.jobs[request_id] = job
+            self.checker.submitted(f"{self.name}/{request_id}", job, self)
+            if job.cancel_after_s is not None:
+                self.world.after(job.cancel_after_s, self._cancel, self.core, request_id)
+        self.world.say(self.who, f"submits {len(jobs)}, the first {jobs[0].token} {jobs[0].service!r}")
+        self.wake()
+
+    def _cancel(self, core: ClientCore, request_id: int) -> None:
+        if core is self.core and self.is_alive:
+            ended = core.cancel(request_id)
+            if ended is not None:
+                self.checker.cancelled(f"{self.name}/{request_id}")
+                self._ended(ended)
+                self.wake()
+
+    def _ended(self, ended: Ended) -> None:
+        answer = ended.answer
+        job = self.jobs.pop(answer.id, None)
+        self.world.say(self.who, f"{ended.sink.token} ended: {answer.status.name}")
+        self.checker.client_ended(f"{self.name}/{answer.id}", job, ended, self)
+
+    @property
+    def wake_at(self) -> float | None:
+        return self.world.now + 0.005 if self._unsent else self.core.wake_at
+
+    def turn(self) -> None:
+        core, link, now = self.core, self.link, self.world.now
+        for is_connected in link.watch():
+            self.world.say(self.who, "connected" if is_connected else "disconnected")
+            if is_connected:
+                core.connected(now)
+            else:
+                core.disconnected()
+                self._unsent.clear()
+        while (parcel := link.receive()) is not None:
+            assert isinstance(parcel, Native)
+            for ended in core.received(self.network.unpack(parcel, native.to_client), now):
+                self._ended(ended)
+        if core.wake_at is not None and core.wake_at <= now:
+            for ended in core.tick(now):
+                self._ended(ended)
+        self._send(core.take_messages())
+
+    def _send(self, messages: list[m.Message]) -> None:
+        if messages:
+            self.world.say(self.who, f"says {summary(messages)}")
+            self._unsent.extend(parcel for parcel, _ in self.network.pack(messages))
+        while self._unsent and self.link.send(self._unsent[0]):
+            del self._unsent[0]
+
+
+class PlainClient(Process):
+    """A REQ program of the lab: one request, its reply, the next. Or a DEALER that keeps some in flight."""
+
+    def __init__(self, world: World, network: Network, plan: PlainClientPlan, find: Callable[[], Router | None]) -> None:
+        super().__init__(world, plan.name)
+        self.plan = plan
+        self.network = network
+        self.host = Host(world)
+        self.link = Link(network, self.host, self, find)
+        self.boot = 0
+        self.who = ""
+        self.in_flight: dict[bytes, Job] = {}  # envelope id → job
+        self.checker: Checker
+        self._todo: deque[Job] = deque()
+        self._next_envelope = 1
+        self._tries = 0
+        self._try = 0
+        self._to_send: deque[PlainRequest] = deque()
+
+    def schedule(self) -> None:
+        for at, jobs in self.plan.bursts:
+            self.world.at(max(at, self.world.now), self.submit, jobs)
+
+    def start(self) -> None:
+        if self.is_alive:
+            return
+        self.boot += 1
+        self.who = f"{self.name}.{self.boot}"
+        self.in_flight.clear()
+        self._todo.clear()
+        self._to_send.clear()
+        self.world.say(self.who, "started")
+        self._open()
+        self.start_turns()
+
+    def _open(self) -> None:
+        self.link.open(None if self.plan.is_anonymous else self.name.encode())
+
+    def crash(self, *, is_silent: bool = False) -> None:
+        if self.is_alive:
+            self.world.say(self.who, "crashed" + " silently" * is_silent)
+            self.in_flight.clear()
+            self._todo.clear()
+            self.link.close(is_orderly=False, is_silent=is_silent)
+            self.end_turns()
+
+    def close(self) -> None:
+        if self.is_alive:
+            self.link.close()
+            self.end_turns()
+
+    @property
+    def is_done(self) -> bool:
+        return not self.in_flight and not self._todo
+
+    def submit(self, jobs: list[Job]) -> None:
+        if self.is_alive:
+            self._todo.extend(jobs)
+            self.wake()
+
+    @property
+    def wake_at(self) -> float | None:
+        return None
+
+    def turn(self) -> None:
+        for is_connected in self.link.watch():
+            self.world.say(self.who, "connected" if is_connected else "disconnected")
+        while (parcel := self.link.receive()) is not None:
+            assert isinstance(parcel, PlainReply)
+            self._receive(parcel)
+        window = DEALER_WINDOW if self.plan.is_dealer else 1
+        while self._todo and len(self.in_flight) < window:
+            job = self._todo.popleft()
+            self._tries = 0
+            self._ask(job)
+        while self._to_send and self.link.send(self._to_send[0]):
+            del self._to_send[0]
+
+    def _ask(self, job: Job) -> None:
+        envelope: tuple[bytes, ...] = (b"",)
+        key = b""
+        if self.plan.is_dealer:
+            key = b"%d" % self._next_envelope
+            envelope = (key, b"")
+            self._next_envelope += 1
+        self.in_flight[key] = job
+        self._tries += 1
+        self._try += 1
+        self.world.say(self.who, f"asks {job.token}")
+        self.checker.plain_asked(job, self)
+        self._to_send.append(PlainRequest(envelope, job.body, job.token))
+        if self.plan.patience_s is not None:
+            self.world.after(self.plan.patience_s, self._out_of_patience, self._try)
+
+    def _out_of_patience(self, number: int) -> None:
+        """The lazy pirate: another socket, the same request."""
+        job = self.in_flight.get(b"")
+        if number != self._try or job is None or not self.is_alive:
+            return
+        if self.is_frozen:
+            self.world.at(self.frozen_until + 0.001, self._out_of_patience, number)
+            return
+        self.world.say(self.who, f"is out of patience with {job.token}")
+        self.link.close(is_orderly=self.world.chance(0.5))
+        self._to_send.clear()
+        self._open()
+        if self._tries < TRIES_MAX:
+            self._ask(job)
+        else:
+            self.give_up()
+
+    def give_up(self) -> None:
+        """What it waits for will not come."""
+        for job in self.in_flight.values():
+            self.world.say(self.who, f"gives {job.token} up")
+        self.in_flight.clear()
+        self.wake()
+
+    def _receive(self, reply: PlainReply) -> None:
+        key = reply.envelope[0] if self.plan.is_dealer else b""
+        job = self.in_flight.get(key)
+        if job is None:
+            if not self.plan.is_dealer:
+                self.world.say(self.who, "throws a reply away")  # a REQ socket that has asked nothing
+            return
+        del self.in_flight[key]
+        self.world.say(self.who, f"{job.token} ended: {reply.status.name}")
+        self.checker.plain_ended(job, reply, self)
+        self.wake()

@@ -1,0 +1,245 @@
+"""What a seed means: sizes, rates and limits of one run, all drawn.
+
+Not everything is on in every run: a fault that is off in half of the runs lets the others show themselves alone.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+from cbw.core.broker import Limits
+
+SERVICES = ("", "a", "b")
+
+
+@dataclass
+class Job:
+    """One request of a client's program."""
+
+    token: str
+    service: str
+    work_s: float
+    kind: str = ""  #: what the handler does: ``""`` answers, ``raise``, ``die`` (its process), ``hang`` (holds the GIL)
+    ttl_s: float | None = None
+    cancel_after_s: float | None = None
+    pad: int = 0
+
+    @property
+    def body(self) -> bytes:
+        return f"{self.token};{self.work_s:.6f};{self.kind};".encode() + b"x" * self.pad
+
+
+@dataclass
+class ClientPlan:
+    name: str
+    bursts: list[tuple[float, list[Job]]]
+
+
+@dataclass
+class WorkerPlan:
+    name: str
+    services: list[str]
+    concurrency: int
+    speed: float
+    is_async: bool = False
+    is_sheltered: bool = False  #: handlers in child processes
+    restart_s: float = 0.5
+    grace_s: float = 1.0
+
+
+@dataclass
+class PlainClientPlan:
+    name: str
+    is_anonymous: bool
+    is_dealer: bool
+    patience_s: float | None  #: a lazy pirate throws its socket away after so long, and tries again
+    bursts: list[tuple[float, list[Job]]]
+
+
+@dataclass
+class PlainWorkerPlan:
+    name: str
+    is_anonymous: bool
+    speed: float
+    restart_s: float = 0.5
+
+
+@dataclass
+class Plan:
+    """One run."""
+
+    seed: int
+    faults_s: float
+    delay_s: tuple[float, float]
+    is_encoding: bool
+    batch_messages: int
+    queue_max: int
+    turn_messages: int
+    limits: Limits
+    clients: list[ClientPlan] = field(default_factory=list)
+    workers: list[WorkerPlan] = field(default_factory=list)
+    plain_clients: list[PlainClientPlan] = field(default_factory=list)
+    plain_workers: list[PlainWorkerPlan] = field(default_factory=list)
+    rates: dict[str, float] = field(default_factory=dict)  #: fault → how many a second
+
+    def __str__(self) -> str:
+        limits = self.limits
+        rates = " ".join(f"{name} {rate:.2f}" for name, rate in self.rates.items()) or "none"
+        requests = sum(
+            len(jobs) for client in [*self.clients, *self.plain_clients] for _, jobs in client.bursts
+        )
+        return (
+            f"seed {self.seed}: {len(self.clients)}+{len(self.plain_clients)} clients, "
+            f"{len(self.workers)}+{len(self.plain_workers)} workers, {requests} requests, {self.faults_s:.1f} s; "
+            f"delay {self.delay_s[0] * 1e3:.2f}-{self.delay_s[1] * 1e3:.2f} ms, encoding {self.is_encoding}, "
+            f"batches of {self.batch_messages}, queues of {self.queue_max}, turns of {self.turn_messages}; "
+            f"requests_max {limits.requests_max}, attempts_max {limits.attempts_max}, "
+            f"answer_timeout {limits.answer_timeout_s:.1f}, absence {limits.absence_s:.0f}; faults a second: {rates}"
+        )
+
+
+FAULTS = {  # how often a second, at most
+    "connection": 0.8,
+    "partition": 0.5,
+    "worker crash": 0.5,
+    "worker stop": 0.3,
+    "worker freeze": 0.5,
+    "worker twin": 0.15,
+    "client crash": 0.15,
+    "client freeze": 0.15,
+    "client twin": 0.1,
+    "broker crash": 0.12,
+    "broker stop": 0.08,
+    "broker freeze": 0.1,
+    "plain worker crash": 0.3,
+    "plain worker freeze": 0.3,
+    "plain client crash": 0.15,
+}
+
+
+def draw(seed: int, rng: random.Random) -> Plan:
+    """The plan of ``seed``."""
+    slow_net = 10 ** rng.uniform(-4, -1.7)
+    limits = Limits(
+        requests_max=rng.choice([1_000_000] * 5 + [3, 10, 40]),
+        requests_bytes_max=rng.choice([1 << 30] * 5 + [2_000]),
+        attempts_max=rng.choice([3, 3, 3, 1, 2, 5]),
+        answer_timeout_s=rng.choice([2.0, 2.0, 0.7]),
+        absence_s=rng.choice([60.0, 60.0, 60.0, 10.0]),
+        plain_ttl_s=rng.choice([None, None, None, 3.0]),
+    )
+    plan = Plan(
+        seed,
+        faults_s=rng.uniform(2, 14),
+        delay_s=(slow_net * rng.uniform(0.05, 1), slow_net),
+        is_encoding=rng.random() < 0.3,
+        batch_messages=rng.choice([1024, 1024, 1024, 7, 2]),
+        queue_max=rng.choice([1000, 1000, 1000, 5]),
+        turn_messages=rng.choice([512, 512, 20, 2]),
+        limits=limits,
+    )
+    flavour = rng.choice(["mixed", "mixed", "native", "plain"])
+    services = list(SERVICES[: rng.choice([1, 1, 2, 3])])
+    if rng.random() < 0.85:
+        strange = {"mixed": "-", "native": "plain", "plain": "worker"}[flavour]
+        for name in FAULTS:
+            if not name.startswith(strange) and rng.random() < 0.4:
+                plan.rates[name] = FAULTS[name] * rng.uniform(0.1, 1)
+    _draw_workers(rng, plan, flavour, services)
+    _draw_clients(rng, plan, flavour, services)
+    return plan
+
+
+def _draw_workers(rng: random.Random, plan: Plan, flavour: str, services: list[str]) -> None:
+    def speed() -> float:
+        return rng.choice([1.0, 1.0, 1.0, 0.5, 3.0])
+
+    if flavour != "plain":
+        for number in range(rng.randint(1, 6)):
+            plan.workers.append(
+                WorkerPlan(
+                    f"W{number}",
+                    sorted(rng.sample(services, rng.randint(1, len(services)))),
+                    concurrency=rng.choice([1, 1, 1, 2, 4]),
+                    speed=speed(),
+                    is_async=rng.random() < 0.3,
+                    is_sheltered=rng.random() < 0.15,
+                    restart_s=10 ** rng.uniform(-2, 0.5),
+                    grace_s=rng.choice([0.0, 0.2, 2.0]),
+                )
+            )
+        for service in services:  # somebody serves each
+            if not any(service in worker.services for worker in plan.workers):
+                rng.choice(plan.workers).services.append(service)
+    if flavour != "native":
+        for number in range(rng.randint(1, 4)):
+            plan.plain_workers.append(
+                PlainWorkerPlan(f"P{number}", rng.random() < 0.2, speed(), restart_s=10 ** rng.uniform(-2, 0.5))
+            )
+    if flavour == "plain":
+        services[:] = [""]
+
+
+def _draw_clients(rng: random.Random, plan: Plan, flavour: str, services: list[str]) -> None:
+    work_s = 10 ** rng.uniform(-4.3, -0.3)
+    evil = rng.choice([0.0, 0.0, 0.01, 0.04])
+    hang = rng.choice([0.0, 0.0, 0.0, 0.01])
+    hurried = rng.choice([0.0, 0.0, 0.1, 0.5])
+    fickle = rng.choice([0.0, 0.0, 0.05, 0.3])
+    capacity = sum(worker.concurrency for worker in plan.workers) + len(plan.plain_workers)
+    budget = min(300, int(20 + plan.faults_s * capacity / work_s * 0.8))
+    mixed_work = rng.random() < 0.4
+
+    def jobs(name: str, count: int, first: int, is_plain: bool) -> list[Job]:
+        made = []
+        service = rng.choice(services)
+        for number in range(first, first + count):
+            one_s = work_s * (10 ** rng.uniform(-1, 1) if mixed_work else rng.uniform(0.8, 1.2))
+            if rng.random() < 0.01:
+                one_s = rng.uniform(0.5, 4)
+            job = Job(f"{name}/{number}", "" if is_plain else service, one_s)
+            if rng.random() < evil:
+                job.kind = "die"
+            elif rng.random() < hang:
+                job.kind = "hang"
+            elif rng.random() < 0.02:
+                job.kind = "raise"
+            if not is_plain and rng.random() < hurried:
+                job.ttl_s = rng.choice([0.0, 10 ** rng.uniform(-3, 1), rng.uniform(0.5, 8)])
+            if not is_plain and rng.random() < fickle:
+                job.cancel_after_s = 10 ** rng.uniform(-4, 0.5)
+            if rng.random() < 0.003:
+                job.pad = 40_000
+            made.append(job)
+        return made
+
+    def bursts(name: str, total: int, *, is_plain: bool) -> list[tuple[float, list[Job]]]:
+        made: list[tuple[float, list[Job]]] = []
+        first = 1
+        size_max = rng.choice([1, 5, 30, total])
+        while first <= total:
+            count = min(rng.randint(1, max(1, size_max)), total - first + 1)
+            made.append((rng.uniform(0, plan.faults_s), jobs(name, count, first, is_plain)))
+            first += count
+        return sorted(made, key=lambda burst: burst[0])
+
+    native = 0 if flavour == "plain" and rng.random() < 0.7 else rng.randint(1, 4)
+    plain = 0 if flavour == "native" else rng.randint(1, 4)
+    share = max(1, budget // (native + plain))
+    for number in range(native):
+        name = f"C{number}"
+        plan.clients.append(ClientPlan(name, bursts(name, rng.randint(1, share), is_plain=False)))
+    for number in range(plain):
+        name = f"R{number}"
+        patience_s = rng.choice([None, None, rng.uniform(1, 6)])
+        is_dealer = rng.random() < 0.25
+        plan.plain_clients.append(
+            PlainClientPlan(
+                name,
+                rng.random() < 0.3,
+                is_dealer,
+                None if is_dealer else patience_s,
+                bursts(name, rng.randint(1, min(share, 60)), is_plain=True),
+            )
+        )

@@ -1,0 +1,380 @@
+"""Workers on the simulated network: ours (the real core in a simulated shell and pool), and the lab's REQ programs."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cbw.core import messages as m
+from cbw.core.messages import Status
+from cbw.core.worker import WorkerCore
+from cbw.wire import native
+
+from .network import Connection, Host, Link, Native, Network, Parcel, PlainAnswer, PlainReady, PlainTask, Router, summary
+from .plan import PlainWorkerPlan, WorkerPlan
+from .world import Process, World
+
+if TYPE_CHECKING:
+    from .checker import Checker
+
+HAND_OVER_S = 0.0002
+HANG_S = 5.0
+"""How long a handler that hangs holds the GIL: longer than the broker's patience."""
+TWIN_RESTART_S = 1.0
+
+
+def read_body(body: bytes) -> tuple[str, float, str]:
+    """Token, seconds of work, and kind of a job's body."""
+    token, work_s, kind, _ = bytes(body[:200]).decode().split(";", 3)
+    return token, float(work_s), kind
+
+
+def write_answer(token: str, worker: str, task: int) -> bytes:
+    """What a handler returns: enough for the checker to see whose answer it is."""
+    return f"{token};{worker};{task}".encode()
+
+
+@dataclass
+class Run:
+    """A handler at work."""
+
+    task: m.Task
+    token: str
+    kind: str
+    began_at: float
+    is_void: bool = False
+
+
+class SimPool:
+    """As :class:`cbw.pool.ThreadPool`, or an :class:`~cbw.pool.AsyncPool` if the plan says async."""
+
+    def __init__(self, worker: SimWorker) -> None:
+        self._worker = worker
+        self._world = worker.world
+        self.waiting: deque[m.Task] = deque()
+        self.running: dict[int, Run] = {}
+        self.done: deque[tuple[list[m.Answer], float]] = deque()
+        self._batch: list[m.Answer] = []
+        self._batch_since = 0.0
+        self._is_dead = False
+
+    @property
+    def is_idle(self) -> bool:
+        return not (self.waiting or self.running or self.done or self._batch)
+
+    def begin(self, tasks: Iterable[m.Task]) -> None:
+        self.waiting.extend(tasks)
+        self._fill()
+
+    def take_back(self, tasks: Iterable[int]) -> list[int]:
+        wanted = dict.fromkeys(tasks)
+        back = [task.id for task in self.waiting if task.id in wanted]
+        self.waiting = deque(task for task in self.waiting if task.id not in wanted)
+        return back
+
+    def drop(self) -> None:
+        self.waiting.clear()
+
+    def cancel(self, task: int) -> None:
+        if self.take_back([task]):
+            self._finished(m.Answer(task, Status.CANCELLED, m.error_body("cancelled", "")), 0.0)
+        elif task in self.running and self._worker.plan.is_async:
+            run = self.running.pop(task)
+            run.is_void = True
+            self._finished(m.Answer(task, Status.CANCELLED, m.error_body("cancelled", "")), 0.0)
+            self._fill()
+
+    def close(self) -> None:
+        self._is_dead = True
+
+    def _fill(self) -> None:
+        worker, world = self._worker, self._world
+        while self.waiting and len(self.running) < worker.plan.concurrency and not self._is_dead:
+            task = self.waiting.popleft()
+            token, work_s, kind = read_body(task.body)
+            run = self.running[task.id] = Run(task, token, kind, world.now)
+            worker.checker.begun(task.id, token, task.ttl)
+            worker.begun_count += 1
+            world.say(worker.who, f"begins {task.id} {token} {kind}")
+            if kind == "hang" and not worker.plan.is_sheltered:
+                worker.freeze(HANG_S)
+            world.after(work_s * worker.plan.speed, self._end, run)
+
+    def _end(self, run: Run) -> None:
+        worker, world = self._worker, self._world
+        if self._is_dead or run.is_void:
+            return
+        if worker.is_frozen:
+            world.at(worker.frozen_until + world.between(0, 0.001), self._end, run)
+            return
+        task = run.task.id
+        if run.kind == "die" and not worker.plan.is_sheltered:
+            worker.checker.died(task)
+            worker.crash()
+            return
+        del self.running[task]
+        if run.kind == "die":
+            worker.checker.died(task)
+            answer = m.Answer(task, Status.CRASHED, m.error_body("crashed", "the handler's process was ended"))
+        elif run.kind == "raise":
+            answer = m.Answer(task, Status.FAILED, m.error_body("ValueError", run.token))
+        else:
+            answer = m.Answer(task, Status.OK, write_answer(run.token, worker.who, task))
+        worker.checker.ran(task)
+        self._finished(answer, world.now - run.began_at)
+        self._fill()
+
+    def _finished(self, answer: m.Answer, busy_s: float) -> None:
+        now = self._world.now
+        if not self._batch:
+            self._batch_since = now - busy_s
+        self._batch.append(answer)
+        if not self.waiting or now - self._batch_since > HAND_OVER_S:
+            self.done.append((self._batch, now - self._batch_since))
+            self._batch = []
+            self._worker.wake()
+
+
+class SimWorker(Process):
+    """A worker process; restarted with a new boot by whoever started it."""
+
+    def __init__(
+        self, world: World, network: Network, plan: WorkerPlan, find: Callable[[], Router | None], *, is_twin: bool
+    ) -> None:
+        super().__init__(world, plan.name)
+        self.plan = plan
+        self.network = network
+        self.host = Host(world)
+        self.is_twin = is_twin
+        self.boot = 0
+        self.who = ""
+        self.link = Link(network, self.host, self, find)
+        self.begun_count = 0
+        self.idle_since: float | None = None
+        self.is_wanted = True  # restarted when it ends
+        self.checker: Checker
+        self.core: WorkerCore
+        self.pool: SimPool
+
+    def start(self) -> None:
+        if self.is_alive or not self.is_wanted:
+            return
+        self.boot += 1
+        self.who = f"{self.name}{'t' if self.is_twin else ''}.{self.boot}"
+        self.core = WorkerCore(self.name, self.who, self.plan.services, self.plan.concurrency)
+        self.pool = SimPool(self)
+        self._unsent: list[Parcel] = []
+        self._stop_at: float | None = None
+        self.idle_since = None
+        self.world.say(self.who, "started")
+        self.link.open()
+        self.start_turns()
+
+    def crash(self, *, is_silent: bool = False) -> None:
+        """SIGKILL, or the power fails (silent)."""
+        if self.is_alive:
+            self.world.say(self.who, "crashed" + " silently" * is_silent)
+            for task in self.pool.running:
+                self.checker.died(task)
+            self.link.close(is_orderly=False, is_silent=is_silent)
+            self._end()
+
+    def stop(self) -> None:
+        """SIGTERM."""
+        if self.is_alive:
+            self._stop_at = self.world.now
+            self.disturbed(self.world.now + 1e9)
+            self.wake()
+
+    def _end(self) -> None:
+        self.pool.close()
+        self.end_turns()
+        self.idle_since = None
+        self.settled_at = 0.0
+        self.world.after(TWIN_RESTART_S if self.core.refused else self.plan.restart_s, self.start)
+
+    @property
+    def wake_at(self) -> float | None:
+        wake_at = self.core.wake_at
+        if self._unsent:
+            return min(wake_at or 1e9, self.world.now + 0.005)
+        return wake_at
+
+    def turn(self) -> None:
+        core, pool, link, now = self.core, self.pool, self.link, self.world.now
+        if self._stop_at is not None:
+            core.stop_requested(now, now + self.plan.grace_s)
+            self._stop_at = None
+            self.world.say(self.who, "stopping")
+        for is_connected in link.watch():
+            self.world.say(self.who, "connected" if is_connected else "disconnected")
+            if is_connected:
+                core.connected(now)
+            else:
+                core.disconnected(now)
+                self._unsent.clear()
+        while (parcel := link.receive()) is not None:
+            assert isinstance(parcel, Native)
+            messages = self.network.unpack(parcel, native.to_worker)
+            for message in messages:
+                if type(message) is m.Task:
+                    self.checker.arrived(message.id)
+            core.received(messages, now)
+        while pool.done:
+            core.finished(*pool.done.popleft(), now)
+        if core.wake_at is not None and now >= core.wake_at:
+            core.tick(now)
+        if core.is_reconnect_wanted:
+            core.is_reconnect_wanted = False
+            self.world.say(self.who, "reconnecting")
+            link.reopen()
+            self._unsent.clear()
+        self._order()
+        self._send(core.take_messages(now))
+        if core.is_done:
+            self._send(core.take_messages(now))
+            self.world.say(self.who, f"ended {core.refused or ''}")
+            for task in pool.running:
+                self.checker.died(task)
+            link.close()
+            self._end()
+            return
+        is_idle = core.broker is not None and not core.in_hand and pool.is_idle and not core.is_leaving
+        if not is_idle:
+            self.idle_since = None
+        elif self.idle_since is None:
+            self.idle_since = now
+
+    def _order(self) -> None:
+        """As in :mod:`cbw.worker`."""
+        core, pool, now = self.core, self.pool, self.world.now
+        if core.is_reset:
+            core.is_reset = False
+            pool.drop()
+        if core.to_take_back:
+            wanted, core.to_take_back = core.to_take_back, []
+            core.returned(pool.take_back(wanted), now)
+        if core.to_cancel:
+            for task in core.to_cancel:
+                pool.cancel(task)
+            core.to_cancel.clear()
+        tasks = core.take_tasks()
+        if tasks:
+            pool.begin(tasks)
+
+    def _send(self, messages: list[m.Message]) -> None:
+        if messages:
+            self.world.say(self.who, f"says {summary(messages)}")
+            self._unsent.extend(parcel for parcel, _ in self.network.pack(messages))
+        while self._unsent and self.link.send(self._unsent[0]):
+            del self._unsent[0]
+
+
+class PlainWorker(Process):
+    """A REQ program of the lab: registers, then one task, one answer, for ever. It never looks whether anybody lives.
+
+    The REQ socket: what arrives while the program works is thrown away when it sends; it sends when there is a
+    connection, and waits for that.
+    """
+
+    def __init__(self, world: World, network: Network, plan: PlainWorkerPlan, find: Callable[[], Router | None]) -> None:
+        super().__init__(world, plan.name)
+        self.plan = plan
+        self.network = network
+        self.host = Host(world)
+        self.link = Link(network, self.host, self, find)
+        self.boot = 0
+        self.who = ""
+        self.begun_count = 0
+        self.is_orphan = False
+        """The broker cannot know that it is there: restarted, or connected anew without an identity."""
+        self.idle_since: float | None = None
+        self.checker: Checker
+        self._to_send: Parcel | None = None
+        self._run: Run | None = None
+        self._connected_once = False
+
+    def start(self) -> None:
+        if self.is_alive:
+            return
+        self.boot += 1
+        self.who = f"{self.name}.{self.boot}"
+        self._to_send = PlainReady()
+        self._run = None
+        self.is_orphan = False
+        self._connected_once = False
+        self.idle_since = None
+        self.world.say(self.who, "started")
+        self.link.open(None if self.plan.is_anonymous else self.name.encode())
+        self.start_turns()
+
+    def crash(self, *, is_silent: bool = False) -> None:
+        if self.is_alive:
+            self.world.say(self.who, "crashed" + " silently" * is_silent)
+            if self._run is not None:
+                self.checker.died(self._run.task.id)
+            self.link.close(is_orderly=False, is_silent=is_silent)
+            self.end_turns()
+            self.idle_since = None
+            self._run = None
+            self.world.after(self.plan.restart_s, self.start)
+
+    def owns(self, connection: Connection | None) -> bool:
+        return connection is not None and connection.link is self.link
+
+    @property
+    def wake_at(self) -> float | None:
+        return None
+
+    def turn(self) -> None:
+        for is_connected in self.link.watch():
+            self.world.say(self.who, "connected" if is_connected else "disconnected")
+            if not is_connected:
+                self.idle_since = None
+            elif self._connected_once and self.plan.is_anonymous:
+                self.is_orphan = True
+            self._connected_once = True
+        if self._to_send is not None and self.link.connection is not None:
+            self._eat()
+            self.link.send(self._to_send)
+            self.world.say(self.who, "ready" if isinstance(self._to_send, PlainReady) else "answers")
+            self._to_send = None
+        if self._to_send is None and self._run is None:
+            parcel = self.link.receive()
+            if parcel is not None:
+                assert isinstance(parcel, PlainTask)
+                self._begin(parcel)
+            elif self.link.connection is not None and self.idle_since is None:
+                self.idle_since = self.world.now
+
+    def _eat(self) -> None:
+        while (parcel := self.link.receive()) is not None:
+            self.world.say(self.who, "throws a task away")
+            self.network.on_lost(parcel, "thrown away by a REQ socket")
+
+    def _begin(self, parcel: PlainTask) -> None:
+        token, work_s, kind = read_body(parcel.body)
+        self.idle_since = None
+        self.begun_count += 1
+        self.checker.arrived(parcel.task)
+        self.checker.begun(parcel.task, token, None)
+        self.world.say(self.who, f"begins {parcel.task} {token} {kind}")
+        task = m.Task(parcel.task, "", parcel.client, None, 1)
+        run = self._run = Run(task, token, kind, self.world.now)
+        self.world.after(HANG_S if kind == "hang" else work_s * self.plan.speed, self._finish, run)
+
+    def _finish(self, run: Run) -> None:
+        if self._run is not run:
+            return
+        if self.is_frozen:
+            self.world.at(self.frozen_until + 0.001, self._finish, run)
+            return
+        if run.kind == "die":
+            self.crash()
+            return
+        self._run = None
+        self.checker.ran(run.task.id)
+        self._to_send = PlainAnswer(run.task.body, write_answer(run.token, self.who, run.task.id))
+        self.wake()
