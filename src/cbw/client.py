@@ -7,69 +7,20 @@ thread takes the turn over. It is started when it is first needed.
 
 from __future__ import annotations
 
-import os
 import queue
-import socket
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from itertools import islice
 from typing import Any, Self, TypeVar, overload
 
-import zmq
-
 from cbw import codec
-from cbw.core import messages as m
-from cbw.core.client import ClientCore, Ended
+from cbw.core.client import Ended
 from cbw.core.messages import Status
-from cbw.errors import (
-    BadMessage,
-    BadRequest,
-    Busy,
-    Cancelled,
-    CbwError,
-    Closed,
-    Expired,
-    GaveUp,
-    HandlerFailed,
-    RequestError,
-    TooBig,
-    UsageError,
-)
-from cbw.net import Link, Sleeper, Waker
-from cbw.refusal import refusal_error
-from cbw.settings import address
-from cbw.wire import native
+from cbw.errors import CbwError, Closed
+from cbw.net import Sleeper, Waker
+from cbw.session import TIMEOUT_S, WINDOW, Mapping, Session
 
-WINDOW = 256
-"""Requests that :meth:`Client.map` keeps in flight: enough for full batches, few enough to fit the workers' credit."""
-CHUNKS = 4
-"""A window is sent in so many batches, so that client, broker and worker each have one to work on."""
-TIMEOUT_S = 60.0
-RETRY_S = 0.005
 T = TypeVar("T")
-
-_ERRORS: dict[Status, type[RequestError]] = {
-    Status.FAILED: HandlerFailed,
-    Status.BAD_REQUEST: BadRequest,
-    Status.EXPIRED: Expired,
-    Status.GAVE_UP: GaveUp,
-    Status.BUSY: Busy,
-    Status.CANCELLED: Cancelled,
-    Status.TOO_BIG: TooBig,
-}
-
-
-def new_id() -> str:
-    """An id that no other client has: the host's name, the process, and chance."""
-    return f"CLI_{socket.gethostname()}_{os.getpid()}_{os.urandom(3).hex()}"
-
-
-def error_of(answer: m.Answer, service: str) -> RequestError:
-    """The exception that tells a caller what ``answer`` tells."""
-    kind, text = m.error_of(answer.body)
-    return _ERRORS.get(answer.status, RequestError)(text, kind=kind, request_id=answer.id, service=service)
 
 
 class Client:
@@ -84,24 +35,14 @@ class Client:
     """
 
     def __init__(self, broker: str | None = None, *, id: str | None = None, timeout: float | None = TIMEOUT_S) -> None:
-        host, port = address(broker, "client")
-        self.id = id or new_id()
-        self.timeout = timeout
-        self._core = ClientCore(self.id, os.urandom(8).hex())
-        self._context: zmq.Context[Any] = zmq.Context()
-        try:
-            self._link = Link(self._context, host, port)
-        except BaseException:
-            self._context.term()
-            raise
+        self._session = Session(broker, id, timeout)
         self._waker = Waker()
-        self._sleeper = Sleeper(self._waker.fileno(), self._link.news, self._link.monitor_news)
+        link = self._session.link
+        self._sleeper = Sleeper(self._waker.fileno(), link.news, link.monitor_news)
         self._lock = threading.Lock()  # the core and what is counted here
         self._turn = threading.Lock()  # the socket
         self._attended = 0  # waiters and futures that need somebody at the socket
         self._is_sleeping = False
-        self._is_closed = False
-        self._unsent: list[list[Any]] = []
         self._background: threading.Thread | None = None
         self._background_wanted = threading.Event()
 

@@ -550,7 +550,7 @@ class BrokerCore:
         self._plain_due.pop(worker, None)
         self._dispatcher.remove_worker(worker)
         self.counts["workers_lost"] += 1
-        self._trace("worker_lost", worker=worker.name, text=why)
+        self._trace("worker_lost" if is_blamed else "worker_left", worker=worker.name, text=why)
         self._fail_hand(worker, why, is_blamed=is_blamed)
 
     # --- connections

@@ -1,0 +1,142 @@
+"""``cbw up``."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from cbw import settings
+from cbw.cli.options import port
+from cbw.local import ClientSummary, Options, Scale, System, scale_of, totals
+
+_COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "bright_cyan", "bright_yellow", "bright_green")
+
+
+@click.command("up", context_settings={"max_content_width": 110})
+@click.option("--scale", "scales", multiple=True, metavar="SERVICE=N", help="cli=2, wor=4 or bro=1. May be repeated.")
+@click.option("--requests", type=click.IntRange(0), default=10, show_default=True, help="Requests of each client.")
+@click.option(
+    "--work-time", "work_time_s", type=click.FloatRange(0), default=1.0, show_default=True, help="Of a worker."
+)
+@click.option("--handler", "handlers", multiple=True, metavar="[SERVICE=]MODULE:FUNCTION", help="As in cbw worker.")
+@click.option("--client-port", type=port, default=settings.CLIENT_PORT, show_default=True, help="0 takes a free one.")
+@click.option("--worker-port", type=port, default=settings.WORKER_PORT, show_default=True, help="0 takes a free one.")
+@click.option("--until-done", is_flag=True, help="End when every client has its answers.")
+@click.option("--no-restart", is_flag=True, help="Leave a role that dies dead.")
+@click.option("--verbose", "-v", is_flag=True, help="The broker prints what it does with every request.")
+@click.option("--json", "is_json", is_flag=True, help="The summary as JSON; all else goes to standard error.")
+def command(
+    scales: tuple[str, ...],
+    requests: int,
+    work_time_s: float,
+    handlers: tuple[str, ...],
+    client_port: int,
+    worker_port: int,
+    until_done: bool,
+    no_restart: bool,
+    verbose: bool,
+    is_json: bool,
+) -> None:
+    """Start a whole system on this machine: a broker, workers and clients, each a process.
+
+    \b
+    cbw up --scale cli=2 --scale wor=4
+
+    Ctrl-C stops it. At the end a table says what each client got. Exit code 1: a client has not got all its answers.
+    """
+    try:
+        scale = scale_of(scales, Scale())
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--scale") from None
+    options = Options(
+        scale=scale,
+        client_port=client_port,
+        worker_port=worker_port,
+        requests=requests,
+        work_time_s=work_time_s,
+        handlers=handlers,
+        is_verbose=verbose,
+        is_restarting=not no_restart,
+    )
+    printer = _Printer(is_json, width=len(f"cli_{max(scale.cli, scale.wor)}"))
+    with System(options, printer.line) as system:
+        _stop_on_signals(system)
+        ports = system.start()
+        if not scale.wor:
+            printer.say(f"no worker: requests wait until one comes (cbw worker W1 127.0.0.1 {ports[1]})")
+        stays = "" if until_done else "; the system stays up, Ctrl-C ends it"
+        system.watch(
+            until_done=until_done,
+            on_done=lambda: printer.say(f"all {scale.cli} clients are done{stays}") if scale.cli else None,
+        )
+        printer.say("stopping")
+        system.stop()
+        clients = system.summary()
+    _report(clients, is_json)
+    if any(client.answers < requests for client in clients):
+        raise click.exceptions.Exit(1)
+
+
+def _stop_on_signals(system: System) -> None:
+    def stop(number: int, _frame: object) -> None:
+        signal.signal(number, lambda *_: system.kill())  # a second time means at once
+        system.request_stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+
+
+class _Printer:
+    """Lines of many roles on one terminal, each with its role in front, as Compose prints them."""
+
+    def __init__(self, is_json: bool, width: int) -> None:
+        self._to_stderr = is_json
+        self._width = width
+        self._lock = threading.Lock()
+        self._colours: dict[str, str] = {}
+
+    def line(self, role: str, text: str) -> None:
+        """A line that ``role`` printed."""
+        with self._lock:
+            colour = self._colours.setdefault(role, _COLOURS[len(self._colours) % len(_COLOURS)])
+            click.echo(click.style(f"{role:<{self._width}} | ", fg=colour) + text, err=self._to_stderr)
+
+    def say(self, text: str) -> None:
+        """A line of our own."""
+        with self._lock:
+            click.secho(f"{'cbw':<{self._width}} | {text}", bold=True, err=self._to_stderr)
+
+
+def _report(clients: Sequence[ClientSummary], is_json: bool) -> None:
+    total = totals(clients)
+    if is_json:
+        sys.stdout.write(msgspec.json.encode({"clients": clients, **total}).decode() + "\n")
+        return
+    table = Table(show_footer=True)
+    table.add_column("client", footer="all")
+    table.add_column("requests", justify="right", footer=str(total["requests"]))
+    table.add_column("answers", justify="right", footer=str(total["answers"]))
+    table.add_column("p50", justify="right")
+    table.add_column("p99", justify="right")
+    table.add_column("workers used", footer=", ".join(sorted({name for client in clients for name in client.workers})))
+    for client in clients:
+        table.add_row(
+            client.client,
+            str(client.requests),
+            str(client.answers),
+            _seconds(client.p50_s),
+            _seconds(client.p99_s),
+            ", ".join(client.workers),
+        )
+    Console().print(table)
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f} s"

@@ -1,0 +1,317 @@
+"""``cbw up``: the roles of a system as processes of this machine, watched, restarted and stopped together."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import queue
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from cbw.errors import CannotBind, CbwError, NotReady
+from cbw.trace import read
+
+START_S = 10.0
+"""A broker that has not said its ports by then has failed."""
+RESTART_S = 0.5
+RESTART_MAX_S = 5.0
+"""A role that dies again and again is started again after 0.5 s, 1 s, 2 s, 4 s, 5 s, 5 s …"""
+STOP_S = 12.0
+"""A role that has not ended so long after SIGTERM is killed: a little more than the grace time of the roles."""
+_PR_SET_PDEATHSIG = 1
+_PORTS = re.compile(r"serves clients on port (\d+), workers on port (\d+)")
+_libc = ctypes.CDLL(None)
+
+
+class Scale(msgspec.Struct, frozen=True):
+    """How many of each role, by the service names of the lab's Compose file."""
+
+    cli: int = 2
+    wor: int = 4
+    bro: int = 1
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What a system is made of."""
+
+    scale: Scale = Scale()
+    client_port: int = 9998
+    worker_port: int = 9999
+    host: str = "127.0.0.1"
+    requests: int = 10
+    work_time_s: float = 1.0
+    handlers: tuple[str, ...] = ()
+    is_verbose: bool = False
+    is_restarting: bool = True
+
+
+class ClientSummary(msgspec.Struct):
+    """What one client did: times in seconds, ``workers`` who answered it, by their ids."""
+
+    client: str
+    requests: int
+    answers: int
+    workers: list[str]
+    p50_s: float | None
+    p99_s: float | None
+
+
+class Role:
+    """One process of the system, and its successors if it is started again."""
+
+    def __init__(self, name: str, command: Sequence[str], on_line: Callable[[str, str], None]) -> None:
+        self.name = name
+        self.kind = name.partition("_")[0]
+        self.command = command
+        self.restarts = 0
+        self.restart_at: float | None = None
+        self.process: subprocess.Popen[str] | None = None
+        self.first_lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._on_line = on_line
+
+    def start(self) -> None:
+        """Start it. Must be called from a thread that lives as long as the system: its end would end the process."""
+        self.restart_at = None
+        self.process = subprocess.Popen(
+            self.command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,  # Ctrl-C is for us, who stop them in order
+            preexec_fn=_die_with_parent,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+        threading.Thread(target=self._read, args=(self.process,), name=self.name, daemon=True).start()
+
+    def _read(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        with process.stdout:
+            for line in process.stdout:
+                self.first_lines.put(line)
+                self._on_line(self.name, line.rstrip("\n"))
+        self.first_lines.put(None)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its process lives."""
+        return self.process is not None and self.process.poll() is None
+
+    @property
+    def exit_code(self) -> int | None:
+        """Of its last process; negative: the signal that ended it."""
+        return None if self.process is None else self.process.poll()
+
+
+class System:
+    """A broker, workers and clients. ``on_line(role, line)`` is told everything that they print, from many threads.
+
+    Use it in a ``with`` statement: leaving it stops every process that was started.
+    """
+
+    def __init__(self, options: Options, on_line: Callable[[str, str], None]) -> None:
+        self.options = options
+        self._on_line = on_line
+        self._folder = tempfile.TemporaryDirectory(prefix="cbw-up-")
+        self._is_stop_wanted = threading.Event()
+        self.broker: Role | None = None
+        self.workers: list[Role] = []
+        self.clients: list[Role] = []
+
+    def __enter__(self) -> System:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self._folder.cleanup()
+
+    @property
+    def roles(self) -> list[Role]:
+        """All roles, in the order in which they are started."""
+        return [*([self.broker] if self.broker else []), *self.workers, *self.clients]
+
+    def start(self) -> tuple[int, int]:
+        """Start everything; the client port and the worker port.
+
+        Raises:
+            CannotBind: a port is taken.
+            NotReady: the broker does not start.
+        """
+        options = self.options
+        client_port, worker_port = self._start_broker()
+        worker_command = ["--work-time", str(options.work_time_s)]
+        for handler in options.handlers:
+            worker_command += ["--handler", handler]
+        for number in range(1, options.scale.wor + 1):
+            command = self._command("worker", f"WOR_{number}", options.host, str(worker_port), *worker_command)
+            self.workers.append(Role(f"wor_{number}", command, self._on_line))
+        for number in range(1, options.scale.cli + 1):
+            name = f"CLI_{number}"
+            arguments = [name, str(options.requests), options.host, str(client_port), "--trace", self._trace(name)]
+            self.clients.append(Role(f"cli_{number}", self._command("client", *arguments), self._on_line))
+        for role in (*self.workers, *self.clients):
+            role.start()
+        return client_port, worker_port
+
+    def _start_broker(self) -> tuple[int, int]:
+        options = self.options
+        ports = [str(options.client_port), str(options.worker_port)]
+        arguments = ["--host", options.host, *(["--verbose"] if options.is_verbose else [])]
+        self.broker = Role("bro_1", self._command("broker", *ports, *arguments), self._on_line)
+        self.broker.start()
+        said: list[str] = []
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline:
+            try:
+                line = self.broker.first_lines.get(timeout=0.1)
+            except queue.Empty:
+                continue
+            if line is None:
+                break
+            said.append(line.strip().removeprefix("cbw: "))
+            if found := _PORTS.search(line):
+                actual = found.groups()
+                self.broker.command = self._command("broker", *actual, *arguments)
+                return int(actual[0]), int(actual[1])
+        kind: type[CbwError] = CannotBind if self.broker.exit_code == CannotBind.exit_code else NotReady
+        raise kind(f"the broker did not start: {said[0] if said else 'it said nothing'}", advice=" ".join(said[1:]))
+
+    def _command(self, role: str, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "cbw", role, *arguments]
+
+    def _trace(self, client: str) -> str:
+        return str(Path(self._folder.name) / f"{client}.jsonl")
+
+    def request_stop(self) -> None:
+        """Make :meth:`watch` return. Safe from signal handlers."""
+        self._is_stop_wanted.set()
+
+    def watch(self, *, until_done: bool, on_done: Callable[[], None]) -> None:
+        """Look after the roles until asked to stop or, with ``until_done``, until every client has ended.
+
+        ``on_done`` is called once, when the last client has ended.
+        """
+        is_done = False
+        while not self._is_stop_wanted.wait(0.05):
+            for role in self.roles:
+                if not role.is_running:
+                    self._look_after(role)
+            if not is_done and all(_has_ended(role, self.options.is_restarting) for role in self.clients):
+                is_done = True
+                on_done()
+                if until_done:
+                    return
+
+    def _look_after(self, role: Role) -> None:
+        """A role that is not running: has it ended, or is it to be started again?"""
+        if _has_ended(role, self.options.is_restarting):
+            return
+        now = time.monotonic()
+        if role.restart_at is None:
+            delay = min(RESTART_MAX_S, RESTART_S * 2**role.restarts)
+            role.restart_at = now + delay
+            self._on_line(role.name, f"{_end_of(role.exit_code)}; starting it again in {delay:g} s")
+        elif now >= role.restart_at:
+            role.restarts += 1
+            role.start()
+
+    def stop(self) -> None:
+        """Stop clients, then workers, then the broker, each with its grace time; kill what does not end."""
+        deadline = time.monotonic() + STOP_S
+        for group in (self.clients, self.workers, [self.broker] if self.broker else []):
+            running = [role for role in group if role.is_running]
+            for role in running:
+                assert role.process is not None
+                role.process.send_signal(signal.SIGTERM if role.kind != "cli" else signal.SIGINT)
+            for role in running:
+                assert role.process is not None
+                try:
+                    role.process.wait(max(0.0, deadline - time.monotonic()))
+                except subprocess.TimeoutExpired:
+                    role.process.kill()
+                    role.process.wait()
+
+    def kill(self) -> None:
+        """End everything at once."""
+        for role in self.roles:
+            if role.process is not None and role.is_running:
+                role.process.kill()
+
+    def summary(self) -> list[ClientSummary]:
+        """What each client did, from its own trace."""
+        return [self._summary_of(f"CLI_{number}") for number in range(1, len(self.clients) + 1)]
+
+    def _summary_of(self, client: str) -> ClientSummary:
+        sent: dict[str, float] = {}
+        times: list[float] = []
+        workers: dict[str, None] = {}
+        path = self._trace(client)
+        for record in read(path) if Path(path).exists() else ():
+            if record.event == "sent":
+                sent[record.request] = record.at
+            elif record.event == "got":
+                times.append(record.at - sent[record.request])
+                workers[record.text.rpartition(" ")[2]] = None
+        times.sort()
+        return ClientSummary(
+            client, len(sent), len(times), sorted(workers), _quantile(times, 0.5), _quantile(times, 0.99)
+        )
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float | None:
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
+
+
+def _has_ended(role: Role, is_restarting: bool) -> bool:
+    """Whether ``role`` is over for good: a client that did its requests, or anything that is not to be restarted."""
+    code = role.exit_code
+    if role.is_running or (code is None and role.process is not None):
+        return False
+    return not is_restarting or (role.kind == "cli" and code in (0, 1))
+
+
+def _end_of(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"was ended by {signal.Signals(-code).name}"
+    return f"exited with {code}"
+
+
+def _die_with_parent() -> None:
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def scale_of(texts: Sequence[str], default: Scale) -> Scale:
+    """The scale that ``["cli=2", "wor=4"]`` asks for.
+
+    Raises:
+        ValueError: an unknown service, or no number; the text says which.
+    """
+    counts: dict[str, int] = msgspec.structs.asdict(default)
+    for text in texts:
+        name, separator, number = text.partition("=")
+        if name not in counts:
+            raise ValueError(f"{name!r} is no service; there are {', '.join(counts)}")
+        if not separator or not number.isascii() or not number.isdigit():
+            raise ValueError(f"{text!r} is no scale; write {name}=2")
+        counts[name] = int(number)
+    if counts["bro"] != 1:
+        raise ValueError(f"bro={counts['bro']}: a system has one broker")
+    return msgspec.convert(counts, Scale)
+
+
+def totals(clients: Sequence[ClientSummary]) -> Mapping[str, int]:
+    """Requests and answers of all clients."""
+    return {
+        "requests": sum(client.requests for client in clients),
+        "answers": sum(client.answers for client in clients),
+    }

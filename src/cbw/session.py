@@ -1,0 +1,246 @@
+"""What both client libraries do, whoever waits for the answers: requests out, answers in, over one link.
+
+Nothing here waits, locks or calls back: :mod:`cbw.client` does that with threads, :mod:`cbw.aio` with an event loop.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import zmq
+
+from cbw import codec
+from cbw.core import messages as m
+from cbw.core.client import ClientCore, Ended
+from cbw.core.messages import Status
+from cbw.errors import (
+    BadMessage,
+    BadRequest,
+    Busy,
+    Cancelled,
+    CbwError,
+    Closed,
+    Expired,
+    GaveUp,
+    HandlerFailed,
+    RequestError,
+    TooBig,
+    UsageError,
+)
+from cbw.net import Link
+from cbw.refusal import refusal_error
+from cbw.settings import address
+from cbw.wire import native
+
+WINDOW = 256
+"""Requests that ``map`` keeps in flight: enough for full batches, few enough to fit the workers' credit."""
+CHUNKS = 4
+"""A window is sent in so many batches, so that client, broker and worker each have one to work on."""
+TIMEOUT_S = 60.0
+RETRY_S = 0.005
+
+_ERRORS: dict[Status, type[RequestError]] = {
+    Status.FAILED: HandlerFailed,
+    Status.BAD_REQUEST: BadRequest,
+    Status.EXPIRED: Expired,
+    Status.GAVE_UP: GaveUp,
+    Status.BUSY: Busy,
+    Status.CANCELLED: Cancelled,
+    Status.TOO_BIG: TooBig,
+}
+
+
+def new_id() -> str:
+    """An id that no other client has: the host's name, the process, and chance."""
+    return f"CLI_{socket.gethostname()}_{os.getpid()}_{os.urandom(3).hex()}"
+
+
+def error_of(answer: m.Answer, service: str) -> RequestError:
+    """The exception that tells a caller what ``answer`` tells."""
+    kind, text = m.error_of(answer.body)
+    return _ERRORS.get(answer.status, RequestError)(text, kind=kind, request_id=answer.id, service=service)
+
+
+class Session:
+    """A client's side of the conversation. Not thread-safe.
+
+    Whoever calls :meth:`submit`, :meth:`cancel` or :meth:`fail_all` owes a :meth:`flush`; whoever gets requests that
+    have ended owes a call of their sinks; and a :meth:`turn` is owed by :attr:`wake_at`.
+
+    Raises:
+        UsageError: the address is none.
+    """
+
+    def __init__(self, broker: str | None, id: str | None, timeout: float | None) -> None:
+        host, port = address(broker, "client")
+        self.id = id or new_id()
+        self.timeout = timeout
+        self.core = ClientCore(self.id, os.urandom(8).hex())
+        self.is_closed = False
+        self._unsent: list[list[Any]] = []
+        self._context: zmq.Context[Any] = zmq.Context()
+        try:
+            self.link = Link(self._context, host, port)
+        except BaseException:
+            self._context.term()
+            raise
+
+    def submit(self, service: str, bodies: Iterable[bytes], timeout: float | None, sink: Any) -> list[int]:
+        """Take on requests; their ids. A negative timeout is that of the client.
+
+        Raises:
+            Closed: the client is closed.
+            DuplicateId, VersionMismatch, UsageError: the broker has refused this client for good.
+        """
+        if self.is_closed:
+            raise Closed("this client is closed")
+        if self.core.refused is not None:
+            raise refusal_error(self.core.refused)
+        now = time.monotonic()
+        if timeout is not None and timeout < 0:
+            timeout = self.timeout
+        deadline_at = None if timeout is None else now + timeout
+        submit = self.core.submit
+        return [submit(service, body, deadline_at, now, sink) for body in bodies]
+
+    def cancel(self, request_id: int) -> Ended | None:
+        """Give up a request; None if it has ended already."""
+        return self.core.cancel(request_id)
+
+    def fail_all(self) -> list[Ended]:
+        """The client is being closed: everything in flight has ended."""
+        self.is_closed = True
+        return self.core.fail_all(Status.CANCELLED, "the client was closed")
+
+    def turn(self, *, has_changes: bool) -> list[Ended]:
+        """Take in what has arrived, send what is to be sent; the requests that have ended.
+
+        ``has_changes``: the link has news of its connection.
+        """
+        core, link = self.core, self.link
+        now = time.monotonic()
+        for is_connected in link.watch() if has_changes else ():
+            if is_connected:
+                core.connected(now)
+            else:
+                core.disconnected()
+                self._unsent.clear()
+        ended: list[Ended] = []
+        while (frames := link.receive()) is not None:
+            try:
+                ended.extend(core.received(native.to_client(frames), now))
+            except BadMessage:
+                core.bad_messages += 1
+        wake_at = core.wake_at
+        if wake_at is not None and wake_at <= now:
+            ended.extend(core.tick(now))
+        self.flush()
+        return ended
+
+    def flush(self) -> None:
+        """Send what is to be sent. What cannot be sent now is kept until the next time."""
+        messages = self.core.take_messages()
+        if messages:
+            self._unsent.extend(frames for frames, _ in native.encode(messages))
+        while self._unsent and self.link.send(self._unsent[0]):
+            del self._unsent[0]
+
+    @property
+    def timeout_s(self) -> float | None:
+        """How long until :meth:`turn` is due even if nothing arrives; None: for ever."""
+        if self._unsent:
+            return RETRY_S
+        wake_at = self.core.wake_at
+        return None if wake_at is None else wake_at - time.monotonic()
+
+    def error_of(self, ended: Ended) -> CbwError:
+        """Why ``ended`` has no answer."""
+        if self.is_closed and ended.answer.status is Status.CANCELLED:
+            return Closed("the client was closed")
+        if self.core.refused is not None:
+            return refusal_error(self.core.refused)
+        return error_of(ended.answer, ended.service)
+
+    def result(self, ended: Ended, returns: Any, return_errors: bool = False) -> Any:
+        """The answer, read as ``returns``, or its error: raised, or returned with ``return_errors``."""
+        if ended.answer.status is Status.OK:
+            return codec.decode(ended.answer.body, returns)
+        error = self.error_of(ended)
+        if return_errors:
+            return error
+        raise error
+
+    def close(self) -> None:
+        """Say goodbye and give the socket back. It may still deliver what was sent until :meth:`end`."""
+        if self.link.is_connected:
+            for frames, _ in native.encode([m.Goodbye()]):
+                self.link.send(frames)
+        self.link.close()
+
+    def end(self) -> None:
+        """Wait, at most a second, until what was sent is delivered. From any thread."""
+        self._context.term()
+
+
+class Mapping:
+    """The book-keeping of one ``map``: which bodies are to be sent, which answers are to be given out, and when.
+
+    Owed in turns, until :attr:`is_done`: send every batch of :meth:`take_bodies` and tell the ids to :meth:`sent`; wait
+    for answers and tell them to :meth:`ended`; give out those of :meth:`take_answers`.
+    """
+
+    def __init__(self, bodies: Iterable[Any], window: int, *, is_ordered: bool) -> None:
+        if window < 1:
+            raise UsageError(f"window is {window}; it must be at least 1")
+        self._bodies = iter(bodies)
+        self._window = window
+        self._chunk = -(-window // CHUNKS)
+        self._is_ordered = is_ordered
+        self._is_more = True
+        self._next_in = self._next_out = 0
+        self._held: dict[int, Ended] = {}  # answered, but not yet its turn
+        self.in_flight: dict[int, int] = {}  # request ids to positions
+        self.done = 0
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every body was sent and answered."""
+        return not self._is_more and not self.in_flight
+
+    def take_bodies(self) -> list[bytes]:
+        """The next batch to be sent, encoded; empty: no room in the window, or no more bodies."""
+        room = min(self._chunk, self._window - len(self.in_flight) - len(self._held))
+        if not self._is_more or room < 1:
+            return []
+        batch = [body if type(body) is bytes else codec.encode(body) for body in islice(self._bodies, room)]
+        self._is_more = len(batch) == room
+        return batch
+
+    def sent(self, request_ids: Sequence[int]) -> None:
+        """The last batch has these ids."""
+        first = self._next_in
+        self._next_in += len(request_ids)
+        self.in_flight.update(zip(request_ids, range(first, self._next_in), strict=True))
+
+    def ended(self, ended: Ended) -> None:
+        """A request has ended."""
+        self._held[self.in_flight.pop(ended.answer.id)] = ended
+        self.done += 1
+
+    def take_answers(self) -> Iterator[tuple[int, Ended]]:
+        """What is to be given out now, with its position."""
+        held = self._held
+        if self._is_ordered:
+            while self._next_out in held:
+                position = self._next_out
+                self._next_out += 1
+                yield position, held.pop(position)
+        else:
+            while held:
+                position = next(iter(held))
+                yield position, held.pop(position)
