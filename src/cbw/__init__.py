@@ -8,6 +8,7 @@
         print(client.call(b"hello"))
 """
 
+from cbw.aio import AsyncClient
 from cbw.broker import Broker
 from cbw.client import Client
 from cbw.core.broker import Limits
@@ -37,6 +38,7 @@ from cbw.worker import Worker
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncClient",
     "Attempt",
     "BadRequest",
     "Broker",

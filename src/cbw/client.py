@@ -36,6 +36,7 @@ class Client:
 
     def __init__(self, broker: str | None = None, *, id: str | None = None, timeout: float | None = TIMEOUT_S) -> None:
         self._session = Session(broker, id, timeout)
+        self.id = self._session.id
         self._waker = Waker()
         link = self._session.link
         self._sleeper = Sleeper(self._waker.fileno(), link.news, link.monitor_news)
@@ -70,7 +71,7 @@ class Client:
         """
         answers: queue.SimpleQueue[Ended] = queue.SimpleQueue()
         self._submit(service, body, timeout, answers.put)
-        return self._result(self._wait(answers), returns)
+        return self._session.result(self._wait(answers), returns)
 
     def submit(self, body: Any = b"", service: str = "", *, timeout: float | None = -1) -> Future[bytes]:
         """One request; its future. ``future.cancel()`` takes the request back.
@@ -107,15 +108,13 @@ class Client:
         ``on_progress`` is told after each batch how many have ended. A failed request raises its error here, and what
         is in flight is cancelled; with ``return_errors`` the error stands in the place of the answer.
         """
-        if window < 1:
-            raise UsageError(f"window is {window}; it must be at least 1")
-        return self._map(iter(bodies), service, window, timeout, returns, is_ordered, on_progress, return_errors)
+        mapping = Mapping(bodies, window, is_ordered=is_ordered)
+        return self._map(mapping, service, timeout, returns, is_ordered, on_progress, return_errors)
 
     def _map(
         self,
-        bodies: Iterator[Any],
+        mapping: Mapping,
         service: str,
-        window: int,
         timeout: float | None,
         returns: Any,
         is_ordered: bool,
@@ -123,58 +122,36 @@ class Client:
         return_errors: bool,
     ) -> Iterator[Any]:
         answers: queue.SimpleQueue[Ended] = queue.SimpleQueue()
-        positions: dict[int, int] = {}
-        held: dict[int, Any] = {}  # answered, but not yet its turn
-        chunk = -(-window // CHUNKS)
-        given = next_out = done = 0
-        is_more = True
         try:
-            while is_more or positions:
-                while is_more and len(positions) + len(held) < window:
-                    wanted = min(chunk, window - len(positions) - len(held))
-                    batch = list(islice(bodies, wanted))
-                    is_more = len(batch) == wanted
-                    for request_id in self._submit_all(service, batch, timeout, answers.put):
-                        positions[request_id] = given
-                        given += 1
+            while not mapping.is_done:
+                while batch := mapping.take_bodies():
+                    mapping.sent(self._submit_all(service, batch, timeout, answers.put))
                     self._push()
-                if not positions:
+                if not mapping.in_flight:
                     break
-                ended = self._wait(answers)
-                while True:
-                    position = positions.pop(ended.answer.id)
-                    held[position] = ended
-                    done += 1
-                    try:
-                        ended = answers.get_nowait()
-                    except queue.Empty:
-                        break
+                mapping.ended(self._wait(answers))
+                while not answers.empty():
+                    mapping.ended(answers.get())
                 if on_progress is not None:
-                    on_progress(done)
-                if is_ordered:
-                    while next_out in held:
-                        yield self._result(held.pop(next_out), returns, return_errors)
-                        next_out += 1
-                else:
-                    while held:
-                        position, ended = held.popitem()
-                        yield position, self._result(ended, returns, return_errors)
+                    on_progress(mapping.done)
+                for position, ended in mapping.take_answers():
+                    result = self._session.result(ended, returns, return_errors)
+                    yield result if is_ordered else (position, result)
         finally:
-            for request_id in positions:
+            for request_id in mapping.in_flight:
                 self._cancel(request_id)
 
     @property
     def has_met_broker(self) -> bool:
         """Whether a broker has ever welcomed this client."""
-        return self._core.has_met_broker
+        return self._session.core.has_met_broker
 
     def close(self) -> None:
         """End what is in flight with :class:`~cbw.errors.Closed`, say goodbye and close. Safe to call twice."""
         with self._lock:
-            if self._is_closed:
+            if self._session.is_closed:
                 return
-            self._is_closed = True
-            ended = self._core.fail_all(Status.CANCELLED, "the client was closed")
+            ended = self._session.fail_all()
         for end in ended:
             end.sink(end)
         self._background_wanted.set()
@@ -182,44 +159,28 @@ class Client:
         if self._background is not None and self._background is not threading.current_thread():
             self._background.join()
         with self._turn:
-            if self._link.is_connected:
-                for frames, _ in native.encode([m.Goodbye()]):
-                    self._link.send(frames)
-            self._link.close()
-            self._context.term()
+            self._session.close()
+            self._session.end()
             self._waker.close()
 
     # --- inside
 
     def _submit(self, service: str, body: Any, timeout: float | None, sink: Callable[[Ended], None]) -> int:
-        return self._submit_all(service, [body], timeout, sink)[0]
+        return self._submit_all(service, [codec.encode(body)], timeout, sink)[0]
 
     def _submit_all(
-        self, service: str, bodies: list[Any], timeout: float | None, sink: Callable[[Ended], None]
+        self, service: str, bodies: list[bytes], timeout: float | None, sink: Callable[[Ended], None]
     ) -> list[int]:
-        now = time.monotonic()
-        if timeout is not None and timeout < 0:
-            timeout = self.timeout
-        deadline_at = None if timeout is None else now + timeout
-        encoded = [body if type(body) is bytes else codec.encode(body) for body in bodies]
-        submit = self._core.submit
         with self._lock:
-            self._check_open()
-            ids = [submit(service, body, deadline_at, now, sink) for body in encoded]
+            ids = self._session.submit(service, bodies, timeout, sink)
             is_sleeping = self._is_sleeping
         if is_sleeping:
             self._waker.wake()
         return ids
 
-    def _check_open(self) -> None:
-        if self._is_closed:
-            raise Closed("this client is closed")
-        if self._core.refused is not None:
-            raise refusal_error(self._core.refused)
-
     def _cancel(self, request_id: int) -> None:
         with self._lock:
-            ended = self._core.cancel(request_id)
+            ended = self._session.cancel(request_id)
             is_sleeping = self._is_sleeping
         if ended is not None:
             if is_sleeping:
@@ -227,21 +188,6 @@ class Client:
             else:
                 self._push()
             ended.sink(ended)
-
-    def _result(self, ended: Ended, returns: Any, return_errors: bool = False) -> Any:
-        answer = ended.answer
-        if answer.status is Status.OK:
-            return codec.decode(answer.body, returns)
-        error: CbwError
-        if self._is_closed and answer.status is Status.CANCELLED:
-            error = Closed("the client was closed")
-        elif self._core.refused is not None:
-            error = refusal_error(self._core.refused)
-        else:
-            error = error_of(answer, ended.service)
-        if return_errors:
-            return error
-        raise error
 
     def _wait(self, answers: queue.SimpleQueue[Ended]) -> Ended:
         """The first of ``answers``: read the socket for it, or wait until whoever has the turn does."""
@@ -254,14 +200,14 @@ class Client:
         try:
             while self._turn.acquire(blocking=False):
                 try:
-                    if not self._is_closed:
+                    if not self._session.is_closed:
                         self._pump(lambda: not answers.empty())
                 finally:
                     self._turn.release()
                 try:
                     return answers.get_nowait()
                 except queue.Empty:
-                    if self._is_closed:
+                    if self._session.is_closed:
                         raise Closed("the client was closed") from None
             return answers.get()
         finally:
@@ -274,74 +220,45 @@ class Client:
         if self._attended and not self._turn.locked():
             if self._background is None:
                 with self._lock:
-                    if self._background is None and not self._is_closed:
+                    if self._background is None and not self._session.is_closed:
                         self._background = threading.Thread(target=self._run, name=f"{self.id} socket", daemon=True)
                         self._background.start()
             self._background_wanted.set()
 
     def _run(self) -> None:
-        while not self._is_closed:
+        while not self._session.is_closed:
             self._background_wanted.wait()
             self._background_wanted.clear()
             with self._turn:
-                if not self._is_closed:
+                if not self._session.is_closed:
                     self._pump(lambda: not self._attended)
 
     def _pump(self, is_enough: Callable[[], bool]) -> None:
         """Send and receive until ``is_enough`` or closed. The caller has the turn."""
-        link, core = self._link, self._core
+        session, link = self._session, self._session.link
         has_changes = False
         while True:
             with self._lock:
-                now = time.monotonic()
-                for is_connected in link.watch() if has_changes else ():
-                    if is_connected:
-                        core.connected(now)
-                    else:
-                        core.disconnected()
-                        self._unsent.clear()
-                ended: list[Ended] = []
-                while (frames := link.receive()) is not None:
-                    try:
-                        ended.extend(core.received(native.to_client(frames), now))
-                    except BadMessage:
-                        core.bad_messages += 1
-                wake_at = core.wake_at
-                if wake_at is not None and wake_at <= now:
-                    ended.extend(core.tick(now))
-                self._flush()
+                ended = session.turn(has_changes=has_changes)
                 self._is_sleeping = not ended
             for end in ended:
                 end.sink(end)
-            if is_enough() or self._is_closed:
+            if is_enough() or self._session.is_closed:
                 self._is_sleeping = False
                 return
-            news = self._sleeper.sleep(self._timeout_s()) if not ended and not link.has_input else []
+            news = self._sleeper.sleep(session.timeout_s) if not ended and not link.has_input else []
             self._is_sleeping = False
             has_changes = link.woke(news)
             if self._waker.fileno() in news:
                 self._waker.clear()
 
-    def _timeout_s(self) -> float | None:
-        if self._unsent:
-            return RETRY_S
-        wake_at = self._core.wake_at
-        return None if wake_at is None else wake_at - time.monotonic()
-
     def _push(self) -> None:
         """Send what is to be sent, unless somebody else is about to."""
         if self._turn.acquire(blocking=False):
             with self._lock:
-                self._flush()
+                self._session.flush()
             self._turn.release()
             self._attend()
-
-    def _flush(self) -> None:
-        messages = self._core.take_messages()
-        if messages:
-            self._unsent.extend(frames for frames, _ in native.encode(messages))
-        while self._unsent and self._link.send(self._unsent[0]):
-            del self._unsent[0]
 
 
 class _RequestFuture(Future[bytes]):
@@ -362,11 +279,11 @@ class _RequestFuture(Future[bytes]):
         client = self._client
         with client._lock:
             client._attended -= 1
-        if ended.answer.status is Status.CANCELLED and not client._is_closed:
+        if ended.answer.status is Status.CANCELLED and not client._session.is_closed:
             super().cancel()
             self.set_running_or_notify_cancel()
             return
         try:
-            self.set_result(client._result(ended, bytes))
+            self.set_result(client._session.result(ended, bytes))
         except CbwError as error:
             self.set_exception(error)

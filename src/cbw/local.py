@@ -50,6 +50,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     requests: int = 10
     work_time_s: float = 1.0
     handlers: tuple[str, ...] = ()
+    trace: str | None = None
     is_verbose: bool = False
     is_restarting: bool = True
 
@@ -68,7 +69,14 @@ class ClientSummary(msgspec.Struct):
 class Role:
     """One process of the system, and its successors if it is started again."""
 
-    def __init__(self, name: str, command: Sequence[str], on_line: Callable[[str, str], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        on_line: Callable[[str, str], None],
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._environment = environment or {}
         self.name = name
         self.kind = name.partition("_")[0]
         self.command = command
@@ -90,7 +98,7 @@ class Role:
             errors="replace",
             start_new_session=True,  # Ctrl-C is for us, who stop them in order
             preexec_fn=_die_with_parent,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **self._environment},
         )
         threading.Thread(target=self._read, args=(self.process,), name=self.name, daemon=True).start()
 
@@ -167,6 +175,7 @@ class System:
         options = self.options
         ports = [str(options.client_port), str(options.worker_port)]
         arguments = ["--host", options.host, *(["--verbose"] if options.is_verbose else [])]
+        arguments += ["--trace", options.trace] if options.trace else []
         self.broker = Role("bro_1", self._command("broker", *ports, *arguments), self._on_line)
         self.broker.start()
         said: list[str] = []

@@ -60,7 +60,6 @@ class SimBroker(Process):
         self._has_registered: dict[bytes, None] = {}  # plain workers whose dialect is known
         self._unread: dict[tuple[e.Side, bytes], tuple[float, deque[Order]]] = {}
         self.world.say(self.name, f"boot {self.boot}")
-        self.checker.broker_started()
         self.start_turns()
 
     def crash(self, *, is_silent: bool = False) -> None:
@@ -79,6 +78,15 @@ class SimBroker(Process):
         self.checker.broker_died()
         self.clients.die(is_silent=is_silent)
         self.workers.die(is_silent=is_silent)
+
+    def parked(self) -> list[e.SendPlainReply]:
+        """Replies for plain clients that do not read."""
+        return [order for _, orders in self._unread.values() for order in orders if isinstance(order, e.SendPlainReply)]
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether it was frozen, or is about to stop."""
+        return self.world.now < self.settled_at + 0.1
 
     @property
     def wake_at(self) -> float | None:

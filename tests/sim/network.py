@@ -60,7 +60,9 @@ class PlainReply(NamedTuple):
 
 
 class PlainReady(NamedTuple):
-    """A lab worker's registration."""
+    """A lab worker's registration. ``worker`` is for the checker."""
+
+    worker: str
 
 
 class PlainTask(NamedTuple):

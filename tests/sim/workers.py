@@ -12,7 +12,7 @@ from cbw.core.messages import Status
 from cbw.core.worker import WorkerCore
 from cbw.wire import native
 
-from .network import Connection, Host, Link, Native, Network, Parcel, PlainAnswer, PlainReady, PlainTask, Router, summary
+from .network import Host, Link, Native, Network, Parcel, PlainAnswer, PlainReady, PlainTask, Router, summary
 from .plan import PlainWorkerPlan, WorkerPlan
 from .world import Process, World
 
@@ -65,7 +65,9 @@ class SimPool:
         return not (self.waiting or self.running or self.done or self._batch)
 
     def begin(self, tasks: Iterable[m.Task]) -> None:
-        self.waiting.extend(tasks)
+        for task in tasks:
+            self._worker.checker.in_pool(task.id)
+            self.waiting.append(task)
         self._fill()
 
     def take_back(self, tasks: Iterable[int]) -> list[int]:
@@ -95,7 +97,7 @@ class SimPool:
             task = self.waiting.popleft()
             token, work_s, kind = read_body(task.body)
             run = self.running[task.id] = Run(task, token, kind, world.now)
-            worker.checker.begun(task.id, token, task.ttl)
+            worker.checker.begun(task.id, token)
             worker.begun_count += 1
             world.say(worker.who, f"begins {task.id} {token} {kind}")
             if kind == "hang" and not worker.plan.is_sheltered:
@@ -217,11 +219,7 @@ class SimWorker(Process):
                 self._unsent.clear()
         while (parcel := link.receive()) is not None:
             assert isinstance(parcel, Native)
-            messages = self.network.unpack(parcel, native.to_worker)
-            for message in messages:
-                if type(message) is m.Task:
-                    self.checker.arrived(message.id)
-            core.received(messages, now)
+            core.received(self.network.unpack(parcel, native.to_worker), now)
         while pool.done:
             core.finished(*pool.done.popleft(), now)
         if core.wake_at is not None and now >= core.wake_at:
@@ -301,7 +299,7 @@ class PlainWorker(Process):
             return
         self.boot += 1
         self.who = f"{self.name}.{self.boot}"
-        self._to_send = PlainReady()
+        self._to_send = PlainReady(self.name)
         self._run = None
         self.is_orphan = False
         self._connected_once = False
@@ -321,8 +319,10 @@ class PlainWorker(Process):
             self._run = None
             self.world.after(self.plan.restart_s, self.start)
 
-    def owns(self, connection: Connection | None) -> bool:
-        return connection is not None and connection.link is self.link
+    def broker_died(self) -> None:
+        """The next one will not know of it, unless its registration is still to come."""
+        if self.is_alive and not isinstance(self._to_send, PlainReady):
+            self.is_orphan = True
 
     @property
     def wake_at(self) -> float | None:
@@ -358,8 +358,7 @@ class PlainWorker(Process):
         token, work_s, kind = read_body(parcel.body)
         self.idle_since = None
         self.begun_count += 1
-        self.checker.arrived(parcel.task)
-        self.checker.begun(parcel.task, token, None)
+        self.checker.begun(parcel.task, token)
         self.world.say(self.who, f"begins {parcel.task} {token} {kind}")
         task = m.Task(parcel.task, "", parcel.client, None, 1)
         run = self._run = Run(task, token, kind, self.world.now)

@@ -1,0 +1,1 @@
+"""Does it keep its promises? Checks of a running system, or of the trace of one that ran."""
