@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class AsyncClient:
-    """A connection to a broker, of the same shape as :class:`cbw.Client`. Use it in ``async with``, or call :meth:`close`.
+    """A connection to a broker, shaped like :class:`cbw.Client`. Use it in ``async with``, or await :meth:`close`.
 
     ::
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import inspect
 import sys
@@ -25,19 +26,20 @@ class Attempt:
     ``number`` counts from 1; above 1, earlier attempts took their workers down and may have done part of the work.
     """
 
-    __slots__ = ("_deadline_at", "is_cancelled", "number", "service", "task")
+    __slots__ = ("_clock", "_deadline_at", "is_cancelled", "number", "service", "task")
 
-    def __init__(self, task: m.Task, received_at: float) -> None:
+    def __init__(self, task: m.Task, received_at: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.task = task.id
         self.service = task.service
         self.number = task.attempt
         self.is_cancelled = False
         self._deadline_at = None if task.ttl is None else received_at + task.ttl
+        self._clock = clock
 
     @property
     def time_left(self) -> float | None:
         """Seconds until nobody waits for the answer any more; None: no deadline."""
-        return None if self._deadline_at is None else self._deadline_at - time.monotonic()
+        return None if self._deadline_at is None else self._deadline_at - self._clock()
 
 
 class Handler:
@@ -96,16 +98,20 @@ class Handler:
         if self._is_raw and self._attempt_name is None:
             try:
                 return _answer(task, self.function(task.body if type(task.body) is bytes else bytes(task.body)))
-            except Exception as error:
-                return _failed(task, error)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # SystemExit too: it would end the thread, and nobody would answer
+                return failed(task, error)
         try:
             arguments = self.arguments(task, attempt)
         except (msgspec.DecodeError, UnicodeDecodeError, TypeError) as error:
             return _bad_request(task, error)
         try:
             return _answer(task, self.function(**arguments))
-        except Exception as error:
-            return _failed(task, error)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            return failed(task, error)
 
     async def run_async(self, task: m.Task, attempt: Attempt) -> m.Answer:
         """Run an async handler; the same, and a cancellation is told as well."""
@@ -115,16 +121,23 @@ class Handler:
             return _bad_request(task, error)
         try:
             return _answer(task, await self.function(**arguments))
-        except Exception as error:
-            return _failed(task, error)
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            return failed(task, error)
 
 
 def _answer(task: m.Task, result: Any) -> m.Answer:
     return m.Answer(task.id, Status.OK, result if type(result) is bytes else codec.encode(result))
 
 
-def _failed(task: m.Task, error: Exception) -> m.Answer:
-    return m.Answer(task.id, Status.FAILED, m.error_body(type(error).__name__, str(error)))
+def failed(task: m.Task, error: BaseException) -> m.Answer:
+    """The answer of a task whose handler raised ``error``."""
+    try:
+        text = str(error).encode(errors="backslashreplace").decode()  # names of files may hold lone surrogates
+    except Exception as unprintable:
+        text = f"and its text cannot be made: {type(unprintable).__name__}"
+    return m.Answer(task.id, Status.FAILED, m.error_body(type(error).__name__, text))
 
 
 def _bad_request(task: m.Task, error: Exception) -> m.Answer:

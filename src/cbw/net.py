@@ -178,11 +178,11 @@ class Router:
 
     def _bind(self, peer: bytes, first: zmq.Frame) -> bool:
         fd: int = first.get(zmq.SRCFD)
-        before = self._fd_of.get(peer)
-        if fd == before:
-            return False
-        # The descriptor may be a reused one: whatever was lost with it is on the monitor already.
+        was_known = peer in self._fd_of or peer in self._lost
+        # The descriptor may be a reused one, even of the same peer: what was lost with it is on the monitor already.
         self.watch()
+        if self._fd_of.get(peer) == fd:
+            return False
         before = self._fd_of.get(peer)
         if before is not None:
             self._peer_of.pop(before, None)
@@ -192,15 +192,12 @@ class Router:
             self._lost.append(other)
         self._fd_of[peer] = fd
         self._peer_of[fd] = peer
-        return before is not None
+        return was_known
 
     def watch(self) -> None:
         """Read the monitor."""
-        while True:
-            try:
-                event, value = _EVENT.unpack(self.monitor.recv_multipart(zmq.NOBLOCK)[0])
-            except zmq.Again:
-                return
+        while self.monitor.getsockopt(_EVENTS) & _POLLIN:
+            event, value = _EVENT.unpack(self.monitor.recv_multipart(_NOBLOCK)[0])
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self._has_connected = True
                 continue

@@ -188,8 +188,8 @@ def _serve(functions: dict[str, Callable[..., Any]], concurrency: int, pipe: Con
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     watch = None
     if trace is not None:
-        from cbw.trace import Trace  # noqa: PLC0415 - only if it traces
-        from cbw.worker import watcher  # noqa: PLC0415
+        from cbw.trace import Trace
+        from cbw.worker import watcher
 
         watch = watcher(trace[0], Trace(trace[1], is_printing=False))
     handlers = {name: Handler(name, function) for name, function in functions.items()}

@@ -136,7 +136,7 @@ class Worker:
 
     def _make_pool(self, done: Done) -> Pool:
         if self._processes:
-            from cbw.processes import ProcessPool  # noqa: PLC0415 - multiprocessing only for those who use it
+            from cbw.processes import ProcessPool
 
             trace = (self.id, self._trace.path) if self._trace.path else None
             return ProcessPool(self._handlers, self._processes, self._concurrency, done, self._notify, trace)

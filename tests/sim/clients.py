@@ -247,19 +247,24 @@ class PlainClient(Process):
             self.world.at(self.frozen_until + 0.001, self._out_of_patience, number)
             return
         self.world.say(self.who, f"is out of patience with {job.token}")
-        self.link.close(is_orderly=self.world.chance(0.5))
-        self._to_send.clear()
-        self._open()
         if self._tries < TRIES_MAX:
+            self._another_socket()
             self._ask(job)
         else:
             self.give_up()
 
+    def _another_socket(self) -> None:
+        self.link.close(is_orderly=self.world.chance(0.5))
+        self._to_send.clear()
+        self._open()
+
     def give_up(self) -> None:
-        """What it waits for will not come."""
+        """What it waits for will not come. A REQ socket can ask nothing else then: it takes another."""
         for job in self.in_flight.values():
             self.world.say(self.who, f"gives {job.token} up")
         self.in_flight.clear()
+        if not self.plan.is_dealer:
+            self._another_socket()
         self.wake()
 
     def _receive(self, reply: PlainReply) -> None:

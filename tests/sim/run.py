@@ -325,12 +325,16 @@ class System:
     def _everybody_is_used(self) -> None:
         """Every worker is known, and a wave of requests reaches all of them."""
         world, core = self.world, self.broker.core
-        known = {worker.name: worker for worker in core.workers.values()}
-        for worker in self.workers:
-            is_known = worker.is_alive and worker.name in known and known[worker.name].boot == worker.who
-            if not is_known:
-                raise Violation(f"stuck: {worker.who} is not known to the broker (alive: {worker.is_alive})")
         everybody: list[SimWorker | PlainWorker] = [*self.workers, *self.plain_workers]
+        rest_s = 2 + 4 * max(job.work_s for job in self.checker.jobs.values())
+        if not world.run(world.now + rest_s, lambda: all(worker.idle_since is not None for worker in everybody)):
+            busy = next(worker for worker in everybody if worker.idle_since is None)
+            raise Violation(f"stuck: {busy.who} never gets idle")
+        world.run(world.now + 1)
+        known = {worker.name: worker.boot for worker in core.workers.values()}
+        for worker in self.workers:
+            if known.get(worker.name) != worker.who:
+                raise Violation(f"stuck: {worker.who} is not known to the broker (alive: {worker.is_alive})")
         before = {worker.name: worker.begun_count for worker in everybody}
         services: dict[str, int] = {}
         for worker in self.workers:

@@ -56,8 +56,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 class BrokerCore:
     """Facts in, orders out; see the rules at the head of the file.
 
-    ``name`` and ``boot`` are what it calls itself to its peers. ``first_task`` should be different at every start, so that an
-    answer for an earlier broker's task cannot be taken for one of ours. Without ``is_tracing`` only what is out of the ordinary is recorded.
+    ``name`` and ``boot`` are what it calls itself to its peers. ``first_task`` should be different at every start, so
+    that an answer for an earlier broker's task cannot be taken for one of ours. Without ``is_tracing`` only what is out
+    of the ordinary is recorded.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class BrokerCore:
         self._clients_by_name: dict[str, Client] = {}
         self._workers_by_name: dict[str, Worker] = {}
         self._absent_clients: dict[Client, None] = {}
-        self._absent_plain_workers: dict[bytes, float] = {}
+        self._absent_plain_workers: dict[bytes, Worker] = {}
         self._plain_due: OrderedDict[Worker, float] = OrderedDict()  # one patience for all, so the order is the time
         self._to_client: dict[bytes, list[m.Message]] = {}
         self._to_worker: dict[bytes, list[m.Message]] = {}
@@ -374,6 +375,8 @@ class BrokerCore:
                 entry = worker.in_hand.pop(message.id, None)
                 if entry is None or entry.state is State.ENDED:
                     self._fence(worker.name, message.id)
+                    if worker.suspect is entry:
+                        worker.suspect = None
                 else:
                     self._answered(worker, entry, message)
             elif type(message) is m.Credit:
@@ -433,11 +436,18 @@ class BrokerCore:
 
     def _plain_worker_registered(self, fact: e.PlainWorkerRegistered) -> None:
         known = self.workers.get(fact.peer)
-        if known is not None:  # a new program, or a new connection, with the same identity
-            self._lose_worker(known, "registered anew")
+        if known is not None:  # a new program with the same identity, whose socket throws away what came before
+            self._lose_worker(known, "registered anew", is_blamed=not known.is_probed)
         self._absent_plain_workers.pop(fact.peer, None)
-        service = self._dispatcher.service(LAB_SERVICE)
-        self._add_worker(Worker(_printable(fact.peer), "", fact.peer, [service], is_plain=True))
+        self._add_plain_worker(fact.peer)
+
+    def _add_plain_worker(self, peer: bytes, absent: Worker | None = None) -> None:
+        worker = Worker(_printable(peer), "", peer, [self._dispatcher.service(LAB_SERVICE)], is_plain=True)
+        if absent is not None:
+            worker.is_probed = True
+            worker.absent_since = absent.absent_since
+            worker.owes_since = absent.owes_since
+        self._add_worker(worker)
 
     def _add_worker(self, worker: Worker) -> None:
         worker.heard_at = self.now
@@ -458,20 +468,27 @@ class BrokerCore:
             return
         worker.heard_at = self.now
         if fact.client is None:
-            self._fail_hand(worker, "said that it is ready instead of answering")
+            self._fail_hand(worker, "said that it is ready instead of answering", is_blamed=not worker.is_probed)
         elif not worker.in_hand:
             self._fence(worker.name, 0)
         else:
             task, entry = next(iter(worker.in_hand.items()))
-            if fact.client != _client_frame(entry.client):
+            if fact.client == _client_frame(worker, entry):
+                del worker.in_hand[task]
+                if entry.state is not State.ENDED:
+                    self._answered(worker, entry, m.Answer(task, Status.OK, fact.body))
+                else:
+                    self._fence(worker.name, task)
+                    worker.suspect = None
+            elif worker.owes_since is not None:  # what it owed; its REQ socket has thrown away what came meanwhile
+                self._fence(worker.name, 0)
+                self._fail_hand(worker, "was still at an earlier task", is_blamed=False)
+            else:
                 self._fence(worker.name, 0)
                 self._count_bad(e.Side.WORKER, worker.name, "answered for another client")
                 return
-            del worker.in_hand[task]
-            if entry.state is State.ENDED:
-                self._fence(worker.name, task)
-            else:
-                self._answered(worker, entry, m.Answer(task, Status.OK, fact.body))
+        worker.is_probed = False
+        worker.owes_since = None
         worker.is_late = False
         self._plain_due.pop(worker, None)
         self._dispatcher.place(worker)
@@ -563,28 +580,42 @@ class BrokerCore:
         worker = self.workers.get(fact.peer)
         if worker is None:
             return
+        if worker.in_hand:
+            worker.owes_since = next(iter(worker.in_hand.values())).handed_out_at
+        elif worker.is_late:
+            worker.owes_since = self.now - self.limits.answer_timeout_s
         self._lose_worker(worker, "lost its connection")
         if worker.is_plain and not _is_anonymous(fact.peer):
-            self._absent_plain_workers[fact.peer] = self.now
+            if not worker.is_probed or self.now - worker.heard_at >= RETURN_RETRY_S:
+                worker.absent_since = self.now
+            self._absent_plain_workers[fact.peer] = worker
             self._sweep_by(self.now + SWEEP_S)
 
     def _peers_connected(self, fact: e.PeersConnected) -> None:
-        is_awaited = (
-            any(client.is_plain and client.kept for client in self._absent_clients)
-            if fact.side is e.Side.CLIENT
-            else self._absent_plain_workers
-        )
-        if is_awaited:
-            self._return_until[fact.side] = self.now + RETURN_WINDOW_S
-            self._return_at = self.now
+        now = self.now
+        if fact.side is e.Side.CLIENT:
+            if any(client.is_plain and client.kept for client in self._absent_clients):
+                self._return_until[fact.side] = now + RETURN_WINDOW_S
+                self._return_at = now
+        elif self._absent_plain_workers:
+            free_at = max(self._free_at(worker) for worker in self._absent_plain_workers.values())
+            self._return_until[fact.side] = max(now, free_at) + RETURN_WINDOW_S
+            if self._return_at is None:  # not at once: a new program registers first
+                self._return_at = now + RETURN_RETRY_S
+
+    def _free_at(self, worker: Worker) -> float:
+        """When an absent plain worker that still owes an answer has had its time for it."""
+        return 0.0 if worker.owes_since is None else worker.owes_since + self.limits.answer_timeout_s
 
     def _look_for_returned(self) -> None:
         """Plain peers come back without a word: try them. Whoever is not there is undelivered, and away again."""
         self._return_until = {side: until for side, until in self._return_until.items() if until > self.now}
         self._return_at = self.now + RETURN_RETRY_S if self._return_until else None
         if e.Side.WORKER in self._return_until:
-            for peer in list(self._absent_plain_workers):
-                self._plain_worker_registered(e.PlainWorkerRegistered(peer))
+            for peer, worker in list(self._absent_plain_workers.items()):
+                if self._free_at(worker) <= self.now:
+                    del self._absent_plain_workers[peer]
+                    self._add_plain_worker(peer, worker)
         if e.Side.CLIENT in self._return_until:
             for client in [c for c in self._absent_clients if c.is_plain and c.kept]:
                 self._client_back(client)
@@ -659,10 +690,10 @@ class BrokerCore:
     def _reply(self, entry: Entry, answer: m.Answer) -> None:
         client = entry.client
         answer.id = entry.request.id
-        if client.absent_since is not None:
-            client.kept[answer.id] = (entry.envelope, answer)
-        elif client.is_plain:
+        if client.is_plain:  # also if it is away: it may be back, without a word
             self._orders.append(e.SendPlainReply(client.peer, entry.envelope, answer))
+        elif client.absent_since is not None:
+            client.kept[answer.id] = (entry.envelope, answer)
         else:
             out = self._to_client.get(client.peer)
             if out is None:
@@ -677,7 +708,7 @@ class BrokerCore:
             self._next_task += len(entries)
             if worker.is_plain:
                 (entry,) = entries
-                self._orders.append(e.SendPlainTask(worker.peer, _client_frame(entry.client), entry.request.body))
+                self._orders.append(e.SendPlainTask(worker.peer, _client_frame(worker, entry), entry.request.body))
                 self._plain_due[worker] = self.now + self.limits.answer_timeout_s
             else:
                 now = self.now
@@ -698,6 +729,8 @@ class BrokerCore:
             self._expire(entry)
 
     def _expire(self, entry: Entry) -> None:
+        if entry.state is State.ENDED:  # found twice: when its turn came, or by the timers of two times in the queue
+            return
         answer = m.Answer(0, Status.EXPIRED, m.error_body("expired", "the deadline passed before a worker was free"))
         self._end(entry, r.EXPIRED, answer, "expired")
 
@@ -740,8 +773,8 @@ class BrokerCore:
         gone_since = now - limits.absence_s
         for client in [c for c in self._absent_clients if c.absent_since is not None and c.absent_since < gone_since]:
             self._forget_client(client, f"away for {limits.absence_s:g} s")
-        for peer in [peer for peer, since in self._absent_plain_workers.items() if since < gone_since]:
-            del self._absent_plain_workers[peer]
+        for worker in [w for w in self._absent_plain_workers.values() if (w.absent_since or 0.0) < gone_since]:
+            del self._absent_plain_workers[worker.peer]
         has_reason = self._workers_by_name or self._absent_clients or self._absent_plain_workers
         self._sweep_at = now + SWEEP_S if has_reason else None
 
@@ -754,7 +787,7 @@ class BrokerCore:
         self.is_stopping = True
         self._stop_by = fact.by
         self._trace("stopping")
-        for client in {*self.clients.values(), *self._absent_clients}:
+        for client in dict.fromkeys([*self.clients.values(), *self._absent_clients]):
             for entry in list(client.entries.values()):
                 if entry.worker is None:
                     self._stop_waiting(entry)
@@ -822,6 +855,7 @@ class BrokerCore:
         for worker in self.workers.values():
             suspects = [entry for entry in worker.in_hand.values() if entry.state is State.ALONE]
             assert suspects in ([], [worker.suspect]), "suspects travel alone"
+            assert worker.suspect is None or worker.suspect in worker.in_hand.values(), "a suspect that is not there"
             assert all(entry.worker is worker and entry.task == task for task, entry in worker.in_hand.items())
         for service in services:
             assert not (set(service.free) & set(service.ahead))
@@ -835,9 +869,15 @@ class BrokerCore:
                 assert not (idle and service.waiting_count), "a worker is idle while work waits"
 
 
-def _client_frame(client: Client) -> bytes:
-    """How a plain worker sees a client: by its identity or its id."""
-    return client.peer if client.is_plain else client.name.encode()
+def _client_frame(worker: Worker, entry: Entry) -> bytes:
+    """How a plain worker sees a client: by its identity or its id.
+
+    A worker sends that frame back with its answer, and nothing else says what it answers. So if the answer to an earlier
+    task may still come, the frame is made one that only this task has.
+    """
+    client = entry.client
+    frame = client.peer if client.is_plain else client.name.encode()
+    return frame if worker.owes_since is None else b"%b#%d" % (frame, entry.task)
 
 
 def _is_anonymous(peer: bytes) -> bool:

@@ -32,6 +32,7 @@ class Worker:
     """A worker as the broker sees it. ``in_hand`` is keyed by task id, oldest first."""
 
     __slots__ = (
+        "absent_since",
         "boot",
         "concurrency",
         "credit",
@@ -39,8 +40,10 @@ class Worker:
         "in_hand",
         "is_late",
         "is_plain",
+        "is_probed",
         "is_surplus",
         "name",
+        "owes_since",
         "peer",
         "recalled_at",
         "services",
@@ -58,6 +61,9 @@ class Worker:
         self.in_hand: dict[int, Entry] = {}
         self.heard_at = 0.0
         self.is_late = False  # plain only: its time to answer is over; what it says next is thrown away
+        self.absent_since: float | None = None  # plain only: when it lost its last connection
+        self.is_probed = False  # plain only: looked for after that, and silent since
+        self.owes_since: float | None = None  # plain only: what it was given then, it may still answer
         self.is_surplus = False  # has more in hand than it can run
         self.recalled_at: float | None = None
         self.suspect: Entry | None = None

@@ -7,6 +7,7 @@ that holds nothing at all.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Protocol
@@ -106,11 +107,10 @@ class NoIdleWhileWaiting:
         self._late: set[str] = set()
         self._services: dict[str, list[str]] = {}
         self._since: float | None = None
-        self._intervals: list[float] = []
+        self._most_waiting = 0
+        self._intervals: list[tuple[float, int]] = []  # how long, and how many requests waited meanwhile
         self._worst = ""
-        self._begun: dict[str, float] = {}
         self._requests = 0
-        self._ends = False
         self._from_broker: bool | None = None
 
     def see(self, record: Record) -> None:
@@ -179,38 +179,44 @@ class NoIdleWhileWaiting:
 
     def _look(self, record: Record) -> None:
         idle = [name for name, hand in self._hands.items() if not hand and name not in self._late]
-        offends = bool(idle) and any(
-            self._waiting[service] > 0 for name in idle for service in self._services.get(name, ())
-        )
-        if offends and self._since is None:
-            self._since = record.at
-        elif not offends and self._since is not None:
+        services = {service for name in idle for service in self._services.get(name, ())}
+        waiting = sum(self._waiting[service] for service in services)
+        if waiting > 0:
+            if self._since is None:
+                self._since = record.at
+            self._most_waiting = max(self._most_waiting, waiting)
+        elif self._since is not None:
             lasted = record.at - self._since
-            self._since = None
             if lasted > 0:
-                if not self._intervals or lasted > max(self._intervals):
-                    self._worst = (
-                        f"the longest time with a free worker and a waiting request ended before {record.event}"
-                    )
-                self._intervals.append(lasted)
+                if all(lasted > other for other, _ in self._intervals):
+                    self._worst = f"the longest one ended by {record.event} of {record.worker or record.request}"
+                self._intervals.append((lasted, self._most_waiting))
+            self._since, self._most_waiting = None, 0
+
+    def _p99(self) -> float:
+        """Of the times that requests waited beside a free worker, over all requests; most waited for 0 s."""
+        chances = max(self._requests, sum(count for _, count in self._intervals))
+        beyond = chances - math.ceil(0.99 * chances)  # so many may have waited for longer
+        for lasted, count in sorted(self._intervals, reverse=True):
+            if count > beyond:
+                return lasted
+            beyond -= count
+        return 0.0
 
     def verdict(self) -> Verdict:
-        intervals = sorted(self._intervals)
-        # A trace has as many chances to offend as it has requests; those without an interval offended for 0 s.
-        chances = max(self._requests, len(intervals))
-        p99_at = len(intervals) - 1 - (chances - 1 - int(0.99 * (chances - 1))) if intervals else -1
-        p99 = intervals[p99_at] if p99_at >= 0 else 0.0
-        longest = intervals[-1] if intervals else 0.0
+        p99 = self._p99()
+        longest = max((lasted for lasted, _ in self._intervals), default=0.0)
+        total = sum(lasted for lasted, _ in self._intervals)
         figures: dict[str, Figure] = {
             "judged": self._requests,
             "longest_s": round(longest, 6),
-            "total_s": round(sum(intervals), 6),
-            "intervals": len(intervals),
+            "total_s": round(total, 6),
+            "intervals": len(self._intervals),
             "p99_s": round(p99, 6),
             "source": "broker" if self._from_broker else "clients and workers",
         }
         evidence = [
-            f"longest {longest * 1000:.1f} ms, in total {sum(intervals) * 1000:.1f} ms in {len(intervals)} intervals"
+            f"longest {longest * 1000:.1f} ms, in total {total * 1000:.1f} ms in {len(self._intervals)} intervals"
         ]
         if self._since is not None:
             evidence.append("at the end of the trace a worker is still free while a request waits")

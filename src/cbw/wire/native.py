@@ -23,7 +23,7 @@ BATCH_BYTES = 512 * 1024
 BATCH_MESSAGES = 1024
 """And when it holds this many messages: the other end begins with them while we go on."""
 
-_encode = msgspec.msgpack.Encoder().encode
+_encode = msgspec.msgpack.Encoder(enc_hook=bytes).encode  # Parts: msgspec takes no subclasses of bytes
 T = TypeVar("T", bound=m.Message)
 
 

@@ -1,0 +1,261 @@
+"""The system in memory does what a real one does, and what its documentation says."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+import pytest
+
+import cbw
+from cbw.testing import System
+
+
+@pytest.fixture
+def system() -> Iterator[System]:
+    with System() as system:
+        yield system
+
+
+def upper(text: str) -> str:
+    return text.upper()
+
+
+def who(attempt: cbw.Attempt) -> int:
+    return attempt.number
+
+
+def test_a_handler_by_its_service(system: System) -> None:
+    @system.service("double")
+    def double(number: int) -> int:
+        return 2 * number
+
+    assert system.call(21, "double", returns=int) == 42
+    assert double(1) == 2
+
+
+def test_a_lone_function_serves_the_nameless_service(system: System) -> None:
+    system.worker(upper)
+    assert system.call("hello", returns=str) == "HELLO"
+    assert system.now == 0
+
+
+def test_errors_of_the_handler_are_those_of_the_real_client(system: System) -> None:
+    @system.service("divide")
+    def divide(a: int, b: int) -> float:
+        return a / b
+
+    assert system.call({"a": 1, "b": 4}, "divide", returns=float) == 0.25
+    with pytest.raises(cbw.HandlerFailed) as failed:
+        system.call({"a": 1, "b": 0}, "divide")
+    assert (failed.value.kind, failed.value.service) == ("ZeroDivisionError", "divide")
+    with pytest.raises(cbw.BadRequest):
+        system.call({"a": 1}, "divide")
+
+
+def test_an_async_handler(system: System) -> None:
+    @system.service()
+    async def wait(text: str) -> str:
+        await asyncio.sleep(0)
+        return text
+
+    assert system.call("hello", returns=str) == "hello"
+
+
+def test_a_handler_that_asks_another_service(system: System) -> None:
+    system.worker({"upper": upper}, work_time_s=1)
+
+    @system.service()
+    def greet(name: str) -> str:
+        return f"Hello {system.call(name, 'upper', returns=str)}"
+
+    assert system.call("ada", returns=str) == "Hello ADA"
+    assert system.now == 1
+
+
+def test_the_time_of_work_passes_without_waiting(system: System) -> None:
+    system.worker(upper, work_time_s=3600)
+    began_at = time.monotonic()
+    request = system.submit("hello", timeout=None)
+    system.pass_time(3599)
+    assert not request.is_ended
+    system.pass_time(1)
+    assert request.is_ended
+    assert request.result(returns=str) == "HELLO"
+    assert time.monotonic() - began_at < 30
+    assert system.broker.counts["workers_lost"] == 0, "it kept beating"
+
+
+def test_workers_share_the_work(system: System) -> None:
+    for number in range(4):
+        system.worker(upper, id=f"W{number}", work_time_s=1)
+    requests = [system.submit(str(number)) for number in range(8)]
+    system.pass_time(2)
+    assert [request.result(returns=str) for request in requests] == [str(number) for number in range(8)]
+    taken = [record.worker for record in system.records if record.event == "handed_out"]
+    assert taken == ["W0", "W1", "W2", "W3"] * 2
+
+
+def test_concurrency_is_how_many_run_at_once(system: System) -> None:
+    system.worker(upper, concurrency=3, work_time_s=1)
+    requests = [system.submit("x") for _ in range(6)]
+    system.pass_time(1)
+    assert [request.is_ended for request in requests] == [True] * 3 + [False] * 3
+    system.pass_time(1)
+    assert all(request.is_ended for request in requests)
+
+
+def test_a_worker_killed_in_the_middle(system: System) -> None:
+    first = system.worker(who, work_time_s=2)
+    request = system.submit()
+    system.pass_time(1)
+    first.kill()
+    system.worker(who)
+    assert request.result(returns=int) == 2
+    assert request.story == ["accepted", "handed_out", "attempt_failed", "handed_out", "answered"]
+    assert system.now == 1
+
+
+def test_a_frozen_worker_is_lost_and_its_late_answer_fenced_off(system: System) -> None:
+    frozen = system.worker(upper, id="SLOW", work_time_s=1)
+    request = system.submit("hello")
+    frozen.freeze()
+    system.worker(upper, id="GOOD")
+    assert request.result(returns=str) == "HELLO"
+    assert 2.9 < system.now < 4, "after three beats"
+    system.pass_time(60)
+    frozen.thaw()
+    assert system.broker.counts["answers_fenced"] == 1
+    system.pass_time(2)
+    assert {worker.name for worker in system.broker.workers.values()} == {"SLOW", "GOOD"}
+
+
+def test_a_handler_that_crashes_its_workers_is_given_up(system: System) -> None:
+    crashed = []
+
+    def crash(body: str) -> str:
+        if body == "poison":
+            crashed.append(body)
+            next(worker for worker in workers if worker.is_alive).kill()
+        return body
+
+    workers = [system.worker(crash) for _ in range(4)]
+    with pytest.raises(cbw.GaveUp, match="3 workers failed"):
+        system.call("poison")
+    assert len(crashed) == 3
+    assert system.call("good", returns=str) == "good"
+
+
+def test_attempts_max_is_a_limit_of_the_system() -> None:
+    with System(cbw.Limits(attempts_max=1)) as system:
+        worker = system.worker(lambda body: worker.kill())
+        with pytest.raises(cbw.GaveUp, match="1 workers failed"):
+            system.call()
+
+
+def test_an_expired_request_is_never_begun(system: System) -> None:
+    with pytest.raises(cbw.Expired):
+        system.call("hello", timeout=5)
+    assert system.now == 5
+    ran = []
+    system.worker(lambda body: ran.append(body))
+    assert ran == []
+
+
+def test_a_handler_sees_the_time_that_is_left(system: System) -> None:
+    left: list[float | None] = []
+
+    @system.service()
+    def take_a_while(attempt: cbw.Attempt) -> None:
+        left.append(attempt.time_left)
+        system.pass_time(2)
+        left.append(attempt.time_left)
+
+    system.call(timeout=10)
+    system.call(timeout=None)
+    assert left == [10, 8, None, None]
+
+
+def test_cancel_what_waits_and_what_runs(system: System) -> None:
+    seen: list[cbw.Attempt] = []
+
+    def remember(body: str, attempt: cbw.Attempt) -> None:
+        seen.append(attempt)
+
+    system.worker(remember, work_time_s=1)
+    running, waiting, other = (system.submit(name) for name in ("running", "waiting", "other"))
+    running.cancel()
+    waiting.cancel()
+    with pytest.raises(cbw.Cancelled):
+        running.result()
+    with pytest.raises(cbw.Cancelled):
+        waiting.result()
+    other.result()
+    assert [attempt.is_cancelled for attempt in seen] == [True, False]
+
+
+def test_a_broker_that_is_killed_and_started_again(system: System) -> None:
+    system.worker(upper, work_time_s=2)
+    request = system.submit("hello")
+    system.pass_time(1)
+    system.kill_broker()
+    system.pass_time(10)
+    system.start_broker()
+    assert request.result(returns=str) == "HELLO"
+    assert system.broker.counts["answers_fenced"] == 1, "of the attempt that the old broker had handed out"
+
+
+def test_a_client_that_loses_its_connection(system: System) -> None:
+    client = system.client("C1")
+    worker = system.worker(upper, work_time_s=2)
+    request = client.submit("hello")
+    client.cut()
+    system.pass_time(5)
+    assert not request.is_ended
+    client.mend()
+    assert request.is_ended
+    assert request.result(returns=str) == "HELLO"
+    assert request.story == ["accepted", "handed_out", "answered"]
+    worker.stop()
+    assert not worker.is_alive
+
+
+def test_a_stopped_worker_finishes_what_runs_and_returns_the_rest(system: System) -> None:
+    leaving = system.worker(upper, work_time_s=1)
+    running, waiting = system.submit("one"), system.submit("two")
+    leaving.stop()
+    assert leaving.is_alive
+    system.worker(upper)
+    assert waiting.is_ended
+    assert running.result(returns=str) == "ONE"
+    assert not leaving.is_alive
+    assert system.broker.counts["attempts_failed"] == 0
+
+
+def test_two_that_live_under_one_id(system: System) -> None:
+    system.worker(upper, id="W1")
+    second = system.worker(upper, id="W1")
+    system.pass_time(10)
+    assert not second.is_alive
+    assert second.core.refused is not None
+
+
+def test_nobody_will_ever_answer(system: System) -> None:
+    with pytest.raises(cbw.NoAnswer):
+        system.call(timeout=None)
+
+
+def test_the_same_every_time() -> None:
+    def run() -> list[tuple[float, str, str, str]]:
+        with System() as system:
+            workers = [system.worker(upper, concurrency=2, work_time_s=0.3) for _ in range(3)]
+            requests = [system.submit(f"{number}", timeout=2 + number) for number in range(20)]
+            system.pass_time(0.5)
+            workers[0].kill()
+            workers[1].freeze()
+            results = [request.result(returns=str) for request in requests]
+            assert results == [f"{number}" for number in range(20)]
+            return [(record.at, record.event, record.request, record.worker) for record in system.records]
+
+    assert run() == run()
