@@ -314,11 +314,11 @@ def errors_page() -> str:
 
 def _status_error(status: m.Status) -> str:
     if status is m.Status.OK:
-        return "– (the answer)"
+        return "- (the answer)"
     if status is m.Status.STOPPING:
-        return "– (sent again)"
+        return "- (sent again)"
     if status is m.Status.CRASHED:
-        return "– (tried again)"
+        return "- (tried again)"
     session = importlib.import_module("cbw.session")
     error = session.error_of(m.Answer(1, status, m.error_body("kind", "text")), "")
     return code(type(error).__name__)
@@ -358,7 +358,8 @@ def signature(name: str, function: Callable[..., Any], defaults: Callable[..., A
         if parameter.kind is parameter.KEYWORD_ONLY and not star_given:
             words.append("*")
             star_given = True
-        stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
+        is_star, is_double = parameter.kind is parameter.VAR_POSITIONAL, parameter.kind is parameter.VAR_KEYWORD
+        stars = "*" if is_star else "**" if is_double else ""
         star_given = star_given or parameter.kind is parameter.VAR_POSITIONAL
         word = stars + parameter.name
         if parameter.annotation is not parameter.empty:
@@ -393,8 +394,7 @@ def _attributes(kind: type) -> list[str]:
     function = ast.parse(textwrap.dedent(inspect.getsource(kind.__dict__["__init__"]))).body[0]
     names: dict[str, None] = {}
     for node in ast.walk(function):
-        is_set = isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
-        if is_set and isinstance(node.value, ast.Name) and node.value.id == "self" and not node.attr.startswith("_"):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and not node.attr.startswith("_"):
             names[node.attr] = None
     return sorted(names)
 
@@ -534,10 +534,14 @@ def example_bytes() -> str:
     """A batch as it goes over the wire."""
     batch: list[m.Message] = [m.ClientHello("C1", "7f3a"), m.Request(1, "", b"hello", 2.5)]
     ((frames, _),) = native.encode(batch)
-    return "\n".join(
-        ["```text", f"frame 1: {_hex(frames[0])}    # {frames[0].decode()}", f"frame 2: {_hex(frames[1])}"]
-        + ['         # [[10, "C1", "7f3a"], [11, 1, "", "hello" as bin, 2.5]]', "```"]
-    )
+    lines = [
+        "```text",
+        f"frame 1: {_hex(frames[0])}    # {frames[0].decode()}",
+        f"frame 2: {_hex(frames[1])}",
+        '         # [[10, "C1", "7f3a"], [11, 1, "", "hello" as bin, 2.5]]',
+        "```",
+    ]
+    return "\n".join(lines)
 
 
 def state_diagram() -> str:
@@ -553,7 +557,7 @@ def state_diagram() -> str:
 
 
 def state_table() -> str:
-    """State × event; a dash is what cannot happen."""
+    """State by event; a dash is what cannot happen."""
     rows = [
         [f"**{state.name}**", *(_after(states.get(state)) for states in r.TRANSITIONS.values()), cell(comment)]
         for state, comment in _commented(r.State)
@@ -563,7 +567,7 @@ def state_table() -> str:
 
 
 def _after(state: r.State | None) -> str:
-    return "–" if state is None else state.name
+    return "-" if state is None else state.name
 
 
 PAGES: dict[str, Callable[[], str]] = {

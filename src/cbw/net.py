@@ -196,7 +196,7 @@ class Router:
 
     def watch(self) -> None:
         """Read the monitor."""
-        while self.monitor.getsockopt(_EVENTS) & _POLLIN:
+        while int(self.monitor.getsockopt(_EVENTS)) & _POLLIN:
             event, value = _EVENT.unpack(self.monitor.recv_multipart(_NOBLOCK)[0])
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self._has_connected = True

@@ -16,7 +16,7 @@ from queue import SimpleQueue
 from typing import Protocol
 
 from cbw.core import messages as m
-from cbw.handler import Attempt, Handler, cancelled
+from cbw.handler import Attempt, Handler, cancelled, failed
 
 HAND_OVER_S = 0.0002
 """Answers are handed over at least this often while there is more to do: the first of a batch must not wait for the last."""
@@ -236,8 +236,8 @@ class AsyncPool:
             self._watch("begun", task)
         try:
             answer = await self._handlers[task.service].run_async(task, attempt)
-        except asyncio.CancelledError:
-            answer = cancelled(task.id)
+        except asyncio.CancelledError as error:  # by us, or by something that the handler awaited
+            answer = cancelled(task.id) if attempt.is_cancelled else failed(task, error)
         if self._watch is not None:
             self._watch("done", task)
         self._room += 1

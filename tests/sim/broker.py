@@ -120,6 +120,7 @@ class SimBroker(Process):
             facts.append(e.ClientSaid(peer, self.network.unpack(parcel, native.from_client)))
         else:
             assert isinstance(parcel, PlainRequest)
+            self.checker.plain_read(parcel)
             facts.append(e.PlainClientSaid(peer, parcel.envelope, parcel.body, is_replaced))
 
     def _from_worker(self, peer: bytes, parcel: Parcel, facts: list[e.Event]) -> None:

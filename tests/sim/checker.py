@@ -40,6 +40,7 @@ class Attempt:
     token: str
     handed_at: float
     connection: Connection | None = None  # it was sent over
+    is_acquainted: bool = True  # the broker had heard something over that connection
     is_in_pool: bool = False
     began_at: float | None = None
     has_run: bool = False
@@ -77,7 +78,8 @@ class Checker:
         self._plain_tokens: dict[int, str] = {}
         self._plain_tasks: dict[int, tuple[e.SendPlainTask, int]] = {}
         self._excused: dict[str, str] = {}
-        self._read_at: dict[str, float] = {}  # plain token → when the broker read it last
+        self._questions = 0
+        self._read_at: dict[int, float] = {}  # number of a plain question → when the broker read it
         self._cancelled: dict[str, None] = {}
         self._unread: dict[bytes, None] = {}
         self._waiting_since: dict[int, float] = {}
@@ -125,16 +127,25 @@ class Checker:
         else:
             self.need(status is Status.GAVE_UP, f"G4: {job.token} ended with {status.name}")
 
-    def plain_asked(self, job: Job, client: PlainClient) -> None:
+    def plain_asked(self, job: Job) -> int:
+        """A number for this question; the same may be asked again."""
         self.jobs[job.token] = job
         self._excused.pop(job.token, None)
+        self._questions += 1
+        return self._questions
 
-    def plain_ended(self, job: Job, reply: PlainReply, client: PlainClient) -> None:
+    def plain_read(self, request: PlainRequest) -> None:
+        """The broker reads it."""
+        self._read_at[request.number] = self.world.now
+
+    def plain_ended(self, job: Job, number: int, reply: PlainReply, client: PlainClient) -> None:
         """G1 and G4 at a lab client."""
         self.world.counts[f"plain {reply.status.name.lower()}"] += 1
-        if reply.token != job.token and self._read_at.get(job.token, self.world.now) >= reply.sent_at:
-            # Sent before the broker could know that another program has taken the identity over: its dialect has
+        if self._read_at.get(number, self.world.now) >= reply.sent_at:
+            # Sent before the broker could know that another socket has taken the identity over: its dialect has
             # nothing to tell the two apart by.
+            client.is_confused = True
+        if client.is_confused:
             self.world.counts["plain replies to a successor"] += 1
             return
         self.need(reply.token == job.token, f"G1: {client.who} got the reply for {reply.token} to {job.token}")
@@ -225,7 +236,6 @@ class Checker:
                 token = read_body(fact.body)[0]
                 self._plain_tokens[plain_id] = token
                 self._ttl[plain_id] = self.plan.limits.plain_ttl_s
-                self._read_at[token] = self.world.now
                 plain_id += 1
             elif isinstance(fact, e.PeerUnread):
                 self._unread[fact.peer] = None
@@ -238,6 +248,7 @@ class Checker:
     def plain_task(self, order: e.SendPlainTask, connection: Connection | None) -> int:
         task = self._plain_tasks[id(order)][1]
         self.attempts[task].connection = connection
+        self.attempts[task].is_acquainted = connection is not None and connection.has_spoken
         return task
 
     def plain_reply(self, order: e.SendPlainReply) -> str:
@@ -356,6 +367,8 @@ class Checker:
         if connection is None:
             return bool(self._unread)  # it waited for a peer that does not read
         link = connection.link
+        if isinstance(link.process, PlainWorker) and not attempt.is_acquainted:
+            return True  # given to a successor with the same identity before it could register
         if connection.is_lost or not link.process.is_alive or connection.socket != link.socket:
             return True
         if connection.peer in self._unread:

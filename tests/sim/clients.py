@@ -155,7 +155,9 @@ class PlainClient(Process):
         self.link = Link(network, self.host, self, find)
         self.boot = 0
         self.who = ""
-        self.in_flight: dict[bytes, Job] = {}  # envelope id → job
+        self.in_flight: dict[bytes, tuple[Job, int]] = {}  # envelope id → job, number of the question
+        self.is_confused = False
+        """Its socket has got the reply to a question of an earlier one, so that all later replies may be off by one."""
         self.checker: Checker
         self._todo: deque[Job] = deque()
         self._next_envelope = 1
@@ -176,6 +178,7 @@ class PlainClient(Process):
         self._todo.clear()
         self._to_send.clear()
         self.world.say(self.who, "started")
+        self.is_confused = False
         self._open()
         self.start_turns()
 
@@ -229,20 +232,20 @@ class PlainClient(Process):
             key = b"%d" % self._next_envelope
             envelope = (key, b"")
             self._next_envelope += 1
-        self.in_flight[key] = job
         self._tries += 1
         self._try += 1
         self.world.say(self.who, f"asks {job.token}")
-        self.checker.plain_asked(job, self)
-        self._to_send.append(PlainRequest(envelope, job.body, job.token))
+        number = self.checker.plain_asked(job)
+        self.in_flight[key] = (job, number)
+        self._to_send.append(PlainRequest(envelope, job.body, job.token, number))
         if self.plan.patience_s is not None:
             self.world.after(self.plan.patience_s, self._out_of_patience, self._try)
 
     def _out_of_patience(self, number: int) -> None:
         """The lazy pirate: another socket, the same request."""
-        job = self.in_flight.get(b"")
-        if number != self._try or job is None or not self.is_alive:
+        if number != self._try or b"" not in self.in_flight or not self.is_alive:
             return
+        job = self.in_flight[b""][0]
         if self.is_frozen:
             self.world.at(self.frozen_until + 0.001, self._out_of_patience, number)
             return
@@ -256,11 +259,12 @@ class PlainClient(Process):
     def _another_socket(self) -> None:
         self.link.close(is_orderly=self.world.chance(0.5))
         self._to_send.clear()
+        self.is_confused = False
         self._open()
 
     def give_up(self) -> None:
         """What it waits for will not come. A REQ socket can ask nothing else then: it takes another."""
-        for job in self.in_flight.values():
+        for job, _ in self.in_flight.values():
             self.world.say(self.who, f"gives {job.token} up")
         self.in_flight.clear()
         if not self.plan.is_dealer:
@@ -269,12 +273,11 @@ class PlainClient(Process):
 
     def _receive(self, reply: PlainReply) -> None:
         key = reply.envelope[0] if self.plan.is_dealer else b""
-        job = self.in_flight.get(key)
-        if job is None:
+        if key not in self.in_flight:
             if not self.plan.is_dealer:
                 self.world.say(self.who, "throws a reply away")  # a REQ socket that has asked nothing
             return
-        del self.in_flight[key]
+        job, number = self.in_flight.pop(key)
         self.world.say(self.who, f"{job.token} ended: {reply.status.name}")
-        self.checker.plain_ended(job, reply, self)
+        self.checker.plain_ended(job, number, reply, self)
         self.wake()

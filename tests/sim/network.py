@@ -42,11 +42,12 @@ class Native(NamedTuple):
 
 
 class PlainRequest(NamedTuple):
-    """From a lab client. ``token`` is not on the wire: it is for the checker."""
+    """From a lab client. ``token`` and ``number`` are not on the wire: they are for the checker."""
 
     envelope: tuple[bytes, ...]
     body: bytes
     token: str
+    number: int
 
 
 class PlainReply(NamedTuple):
@@ -185,6 +186,7 @@ class Connection:
         self.down = Lane(network, self._arrived_at_link)
         self.is_lost = False
         self.heard_at = network.world.now  # the broker took something from it
+        self.has_spoken = False
 
     def _arrived_at_router(self, parcel: Parcel) -> None:
         if type(parcel) is _End:
@@ -305,6 +307,7 @@ class Router:
                 return
             connection, parcel = self._inbox.popleft()
             connection.heard_at = self.network.world.now
+            connection.has_spoken = True
             yield connection.peer, parcel, self._bind(connection), connection
 
     @property

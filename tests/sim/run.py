@@ -304,7 +304,7 @@ class System:
 
         def is_over() -> bool:
             for client in self.plain_clients:
-                if client.in_flight and all(self.checker.is_excused(job.token) for job in client.in_flight.values()):
+                if client.in_flight and all(self.checker.is_excused(job.token) for job, _ in client.in_flight.values()):
                     client.give_up()
             for worker in self.plain_workers:
                 self._restart_orphan(worker)
@@ -316,7 +316,7 @@ class System:
                 stuck += [
                     job.token
                     for client in self.plain_clients
-                    for job in client.in_flight.values()
+                    for job, _ in client.in_flight.values()
                     if client.is_alive and not self.checker.is_excused(job.token)
                 ]
                 raise Violation(f"stuck: {len(stuck)} requests have not ended: {', '.join(stuck[:10])}")
@@ -326,7 +326,7 @@ class System:
         """Every worker is known, and a wave of requests reaches all of them."""
         world, core = self.world, self.broker.core
         everybody: list[SimWorker | PlainWorker] = [*self.workers, *self.plain_workers]
-        rest_s = 2 + 4 * max(job.work_s for job in self.checker.jobs.values())
+        rest_s = 10 + 4 * max(job.work_s for job in self.checker.jobs.values())
         if not world.run(world.now + rest_s, lambda: all(worker.idle_since is not None for worker in everybody)):
             busy = next(worker for worker in everybody if worker.idle_since is None)
             raise Violation(f"stuck: {busy.who} never gets idle")

@@ -1,0 +1,202 @@
+"""``cbw bench``: a broker, workers and clients as processes of this machine, at full speed, and what they cost.
+
+A client process warms up, says that it is ready, waits for the word, sends for a while through the public
+:class:`~cbw.client.Client`, and prints what it measured. CPU time is read from ``/proc`` around that while.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from cbw.client import Client
+from cbw.errors import NotReady
+from cbw.local import Options, Role, Scale, System
+
+WARM_UP_S = 1.0
+SAMPLE_EVERY = 16
+"""Latency is measured of every 16th request: reading the clock twice for each would cost a tenth of the throughput."""
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+class Load(msgspec.Struct, frozen=True, kw_only=True):
+    """What to measure. ``broker`` is ``(host, client port, worker port)`` of one that runs already."""
+
+    clients: int = 1
+    workers: int = 1
+    window: int = 256
+    body_bytes: int = 100
+    seconds: float = 5.0
+    broker: tuple[str, int, int] | None = None
+
+
+class Measured(msgspec.Struct):
+    """What was measured. Latencies in seconds, ``cpu_us`` by role: microseconds of CPU for one request.
+
+    ``cpu_us`` has no broker if the broker was running already.
+    """
+
+    requests: int
+    requests_per_s: float
+    p50_s: float
+    p99_s: float
+    cpu_us: dict[str, float]
+
+
+class _Sent(msgspec.Struct):
+    """What a client process prints at the end."""
+
+    requests: int
+    seconds: float
+    latencies: list[float]
+
+
+def echo(body: bytes) -> bytes:
+    """The handler of the workers: no work at all."""
+    return body
+
+
+def measure(load: Load) -> Measured:
+    """Start everything, send, and measure. Every process is ended before it returns.
+
+    Raises:
+        NotReady: a client does not get an answer.
+        CannotBind: no port is free.
+    """
+    service = f"bench-{os.urandom(4).hex()}"
+    options = Options(scale=Scale(0, 0, 1), client_port=0, worker_port=0)
+    roles: list[Role] = []
+    clients: list[subprocess.Popen[str]] = []
+    with System(options, lambda _role, _line: None) as system:
+        if load.broker is None:
+            host, (client_port, worker_port) = options.host, system.start()
+        else:
+            host, client_port, worker_port = load.broker
+        try:
+            for number in range(load.workers):
+                command = [sys.executable, "-m", "cbw", "worker", f"{service}-{number}", host, str(worker_port)]
+                role = Role(f"wor_{number}", [*command, "--handler", f"{service}=cbw.bench:echo"], lambda *_: None)
+                role.start()
+                roles.append(role)
+            arguments = [f"{host}:{client_port}", service, str(load.window), str(load.body_bytes), str(load.seconds)]
+            clients = [_start_client(arguments) for _ in range(load.clients)]
+            return _run(load, system, roles, clients)
+        finally:
+            for client in clients:
+                client.kill()
+                client.wait()
+                for pipe in (client.stdin, client.stdout):
+                    if pipe is not None:
+                        pipe.close()
+            for role in roles:
+                if role.process is not None:
+                    role.process.kill()
+                    role.process.wait()
+
+
+def _start_client(arguments: Sequence[str]) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "cbw.bench", *arguments]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def _run(load: Load, system: System, workers: Sequence[Role], clients: Sequence[subprocess.Popen[str]]) -> Measured:
+    for client in clients:
+        assert client.stdout is not None
+        if client.stdout.readline() != "ready\n":
+            raise NotReady("a client of the benchmark got no answer", advice="Are the broker's ports reachable?")
+    pids = {
+        "broker": [role.process.pid for role in (system.broker,) if role is not None and role.process is not None],
+        "worker": [role.process.pid for role in workers if role.process is not None],
+        "client": [client.pid for client in clients],
+    }
+    before = {role: sum(map(_cpu_s, those)) for role, those in pids.items()}
+    for client in clients:
+        assert client.stdin is not None
+        client.stdin.write("go\n")
+        client.stdin.flush()
+    results = [msgspec.json.decode(client.stdout.readline(), type=_Sent) for client in clients if client.stdout]
+    after = {role: sum(map(_cpu_s, those)) for role, those in pids.items()}
+    requests = sum(result.requests for result in results)
+    latencies = sorted(latency for result in results for latency in result.latencies)
+    return Measured(
+        requests,
+        sum(result.requests / result.seconds for result in results),
+        latencies[len(latencies) // 2],
+        latencies[int(0.99 * len(latencies))],
+        {role: (after[role] - before[role]) / requests * 1e6 for role, those in pids.items() if those},
+    )
+
+
+def _cpu_s(pid: int) -> float:
+    """User and system time of a process (proc(5): fields 14 and 15 of ``stat``)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+
+
+# --- in a client process
+
+
+def _client(broker: str, service: str, window: int, body_bytes: int, seconds: float) -> None:
+    body = b"x" * body_bytes
+    with Client(broker, timeout=30.0) as client:
+        _send(client, service, window, body, WARM_UP_S)
+        print("ready", flush=True)
+        sys.stdin.readline()
+        sent = _send(client, service, window, body, seconds)
+        print(msgspec.json.encode(sent).decode(), flush=True)
+        sys.stdin.readline()  # until our parent has read our CPU time
+
+
+def _send(client: Client, service: str, window: int, body: bytes, seconds: float) -> _Sent:
+    return (
+        _send_one_by_one(client, service, body, seconds)
+        if window == 1
+        else _map(client, service, window, body, seconds)
+    )
+
+
+def _send_one_by_one(client: Client, service: str, body: bytes, seconds: float) -> _Sent:
+    clock = time.perf_counter
+    latencies: list[float] = []
+    began_at = now = clock()
+    while now - began_at < seconds:
+        client.call(body, service)
+        before, now = now, clock()
+        latencies.append(now - before)
+    return _Sent(len(latencies), now - began_at, latencies)
+
+
+def _map(client: Client, service: str, window: int, body: bytes, seconds: float) -> _Sent:
+    clock = time.perf_counter
+    sent_at: dict[int, float] = {}
+    began_at = clock()
+    end_at = began_at + seconds
+
+    def bodies() -> Iterator[bytes]:
+        position = 0
+        while True:
+            if position % SAMPLE_EVERY == 0:
+                now = clock()
+                if now >= end_at:
+                    return
+                sent_at[position] = now
+            yield body
+            position += 1
+
+    latencies: list[float] = []
+    requests = 0
+    for position, _ in client.map(bodies(), service, window=window, is_ordered=False):
+        requests += 1
+        if position % SAMPLE_EVERY == 0:
+            latencies.append(clock() - sent_at.pop(position))
+    return _Sent(requests, clock() - began_at, latencies)
+
+
+if __name__ == "__main__":
+    _client(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5]))

@@ -1,0 +1,67 @@
+"""``cbw bench``."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from cbw import settings
+from cbw.bench import Load, Measured, measure
+from cbw.cli.options import port
+from cbw.settings import address
+
+
+@click.command("bench", context_settings={"max_content_width": 110})
+@click.option("--clients", type=click.IntRange(1), default=1, show_default=True, help="Client processes.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Worker processes.")
+@click.option("--window", type=click.IntRange(1), default=256, show_default=True, help="In flight; 1: one at a time.")
+@click.option("--body-bytes", type=click.IntRange(0), default=100, show_default=True, help="Of request and answer.")
+@click.option("--seconds", type=click.FloatRange(0.1), default=5.0, show_default=True, help="After a warm-up of 1 s.")
+@click.option("--broker", metavar="HOST:PORT", help="Measure this broker, with own clients and own workers.")
+@click.option("--worker-port", type=port, default=settings.WORKER_PORT, show_default=True, help="Of that broker.")
+@click.option("--json", "is_json", is_flag=True, help="Print the figures as JSON.")
+def command(
+    clients: int,
+    workers: int,
+    window: int,
+    body_bytes: int,
+    seconds: float,
+    broker: str | None,
+    worker_port: int,
+    is_json: bool,
+) -> None:
+    """Measure requests per second, latency, and the CPU time that each role takes for a request.
+
+    \b
+    cbw bench                               throughput: 256 requests in flight
+    cbw bench --window 1                    latency: one at a time
+    cbw bench --clients 4 --workers 2
+
+    Broker, workers and clients are processes of this machine: compare figures of one machine only.
+    """
+    target = (*address(broker, "client"), worker_port) if broker else None
+    load = Load(clients=clients, workers=workers, window=window, body_bytes=body_bytes, seconds=seconds, broker=target)
+    if sys.stderr.isatty():
+        with Console(stderr=True).status(f"{clients} clients, {workers} workers: about {seconds + 2:g} s"):
+            measured = measure(load)
+    else:
+        measured = measure(load)
+    if is_json:
+        sys.stdout.write(msgspec.json.encode(measured).decode() + "\n")
+    else:
+        _print(measured)
+
+
+def _print(measured: Measured) -> None:
+    table = Table("requests/s", "p50", "p99", *(f"CPU {role}" for role in measured.cpu_us))
+    table.add_row(
+        f"{measured.requests_per_s:,.0f}",
+        f"{measured.p50_s * 1e6:,.0f} µs",
+        f"{measured.p99_s * 1e6:,.0f} µs",
+        *(f"{value:.1f} µs/request" for value in measured.cpu_us.values()),
+    )
+    Console().print(table)

@@ -1,0 +1,172 @@
+"""The handlers of the workers under test. Those that tell what they do write a line to the file at ``CBW_TEST_LOG``."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import msgspec
+
+import cbw
+
+LOG = Path(os.environ.get("CBW_TEST_LOG", os.devnull))
+
+
+def note(line: str) -> None:
+    """Tell the test something, also from a process that is about to die."""
+    with LOG.open("a") as file:
+        file.write(f"{line}\n")
+
+
+# --- what a good handler does
+
+
+def echo(body: bytes) -> bytes:
+    return body
+
+
+def echo_slowly(text: str) -> str:
+    """``"0.5 anything"`` takes half a second."""
+    note(f"begun {text}")
+    time.sleep(float(text.split()[0]))
+    note(f"done {text}")
+    return text
+
+
+def who(body: str) -> str:
+    return f"{body} {os.getpid()}"
+
+
+async def sleep(text: str) -> str:
+    """``"0.5 anything"`` takes half a second, in which others run too."""
+    note(f"begun {text}")
+    try:
+        await asyncio.sleep(float(text.split()[0]))
+    except asyncio.CancelledError:
+        note(f"cancelled {text}")
+        raise
+    note(f"done {text}")
+    return text
+
+
+# --- what its parameters may be
+
+
+class Point(msgspec.Struct):
+    x: int
+    y: int = 0
+
+
+def upper(text: str) -> str:
+    return text.upper()
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+def mirror(point: Point) -> Point:
+    return Point(point.y, point.x)
+
+
+def total(numbers: list[int]) -> int:
+    return sum(numbers)
+
+
+def power(base: int, exponent: int = 2) -> int:
+    return int(base**exponent)
+
+
+def nothing() -> None:
+    return None
+
+
+def attempt(body: str, attempt: cbw.Attempt) -> dict[str, object]:
+    return {"body": body, "number": attempt.number, "service": attempt.service, "time_left": attempt.time_left}
+
+
+# --- what a bad one does
+
+
+class Odd(Exception):
+    """An exception whose text cannot be made."""
+
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+def fail(kind: str) -> object:
+    if kind == "raise":
+        raise KeyError("nothing there")
+    if kind == "exit":
+        sys.exit(5)
+    if kind == "surrogate":
+        raise OSError("cannot open \udcff")
+    if kind == "odd":
+        raise Odd
+    if kind == "type":
+        return object()
+    if kind == "text":
+        return "\udcff"
+    if kind == "big":
+        return bytes(3_000_000)
+    if kind == "print":
+        print("a handler may print")
+    return kind
+
+
+async def fail_later(kind: str) -> object:
+    await asyncio.sleep(0)
+    if kind == "cancelled":
+        raise asyncio.CancelledError
+    return fail(kind)
+
+
+def crash(kind: str) -> str:
+    """Bodies that are no order to crash come back."""
+    if kind.startswith("exit"):
+        note(f"begun {kind}")
+        os._exit(7)
+    if kind.startswith("kill"):
+        note(f"begun {kind}")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return kind
+
+
+def crash_once(body: str, attempt: cbw.Attempt) -> str:
+    note(f"attempt {attempt.number}")
+    if attempt.number == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return body
+
+
+def compute(seconds: float) -> int:
+    """Pure Python for this long: other threads get the GIL now and then."""
+    note("begun compute")
+    until = time.monotonic() + seconds
+    count = 0
+    while time.monotonic() < until:
+        count += 1
+    return count
+
+
+def hold_gil(seconds: int) -> str:
+    """A call into C that does not let go of the GIL: no other thread of this process runs."""
+    note(f"begun hold in {os.getpid()}")
+    ctypes.PyDLL(None).sleep(seconds)
+    note("done hold")
+    return "held"
+
+
+def hang(body: str) -> str:
+    """``"quick"`` makes the worker take it for a quick handler; anything else never comes back."""
+    if body != "quick":
+        note(f"begun {body}")
+        threading.Event().wait()
+    return body

@@ -1,0 +1,126 @@
+"""The command line of cbw as child processes, watched and ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+HERE = Path(__file__).parent
+PATIENCE_S = 20.0
+"""How long a test waits for what must happen. Generous: only a failing test ever waits that long."""
+OUR_VARIABLES = ("CBW_", "BROKER_", "LOGGER_")
+
+
+def environment(**more: str) -> dict[str, str]:
+    """This process's environment without what would set our programs."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(OUR_VARIABLES)} | more
+
+
+class Program:
+    """``cbw ARGUMENTS`` as a child process. Every one must be ended: the fixtures of ``conftest.py`` do."""
+
+    def __init__(self, *arguments: object, stdin: bytes | None = None, **variables: str) -> None:
+        self.arguments = [str(argument) for argument in arguments]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "cbw", *self.arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=HERE,
+            env=environment(PYTHONUNBUFFERED="1", **variables),
+        )
+        assert self._process.stdin and self._process.stdout and self._process.stderr
+        self._changed = threading.Condition()
+        self.lines: list[str] = []
+        self.errors: list[str] = []
+        self._readers = [
+            threading.Thread(target=self._read, args=(self._process.stdout, self.lines), daemon=True),
+            threading.Thread(target=self._read, args=(self._process.stderr, self.errors), daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+        if stdin is not None:
+            self._process.stdin.write(stdin)
+        self._process.stdin.close()
+
+    def _read(self, stream: IO[bytes], lines: list[str]) -> None:
+        with stream:
+            for line in stream:
+                with self._changed:
+                    lines.append(line.decode(errors="replace").rstrip("\n"))
+                    self._changed.notify_all()
+        with self._changed:
+            self._changed.notify_all()
+
+    @property
+    def pid(self) -> int:
+        """The process to look at."""
+        return self._process.pid
+
+    def count(self, *words: str) -> int:
+        """How many lines it has printed that hold all of ``words``."""
+        with self._changed:
+            return sum(all(word in line for word in words) for line in (*self.lines, *self.errors))
+
+    def wait_for(self, *words: str, count: int = 1, within_s: float = PATIENCE_S) -> str:
+        """Wait until it has printed ``count`` lines that hold all of ``words``; the last of them."""
+        deadline = time.monotonic() + within_s
+        with self._changed:
+            while True:
+                found = [line for line in (*self.lines, *self.errors) if all(word in line for word in words)]
+                if len(found) >= count:
+                    return found[count - 1]
+                left = deadline - time.monotonic()
+                assert any(reader.is_alive() for reader in self._readers), f"ended without {words}: {self}"
+                assert left > 0, f"not {count} times {words} in {within_s:g} s: {self}"
+                self._changed.wait(left)
+
+    def exit_code(self, *, within_s: float = PATIENCE_S) -> int:
+        """Wait until it has ended; its exit code (negative: the signal that ended it)."""
+        try:
+            code = self._process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still runs after {within_s:g} s: {self}") from None
+        for reader in self._readers:
+            reader.join()
+        return code
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
+    def terminate(self) -> float:
+        """SIGTERM; the seconds until it has ended, with exit code 0."""
+        began_at = time.monotonic()
+        self.signal(signal.SIGTERM)
+        code = self.exit_code()
+        assert code == 0, f"exit code {code}: {self}"
+        return time.monotonic() - began_at
+
+    def kill(self) -> None:
+        """End it at once, in the middle of whatever it does."""
+        self._process.kill()
+        self.exit_code()
+
+    def __str__(self) -> str:
+        return "\n    ".join(["cbw " + " ".join(self.arguments), *self.lines[-20:], *self.errors[-40:]])
+
+
+def wait_until(is_so: Callable[[], object], what: str, *, within_s: float = PATIENCE_S) -> None:
+    """Wait for something that nobody tells us."""
+    deadline = time.monotonic() + within_s
+    while not is_so():
+        assert time.monotonic() < deadline, f"not in {within_s:g} s: {what}"
+        time.sleep(0.005)

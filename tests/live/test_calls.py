@@ -1,0 +1,391 @@
+"""Requests and their answers, by every way of asking, in a system where nothing fails."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
+
+import pytest
+
+import cbw
+
+from .conftest import HOST, Broker, Connect, Log, StartBroker, StartWorker
+from .program import PATIENCE_S, wait_until
+
+Use = Callable[[cbw.AsyncClient], Awaitable[None]]
+RunAsync = Callable[[Use], None]
+
+
+@pytest.fixture
+def run_async(shared: Broker) -> RunAsync:
+    """Runs an async function with a client of the shared system, in a loop whose every complaint is a failure."""
+
+    def run(use: Use) -> None:
+        complaints: list[object] = []
+
+        async def main() -> None:
+            asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+            async with cbw.AsyncClient(shared.address, timeout=PATIENCE_S) as client:
+                await use(client)
+
+        asyncio.run(main(), debug=False)
+        assert complaints == []
+
+    return run
+
+
+# --- one at a time
+
+
+def test_call(client: cbw.Client) -> None:
+    assert client.call(b"\0\xff", "echo") == b"\0\xff"
+    assert client.call("text", "echo", returns=str) == "text"
+    assert client.call({"a": [1, None]}, "echo", returns=dict) == {"a": [1, None]}
+    assert client.call(service="echo") == b""
+    assert client.has_met_broker
+
+
+@pytest.mark.parametrize("size", [32 * 1024 - 1, 32 * 1024, 1_000_000, 20_000_000])
+def test_big_bodies(client: cbw.Client, size: int) -> None:
+    """From 32 KiB on a body travels in a frame of its own."""
+    body = bytes(range(256)) * (size // 256 + 1)
+    assert client.call(body[:size], "echo") == body[:size]
+
+
+def test_submit(client: cbw.Client) -> None:
+    futures = [client.submit(f"{number}", "echo") for number in range(500)]
+    assert [future.result(PATIENCE_S) for future in futures] == [b"%d" % number for number in range(500)]
+
+
+def test_submit_calls_back_though_nobody_waits(client: cbw.Client) -> None:
+    called = threading.Event()
+    client.submit("x", "echo").add_done_callback(lambda _: called.set())
+    assert called.wait(PATIENCE_S)
+
+
+def test_many_threads_on_one_client(client: cbw.Client) -> None:
+    """Whoever waits reads for the others too, and everybody gets the own answers."""
+
+    def ask(thread: int) -> list[bytes]:
+        answers = [client.call(f"{thread}-{number}", "echo") for number in range(60)]
+        answers += client.map((f"{thread}-{number}" for number in range(60, 300)), "echo")
+        return answers
+
+    with ThreadPoolExecutor(12) as pool:
+        for thread, answers in enumerate(pool.map(ask, range(12))):
+            assert answers == [f"{thread}-{number}".encode() for number in range(300)]
+
+
+# --- map
+
+
+def test_map_keeps_the_order(client: cbw.Client) -> None:
+    assert list(client.map(range(3000), "double", returns=int)) == [2 * number for number in range(3000)]
+
+
+def test_map_of_nothing(client: cbw.Client) -> None:
+    assert list(client.map([], "echo")) == []
+
+
+def test_map_as_completed(client: cbw.Client) -> None:
+    """The slow ones come last; each says which it is."""
+    texts = ["0.3 slow", *(f"0 {number}" for number in range(20))]
+    answers = list(client.map(texts, "sleep", returns=str, is_ordered=False))
+    assert sorted(answers) == sorted(enumerate(texts))
+    assert answers[-1] == (0, "0.3 slow")
+
+
+def test_map_is_lazy_and_bounded(client: cbw.Client) -> None:
+    """No more than a window is taken from the bodies before the first answer is."""
+    taken: list[int] = []
+
+    def bodies() -> Iterator[int]:
+        for number in range(1000):
+            taken.append(number)
+            yield number
+
+    answers = client.map(bodies(), "double", window=8, returns=int)
+    assert taken == []
+    assert [next(answers), next(answers)] == [0, 2]
+    assert len(taken) <= 16
+    answers.close()  # type: ignore[attr-defined]
+
+
+def test_map_tells_its_progress(client: cbw.Client) -> None:
+    told: list[int] = []
+    assert len(list(client.map(range(100), "double", window=10, on_progress=told.append))) == 100
+    assert told == sorted(told)
+    assert told[-1] == 100
+
+
+@pytest.mark.parametrize("is_ordered", [True, False])
+def test_map_with_errors(client: cbw.Client, is_ordered: bool) -> None:
+    kinds = ["fine", "raise", "fine", "type"]
+    answers = list(client.map(kinds, "fail", returns=str, is_ordered=is_ordered, return_errors=True))
+    if not is_ordered:
+        answers = [answer for _, answer in sorted(answers, key=lambda pair: int(pair[0]))]
+    assert answers[0] == answers[2] == "fine"
+    assert [type(answers[1]), type(answers[3])] == [cbw.HandlerFailed] * 2
+
+
+def test_map_raises_the_first_error_and_cancels_the_rest(client: cbw.Client, shared_log: Log) -> None:
+    before = shared_log.count("cancelled 30 rest")
+    answers = client.map(["30 rest", "x is no number", "30 rest"], "sleep", is_ordered=False)
+    with pytest.raises(cbw.HandlerFailed, match="could not convert"):
+        list(answers)
+    shared_log.wait_for("cancelled 30 rest", before + 2)
+
+
+def test_map_of_bodies_that_raise(client: cbw.Client) -> None:
+    def bodies() -> Iterator[bytes]:
+        yield b"1"
+        raise RuntimeError("no more")
+
+    with pytest.raises(RuntimeError, match="no more"):
+        list(client.map(bodies(), "echo"))
+    with pytest.raises(cbw.UsageError):
+        client.map([], window=0)
+
+
+# --- time
+
+
+def test_a_timeout_ends_the_wait(client: cbw.Client) -> None:
+    began_at = time.monotonic()
+    with pytest.raises(cbw.Expired) as expired:
+        client.call("nobody", "there", timeout=0.2)
+    assert 0.2 <= time.monotonic() - began_at < 2
+    assert isinstance(expired.value, TimeoutError)
+    assert expired.value.service == "there"
+
+
+def test_a_handler_sees_the_deadline(client: cbw.Client) -> None:
+    seen = client.call("x", "attempt", timeout=7, returns=dict)
+    assert 5 < seen.pop("time_left") <= 7
+    assert seen == {"body": "x", "number": 1, "service": "attempt"}
+    assert client.call("x", "attempt", timeout=None, returns=dict)["time_left"] is None
+
+
+def test_what_has_expired_is_never_run(broker: Broker, start_worker: StartWorker, connect: Connect, log: Log) -> None:
+    client = connect(broker)
+    start_worker("W1", "echo_slowly")
+    first = client.submit("0.4 first")
+    log.wait_for("begun 0.4 first")
+    with pytest.raises(cbw.Expired):
+        client.call("0 late", timeout=0.1)
+    assert first.result(PATIENCE_S) == b"0.4 first"
+    assert client.call("0 next") == b"0 next"
+    assert log.count("begun 0 late") == 0
+
+
+# --- cancelling
+
+
+def test_cancel_a_request_that_waits(broker: Broker, start_worker: StartWorker, connect: Connect, log: Log) -> None:
+    client = connect(broker)
+    start_worker("W1", "echo_slowly")
+    running, waiting = client.submit("0.3 first"), client.submit("0 second")
+    log.wait_for("begun 0.3 first")
+    assert waiting.cancel()
+    with pytest.raises(CancelledError):
+        waiting.result()
+    assert running.result(PATIENCE_S) == b"0.3 first"
+    assert client.call("0 third") == b"0 third"
+    assert log.count("begun 0 second") == 0
+
+
+def test_cancel_an_async_handler_that_runs(client: cbw.Client, shared_log: Log) -> None:
+    future = client.submit("30 long", "sleep")
+    shared_log.wait_for("begun 30 long")
+    assert future.cancel()
+    shared_log.wait_for("cancelled 30 long")
+    assert future.cancel(), "again is fine"
+
+
+def test_cancel_kills_the_process_that_runs_it(
+    broker: Broker, start_worker: StartWorker, connect: Connect, log: Log
+) -> None:
+    client = connect(broker)
+    start_worker("W1", "hang", options=["--processes", 1])
+    future = client.submit("for ever")
+    log.wait_for("begun for ever")
+    assert future.cancel()
+    assert client.call("quick") == b"quick", "by a new process"
+
+
+def test_close_ends_what_is_in_flight(shared: Broker, connect: Connect) -> None:
+    client = connect(shared)
+    future = client.submit("x", "nobody serves this")
+    waiting = ThreadPoolExecutor(1).submit(client.call, "x", "nor this")
+    wait_until(lambda: client._attended == 2, "both are in flight")
+    client.close()
+    with pytest.raises(cbw.Closed):
+        future.result(PATIENCE_S)
+    with pytest.raises(cbw.Closed):
+        waiting.result(PATIENCE_S)
+    with pytest.raises(cbw.Closed):
+        client.call("x", "echo")
+    client.close()
+
+
+# --- asyncio
+
+
+def test_async_call_and_submit(run_async: RunAsync) -> None:
+    async def use(client: cbw.AsyncClient) -> None:
+        assert await client.call("text", "echo", returns=str) == "text"
+        answers = await asyncio.gather(*(client.call(number, "double", returns=int) for number in range(500)))
+        assert answers == [2 * number for number in range(500)]
+        assert await client.submit(b"x" * 1_000_000, "echo") == b"x" * 1_000_000
+        with pytest.raises(cbw.HandlerFailed):
+            await client.call("raise", "fail")
+        assert client.has_met_broker
+
+    run_async(use)
+
+
+def test_async_map(run_async: RunAsync) -> None:
+    async def use(client: cbw.AsyncClient) -> None:
+        told: list[int] = []
+        answers = [a async for a in client.map(range(3000), "double", returns=int, on_progress=told.append)]
+        assert answers == [2 * number for number in range(3000)]
+        assert told[-1] == 3000
+        texts = ["0.3 slow", *(f"0 {number}" for number in range(20))]
+        pairs = [pair async for pair in client.map(texts, "sleep", returns=str, is_ordered=False)]
+        assert sorted(pairs) == sorted(enumerate(texts))
+        assert pairs[-1] == (0, "0.3 slow")
+        errors = [a async for a in client.map(["fine", "raise"], "fail", returns=str, return_errors=True)]
+        assert errors[0] == "fine"
+        assert isinstance(errors[1], cbw.HandlerFailed)
+        with pytest.raises(cbw.HandlerFailed):
+            _ = [a async for a in client.map(["fine", "raise"], "fail")]
+        with pytest.raises(cbw.UsageError):
+            client.map([], window=0)
+
+    run_async(use)
+
+
+def test_async_timeouts(run_async: RunAsync) -> None:
+    async def use(client: cbw.AsyncClient) -> None:
+        began_at = time.monotonic()
+        longer = client.submit("x", "nobody serves this", timeout=0.4)
+        with pytest.raises(cbw.Expired):
+            await client.call("x", "nobody serves this", timeout=0.1)
+        assert time.monotonic() - began_at < 0.4
+        with pytest.raises(cbw.Expired):
+            await longer
+        assert 0.4 <= time.monotonic() - began_at < 2
+
+    run_async(use)
+
+
+def test_async_cancelling_the_task_cancels_the_request(run_async: RunAsync, shared_log: Log) -> None:
+    async def use(client: cbw.AsyncClient) -> None:
+        task = asyncio.create_task(client.call("30 async", "sleep"))
+        while not shared_log.count("begun 30 async"):
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        while not shared_log.count("cancelled 30 async"):
+            await asyncio.sleep(0.01)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await client.call("30 by timeout", "sleep")
+        answers = client.map(["30 map", "0 map"], "sleep", is_ordered=False)
+        assert await anext(answers) == (1, b"0 map")
+        await answers.aclose()
+        while not shared_log.count("cancelled 30 map"):
+            await asyncio.sleep(0.01)
+
+    run_async(use)
+
+
+def test_async_batches(shared: Broker) -> None:
+    """What is submitted in one turn of the loop leaves in one message."""
+    sent: list[int] = []
+
+    async def main() -> None:
+        async with cbw.AsyncClient(shared.address, timeout=PATIENCE_S) as client:
+            await client.call("met", "echo")
+            link = client._session.link
+            send = link.send
+            link.send = lambda frames: sent.append(len(frames)) or send(frames)  # type: ignore
+            await asyncio.gather(*(client.call(f"{number}", "echo") for number in range(100)))
+
+    asyncio.run(main())
+    assert len(sent) == 1 + 1, "the batch and the goodbye"
+
+
+def test_async_close_ends_what_is_in_flight(shared: Broker) -> None:
+    async def main() -> None:
+        client = cbw.AsyncClient(shared.address)
+        task = asyncio.create_task(client.call("x", "nobody serves this"))
+        await asyncio.sleep(0)
+        await client.close()
+        with pytest.raises(cbw.Closed):
+            await task
+        with pytest.raises(cbw.Closed):
+            await client.call("x", "echo")
+        await client.close()
+
+    asyncio.run(main())
+
+
+def test_async_client_made_outside_of_a_loop_belongs_to_the_first(shared: Broker) -> None:
+    client = cbw.AsyncClient(shared.address, timeout=PATIENCE_S)
+
+    async def ask() -> bytes:
+        return await client.call("x", "echo")
+
+    async def close() -> None:
+        with pytest.raises(RuntimeError, match="another event loop"):
+            await ask()
+        await client.close()
+
+    assert asyncio.run(ask()) == b"x"
+    asyncio.run(close())
+
+
+def test_async_client_and_a_broker_that_starts_later(
+    start_broker: StartBroker, start_worker: StartWorker, connect: Connect
+) -> None:
+    """And one that is killed and started again."""
+    first = start_broker()
+    first.program.kill()
+
+    async def main() -> None:
+        async with cbw.AsyncClient(first.address, timeout=PATIENCE_S) as client:
+            early = asyncio.create_task(client.call("early"))
+            await asyncio.sleep(0)
+            ports = {"client_port": first.client_port, "worker_port": first.worker_port}
+            second = await asyncio.to_thread(lambda: start_broker(**ports))
+            await asyncio.to_thread(lambda: start_worker("W1", "echo", at=second))
+            assert await early == b"early"
+            answers = [asyncio.create_task(client.call(f"{number}")) for number in range(2000)]
+            await answers[100]
+            second.program.kill()
+            await asyncio.to_thread(lambda: start_broker(**ports))
+            assert await asyncio.gather(*answers) == [b"%d" % number for number in range(2000)]
+
+    asyncio.run(main())
+
+
+# --- a client of its own id
+
+
+def test_a_client_comes_again_under_its_id(shared: Broker) -> None:
+    """It said goodbye, so its id is free at once."""
+    for _ in range(3):
+        with cbw.Client(f"{HOST}:{shared.client_port}", id="THE-ONE", timeout=2) as client:
+            assert client.call("x", "echo") == b"x"
+
+
+def test_futures_can_be_waited_for_together(client: cbw.Client) -> None:
+    futures = {client.submit(f"{number}", "echo") for number in range(10)}
+    done, pending = wait(futures, timeout=PATIENCE_S)
+    assert done == futures
+    assert not pending
