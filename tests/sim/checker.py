@@ -237,6 +237,9 @@ class Checker:
                 self._plain_tokens[plain_id] = token
                 self._ttl[plain_id] = self.plan.limits.plain_ttl_s
                 plain_id += 1
+            elif isinstance(fact, e.ReplyUndelivered):
+                if fact.peer[:1] == b"\0":
+                    self.excuse(self._plain_tokens[fact.answer.id], "its client is gone, and had no name")
             elif isinstance(fact, e.PeerUnread):
                 self._unread[fact.peer] = None
 
@@ -365,7 +368,7 @@ class Checker:
         if attempt.has_died:
             return True
         if connection is None:
-            return bool(self._unread)  # it waited for a peer that does not read
+            return self.plan.queue_max < 1000  # it waited in the shell for a peer that does not read
         link = connection.link
         if isinstance(link.process, PlainWorker) and not attempt.is_acquainted:
             return True  # given to a successor with the same identity before it could register
@@ -425,7 +428,9 @@ class Checker:
             return
 
         def is_calm(worker: SimWorker | PlainWorker) -> bool:
-            return worker.is_alive and now - worker.settled_at > calm_s
+            connection = worker.link.connection
+            is_connected = connection is not None and not connection.is_lost
+            return worker.is_alive and is_connected and now - worker.settled_at > calm_s
 
         idle: dict[str, SimWorker | PlainWorker] = {}
         for worker in [*self.workers, *(w for w in self.plain_workers if not w.is_orphan)]:

@@ -202,6 +202,7 @@ class Connection:
         if self.is_lost:
             return
         self.is_lost = True
+        self.link.process.disturbed()
         self.up.cut()
         self.down.cut()
         world = self.link.network.world
@@ -423,8 +424,9 @@ class Link:
             world.after(world.between(wait_s / 2, wait_s), self._connect, number)
             return
         connection = Connection(self, router)
-        world.after(network.delay_s(), router.accept, connection)
-        world.after(2 * network.delay_max_s * 5, self._connected, number, connection)
+        accept_s = network.delay_s()
+        world.after(accept_s, router.accept, connection)
+        world.after(accept_s + network.delay_s(), self._connected, number, connection)
 
     def _connected(self, number: int, connection: Connection) -> None:
         if number != self.socket:

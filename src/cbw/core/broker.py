@@ -99,6 +99,7 @@ class BrokerCore:
         self._sweep_at: float | None = None
         self._return_at: float | None = None
         self._return_until: dict[e.Side, float] = {}
+        self._workers_connected_at = float("-inf")
         self._on: dict[type, Callable[[Any], None]] = {
             e.ClientSaid: self._client_said,
             e.WorkerSaid: self._worker_said,
@@ -436,8 +437,10 @@ class BrokerCore:
 
     def _plain_worker_registered(self, fact: e.PlainWorkerRegistered) -> None:
         known = self.workers.get(fact.peer)
-        if known is not None:  # a new program with the same identity, whose socket throws away what came before
-            self._lose_worker(known, "registered anew", is_blamed=not known.is_probed)
+        if known is not None:  # a new program with the same identity
+            # If it was only just looked for, what it was given came before it registered, and its REQ socket threw it away.
+            is_early = known.is_probed and self.now - known.heard_at < RETURN_RETRY_S
+            self._lose_worker(known, "registered anew", is_blamed=not is_early)
         self._absent_plain_workers.pop(fact.peer, None)
         self._add_plain_worker(fact.peer)
 
@@ -468,7 +471,7 @@ class BrokerCore:
             return
         worker.heard_at = self.now
         if fact.client is None:
-            self._fail_hand(worker, "said that it is ready instead of answering", is_blamed=not worker.is_probed)
+            self._fail_hand(worker, "said that it is ready instead of answering")
         elif not worker.in_hand:
             self._fence(worker.name, 0)
         else:
@@ -590,6 +593,8 @@ class BrokerCore:
                 worker.absent_since = self.now
             self._absent_plain_workers[fact.peer] = worker
             self._sweep_by(self.now + SWEEP_S)
+            if self._workers_connected_at >= worker.heard_at and not worker.is_probed:
+                self._await_plain_workers()  # its next connection may be older than the news that the last is lost
 
     def _peers_connected(self, fact: e.PeersConnected) -> None:
         now = self.now
@@ -597,11 +602,16 @@ class BrokerCore:
             if any(client.is_plain and client.kept for client in self._absent_clients):
                 self._return_until[fact.side] = now + RETURN_WINDOW_S
                 self._return_at = now
-        elif self._absent_plain_workers:
-            free_at = max(self._free_at(worker) for worker in self._absent_plain_workers.values())
-            self._return_until[fact.side] = max(now, free_at) + RETURN_WINDOW_S
-            if self._return_at is None:  # not at once: a new program registers first
-                self._return_at = now + RETURN_RETRY_S
+        else:
+            self._workers_connected_at = now
+            if self._absent_plain_workers:
+                self._await_plain_workers()
+
+    def _await_plain_workers(self) -> None:
+        free_at = max(self._free_at(worker) for worker in self._absent_plain_workers.values())
+        self._return_until[e.Side.WORKER] = max(self.now, free_at) + RETURN_WINDOW_S
+        if self._return_at is None:  # not at once: a new program registers first
+            self._return_at = self.now + RETURN_RETRY_S
 
     def _free_at(self, worker: Worker) -> float:
         """When an absent plain worker that still owes an answer has had its time for it."""

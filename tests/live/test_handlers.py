@@ -1,0 +1,239 @@
+"""Handlers of every kind: what they are given, and what becomes of a request whose handler is bad."""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import Any
+
+import pytest
+
+import cbw
+
+from .conftest import HOST, Broker, Connect, Log, Start, StartWorker, handler_options
+from .program import PATIENCE_S
+
+# --- what they are given
+
+
+@pytest.mark.parametrize(
+    ("service", "body", "answer"),
+    [
+        ("echo", b"\0\xff", b"\0\xff"),
+        ("upper", "straße", "STRASSE"),
+        ("double", 21, 42),
+        ("mirror", {"x": 1, "y": 2}, {"x": 2, "y": 1}),
+        ("mirror", {"x": 1}, {"x": 0, "y": 1}),
+        ("total", [1, 2, 3], 6),
+        ("power", {"base": 3, "exponent": 4}, 81),
+        ("power", {"base": 3}, 9),
+        ("nothing", b"", b""),
+        ("nothing", b"ignored", b""),
+    ],
+)
+def test_parameters(client: cbw.Client, service: str, body: Any, answer: Any) -> None:
+    assert client.call(body, service, returns=type(answer)) == answer
+
+
+@pytest.mark.parametrize(
+    ("service", "body"),
+    [
+        ("upper", b"\xff"),
+        ("double", "many"),
+        ("double", b""),
+        ("double", b"\xff"),
+        ("double", "1.5"),
+        ("mirror", {"y": 1}),
+        ("mirror", b"[1, 2]"),
+        ("mirror", b"{" * 10_000),
+        ("total", b"[" * 100_000),
+        ("total", [1, "2"]),
+        ("power", {"exponent": 2}),
+        ("power", 3),
+    ],
+)
+def test_a_body_that_does_not_fit(client: cbw.Client, service: str, body: Any) -> None:
+    with pytest.raises(cbw.BadRequest, match="the body does not fit"):
+        client.call(body, service)
+
+
+# --- what they do wrong
+
+
+@pytest.mark.parametrize("service", ["fail", "fail_later"])
+@pytest.mark.parametrize(
+    ("kind", "error", "text"),
+    [
+        ("raise", "KeyError", "nothing there"),
+        ("exit", "SystemExit", "5"),
+        ("surrogate", "OSError", r"cannot open \\udcff"),
+        ("odd", "Odd", "its text cannot be made: ValueError"),
+        ("type", "TypeError", "object"),
+        ("text", "UnicodeEncodeError", "surrogates not allowed"),
+    ],
+)
+def test_a_handler_that_raises_or_returns_what_no_body_can_be(
+    client: cbw.Client, service: str, kind: str, error: str, text: str
+) -> None:
+    for _ in range(9):  # more than there are threads, should each cost one
+        with pytest.raises(cbw.HandlerFailed, match=text) as failed:
+            client.call(kind, service)
+        assert failed.value.kind == error
+    assert client.call("fine", service) == b"fine"
+
+
+def test_an_async_handler_that_is_cancelled_by_itself(client: cbw.Client) -> None:
+    """That is its own failure: the client has not cancelled anything."""
+    with pytest.raises(cbw.HandlerFailed, match="CancelledError"):
+        client.call("cancelled", "fail_later")
+
+
+def test_a_handler_that_prints(broker: Broker, start_worker: StartWorker, connect: Connect) -> None:
+    worker = start_worker("W1", "fail")
+    assert connect(broker).call("print") == b"print"
+    worker.wait_for("a handler may print")
+
+
+@pytest.mark.parametrize("options", [[], ["--processes", 1]], ids=["threads", "processes"])
+def test_an_answer_that_is_too_big(
+    options: list[object], start: Start, connect: Connect, start_broker: Any, start_worker: StartWorker
+) -> None:
+    """An error for whoever asked, and not the end of the worker's connection again and again."""
+    broker = start_broker("--body-bytes-max", 1000)
+    worker = start_worker("W1", "fail", options=options, at=broker)
+    client = connect(broker)
+    with pytest.raises(cbw.HandlerFailed, match="3000000 bytes"):
+        client.call("big")
+    assert client.call("fine") == b"fine"
+    assert worker.count("disconnected") == 0
+
+
+# --- handlers that end their process
+
+
+def test_a_handler_that_ends_its_process_is_given_up_after_three_attempts(
+    broker: Broker, start_worker: StartWorker, connect: Connect, log: Log
+) -> None:
+    """With threads each attempt costs a worker."""
+    client = connect(broker)
+    workers = [start_worker(f"W{number}", "crash") for number in range(4)]
+    with pytest.raises(cbw.GaveUp, match="3 workers failed at it"):
+        client.call("exit")
+    assert log.count("begun exit") == 3
+    assert sum(worker.is_running for worker in workers) == 1
+    assert client.call("fine") == b"fine"
+
+
+def test_a_handler_that_ends_its_process_in_a_child_process(
+    broker: Broker, start_worker: StartWorker, connect: Connect, log: Log
+) -> None:
+    """With processes it costs nobody anything."""
+    client = connect(broker)
+    worker = start_worker("W1", "crash", options=["--processes", 2])
+    bodies = ["exit", *(f"{number}" for number in range(50)), "kill", *(f"{number}" for number in range(50, 100))]
+    answers = list(client.map(bodies, returns=str, return_errors=True))
+    errors = [answers.pop(51), answers.pop(0)]
+    assert answers == [f"{number}" for number in range(100)]
+    assert all(isinstance(error, cbw.GaveUp) for error in errors)
+    assert "ended by SIGKILL" in str(errors[0])
+    assert "exited with 7" in str(errors[1])
+    assert (log.count("begun exit"), log.count("begun kill")) == (3, 3)
+    assert worker.is_running
+    assert broker.program.count("worker lost") == 0
+
+
+def test_a_second_attempt_knows_that_it_is_one(
+    broker: Broker, start_worker: StartWorker, connect: Connect, log: Log
+) -> None:
+    start_worker("W1", "crash_once", options=["--processes", 1])
+    assert connect(broker).call("x") == b"x"
+    assert log.lines == ["attempt 1", "attempt 2"]
+
+
+# --- handlers that take long
+
+
+def test_a_worker_whose_handler_computes_keeps_beating(
+    broker: Broker, start_worker: StartWorker, connect: Connect, log: Log
+) -> None:
+    """Four seconds of pure Python, while a silent worker is lost after three. A quick handler may turn slow, too."""
+    client = connect(broker)
+    start_worker("W1", "compute")
+    client.call(0.0)
+    assert client.call(4.0, returns=int) > 0
+    assert broker.program.count("worker lost") == 0
+    assert log.count("begun compute") == 2
+
+
+def test_handlers_that_hold_the_gil(broker: Broker, start_worker: StartWorker, connect: Connect, log: Log) -> None:
+    """In threads that silences the whole worker, and it is lost. In processes it does not."""
+    client = connect(broker)
+    silent = start_worker("SILENT", "threads=hold_gil")
+    start_worker("BEATING", "processes=hold_gil", options=["--processes", 1])
+    began_at = time.monotonic()
+    in_process = client.submit(5, "processes")
+    in_thread = client.submit(5, "threads")
+    log.wait_for("begun hold", 2)
+    broker.program.wait_for("worker lost", "SILENT", "silent for 3 s")
+    assert 2 < time.monotonic() - began_at < 5
+    start_worker("OTHER", "threads=hold_gil", options=["--processes", 1])
+    silent.kill()
+    assert in_process.result(PATIENCE_S) == b"held"
+    assert not broker.program.count("worker lost", "BEATING")
+    assert in_thread.result(PATIENCE_S) == b"held"
+
+
+@pytest.mark.parametrize("first", ["for ever", "quick"])
+@pytest.mark.parametrize("options", [[], ["--processes", 1]], ids=["threads", "processes"])
+def test_a_handler_that_hangs(
+    first: str, options: list[object], broker: Broker, start_worker: StartWorker, connect: Connect, log: Log
+) -> None:
+    """The client's time ends the wait, others are served, and SIGTERM ends the worker after its grace."""
+    client = connect(broker)
+    worker = start_worker("W1", "hang", "fine=echo", options=["--concurrency", 2, "--grace", 0.3, *options])
+    for _ in range(5):
+        assert client.call("quick") == b"quick"
+    hanging = client.submit(first + "!", timeout=0.5)
+    log.wait_for("begun")
+    assert client.call("x", "fine") == b"x"
+    with pytest.raises(cbw.Expired):
+        hanging.result(PATIENCE_S)
+    assert client.call("x", "fine") == b"x"
+    assert worker.terminate() < 2
+
+
+def test_what_hangs_is_given_to_another_when_its_worker_is_stopped(
+    broker: Broker, start_worker: StartWorker, connect: Connect, log: Log
+) -> None:
+    client = connect(broker)
+    worker = start_worker("W1", "echo_slowly", options=["--grace", 0.1])
+    future = client.submit("1.5 x")
+    log.wait_for("begun 1.5 x")
+    worker.signal(signal.SIGTERM)
+    assert worker.exit_code(within_s=2) == 0
+    start_worker("W2", "echo_slowly")
+    assert future.result(PATIENCE_S) == b"1.5 x"
+
+
+# --- handlers that cannot be
+
+
+@pytest.mark.parametrize(
+    ("handler", "text"),
+    [
+        ("handlers", "'handlers' is no handler"),
+        ("nowhere:echo", "no module named 'nowhere'"),
+        ("handlers:nothing_like_this", "nothing_like_this"),
+        ("handlers:LOG", "cannot be a handler"),
+    ],
+)
+def test_a_handler_that_is_none(start: Start, handler: str, text: str) -> None:
+    worker = start("worker", "W1", HOST, 1, "--handler", handler)
+    assert worker.exit_code() == 2
+    assert worker.count(text), worker
+
+
+def test_async_and_sync_handlers_do_not_mix(start: Start) -> None:
+    worker = start("worker", "W1", HOST, 1, *handler_options(("a=echo", "b=sleep")))
+    assert worker.exit_code() == 2
+    assert worker.count("run two workers"), worker
