@@ -21,6 +21,9 @@ from cbw.handler import Attempt, Handler, cancelled, failed
 HAND_OVER_S = 0.0002
 """Answers are handed over at least this often while there is more to do: the first of a batch must not wait for the last."""
 
+CLOSE_S = 1.0
+"""How long a closing pool waits for its coroutines to take note."""
+
 Done = SimpleQueue[tuple[list[m.Answer], float]]
 Watch = Callable[[str, m.Task], None]
 """Told ``("begun", task)`` just before a handler gets it and ``("done", task)`` just after, in the handler's thread."""
@@ -207,7 +210,7 @@ class AsyncPool:
     def close(self) -> None:
         self._waiting.clear()
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
+        self._thread.join(CLOSE_S)  # longer only if a coroutine blocks the loop
 
     # --- in the loop's thread
 

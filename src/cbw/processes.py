@@ -196,8 +196,8 @@ def _serve(functions: dict[str, Callable[..., Any]], concurrency: int, pipe: Con
     done: Done = queue.SimpleQueue()
     pool = make_pool(handlers, concurrency, done, lambda: None, watch)
     threading.Thread(target=_report, args=(done, pipe), daemon=True).start()
-    pipe.send_bytes(b"")
     try:
+        pipe.send_bytes(b"")
         while True:
             orders = _decode_orders(pipe.recv_bytes())
             tasks = [order for order in orders if isinstance(order, m.Task)]

@@ -158,25 +158,54 @@ class _Session:
         self._pool = pool
         self._done = done
         self._turn = threading.Lock()
-        self._busy_since: float | None = None  # since when the main thread has been in a handler
+        self._busy_since: float | None = None  # since when the thread that serves has been in a handler
         self._is_over = threading.Event()
+        self._error: BaseException | None = None
         self._unsent: list[list[Any]] = []
         self._has_changes = False
         self._sleeper = self._new_sleeper()
 
     def serve(self) -> None:
-        """Until the core is done."""
-        guard = threading.Thread(target=self._guard, name="guard", daemon=True)
-        guard.start()
+        """Until the core is done. The calling thread only waits: it must be free for signals, and a handler may hang."""
+        threads = [
+            threading.Thread(target=self._run, args=(work,), name=name, daemon=True)
+            for name, work in (("socket", self._serve), ("guard", self._guard))
+        ]
+        for thread in threads:
+            thread.start()
         try:
-            with self._turn:
-                while not self._core.is_done:
-                    is_working = self._core.is_quick and self._work_here()
-                    self._step(can_sleep=not is_working)
-                self._send()
+            self._is_over.wait()
         finally:
             self._is_over.set()
-            guard.join()
+            self._worker._waker.wake()
+            with self._turn:  # whoever takes it after this sees that all is over
+                pass
+        if self._error is not None:
+            raise self._error
+
+    def _run(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except BaseException as error:
+            self._error = error
+            self._is_over.set()
+
+    @property
+    def _is_on(self) -> bool:
+        return not (self._core.is_done or self._is_over.is_set())
+
+    def _serve(self) -> None:
+        with self._turn:
+            while self._is_on:
+                is_working = self._core.is_quick and self._work_here()
+                if self._is_on:
+                    self._step(can_sleep=not is_working)
+            self._end()
+
+    def _end(self) -> None:
+        if not self._is_over.is_set():
+            self._send()
+            self._is_over.set()
 
     def _work_here(self) -> bool:
         self._busy_since = time.monotonic()
@@ -195,8 +224,10 @@ class _Session:
             if since is None or time.monotonic() - since < GUARD_S:
                 continue
             with self._turn:
-                while self._busy_since is not None and not self._core.is_done:
+                while self._busy_since is not None and self._is_on:
                     self._step(can_sleep=True)
+                if self._core.is_done:
+                    self._end()
 
     def _step(self, *, can_sleep: bool) -> None:
         """Take in everything that has happened, let the core decide, carry it out, and wait for more."""

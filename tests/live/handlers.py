@@ -170,3 +170,10 @@ def hang(body: str) -> str:
         note(f"begun {body}")
         threading.Event().wait()
     return body
+
+
+async def block(body: str) -> str:
+    """An async handler that does not let others run."""
+    note("begun block")
+    threading.Event().wait()
+    return body

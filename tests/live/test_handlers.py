@@ -11,7 +11,7 @@ import pytest
 import cbw
 
 from .conftest import HOST, Broker, Connect, Log, Start, StartWorker, handler_options
-from .program import PATIENCE_S
+from .program import PATIENCE_S, wait_until
 
 # --- what they are given
 
@@ -120,7 +120,7 @@ def test_a_handler_that_ends_its_process_is_given_up_after_three_attempts(
     with pytest.raises(cbw.GaveUp, match="3 workers failed at it"):
         client.call("exit")
     assert log.count("begun exit") == 3
-    assert sum(worker.is_running for worker in workers) == 1
+    wait_until(lambda: sum(worker.is_running for worker in workers) == 1, "three have ended")
     assert client.call("fine") == b"fine"
 
 
@@ -188,10 +188,13 @@ def test_handlers_that_hold_the_gil(broker: Broker, start_worker: StartWorker, c
 def test_a_handler_that_hangs(
     first: str, options: list[object], broker: Broker, start_worker: StartWorker, connect: Connect, log: Log
 ) -> None:
-    """The client's time ends the wait, others are served, and SIGTERM ends the worker after its grace."""
+    """The client's time ends the wait, others are served, and SIGTERM ends the worker after its grace.
+
+    A worker that has taken its handler for a quick one runs it in the thread that serves the socket.
+    """
     client = connect(broker)
     worker = start_worker("W1", "hang", "fine=echo", options=["--concurrency", 2, "--grace", 0.3, *options])
-    for _ in range(5):
+    for _ in range(50 if first == "quick" else 0):
         assert client.call("quick") == b"quick"
     hanging = client.submit(first + "!", timeout=0.5)
     log.wait_for("begun")
@@ -200,6 +203,18 @@ def test_a_handler_that_hangs(
         hanging.result(PATIENCE_S)
     assert client.call("x", "fine") == b"x"
     assert worker.terminate() < 2
+
+
+def test_an_async_handler_that_blocks_its_loop(
+    broker: Broker, start_worker: StartWorker, connect: Connect, log: Log
+) -> None:
+    client = connect(broker)
+    worker = start_worker("W1", "block", options=["--concurrency", 2, "--grace", 0.3])
+    hanging = client.submit("x", timeout=0.5)
+    log.wait_for("begun block")
+    with pytest.raises(cbw.Expired):
+        hanging.result(PATIENCE_S)
+    assert worker.terminate() < 3
 
 
 def test_what_hangs_is_given_to_another_when_its_worker_is_stopped(

@@ -460,7 +460,9 @@ class Checker:
         ]
         for worker in core.workers.values():
             connection = self.broker.workers.connection_of(worker.peer)
-            if worker.is_plain or connection is None or not is_calm(connection.link.process):
+            if worker.is_plain or connection is None or connection.link.connection is not connection:
+                continue
+            if not is_calm(connection.link.process):
                 continue
             for task, entry in worker.in_hand.items():
                 if entry.state is not State.ENDED and self.attempts[task].began_at is None:

@@ -56,6 +56,7 @@ class SimClient(Process):
         self.core = ClientCore(self.name, self.who)
         self.core._next_id = (self.number * 1000 + self.boot) * BOOT_IDS + 1
         self.jobs = {}
+        self._held: list[list[Job]] = []  # what its program will submit when it is no longer frozen
         self._unsent = []
         self.world.say(self.who, "started")
         self.link.open()
@@ -72,15 +73,13 @@ class SimClient(Process):
     def close(self) -> None:
         """Goodbye."""
         if self.is_alive:
-            for ended in self.core.fail_all(Status.CANCELLED, "closed"):
-                self._ended(ended)
             self._send([m.Goodbye()])
             self.link.close()
             self.end_turns()
 
     @property
     def is_done(self) -> bool:
-        return not self.jobs
+        return not self.jobs and not self._held
 
     def submit(self, jobs: list[Job]) -> None:
         """The program's calls, all at once."""
@@ -88,7 +87,7 @@ class SimClient(Process):
             return
         now = self.world.now
         if self.is_frozen:
-            self.world.at(self.frozen_until + 0.001, self.submit, jobs)
+            self._held.append(jobs)
             return
         for job in jobs:
             deadline_at = None if job.ttl_s is None else now + job.ttl_s
@@ -120,6 +119,9 @@ class SimClient(Process):
 
     def turn(self) -> None:
         core, link, now = self.core, self.link, self.world.now
+        held, self._held = self._held, []
+        for jobs in held:
+            self.submit(jobs)
         for is_connected in link.watch():
             self.world.say(self.who, "connected" if is_connected else "disconnected")
             if is_connected:

@@ -18,7 +18,7 @@ from .checker import Checker
 from .clients import PlainClient, SimClient
 from .network import HEARTBEAT_S, Connection, Network, Router
 from .plan import ClientPlan, Job, Plan, PlainClientPlan, draw
-from .workers import PlainWorker, SimWorker
+from .workers import HANG_S, PlainWorker, SimWorker
 from .world import Process, Violation, World
 
 SAMPLE_S = 0.05
@@ -54,7 +54,7 @@ class System:
         self.clients = [self._client(client) for client in plan.clients]
         self.plain_clients = [PlainClient(world, self.network, client, self._client_router) for client in plan.plain_clients]
         self.workers = [
-            SimWorker(world, self.network, worker, self._worker_router, is_twin=False) for worker in plan.workers
+            SimWorker(world, self.network, worker, self._worker_router) for worker in plan.workers
         ]
         self.plain_workers = [
             PlainWorker(world, self.network, worker, self._worker_router) for worker in plan.plain_workers
@@ -226,9 +226,9 @@ class System:
 
     def _worker_twin(self) -> None:
         """Somebody starts a second worker with the id of a living one, and lets it be for a while."""
-        victim = self._pick([worker for worker in self.workers if not worker.is_twin])
+        victim = self._pick([worker for worker in self.workers if not worker.twin])
         if isinstance(victim, SimWorker):
-            twin = SimWorker(self.world, self.network, victim.plan, self._worker_router, is_twin=True)
+            twin = SimWorker(self.world, self.network, victim.plan, self._worker_router, twin=len(self.workers))
             twin.checker = self.checker
             self.workers.append(twin)
             twin.start()
@@ -275,9 +275,9 @@ class System:
         world.say("fault", "no more")
         self._start_broker()
         for worker in self.workers:
-            if worker.is_twin:
+            if worker.twin:
                 self._end_twin(worker)
-        self.workers[:] = [worker for worker in self.workers if not worker.is_twin]
+        self.workers[:] = [worker for worker in self.workers if not worker.twin]
         for client in self.clients:
             if "twin" in (client.plan.bursts[0][1][0].token if client.plan.bursts else ""):
                 client.crash()
@@ -299,8 +299,8 @@ class System:
 
     def _everything_ends(self) -> None:
         world = self.world
-        work_s = sum(accepted_s for accepted_s in (job.work_s for job in self.checker.jobs.values()))
-        limit_at = world.now + PATIENCE_S + 4 * work_s
+        work_s = sum(3 * job.work_s + HANG_S * (job.kind == "hang") for job in self.checker.jobs.values())
+        limit_at = world.now + PATIENCE_S + self.plan.limits.attempts_max * work_s
 
         def is_over() -> bool:
             for client in self.plain_clients:

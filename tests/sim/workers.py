@@ -143,13 +143,13 @@ class SimWorker(Process):
     """A worker process; restarted with a new boot by whoever started it."""
 
     def __init__(
-        self, world: World, network: Network, plan: WorkerPlan, find: Callable[[], Router | None], *, is_twin: bool
+        self, world: World, network: Network, plan: WorkerPlan, find: Callable[[], Router | None], *, twin: int = 0
     ) -> None:
         super().__init__(world, plan.name)
         self.plan = plan
         self.network = network
         self.host = Host(world)
-        self.is_twin = is_twin
+        self.twin = twin  # 0: the original
         self.boot = 0
         self.who = ""
         self.link = Link(network, self.host, self, find)
@@ -164,7 +164,7 @@ class SimWorker(Process):
         if self.is_alive or not self.is_wanted:
             return
         self.boot += 1
-        self.who = f"{self.name}{'t' if self.is_twin else ''}.{self.boot}"
+        self.who = f"{self.name}{f't{self.twin}' if self.twin else ''}.{self.boot}"
         self.core = WorkerCore(self.name, self.who, self.plan.services, self.plan.concurrency)
         self.pool = SimPool(self)
         self._unsent: list[Parcel] = []

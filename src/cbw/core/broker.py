@@ -442,15 +442,14 @@ class BrokerCore:
             is_early = known.is_probed and self.now - known.heard_at < RETURN_RETRY_S
             self._lose_worker(known, "registered anew", is_blamed=not is_early)
         self._absent_plain_workers.pop(fact.peer, None)
-        self._add_plain_worker(fact.peer)
+        worker = self._add_plain_worker(fact.peer)
+        if known is not None and known.owes_since is not None:
+            worker.owes_since = self.now
 
-    def _add_plain_worker(self, peer: bytes, absent: Worker | None = None) -> None:
+    def _add_plain_worker(self, peer: bytes) -> Worker:
         worker = Worker(_printable(peer), "", peer, [self._dispatcher.service(LAB_SERVICE)], is_plain=True)
-        if absent is not None:
-            worker.is_probed = True
-            worker.absent_since = absent.absent_since
-            worker.owes_since = absent.owes_since
         self._add_worker(worker)
+        return worker
 
     def _add_worker(self, worker: Worker) -> None:
         worker.heard_at = self.now
@@ -564,6 +563,10 @@ class BrokerCore:
                 self._wait_again(entry, worker, why)
 
     def _lose_worker(self, worker: Worker, why: str, *, is_blamed: bool = True) -> None:
+        if worker.in_hand:
+            worker.owes_since = next(iter(worker.in_hand.values())).handed_out_at
+        elif worker.is_late:
+            worker.owes_since = self.now - self.limits.answer_timeout_s
         del self.workers[worker.peer]
         if self._workers_by_name.get(worker.name) is worker:
             del self._workers_by_name[worker.name]
@@ -583,17 +586,13 @@ class BrokerCore:
         worker = self.workers.get(fact.peer)
         if worker is None:
             return
-        if worker.in_hand:
-            worker.owes_since = next(iter(worker.in_hand.values())).handed_out_at
-        elif worker.is_late:
-            worker.owes_since = self.now - self.limits.answer_timeout_s
         self._lose_worker(worker, "lost its connection")
         if worker.is_plain and not _is_anonymous(fact.peer):
             if not worker.is_probed or self.now - worker.heard_at >= RETURN_RETRY_S:
                 worker.absent_since = self.now
             self._absent_plain_workers[fact.peer] = worker
             self._sweep_by(self.now + SWEEP_S)
-            if self._workers_connected_at >= worker.heard_at and not worker.is_probed:
+            if self._workers_connected_at >= worker.heard_at:
                 self._await_plain_workers()  # its next connection may be older than the news that the last is lost
 
     def _peers_connected(self, fact: e.PeersConnected) -> None:
@@ -625,7 +624,10 @@ class BrokerCore:
             for peer, worker in list(self._absent_plain_workers.items()):
                 if self._free_at(worker) <= self.now:
                     del self._absent_plain_workers[peer]
-                    self._add_plain_worker(peer, worker)
+                    back = self._add_plain_worker(peer)
+                    back.is_probed = True
+                    back.absent_since = worker.absent_since
+                    back.owes_since = worker.owes_since
         if e.Side.CLIENT in self._return_until:
             for client in [c for c in self._absent_clients if c.is_plain and c.kept]:
                 self._client_back(client)
@@ -758,6 +760,9 @@ class BrokerCore:
             worker.is_late = True
             self.counts["workers_late"] += 1
             self._trace("worker_late", worker=worker.name)
+            if worker.is_probed:  # it may not be there at all: look for it again
+                self._peer_lost(e.PeerLost(e.Side.WORKER, worker.peer))
+                continue
             self._fail_hand(worker, f"no answer in {self.limits.answer_timeout_s:g} s")
             self._dispatcher.place(worker)
         for entry in self._dispatcher.take_expired(now):

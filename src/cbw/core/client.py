@@ -18,6 +18,8 @@ from cbw.core.messages import Refusal, Status
 HELLO_RETRY_S = 0.5
 DUPLICATE_PATIENCE_S = 4.0
 """How long a refused id is tried again: a broker needs up to 3 s to notice that the last owner of the id is dead."""
+UNASKED_BYTES = 512 * 1024
+"""A larger body is sent only when the broker has told its limit: one far over it would end the connection, every time."""
 EXPIRY_STEP_S = 0.01
 """Deadlines are looked at no more often than this."""
 
@@ -56,6 +58,8 @@ class ClientCore:
         self.bad_messages = 0
         self._is_connected = False
         self._out: list[m.Message] = []
+        self._held: list[Pending] = []  # big bodies, until the broker has told its limit
+        self._too_big: list[Ended] = []
         self._next_id = 1
         self._expiry_at: float | None = None
         self._hello_at: float | None = None
@@ -83,7 +87,10 @@ class ClientCore:
         if deadline_at is not None and (self._expiry_at is None or deadline_at < self._expiry_at):
             self._expiry_at = deadline_at
         if self._is_connected:
-            self._out.append(request)
+            if len(body) <= UNASKED_BYTES:
+                self._out.append(request)
+            else:
+                self._send_big(self.in_flight[request.id], now)
         return request.id
 
     def cancel(self, request_id: int) -> Ended | None:
@@ -110,20 +117,27 @@ class ClientCore:
                 self.broker = message
                 self.has_met_broker = True
                 self._refused_since = None
+                held, self._held = self._held, []
+                for pending in held:
+                    if pending.request.id in in_flight:
+                        self._send_big(pending, now)
             elif type(message) is m.HelloAgain:
                 if self.broker is not None:  # otherwise our hello is on its way already
                     self.broker = None
                     self._say_hello(now)
             elif type(message) is m.Refused:
                 ended.extend(self._was_refused(message, now))
+        if self._too_big:
+            ended.extend(self._take_too_big())
         return ended
 
     def tick(self, now: float) -> list[Ended]:
-        """Time has passed; the requests whose deadline has."""
+        """Time has passed; the requests whose deadline has, and those that turned out to be too big."""
         if self._hello_at is not None and now >= self._hello_at:
             self._say_hello(now)
+        ended = self._take_too_big()
         if self._expiry_at is None or now < self._expiry_at:
-            return []
+            return ended
         expired = [p for p in self.in_flight.values() if p.deadline_at is not None and p.deadline_at <= now]
         for pending in expired:
             del self.in_flight[pending.request.id]
@@ -132,13 +146,16 @@ class ClientCore:
         earliest = min((p.deadline_at for p in self.in_flight.values() if p.deadline_at is not None), default=None)
         self._expiry_at = None if earliest is None else max(earliest, now + EXPIRY_STEP_S)
         where = "no answer in time" if self.broker else "the broker was not reached in time"
-        return [_ended(pending, Status.EXPIRED, where) for pending in expired]
+        ended.extend(_ended(pending, Status.EXPIRED, where) for pending in expired)
+        return ended
 
     # --- what the shell asks
 
     @property
     def wake_at(self) -> float | None:
         """When :meth:`tick` is due."""
+        if self._too_big:
+            return 0.0
         times = [time for time in (self._expiry_at, self._hello_at) if time is not None]
         return min(times, default=None)
 
@@ -151,7 +168,8 @@ class ClientCore:
 
     def fail_all(self, status: Status, text: str) -> list[Ended]:
         """End everything that is in flight: the client is closing, or can never be served."""
-        ended = [_ended(pending, status, text) for pending in self.in_flight.values()]
+        ended = self._take_too_big()
+        ended.extend(_ended(pending, status, text) for pending in self.in_flight.values())
         self.in_flight.clear()
         return ended
 
@@ -160,11 +178,33 @@ class ClientCore:
     def _say_hello(self, now: float) -> None:
         self._hello_at = None
         self._out = [m.ClientHello(self.name, self.boot)]
+        self._held.clear()
         for pending in self.in_flight.values():
+            if len(pending.request.body) > UNASKED_BYTES:
+                self._held.append(pending)
+                continue
             if pending.deadline_at is not None:
                 pending.request.ttl = pending.deadline_at - now
             self._out.append(pending.request)
         self.sent_again += len(self.in_flight)
+
+    def _send_big(self, pending: Pending, now: float) -> None:
+        request = pending.request
+        size = len(request.body)
+        if self.broker is None:
+            self._held.append(pending)
+        elif size > self.broker.body_bytes_max:
+            del self.in_flight[request.id]
+            text = f"{size} bytes; the broker allows {self.broker.body_bytes_max} (--body-bytes-max)"
+            self._too_big.append(_ended(pending, Status.TOO_BIG, text))
+        else:
+            if pending.deadline_at is not None:
+                request.ttl = pending.deadline_at - now
+            self._out.append(request)
+
+    def _take_too_big(self) -> list[Ended]:
+        too_big, self._too_big = self._too_big, []
+        return too_big
 
     def _was_refused(self, refused: m.Refused, now: float) -> list[Ended]:
         if refused.reason is Refusal.DUPLICATE_ID:

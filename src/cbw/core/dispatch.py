@@ -168,8 +168,9 @@ class Dispatcher:
                 yield worker, suspects, 1
         free, ahead = service.free, service.ahead
         while waiting and (free or ahead):
-            worker = next(iter(free or ahead))
-            share = -(-len(waiting) // (len(free) + len(ahead)))
+            tier = free or ahead
+            worker = next(iter(tier))
+            share = -(-len(waiting) // len(tier))
             room = worker.concurrency if worker.suspect is not None else worker.credit
             yield worker, waiting, min(share, max(1, min(room, worker.credit) - len(worker.in_hand)))
 

@@ -63,7 +63,7 @@ class Worker:
         self.is_late = False  # plain only: its time to answer is over; what it says next is thrown away
         self.absent_since: float | None = None  # plain only: when it lost its last connection
         self.is_probed = False  # plain only: looked for after that, and silent since
-        self.owes_since: float | None = None  # plain only: what it was given then, it may still answer
+        self.owes_since: float | None = None  # plain only: it may still answer what it was given then, or until then
         self.is_surplus = False  # has more in hand than it can run
         self.recalled_at: float | None = None
         self.suspect: Entry | None = None

@@ -109,7 +109,7 @@ class WorkerCore:
         for answer in answers:
             if answer.id in self.in_hand:
                 del self.in_hand[answer.id]
-                self._out.append(answer)
+                self._out.append(self._fitting(answer))
             else:  # of a session that is over: the broker will fence it off, and its trace will tell
                 self._late.append(answer)
         if self._late and self.broker is not None:
@@ -201,8 +201,17 @@ class WorkerCore:
         self._out = [m.WorkerHello(self.name, self.boot, self.services, self.concurrency, self.credit)]
 
     def _send_late(self) -> None:
-        self._out.extend(self._late)
+        self._out.extend(map(self._fitting, self._late))
         self._late.clear()
+
+    def _fitting(self, answer: m.Answer) -> m.Answer:
+        """``answer``, or an error in its place if the broker would end the connection over its size."""
+        assert self.broker is not None
+        size, limit = len(answer.body), self.broker.body_bytes_max
+        if size <= limit:
+            return answer
+        text = f"the answer has {size} bytes; the broker allows {limit} (--body-bytes-max)"
+        return m.Answer(answer.id, Status.FAILED, m.error_body("TooBig", text))
 
     def _forget_session(self) -> None:
         """What we have in hand is no longer ours: what has not begun is dropped, what has will be answered too late."""

@@ -90,7 +90,7 @@ class TestNoIdleWhileWaiting:
         records = [broker(0.0, "worker_ready", worker="W2", text="other"), *self.records(1.0)]
         records.insert(3, broker(1.0, "accepted", request="A/2", service="s"))
         records.append(broker(9.0, "handed_out", request="A/2", service="s", worker="W1", task=2))
-        late = [record for record in records if record.event == "answered"][0]
+        late = next(record for record in records if record.event == "answered")
         late.at = 9.0
         assert verdict("no-idle-while-waiting", records).passed
 

@@ -1,0 +1,591 @@
+"""The broker core, promise by promise, without a socket, a thread or a sleep."""
+
+from __future__ import annotations
+
+import pytest
+
+from cbw.core import events as e
+from cbw.core import messages as m
+from cbw.core.broker import LAB_SERVICE, NAME_CHARS_MAX
+from cbw.core.messages import Refusal, Status
+from tests.unit.core.system import System
+
+
+@pytest.fixture
+def system() -> System:
+    system = System()
+    system.client()
+    return system
+
+
+class TestHandingOut:
+    def test_a_request_goes_to_a_ready_worker_and_its_answer_back(self, system: System) -> None:
+        system.worker()
+        system.ask(1)
+        (task,) = system.take_tasks("W1")
+        assert (task.body, task.service, task.attempt) == (b"1", "s", 1)
+        system.answer("W1", task)
+        assert system.answers() == [(1, Status.OK)]
+        assert system.core.requests == 0
+
+    def test_the_least_recently_used_worker_is_next(self, system: System) -> None:
+        for name in ("W1", "W2", "W3"):
+            system.worker(name)
+        order = []
+        for number in range(6):
+            system.ask(number)
+            (name,) = [name for name in ("W1", "W2", "W3") if system.to[name] and system.take_tasks(name)] or [""]
+            order.append(name)
+            worker = system.core.workers[name.encode()]
+            task = next(iter(worker.in_hand))
+            system.tell(e.WorkerSaid(name.encode(), [m.Answer(task, Status.OK, b"")]))
+        assert order == ["W1", "W2", "W3"] * 2
+
+    def test_requests_wait_for_a_worker_of_their_service(self, system: System) -> None:
+        system.worker("W1", services=("other",))
+        system.ask(1)
+        assert system.bodies("W1") == []
+        system.worker("W2")
+        assert system.bodies("W2") == [1]
+
+    def test_a_worker_may_serve_several_services(self, system: System) -> None:
+        system.worker("W1", services=("a", "b"), concurrency=2)
+        system.ask(1, service="a")
+        system.ask(2, service="b")
+        assert system.bodies("W1") == [1, 2]
+
+    def test_no_worker_gets_more_than_its_credit(self, system: System) -> None:
+        system.worker("W1", credit=3)
+        system.ask(*range(5))
+        assert system.bodies("W1") == [0, 1, 2]
+
+    def test_waiting_requests_are_spread_not_poured_into_the_first(self, system: System) -> None:
+        system.ask(*range(6))
+        for name in ("W1", "W2", "W3"):
+            system.tell(e.WorkerSaid(name.encode(), [m.WorkerHello(name, "b", ["s"], 1, 1)]))
+        assert [system.bodies(name) for name in ("W1", "W2", "W3")] == [[0], [1], [2]]
+        system.tell(*[e.WorkerSaid(name.encode(), [m.Credit(100)]) for name in ("W1", "W2", "W3")])
+        assert [len(system.bodies(name)) for name in ("W1", "W2", "W3")] == [1, 1, 1]
+
+    def test_a_free_worker_comes_before_one_that_wants_something_ahead(self, system: System) -> None:
+        system.worker("W1", credit=10)
+        system.ask(1)
+        system.worker("W2", credit=10)
+        system.ask(2)
+        assert system.bodies("W2") == [2]
+
+    def test_more_credit_brings_more_tasks(self, system: System) -> None:
+        system.worker("W1")
+        system.ask(1, 2)
+        assert system.bodies("W1") == [1]
+        system.tell(e.WorkerSaid(b"W1", [m.Credit(2)]))
+        assert system.bodies("W1") == [2]
+
+
+class TestRecall:
+    def test_tasks_not_begun_are_recalled_for_an_idle_worker(self, system: System) -> None:
+        system.worker("W1", credit=10)
+        system.ask(*range(5))
+        system.worker("W2", credit=10)
+        system.take("W1")
+        system.wait(0.05, "W1", "W2")
+        recalls = [message for message in system.take("W1") if isinstance(message, m.Recall)]
+        assert len(recalls) == 1
+        system.tell(e.WorkerSaid(b"W1", [m.Returned(recalls[0].tasks)]))
+        assert system.bodies("W2") == [3, 4]
+
+    def test_a_returned_task_is_no_failed_attempt(self, system: System) -> None:
+        system.worker("W1", credit=2)
+        system.ask(1, 2)
+        tasks = system.take_tasks("W1")
+        system.tell(e.WorkerSaid(b"W1", [m.Credit(1), m.Returned([tasks[1].id])]))
+        system.worker("W2")
+        (again,) = system.take_tasks("W2")
+        assert (again.body, again.attempt) == (b"2", 1)
+
+    def test_returned_tasks_keep_their_order(self, system: System) -> None:
+        system.worker("W1", credit=4)
+        system.ask(*range(6))
+        tasks = system.take_tasks("W1")
+        system.tell(e.WorkerSaid(b"W1", [m.Credit(0), m.Returned([task.id for task in tasks])]))
+        system.worker("W2", credit=6)
+        assert system.bodies("W2") == [0, 1, 2, 3, 4, 5]
+
+
+class TestFailedWorkers:
+    def test_the_requests_of_a_lost_worker_go_to_others(self, system: System) -> None:
+        system.worker("W1")
+        system.ask(1)
+        system.worker("W2")
+        system.lose_worker("W1")
+        (task,) = system.take_tasks("W2")
+        assert (task.body, task.attempt) == (b"1", 2)
+
+    def test_a_silent_worker_is_lost_after_three_beats(self, system: System) -> None:
+        system.worker("W1")
+        system.ask(1)
+        system.worker("W2")
+        system.wait(2.9, "W2")
+        assert system.bodies("W2") == []
+        system.wait(0.5, "W2")
+        assert system.bodies("W2") == [1]
+
+    def test_a_beating_worker_is_not_lost(self, system: System) -> None:
+        system.worker("W1")
+        system.ask(1)
+        system.wait(60, "W1")
+        assert b"W1" in system.core.workers
+
+    def test_a_beat_is_answered(self, system: System) -> None:
+        system.worker("W1")
+        system.tell(e.WorkerSaid(b"W1", [m.Beat()]))
+        assert system.said("W1", m.Beat)
+
+    def test_the_answer_of_a_lost_worker_is_fenced(self, system: System) -> None:
+        system.worker("W1")
+        system.ask(1)
+        (task,) = system.take_tasks("W1")
+        system.wait(4)
+        system.worker("W2")
+        system.answer("W1", task)
+        assert system.answers() == []
+        assert system.core.counts["answers_fenced"] == 1
+        assert system.said("W1", m.HelloAgain)
+        system.answer_all("W2")
+        assert system.answers() == [(1, Status.OK)]
+
+    def test_a_worker_that_comes_back_is_used_again(self, system: System) -> None:
+        system.worker("W1")
+        system.wait(4)
+        system.worker("W1")
+        system.ask(1)
+        assert system.bodies("W1") == [1]
+
+    def test_goodbye_gives_back_without_blame(self, system: System) -> None:
+        system.worker("W1")
+        system.ask(1)
+        system.worker("W2")
+        system.tell(e.WorkerSaid(b"W1", [m.Goodbye()]))
+        assert [task.attempt for task in system.take_tasks("W2")] == [1]
+
+    def test_what_could_not_be_delivered_has_not_begun(self, system: System) -> None:
+        system.worker("W1")
+        system.ask(1)
+        tasks = system.take_tasks("W1")
+        system.worker("W2")
+        system.tell(e.Undelivered(e.Side.WORKER, b"W1", list(tasks)))
+        assert [task.attempt for task in system.take_tasks("W2")] == [1]
+
+    def test_an_answer_for_another_workers_task_is_fenced(self, system: System) -> None:
+        system.worker("W1")
+        system.worker("W2")
+        system.ask(1)
+        (task,) = system.take_tasks("W1")
+        system.answer("W2", task)
+        assert system.answers() == []
+        assert system.core.counts["answers_fenced"] == 1
+
+
+class TestGivingUp:
+    def fail(self, system: System, number: int) -> list[int]:
+        """A worker comes, gets tasks, and dies of them; what it had."""
+        name = f"F{number}"
+        system.worker(name, concurrency=4)
+        bodies = system.bodies(name)
+        system.lose_worker(name)
+        return bodies
+
+    def test_after_three_attempts(self, system: System) -> None:
+        system.ask(1)
+        assert [self.fail(system, number) for number in range(3)] == [[1], [1], [1]]
+        assert system.answers() == [(1, Status.GAVE_UP)]
+        assert self.fail(system, 4) == []
+
+    def test_a_suspect_travels_alone_so_its_neighbours_survive(self, system: System) -> None:
+        system.ask(1, 2, 3, 4)
+        assert self.fail(system, 0) == [1, 2, 3, 4]
+        system.worker("W", concurrency=4, credit=50)
+        for expected in (1, 2, 3, 4):
+            tasks = system.take_tasks("W")
+            assert [int(task.body) for task in tasks] == [expected]
+            system.answer("W", *tasks)
+        assert [status for _, status in system.answers()] == [Status.OK] * 4
+
+    def test_nothing_is_sent_ahead_behind_a_suspect(self, system: System) -> None:
+        system.ask(1)
+        self.fail(system, 0)
+        system.worker("W", credit=10)
+        system.ask(2)
+        assert system.bodies("W") == [1]
+
+    def test_a_crashed_handler_process_costs_an_attempt_not_the_worker(self, system: System) -> None:
+        system.worker("W1")
+        system.ask(1)
+        for _ in range(3):
+            system.answer("W1", *system.take_tasks("W1"), status=Status.CRASHED)
+        assert system.answers() == [(1, Status.GAVE_UP)]
+        assert b"W1" in system.core.workers
+
+    def test_a_handlers_error_ends_the_request(self, system: System) -> None:
+        system.worker("W1")
+        system.ask(1)
+        system.answer("W1", *system.take_tasks("W1"), status=Status.FAILED)
+        assert system.answers() == [(1, Status.FAILED)]
+
+    def test_a_status_that_no_worker_may_give_becomes_a_failure(self, system: System) -> None:
+        system.worker("W1")
+        system.ask(1)
+        system.answer("W1", *system.take_tasks("W1"), status=Status.BUSY)
+        assert system.answers() == [(1, Status.FAILED)]
+        assert system.core.counts["messages_bad"] == 1
+
+
+class TestDeadlines:
+    def test_a_waiting_request_expires(self, system: System) -> None:
+        system.ask(1, ttl=1.0)
+        system.wait(0.9)
+        assert system.answers() == []
+        system.wait(0.2)
+        assert system.answers() == [(1, Status.EXPIRED)]
+
+    def test_an_expired_request_is_never_handed_out(self, system: System) -> None:
+        system.ask(1, ttl=1.0)
+        system.now += 2.0
+        system.worker("W1")
+        assert system.bodies("W1") == []
+        assert system.answers() == [(1, Status.EXPIRED)]
+
+    def test_nor_after_a_failed_attempt(self, system: System) -> None:
+        system.worker("W1")
+        system.ask(1, ttl=1.0)
+        system.wait(2.0, "W1")
+        system.worker("W2")
+        system.lose_worker("W1")
+        assert system.bodies("W2") == []
+        assert system.answers() == [(1, Status.EXPIRED)]
+
+    def test_the_worker_is_told_the_time_left(self, system: System) -> None:
+        system.ask(1, ttl=5.0)
+        system.wait(2.0)
+        system.worker("W1")
+        (task,) = system.take_tasks("W1")
+        assert task.ttl == pytest.approx(3.0)
+
+
+class TestCancelling:
+    def test_a_waiting_request(self, system: System) -> None:
+        system.ask(1)
+        system.tell(e.ClientSaid(b"C1", [m.Cancel(1)]))
+        assert system.answers() == [(1, Status.CANCELLED)]
+        system.worker("W1")
+        assert system.bodies("W1") == []
+
+    def test_a_running_request(self, system: System) -> None:
+        system.worker("W1")
+        system.ask(1, 2)
+        (task,) = system.take_tasks("W1")
+        system.tell(e.ClientSaid(b"C1", [m.Cancel(1)]))
+        assert system.answers() == [(1, Status.CANCELLED)]
+        assert system.said("W1", m.CancelTask)
+        assert system.bodies("W1") == []  # the slot is taken until the worker says what became of it
+        system.answer("W1", task, status=Status.CANCELLED)
+        assert system.bodies("W1") == [2]
+
+    def test_an_unknown_request(self, system: System) -> None:
+        system.tell(e.ClientSaid(b"C1", [m.Cancel(77)]))
+        assert system.answers() == []
+
+
+class TestClients:
+    def test_a_stranger_is_asked_for_its_hello(self, system: System) -> None:
+        system.tell(e.ClientSaid(b"X", [m.Request(1, "s", b"")]))
+        assert system.said("X", m.HelloAgain)
+        assert system.core.requests == 0
+
+    def test_a_request_sent_again_joins_the_running_one(self, system: System) -> None:
+        system.worker("W1", concurrency=2)
+        system.ask(1)
+        system.client("C1", peer="C1 again")
+        system.ask(1, client="C1 again")
+        assert len(system.take_tasks("W1")) == 1
+        assert system.core.counts["requests_joined"] == 1
+
+    def test_an_answer_that_came_while_it_was_away_is_kept(self, system: System) -> None:
+        system.worker("W1")
+        system.ask(1)
+        system.tell(e.PeerLost(e.Side.CLIENT, b"C1"))
+        system.answer_all("W1")
+        system.client("C1", peer="back")
+        system.ask(1, client="back")
+        assert system.answers("back") == [(1, Status.OK)]
+        assert system.bodies("W1") == []
+
+    def test_an_answer_that_could_not_be_delivered_is_kept_too(self, system: System) -> None:
+        system.worker("W1")
+        system.ask(1)
+        system.answer_all("W1")
+        answers = system.take("C1")
+        system.tell(e.Undelivered(e.Side.CLIENT, b"C1", [x for x in answers if isinstance(x, m.Answer)]))
+        system.client("C1", peer="back")
+        system.ask(1, client="back")
+        assert system.answers("back") == [(1, Status.OK)]
+
+    def test_one_that_stays_away_is_forgotten(self, system: System) -> None:
+        system.ask(1)
+        system.tell(e.PeerLost(e.Side.CLIENT, b"C1"))
+        system.wait(62)
+        assert system.core.requests == 0
+        system.worker("W1")
+        assert system.bodies("W1") == []
+
+    def test_goodbye_forgets_it_at_once(self, system: System) -> None:
+        system.ask(1)
+        system.tell(e.ClientSaid(b"C1", [m.Goodbye()]))
+        assert system.core.requests == 0
+
+    def test_answers_go_to_who_asked(self, system: System) -> None:
+        system.client("C2")
+        system.worker("W1", concurrency=2)
+        system.ask(1, client="C1")
+        system.ask(1, client="C2")
+        first, second = system.take_tasks("W1")
+        system.answer("W1", second)
+        assert (system.answers("C1"), system.answers("C2")) == ([], [(1, Status.OK)])
+        system.answer("W1", first)
+        assert system.answers("C1") == [(1, Status.OK)]
+
+
+class TestDuplicateIds:
+    def refusal(self, system: System, peer: str) -> Refusal | None:
+        return next((x.reason for x in system.take(peer) if isinstance(x, m.Refused)), None)
+
+    def test_a_second_living_worker_is_refused(self, system: System) -> None:
+        system.worker("W1", boot="one")
+        system.worker("W1", boot="two", peer="other")
+        assert self.refusal(system, "other") is Refusal.DUPLICATE_ID
+        system.ask(1)
+        assert system.bodies("W1") == [1]
+
+    def test_it_is_accepted_once_the_first_is_gone(self, system: System) -> None:
+        system.worker("W1", boot="one")
+        system.lose_worker("W1")
+        system.worker("W1", boot="two", peer="other")
+        assert self.refusal(system, "other") is None
+
+    def test_the_same_worker_on_another_connection_replaces_itself(self, system: System) -> None:
+        system.worker("W1")
+        system.ask(1)
+        system.worker("W1", peer="other")
+        assert [task.attempt for task in system.take_tasks("other")] == [2]
+
+    def test_a_second_living_client_is_refused(self, system: System) -> None:
+        system.client("C1", boot="two", peer="other")
+        assert self.refusal(system, "other") is Refusal.DUPLICATE_ID
+
+    def test_a_new_client_takes_the_id_of_one_that_is_away(self, system: System) -> None:
+        system.ask(1)
+        system.tell(e.PeerLost(e.Side.CLIENT, b"C1"))
+        system.client("C1", boot="two", peer="other")
+        assert self.refusal(system, "other") is None
+        system.worker("W1")
+        assert system.bodies("W1") == []  # what its forerunner asked is nobody's
+
+    @pytest.mark.parametrize("name", ["", "x" * (NAME_CHARS_MAX + 1)])
+    def test_a_bad_id_is_refused(self, system: System, name: str) -> None:
+        system.client(name, peer="x")
+        assert self.refusal(system, "x") is Refusal.BAD_HELLO
+        system.worker(name, peer="y")
+        assert self.refusal(system, "y") is Refusal.BAD_HELLO
+
+
+class TestLimits:
+    def test_requests(self) -> None:
+        system = System(requests_max=2)
+        system.client()
+        system.ask(1, 2, 3)
+        assert system.answers() == [(3, Status.BUSY)]
+        system.worker("W1", concurrency=2)
+        system.answer_all("W1")
+        system.take("C1")
+        system.ask(4)
+        assert system.bodies("W1") == [4]
+
+    def test_bytes(self) -> None:
+        system = System(requests_bytes_max=10)
+        system.client()
+        system.tell(e.ClientSaid(b"C1", [m.Request(1, "s", b"x" * 8), m.Request(2, "s", b"x" * 8)]))
+        assert system.answers() == [(2, Status.BUSY)]
+
+    def test_a_body(self) -> None:
+        system = System(body_bytes_max=10)
+        system.client()
+        system.tell(e.ClientSaid(b"C1", [m.Request(1, "s", b"x" * 11)]))
+        assert system.answers() == [(1, Status.TOO_BIG)]
+
+    def test_plain_clients_feel_back_pressure(self) -> None:
+        system = System(requests_max=2)
+        for number in range(4):
+            system.tell(e.PlainClientSaid(b"P%d" % number, (b"",), b"x"))
+        assert [type(order) for order in system.others] == [e.PauseClients]
+        system.worker("W1", services=(LAB_SERVICE,), concurrency=4)
+        system.answer_all("W1")
+        assert [type(order) for order in system.others] == [e.PauseClients, e.ResumeClients]
+
+    def test_a_service_name_that_is_too_long(self, system: System) -> None:
+        system.ask(1, service="x" * (NAME_CHARS_MAX + 1))
+        assert system.answers() == [(1, Status.BAD_REQUEST)]
+
+    def test_services_without_work_or_workers_are_not_kept(self, system: System) -> None:
+        for number in range(10):
+            system.ask(number, service=f"s{number}")
+        for number in range(10):
+            system.tell(e.ClientSaid(b"C1", [m.Cancel(number)]))
+        for number in range(10):
+            system.worker(f"W{number}", services=(f"s{number}",))
+            system.lose_worker(f"W{number}")
+        assert not system.core._dispatcher.services
+
+
+class TestPlainPeers:
+    @pytest.fixture
+    def lab(self) -> System:
+        system = System()
+        system.tell(e.PlainWorkerRegistered(b"PW1"))
+        return system
+
+    def ask(self, system: System, client: str, body: bytes = b"x", *, is_replaced: bool = False) -> None:
+        system.tell(e.PlainClientSaid(client.encode(), (b"",), body, is_replaced))
+
+    def replies(self, system: System, client: str) -> list[bytes]:
+        return [answer.body for answer in system.plain_replies[client]]
+
+    def test_a_request_and_its_reply(self, lab: System) -> None:
+        self.ask(lab, "P1", b"hi")
+        assert lab.plain_tasks["PW1"] == [(b"P1", b"hi")]
+        lab.tell(e.PlainWorkerSaid(b"PW1", b"P1", b"ho"))
+        assert self.replies(lab, "P1") == [b"ho"]
+
+    def test_one_task_at_a_time(self, lab: System) -> None:
+        self.ask(lab, "P1")
+        self.ask(lab, "P2")
+        assert len(lab.plain_tasks["PW1"]) == 1
+        lab.tell(e.PlainWorkerSaid(b"PW1", b"P1", b"ho"))
+        assert len(lab.plain_tasks["PW1"]) == 2
+
+    def test_one_that_does_not_answer_in_time_is_late(self, lab: System) -> None:
+        self.ask(lab, "P1", b"hi")
+        lab.tell(e.PlainWorkerRegistered(b"PW2"))
+        lab.wait(1.9)
+        assert not lab.plain_tasks["PW2"]
+        lab.wait(0.2)
+        assert lab.plain_tasks["PW2"] == [(b"P1", b"hi")]
+
+    def test_a_late_answer_is_void_but_its_worker_is_ready_again(self, lab: System) -> None:
+        self.ask(lab, "P1", b"hi")
+        lab.tell(e.PlainWorkerRegistered(b"PW2"))
+        lab.wait(2.1)
+        lab.tell(e.PlainWorkerSaid(b"PW1", b"P1", b"too late"))
+        lab.tell(e.PlainWorkerSaid(b"PW2", b"P1", b"in time"))
+        assert self.replies(lab, "P1") == [b"in time"]
+        assert lab.core.counts["answers_fenced"] == 1
+        self.ask(lab, "P2", b"next")
+        assert lab.plain_tasks["PW1"][-1] == (b"P2", b"next")
+
+    def test_an_answer_for_another_client_is_void(self, lab: System) -> None:
+        self.ask(lab, "P1")
+        lab.tell(e.PlainWorkerSaid(b"PW1", b"P9", b"wrong"))
+        assert not lab.plain_replies["P9"] and not lab.plain_replies["P1"]
+
+    def test_a_client_that_asks_anew_never_gets_the_answer_to_what_it_asked_before(self, lab: System) -> None:
+        self.ask(lab, "P1", b"old")
+        self.ask(lab, "P1", b"new", is_replaced=True)
+        lab.tell(e.PlainWorkerSaid(b"PW1", b"P1", b"to old"))
+        lab.tell(e.PlainWorkerSaid(b"PW1", b"P1", b"to new"))
+        assert self.replies(lab, "P1") == [b"to new"]
+
+    def test_a_client_that_comes_back_without_a_word_gets_its_answer(self, lab: System) -> None:
+        self.ask(lab, "P1", b"hi")
+        lab.tell(e.PeerLost(e.Side.CLIENT, b"P1"))
+        lab.tell(e.PlainWorkerSaid(b"PW1", b"P1", b"ho"))
+        for answer in lab.plain_replies.pop("P1", []):  # tried at once, and in vain
+            lab.tell(e.ReplyUndelivered(b"P1", (b"",), answer))
+        lab.tell(e.PeersConnected(e.Side.CLIENT))
+        lab.wait(0.5)
+        assert self.replies(lab, "P1") == [b"ho"]
+
+    def test_an_anonymous_client_never_comes_back(self, lab: System) -> None:
+        lab.tell(e.PlainClientSaid(b"\0abcd", (b"",), b"x"))
+        lab.tell(e.PeerLost(e.Side.CLIENT, b"\0abcd"))
+        assert lab.core.requests == 0
+        assert not lab.core.clients
+
+    def test_an_idle_worker_that_comes_back_without_a_word_is_used_again(self, lab: System) -> None:
+        lab.lose_worker("PW1")
+        self.ask(lab, "P1", b"hi")
+        assert not lab.plain_tasks["PW1"]
+        lab.tell(e.PeersConnected(e.Side.WORKER))
+        lab.wait(0.5)
+        assert lab.plain_tasks["PW1"] == [(b"P1", b"hi")]
+
+    def test_a_plain_client_and_a_native_worker(self) -> None:
+        system = System()
+        system.worker("W1", services=(LAB_SERVICE,))
+        self.ask(system, "P1", b"5")
+        system.answer_all("W1")
+        assert self.replies(system, "P1") == [b"done 5"]
+
+    def test_a_native_client_and_a_plain_worker(self, lab: System) -> None:
+        lab.client()
+        lab.ask(1, service=LAB_SERVICE)
+        assert lab.plain_tasks["PW1"] == [(b"C1", b"1")]
+        lab.tell(e.PlainWorkerSaid(b"PW1", b"C1", b"ho"))
+        assert lab.answers() == [(1, Status.OK)]
+
+
+class TestStopping:
+    def test_idle_it_stops_at_once(self, system: System) -> None:
+        system.worker("W1")
+        system.tell(e.StopRequested(system.now + 10))
+        assert [type(order) for order in system.others] == [e.Stop]
+        assert system.said("C1", m.Goodbye)
+        assert system.said("W1", m.Goodbye)
+
+    def test_what_runs_is_finished_what_waits_is_told(self, system: System) -> None:
+        system.worker("W1")
+        system.ask(1, 2)
+        (task,) = system.take_tasks("W1")
+        system.tell(e.StopRequested(system.now + 10))
+        assert system.answers() == [(2, Status.STOPPING)]
+        assert not system.others
+        system.answer("W1", task)
+        assert system.answers() == [(1, Status.OK)]
+        assert [type(order) for order in system.others] == [e.Stop]
+
+    def test_the_grace_time_ends_it(self, system: System) -> None:
+        system.worker("W1")
+        system.ask(1)
+        system.tell(e.StopRequested(system.now + 1))
+        system.wait(1.1, "W1")
+        assert system.answers() == [(1, Status.STOPPING)]
+        assert any(isinstance(order, e.Stop) for order in system.others)
+
+    def test_new_requests_are_sent_elsewhere(self, system: System) -> None:
+        system.worker("W1")
+        system.ask(1)
+        system.tell(e.StopRequested(system.now + 10))
+        system.ask(2)
+        assert system.answers() == [(2, Status.STOPPING)]
+
+
+def test_a_bad_message_is_counted_and_told(system: System) -> None:
+    system.tell(e.BadMessageArrived(e.Side.CLIENT, b"X", "nonsense"))
+    assert system.core.counts["messages_bad"] == 1
+    assert "bad_message" in system.events()
+
+
+def test_the_trace_tells_a_requests_life(system: System) -> None:
+    system.worker("W1")
+    system.events()
+    system.ask(1)
+    system.answer_all("W1")
+    assert system.events() == ["accepted", "handed_out", "answered"]
