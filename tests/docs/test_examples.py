@@ -6,7 +6,7 @@ shell for each page, and the other lines are what is printed: ``...`` stands for
 the page ends. A command that fails must be followed by ``$ echo $?``. ``<!-- test: … -->`` is a command that readers need
 not see. Blocks of any other language are not run.
 
-Ports 9998 and 9999 are replaced by free ones, in the text and as defaults.
+A page of ``examples/`` finds the programs beside it. Ports 9998 and 9999 are replaced by free ones, in the text and as defaults.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import os
 import queue
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -38,6 +39,7 @@ PAGES = [
     *sorted((ROOT / "docs" / "tutorial").glob("*.md")),
     *sorted((ROOT / "docs" / "howto").glob("*.md")),
     ROOT / "docs" / "reference" / "wire.md",
+    *sorted((ROOT / "examples").glob("*/README.md")),
 ]
 LANGUAGES = {"python", "console", "output", "sh", "text", "mermaid", ""}
 STEP = re.compile(r"^<!-- test: (?P<hidden>.+?) -->$|^```(?P<kind>\w*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -232,6 +234,9 @@ def no_new_modules() -> Iterator[None]:
 @pytest.mark.usefixtures("no_new_modules")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_page(page: Path, shell: Shell, ports: Ports) -> None:
+    if page.parent.parent == ROOT / "examples":
+        for program in page.parent.glob("*.py"):
+            shutil.copy(program, program.name)
     namespace: dict[str, Any] = {"__name__": "page"}
     printed = ""
     for step in steps_of(page):

@@ -241,8 +241,9 @@ class BrokerCore:
                 self._tell_client(client.peer, kept.pop(key)[1])
             elif (refusal := self._refusal(request.service, len(request.body))) is not None:
                 self._refuse(client, request, *refusal)
+            elif (ttl := request.ttl) is not None and not ttl > 0:  # and no NaN
+                self._refuse(client, request, Status.EXPIRED, "the deadline had passed when it arrived")
             else:
-                ttl = request.ttl
                 entry = Entry(request, client, r.ACCEPTED, now, None if ttl is None else now + ttl)
                 entries[key] = entry
                 self.requests += 1
@@ -424,7 +425,8 @@ class BrokerCore:
                 self._trace("refused", worker=hello.worker, text="duplicate id")
                 self.counts["hellos_refused"] += 1
                 return None
-            self._lose_worker(known, "said hello again")
+            # Over the same connection it lives, and takes nothing down: it only did not hear our welcome in time.
+            self._lose_worker(known, "said hello again", is_blamed=known.peer != peer)
         if peer in self.workers:
             self._lose_worker(self.workers[peer], "changed its id")
         services = [self._dispatcher.service(name) for name in names]
@@ -876,7 +878,7 @@ class BrokerCore:
             assert not (set(service.free) & set(service.ahead))
             assert service.surplus == sum(worker.is_surplus for worker in service.workers.values())
             for worker in service.free:
-                assert worker.credit > 0 and not worker.is_late and len(worker.in_hand) < worker.concurrency
+                assert not worker.is_late and len(worker.in_hand) < min(worker.concurrency, worker.credit)
             if not self.is_stopping:  # G2
                 fresh = any(entry.state is State.WAITING for entry in service.waiting)
                 assert not (fresh and (service.free or service.ahead)), "room for work while work waits"

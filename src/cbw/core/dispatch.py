@@ -103,9 +103,9 @@ class Dispatcher:
         """
         hand = len(worker.in_hand)
         concurrency = worker.concurrency
-        is_open = worker.credit > 0 and not worker.is_late
+        is_open = hand < worker.credit and not worker.is_late
         is_free = is_open and hand < concurrency
-        is_ahead = is_open and concurrency <= hand < worker.credit and worker.suspect is None
+        is_ahead = is_open and hand >= concurrency and worker.suspect is None
         is_surplus = hand > concurrency
         for service in worker.services:
             if is_free:
@@ -171,8 +171,8 @@ class Dispatcher:
             tier = free or ahead
             worker = next(iter(tier))
             share = -(-len(waiting) // len(tier))
-            room = worker.concurrency if worker.suspect is not None else worker.credit
-            yield worker, waiting, min(share, max(1, min(room, worker.credit) - len(worker.in_hand)))
+            room = min(worker.concurrency, worker.credit) if worker.suspect is not None else worker.credit
+            yield worker, waiting, min(share, room - len(worker.in_hand))
 
     def _take(self, service: Service, queue: deque[Entry], count: int, now: float) -> list[Entry]:
         taken: list[Entry] = []

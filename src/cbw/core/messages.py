@@ -60,7 +60,7 @@ class Parts(bytes):
 
 
 class Beat(Message, tag=0):
-    """I live. A worker says it when it had nothing else to say for a beat; the broker answers with one."""
+    """I live. A worker says it every second; the broker answers with one."""
 
 
 class Goodbye(Message, tag=1):

@@ -31,9 +31,12 @@ class WorkerCore:
     """Registers, keeps the connection alive, asks for work, answers, leaves.
 
     After each call the shell owes: begin what :meth:`take_tasks` gives, ask the pool for ``to_take_back`` and tell
-    :meth:`returned`, cancel ``to_cancel``, forget everything not begun if ``is_reset``, open a new connection if
-    ``is_reconnect_wanted``, and send what :meth:`take_messages` gives; and a :meth:`tick` by :attr:`wake_at`.
+    :meth:`returned`, cancel ``to_cancel``, open a new connection if ``is_reconnect_wanted``, and send what
+    :meth:`take_messages` gives; and a :meth:`tick` by :attr:`wake_at`.
     """
+
+    is_reset = False
+    """Never set: what has not begun is in ``to_take_back``, because the core must know what runs on."""
 
     def __init__(self, name: str, boot: str, services: Sequence[str], concurrency: int) -> None:
         self.name = name
@@ -44,9 +47,9 @@ class WorkerCore:
         self.broker: m.Welcome | None = None
         self.refused: m.Refused | None = None
         self.in_hand: dict[int, None] = {}
+        self.left_over: dict[int, None] = {}  # of sessions that are over, but their handlers still run
         self.is_leaving = False
         self.is_done = False
-        self.is_reset = False
         self.is_reconnect_wanted = False
         self.to_take_back: list[int] = []
         self.to_cancel: list[int] = []
@@ -55,7 +58,8 @@ class WorkerCore:
         self._service_s: float | None = None
         self._tasks: list[m.Task] = []
         self._out: list[m.Message] = []
-        self._said_at = 0.0
+        self._credit_told = 0
+        self._beat_at = 0.0
         self._heard_at = 0.0
         self._ticked_at = 0.0
         self._hello_at: float | None = None
@@ -68,6 +72,7 @@ class WorkerCore:
         """The connection is there."""
         self._is_connected = True
         self._heard_at = now
+        self._forget_session()
         self._say_hello(now)
 
     def disconnected(self, now: float) -> None:
@@ -78,10 +83,12 @@ class WorkerCore:
         self._finish_leaving(now)
 
     def received(self, messages: Iterable[m.Message], now: float) -> None:
-        """The broker sent a batch."""
+        """The broker sent a batch. Tasks before its welcome were sent over an earlier connection: they are void."""
         self._heard_at = now
         for message in messages:
             if type(message) is m.Task:
+                if self.broker is None:
+                    continue
                 if self.is_leaving:
                     self._out.append(m.Returned([message.id]))
                 else:
@@ -92,8 +99,10 @@ class WorkerCore:
             elif type(message) is m.CancelTask:
                 self.to_cancel.append(message.id)
             elif type(message) is m.Welcome:
+                self._forget_session()  # if this answers a second hello, the broker has put back what we got after the first
                 self.broker = message
                 self._refused_since = None
+                self._tell_credit()
                 self._send_late()
             elif type(message) is m.HelloAgain:
                 if self.broker is not None:  # otherwise our hello is on its way already
@@ -111,11 +120,13 @@ class WorkerCore:
                 del self.in_hand[answer.id]
                 self._out.append(self._fitting(answer))
             else:  # of a session that is over: the broker will fence it off, and its trace will tell
+                self.left_over.pop(answer.id, None)
                 self._late.append(answer)
         if self._late and self.broker is not None:
             self._send_late()
         if answers:
             self._measure(busy_s / len(answers))
+            self._tell_credit()
         self._finish_leaving(now)
 
     def returned(self, tasks: Sequence[int], now: float) -> None:
@@ -123,8 +134,11 @@ class WorkerCore:
         mine = [task for task in tasks if task in self.in_hand]
         for task in mine:
             del self.in_hand[task]
+        for task in tasks:
+            self.left_over.pop(task, None)
         if self.broker is not None:
             self._out.append(m.Returned(mine))
+            self._tell_credit()
         self._finish_leaving(now)
 
     def stop_requested(self, now: float, by: float) -> None:
@@ -134,8 +148,7 @@ class WorkerCore:
         else:
             self.is_leaving = True
             self._leave_by = by
-            if self.broker is not None:
-                self._out.append(m.Credit(0))
+            self._tell_credit()
             self.to_take_back.extend(self.in_hand)
         self._finish_leaving(now)
 
@@ -148,14 +161,14 @@ class WorkerCore:
         if self.broker is not None:
             if has_overslept:  # we were frozen, so it is we who were silent: let the broker speak first
                 self._heard_at = max(self._heard_at, now - self.broker.liveness_s + BEAT_S)
-                self._out.append(m.Beat())
+                self._say_beat(now)
             elif now - self._heard_at > self.broker.liveness_s:
                 self._is_connected = False
                 self._forget_session()
                 self.is_reconnect_wanted = True
-            elif now - self._said_at >= BEAT_S:
-                self._out.append(m.Beat())
-        elif self._is_connected and self._hello_at is None and now - self._said_at >= BEAT_S:
+            elif now - self._beat_at >= BEAT_S:
+                self._say_beat(now)
+        elif self._is_connected and self._hello_at is None and now - self._beat_at >= BEAT_S:
             self._say_hello(now)  # the last one went unanswered
         self._finish_leaving(now)
 
@@ -171,7 +184,7 @@ class WorkerCore:
         """When :meth:`tick` is due."""
         times = []
         if self._is_connected:
-            times.append(self._said_at + BEAT_S)
+            times.append(self._beat_at + BEAT_S)
         if self._hello_at is not None:
             times.append(self._hello_at)
         if self.broker is not None:
@@ -186,19 +199,24 @@ class WorkerCore:
         return tasks
 
     def take_messages(self, now: float) -> list[m.Message]:
-        """What is to be sent now; it counts as said."""
+        """What is to be sent now."""
         out = self._out
         if out:
             self._out = []
-            self._said_at = now
         return out
 
     # --- inside
 
     def _say_hello(self, now: float) -> None:
         self._hello_at = None
-        self._said_at = now
-        self._out = [m.WorkerHello(self.name, self.boot, self.services, self.concurrency, self.credit)]
+        self._beat_at = now
+        self._credit_told = self._credit_wanted
+        self._out = [m.WorkerHello(self.name, self.boot, self.services, self.concurrency, self._credit_told)]
+
+    def _say_beat(self, now: float) -> None:
+        """Also while we answer: the broker may have nothing to say, and to a beat it answers."""
+        self._beat_at = now
+        self._out.append(m.Beat())
 
     def _send_late(self) -> None:
         self._out.extend(map(self._fitting, self._late))
@@ -216,11 +234,26 @@ class WorkerCore:
     def _forget_session(self) -> None:
         """What we have in hand is no longer ours: what has not begun is dropped, what has will be answered too late."""
         self.broker = None
-        self.in_hand.clear()
+        for task in self._tasks:
+            del self.in_hand[task.id]
         self._tasks.clear()
+        self.left_over.update(self.in_hand)
+        self.in_hand.clear()
         self._out.clear()
-        self.to_take_back.clear()
-        self.is_reset = True
+        self.to_take_back = list(self.left_over)
+
+    @property
+    def _credit_wanted(self) -> int:
+        """Handlers that run on for an earlier session have their slots, and nothing ahead is wanted until they end."""
+        if self.is_leaving:
+            return 0
+        return max(0, self.concurrency - len(self.left_over)) if self.left_over else self.credit
+
+    def _tell_credit(self) -> None:
+        wanted = self._credit_wanted
+        if self.broker is not None and wanted != self._credit_told:
+            self._credit_told = wanted
+            self._out.append(m.Credit(wanted))
 
     def _measure(self, service_s: float) -> None:
         known = self._service_s
@@ -232,8 +265,6 @@ class WorkerCore:
         credit = self.concurrency * (1 + ahead)
         if abs(credit - self.credit) > CREDIT_CHANGE * self.credit or (ahead == 0) != (self.credit == self.concurrency):
             self.credit = credit
-            if self.broker is not None and not self.is_leaving:
-                self._out.append(m.Credit(credit))
 
     def _was_refused(self, refused: m.Refused, now: float) -> None:
         if refused.reason is Refusal.DUPLICATE_ID:
@@ -254,5 +285,6 @@ class WorkerCore:
                 m.Answer(task, Status.CRASHED, m.error_body("stopped", "the worker was stopped"))
                 for task in self.in_hand
             )
+        if self._is_connected:  # also if the welcome is still on its way, with tasks behind it
             self._out.append(m.Goodbye())
         self.is_done = True

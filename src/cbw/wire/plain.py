@@ -36,6 +36,10 @@ def _body(frames: Sequence[bytes]) -> bytes:
     return frames[0] if len(frames) == 1 else Parts(tuple(frames))
 
 
+def _head(frames: Sequence[bytes]) -> str:
+    return repr(b" ".join(frames[:3])[:32])
+
+
 def _frames(body: bytes) -> tuple[bytes, ...]:
     return body.parts if isinstance(body, Parts) else (body,)
 
@@ -51,7 +55,7 @@ def read_request(frames: Sequence[bytes]) -> tuple[tuple[bytes, ...], bytes]:
             if position + 1 == len(frames):
                 raise BadMessage("an envelope without a body")
             return tuple(frames[: position + 1]), _body(frames[position + 1 :])
-    raise BadMessage(f"neither CBW/1 nor an envelope: first frame {bytes(frames[0][:16])!r}")
+    raise BadMessage(f"neither CBW/1 nor an envelope: it begins {_head(frames)}")
 
 
 def write_reply(envelope: tuple[bytes, ...], body: bytes) -> list[bytes]:
@@ -80,7 +84,7 @@ def read_registration(frames: Sequence[bytes]) -> Dialect:
             return Dialect.EARLIER_LAB
         case [b"", b"READY"]:
             return Dialect.GUIDE
-    raise BadMessage(f"no registration of a worker: {len(frames)} frames, the second {bytes(frames[-1][:16])!r}")
+    raise BadMessage(f"no registration of a worker: {len(frames)} frames, it begins {_head(frames)}")
 
 
 def read_worker(dialect: Dialect, frames: Sequence[bytes]) -> WorkerWord:

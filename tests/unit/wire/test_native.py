@@ -1,0 +1,125 @@
+"""CBW/1: what goes in comes out, and nothing else does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from cbw.core import messages as m
+from cbw.core.messages import Parts, Refusal, Status
+from cbw.errors import BadMessage
+from cbw.wire import native
+
+BIG = b"b" * native.FRAME_BYTES
+
+FROM_CLIENT: list[m.Message] = [
+    m.ClientHello("C1", "boot"),
+    m.Request(1, "s", b"body", 1.5),
+    m.Request(2, "", b""),
+    m.Cancel(1),
+    m.Beat(),
+    m.Goodbye(),
+]
+FROM_WORKER: list[m.Message] = [
+    m.WorkerHello("W1", "boot", ["a", "b"], 2, 300),
+    m.Credit(7),
+    m.Returned([1, 2]),
+    m.Answer(1, Status.OK, b"body"),
+    m.Answer(2, Status.CRASHED, m.error_body("crashed", "why")),
+    m.Beat(),
+    m.Goodbye(),
+]
+TO_CLIENT: list[m.Message] = [
+    m.Welcome("BRO", "boot", 3.0, 1 << 20),
+    m.HelloAgain(),
+    m.Refused(Refusal.VERSION, "why"),
+    m.Answer(1, Status.OK, b"body"),
+]
+TO_WORKER: list[m.Message] = [m.Task(1, "s", b"body", None, 1), m.Recall([1]), m.CancelTask(1), m.HelloAgain()]
+
+
+def decoded(decoder: Any, messages: list[m.Message]) -> list[m.Message]:
+    return [message for frames, _ in native.encode(messages) for message in decoder(frames)]
+
+
+@pytest.mark.parametrize(
+    ("decoder", "messages"),
+    [
+        (native.from_client, FROM_CLIENT),
+        (native.from_worker, FROM_WORKER),
+        (native.to_client, TO_CLIENT),
+        (native.to_worker, TO_WORKER),
+    ],
+)
+def test_round_trip(decoder: Any, messages: list[m.Message]) -> None:
+    assert decoded(decoder, messages) == messages
+
+
+def test_nothing_to_say_is_nothing_sent() -> None:
+    assert list(native.encode([])) == []
+
+
+def test_big_bodies_travel_in_frames_of_their_own() -> None:
+    messages: list[m.Message] = [m.Request(1, "s", b"small"), m.Request(2, "s", BIG), m.Request(3, "s", BIG + b"c")]
+    ((frames, count),) = native.encode(messages)
+    assert count == 3
+    assert frames[2:] == [BIG, BIG + b"c"]
+    assert len(frames[1]) < 200
+    assert native.from_client(frames) == messages
+
+
+def test_encoding_leaves_the_messages_alone() -> None:
+    request = m.Request(1, "s", BIG)
+    list(native.encode([request]))
+    assert request.body == BIG
+
+
+def test_a_batch_has_a_limit_of_messages() -> None:
+    messages: list[m.Message] = [m.Request(n, "s", b"") for n in range(native.BATCH_MESSAGES + 1)]
+    assert [count for _, count in native.encode(messages)] == [native.BATCH_MESSAGES, 1]
+    assert decoded(native.from_client, messages) == messages
+
+
+def test_and_of_bytes() -> None:
+    messages: list[m.Message] = [m.Request(n, "s", b"x" * 30_000) for n in range(40)]
+    assert len(list(native.encode(messages))) > 1
+    assert decoded(native.from_client, messages) == messages
+
+
+def test_a_body_of_several_frames_is_sent_as_one() -> None:
+    assert decoded(native.to_worker, [m.Task(1, "s", Parts((b"a", b"b")), None, 1)]) == [m.Task(1, "s", b"ab", None, 1)]
+
+
+def _batch(*messages: Any) -> bytes:
+    return msgspec.msgpack.encode(list(messages))
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [b"CBW2", _batch()],
+        [b"CBW"],
+        [native.MAGIC],
+        [native.MAGIC, b""],
+        [native.MAGIC, b"\xc1"],
+        [native.MAGIC, _batch([999])],
+        [native.MAGIC, _batch([11, "no number", "s", b"", None])],
+        [native.MAGIC, _batch([40, 1, "s", b"", None, 1])],  # a task is not for a client to say
+        [native.MAGIC, _batch([11, 1, "s"])],
+        [native.MAGIC, _batch([11, 1, "s", b"", None]), b"a body that nobody claims"],
+        [native.MAGIC, _batch([11, 1, "s", b"", None], [60, [1]]), b"for a message that is not there"],
+        [native.MAGIC, _batch([11, 1, "s", b"", None], [60, [-1]]), b"before the first"],
+        [native.MAGIC, _batch([12, 1], [60, [0]]), b"for a message without a body"],
+        [native.MAGIC, _batch([11, 1, "s", b"", None], [60, [0]])],
+    ],
+)
+def test_what_is_no_message_is_said_to_be_none(frames: list[bytes]) -> None:
+    with pytest.raises(BadMessage):
+        native.from_client(frames)
+
+
+def test_an_error_body_that_is_none_is_read_all_the_same() -> None:
+    assert m.error_of(m.error_body("kind", "text")) == ("kind", "text")
+    assert m.error_of(b"\xff nonsense") == ("error", "\ufffd nonsense")
