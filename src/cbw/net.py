@@ -39,6 +39,8 @@ BACKLOG = 1024
 """Connections that may wait for the accept of a broker."""
 ENVELOPE_BYTES = 1 << 20
 """What a message may hold beyond its largest body: the batch around it."""
+SLEEP_MAX_S = 3600.0
+"""Nobody sleeps longer at once: poll(2) takes no more than 24 days, and a deadline may be further away."""
 _FD_FREE = -1
 _EVENTS = zmq.EVENTS
 _POLLIN, _NOBLOCK = int(zmq.POLLIN), int(zmq.NOBLOCK)  # plain: arithmetic on enum members costs a microsecond each
@@ -94,7 +96,7 @@ class Sleeper:
 
     def sleep(self, timeout_s: float | None) -> list[int]:
         """Sleep, at most ``timeout_s`` seconds (None: for ever); the descriptors that have news."""
-        timeout_ms = None if timeout_s is None else max(0, int(timeout_s * 1000) + 1)
+        timeout_ms = None if timeout_s is None else max(0, int(min(SLEEP_MAX_S, timeout_s) * 1000) + 1)
         return [descriptor for descriptor, _ in self._poll.poll(timeout_ms)]
 
 

@@ -105,6 +105,8 @@ class Session:
         if timeout is not None and timeout < 0:
             timeout = self.timeout
         deadline_at = None if timeout is None else now + timeout
+        if deadline_at != deadline_at:
+            raise UsageError("the timeout is not a number")
         submit = self.core.submit
         return [submit(service, body, deadline_at, now, sink) for body in bodies]
 

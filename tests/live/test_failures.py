@@ -183,7 +183,7 @@ def test_a_worker_stops_when_nothing_runs(broker: Broker, start_worker: StartWor
     for number, options in enumerate([[], ["--processes", 2], ["--concurrency", 8]]):
         worker = start_worker(f"W{number}", "echo", options=list(options))
         assert worker.terminate() < 1
-        broker.program.wait_for("worker lost", f"W{number}", "said goodbye")
+        broker.program.wait_for("worker left", f"W{number}", "said goodbye")
 
 
 def test_a_worker_finishes_what_runs(broker: Broker, start_worker: StartWorker, connect: Connect, log: Log) -> None:

@@ -171,6 +171,7 @@ class SimBroker(Process):
                         self.wake()
                     case e.Stop():
                         self.world.say(self.name, "stopped")
+                        checker.undelivered(undelivered)
                         self._die(is_silent=False)
                         return
                     case _:

@@ -70,6 +70,7 @@ class Checker:
         self.broker = broker
         self.workers: list[SimWorker] = []
         self.plain_workers: list[PlainWorker] = []
+        self.plain_clients: dict[str, PlainClient] = {}
         self.jobs: dict[str, Job] = {}
         self.attempts: dict[int, Attempt] = {}
         self.accepted: dict[int, Accepted] = {}
@@ -223,6 +224,12 @@ class Checker:
         for worker in self.plain_workers:
             worker.broker_died()
 
+    def undelivered(self, facts: list[e.Event]) -> None:
+        """Plain replies that nobody will get: the broker ends, or their clients are gone and had no names."""
+        for fact in facts:
+            if isinstance(fact, e.ReplyUndelivered):
+                self.excuse(self._plain_tokens[fact.answer.id], "its reply could not be delivered")
+
     def facts(self, facts: list[e.Event]) -> None:
         """About to be told to the core."""
         plain_id = self.broker.core._next_plain_id
@@ -239,7 +246,7 @@ class Checker:
                 plain_id += 1
             elif isinstance(fact, e.ReplyUndelivered):
                 if fact.peer[:1] == b"\0":
-                    self.excuse(self._plain_tokens[fact.answer.id], "its client is gone, and had no name")
+                    self.undelivered([fact])
             elif isinstance(fact, e.PeerUnread):
                 self._unread[fact.peer] = None
 
@@ -338,7 +345,13 @@ class Checker:
                     f"G6: {accepted.token} expired before its deadline",
                 )
             elif record.event == "cancelled" and request in self._plain_tokens:
-                self.excuse(accepted.token, record.text)
+                self._plain_cancelled(accepted.token, record.text)
+
+    def _plain_cancelled(self, token: str, why: str) -> None:
+        client = self.plain_clients.get(token.partition("/")[0])
+        is_there = client is not None and client.link.is_connected and why.startswith("away")
+        self.need(not is_there, f"G4: {token} was cancelled ({why}), but its client is connected and waits")
+        self.excuse(token, why)
 
     def _handed_out(self, record: e.Record, request: int, accepted: Accepted) -> None:
         now, token = self.world.now, accepted.token

@@ -440,6 +440,11 @@ class Link:
             self.process.disturbed()
             self.process.wake()
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether what is sent now would arrive, as far as anybody knows."""
+        return self.connection is not None and not self.connection.is_lost
+
     def noticed_loss(self, connection: Connection) -> None:
         if self.connection is not connection:
             return

@@ -63,6 +63,7 @@ class System:
             process.checker = self.checker
         self.checker.workers = self.workers
         self.checker.plain_workers = self.plain_workers
+        self.checker.plain_clients = {client.name: client for client in self.plain_clients}
         self._is_faulty = True
 
     def _client(self, plan: ClientPlan) -> SimClient:
@@ -326,7 +327,7 @@ class System:
         """Every worker is known, and a wave of requests reaches all of them."""
         world, core = self.world, self.broker.core
         everybody: list[SimWorker | PlainWorker] = [*self.workers, *self.plain_workers]
-        rest_s = 10 + 4 * max(job.work_s for job in self.checker.jobs.values())
+        rest_s = 10 + 4 * max((job.work_s for job in self.checker.jobs.values()), default=0.0)
         if not world.run(world.now + rest_s, lambda: all(worker.idle_since is not None for worker in everybody)):
             busy = next(worker for worker in everybody if worker.idle_since is None)
             raise Violation(f"stuck: {busy.who} never gets idle")
@@ -366,12 +367,19 @@ class System:
                 raise Violation(f"stuck: {missed[0].who} is idle for ever while others work")
         self.clients.append(probe)
 
+    def _no_answer_is_kept(self) -> None:
+        core = self.broker.core
+        kept = [client.name for client in core.clients.values() if client.kept and client.absent_since is None]
+        if kept:
+            raise Violation(f"leak: answers are kept for {kept[0]}, who is here and does not want them")
+
     def _nothing_is_left(self) -> None:
         """All clients leave, and the broker has forgotten everything that they wanted."""
         world, core = self.world, self.broker.core
+        self._no_answer_is_kept()
         for client in (*self.clients, *self.plain_clients):
             client.close()
-        world.run(world.now + 1 + 2 * max(job.work_s for job in self.checker.jobs.values()))
+        world.run(world.now + 1 + 2 * max((job.work_s for job in self.checker.jobs.values()), default=0.0))
         self.checker.check()
         if core.requests or core.requests_bytes:
             raise Violation(f"leak: {core.requests} requests are left")

@@ -239,7 +239,7 @@ class BrokerCore:
                 self.counts["requests_joined"] += 1
             elif kept and key in kept:
                 self._tell_client(client.peer, kept.pop(key)[1])
-            elif (refusal := self._refusal(request.service, len(request.body))) is not None:
+            elif (refusal := self._refusal(request.service, len(request.body), request.ttl)) is not None:
                 self._refuse(client, request, *refusal)
             elif (ttl := request.ttl) is not None and not ttl > 0:  # and no NaN
                 self._refuse(client, request, Status.EXPIRED, "the deadline had passed when it arrived")
@@ -253,7 +253,7 @@ class BrokerCore:
                     self._trace_entry("accepted", entry)
         self.counts["requests_arrived"] += len(requests)
 
-    def _refusal(self, service: str, size: int) -> tuple[Status, str] | None:
+    def _refusal(self, service: str, size: int, ttl: float | None = None) -> tuple[Status, str] | None:
         limits = self.limits
         if self.is_stopping:
             return Status.STOPPING, "the broker is stopping"
@@ -261,6 +261,8 @@ class BrokerCore:
             return Status.TOO_BIG, f"{size} bytes; the broker allows {limits.body_bytes_max} (--body-bytes-max)"
         if len(service) > NAME_CHARS_MAX:
             return Status.BAD_REQUEST, f"a service has at most {NAME_CHARS_MAX} characters"
+        if ttl is not None and ttl != ttl:  # it would stand in the way of every other deadline
+            return Status.BAD_REQUEST, "the time to live is not a number"
         if self.requests >= limits.requests_max:
             return Status.BUSY, f"{self.requests} requests are here already (--requests-max)"
         if self.requests_bytes + size > limits.requests_bytes_max:

@@ -28,6 +28,8 @@ WORK_S = (0.005, 0.02, 0.04)
 """The clients' requests take different times, so that replies overtake each other."""
 VICTIM_WORK_S = 1.0
 """Long enough to be killed in the middle of."""
+ANSWER_S = 10.0
+"""For an answer: a frozen worker is given up after three beats of 1 s, and then its heir works for 1 s."""
 PATIENCE_S = 10.0
 """For what must happen within seconds: three beats, a start of Python."""
 
@@ -102,7 +104,7 @@ class Scenario:
             self._start_worker(f"V_WOR_{number}_{self._service[-4:]}")
         address = f"{self._target.host}:{self._target.client_port}"
         names = [f"V_CLI_{number}_{self._service[-4:]}" for number in range(1, CLIENTS + 1)]
-        self._clients = [Client(address, id=name, timeout=30.0) for name in names]
+        self._clients = [Client(address, id=name, timeout=ANSWER_S) for name in names]
         trace = [Trace(self._path(name), is_printing=False) for name in names]
         self._traces = dict(zip(names, trace, strict=True))
         # All workers are there when as many requests as there are workers run at the same time.
@@ -150,14 +152,16 @@ class Scenario:
         name = self._worker_of(request)
         role = self._names[name]
         assert role.process is not None
+        now = time.monotonic()  # before the signal: another may have begun it before the next line
         role.process.send_signal(number)
-        self._note(event, name, request)
+        self._note(event, name, request, now)
         self._answer(future)
         if event == "killed":
             self._start_worker(f"{name}b")
             return
+        now = time.monotonic()
         role.process.send_signal(signal.SIGCONT)
-        self._note("thawed", name, request)
+        self._note("thawed", name, request, now)
         self._wait(lambda: self._is_done(name, request), f"{name} goes on with {request}")
         self._wait(lambda: self._is_used_again(name), f"{name} is used again", is_owed=False)
 
@@ -218,8 +222,8 @@ class Scenario:
         except CbwError:
             return ""  # the trace has it
 
-    def _note(self, event: str, worker: str, request: str) -> None:
-        self._notes.write([Record(time.monotonic(), event, "verify", "verify", request, worker=worker)])
+    def _note(self, event: str, worker: str, request: str, at: float) -> None:
+        self._notes.write([Record(at, event, "verify", "verify", request, worker=worker)])
 
     def _path(self, name: str) -> str:
         return str(self._folder / f"{name}.jsonl")

@@ -1,0 +1,63 @@
+"""A broker with a planted fault: ``faulty_broker.py FAULT [arguments of cbw broker]``. ``cbw verify`` must find it."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from cbw.cli.main import main
+from cbw.core.broker import BrokerCore
+from cbw.core.dispatch import Dispatcher
+from cbw.core.tables import Entry, Service, Worker
+
+
+def swaps_replies() -> None:
+    """Every other reply goes out with the body of the one before."""
+    reply = BrokerCore._reply
+    last = {"body": b"nobody's"}
+
+    def swapped(core: BrokerCore, entry: Entry, answer: Any) -> None:
+        last["body"], answer.body = answer.body, last["body"]
+        reply(core, entry, answer)
+
+    core: Any = BrokerCore
+    core._reply = swapped
+
+
+def has_a_favourite() -> None:
+    """While many requests wait, one worker gets them all and the others have nothing to do."""
+    matches = Dispatcher._matches
+
+    def unfair(dispatcher: Dispatcher, service: Service) -> Iterator[tuple[Worker, deque[Entry], int]]:
+        favourite = min(service.workers.values(), key=lambda worker: worker.name, default=None)
+        if service.waiting_count <= 20 or favourite is None:
+            yield from matches(dispatcher, service)
+        elif favourite in service.free:
+            yield favourite, service.waiting, 1
+
+    core: Any = Dispatcher
+    core._matches = unfair
+
+
+def is_deaf() -> None:
+    """It notices neither a lost connection nor silence."""
+    core: Any = BrokerCore
+    core._peer_lost = lambda core, fact: None
+    core._sweep = lambda core: None
+
+
+def has_no_fence() -> None:
+    """Late answers leave no trace."""
+    core: Any = BrokerCore
+    core._fence = lambda core, *_: None
+
+
+FAULTS: dict[str, Callable[[], None]] = {
+    fault.__name__: fault for fault in (swaps_replies, has_a_favourite, is_deaf, has_no_fence)
+}
+
+if __name__ == "__main__":
+    FAULTS[sys.argv[1]]()
+    main(["broker", *sys.argv[2:]])

@@ -1,0 +1,133 @@
+"""``cbw up`` and ``cbw bench``: whole systems of real processes, that end with nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from .program import Program, environment, wait_until
+
+PORTS = ("--client-port", 0, "--worker-port", 0)
+
+
+def children(pid: int) -> list[int]:
+    """The pids of the processes that ``pid`` has started."""
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def lives(pid: int) -> bool:
+    """Whether ``pid`` is a process, and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """``cbw`` to its end."""
+    command = [sys.executable, "-m", "cbw", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment(), check=False)
+
+
+def test_two_clients_and_four_workers_until_done() -> None:
+    done = run("up", "--scale", "cli=2", "--scale", "wor=4", "--until-done", "--work-time", 0.05, "--json", *PORTS)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert (summary["requests"], summary["answers"]) == (20, 20)
+    assert [client["client"] for client in summary["clients"]] == ["CLI_1", "CLI_2"]
+    assert all(client["p50_s"] >= 0.05 for client in summary["clients"])
+    assert len(re.findall(r"^cli_[12] +\| CLI_[12]-\d+ -> CLI_[12]-\d+ WOR_[1-4]", done.stderr, re.M)) == 20
+
+
+def test_a_table_for_people() -> None:
+    done = run("up", "--scale", "cli=1", "--scale", "wor=1", "--until-done", "--work-time", 0, "--requests", 2, *PORTS)
+    assert done.returncode == 0
+    assert "workers used" in done.stdout and "WOR_1" in done.stdout
+
+
+@pytest.fixture
+def up() -> Program:
+    return Program("up", "--scale", "cli=1", "--scale", "wor=2", "--work-time", 0.02, "--requests", 3, *PORTS)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_stays_until_it_is_stopped_and_leaves_nothing(up: Program, number: signal.Signals) -> None:
+    up.wait_for("the system stays up")
+    roles = children(up.pid)
+    assert len(roles) == 3
+    up.signal(number)
+    assert up.exit_code() == 0
+    assert not any(lives(pid) for pid in roles)
+
+
+def test_nothing_is_left_even_if_it_is_killed(up: Program) -> None:
+    up.wait_for("the system stays up")
+    roles = children(up.pid)
+    up.signal(signal.SIGKILL)
+    wait_until(lambda: not any(lives(pid) for pid in roles), "every role is gone")
+    up.kill()
+
+
+def test_a_role_that_dies_is_started_again(up: Program) -> None:
+    up.wait_for("the system stays up")
+    (victim, *_) = [pid for pid in children(up.pid) if "WOR_1" in Path(f"/proc/{pid}/cmdline").read_text()]
+    os.kill(victim, signal.SIGKILL)
+    up.wait_for("was ended by SIGKILL; starting it again")
+    up.wait_for("worker ready", "WOR_1", count=2)
+    up.signal(signal.SIGINT)
+    assert up.exit_code() == 0
+
+
+def test_unless_told_not_to() -> None:
+    up = Program("up", "--scale", "cli=0", "--scale", "wor=1", "--no-restart", *PORTS)
+    up.wait_for("worker ready")
+    (victim, *_) = [pid for pid in children(up.pid) if "WOR_1" in Path(f"/proc/{pid}/cmdline").read_text()]
+    os.kill(victim, signal.SIGKILL)
+    up.wait_for("worker lost")
+    time.sleep(0.8)  # longer than the first back-off
+    assert not up.count("starting it again")
+    up.signal(signal.SIGINT)
+    assert up.exit_code() == 0
+
+
+def test_no_worker_is_said() -> None:
+    up = Program("up", "--scale", "cli=1", "--scale", "wor=0", *PORTS)
+    up.wait_for("no worker: requests wait")
+    up.signal(signal.SIGINT)
+    assert up.exit_code() == 1  # the client has not got its answers
+
+
+@pytest.mark.parametrize("scale", ["wor=x", "wor=-1", "foo=1", "wor", "bro=2", ""])
+def test_a_bad_scale(scale: str) -> None:
+    done = run("up", "--scale", scale)
+    assert done.returncode == 2
+    assert "--scale" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_port_in_use() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = run("up", "--client-port", port, "--worker-port", 0)
+    assert done.returncode == 3
+    assert f"port {port} is in use" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("window", [1, 64])
+def test_bench(window: int) -> None:
+    done = run("bench", "--clients", 2, "--workers", 2, "--window", window, "--seconds", 0.3, "--json")
+    assert done.returncode == 0, done.stderr
+    measured = json.loads(done.stdout)
+    assert measured["requests"] > 0
+    assert 0 < measured["p50_s"] <= measured["p99_s"]
+    assert set(measured["cpu_us"]) == {"broker", "worker", "client"}
