@@ -33,6 +33,8 @@ RETURN_WINDOW_S = 1.0
 """After a connection on a port, plain peers that were lost are looked for this long (it takes the ROUTER a moment)."""
 RETURN_RETRY_S = 0.05
 SWEEP_S = 0.25
+GHOSTS_MAX = 1000
+"""Names of lost workers that are remembered, so that the trace can tell whose late answer was fenced off."""
 RECORDS_MAX = 100
 """Without tracing, no more records than this are made in a step: a flood of garbage must not become one of lines."""
 """How often silence and absence are looked for."""
@@ -90,6 +92,7 @@ class BrokerCore:
         self._dispatcher = Dispatcher()
         self._clients_by_name: dict[str, Client] = {}
         self._workers_by_name: dict[str, Worker] = {}
+        self._ghosts: dict[bytes, str] = {}  # names of workers that were lost, for what they still say
         self._absent_clients: dict[Client, None] = {}
         self._absent_plain_workers: dict[bytes, Worker] = {}
         self._plain_due: OrderedDict[Worker, float] = OrderedDict()  # one patience for all, so the order is the time
@@ -169,6 +172,8 @@ class BrokerCore:
 
     def _client_said(self, fact: e.ClientSaid) -> None:
         client = self.clients.get(fact.peer)
+        if client is not None and client.is_plain:  # it has not said hello
+            client = None
         requests: list[m.Request] = []
         for message in fact.messages:
             if type(message) is m.Request:
@@ -213,7 +218,8 @@ class BrokerCore:
             known = self._clients_by_name[hello.client] = Client(hello.client, hello.boot, peer, is_plain=False)
             self._trace("client_hello", client=known.name)
         else:
-            self.clients.pop(known.peer, None)
+            if self.clients.get(known.peer) is known:
+                del self.clients[known.peer]
             known.peer = peer
             self._client_back(known)
         self.clients[peer] = known
@@ -239,7 +245,7 @@ class BrokerCore:
                 self.counts["requests_joined"] += 1
             elif kept and key in kept:
                 self._tell_client(client.peer, kept.pop(key)[1])
-            elif (refusal := self._refusal(request.service, len(request.body), request.ttl)) is not None:
+            elif (refusal := self._refusal(request.service, len(request.body))) is not None:
                 self._refuse(client, request, *refusal)
             elif (ttl := request.ttl) is not None and not ttl > 0:  # and no NaN
                 self._refuse(client, request, Status.EXPIRED, "the deadline had passed when it arrived")
@@ -253,7 +259,7 @@ class BrokerCore:
                     self._trace_entry("accepted", entry)
         self.counts["requests_arrived"] += len(requests)
 
-    def _refusal(self, service: str, size: int, ttl: float | None = None) -> tuple[Status, str] | None:
+    def _refusal(self, service: str, size: int) -> tuple[Status, str] | None:
         limits = self.limits
         if self.is_stopping:
             return Status.STOPPING, "the broker is stopping"
@@ -261,8 +267,6 @@ class BrokerCore:
             return Status.TOO_BIG, f"{size} bytes; the broker allows {limits.body_bytes_max} (--body-bytes-max)"
         if len(service) > NAME_CHARS_MAX:
             return Status.BAD_REQUEST, f"a service has at most {NAME_CHARS_MAX} characters"
-        if ttl is not None and ttl != ttl:  # it would stand in the way of every other deadline
-            return Status.BAD_REQUEST, "the time to live is not a number"
         if self.requests >= limits.requests_max:
             return Status.BUSY, f"{self.requests} requests are here already (--requests-max)"
         if self.requests_bytes + size > limits.requests_bytes_max:
@@ -276,6 +280,9 @@ class BrokerCore:
 
     def _plain_client_said(self, fact: e.PlainClientSaid) -> None:
         client = self.clients.get(fact.peer)
+        if client is not None and not client.is_plain:
+            self._forget_client(client, "speaks another dialect")
+            client = None
         if client is None:
             client = self.clients[fact.peer] = Client(_printable(fact.peer), "", fact.peer, is_plain=True)
         elif fact.is_replaced or client.absent_since is not None:
@@ -368,7 +375,7 @@ class BrokerCore:
     def _worker_said(self, fact: e.WorkerSaid) -> None:
         worker = self.workers.get(fact.peer)
         messages = iter(fact.messages)
-        if worker is None or (fact.messages and type(fact.messages[0]) is m.WorkerHello):
+        if worker is None or worker.is_plain or (fact.messages and type(fact.messages[0]) is m.WorkerHello):
             worker = self._stranger_said(fact.peer, fact.messages)
             if worker is None:
                 return
@@ -402,7 +409,7 @@ class BrokerCore:
             return self._worker_hello(peer, messages[0])
         for message in messages:
             if type(message) is m.Answer:
-                self._fence(_printable(peer), message.id)
+                self._fence(self._ghosts.get(peer) or _printable(peer), message.id)
             elif type(message) is m.Goodbye:
                 return None
         self._tell_worker(peer, m.HelloAgain())
@@ -445,7 +452,6 @@ class BrokerCore:
             # If it was only just looked for, what it was given came before it registered, and its REQ socket threw it away.
             is_early = known.is_probed and self.now - known.heard_at < RETURN_RETRY_S
             self._lose_worker(known, "registered anew", is_blamed=not is_early)
-        self._absent_plain_workers.pop(fact.peer, None)
         worker = self._add_plain_worker(fact.peer)
         if known is not None and known.owes_since is not None:
             worker.owes_since = self.now
@@ -457,6 +463,7 @@ class BrokerCore:
 
     def _add_worker(self, worker: Worker) -> None:
         worker.heard_at = self.now
+        self._absent_plain_workers.pop(worker.peer, None)
         self.workers[worker.peer] = worker
         if not worker.is_plain:
             self._workers_by_name[worker.name] = worker
@@ -467,7 +474,7 @@ class BrokerCore:
 
     def _plain_worker_said(self, fact: e.PlainWorkerSaid) -> None:
         worker = self.workers.get(fact.peer)
-        if worker is None:  # taken for lost, but it was only slow: its answer is void, it is not
+        if worker is None or not worker.is_plain:  # taken for lost, but it was only slow: its answer is void, it is not
             self._plain_worker_registered(e.PlainWorkerRegistered(fact.peer))
             if fact.client is not None:
                 self._fence(_printable(fact.peer), 0)
@@ -576,6 +583,9 @@ class BrokerCore:
             del self._workers_by_name[worker.name]
         self._plain_due.pop(worker, None)
         self._dispatcher.remove_worker(worker)
+        self._ghosts[worker.peer] = worker.name
+        if len(self._ghosts) > GHOSTS_MAX:
+            del self._ghosts[next(iter(self._ghosts))]
         self.counts["workers_lost"] += 1
         self._trace("worker_lost" if is_blamed else "worker_left", worker=worker.name, text=why)
         self._fail_hand(worker, why, is_blamed=is_blamed)
@@ -627,7 +637,6 @@ class BrokerCore:
         if e.Side.WORKER in self._return_until:
             for peer, worker in list(self._absent_plain_workers.items()):
                 if self._free_at(worker) <= self.now:
-                    del self._absent_plain_workers[peer]
                     back = self._add_plain_worker(peer)
                     back.is_probed = True
                     back.absent_since = worker.absent_since

@@ -16,7 +16,7 @@ import msgspec
 
 from cbw.client import Client
 from cbw.core.events import Record
-from cbw.errors import CbwError, NotReady
+from cbw.errors import NotReady
 from cbw.local import Options, Role, Scale, System
 from cbw.trace import Trace, read
 from cbw.verify.handler import TRACE, WORKER
@@ -117,7 +117,7 @@ class Scenario:
                     advice=f"Can workers reach {self._target.host}:{self._target.worker_port}? See --worker-port.",
                 )
             futures = [self._submit(self._clients[0], 0.05) for _ in range(WORKERS)]
-            seen |= {self._answer(future).rpartition(" ")[2] for future in futures}
+            seen |= {future.result().rpartition(" ")[2] for future in futures}
 
     def _start_worker(self, name: str) -> None:
         assert self._target is not None
@@ -142,7 +142,7 @@ class Scenario:
 
     def _load_one(self, client: Client, work_s: float) -> None:
         for future in [self._submit(client, work_s) for _ in range(REQUESTS)]:
-            self._answer(future)
+            future.result()
 
     def _hurt(self, number: signal.Signals, event: str) -> None:
         """Send ``number`` to a worker that has begun a request; wait for the answer; wake it or start another."""
@@ -155,7 +155,7 @@ class Scenario:
         now = time.monotonic()  # before the signal: another may have begun it before the next line
         role.process.send_signal(number)
         self._note(event, name, request, now)
-        self._answer(future)
+        future.result()
         if event == "killed":
             self._start_worker(f"{name}b")
             return
@@ -180,7 +180,8 @@ class Scenario:
         return any(record.request == request and record.worker == worker for record in self._worker_records("done"))
 
     def _is_used_again(self, worker: str) -> bool:
-        answers = [self._answer(self._submit(self._clients[1], 0.02)) for _ in range(WORKERS)]
+        futures = [self._submit(self._clients[1], 0.02) for _ in range(WORKERS)]
+        answers = [future.result() for future in futures]
         return any(answer.endswith(f" {worker}") for answer in answers)
 
     def _worker_records(self, event: str) -> Iterator[Record]:
@@ -199,28 +200,24 @@ class Scenario:
 
     # --- requests and notes
 
-    def _submit(self, client: Client, work_s: float) -> Future[bytes]:
+    def _submit(self, client: Client, work_s: float) -> Future[str]:
+        """The answer or what its error says; when it is there it stands in the trace."""
         with self._lock:
             number = self._counts[client.id] = self._counts.get(client.id, 0) + 1
         request = f"{client.id}/{number}"
         text = f"{request} {work_s}"
         trace = self._traces[client.id]
         trace.write([Record(time.monotonic(), "sent", "client", client.id, request, client.id, text=text)])
-        future = client.submit(text, self._service)
+        noted: Future[str] = Future()
 
         def ended(done: Future[bytes]) -> None:
             error = done.exception()
             event, said = ("got", done.result().decode()) if error is None else ("failed", str(error))
             trace.write([Record(time.monotonic(), event, "client", client.id, request, client.id, text=said)])
+            noted.set_result(said)
 
-        future.add_done_callback(ended)
-        return future
-
-    def _answer(self, future: Future[bytes]) -> str:
-        try:
-            return future.result().decode()
-        except CbwError:
-            return ""  # the trace has it
+        client.submit(text, self._service).add_done_callback(ended)
+        return noted
 
     def _note(self, event: str, worker: str, request: str, at: float) -> None:
         self._notes.write([Record(at, event, "verify", "verify", request, worker=worker)])

@@ -1,0 +1,204 @@
+"""The command line: what it prints, and how it ends when something is wrong. Never with a traceback."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .conftest import HOST, Broker, Log, Start, StartWorker
+from .program import PATIENCE_S, Program, environment, wait_until
+
+RUNS = {
+    "broker": ("broker", 0, 0, "--host", HOST),
+    "worker": ("worker", "W1", HOST, 1),
+    "client": ("client", "C1", 1, HOST, 1),
+}
+
+
+# --- when all is well
+
+
+def test_the_system_by_hand(start: Start, broker: Broker) -> None:
+    """Broker, demonstration worker and demonstration client, as in the lab."""
+    start("worker", "W1", HOST, broker.worker_port, "--work-time", 0.01).wait_for("W1 works for")
+    client = start("client", "C1", 3, HOST, broker.client_port)
+    assert client.exit_code() == 0
+    assert [line.partition("  (")[0] for line in client.lines] == [f"C1-{n} -> C1-{n} W1" for n in (1, 2, 3)]
+
+
+def test_ids_after_the_host(start: Start, broker: Broker) -> None:
+    """HN, which is also what they are called without arguments; the broker's place comes from the environment."""
+    name = socket.gethostname()
+    place = {"BROKER_HOST": HOST, "BROKER_PORT": str(broker.worker_port)}
+    start("worker", "HN", **place).wait_for(f"WOR_{name} works for {HOST}:{broker.worker_port}")
+    client = start("client", **(place | {"BROKER_PORT": str(broker.client_port), "CBW_CLIENT_TIMEOUT_S": "0.1"}))
+    assert client.exit_code() == 1, "in 0.1 s the demonstration worker, which takes 1 s, does not answer"
+    assert client.count(f"CLI_{name}-1 failed") == 1, client
+
+
+def test_call(start: Start, broker: Broker, start_worker: StartWorker, tmp_path: Path) -> None:
+    start_worker("W1", "echo", "fail=fail", "double=double")
+    (tmp_path / "body").write_bytes(b"from a file")
+    call = ("call", "--broker", broker.address)
+    assert_ends(start(*call, stdin=b"hello"), 0, out="hello")
+    assert_ends(start(*call, tmp_path / "body"), 0, out="from a file")
+    assert_ends(start(*call, "--service", "fail", stdin=b"raise"), 1, error="KeyError: 'nothing there'")
+    assert_ends(start(*call, "--service", "double", stdin=b"x"), 2, error="the body does not fit")
+    assert_ends(start(*call, "--service", "none", "--timeout", 0.1), 1, error="no answer in time")
+
+
+def test_a_handler_in_the_current_folder(start: Start, broker: Broker, start_worker: StartWorker) -> None:
+    worker = start_worker("W1", "double=double", "echo")
+    worker.wait_for("W1 works for")
+    assert_ends(start("call", "--broker", broker.address, "-s", "double", stdin=b"21"), 0, out="42")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["--version"], *([role, "--help"] for role in RUNS)])
+def test_help(start: Start, arguments: list[str]) -> None:
+    assert_ends(start(*arguments), 0)
+
+
+# --- when it is not
+
+
+def assert_ends(program: Program, code: int, *, out: str | None = None, error: str = "") -> None:
+    """``program`` ends with ``code``, having printed exactly ``out``, and an error that contains ``error``."""
+    assert program.exit_code() == code, program
+    assert out is None or "\n".join(program.lines) == out, program
+    assert error in "\n".join(program.errors), program
+    assert code == 0 or program.errors, "it ends without a word"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["no-such-command"],
+        ["--no-such-option"],
+        ["broker", "x"],
+        ["broker", 99999],
+        ["broker", 1, 2, 3],
+        ["broker", "--liveness", "soon"],
+        ["broker", "--attempts-max", 0],
+        ["worker", "W1"],
+        ["worker", "W1", HOST, "x"],
+        ["worker", "W1", "", 9999],
+        ["worker", "W1", "no host", 9999],
+        ["worker", "W1", HOST, 9999, "--concurrency", 0],
+        ["worker", "x" * 201, HOST, 9999],
+        ["client", "C1", "many"],
+        ["client", "C1", -1],
+        ["client", "C1", 1, "a/b", 9998],
+        ["client", "x" * 201, 1, HOST, 9998],
+        ["call", "/no/such/file"],
+        ["call", "--broker", "x:y"],
+        ["call", "--broker", f"{HOST}:0"],
+    ],
+    ids=lambda arguments: " ".join(str(argument)[:20] for argument in arguments),
+)
+def test_wrong_arguments(start: Start, broker: Broker, arguments: list[object]) -> None:
+    """Where an id is refused it is the broker that refuses it."""
+    ports = {9999: broker.worker_port, 9998: broker.client_port}
+    arguments = [ports.get(argument, argument) if isinstance(argument, int) else argument for argument in arguments]
+    if arguments == ["worker", "W1"]:
+        assert_ends(start(*arguments, BROKER_PORT="many"), 2, error="BROKER_PORT")
+    else:
+        assert_ends(start(*arguments), 2)
+
+
+@pytest.mark.parametrize("place", [(0, 1), (1, 0)], ids=["frontend", "backend"])
+def test_a_port_that_is_in_use(start: Start, broker: Broker, place: tuple[int, int]) -> None:
+    ports = [(0, broker.client_port)[place[0]], (0, broker.worker_port)[place[1]]]
+    second = start("broker", *ports, "--host", HOST)
+    assert_ends(second, 3, error=f"port {max(ports)} is in use")
+    assert second.count("ss -ltnp")
+
+
+def test_an_address_that_is_not_of_this_machine(start: Start) -> None:
+    assert_ends(start("broker", 0, 0, "--host", "192.0.2.1"), 3, error="cannot listen on 192.0.2.1")
+    assert_ends(start("broker", 0, 0, "--host", "no.such.host.invalid"), 3, error="no.such.host.invalid")
+
+
+def test_an_unknown_host(start: Start) -> None:
+    """The library tries on, as the name may be known later; whoever waits at a terminal is told at once."""
+    worker = start("worker", "W1", "no.such.host.invalid", 9999)
+    client = start("client", "C1", 1, "no.such.host.invalid", 9998, "--timeout", 0.5)
+    call = start("call", "--broker", "no.such.host.invalid:9998", "--timeout", 0.5)
+    worker.wait_for("'no.such.host.invalid' does not resolve")
+    client.wait_for("'no.such.host.invalid' does not resolve")
+    assert_ends(client, 1)
+    assert_ends(call, 3, error="'no.such.host.invalid' does not resolve")
+    assert worker.terminate() < 1
+
+
+def test_nobody_listens(start: Start) -> None:
+    client = start("client", "C1", 1, HOST, 1, "--timeout", 0.3)
+    call = start("call", "--broker", f"{HOST}:1", "--timeout", 0.3)
+    assert_ends(client, 1, error="C1-1 failed: the broker was not reached in time")
+    assert_ends(call, 3, error=f"no broker at {HOST}:1 in 0.3 s")
+
+
+def test_the_wrong_one_of_the_two_ports(start: Start, broker: Broker) -> None:
+    client = start("client", "C1", 1, HOST, broker.worker_port, "--timeout", 2)
+    worker = start("worker", "W1", HOST, broker.client_port)
+    assert_ends(client, 2, error="refused")
+    assert_ends(worker, 2, error="refused")
+
+
+# --- the end
+
+
+@pytest.mark.parametrize("role", RUNS)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals(start: Start, role: str, number: signal.Signals) -> None:
+    """Roles that serve end well. A client that waits for an answer is interrupted."""
+    program = start(*RUNS[role])
+    if role == "client":
+        wait_until(lambda: threads(program) > 2, "it waits for an answer")
+    else:
+        program.wait_for({"broker": "serves clients", "worker": "works for"}[role])
+    program.signal(number)
+    code = program.exit_code(within_s=2)
+    assert code == (0 if role != "client" else 130 if number is signal.SIGINT else -signal.SIGTERM), program
+
+
+def threads(program: Program) -> int:
+    """How many threads it has; ZeroMQ makes two."""
+    return len(list(Path(f"/proc/{program.pid}/task").iterdir()))
+
+
+def caught(program: Program, number: signal.Signals) -> bool:
+    """Whether it has a handler for this signal."""
+    status = Path(f"/proc/{program.pid}/status").read_text()
+    mask = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(mask.split()[1], 16) & 1 << number - 1)
+
+
+def test_a_second_signal_ends_it_at_once(start: Start, broker: Broker, start_worker: StartWorker, log: Log) -> None:
+    worker = start_worker("W1", "hang")
+    start("call", "--broker", broker.address, stdin=b"for ever")
+    log.wait_for("begun for ever")
+    worker.signal(signal.SIGINT)
+    wait_until(lambda: not caught(worker, signal.SIGINT), "the first has been seen")
+    worker.signal(signal.SIGINT)
+    assert worker.exit_code(within_s=2) == -signal.SIGINT
+
+
+def test_an_output_that_nobody_reads_any_more(start: Start, broker: Broker) -> None:
+    """As in ``cbw broker | head -1``."""
+    command = [sys.executable, "-m", "cbw", "worker", "W1", HOST, str(broker.worker_port), "--work-time", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()) as worker:
+        assert worker.stdout and worker.stderr
+        try:
+            assert b"works for" in worker.stdout.readline()
+            worker.stdout.close()
+            broker.program.signal(signal.SIGSTOP)
+            broker.program.kill()  # and so it would have something to say
+            assert worker.wait(PATIENCE_S) == 1
+            assert b"Traceback" not in worker.stderr.read()
+        finally:
+            worker.kill()
