@@ -60,7 +60,9 @@ class Broker:
         try:
             self._clients = Router(self._context, host, client_port, body_bytes_max=body_bytes_max)
             try:
-                self._workers = Router(self._context, host, worker_port, body_bytes_max=body_bytes_max)
+                self._workers = Router(
+                    self._context, host, worker_port, body_bytes_max=body_bytes_max, is_for_workers=True
+                )
             except BaseException:
                 self._clients.close()
                 raise

@@ -4,7 +4,8 @@
   connections with one identity the newer gets the messages, because a peer that reconnects must not be swallowed until
   its old connection is noticed to be dead (libzmq#2019, #778, #2010). CBW/1 peers set no identity, so that only touches
   plain ones; who they were before is told by the connection's descriptor.
-* ZMTP heartbeats find dead connections on both ends without a line of Python: 1 s, given up after 3 s.
+* ZMTP heartbeats find dead connections on both ends without a line of Python: every second, given up after three (ten
+  between broker and workers, who have beats of their own).
 * Our own DEALERs are *immediate*: what is not connected is not sent, so nothing stale arrives after a reconnection.
   Names are resolved anew at each attempt (libzmq does), and an attempt that hangs in SYN_SENT is given up after 2 s
   (cppzmq#603: a peer that came back with another address was never found again).
@@ -28,6 +29,9 @@ from cbw.errors import CannotBind, CannotResolve, UsageError
 
 HEARTBEAT_MS = 1000
 HEARTBEAT_TIMEOUT_MS = 3000
+WORKER_HEARTBEAT_TIMEOUT_MS = 10_000
+"""Between broker and workers beats tell within 3 s who is lost; the connection of a frozen worker is kept for longer, so
+that what it says when it wakes arrives, is fenced off, and stands in the trace."""
 CONNECT_TIMEOUT_MS = 2000
 RECONNECT_MS = 50
 RECONNECT_MAX_MS = 1000
@@ -123,7 +127,9 @@ class Router:
         CannotBind: the port is taken, or may not be used.
     """
 
-    def __init__(self, context: zmq.Context[Any], host: str, port: int, *, body_bytes_max: int) -> None:
+    def __init__(
+        self, context: zmq.Context[Any], host: str, port: int, *, body_bytes_max: int, is_for_workers: bool = False
+    ) -> None:
         self.socket = context.socket(zmq.ROUTER)
         for option, value in (
             (zmq.ROUTER_MANDATORY, 1),
@@ -133,7 +139,7 @@ class Router:
             (zmq.RCVHWM, HWM_MESSAGES),
             (zmq.BACKLOG, BACKLOG),
             (zmq.HEARTBEAT_IVL, HEARTBEAT_MS),
-            (zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS),
+            (zmq.HEARTBEAT_TIMEOUT, WORKER_HEARTBEAT_TIMEOUT_MS if is_for_workers else HEARTBEAT_TIMEOUT_MS),
             (zmq.MAXMSGSIZE, body_bytes_max + ENVELOPE_BYTES),
         ):
             self.socket.setsockopt(option, value)
@@ -247,8 +253,9 @@ class Router:
 class Link:
     """Our end of a connection to a broker: a DEALER that says when it is connected and when it is not."""
 
-    def __init__(self, context: zmq.Context[Any], host: str, port: int) -> None:
+    def __init__(self, context: zmq.Context[Any], host: str, port: int, *, is_for_worker: bool = False) -> None:
         self._context = context
+        self._heartbeat_timeout_ms = WORKER_HEARTBEAT_TIMEOUT_MS if is_for_worker else HEARTBEAT_TIMEOUT_MS
         self._endpoint = f"tcp://{host}:{port}"
         self.is_connected = False
         self._open()
@@ -261,7 +268,7 @@ class Link:
             (zmq.SNDHWM, HWM_MESSAGES),
             (zmq.RCVHWM, 0),
             (zmq.HEARTBEAT_IVL, HEARTBEAT_MS),
-            (zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS),
+            (zmq.HEARTBEAT_TIMEOUT, self._heartbeat_timeout_ms),
             (zmq.CONNECT_TIMEOUT, CONNECT_TIMEOUT_MS),
             (zmq.HANDSHAKE_IVL, HEARTBEAT_TIMEOUT_MS),
             (zmq.RECONNECT_IVL, RECONNECT_MS),

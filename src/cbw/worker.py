@@ -116,7 +116,7 @@ class Worker:
         if not self._handlers:
             raise UsageError("a worker without a service", advice="Register one with @worker.service(name).")
         context: zmq.Context[Any] = zmq.Context()
-        link = Link(context, *self._address)
+        link = Link(context, *self._address, is_for_worker=True)
         done: Done = queue.SimpleQueue()
         try:
             pool = self._make_pool(done)

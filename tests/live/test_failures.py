@@ -230,7 +230,9 @@ def test_workers_come_and_go_under_load(broker: Broker, start_worker: StartWorke
 # --- a client
 
 
-def test_a_client_is_killed(broker: Broker, start: Start, start_worker: StartWorker, connect: Connect, log: Log) -> None:
+def test_a_client_is_killed(
+    broker: Broker, start: Start, start_worker: StartWorker, connect: Connect, log: Log
+) -> None:
     """Others are served on; its own request is not handed out again and again."""
     start_worker("W1", "echo_slowly")
     killed = start("call", "--broker", broker.address, stdin=b"0.3 x")

@@ -317,16 +317,16 @@ class Router:
 
     def _bind(self, connection: Connection) -> bool:
         peer = connection.peer
+        was_known = peer in self._connection_of or peer in self._lost
+        self.watch()
         before = self._connection_of.get(peer)
         if before is connection:
             return False
-        self.watch()
-        before = self._connection_of.get(peer)
         if before is not None:
             self._peer_of.pop(before, None)
         self._connection_of[peer] = connection
         self._peer_of[connection] = peer
-        return before is not None
+        return was_known
 
     def watch(self) -> None:
         """Read the monitor."""

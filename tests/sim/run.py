@@ -282,8 +282,8 @@ class System:
         for client in self.clients:
             if "twin" in (client.plan.bursts[0][1][0].token if client.plan.bursts else ""):
                 client.crash()
-        for process in (self.broker, *self._peers()):
-            process.thaw()
+        for process in (self.broker, *self.plain_clients, *self.workers, *self.plain_workers):
+            process.thaw()  # but not clients, who may take their time to read
         for peer in self._peers():
             peer.host.cut_until = 0.0  # type: ignore[attr-defined]
         for connection in self._connections(lambda connection: True):

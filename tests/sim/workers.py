@@ -76,9 +76,6 @@ class SimPool:
         self.waiting = deque(task for task in self.waiting if task.id not in wanted)
         return back
 
-    def drop(self) -> None:
-        self.waiting.clear()
-
     def cancel(self, task: int) -> None:
         if self.take_back([task]):
             self._finished(m.Answer(task, Status.CANCELLED, m.error_body("cancelled", "")), 0.0)
@@ -134,7 +131,13 @@ class SimPool:
             self._batch_since = now - busy_s
         self._batch.append(answer)
         if not self.waiting or now - self._batch_since > HAND_OVER_S:
-            self.done.append((self._batch, now - self._batch_since))
+            self._hand_over(self._batch)
+        elif len(self._batch) == 1:
+            self._world.after(HAND_OVER_S, self._hand_over, self._batch)
+
+    def _hand_over(self, batch: list[m.Answer]) -> None:
+        if batch is self._batch and batch:
+            self.done.append((batch, self._world.now - self._batch_since))
             self._batch = []
             self._worker.wake()
 
@@ -248,9 +251,6 @@ class SimWorker(Process):
     def _order(self) -> None:
         """As in :mod:`cbw.worker`."""
         core, pool, now = self.core, self.pool, self.world.now
-        if core.is_reset:
-            core.is_reset = False
-            pool.drop()
         if core.to_take_back:
             wanted, core.to_take_back = core.to_take_back, []
             core.returned(pool.take_back(wanted), now)
