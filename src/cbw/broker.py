@@ -143,12 +143,7 @@ class Broker:
                 envelope, body = plain.read_request([bytes(frame) for frame in frames])
                 facts.append(e.PlainClientSaid(peer, envelope, body, is_replaced))
         except BadMessage as error:
-            facts.append(e.BadMessageArrived(e.Side.CLIENT, peer, str(error)))
-            if is_native:
-                refusal = m.Refused(
-                    m.Refusal.VERSION if frames[0] != native.MAGIC else m.Refusal.BAD_MESSAGE, str(error)
-                )
-                self._send(e.Side.CLIENT, e.SendToClient(peer, [refusal]), facts)
+            self._refuse(e.Side.CLIENT, peer, frames, str(error), facts)
 
     def _from_worker(self, peer: bytes, frames: list[Any], facts: list[e.Event]) -> None:
         is_native = frames[0][:3] == native.MAGIC_PREFIX
@@ -169,12 +164,20 @@ class Broker:
                 self._dialects[peer] = registered
                 facts.append(e.PlainWorkerRegistered(peer))
         except BadMessage as error:
-            facts.append(e.BadMessageArrived(e.Side.WORKER, peer, str(error)))
-            if is_native:
-                refusal = m.Refused(
-                    m.Refusal.VERSION if frames[0] != native.MAGIC else m.Refusal.BAD_MESSAGE, str(error)
-                )
-                self._send(e.Side.WORKER, e.SendToWorker(peer, [refusal]), facts)
+            self._refuse(e.Side.WORKER, peer, frames, str(error), facts)
+
+    def _refuse(self, side: e.Side, peer: bytes, frames: list[Any], why: str, facts: list[e.Event]) -> None:
+        """Count bytes that are no message, and tell a CBW/1 peer why they are none."""
+        if _is_for_the_other(side, frames):
+            if side is e.Side.CLIENT:
+                why = f"this port is for clients; workers connect to port {self.worker_port}"
+            else:
+                why = f"this port is for workers; clients connect to port {self.client_port}"
+        facts.append(e.BadMessageArrived(side, peer, why))
+        if frames[0][:3] == native.MAGIC_PREFIX:
+            refusal = m.Refused(m.Refusal.VERSION if frames[0] != native.MAGIC else m.Refusal.BAD_MESSAGE, why)
+            order = e.SendToClient if side is e.Side.CLIENT else e.SendToWorker
+            self._send(side, order(peer, [refusal]), facts)
 
     def _connections(self, facts: list[e.Event]) -> None:
         for side, router in ((e.Side.WORKER, self._workers), (e.Side.CLIENT, self._clients)):
@@ -272,3 +275,12 @@ class Broker:
             elif now - since > UNREAD_S:
                 del self._unread[side, peer]
                 facts.append(e.PeerUnread(side, peer, len(orders)))
+
+
+def _is_for_the_other(side: e.Side, frames: list[Any]) -> bool:
+    """Whether a message makes sense on the other port: an easy mistake, and worth a clear word."""
+    try:
+        (native.from_worker if side is e.Side.CLIENT else native.from_client)(frames)
+    except BadMessage:
+        return False
+    return True

@@ -107,7 +107,7 @@ FAULTS = {  # how often a second, at most
     "worker freeze": 0.5,
     "worker twin": 0.15,
     "client crash": 0.15,
-    "client freeze": 0.15,
+    "client freeze": 0.3,
     "client twin": 0.1,
     "broker crash": 0.12,
     "broker stop": 0.08,

@@ -187,8 +187,8 @@ class System:
         self._freeze_peer([*self.plain_workers])
 
     def _client_freeze(self) -> None:
-        if self.world.chance(0.3) and (victim := self._pick([*self.clients])) is not None:
-            seconds = self.world.between(5, 14)  # its program does not look for answers
+        if self.world.chance(0.4) and (victim := self._pick([*self.clients])) is not None:
+            seconds = self.world.between(5, 16)  # its program does not look for answers
             self.world.say("fault", f"{victim.name} does not read for {seconds:.3f} s")
             victim.freeze(seconds)
         else:

@@ -32,6 +32,8 @@ NAME_CHARS_MAX = 200
 RETURN_WINDOW_S = 1.0
 """After a connection on a port, plain peers that were lost are looked for this long (it takes the ROUTER a moment)."""
 RETURN_RETRY_S = 0.05
+RETURN_GRACE_S = 0.25
+"""A client that was started anew asks at once, one that has come back says nothing: so long it is heard first."""
 SWEEP_S = 0.25
 GHOSTS_MAX = 1000
 """Names of lost workers that are remembered, so that the trace can tell whose late answer was fenced off."""
@@ -94,6 +96,7 @@ class BrokerCore:
         self._workers_by_name: dict[str, Worker] = {}
         self._ghosts: dict[bytes, str] = {}  # names of workers that were lost, for what they still say
         self._absent_clients: dict[Client, None] = {}
+        self._returned_clients: dict[Client, float] = {}  # they fetch what was kept for them, or do not want it
         self._absent_plain_workers: dict[bytes, Worker] = {}
         self._plain_due: OrderedDict[Worker, float] = OrderedDict()  # one patience for all, so the order is the time
         self._to_client: dict[bytes, list[m.Message]] = {}
@@ -101,7 +104,9 @@ class BrokerCore:
         self._orders: list[e.Event] = []
         self._sweep_at: float | None = None
         self._return_at: float | None = None
-        self._return_until: dict[e.Side, float] = {}
+        self._return_until = 0.0
+        self._clients_connected_at = float("-inf")
+        self._look_for_clients_at: float | None = None
         self._workers_connected_at = float("-inf")
         self._on: dict[type, Callable[[Any], None]] = {
             e.ClientSaid: self._client_said,
@@ -141,7 +146,13 @@ class BrokerCore:
         """When :meth:`step` wants to be called even if nothing happens; None: only for a fact."""
         times = [
             time
-            for time in (self._sweep_at, self._return_at, self._dispatcher.recall_at, self._dispatcher.deadline_at)
+            for time in (
+                self._sweep_at,
+                self._return_at,
+                self._look_for_clients_at,
+                self._dispatcher.recall_at,
+                self._dispatcher.deadline_at,
+            )
             if time is not None
         ]
         if self._plain_due:
@@ -230,6 +241,9 @@ class BrokerCore:
         if client.absent_since is not None:
             client.absent_since = None
             del self._absent_clients[client]
+            if client.kept:
+                self._returned_clients[client] = self.now
+                self._sweep_by(self.now + SWEEP_S)
         self._trace("client_back", client=client.name)
 
     def _welcome(self) -> m.Welcome:
@@ -364,6 +378,7 @@ class BrokerCore:
             self._cancel(client, key, why, is_told=False)
         client.kept.clear()
         self._absent_clients.pop(client, None)
+        self._returned_clients.pop(client, None)
         if self.clients.get(client.peer) is client:
             del self.clients[client.peer]
         if self._clients_by_name.get(client.name) is client:
@@ -610,19 +625,18 @@ class BrokerCore:
                 self._await_plain_workers()  # its next connection may be older than the news that the last is lost
 
     def _peers_connected(self, fact: e.PeersConnected) -> None:
-        now = self.now
         if fact.side is e.Side.CLIENT:
+            self._clients_connected_at = self.now
             if any(client.is_plain and client.kept for client in self._absent_clients):
-                self._return_until[fact.side] = now + RETURN_WINDOW_S
-                self._return_at = now
+                self._look_for_clients_soon()
         else:
-            self._workers_connected_at = now
+            self._workers_connected_at = self.now
             if self._absent_plain_workers:
                 self._await_plain_workers()
 
     def _await_plain_workers(self) -> None:
         free_at = max(self._free_at(worker) for worker in self._absent_plain_workers.values())
-        self._return_until[e.Side.WORKER] = max(self.now, free_at) + RETURN_WINDOW_S
+        self._return_until = max(self.now, free_at) + RETURN_WINDOW_S
         if self._return_at is None:  # not at once: a new program registers first
             self._return_at = self.now + RETURN_RETRY_S
 
@@ -630,22 +644,27 @@ class BrokerCore:
         """When an absent plain worker that still owes an answer has had its time for it."""
         return 0.0 if worker.owes_since is None else worker.owes_since + self.limits.answer_timeout_s
 
-    def _look_for_returned(self) -> None:
+    def _look_for_workers(self) -> None:
         """Plain peers come back without a word: try them. Whoever is not there is undelivered, and away again."""
-        self._return_until = {side: until for side, until in self._return_until.items() if until > self.now}
-        self._return_at = self.now + RETURN_RETRY_S if self._return_until else None
-        if e.Side.WORKER in self._return_until:
-            for peer, worker in list(self._absent_plain_workers.items()):
-                if self._free_at(worker) <= self.now:
-                    back = self._add_plain_worker(peer)
-                    back.is_probed = True
-                    back.absent_since = worker.absent_since
-                    back.owes_since = worker.owes_since
-        if e.Side.CLIENT in self._return_until:
-            for client in [c for c in self._absent_clients if c.is_plain and c.kept]:
-                self._client_back(client)
-                kept, client.kept = client.kept, {}
-                self._orders.extend(e.SendPlainReply(client.peer, *reply) for reply in kept.values())
+        self._return_at = self.now + RETURN_RETRY_S if self.now < self._return_until else None
+        for peer, worker in list(self._absent_plain_workers.items()):
+            if self._free_at(worker) <= self.now:
+                back = self._add_plain_worker(peer)
+                back.is_probed = True
+                back.absent_since = worker.absent_since
+                back.owes_since = worker.owes_since
+
+    def _look_for_clients_soon(self) -> None:
+        if self._look_for_clients_at is None:
+            self._look_for_clients_at = max(self.now, self._clients_connected_at + RETURN_GRACE_S)
+
+    def _look_for_clients(self) -> None:
+        """The same for clients, once, when those that were started anew have had the time to ask."""
+        self._look_for_clients_at = None
+        for client in [client for client in self._absent_clients if client.is_plain and client.kept]:
+            self._client_back(client)
+            kept, client.kept = client.kept, {}
+            self._orders.extend(e.SendPlainReply(client.peer, *reply) for reply in kept.values())
 
     def _undelivered(self, fact: e.Undelivered) -> None:
         self.counts["messages_undelivered"] += 1
@@ -715,10 +734,12 @@ class BrokerCore:
     def _reply(self, entry: Entry, answer: m.Answer) -> None:
         client = entry.client
         answer.id = entry.request.id
-        if client.is_plain:  # also if it is away: it may be back, without a word
-            self._orders.append(e.SendPlainReply(client.peer, entry.envelope, answer))
-        elif client.absent_since is not None:
+        if client.absent_since is not None:
             client.kept[answer.id] = (entry.envelope, answer)
+            if client.is_plain and self._clients_connected_at >= client.absent_since:
+                self._look_for_clients_soon()  # it may be back already, without a word
+        elif client.is_plain:
+            self._orders.append(e.SendPlainReply(client.peer, entry.envelope, answer))
         else:
             out = self._to_client.get(client.peer)
             if out is None:
@@ -786,7 +807,9 @@ class BrokerCore:
                 self.counts["tasks_recalled"] += len(tasks)
                 self._trace("recalled", worker=worker.name, text=f"{len(tasks)} tasks")
         if self._return_at is not None and now >= self._return_at:
-            self._look_for_returned()
+            self._look_for_workers()
+        if self._look_for_clients_at is not None and now >= self._look_for_clients_at:
+            self._look_for_clients()
 
     def _sweep_by(self, at: float) -> None:
         if self._sweep_at is None:
@@ -800,10 +823,17 @@ class BrokerCore:
             self._lose_worker(worker, f"silent for {limits.liveness_s:g} s")
         gone_since = now - limits.absence_s
         for client in [c for c in self._absent_clients if c.absent_since is not None and c.absent_since < gone_since]:
-            self._forget_client(client, f"away for {limits.absence_s:g} s")
+            if not (client.is_plain and client.entries):  # it may be back, without a word, and wait
+                self._forget_client(client, f"away for {limits.absence_s:g} s")
+        for client in [c for c, since in self._returned_clients.items() if since < silent_since]:
+            del self._returned_clients[client]
+            if client.absent_since is None:
+                client.kept.clear()
         for worker in [w for w in self._absent_plain_workers.values() if (w.absent_since or 0.0) < gone_since]:
             del self._absent_plain_workers[worker.peer]
-        has_reason = self._workers_by_name or self._absent_clients or self._absent_plain_workers
+        has_reason = (
+            self._workers_by_name or self._absent_clients or self._absent_plain_workers or self._returned_clients
+        )
         self._sweep_at = now + SWEEP_S if has_reason else None
 
     # --- stopping
