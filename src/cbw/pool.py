@@ -47,6 +47,9 @@ class Pool(Protocol):
     def work_here(self) -> bool:
         """Run waiting tasks in the calling thread for about :data:`HAND_OVER_S`; False if there was nothing to run."""
 
+    def go_on(self) -> None:
+        """Run what waits in the pool's own threads: nobody will call :meth:`work_here`."""
+
     def close(self) -> None:
         """End; what still runs is abandoned."""
 
@@ -78,9 +81,11 @@ class ThreadPool:
     def begin(self, tasks: Sequence[m.Task], *, is_here: bool = False) -> None:
         self._received_at = time.monotonic()
         self._waiting.extend(tasks)
-        if is_here:
-            return
-        for _ in range(min(len(tasks), self._concurrency)):
+        if not is_here:
+            self.go_on()
+
+    def go_on(self) -> None:
+        for _ in range(min(len(self._waiting), self._concurrency)):
             self._wake.put(True)
 
     def take_back(self, tasks: Iterable[int]) -> list[int]:
@@ -206,6 +211,9 @@ class AsyncPool:
 
     def work_here(self) -> bool:
         return False  # coroutines run in their loop's thread
+
+    def go_on(self) -> None:
+        """Nothing to do: coroutines run in their loop's thread anyway."""
 
     def close(self) -> None:
         self._waiting.clear()

@@ -113,6 +113,9 @@ class ProcessPool:
     def work_here(self) -> bool:
         return False
 
+    def go_on(self) -> None:
+        """Nothing to do: the children work anyway."""
+
     def close(self) -> None:
         self._is_closed = True
         for child in self._children:

@@ -87,7 +87,7 @@ class Session:
         try:
             self.link = Link(self._context, host, port)
         except BaseException:
-            self._context.term()
+            self._context.destroy(0)  # the socket may be half made
             raise
 
     def submit(self, service: str, bodies: Iterable[bytes], timeout: float | None, sink: Any) -> list[int]:

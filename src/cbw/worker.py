@@ -159,6 +159,7 @@ class _Session:
         self._done = done
         self._turn = threading.Lock()
         self._busy_since: float | None = None  # since when the thread that serves has been in a handler
+        self._is_here = False  # tasks wait for the thread that serves to run them
         self._is_over = threading.Event()
         self._error: BaseException | None = None
         self._unsent: list[list[Any]] = []
@@ -197,9 +198,9 @@ class _Session:
     def _serve(self) -> None:
         with self._turn:
             while self._is_on:
-                is_working = self._core.is_quick and self._work_here()
+                self._is_here = self._is_here and self._work_here()
                 if self._is_on:
-                    self._step(can_sleep=not is_working)
+                    self._step(can_sleep=not self._is_here)
             self._end()
 
     def _end(self) -> None:
@@ -208,6 +209,10 @@ class _Session:
             self._is_over.set()
 
     def _work_here(self) -> bool:
+        """Run some of what waits, if handlers are still quick; False: nothing is left for this thread to run."""
+        if not self._core.is_quick:
+            self._pool.go_on()
+            return False
         self._busy_since = time.monotonic()
         self._turn.release()
         try:
@@ -253,10 +258,9 @@ class _Session:
             link.reopen()
             self._unsent.clear()
             self._sleeper = self._new_sleeper()
-        if self._order(now) and self._busy_since is None and core.is_quick:
-            can_sleep = False  # our caller runs them here
+        self._order(now)
         self._send()
-        self._sleep(now, can_sleep=can_sleep)
+        self._sleep(now, can_sleep=can_sleep and not self._is_here)
 
     def _connections(self, now: float) -> None:
         for is_connected in self._link.watch():
@@ -267,8 +271,8 @@ class _Session:
                 self._core.disconnected(now)
                 self._unsent.clear()
 
-    def _order(self, now: float) -> bool:
-        """Carry out what the core wants of the pool; whether anything is to begin."""
+    def _order(self, now: float) -> None:
+        """Carry out what the core wants of the pool."""
         core, pool = self._core, self._pool
         if core.is_reset:
             core.is_reset = False
@@ -282,8 +286,9 @@ class _Session:
             core.to_cancel.clear()
         tasks = core.take_tasks()
         if tasks:
-            pool.begin(tasks, is_here=core.is_quick and self._busy_since is None)
-        return bool(tasks)
+            is_here = core.is_quick and self._busy_since is None
+            pool.begin(tasks, is_here=is_here)
+            self._is_here |= is_here
 
     def _send(self) -> None:
         messages = self._core.take_messages(time.monotonic())

@@ -153,6 +153,7 @@ class SimBroker(Process):
         while True:
             for fact in facts:
                 self.world.say("fact", _tell(fact))
+                self.world.counts[type(fact).__name__] += 1
             checker.facts(facts)
             orders = core.step(facts, self.world.now)
             checker.step(facts, orders)

@@ -17,7 +17,7 @@ from cbw.core.messages import Status
 from cbw.core.request import State
 
 from .clients import PlainClient, SimClient
-from .network import Connection, Network, Parcel, PlainReady, PlainReply, PlainRequest, PlainTask
+from .network import Connection, Network, Parcel, PlainAnswer, PlainReady, PlainReply, PlainRequest, PlainTask
 from .plan import Job, Plan
 from .workers import PlainWorker, SimWorker, read_body
 from .world import Violation, World
@@ -196,8 +196,12 @@ class Checker:
             for worker in self.plain_workers:
                 if worker.name == parcel.worker:
                     worker.is_orphan = True
-        elif isinstance(parcel, PlainTask):
-            self.world.counts["plain tasks lost"] += 1
+        elif isinstance(parcel, PlainTask | PlainAnswer):
+            # The broker cannot know that, so it gives the worker its time to answer before it looks for it.
+            task = parcel.task if isinstance(parcel, PlainTask) else int(parcel.body.rpartition(b";")[2])
+            connection = self.attempts[task].connection
+            if connection is not None:
+                connection.link.process.disturbed(self.world.now + self.plan.limits.answer_timeout_s)
 
     def excuse(self, token: str, why: str) -> None:
         """The plain request ``token`` may never end."""

@@ -301,6 +301,7 @@ class BrokerCore:
             client = self.clients[fact.peer] = Client(_printable(fact.peer), "", fact.peer, is_plain=True)
         elif fact.is_replaced or client.absent_since is not None:
             self._plain_client_back(client, fact.envelope)
+        client.heard_at = self.now
         limits = self.limits
         request = m.Request(self._next_plain_id, LAB_SERVICE, fact.body, limits.plain_ttl_s)
         self._next_plain_id += 1
@@ -736,8 +737,8 @@ class BrokerCore:
         answer.id = entry.request.id
         if client.absent_since is not None:
             client.kept[answer.id] = (entry.envelope, answer)
-            if client.is_plain and self._clients_connected_at >= client.absent_since:
-                self._look_for_clients_soon()  # it may be back already, without a word
+            if client.is_plain and self._clients_connected_at >= client.heard_at:
+                self._look_for_clients_soon()  # it may be back, without a word, even since before its loss was noticed
         elif client.is_plain:
             self._orders.append(e.SendPlainReply(client.peer, entry.envelope, answer))
         else:

@@ -16,7 +16,7 @@ class Client:
     A CBW/1 client gets a new ``peer`` with each connection; a plain one keeps the identity that it has set.
     """
 
-    __slots__ = ("absent_since", "boot", "entries", "is_plain", "kept", "name", "peer")
+    __slots__ = ("absent_since", "boot", "entries", "heard_at", "is_plain", "kept", "name", "peer")
 
     def __init__(self, name: str, boot: str, peer: bytes, *, is_plain: bool) -> None:
         self.name = name
@@ -26,6 +26,7 @@ class Client:
         self.entries: dict[int, Entry] = {}
         self.kept: dict[int, tuple[tuple[bytes, ...], Answer]] = {}  # what came for it while it was away
         self.absent_since: float | None = None
+        self.heard_at = 0.0  # plain only
 
 
 class Worker:

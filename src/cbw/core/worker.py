@@ -70,6 +70,8 @@ class WorkerCore:
 
     def connected(self, now: float) -> None:
         """The connection is there."""
+        if self.is_done:
+            return
         self._is_connected = True
         self._heard_at = now
         self._forget_session()
@@ -84,6 +86,8 @@ class WorkerCore:
 
     def received(self, messages: Iterable[m.Message], now: float) -> None:
         """The broker sent a batch. Tasks before its welcome were sent over an earlier connection: they are void."""
+        if self.is_done:  # nothing may undo our goodbye
+            return
         self._heard_at = now
         for message in messages:
             if type(message) is m.Task:
