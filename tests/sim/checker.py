@@ -74,7 +74,9 @@ class Checker:
         self.jobs: dict[str, Job] = {}
         self.attempts: dict[int, Attempt] = {}
         self.accepted: dict[int, Accepted] = {}
-        self._asked: dict[int, tuple[str, float | None, SimClient]] = {}  # native request id → token, submitted, by whom
+        self._asked: dict[
+            int, tuple[str, float | None, SimClient]
+        ] = {}  # native request id → token, submitted, by whom
         self._ttl: dict[int, float | None] = {}
         self._plain_tokens: dict[int, str] = {}
         self._plain_tasks: dict[int, tuple[e.SendPlainTask, int]] = {}
@@ -295,7 +297,9 @@ class Checker:
         """The core's own idea of a sane state, and the limits (G2, G4, G9); nothing waits past its deadline (G6)."""
         core, limits, now = self.broker.core, self.plan.limits, self.world.now
         core.check()
-        self.need(core.requests == len(self.accepted), f"G4: {core.requests} requests, {len(self.accepted)} in the trace")
+        self.need(
+            core.requests == len(self.accepted), f"G4: {core.requests} requests, {len(self.accepted)} in the trace"
+        )
         plain = len(self.plan.plain_clients)
         slack = limits.requests_max + self.plan.turn_messages if plain else 0
         self.need(core.requests <= limits.requests_max + slack, f"G9: {core.requests} requests")
@@ -360,7 +364,9 @@ class Checker:
     def _handed_out(self, record: e.Record, request: int, accepted: Accepted) -> None:
         now, token = self.world.now, accepted.token
         is_in_time = accepted.deadline_at is None or accepted.deadline_at > now
-        self.need(is_in_time, f"G6: {token} was handed out {now - (accepted.deadline_at or 0):.3f} s after its deadline")
+        self.need(
+            is_in_time, f"G6: {token} was handed out {now - (accepted.deadline_at or 0):.3f} s after its deadline"
+        )
         is_free = not accepted.attempts or accepted.attempts[-1].void
         self.need(bool(is_free), f"G4: {token} was handed out, but an attempt lives")
         died = sum(attempt.has_died for attempt in accepted.attempts)
@@ -375,7 +381,9 @@ class Checker:
         attempt = accepted.attempts[-1]
         self.need(attempt.task == record.task and not attempt.void, f"G5: task {record.task} failed twice")
         attempt.void = "failed"
-        self.need(self._is_fair(attempt), f"G5: {attempt.token}: attempt {record.task} counts, but {record.text!r} is not so")
+        self.need(
+            self._is_fair(attempt), f"G5: {attempt.token}: attempt {record.task} counts, but {record.text!r} is not so"
+        )
         connection = attempt.connection
         attempt.is_excused = connection is None or connection.link.process.is_frozen
 

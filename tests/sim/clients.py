@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from cbw.core import messages as m
 from cbw.core.client import ClientCore, Ended
-from cbw.core.messages import Status
 from cbw.wire import native
 
 from .network import Host, Link, Native, Network, Parcel, PlainReply, PlainRequest, Router, summary
@@ -149,7 +148,9 @@ class SimClient(Process):
 class PlainClient(Process):
     """A REQ program of the lab: one request, its reply, the next. Or a DEALER that keeps some in flight."""
 
-    def __init__(self, world: World, network: Network, plan: PlainClientPlan, find: Callable[[], Router | None]) -> None:
+    def __init__(
+        self, world: World, network: Network, plan: PlainClientPlan, find: Callable[[], Router | None]
+    ) -> None:
         super().__init__(world, plan.name)
         self.plan = plan
         self.network = network

@@ -17,7 +17,7 @@ from .broker import SimBroker
 from .checker import Checker
 from .clients import PlainClient, SimClient
 from .network import HEARTBEAT_S, Connection, Network, Router
-from .plan import ClientPlan, Job, Plan, PlainClientPlan, draw
+from .plan import ClientPlan, Job, Plan, draw
 from .workers import HANG_S, PlainWorker, SimWorker
 from .world import Process, Violation, World
 
@@ -52,10 +52,10 @@ class System:
         self.checker = self.broker.checker = Checker(world, plan, self.network, self.broker)
         self.network.on_lost = self.checker.lost
         self.clients = [self._client(client) for client in plan.clients]
-        self.plain_clients = [PlainClient(world, self.network, client, self._client_router) for client in plan.plain_clients]
-        self.workers = [
-            SimWorker(world, self.network, worker, self._worker_router) for worker in plan.workers
+        self.plain_clients = [
+            PlainClient(world, self.network, client, self._client_router) for client in plan.plain_clients
         ]
+        self.workers = [SimWorker(world, self.network, worker, self._worker_router) for worker in plan.workers]
         self.plain_workers = [
             PlainWorker(world, self.network, worker, self._worker_router) for worker in plan.plain_workers
         ]
@@ -355,7 +355,9 @@ class System:
                 if service in (worker.plan.services if isinstance(worker, SimWorker) else [""])
             ]
             for wave in range(8):
-                missed = [worker for worker in everybody if worker.name in names and worker.begun_count == before[worker.name]]
+                missed = [
+                    worker for worker in everybody if worker.name in names and worker.begun_count == before[worker.name]
+                ]
                 if not missed:
                     break
                 wanted = min(count, limits.requests_max, limits.requests_bytes_max // 100)
@@ -406,7 +408,7 @@ def run(seed: int, *, is_verbose: bool = False) -> Result:
         System(world, plan).run()
     except Violation as error:
         violation = str(error)
-    except Exception as error:  # noqa: BLE001 - a core that raises is a failure like any other
+    except Exception as error:
         traceback = error.__traceback__
         while traceback is not None and traceback.tb_next is not None:
             traceback = traceback.tb_next

@@ -277,7 +277,9 @@ class PlainWorker(Process):
     connection, and waits for that.
     """
 
-    def __init__(self, world: World, network: Network, plan: PlainWorkerPlan, find: Callable[[], Router | None]) -> None:
+    def __init__(
+        self, world: World, network: Network, plan: PlainWorkerPlan, find: Callable[[], Router | None]
+    ) -> None:
         super().__init__(world, plan.name)
         self.plan = plan
         self.network = network

@@ -578,7 +578,7 @@ class BrokerMachine(RuleBasedStateMachine):
     def plain_worker_speaks(self, name: str, words: str) -> None:
         worker = self.plain_workers[name]
         if worker.hand is None or not worker.is_running:
-            return
+            return None
         facts = self.reach(worker)
         if worker.hand is None:
             return self.tell(*facts)
@@ -588,9 +588,7 @@ class BrokerMachine(RuleBasedStateMachine):
         if words == "answer":
             self.said[token_of(body)].add(Status.OK)
             return self.tell(*facts, e.PlainWorkerSaid(worker.peer, client, body))
-        return self.tell(
-            *facts, e.PlainWorkerSaid(worker.peer, None if words == "ready" else b"nobody", b"of no use")
-        )
+        return self.tell(*facts, e.PlainWorkerSaid(worker.peer, None if words == "ready" else b"nobody", b"of no use"))
 
     # --- the end
 
