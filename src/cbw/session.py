@@ -86,8 +86,8 @@ class Session:
         self._context: zmq.Context[Any] = zmq.Context()
         try:
             self.link = Link(self._context, host, port)
-        except BaseException:
-            self._context.destroy(0)  # the socket may be half made
+        except CbwError:  # but not after a Ctrl-C: with a socket half made this would wait for ever
+            self._context.term()
             raise
 
     def submit(self, service: str, bodies: Iterable[bytes], timeout: float | None, sink: Any) -> list[int]:

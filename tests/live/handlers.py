@@ -156,10 +156,10 @@ def compute(seconds: float) -> int:
     return count
 
 
-def hold_gil(seconds: int) -> str:
+def hold_gil(seconds: float) -> str:
     """A call into C that does not let go of the GIL: no other thread of this process runs."""
     note(f"begun hold in {os.getpid()}")
-    ctypes.PyDLL(None).sleep(seconds)
+    ctypes.PyDLL(None).usleep(int(seconds * 1e6))
     note("done hold")
     return "held"
 

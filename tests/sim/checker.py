@@ -454,8 +454,11 @@ class Checker:
 
         def is_calm(worker: SimWorker | PlainWorker) -> bool:
             connection = worker.link.connection
-            is_connected = connection is not None and not connection.is_lost
-            return worker.is_alive and is_connected and now - worker.settled_at > calm_s
+            if connection is None or connection.is_lost or not worker.is_alive:
+                return False
+            known = broker.core.workers.get(connection.peer)
+            is_late = known is not None and known.is_late  # a lab worker's answer did not come, so it is left in peace
+            return not is_late and now - worker.settled_at > calm_s
 
         idle: dict[str, SimWorker | PlainWorker] = {}
         for worker in [*self.workers, *(w for w in self.plain_workers if not w.is_orphan)]:

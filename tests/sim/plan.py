@@ -133,7 +133,7 @@ def draw(seed: int, rng: random.Random) -> Plan:
         delay_s=(slow_net * rng.uniform(0.05, 1), slow_net),
         is_encoding=rng.random() < 0.3,
         batch_messages=rng.choice([1024, 1024, 1024, 7, 2]),
-        queue_max=rng.choice([1000, 1000, 1000, 5]),
+        queue_max=rng.choice([1000, 1000, 5, 2]),
         turn_messages=rng.choice([512, 512, 20, 2]),
         limits=limits,
     )
@@ -173,7 +173,7 @@ def _draw_workers(rng: random.Random, plan: Plan, flavour: str, services: list[s
     if flavour != "native":
         for number in range(rng.randint(1, 4)):
             plan.plain_workers.append(
-                PlainWorkerPlan(f"P{number}", rng.random() < 0.2, speed(), restart_s=10 ** rng.uniform(-2, 0.5))
+                PlainWorkerPlan(f"P{number}", rng.random() < 0.2, speed(), restart_s=10 ** rng.uniform(-1, 0.5))
             )
     if flavour == "plain":
         services[:] = [""]

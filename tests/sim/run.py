@@ -188,7 +188,7 @@ class System:
 
     def _client_freeze(self) -> None:
         if self.world.chance(0.4) and (victim := self._pick([*self.clients])) is not None:
-            seconds = self.world.between(5, 16)  # its program does not look for answers
+            seconds = self.world.between(6, 20)  # its program does not look for answers
             self.world.say("fault", f"{victim.name} does not read for {seconds:.3f} s")
             victim.freeze(seconds)
         else:
@@ -331,6 +331,10 @@ class System:
         if not world.run(world.now + rest_s, lambda: all(worker.idle_since is not None for worker in everybody)):
             busy = next(worker for worker in everybody if worker.idle_since is None)
             raise Violation(f"stuck: {busy.who} never gets idle")
+        # The answer of a lab worker may have been lost, and then it waits for a task as the broker does for the answer.
+        rest_s = 2 * self.plan.limits.absence_s + 10
+        if not world.run(world.now + rest_s, lambda: not any(worker.is_late for worker in core.workers.values())):
+            raise Violation("stuck: a lab worker is late for ever")
         world.run(world.now + 1)
         known = {worker.name: worker.boot for worker in core.workers.values()}
         for worker in self.workers:

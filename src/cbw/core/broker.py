@@ -102,6 +102,7 @@ class BrokerCore:
         self._to_client: dict[bytes, list[m.Message]] = {}
         self._to_worker: dict[bytes, list[m.Message]] = {}
         self._orders: list[e.Event] = []
+        self._late_workers: dict[Worker, float] = {}
         self._sweep_at: float | None = None
         self._return_at: float | None = None
         self._return_until = 0.0
@@ -519,6 +520,7 @@ class BrokerCore:
         worker.is_probed = False
         worker.owes_since = None
         worker.is_late = False
+        self._late_workers.pop(worker, None)
         self._plain_due.pop(worker, None)
         self._dispatcher.place(worker)
 
@@ -598,6 +600,7 @@ class BrokerCore:
         if self._workers_by_name.get(worker.name) is worker:
             del self._workers_by_name[worker.name]
         self._plain_due.pop(worker, None)
+        self._late_workers.pop(worker, None)
         self._dispatcher.remove_worker(worker)
         self._ghosts[worker.peer] = worker.name
         if len(self._ghosts) > GHOSTS_MAX:
@@ -648,12 +651,15 @@ class BrokerCore:
     def _look_for_workers(self) -> None:
         """Plain peers come back without a word: try them. Whoever is not there is undelivered, and away again."""
         self._return_at = self.now + RETURN_RETRY_S if self.now < self._return_until else None
-        for peer, worker in list(self._absent_plain_workers.items()):
+        for worker in list(self._absent_plain_workers.values()):
             if self._free_at(worker) <= self.now:
-                back = self._add_plain_worker(peer)
-                back.is_probed = True
-                back.absent_since = worker.absent_since
-                back.owes_since = worker.owes_since
+                self._look_for_worker(worker)
+
+    def _look_for_worker(self, worker: Worker) -> None:
+        back = self._add_plain_worker(worker.peer)
+        back.is_probed = True
+        back.absent_since = worker.absent_since
+        back.owes_since = worker.owes_since
 
     def _look_for_clients_soon(self) -> None:
         if self._look_for_clients_at is None:
@@ -800,6 +806,8 @@ class BrokerCore:
                 continue
             self._fail_hand(worker, f"no answer in {self.limits.answer_timeout_s:g} s")
             self._dispatcher.place(worker)
+            self._late_workers[worker] = now
+            self._sweep_by(now + SWEEP_S)
         for entry in self._dispatcher.take_expired(now):
             self._expire(entry)
         if self._dispatcher.recall_at is not None and now >= self._dispatcher.recall_at:
@@ -832,8 +840,15 @@ class BrokerCore:
                 client.kept.clear()
         for worker in [w for w in self._absent_plain_workers.values() if (w.absent_since or 0.0) < gone_since]:
             del self._absent_plain_workers[worker.peer]
+        for worker in [w for w, since in self._late_workers.items() if since < gone_since]:
+            self._lose_worker(worker, f"late for {limits.absence_s:g} s")
+            self._look_for_worker(worker)  # its task or its answer may have been lost, and then it waits for another
         has_reason = (
-            self._workers_by_name or self._absent_clients or self._absent_plain_workers or self._returned_clients
+            self._workers_by_name
+            or self._absent_clients
+            or self._returned_clients
+            or self._absent_plain_workers
+            or self._late_workers
         )
         self._sweep_at = now + SWEEP_S if has_reason else None
 

@@ -1,0 +1,81 @@
+"""G1: a client gets the answers to its own requests and nobody else's."""
+
+from __future__ import annotations
+
+from cbw.core.events import Record
+from cbw.verify.verdict import EVIDENCE_MAX, Figure, Verdict
+
+
+class OwnReplies:
+    """Each reply begins with the text of its own request, and no request gets two.
+
+    In the trace of a ``cbw verify`` every request is owed an answer, except those whose worker was killed or frozen:
+    another check follows these. In any other trace a client may have been stopped, or an error been the right end, so
+    requests without an answer are only counted.
+    """
+
+    name = "own-replies"
+
+    def __init__(self) -> None:
+        self._sent: dict[str, str] = {}
+        self._clients: dict[str, None] = {}
+        self._replies = 0
+        self._failed = 0
+        self._wrong = 0
+        self._evidence: list[str] = []
+        self._failures: dict[str, str] = {}
+        self._victims: dict[str, None] = {}
+        self._is_owed = False
+
+    def see(self, record: Record) -> None:
+        if record.role == "verify":
+            if record.event == "started":
+                self._is_owed = True
+            elif record.event in ("killed", "frozen"):
+                self._victims[record.request] = None
+        elif record.role == "client":
+            if record.event == "sent":
+                self._sent[record.request] = record.text
+                self._clients[record.client] = None
+            elif record.event == "got":
+                self._got(record)
+            elif record.event == "failed":
+                self._fail(record)
+
+    def _got(self, record: Record) -> None:
+        text = self._sent.pop(record.request, None)
+        self._replies += 1
+        if text is None:
+            self._blame(f"{record.client} got {record.text!r} for {record.request}, which it had not asked or had got")
+        elif record.text != text and not record.text.startswith(text + " "):
+            self._blame(f"{record.client} asked {text!r} and got {record.text!r}")
+
+    def _blame(self, line: str) -> None:
+        self._wrong += 1
+        if len(self._evidence) < EVIDENCE_MAX:
+            self._evidence.append(line)
+
+    def _fail(self, record: Record) -> None:
+        self._sent.pop(record.request, None)
+        self._failed += 1
+        if len(self._failures) < EVIDENCE_MAX:
+            self._failures[record.request] = f"{record.request} was not answered: {record.text}"
+
+    def verdict(self) -> Verdict:
+        figures: dict[str, Figure] = {
+            "judged": self._replies,
+            "clients": len(self._clients),
+            "wrong": self._wrong,
+            "failed": self._failed,
+            "unanswered": len(self._sent),
+        }
+        debts = [f"{request} was not answered" for request in self._sent if request not in self._victims]
+        debts += [line for request, line in self._failures.items() if request not in self._victims]
+        evidence = self._evidence + (debts[:EVIDENCE_MAX] if self._is_owed else [])
+        summary = f"{self._replies} replies to {len(self._clients)} clients, "
+        summary += f"{self._wrong} of them not to their own requests" if self._wrong else "each to its own request"
+        if missing := self._failed + len(self._sent):
+            summary += f"; {missing} requests without an answer"
+        if not self._replies and not self._sent and not self._failed:
+            summary = "no client's records in this trace"
+        return Verdict(self.name, not evidence, figures, summary, evidence)

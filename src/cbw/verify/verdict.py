@@ -1,0 +1,44 @@
+"""What a check of ``cbw verify`` finds."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from cbw.core.events import Record
+
+EVIDENCE_MAX = 5
+"""Lines of evidence that a verdict carries; the figures count all."""
+
+Figure = float | int | str | None
+
+
+class Verdict(msgspec.Struct):
+    """What a check found. ``figures`` are for programs (times in seconds), ``summary`` and ``evidence`` for people.
+
+    ``figures["judged"]`` is how many cases there were; a check without any has passed, and says so.
+    """
+
+    name: str
+    passed: bool
+    figures: dict[str, Figure]
+    summary: str
+    evidence: list[str] = []
+
+    @property
+    def result(self) -> str:
+        """In a word: kept, broken, or not tried."""
+        if not self.passed:
+            return "broken"
+        return "kept" if self.figures["judged"] else "not tried"
+
+
+class Check(Protocol):
+    """A check in progress."""
+
+    def see(self, record: Record) -> None:
+        """The next record of the trace, in the order of time."""
+
+    def verdict(self) -> Verdict:
+        """What was found in all of them."""
