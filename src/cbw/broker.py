@@ -88,6 +88,8 @@ class Broker:
 
     def run(self) -> None:
         """Serve until :meth:`stop`."""
+        if self._trace.wants_all:  # so that a trace of several runs can be told apart
+            self._trace.write([e.Record(time.monotonic(), "started", "broker", self.core.name)])
         try:
             self._serve()
         finally:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import repeat
 from queue import SimpleQueue
 from typing import Protocol
 
@@ -69,8 +70,7 @@ class ThreadPool:
         self._watch = watch
         self._done = done
         self._notify = notify
-        self._waiting: deque[m.Task] = deque()
-        self._received_at = 0.0
+        self._waiting: deque[tuple[m.Task, float]] = deque()  # with the times at which they came
         self._running: dict[int, Attempt] = {}
         self._wake: SimpleQueue[bool] = SimpleQueue()
         self._concurrency = concurrency
@@ -79,8 +79,7 @@ class ThreadPool:
             threading.Thread(target=self._run, name=f"handler {number + 1}", daemon=True).start()
 
     def begin(self, tasks: Sequence[m.Task], *, is_here: bool = False) -> None:
-        self._received_at = time.monotonic()
-        self._waiting.extend(tasks)
+        self._waiting.extend(zip(tasks, repeat(time.monotonic())))
         if not is_here:
             self.go_on()
 
@@ -91,14 +90,14 @@ class ThreadPool:
     def take_back(self, tasks: Iterable[int]) -> list[int]:
         wanted = set(tasks)
         back: list[int] = []
-        kept: list[m.Task] = []
+        kept: list[tuple[m.Task, float]] = []
         with contextlib.suppress(IndexError):
             while True:
-                task = self._waiting.pop()
-                if task.id in wanted:
-                    back.append(task.id)
+                waiting = self._waiting.pop()
+                if waiting[0].id in wanted:
+                    back.append(waiting[0].id)
                 else:
-                    kept.append(task)
+                    kept.append(waiting)
         self._waiting.extendleft(kept)
         if kept:
             self._wake.put(True)
@@ -143,10 +142,10 @@ class ThreadPool:
         began_at = clock()
         while True:
             try:
-                task = waiting.popleft()
+                task, received_at = waiting.popleft()
             except IndexError:
                 break
-            attempt = running[task.id] = Attempt(task, self._received_at)
+            attempt = running[task.id] = Attempt(task, received_at)
             if watch is not None:
                 watch("begun", task)
             answers.append(handlers[task.service].run(task, attempt))
@@ -183,7 +182,7 @@ class AsyncPool:
         self._done = done
         self._notify = notify
         self._room = concurrency
-        self._waiting: deque[m.Task] = deque()
+        self._waiting: deque[tuple[m.Task, float]] = deque()  # with the times at which they came
         self._running: dict[int, tuple[asyncio.Task[None], Attempt]] = {}
         self._answers: list[m.Answer] = []
         self._busy_s = 0.0
@@ -192,15 +191,16 @@ class AsyncPool:
         self._thread.start()
 
     def begin(self, tasks: Sequence[m.Task], *, is_here: bool = False) -> None:
-        self._waiting.extend(tasks)
+        self._waiting.extend(zip(tasks, repeat(time.monotonic())))
         self._loop.call_soon_threadsafe(self._fill)
 
     def take_back(self, tasks: Iterable[int]) -> list[int]:
+        wanted = set(tasks)
         back: list[int] = []
-        for task in [task for task in self._waiting if task.id in set(tasks)]:
+        for waiting in [waiting for waiting in list(self._waiting) if waiting[0].id in wanted]:
             with contextlib.suppress(ValueError):  # it began just now
-                self._waiting.remove(task)
-                back.append(task.id)
+                self._waiting.remove(waiting)
+                back.append(waiting[0].id)
         return back
 
     def drop(self) -> None:
@@ -234,11 +234,11 @@ class AsyncPool:
     def _fill(self) -> None:
         while self._room and self._waiting:
             try:
-                task = self._waiting.popleft()
+                task, received_at = self._waiting.popleft()
             except IndexError:
                 return
             self._room -= 1
-            attempt = Attempt(task, time.monotonic())
+            attempt = Attempt(task, received_at)
             self._running[task.id] = (self._loop.create_task(self._serve(task, attempt)), attempt)
 
     async def _serve(self, task: m.Task, attempt: Attempt) -> None:

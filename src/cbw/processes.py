@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import repeat
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -68,7 +69,7 @@ class ProcessPool:
         self._done = done
         self._notify = notify
         self._lock = threading.Lock()
-        self._waiting: deque[m.Task] = deque()
+        self._waiting: deque[tuple[m.Task, float]] = deque()  # with the times at which they came
         self._is_closed = False
         self._children = [self._make_child() for _ in range(processes)]
         self._readers = [
@@ -80,14 +81,14 @@ class ProcessPool:
 
     def begin(self, tasks: Sequence[m.Task], *, is_here: bool = False) -> None:
         with self._lock:
-            self._waiting.extend(tasks)
+            self._waiting.extend(zip(tasks, repeat(time.monotonic())))
             self._fill()
 
     def take_back(self, tasks: Iterable[int]) -> list[int]:
         wanted = set(tasks)
         with self._lock:
-            back = [task.id for task in self._waiting if task.id in wanted]
-            self._waiting = deque(task for task in self._waiting if task.id not in wanted)
+            back = [task.id for task, _ in self._waiting if task.id in wanted]
+            self._waiting = deque(waiting for waiting in self._waiting if waiting[0].id not in wanted)
         return back
 
     def drop(self) -> None:
@@ -134,7 +135,7 @@ class ProcessPool:
         while free and self._waiting:
             share = -(-len(self._waiting) // len(free))
             child = free.pop()
-            tasks = [self._waiting.popleft() for _ in range(share)]
+            tasks = [_with_time_left(*self._waiting.popleft()) for _ in range(share)]
             child.in_hand.update(dict.fromkeys(task.id for task in tasks))
             child.send(tasks)
 
@@ -175,6 +176,13 @@ class ProcessPool:
         if lost:
             self._done.put(([m.Answer(task, Status.CRASHED, why) for task in lost], 0.0))
             self._notify()
+
+
+def _with_time_left(task: m.Task, received_at: float) -> m.Task:
+    """``task`` for a child, which counts from when it gets it."""
+    if task.ttl is not None:
+        task.ttl -= time.monotonic() - received_at
+    return task
 
 
 def _end_of(code: int | None) -> str:

@@ -15,8 +15,9 @@ from cbw.errors import UsageError
 
 ROUTINE = frozenset(
     {"accepted", "handed_out", "answered", "begun", "done", "sent", "got", "client_hello", "client_gone"}
+    | {"started", "credit_changed"}
 )
-"""Events that every request or client makes: shown to people only if they ask (``--verbose``)."""
+"""Events that every request, client or start makes: shown to people only if they ask (``--verbose``)."""
 _encode = msgspec.json.Encoder().encode
 
 

@@ -32,13 +32,13 @@ def test_the_system_by_hand(start: Start, broker: Broker) -> None:
 
 
 def test_ids_after_the_host(start: Start, broker: Broker) -> None:
-    """HN, which is also what they are called without arguments; the broker's place comes from the environment."""
+    """HN is the host's name alone, none is host and process; the broker's place comes from the environment."""
     name = socket.gethostname()
     place = {"BROKER_HOST": HOST, "BROKER_PORT": str(broker.worker_port)}
     start("worker", "HN", **place).wait_for(f"WOR_{name} works for {HOST}:{broker.worker_port}")
     client = start("client", **(place | {"BROKER_PORT": str(broker.client_port), "CBW_CLIENT_TIMEOUT_S": "0.1"}))
     assert client.exit_code() == 1, "in 0.1 s the demonstration worker, which takes 1 s, does not answer"
-    assert client.count(f"CLI_{name}-1 failed") == 1, client
+    assert client.count(f"CLI_{name}_{client.pid}-1 failed") == 1, client
 
 
 def test_call(start: Start, broker: Broker, start_worker: StartWorker, tmp_path: Path) -> None:

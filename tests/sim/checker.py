@@ -7,6 +7,7 @@ waits where.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from cbw.core.messages import Status
 from cbw.core.request import State
 
 from .clients import PlainClient, SimClient
-from .network import Connection, Network, Parcel, PlainAnswer, PlainReady, PlainReply, PlainRequest, PlainTask
+from .network import Connection, Network, Parcel, Peer, PlainAnswer, PlainReady, PlainReply, PlainRequest, PlainTask
 from .plan import Job, Plan
 from .workers import PlainWorker, SimWorker, read_body
 from .world import Violation, World
@@ -452,7 +453,7 @@ class Checker:
             self._waiting_since.clear()
             return
 
-        def is_calm(worker: SimWorker | PlainWorker) -> bool:
+        def is_calm(worker: Peer) -> bool:
             connection = worker.link.connection
             if connection is None or connection.is_lost or not worker.is_alive:
                 return False
@@ -461,7 +462,10 @@ class Checker:
             return not is_late and now - worker.settled_at > calm_s
 
         idle: dict[str, SimWorker | PlainWorker] = {}
-        for worker in [*self.workers, *(w for w in self.plain_workers if not w.is_orphan)]:
+        everybody: list[SimWorker | PlainWorker] = [*self.workers, *self.plain_workers]
+        for worker in everybody:
+            if isinstance(worker, PlainWorker) and worker.is_orphan:
+                continue
             if worker.idle_since is not None and now - worker.idle_since > allowance_s and is_calm(worker):
                 for service in worker.plan.services if isinstance(worker, SimWorker) else [""]:
                     idle[service] = worker
@@ -476,10 +480,9 @@ class Checker:
                 )
         self._waiting_since = waiting
 
-    def _waiting(self, is_calm: object) -> list[tuple[int, str]]:
+    def _waiting(self, is_calm: Callable[[Peer], bool]) -> list[tuple[int, str]]:
         """The requests that have not begun: in the broker's queues, or with a worker that nothing has disturbed."""
         core = self.broker.core
-        assert callable(is_calm)
         found = [
             (entry.request.id, service.name)
             for service in core._dispatcher.services.values()

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from cbw.core import messages as m
 from cbw.core.client import ClientCore, Ended
 from cbw.wire import native
 
-from .network import Host, Link, Native, Network, Parcel, PlainReply, PlainRequest, Router, summary
+from .network import Native, Network, Parcel, Peer, PlainReply, PlainRequest, Router, summary
 from .plan import ClientPlan, Job, PlainClientPlan
-from .world import Process, World
-
-if TYPE_CHECKING:
-    from .checker import Checker
+from .world import World
 
 BOOT_IDS = 1_000_000
 """Request ids of a boot begin at a multiple of this, so that the checker can tell boots apart."""
@@ -23,22 +19,16 @@ DEALER_WINDOW = 10
 TRIES_MAX = 3
 
 
-class SimClient(Process):
+class SimClient(Peer):
     """A client process. Its program submits what the plan says, and expects one end for each."""
 
     def __init__(
         self, world: World, network: Network, plan: ClientPlan, find: Callable[[], Router | None], *, number: int
     ) -> None:
-        super().__init__(world, plan.name)
+        super().__init__(world, plan.name, network, find)
         self.plan = plan
-        self.network = network
-        self.host = Host(world)
-        self.link = Link(network, self.host, self, find)
-        self.boot = 0
         self.number = number
-        self.who = ""
         self.jobs: dict[int, Job] = {}
-        self.checker: Checker
         self.core: ClientCore
         self._unsent: list[Parcel] = []
 
@@ -62,7 +52,6 @@ class SimClient(Process):
         self.start_turns()
 
     def crash(self, *, is_silent: bool = False) -> None:
-        """SIGKILL: what it wanted is wanted no more."""
         if self.is_alive:
             self.world.say(self.who, "crashed" + " silently" * is_silent)
             self.jobs.clear()
@@ -78,7 +67,12 @@ class SimClient(Process):
 
     @property
     def is_done(self) -> bool:
-        return not self.jobs and not self._held
+        return not self.wanted
+
+    @property
+    def wanted(self) -> list[Job]:
+        """What its program waits for."""
+        return [*self.jobs.values(), *(job for jobs in self._held for job in jobs)]
 
     def submit(self, jobs: list[Job]) -> None:
         """The program's calls, all at once."""
@@ -145,23 +139,17 @@ class SimClient(Process):
             del self._unsent[0]
 
 
-class PlainClient(Process):
+class PlainClient(Peer):
     """A REQ program of the lab: one request, its reply, the next. Or a DEALER that keeps some in flight."""
 
     def __init__(
         self, world: World, network: Network, plan: PlainClientPlan, find: Callable[[], Router | None]
     ) -> None:
-        super().__init__(world, plan.name)
+        super().__init__(world, plan.name, network, find)
         self.plan = plan
-        self.network = network
-        self.host = Host(world)
-        self.link = Link(network, self.host, self, find)
-        self.boot = 0
-        self.who = ""
         self.in_flight: dict[bytes, tuple[Job, int]] = {}  # envelope id → job, number of the question
         self.is_confused = False
         """Its socket has got the reply to a question of an earlier one, so that all later replies may be off by one."""
-        self.checker: Checker
         self._todo: deque[Job] = deque()
         self._next_envelope = 1
         self._tries = 0
@@ -203,7 +191,12 @@ class PlainClient(Process):
 
     @property
     def is_done(self) -> bool:
-        return not self.in_flight and not self._todo
+        return not self.wanted
+
+    @property
+    def wanted(self) -> list[Job]:
+        """What its program waits for, or is about to ask."""
+        return [*(job for job, _ in self.in_flight.values()), *self._todo]
 
     def submit(self, jobs: list[Job]) -> None:
         if self.is_alive:

@@ -21,6 +21,8 @@ from .world import Process, World
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from .checker import Checker
+
 HEARTBEAT_S = (3.0, 3.9)
 """When silence is noticed by ZMTP heartbeats: sent every second, given up after three."""
 RECONNECT_S = (0.05, 1.0)
@@ -362,21 +364,12 @@ class Router:
         return self._pipes.get(peer)
 
 
-class Host:
-    """Where processes run: it may be cut off from the broker."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.cut_until = 0.0
-
-
 class Link:
     """A peer's socket: connects, reconnects, and tells of both. ``identity`` None: the ROUTER makes one up."""
 
-    def __init__(self, network: Network, host: Host, process: Process, find: Callable[[], Router | None]) -> None:
+    def __init__(self, network: Network, peer: Peer, find: Callable[[], Router | None]) -> None:
         self.network = network
-        self.host = host
-        self.process = process
+        self.process = peer
         self.identity: bytes | None = None
         self.connection: Connection | None = None
         self.inbox: deque[Parcel] = deque()
@@ -418,7 +411,7 @@ class Link:
             return
         world, network = self.network.world, self.network
         router = self._find()
-        if router is None or not router.is_open or world.now < self.host.cut_until or router.process.is_frozen:
+        if router is None or not router.is_open or world.now < self.process.cut_until or router.process.is_frozen:
             self._attempts += 1
             wait_s = min(RECONNECT_S[1], RECONNECT_S[0] * 2**self._attempts)
             world.after(world.between(wait_s / 2, wait_s), self._connect, number)
@@ -476,6 +469,28 @@ class Link:
             return False
         self.connection.up.send(parcel)
         return True
+
+
+class Peer(Process):
+    """A client or a worker: a process with a socket."""
+
+    def __init__(self, world: World, name: str, network: Network, find: Callable[[], Router | None]) -> None:
+        super().__init__(world, name)
+        self.network = network
+        self.link = Link(network, self, find)
+        self.cut_until = 0.0
+        """Its host is cut off from the broker's: no new connection until then."""
+        self.boot = 0
+        self.who = ""
+        self.checker: Checker
+
+    def start(self) -> None:
+        """It runs, with a new boot, unless it does already."""
+        raise NotImplementedError
+
+    def crash(self, *, is_silent: bool = False) -> None:
+        """SIGKILL, or the power fails (silent)."""
+        raise NotImplementedError
 
 
 def summary(messages: Iterable[m.Message]) -> str:

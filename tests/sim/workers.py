@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from cbw.core import messages as m
 from cbw.core.messages import Status
 from cbw.core.worker import WorkerCore
 from cbw.wire import native
 
-from .network import Host, Link, Native, Network, Parcel, PlainAnswer, PlainReady, PlainTask, Router, summary
+from .network import Native, Network, Parcel, Peer, PlainAnswer, PlainReady, PlainTask, Router, summary
 from .plan import PlainWorkerPlan, WorkerPlan
-from .world import Process, World
-
-if TYPE_CHECKING:
-    from .checker import Checker
+from .world import World
 
 HAND_OVER_S = 0.0002
 HANG_S = 5.0
@@ -142,24 +138,18 @@ class SimPool:
             self._worker.wake()
 
 
-class SimWorker(Process):
+class SimWorker(Peer):
     """A worker process; restarted with a new boot by whoever started it."""
 
     def __init__(
         self, world: World, network: Network, plan: WorkerPlan, find: Callable[[], Router | None], *, twin: int = 0
     ) -> None:
-        super().__init__(world, plan.name)
+        super().__init__(world, plan.name, network, find)
         self.plan = plan
-        self.network = network
-        self.host = Host(world)
         self.twin = twin  # 0: the original
-        self.boot = 0
-        self.who = ""
-        self.link = Link(network, self.host, self, find)
         self.begun_count = 0
         self.idle_since: float | None = None
         self.is_wanted = True  # restarted when it ends
-        self.checker: Checker
         self.core: WorkerCore
         self.pool: SimPool
 
@@ -178,7 +168,6 @@ class SimWorker(Process):
         self.start_turns()
 
     def crash(self, *, is_silent: bool = False) -> None:
-        """SIGKILL, or the power fails (silent)."""
         if self.is_alive:
             self.world.say(self.who, "crashed" + " silently" * is_silent)
             for task in self.pool.running:
@@ -270,7 +259,7 @@ class SimWorker(Process):
             del self._unsent[0]
 
 
-class PlainWorker(Process):
+class PlainWorker(Peer):
     """A REQ program of the lab: registers, then one task, one answer, for ever. It never looks whether anybody lives.
 
     The REQ socket: what arrives while the program works is thrown away when it sends; it sends when there is a
@@ -280,18 +269,12 @@ class PlainWorker(Process):
     def __init__(
         self, world: World, network: Network, plan: PlainWorkerPlan, find: Callable[[], Router | None]
     ) -> None:
-        super().__init__(world, plan.name)
+        super().__init__(world, plan.name, network, find)
         self.plan = plan
-        self.network = network
-        self.host = Host(world)
-        self.link = Link(network, self.host, self, find)
-        self.boot = 0
-        self.who = ""
         self.begun_count = 0
         self.is_orphan = False
         """The broker cannot know that it is there: restarted, or connected anew without an identity."""
         self.idle_since: float | None = None
-        self.checker: Checker
         self._to_send: Parcel | None = None
         self._run: Run | None = None
         self._connected_once = False

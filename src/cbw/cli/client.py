@@ -16,13 +16,15 @@ from cbw.trace import Trace
 
 
 @click.command("client", context_settings={"max_content_width": 110})
-@click.argument("id", default="HN", metavar="[ID]")
+@click.argument("id", default=None, metavar="[ID]")
 @click.argument("count", type=click.IntRange(0), default=10, metavar="[N]")
 @click.argument("broker_host", envvar="BROKER_HOST", default="127.0.0.1", metavar="[BROKER_HOST]")
 @click.argument("broker_port", type=port, envvar="BROKER_PORT", default=settings.CLIENT_PORT, metavar="[BROKER_PORT]")
 @setting_options(*settings.CLIENT)
 @click.option("--trace", metavar="FILE", envvar="CBW_TRACE", help="Append every event to FILE, a JSON line each.")
-def command(id: str, count: int, broker_host: str, broker_port: int, timeout_s: float, trace: str | None) -> None:
+def command(
+    id: str | None, count: int, broker_host: str, broker_port: int, timeout_s: float, trace: str | None
+) -> None:
     """The lab's client: sends "<ID>-1" to "<ID>-N", one after another, and prints each answer.
 
     \b

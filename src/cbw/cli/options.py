@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import signal
 import socket
@@ -66,8 +67,12 @@ def trace_options(function: Callable[..., Any]) -> Callable[..., Any]:
 port = click.IntRange(0, 65535)
 
 
-def role_id(text: str, prefix: str) -> str:
-    """An id from the command line; ``HN`` stands for one made of the host's name."""
+def role_id(text: str | None, prefix: str) -> str:
+    """An id from the command line. ``HN`` is made of the host's name, as the lab's containers need it; without one the
+    process id is added, so that several on one host do not get into each other's way.
+    """
+    if text is None:
+        return f"{prefix}_{socket.gethostname()}_{os.getpid()}"
     return f"{prefix}_{socket.gethostname()}" if text == "HN" else text
 
 

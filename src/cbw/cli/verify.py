@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -15,65 +16,119 @@ from rich.table import Table
 
 from cbw import settings
 from cbw.cli.options import port
-from cbw.errors import PromiseBroken
+from cbw.errors import PromiseBroken, UsageError
 from cbw.settings import address
-from cbw.verify.checks import Verdict, judge, report
-from cbw.verify.scenario import Scenario, Target, merged
+from cbw.verify.checks import judge, report
+from cbw.verify.scenario import TIMEOUT_S, Scenario, Target, merged
+from cbw.verify.verdict import Verdict
+
+_COLOURS = {"kept": "green", "not tried": "yellow", "broken": "red"}
 
 
 @click.command("verify", context_settings={"max_content_width": 110})
+@click.argument("more_traces", nargs=-1, metavar="[FILE...]")
 @click.option("--broker", metavar="HOST:PORT", help="Verify this broker, with own clients and own workers.")
 @click.option("--worker-port", type=port, default=settings.WORKER_PORT, show_default=True, help="Of that broker.")
-@click.option("--trace", "traces", multiple=True, metavar="FILE", help="Judge this trace. May be repeated.")
+@click.option(
+    "--trace",
+    "traces",
+    multiple=True,
+    metavar="FILE...",
+    help="Judge these traces of an earlier run; with --broker: the trace of that broker, to be judged too.",
+)
 @click.option("--keep", metavar="DIR", type=click.Path(file_okay=False), help="Leave the traces in DIR.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(1.0),
+    default=TIMEOUT_S,
+    show_default=True,
+    help="Seconds for an answer: more than the broker's --liveness and 2 s.",
+)
 @click.option("--json", "is_json", is_flag=True, help="Print the verdicts as JSON.")
-def command(broker: str | None, worker_port: int, traces: tuple[str, ...], keep: str | None, is_json: bool) -> None:
+def command(
+    more_traces: tuple[str, ...],
+    broker: str | None,
+    worker_port: int,
+    traces: tuple[str, ...],
+    keep: str | None,
+    timeout_s: float,
+    is_json: bool,
+) -> None:
     """Hurt a system and judge, from the trace that it leaves, whether it kept its promises.
 
     \b
     cbw verify                              a system of its own on this machine
     cbw verify --broker HOST:9998           a broker that runs, with own clients and own workers
-    cbw verify --trace a.jsonl --trace b    traces of any earlier run
+    cbw verify --trace traces/*.jsonl       the traces of any earlier run, again
 
     It shows that clients get their own replies only, that no worker is free while requests wait, and that requests
     survive a killed and a frozen worker. Exit code 4: a promise is broken.
     """
+    if more_traces and not traces:
+        raise UsageError(f"what is {more_traces[0]}?", advice="Traces are given with --trace FILE...")
+    traces += more_traces
     if traces and not broker:
         verdicts = judge(merged(traces))
     else:
-        verdicts = _run(broker, worker_port, traces, keep, is_quiet=is_json)
+        verdicts = _run(broker, worker_port, traces, keep, timeout_s)
     if is_json:
         sys.stdout.write(msgspec.json.encode(report(verdicts)).decode() + "\n")
     else:
         _print(verdicts)
-    broken = [verdict.name for verdict in verdicts if not verdict.passed]
+    broken = [verdict for verdict in verdicts if not verdict.passed]
     if broken:
-        raise PromiseBroken(f"not kept: {', '.join(broken)}")
+        advice = "\n     ".join(line for verdict in broken for line in verdict.evidence) if is_json else ""
+        raise PromiseBroken(f"not kept: {', '.join(verdict.name for verdict in broken)}", advice=advice)
 
 
 def _run(
-    broker: str | None, worker_port: int, traces: Sequence[str], keep: str | None, *, is_quiet: bool
+    broker: str | None, worker_port: int, traces: tuple[str, ...], keep: str | None, timeout_s: float
 ) -> list[Verdict]:
     target = None
     if broker:
         host, client_port = address(broker, "client")
-        target = Target(host, client_port, worker_port, traces[0] if traces else None)
+        target = Target(host, client_port, worker_port, traces)
+        for _ in merged(traces):  # better now than when all is done: can they be read?
+            break
+    is_watched = sys.stderr.isatty()
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_ending_on_sigterm())
         folder = keep or stack.enter_context(tempfile.TemporaryDirectory(prefix="cbw-verify-"))
         Path(folder).mkdir(parents=True, exist_ok=True)
-        scenario = stack.enter_context(Scenario(folder, target, lambda text: click.echo(text, err=True)))
+        say = (lambda text: click.secho(f"  {text}", dim=True, err=True)) if is_watched else (lambda text: None)
+        scenario = stack.enter_context(Scenario(folder, target, say, timeout_s=timeout_s))
         scenario.run()
         return judge(merged(scenario.traces()))
 
 
+@contextlib.contextmanager
+def _ending_on_sigterm() -> Iterator[None]:
+    """SIGTERM ends us as Ctrl-C does: by way of everything that is to be stopped."""
+
+    def end(_number: int, _frame: object) -> None:
+        sys.exit(128 + signal.SIGTERM)
+
+    previous = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
 def _print(verdicts: Sequence[Verdict]) -> None:
-    console = Console(width=None if sys.stdout.isatty() else 140)
+    """A table on a terminal; else lines, as long as they are."""
+    if not sys.stdout.isatty():
+        for verdict in verdicts:
+            click.echo(f"{verdict.result:<9}  {verdict.name:<21}  {verdict.summary}")
+            for line in verdict.evidence:
+                click.echo(f"{'':<34}{line}")
+        return
     table = Table(show_lines=True)
-    table.add_column("check")
-    table.add_column("result")
-    table.add_column("evidence")
+    table.add_column("check", no_wrap=True)
+    table.add_column("result", no_wrap=True)
+    table.add_column("figures and evidence")
     for verdict in verdicts:
-        judged = bool(verdict.figures.get("judged"))
-        result = ("[green]kept[/]" if judged else "[yellow]not tried[/]") if verdict.passed else "[red]broken[/]"
-        table.add_row(verdict.name, result, "\n".join(verdict.evidence))
-    console.print(table)
+        result = f"[{_COLOURS[verdict.result]}]{verdict.result}[/]"
+        table.add_row(verdict.name, result, "\n".join([verdict.summary, *verdict.evidence]))
+    Console().print(table)

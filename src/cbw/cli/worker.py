@@ -18,7 +18,7 @@ from cbw.worker import Worker
 
 
 @click.command("worker", context_settings={"max_content_width": 110})
-@click.argument("id", default="HN", metavar="[ID]")
+@click.argument("id", default=None, metavar="[ID]")
 @click.argument("broker_host", envvar="BROKER_HOST", default="127.0.0.1", metavar="[BROKER_HOST]")
 @click.argument("broker_port", type=port, envvar="BROKER_PORT", default=settings.WORKER_PORT, metavar="[BROKER_PORT]")
 @click.option(
@@ -32,7 +32,7 @@ from cbw.worker import Worker
 @setting_options(*settings.WORKER)
 @trace_options
 def command(
-    id: str,
+    id: str | None,
     broker_host: str,
     broker_port: int,
     handlers: tuple[str, ...],
@@ -43,7 +43,7 @@ def command(
     trace: str | None,
     verbose: bool,
 ) -> None:
-    """A worker called ID (HN: after this host) for the broker at BROKER_HOST:BROKER_PORT.
+    """A worker called ID (HN: after this host; none: after host and process) for the broker at BROKER_HOST:BROKER_PORT.
 
     Without --handler it is the lab's demonstration: it takes --work-time seconds and answers "<message> <id>".
 

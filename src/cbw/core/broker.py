@@ -408,7 +408,7 @@ class BrokerCore:
                 else:
                     self._answered(worker, entry, message)
             elif type(message) is m.Credit:
-                worker.credit = max(0, message.tasks)
+                self._credit_changed(worker, max(0, message.tasks))
             elif type(message) is m.Beat:
                 self._tell_worker(fact.peer, m.Beat())
             elif type(message) is m.Returned:
@@ -488,6 +488,13 @@ class BrokerCore:
         self._dispatcher.add_worker(worker)
         self.counts["workers_registered"] += 1
         self._trace("worker_ready", worker=worker.name, text=",".join(service.name for service in worker.services))
+        if worker.credit == 0:
+            self._trace("credit_changed", worker=worker.name, text="0")
+
+    def _credit_changed(self, worker: Worker, credit: int) -> None:
+        if self.is_tracing and (credit == 0) is not (worker.credit == 0):  # who wants nothing is not free
+            self._trace("credit_changed", worker=worker.name, text=str(credit))
+        worker.credit = credit
 
     def _plain_worker_said(self, fact: e.PlainWorkerSaid) -> None:
         worker = self.workers.get(fact.peer)
@@ -702,6 +709,10 @@ class BrokerCore:
         name = who.name if who else _printable(fact.peer)
         self._trace("unread", **{fact.side.value: name}, text=f"{fact.dropped} messages dropped")
         self._peer_lost(e.PeerLost(fact.side, fact.peer))
+        if fact.side is e.Side.CLIENT and not (who is not None and who.is_plain):
+            # When it reads on, it has to learn that answers are missing, or it would wait for them for ever. A worker
+            # speaks first, and is told then.
+            self._tell_client(fact.peer, m.HelloAgain())
 
     def _bad_message_arrived(self, fact: e.BadMessageArrived) -> None:
         known = (self.clients if fact.side is e.Side.CLIENT else self.workers).get(fact.peer)

@@ -62,7 +62,7 @@ class _Meter:
         self._waiting: dict[str, dict[str, float]] = {}  # service: request: the service's clock when it began to wait
         self._free: dict[str, dict[str, None]] = {}  # service: workers
         self._since: dict[str, tuple[float, str]] = {}  # service: since when somebody is free, and who beside what
-        self._clocks: Counter[str] = Counter()  # service: seconds in such intervals so far
+        self._clocks: dict[str, float] = {}  # service: seconds in such intervals so far
         self._waited: dict[str, float] = {}  # request: its share of them
 
     def wait(self, at: float, request: str, service: str) -> None:
@@ -87,7 +87,9 @@ class _Meter:
 
     def busy(self, at: float, worker: str, services: list[str]) -> None:
         for service in services:
-            if self._free.get(service, {}).pop(worker, "") is None:
+            free = self._free.get(service, {})
+            if worker in free:
+                del free[worker]
                 self._look(at, service)
 
     def end(self, at: float) -> None:
@@ -99,7 +101,7 @@ class _Meter:
 
     def _clock(self, at: float, service: str) -> float:
         since = self._since.get(service)
-        return self._clocks[service] + (max(0.0, at - since[0]) if since else 0.0)
+        return self._clocks.get(service, 0.0) + (max(0.0, at - since[0]) if since else 0.0)
 
     def _look(self, at: float, service: str) -> None:
         waiting, free = self._waiting.get(service), self._free.get(service)
@@ -110,7 +112,7 @@ class _Meter:
             since, what = self._since.pop(service)
             lasted = at - since
             if lasted > 0:
-                self._clocks[service] += lasted
+                self._clocks[service] = self._clocks.get(service, 0.0) + lasted
                 if lasted > self.intervals.longest:
                     clock = time.strftime("%H:%M:%S", time.localtime(since)) + f".{int(since * 1000) % 1000:03d}"
                     self.worst = f"from {clock} on {what}, for {lasted:.3f} s"
@@ -155,8 +157,11 @@ class BrokerView:
                 self._begun(at, worker, task)
             return
         match record.event:
-            case "started":  # again: what it knew before is gone
-                self.__init__()  # type: ignore[misc]
+            case "started":  # again, maybe: what it knew before is gone
+                for name in list(self._hands):
+                    self._drop(at, name)
+                for name in list(self._open):
+                    self._close(at, name)
             case "worker_ready":
                 self._drop(at, worker)
                 self._hands[worker] = _Hand(record.text.split(","))
@@ -306,24 +311,23 @@ class NoIdleWhileWaiting:
             if not self._only:
                 self._broker, self._ends = BrokerView(), EndsView()
             self._only[record.service] = None
+        elif self._only and not self._concerns_us(record):
+            return
         elif record.role == "broker":
-            if self._concerns_us(record):
-                self._broker.see(record)
+            self._broker.see(record)
         else:
             if record.role == "worker":
                 self._broker.see(record)
             self._ends.see(record)
 
     def _concerns_us(self, record: Record) -> bool:
-        if not self._only or record.event == "started":
-            return True
         if record.event == "worker_ready":
             return any(service in self._only for service in record.text.split(","))
         return not record.request or record.service in self._only
 
     def verdict(self) -> Verdict:
         if self._broker.accepted or not self._ends.begun:
-            return self._verdict(self._broker.meter, self._broker.accepted, "broker", IDLE_S_MAX)
+            return self._verdict(self._broker.meter, self._broker.accepted, "the broker", IDLE_S_MAX)
         return self._verdict(self._ends.meter, self._ends.begun, "clients and workers", IDLE_S_MAX + WAY_S_MAX)
 
     def _verdict(self, meter: _Meter, judged: int, source: str, allowed: float) -> Verdict:
@@ -337,28 +341,30 @@ class NoIdleWhileWaiting:
             "p99_s": round(p99, 6),
             "request_p99_s": round(request_p99, 6),
             "allowed_s": allowed,
-            "source": source,
+            "source": source.removeprefix("the "),
         }
         if not judged:
-            return Verdict(self.name, True, figures, "no requests of a broker's trace, or of clients and workers, to judge")
+            return Verdict(
+                self.name, True, figures, "no requests of a broker's trace, or of clients and workers, to judge"
+            )
         passed = max(p99, request_p99) <= allowed
         count = intervals.count
-        what = f"{count} interval{'s' if count != 1 else ''}" if count else "never"
-        summary = f"{judged} requests by the records of {source}: {what}"
+        summary = f"no worker was free while one of {judged} requests waited"
         if count:
-            summary += (
-                f", longest {intervals.longest * 1000:.1f} ms, p99 {p99 * 1000:.1f} ms, "
-                f"together {intervals.total * 1000:.1f} ms"
+            summary = (
+                f"a worker was free while one of {judged} requests waited {count} time{'s' if count > 1 else ''}: longest "
+                f"{intervals.longest * 1000:.1f} ms, p99 {p99 * 1000:.1f} ms, together {intervals.total * 1000:.1f} ms"
             )
+        summary += f" (seen by {source})"
         evidence = []
-        if source != "broker":
+        if source != "the broker":
             evidence.append(
                 f"allowed are {allowed * 1000:.0f} ms: {IDLE_S_MAX * 1000:.0f} ms, and {WAY_S_MAX * 1000:.0f} ms "
                 "for the way to the broker and back; --trace with the broker's trace knows better"
             )
         if not passed:
             evidence.append(meter.worst)
-            evidence.append(f"1 of 100 requests waited for more than {request_p99 * 1000:.0f} ms beside a free worker")
+            evidence.append(f"99 of 100 requests waited for at most {request_p99 * 1000:.1f} ms beside a free worker")
         if meter.is_open:
             evidence.append("and at the end of the trace a worker was still free while a request waited")
         return Verdict(self.name, passed, figures, summary, evidence)

@@ -17,7 +17,7 @@ class OwnReplies:
     name = "own-replies"
 
     def __init__(self) -> None:
-        self._sent: dict[str, str] = {}
+        self._sent: dict[str, tuple[str, str]] = {}  # request: its text, its service
         self._clients: dict[str, None] = {}
         self._replies = 0
         self._failed = 0
@@ -25,17 +25,17 @@ class OwnReplies:
         self._evidence: list[str] = []
         self._failures: dict[str, str] = {}
         self._victims: dict[str, None] = {}
-        self._is_owed = False
+        self._verified: dict[str, None] = {}  # services of the verifications in this trace
 
     def see(self, record: Record) -> None:
         if record.role == "verify":
             if record.event == "started":
-                self._is_owed = True
+                self._verified[record.service] = None
             elif record.event in ("killed", "frozen"):
                 self._victims[record.request] = None
         elif record.role == "client":
             if record.event == "sent":
-                self._sent[record.request] = record.text
+                self._sent[record.request] = (record.text, record.service)
                 self._clients[record.client] = None
             elif record.event == "got":
                 self._got(record)
@@ -43,11 +43,13 @@ class OwnReplies:
                 self._fail(record)
 
     def _got(self, record: Record) -> None:
-        text = self._sent.pop(record.request, None)
+        sent = self._sent.pop(record.request, None)
         self._replies += 1
-        if text is None:
+        if sent is None:
             self._blame(f"{record.client} got {record.text!r} for {record.request}, which it had not asked or had got")
-        elif record.text != text and not record.text.startswith(text + " "):
+            return
+        text = sent[0]
+        if record.text != text and not record.text.startswith(text + " "):
             self._blame(f"{record.client} asked {text!r} and got {record.text!r}")
 
     def _blame(self, line: str) -> None:
@@ -56,9 +58,9 @@ class OwnReplies:
             self._evidence.append(line)
 
     def _fail(self, record: Record) -> None:
-        self._sent.pop(record.request, None)
+        _, service = self._sent.pop(record.request, ("", ""))
         self._failed += 1
-        if len(self._failures) < EVIDENCE_MAX:
+        if service in self._verified and len(self._failures) < EVIDENCE_MAX + len(self._victims):
             self._failures[record.request] = f"{record.request} was not answered: {record.text}"
 
     def verdict(self) -> Verdict:
@@ -69,9 +71,13 @@ class OwnReplies:
             "failed": self._failed,
             "unanswered": len(self._sent),
         }
-        debts = [f"{request} was not answered" for request in self._sent if request not in self._victims]
-        debts += [line for request, line in self._failures.items() if request not in self._victims]
-        evidence = self._evidence + (debts[:EVIDENCE_MAX] if self._is_owed else [])
+        debts = [line for request, line in self._failures.items() if request not in self._victims]
+        debts += [
+            f"{request} was not answered"
+            for request, (_, service) in self._sent.items()
+            if service in self._verified and request not in self._victims
+        ]
+        evidence = self._evidence + debts[:EVIDENCE_MAX]
         summary = f"{self._replies} replies to {len(self._clients)} clients, "
         summary += f"{self._wrong} of them not to their own requests" if self._wrong else "each to its own request"
         if missing := self._failed + len(self._sent):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import os
 import signal
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -16,7 +18,7 @@ import msgspec
 
 from cbw.client import Client
 from cbw.core.events import Record
-from cbw.errors import NotReady
+from cbw.errors import CbwError, NotReady, UsageError
 from cbw.local import Options, Role, Scale, System
 from cbw.trace import Trace, read
 from cbw.verify.handler import TRACE, WORKER
@@ -27,112 +29,160 @@ WORKERS = 4
 WORK_S = (0.005, 0.02, 0.04)
 """The clients' requests take different times, so that replies overtake each other."""
 VICTIM_WORK_S = 1.0
-"""Long enough to be killed in the middle of."""
-ANSWER_S = 10.0
+"""Long enough to be killed in the middle of; and so long an heir works, in which a frozen worker's late answer arrives."""
+TIMEOUT_S = 10.0
 """For an answer: a frozen worker is given up after three beats of 1 s, and then its heir works for 1 s."""
 PATIENCE_S = 10.0
-"""For what must happen within seconds: three beats, a start of Python."""
+"""For what must happen soon: a start of Python on a busy machine takes the longest."""
+POLL_S = 0.01
+UNORDERED_MAX = 256
+"""So many lines of one file may be out of order: the threads of a role take the time first and write then."""
 
 
 class Target(msgspec.Struct):
-    """A broker to be verified. With ``trace`` its own records are judged too."""
+    """A broker to be verified. ``traces`` are its own records, if they are at hand: they are judged too."""
 
     host: str
     client_port: int
     worker_port: int
-    trace: str | None = None
+    traces: tuple[str, ...] = ()
+
+    @property
+    def client_address(self) -> str:
+        """For clients."""
+        return f"[{self.host}]:{self.client_port}" if ":" in self.host else f"{self.host}:{self.client_port}"
 
 
 class Scenario:
-    """Starts what it needs, hurts it, and leaves traces in ``folder``. Leaving it (``with``) ends its processes."""
+    """Starts what it needs, hurts it, and leaves traces in ``folder``. Leaving it (``with``) ends its processes.
 
-    def __init__(self, folder: str, target: Target | None, say: Callable[[str], None]) -> None:
+    Without a ``target`` it starts a broker of its own. Its workers serve a private service, so that nobody else's requests
+    come to harm. ``say`` is told how far it is.
+
+    Raises:
+        UsageError: ``folder`` holds traces already.
+    """
+
+    def __init__(
+        self, folder: str, target: Target | None, say: Callable[[str], None], *, timeout_s: float = TIMEOUT_S
+    ) -> None:
         self._folder = Path(folder)
+        if next(self._folder.glob("*.jsonl"), None) is not None:
+            raise UsageError(f"{folder} holds the traces of an earlier run", advice="Give an empty folder.")
         self._say = say
         self._target = target
+        self._timeout_s = timeout_s
+        chance = os.urandom(4).hex()
+        self._service = f"verify-{chance}"
+        self._prefix = f"V{chance[:4]}_" if target else ""  # ids must be unique at a broker that others use too
         self._system: System | None = None
-        self._service = f"verify-{os.urandom(4).hex()}"
-        self._workers: list[Role] = []
-        self._names: dict[str, Role] = {}
+        self._workers: dict[str, Role] = {}
+        self._last_words: dict[str, deque[str]] = {}
         self._clients: list[Client] = []
-        self._notes = Trace(self._path("verify"), is_printing=False)
-        self._lock = threading.Lock()
+        self._client_traces: dict[str, Trace] = {}
         self._counts: dict[str, int] = {}
+        self._notes = Trace(self._path("verify"), is_printing=False)
 
     def __enter__(self) -> Scenario:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for client in self._clients:
-            client.close()
-        for worker in self._workers:
-            if worker.process is not None and worker.is_running:
-                worker.process.kill()
-                worker.process.wait()
-        if self._system is not None:
-            self._system.stop()
+        self.stop()
 
     def run(self) -> None:
-        """The whole scenario.
+        """The whole scenario. When it is over everything has been stopped and the traces are complete.
 
         Raises:
             NotReady: the system does not come up, or does not go on.
         """
+        self._note("started", service=self._service)
         self._start()
         self._say(f"{CLIENTS} clients send {REQUESTS} requests each to {WORKERS} workers")
         self._load()
-        self._say("killing a worker in the middle of a request")
-        self._hurt(signal.SIGKILL, "killed")
-        self._say("freezing a worker in the middle of a request")
-        self._hurt(signal.SIGSTOP, "frozen")
+        self._hurt()
+        self._say("stopping")
+        self.stop()
+
+    def stop(self) -> None:
+        """End every process that was started. Safe to call twice."""
+        for client in self._clients:
+            client.close()
+        for worker in self._workers.values():
+            if worker.process is not None and worker.is_running:
+                worker.process.kill()  # frozen or not
+        for worker in self._workers.values():
+            if worker.process is not None:
+                worker.process.wait()
+        system, self._system = self._system, None
+        if system is not None:
+            system.__exit__()
 
     def traces(self) -> list[str]:
         """The files to judge."""
-        target = [self._target.trace] if self._target and self._target.trace else []
-        return [str(path) for path in sorted(self._folder.glob("*.jsonl"))] + target
+        theirs = self._target.traces if self._target else ()
+        return [*(str(path) for path in sorted(self._folder.glob("*.jsonl"))), *theirs]
 
     # --- the parts
 
     def _start(self) -> None:
         if self._target is None:
             options = Options(scale=Scale(0, 0, 1), client_port=0, worker_port=0, trace=self._path("broker"))
-            self._system = System(options, lambda _role, _line: None)
             self._say("starting a broker")
-            client_port, worker_port = self._system.start()
-            self._target = Target(options.host, client_port, worker_port)
+            self._system = System(options, lambda _role, _line: None)
+            self._target = Target(options.host, *self._system.start())
+        self._say(f"starting {WORKERS} workers")
         for number in range(1, WORKERS + 1):
-            self._start_worker(f"V_WOR_{number}_{self._service[-4:]}")
-        address = f"{self._target.host}:{self._target.client_port}"
-        names = [f"V_CLI_{number}_{self._service[-4:]}" for number in range(1, CLIENTS + 1)]
-        self._clients = [Client(address, id=name, timeout=ANSWER_S) for name in names]
-        trace = [Trace(self._path(name), is_printing=False) for name in names]
-        self._traces = dict(zip(names, trace, strict=True))
-        # All workers are there when as many requests as there are workers run at the same time.
+            self._start_worker(f"{self._prefix}WOR_{number}", self._target)
+        for number in range(1, CLIENTS + 1):
+            name = f"{self._prefix}CLI_{number}"
+            self._client_traces[name] = Trace(self._path(name), is_printing=False)
+            self._clients.append(Client(self._target.client_address, id=name, timeout=self._timeout_s))
+        self._await_workers(self._target)
+
+    def _start_worker(self, name: str, target: Target) -> None:
+        command = [sys.executable, "-m", "cbw", "worker", name, target.host, str(target.worker_port)]
+        command += ["--handler", f"{self._service}=cbw.verify.handler:serve", "--concurrency", "1", "--processes", "0"]
+        command += ["--trace", self._path(name)]
+        words = self._last_words[name] = deque(maxlen=2)
+        environment = {WORKER: name, TRACE: self._path(f"{name}.requests")}
+        role = self._workers[name] = Role(f"wor_{name}", command, lambda _role, line: words.append(line), environment)
+        role.start()
+
+    def _await_workers(self, target: Target) -> None:
+        """All workers are there when each of them has answered."""
+        client = self._clients[0]
         deadline = time.monotonic() + PATIENCE_S
-        seen: set[str] = set()
+        seen: dict[str, None] = {}
+        futures: list[Future[str]] = []
         while len(seen) < WORKERS:
+            for name, role in self._workers.items():
+                if not role.is_running:
+                    said = " ".join(self._last_words[name]).removeprefix("cbw: ")
+                    raise NotReady(f"worker {name} ended with exit code {role.exit_code}: {said}")
             if time.monotonic() > deadline:
+                if not client.has_met_broker:
+                    raise NotReady(f"no broker serves clients at {target.client_address}", advice="See --broker.")
                 raise NotReady(
                     f"only {len(seen)} of {WORKERS} workers answer",
-                    advice=f"Can workers reach {self._target.host}:{self._target.worker_port}? See --worker-port.",
+                    advice=f"Do workers reach {target.host}:{target.worker_port}? See --worker-port.",
                 )
-            futures = [self._submit(self._clients[0], 0.05) for _ in range(WORKERS)]
-            seen |= {future.result().rpartition(" ")[2] for future in futures}
-
-    def _start_worker(self, name: str) -> None:
-        assert self._target is not None
-        arguments = [name, self._target.host, str(self._target.worker_port)]
-        command = [sys.executable, "-m", "cbw", "worker", *arguments]
-        command += ["--handler", f"{self._service}=cbw.verify.handler:serve"]
-        environment = {WORKER: name, TRACE: self._path(name)}
-        role = Role(f"wor_{name}", command, lambda _role, _line: None, environment)
-        role.start()
-        self._workers.append(role)
-        self._names[name] = role
+            if all(future.done() for future in futures):
+                seen |= {future.result(): None for future in futures if future.result()}
+                futures = [self._submit(client, 0.05) for _ in range(WORKERS)]
+            time.sleep(POLL_S)
+        for future in futures:
+            future.result()
 
     def _load(self) -> None:
+        """Every client sends all its requests at once; how long each takes differs from client to client."""
+
+        def load(client: Client, work_s: float) -> None:
+            with contextlib.suppress(CbwError):  # closed: the scenario was broken off
+                for future in [self._submit(client, work_s) for _ in range(REQUESTS)]:
+                    future.result()
+
         threads = [
-            threading.Thread(target=self._load_one, args=(client, WORK_S[number % len(WORK_S)]))
+            threading.Thread(target=load, args=(client, WORK_S[number % len(WORK_S)]), daemon=True)
             for number, client in enumerate(self._clients)
         ]
         for thread in threads:
@@ -140,92 +190,110 @@ class Scenario:
         for thread in threads:
             thread.join()
 
-    def _load_one(self, client: Client, work_s: float) -> None:
-        for future in [self._submit(client, work_s) for _ in range(REQUESTS)]:
-            future.result()
+    def _hurt(self) -> None:
+        """Kill one worker and freeze another, each in the middle of a request; wake the frozen one while its heir works."""
+        killed, frozen = self._submit(self._clients[0], VICTIM_WORK_S), self._submit(self._clients[1], VICTIM_WORK_S)
+        killed_request, frozen_request = (self._last_request(client) for client in self._clients[:2])
+        killed_name, frozen_name = self._worker_of(killed_request), self._worker_of(frozen_request)
+        self._say(f"killing {killed_name}, which works on {killed_request}")
+        self._signal(killed_name, signal.SIGKILL, "killed", killed_request)
+        self._say(f"freezing {frozen_name}, which works on {frozen_request}")
+        self._signal(frozen_name, signal.SIGSTOP, "frozen", frozen_request)
+        # While the heir works, a late answer is not only unwanted: a broker without a fence would deliver it.
+        self._wait(lambda: frozen.done() or len(self._begun(frozen_request)) > 1, self._timeout_s)
+        self._say(f"waking {frozen_name}")
+        self._signal(frozen_name, signal.SIGCONT, "thawed", frozen_request)
+        killed.result()
+        frozen.result()
+        self._wait(lambda: self._is_used_again(frozen_name), PATIENCE_S)
 
-    def _hurt(self, number: signal.Signals, event: str) -> None:
-        """Send ``number`` to a worker that has begun a request; wait for the answer; wake it or start another."""
-        client = self._clients[0]
-        future = self._submit(client, VICTIM_WORK_S)
-        request = f"{client.id}/{self._counts[client.id]}"
-        name = self._worker_of(request)
-        role = self._names[name]
-        assert role.process is not None
-        now = time.monotonic()  # before the signal: another may have begun it before the next line
-        role.process.send_signal(number)
-        self._note(event, name, request, now)
-        future.result()
-        if event == "killed":
-            self._start_worker(f"{name}b")
-            return
-        now = time.monotonic()
-        role.process.send_signal(signal.SIGCONT)
-        self._note("thawed", name, request, now)
-        self._wait(lambda: self._is_done(name, request), f"{name} goes on with {request}")
-        self._wait(lambda: self._is_used_again(name), f"{name} is used again", is_owed=False)
+    def _signal(self, worker: str, number: signal.Signals, event: str, request: str) -> None:
+        now = time.monotonic()  # before the signal: its effects may be recorded before the next line
+        process = self._workers[worker].process
+        assert process is not None
+        process.send_signal(number)
+        task = next((record.task for record in self._begun(request) if record.worker == worker), 0)
+        self._note(event, now, worker, request, task)
 
     def _worker_of(self, request: str) -> str:
-        """Who has begun ``request``, by the workers' own traces."""
-        found: list[str] = []
+        """Who has begun ``request``, by the workers' own records."""
+        if not self._wait(lambda: bool(self._begun(request)), PATIENCE_S):
+            raise NotReady(f"waited {PATIENCE_S:g} s in vain for a worker to begin {request}")
+        return self._begun(request)[0].worker
 
-        def look() -> bool:
-            found.extend(record.worker for record in self._worker_records("begun") if record.request == request)
-            return bool(found)
-
-        self._wait(look, f"a worker begins {request}")
-        return found[0]
-
-    def _is_done(self, worker: str, request: str) -> bool:
-        return any(record.request == request and record.worker == worker for record in self._worker_records("done"))
+    def _begun(self, request: str) -> list[Record]:
+        """What the workers have recorded as begun of ``request``, oldest first."""
+        paths = [path for name in self._workers if Path(path := self._path(f"{name}.requests")).exists()]
+        return [record for record in merged(paths) if record.event == "begun" and record.request == request]
 
     def _is_used_again(self, worker: str) -> bool:
-        futures = [self._submit(self._clients[1], 0.02) for _ in range(WORKERS)]
-        answers = [future.result() for future in futures]
-        return any(answer.endswith(f" {worker}") for answer in answers)
+        return worker in [future.result() for future in [self._submit(self._clients[1], 0.02) for _ in range(WORKERS)]]
 
-    def _worker_records(self, event: str) -> Iterator[Record]:
-        for name in list(self._names):
-            if Path(self._path(name)).exists():
-                yield from (record for record in read(self._path(name)) if record.event == event)
-
-    def _wait(self, is_true: Callable[[], bool], what: str, *, is_owed: bool = True) -> None:
-        deadline = time.monotonic() + PATIENCE_S
+    @staticmethod
+    def _wait(is_true: Callable[[], bool], patience_s: float) -> bool:
+        """Whether it has come true in time; what has not, the trace will show."""
+        deadline = time.monotonic() + patience_s
         while not is_true():
             if time.monotonic() > deadline:
-                if is_owed:
-                    raise NotReady(f"waited {PATIENCE_S:g} s in vain until {what}")
-                return  # the trace will show it
-            time.sleep(0.01)
+                return False
+            time.sleep(POLL_S)
+        return True
 
     # --- requests and notes
 
     def _submit(self, client: Client, work_s: float) -> Future[str]:
-        """The answer or what its error says; when it is there it stands in the trace."""
-        with self._lock:
-            number = self._counts[client.id] = self._counts.get(client.id, 0) + 1
-        request = f"{client.id}/{number}"
+        """The id of the worker that has answered, or nothing; when it is there the answer stands in the trace.
+
+        One thread at a time may do this for a client: the requests are counted as the client itself counts them.
+        """
+        self._counts[client.id] = self._counts.get(client.id, 0) + 1
+        request, trace = self._last_request(client), self._client_traces[client.id]
         text = f"{request} {work_s}"
-        trace = self._traces[client.id]
-        trace.write([Record(time.monotonic(), "sent", "client", client.id, request, client.id, text=text)])
+
+        def note(event: str, said: str) -> None:
+            now = time.monotonic()
+            trace.write([Record(now, event, "client", client.id, request, client.id, self._service, text=said)])
+
         noted: Future[str] = Future()
 
         def ended(done: Future[bytes]) -> None:
             error = done.exception()
-            event, said = ("got", done.result().decode()) if error is None else ("failed", str(error))
-            trace.write([Record(time.monotonic(), event, "client", client.id, request, client.id, text=said)])
-            noted.set_result(said)
+            said = done.result().decode() if error is None else str(error)
+            note("got" if error is None else "failed", said)
+            noted.set_result(said.rpartition(" ")[2] if error is None else "")
 
+        note("sent", text)
         client.submit(text, self._service).add_done_callback(ended)
         return noted
 
-    def _note(self, event: str, worker: str, request: str, at: float) -> None:
-        self._notes.write([Record(at, event, "verify", "verify", request, worker=worker)])
+    def _last_request(self, client: Client) -> str:
+        return f"{client.id}/{self._counts[client.id]}"
+
+    def _note(
+        self, event: str, at: float | None = None, worker: str = "", request: str = "", task: int = 0, service: str = ""
+    ) -> None:
+        at = time.monotonic() if at is None else at
+        self._notes.write([Record(at, event, "verify", "verify", request, "", service, worker, task)])
 
     def _path(self, name: str) -> str:
         return str(self._folder / f"{name}.jsonl")
 
 
 def merged(paths: Iterable[str]) -> Iterator[Record]:
-    """The records of several traces in the order of time; each file must be in order itself."""
-    yield from heapq.merge(*(read(path) for path in paths), key=lambda record: record.at)
+    """The records of several traces in the order of time, read bit by bit.
+
+    Raises:
+        UsageError: a file cannot be read, or is no trace.
+    """
+    yield from heapq.merge(*(_ordered(read(path)) for path in paths), key=lambda record: record.at)
+
+
+def _ordered(records: Iterable[Record]) -> Iterator[Record]:
+    """Records of one role, in order even if its threads wrote them a little out of it."""
+    early: list[tuple[float, int, Record]] = []
+    for number, record in enumerate(records):
+        heapq.heappush(early, (record.at, number, record))
+        if len(early) > UNORDERED_MAX:
+            yield heapq.heappop(early)[2]
+    while early:
+        yield heapq.heappop(early)[2]

@@ -30,7 +30,8 @@ T = TypeVar("T", bound=m.Message)
 class Decoder(Generic[T]):
     """Decodes batches of one direction, so that a peer can only say what its side may say."""
 
-    def __init__(self, vocabulary: Any) -> None:
+    def __init__(self, vocabulary: Any, *, is_from_broker: bool = False) -> None:
+        self._is_from_broker = is_from_broker
         self._decode = msgspec.msgpack.Decoder(list[vocabulary]).decode
 
     def __call__(self, frames: Sequence[Any]) -> list[T]:
@@ -40,7 +41,11 @@ class Decoder(Generic[T]):
             BadMessage: another version, no batch, not msgpack, an unknown message, bodies that do not add up.
         """
         if frames[0] != MAGIC:
-            raise BadMessage(f"speaks {bytes(frames[0][:16])!r}, this is CBW/{m.VERSION}")
+            text = f"speaks {bytes(frames[0][:16])!r}, this is CBW/{m.VERSION}"
+            if self._is_from_broker and frames[0][: len(MAGIC_PREFIX)] == MAGIC_PREFIX:
+                # Whatever it says in a language that we do not know, in all of them it comes to this.
+                return [m.Refused(m.Refusal.VERSION, f"the broker {text}")]  # type: ignore[list-item]
+            raise BadMessage(text)
         if len(frames) < 2:
             raise BadMessage("no batch behind the magic frame")
         try:
@@ -99,5 +104,5 @@ def _frames(batch: list[m.Message], bodies: list[bytes], positions: list[int]) -
 
 from_client: Decoder[Any] = Decoder(m.FromClient)
 from_worker: Decoder[Any] = Decoder(m.FromWorker)
-to_client: Decoder[Any] = Decoder(m.ToClient)
-to_worker: Decoder[Any] = Decoder(m.ToWorker)
+to_client: Decoder[Any] = Decoder(m.ToClient, is_from_broker=True)
+to_worker: Decoder[Any] = Decoder(m.ToWorker, is_from_broker=True)

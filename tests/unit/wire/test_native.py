@@ -120,6 +120,12 @@ def test_what_is_no_message_is_said_to_be_none(frames: list[bytes]) -> None:
         native.from_client(frames)
 
 
+@pytest.mark.parametrize("decoder", [native.to_client, native.to_worker])
+def test_a_broker_of_another_version_has_refused_us_whatever_it_says(decoder: Any) -> None:
+    (refused,) = decoder([b"CBW9", b"who knows"])
+    assert refused.reason is Refusal.VERSION and "CBW9" in refused.text
+
+
 def test_an_error_body_that_is_none_is_read_all_the_same() -> None:
     assert m.error_of(m.error_body("kind", "text")) == ("kind", "text")
     assert m.error_of(b"\xff nonsense") == ("error", "\ufffd nonsense")

@@ -1,0 +1,221 @@
+"""G3 and G4: a request survives its worker, and only the answer of its live attempt counts.
+
+Whom a verification killed, froze and woke stands in the trace as records of the role ``verify``, with worker, request and
+task. That the worker had begun the request is taken from the worker's own record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cbw.core.events import Record
+from cbw.verify.verdict import Figure, Verdict
+
+
+class _Victim:
+    """A worker that was hurt while it worked on a request, and what became of both."""
+
+    def __init__(self, hurt: Record, task: int, has_begun: bool) -> None:
+        self.worker = hurt.worker
+        self.request = hurt.request
+        self.task = task
+        self.at = hurt.at
+        self.has_begun = has_begun
+        self.heirs: dict[str, None] = {}
+        self.handed_out_at: float | None = None
+        self.begun_at: float | None = None
+        self.answers: list[str] = []
+        self.answered_at: float | None = None
+        self.error = ""
+        self.broker_answers = 0
+        self.is_in_broker_trace = False
+        self.thawed_at: float | None = None
+        self.late_at: float | None = None
+        self.is_fenced = False
+        self.is_used_again = False
+
+    @property
+    def answered_by(self) -> str:
+        """Each answer ends with the id of its worker."""
+        return self.answers[0].rpartition(" ")[2] if self.answers else ""
+
+
+class _Failover:
+    """What the checks of killed and frozen workers have in common."""
+
+    event = ""
+    name = ""
+
+    def __init__(self) -> None:
+        self._requests: dict[int, str] = {}  # task: request, of what is in some hand, by the broker's records
+        self._begun: dict[str, dict[str, int]] = {}  # worker: request: task
+        self._victims: list[_Victim] = []
+
+    def see(self, record: Record) -> None:
+        if record.role == "verify" and record.event in ("killed", "frozen"):
+            if record.event == self.event:
+                task = self._begun.get(record.worker, {}).get(record.request)
+                self._victims.append(_Victim(record, task or record.task, task is not None))
+            return
+        if record.role == "broker":
+            self._see_broker(record)
+        elif record.role == "worker" and record.event in ("begun", "done"):
+            self._see_worker(record, record.request or self._requests.get(record.task, ""))
+        elif record.role == "client":
+            for victim in self._of(record.request):
+                if record.event == "got":
+                    victim.answers.append(record.text)
+                    victim.answered_at = victim.answered_at or record.at
+                elif record.event == "failed":
+                    victim.error = record.text
+        elif record.role == "verify" and record.event == "thawed":
+            for victim in self._victims:
+                if victim.worker == record.worker:
+                    victim.thawed_at = record.at
+
+    def _of(self, request: str) -> Iterable[_Victim]:
+        return [victim for victim in self._victims if victim.request == request]
+
+    def _see_broker(self, record: Record) -> None:
+        match record.event:
+            case "handed_out":
+                self._requests[record.task] = record.request
+                for victim in self._of(record.request):
+                    victim.is_in_broker_trace = True
+                    if victim.handed_out_at is None and record.task != victim.task:
+                        victim.handed_out_at = record.at
+            case "answered" | "failed" | "gave_up":
+                self._requests.pop(record.task, None)
+                for victim in self._of(record.request):
+                    victim.broker_answers += 1
+            case "attempt_failed" | "returned" | "cancelled":
+                self._requests.pop(record.task, None)
+                for victim in self._of(record.request):
+                    victim.is_in_broker_trace = True
+            case "fenced":
+                for victim in self._victims:
+                    victim.is_fenced |= record.task == victim.task
+            case _:
+                pass
+
+    def _see_worker(self, record: Record, request: str) -> None:
+        hand = self._begun.setdefault(record.worker, {})
+        if record.event == "begun":
+            hand[request] = record.task
+        else:
+            hand.pop(request, None)
+        for victim in self._victims:
+            if record.worker == victim.worker:
+                if victim.thawed_at is None:
+                    continue
+                if record.event == "begun":
+                    victim.is_used_again = True
+                elif request == victim.request:
+                    victim.late_at = victim.late_at or record.at
+            elif record.event == "begun" and request == victim.request:
+                victim.heirs[record.worker] = None
+                victim.begun_at = victim.begun_at or record.at
+
+    # --- the verdict
+
+    def _complaints(self, victim: _Victim) -> list[str]:
+        worker, request = victim.worker, victim.request
+        if not victim.has_begun:
+            return [f"{worker} had not begun {request} when it was {self.event}: the trial proves nothing"]
+        complaints = []
+        if not victim.answers:
+            why = f": {victim.error}" if victim.error else ""
+            complaints.append(f"{request} was never answered after {worker} was {self.event}{why}")
+        elif victim.answered_by == worker:
+            complaints.append(f"{request} was answered by {worker} itself, which was {self.event}")
+        elif victim.answered_by not in victim.heirs:
+            complaints.append(f"{request} was answered {victim.answers[0]!r}, but no such worker had begun it")
+        if max(len(victim.answers), victim.broker_answers) > 1:
+            times = max(len(victim.answers), victim.broker_answers)
+            complaints.append(f"{request} was answered {times} times")
+        return complaints
+
+    def _story(self, victim: _Victim) -> str:
+        assert victim.answered_at is not None
+        story = f"{victim.worker} was {self.event} while it worked on {victim.request}; {victim.answered_by}"
+        if victim.handed_out_at is not None:
+            story += f" was given it {victim.handed_out_at - victim.at:.3f} s later"
+        elif victim.begun_at is not None:
+            story += f" began it {victim.begun_at - victim.at:.3f} s later"
+        return f"{story} and had answered it {victim.answered_at - victim.at:.3f} s after the harm"
+
+    def _figures(self) -> dict[str, Figure]:
+        """Times are from the harm on, the longest of all victims."""
+        victims = self._victims
+        return {
+            "judged": len(victims),
+            "unanswered": sum(not victim.answers for victim in victims),
+            "handed_out_again_s": _longest((victim.at, victim.handed_out_at) for victim in victims),
+            "begun_again_s": _longest((victim.at, victim.begun_at) for victim in victims),
+            "answered_s": _longest((victim.at, victim.answered_at) for victim in victims),
+        }
+
+    def verdict(self) -> Verdict:
+        evidence: list[str] = []
+        passed = True
+        for victim in self._victims:
+            complaints = self._complaints(victim)
+            passed &= not complaints
+            evidence += complaints or [self._story(victim)]
+        figures = self._figures()
+        return Verdict(self.name, passed, figures, self._summary(figures), evidence)
+
+    def _summary(self, figures: dict[str, Figure]) -> str:
+        if not self._victims:
+            return f"no worker was {self.event} in this trace"
+        count, lost = len(self._victims), int(figures["unanswered"] or 0)
+        summary = f"{count} worker{'s' if count > 1 else ''} {self.event}, {count - lost} of {count} requests answered"
+        soonest = (
+            figures["handed_out_again_s"] if figures["handed_out_again_s"] is not None else figures["begun_again_s"]
+        )
+        return summary if soonest is None else f"{summary}, given to another after {soonest:.3f} s"
+
+
+class KilledWorker(_Failover):
+    """A worker killed in the middle of a request: the request is answered by another."""
+
+    event = "killed"
+    name = "killed-worker"
+
+
+class FrozenWorker(_Failover):
+    """A worker frozen in the middle of a request: the same; what it says after it wakes is fenced off; it is used again."""
+
+    event = "frozen"
+    name = "frozen-worker"
+
+    def _complaints(self, victim: _Victim) -> list[str]:
+        complaints = super()._complaints(victim)
+        worker, request = victim.worker, victim.request
+        if not victim.has_begun:
+            return complaints
+        if victim.thawed_at is None:
+            return [*complaints, f"{worker} was never woken"]
+        if victim.late_at is None:
+            complaints.append(f"{worker} did not finish {request} after it woke: nothing was late")
+        elif victim.is_in_broker_trace and not victim.is_fenced:
+            complaints.append(f"the late answer of {worker} for {request} was not fenced off")
+        if not victim.is_used_again:
+            complaints.append(f"{worker} was not used again after it woke")
+        return complaints
+
+    def _story(self, victim: _Victim) -> str:
+        fate = "was fenced off" if victim.is_fenced else "reached nobody"
+        return f"{super()._story(victim)}; when {victim.worker} woke, its late answer {fate}, and it was used again"
+
+    def _figures(self) -> dict[str, Figure]:
+        return super()._figures() | {
+            "late": sum(victim.late_at is not None for victim in self._victims),
+            "fenced": sum(victim.is_fenced for victim in self._victims),
+            "used_again": sum(victim.is_used_again for victim in self._victims),
+        }
+
+
+def _longest(pairs: Iterable[tuple[float, float | None]]) -> float | None:
+    times = [end - start for start, end in pairs if end is not None]
+    return round(max(times), 6) if times else None
