@@ -61,8 +61,12 @@ MAY_IMPORT = {
     "local": "errors settings trace",
     "bench": "client errors local settings",
     "verify": "",
-    "verify.checks": "core.events errors",
-    "verify.handler": "core.events trace",
+    "verify.verdict": "core.events",
+    "verify.replies": "core.events verify.verdict",
+    "verify.idle": "core.events verify.verdict",
+    "verify.failover": "core.events verify.verdict",
+    "verify.checks": "core.events errors verify.failover verify.idle verify.replies verify.verdict",
+    "verify.handler": "core.events handler trace",
     "verify.scenario": "client core.events errors local trace verify.handler",
     # the command line: imported by nobody
     "cli": "",
@@ -74,7 +78,7 @@ MAY_IMPORT = {
     "cli.call": "cli.options client errors net settings",
     "cli.up": "cli.options local settings",
     "cli.bench": "bench cli.options settings",
-    "cli.verify": "cli.options errors settings verify.checks verify.scenario",
+    "cli.verify": "cli.options errors settings verify.checks verify.scenario verify.verdict",
     "__main__": "cli.main",
 }
 """Which modules of cbw each may import. ``cbw`` is the package's own ``__init__``."""

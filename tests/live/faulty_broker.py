@@ -10,6 +10,7 @@ from typing import Any
 from cbw.cli.main import main
 from cbw.core.broker import BrokerCore
 from cbw.core.dispatch import Dispatcher
+from cbw.core.messages import Answer, Message
 from cbw.core.tables import Entry, Service, Worker
 
 
@@ -54,8 +55,32 @@ def has_no_fence() -> None:
     core._fence = lambda core, *_: None
 
 
+def delivers_late_answers() -> None:
+    """Whoever answers a request first has answered it, also if it was given to another meanwhile."""
+    hand_out, stranger_said = Dispatcher.hand_out, BrokerCore._stranger_said
+    entries: dict[int, Entry] = {}
+
+    def remembered(dispatcher: Dispatcher, now: float, first_task: int) -> list[tuple[Worker, list[Entry]]]:
+        given = hand_out(dispatcher, now, first_task)
+        entries.update((entry.task, entry) for _, batch in given for entry in batch)
+        return given
+
+    def believed(core: BrokerCore, peer: bytes, messages: list[Message]) -> Worker | None:
+        for message in messages:
+            entry = entries.get(message.id) if isinstance(message, Answer) else None
+            worker = entry and entry.worker
+            if isinstance(message, Answer) and entry and worker and worker.in_hand.pop(entry.task, None):
+                core._answered(worker, entry, message)
+        return stranger_said(core, peer, messages)
+
+    core: Any = BrokerCore
+    core._stranger_said = believed
+    dispatcher: Any = Dispatcher
+    dispatcher.hand_out = remembered
+
+
 FAULTS: dict[str, Callable[[], None]] = {
-    fault.__name__: fault for fault in (swaps_replies, has_a_favourite, is_deaf, has_no_fence)
+    fault.__name__: fault for fault in (swaps_replies, has_a_favourite, is_deaf, has_no_fence, delivers_late_answers)
 }
 
 if __name__ == "__main__":

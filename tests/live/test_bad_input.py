@@ -17,7 +17,7 @@ import cbw
 from cbw.core import messages as m
 from cbw.wire import native
 
-from .conftest import HOST, Broker, Connect, StartBroker, StartWorker
+from .conftest import HOST, Broker, Connect, StartBroker, StartWorker, broker_of, clients, handler_options, programs
 from .program import PATIENCE_S, wait_until
 
 Dial = Callable[..., zmq.Socket[bytes]]
@@ -47,11 +47,20 @@ def dial() -> Iterator[Dial]:
             one.close()
 
 
+@pytest.fixture(scope="module")
+def sturdy_for_all() -> Iterator[tuple[Broker, cbw.Client]]:
+    """A broker with one worker, and a client, for all tests of this file."""
+    with programs() as start, clients() as connect:
+        broker = broker_of(start("broker", 0, 0, "--host", HOST))
+        start("worker", "W1", HOST, broker.worker_port, *handler_options(("echo",)))
+        broker.program.wait_for("worker ready", "W1")
+        yield broker, connect(broker)
+
+
 @pytest.fixture
-def sturdy(broker: Broker, start_worker: StartWorker, connect: Connect) -> Iterator[Broker]:
-    """A broker that must serve as well at the end as at the beginning, with the same worker and the same client."""
-    start_worker("W1", "echo")
-    client = connect(broker)
+def sturdy(sturdy_for_all: tuple[Broker, cbw.Client]) -> Iterator[Broker]:
+    """The broker. It serves as well after each test as before, with the same worker and the same client."""
+    broker, client = sturdy_for_all
     assert client.call("before") == b"before"
     yield broker
     assert client.call("after") == b"after"

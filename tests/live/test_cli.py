@@ -52,12 +52,6 @@ def test_call(start: Start, broker: Broker, start_worker: StartWorker, tmp_path:
     assert_ends(start(*call, "--service", "none", "--timeout", 0.1), 1, error="no answer in time")
 
 
-def test_a_handler_in_the_current_folder(start: Start, broker: Broker, start_worker: StartWorker) -> None:
-    worker = start_worker("W1", "double=double", "echo")
-    worker.wait_for("W1 works for")
-    assert_ends(start("call", "--broker", broker.address, "-s", "double", stdin=b"21"), 0, out="42")
-
-
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["--version"], *([role, "--help"] for role in RUNS)])
 def test_help(start: Start, arguments: list[str]) -> None:
     assert_ends(start(*arguments), 0)
@@ -100,9 +94,9 @@ def assert_ends(program: Program, code: int, *, out: str | None = None, error: s
     ],
     ids=lambda arguments: " ".join(str(argument)[:20] for argument in arguments),
 )
-def test_wrong_arguments(start: Start, broker: Broker, arguments: list[object]) -> None:
+def test_wrong_arguments(start: Start, shared: Broker, arguments: list[object]) -> None:
     """Where an id is refused it is the broker that refuses it."""
-    ports = {9999: broker.worker_port, 9998: broker.client_port}
+    ports = {9999: shared.worker_port, 9998: shared.client_port}
     arguments = [ports.get(argument, argument) if isinstance(argument, int) else argument for argument in arguments]
     if arguments == ["worker", "W1"]:
         assert_ends(start(*arguments, BROKER_PORT="many"), 2, error="BROKER_PORT")
@@ -111,8 +105,8 @@ def test_wrong_arguments(start: Start, broker: Broker, arguments: list[object]) 
 
 
 @pytest.mark.parametrize("place", [(0, 1), (1, 0)], ids=["frontend", "backend"])
-def test_a_port_that_is_in_use(start: Start, broker: Broker, place: tuple[int, int]) -> None:
-    ports = [(0, broker.client_port)[place[0]], (0, broker.worker_port)[place[1]]]
+def test_a_port_that_is_in_use(start: Start, shared: Broker, place: tuple[int, int]) -> None:
+    ports = [(0, shared.client_port)[place[0]], (0, shared.worker_port)[place[1]]]
     second = start("broker", *ports, "--host", HOST)
     assert_ends(second, 3, error=f"port {max(ports)} is in use")
     assert second.count("ss -ltnp")
@@ -142,11 +136,11 @@ def test_nobody_listens(start: Start) -> None:
     assert_ends(call, 3, error=f"no broker at {HOST}:1 in 0.3 s")
 
 
-def test_the_wrong_one_of_the_two_ports(start: Start, broker: Broker) -> None:
-    client = start("client", "C1", 1, HOST, broker.worker_port, "--timeout", 2)
-    worker = start("worker", "W1", HOST, broker.client_port)
-    assert_ends(client, 2, error=f"this port is for workers; clients connect to port {broker.client_port}")
-    assert_ends(worker, 2, error=f"this port is for clients; workers connect to port {broker.worker_port}")
+def test_the_wrong_one_of_the_two_ports(start: Start, shared: Broker) -> None:
+    client = start("client", "C1", 1, HOST, shared.worker_port, "--timeout", 2)
+    worker = start("worker", "W1", HOST, shared.client_port)
+    assert_ends(client, 2, error=f"this port is for workers; clients connect to port {shared.client_port}")
+    assert_ends(worker, 2, error=f"this port is for clients; workers connect to port {shared.worker_port}")
 
 
 # --- the end

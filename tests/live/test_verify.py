@@ -3,105 +3,225 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cbw.cli.main import main
+from cbw.verify.checks import judge
+from cbw.verify.scenario import merged
+from cbw.verify.verdict import Verdict
+
+from .conftest import Start, StartBroker
 from .faulty_broker import FAULTS
-from .program import environment
+from .program import environment, wait_until
 
 CHECKS = ["own-replies", "no-idle-while-waiting", "killed-worker", "frozen-worker"]
+FOUND_BY = {
+    # fault: the checks that must find it, and those that must also if they have no trace of the broker
+    "swaps_replies": (["own-replies"], ["own-replies"]),
+    "has_a_favourite": (["no-idle-while-waiting"], ["no-idle-while-waiting"]),
+    "is_deaf": (["killed-worker", "frozen-worker"], ["killed-worker", "frozen-worker"]),
+    "has_no_fence": (["frozen-worker"], []),
+    "delivers_late_answers": (["frozen-worker"], ["frozen-worker"]),
+}
+AT_ONCE = 3
+"""Faults that are tried side by side: verify mostly waits, but starting Python takes a core."""
+
+
+def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """``cbw verify`` to its end."""
+    command = [sys.executable, "-m", "cbw", "verify", *arguments]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=100, env=environment(**variables), check=False
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
 
 
 def verify(*arguments: str, exit_code: int) -> Any:
     """The JSON of ``cbw verify``."""
-    command = [sys.executable, "-m", "cbw", "verify", "--json", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, env=environment(), check=False)
+    done = run("--json", *arguments)
     assert done.returncode == exit_code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
     return json.loads(done.stdout)
 
 
-def broken(report: Any) -> list[str]:
-    """The checks that failed."""
-    assert [check["name"] for check in report["checks"]] == CHECKS
-    return [check["name"] for check in report["checks"] if not check["passed"]]
+def processes_with(variable: str) -> list[int]:
+    """The living processes in whose environment ``variable`` is."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            if variable.encode() in (path / "environ").read_bytes().split(b"\0"):
+                found.append(int(path.name))
+        except OSError:  # it has ended, or is not ours
+            continue
+    return found
 
 
 def test_a_system_of_its_own(tmp_path: Path) -> None:
-    report = verify("--keep", str(tmp_path), exit_code=0)
-    assert report["passed"] and not broken(report)
-    assert all(check["figures"]["judged"] for check in report["checks"])
-    again = verify(*[word for path in tmp_path.glob("*.jsonl") for word in ("--trace", str(path))], exit_code=0)
-    assert [check["figures"] for check in again["checks"]] == [check["figures"] for check in report["checks"]]
+    """On a terminal: how far it is, and a table. Its traces, judged again, give the same."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cbw", "verify", "--keep", str(tmp_path)],
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment(COLUMNS="100", TERM="xterm", CBW_TEST_MARK=str(tmp_path)),
+    )
+    os.close(theirs)
+    shown = b""
+    try:
+        while part := os.read(ours, 4096):
+            shown += part
+    except OSError:  # how a terminal ends
+        pass
+    os.close(ours)
+    text = shown.decode()
+    assert process.wait() == 0, text
+    assert not processes_with(f"CBW_TEST_MARK={tmp_path}")
+    for word in ("starting a broker", "killing WOR_", "freezing WOR_", "waking WOR_", "result", *CHECKS, "kept"):
+        assert word in text, text
+
+    paths = [str(path) for path in tmp_path.glob("*.jsonl")]  # as a shell gives them for *
+    report = verify("--trace", *paths, exit_code=0)
+    assert list(report) == ["checks", "passed"]
+    assert report["passed"] is True
+    assert [check["name"] for check in report["checks"]] == CHECKS
+    for check in report["checks"]:
+        assert list(check) == ["name", "passed", "figures"]
+        assert check["passed"] is True and check["figures"]["judged"]
+    assert report["checks"][1]["figures"]["source"] == "broker"
+    done = run(*[word for path in paths for word in ("--trace", path)])
+    assert done.returncode == 0
+    assert [line.split()[1] for line in done.stdout.splitlines() if line.startswith("kept")] == CHECKS
+    assert re.search(
+        r"WOR_\d was killed while it worked on CLI_1/\d+; WOR_\d was given it \d\.\d+ s later", done.stdout
+    )
+    assert not done.stderr
+    assert run("--keep", str(tmp_path)).returncode == 2, "a second run would mix with them"
 
 
-class FaultyBroker:
-    """A broker with a fault, its ports and its trace."""
-
-    def __init__(self, fault: str, folder: Path) -> None:
-        self.trace = folder / "broker.jsonl"
-        command = [sys.executable, "-m", "tests.live.faulty_broker", fault, "0", "0", "--host", "127.0.0.1"]
-        self.process = subprocess.Popen(
-            [*command, "--trace", str(self.trace)],
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment(PYTHONUNBUFFERED="1"),
-            cwd=Path(__file__).parents[2],
-        )
-        assert self.process.stdout is not None
-        self.ports = re.findall(r"port (\d+)", self.process.stdout.readline())
-
-    def close(self) -> None:
-        """End it."""
-        self.process.kill()
-        self.process.communicate()
+def test_a_broker_that_runs(start_broker: StartBroker, tmp_path: Path) -> None:
+    trace = tmp_path / "broker"
+    broker = start_broker("--trace", trace)
+    where = ["--broker", broker.address, "--worker-port", str(broker.worker_port)]
+    done = run(*where, "--keep", str(tmp_path / "ours"), "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not done.stderr, "progress is for terminals"
+    assert broker.program.is_running
+    for has_trace in (False, True):
+        verdicts = judged(tmp_path / "ours", *([trace] if has_trace else []))
+        assert all(verdict.passed and verdict.figures["judged"] for verdict in verdicts.values())
+        source = verdicts["no-idle-while-waiting"].figures["source"]
+        assert source == ("broker" if has_trace else "clients and workers")
+        frozen = verdicts["frozen-worker"].figures
+        assert (frozen["late"], frozen["fenced"]) == (1, int(has_trace))
 
 
-@pytest.fixture
-def faulty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FaultyBroker]:
-    broker = FaultyBroker(request.param, tmp_path)
-    yield broker
-    broker.close()
+def judged(folder: Path, *more: Path) -> dict[str, Verdict]:
+    """The verdicts of a run whose traces were kept in ``folder``."""
+    return {found.name: found for found in judge(merged(map(str, [*folder.glob("*.jsonl"), *more])))}
 
 
-@pytest.mark.parametrize(
-    ("faulty", "check"),
-    [
-        ("swaps_replies", "own-replies"),
-        ("has_a_favourite", "no-idle-while-waiting"),
-        ("is_deaf", "killed-worker"),
-        ("has_no_fence", "frozen-worker"),
-    ],
-    indirect=["faulty"],
-)
-def test_a_planted_fault_is_found(faulty: FaultyBroker, check: str) -> None:
-    front, back = faulty.ports
-    report = verify("--broker", f"127.0.0.1:{front}", "--worker-port", back, "--trace", str(faulty.trace), exit_code=4)
-    assert check in broken(report)
+def try_fault(fault: str, folder: Path) -> tuple[Any, dict[str, Verdict]]:
+    """What ``cbw verify`` says of a broker with that fault, with and without the broker's own trace."""
+    trace, ours = folder / "broker", folder / "ours"
+    command = [sys.executable, "-m", "tests.live.faulty_broker", fault, "0", "0", "--host", "127.0.0.1"]
+    process = subprocess.Popen(
+        [*command, "--trace", str(trace)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(PYTHONUNBUFFERED="1"),
+        cwd=Path(__file__).parents[2],
+    )
+    try:
+        assert process.stdout is not None
+        client_port, worker_port = re.findall(r"port (\d+)", process.stdout.readline())
+        options = ["--trace", str(trace), "--keep", str(ours), *(["--timeout", "5"] if fault == "is_deaf" else [])]
+        where = ["--broker", f"127.0.0.1:{client_port}", "--worker-port", worker_port]
+        return verify(*where, *options, exit_code=4), judged(ours)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+Trials = dict[str, Future[tuple[Any, dict[str, Verdict]]]]
+
+
+@pytest.fixture(scope="module")
+def trials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trials]:
+    """All faults are tried as soon as the first is asked for."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield {fault: pool.submit(try_fault, fault, tmp_path_factory.mktemp(fault)) for fault in FOUND_BY}
+
+
+@pytest.mark.parametrize("fault", FOUND_BY)
+def test_a_planted_fault_is_found(trials: Trials, fault: str) -> None:
+    report, from_the_ends = trials[fault].result()
+    assert not report["passed"]
+    assert [check["name"] for check in report["checks"]] == CHECKS
+    broken = [check["name"] for check in report["checks"] if not check["passed"]]
+    assert {*broken} >= {*FOUND_BY[fault][0]}, report
+    assert {name for name, found in from_the_ends.items() if not found.passed} >= {*FOUND_BY[fault][1]}, from_the_ends
 
 
 def test_every_fault_is_tried() -> None:
-    assert len(FAULTS) == len(CHECKS)
+    assert FOUND_BY.keys() == FAULTS.keys()
+    assert {check for checks, _ in FOUND_BY.values() for check in checks} == {*CHECKS}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_breaking_it_off_leaves_nothing_behind(start: Start, tmp_path: Path, number: signal.Signals) -> None:
+    mark = f"CBW_TEST_MARK={tmp_path}"
+    program = start("verify", "--keep", tmp_path / "traces", CBW_TEST_MARK=str(tmp_path))
+    notes = tmp_path / "traces" / "verify.jsonl"
+    wait_until(lambda: notes.exists() and b'"frozen"' in notes.read_bytes(), "a worker is frozen")
+    assert len(processes_with(mark)) >= 5
+    program.signal(number)
+    assert program.exit_code() == 128 + number
+    assert not processes_with(mark)
 
 
 def test_a_broker_that_is_not_there() -> None:
-    command = [sys.executable, "-m", "cbw", "verify", "--broker", "127.0.0.1:1", "--worker-port", "1"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment(), check=False)
-    assert done.returncode == 3, done.stderr
-    assert "Traceback" not in done.stderr
+    done = run("--broker", "127.0.0.1:1", "--worker-port", "1", "--timeout", "2")
+    assert done.returncode == 3
+    assert "no broker serves clients at 127.0.0.1:1" in done.stderr
 
 
-@pytest.mark.parametrize("text", ["nonsense\n", "{}\n", ""])
-def test_a_trace_that_is_none(tmp_path: Path, text: str) -> None:
+def test_workers_that_cannot_reach_the_broker(start_broker: StartBroker) -> None:
+    broker = start_broker()
+    done = run("--broker", broker.address, "--worker-port", str(broker.client_port))
+    assert done.returncode == 3
+    assert "--worker-port" in done.stderr or f"workers connect to port {broker.worker_port}" in done.stderr
+
+
+def test_a_broker_that_does_not_start() -> None:
+    """Its settings make no sense."""
+    done = run(CBW_BROKER_LIVENESS_S="never")
+    assert done.returncode == 3
+    assert "the broker did not start" in done.stderr
+
+
+@pytest.mark.parametrize("text", ["nonsense\n", "{}\n", "", None])
+def test_a_trace_that_is_none(tmp_path: Path, text: str | None) -> None:
     path = tmp_path / "trace"
-    path.write_text(text)
-    command = [sys.executable, "-m", "cbw", "verify", "--trace", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment(), check=False)
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(SystemExit) as exited:
+        main(["verify", "--trace", str(path)])
+    assert exited.value.code == 2
+
+
+def test_a_file_without_the_option() -> None:
+    with pytest.raises(SystemExit) as exited:
+        main(["verify", "trace.jsonl"])
+    assert exited.value.code == 2

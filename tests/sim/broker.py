@@ -86,7 +86,7 @@ class SimBroker(Process):
     @property
     def is_disturbed(self) -> bool:
         """Whether it was frozen, or is about to stop."""
-        return self.world.now < self.settled_at + 0.1
+        return self.world.now < self.settled_at
 
     @property
     def wake_at(self) -> float | None:

@@ -21,12 +21,11 @@ from .clients import PlainClient, SimClient
 from .network import Connection, Network, Parcel, Peer, PlainAnswer, PlainReady, PlainReply, PlainRequest, PlainTask
 from .plan import Job, Plan
 from .workers import PlainWorker, SimWorker, read_body
-from .world import Violation, World
+from .world import ViolationError, World
 
 if TYPE_CHECKING:
     from .broker import SimBroker
 
-BEAT_S = 1.0
 LATE_S = 0.02
 """A request whose deadline has passed may wait so much longer for its end."""
 EVIL = ("die", "hang")
@@ -90,11 +89,11 @@ class Checker:
         self._steps = 0
 
     def fail(self, text: str) -> None:
-        raise Violation(text)
+        raise ViolationError(text)
 
     def need(self, is_kept: bool, text: str) -> None:
         if not is_kept:
-            raise Violation(text)
+            raise ViolationError(text)
 
     # --- what the programs tell
 
@@ -109,7 +108,7 @@ class Checker:
         """G1 and G4 at the client."""
         answer, now = ended.answer, self.world.now
         if job is None:
-            raise Violation(f"G4: {key} ended, which {client.who} does not wait for")
+            raise ViolationError(f"G4: {key} ended, which {client.who} does not wait for")
         self.need(ended.sink is job, f"G1: {client.who} got the answer of {ended.sink.token} for {job.token}")
         self.world.counts[answer.status.name.lower()] += 1
         status = answer.status
@@ -330,7 +329,7 @@ class Checker:
             return
         accepted = self.accepted.get(request)
         if accepted is None:
-            raise Violation(f"G4: {record.event} for {record.request}, which is not in the broker")
+            raise ViolationError(f"G4: {record.event} for {record.request}, which is not in the broker")
         if record.event == "handed_out":
             self._handed_out(record, request, accepted)
         elif record.event == "returned":
@@ -448,7 +447,7 @@ class Checker:
     def sample(self) -> None:
         """G2: no worker is idle, as itself sees it, while a request that it could serve waits."""
         now, broker, allowance_s = self.world.now, self.broker, self.allowance_s
-        calm_s = BEAT_S + 2 * allowance_s
+        calm_s = 2 * allowance_s
         if not broker.is_alive or broker.core.is_stopping or now - broker.settled_at < calm_s:
             self._waiting_since.clear()
             return
@@ -462,19 +461,19 @@ class Checker:
             return not is_late and now - worker.settled_at > calm_s
 
         idle: dict[str, SimWorker | PlainWorker] = {}
-        everybody: list[SimWorker | PlainWorker] = [*self.workers, *self.plain_workers]
-        for worker in everybody:
+        servers: list[SimWorker | PlainWorker] = [*self.workers, *self.plain_workers]
+        for worker in servers:
             if isinstance(worker, PlainWorker) and worker.is_orphan:
                 continue
             if worker.idle_since is not None and now - worker.idle_since > allowance_s and is_calm(worker):
-                for service in worker.plan.services if isinstance(worker, SimWorker) else [""]:
+                for service in worker.services:
                     idle[service] = worker
         waiting: dict[int, float] = {}
         for request, service in self._waiting(is_calm):
             since = waiting[request] = self._waiting_since.get(request, now)
             if service in idle and now - since > allowance_s:
                 accepted = self.accepted[request]
-                raise Violation(
+                raise ViolationError(
                     f"G2: {accepted.token} has waited for {now - since:.3f} s while {idle[service].name} is idle; its "
                     f"attempts: {[(a.task, a.void) for a in accepted.attempts]}"
                 )

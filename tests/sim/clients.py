@@ -23,11 +23,19 @@ class SimClient(Peer):
     """A client process. Its program submits what the plan says, and expects one end for each."""
 
     def __init__(
-        self, world: World, network: Network, plan: ClientPlan, find: Callable[[], Router | None], *, number: int
+        self,
+        world: World,
+        network: Network,
+        plan: ClientPlan,
+        find: Callable[[], Router | None],
+        *,
+        number: int,
+        is_twin: bool = False,
     ) -> None:
         super().__init__(world, plan.name, network, find)
         self.plan = plan
         self.number = number
+        self.is_twin = is_twin
         self.jobs: dict[int, Job] = {}
         self.core: ClientCore
         self._unsent: list[Parcel] = []

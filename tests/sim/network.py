@@ -411,7 +411,11 @@ class Link:
             return
         world, network = self.network.world, self.network
         router = self._find()
-        if router is None or not router.is_open or world.now < self.process.cut_until or router.process.is_frozen:
+        if (
+            router is None
+            or not router.is_open
+            or world.now < max(self.process.cut_until, router.process.stopped_until)
+        ):
             self._attempts += 1
             wait_s = min(RECONNECT_S[1], RECONNECT_S[0] * 2**self._attempts)
             world.after(world.between(wait_s / 2, wait_s), self._connect, number)

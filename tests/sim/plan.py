@@ -86,7 +86,9 @@ class Plan:
     def __str__(self) -> str:
         limits = self.limits
         rates = " ".join(f"{name} {rate:.2f}" for name, rate in self.rates.items()) or "none"
-        requests = sum(len(jobs) for client in [*self.clients, *self.plain_clients] for _, jobs in client.bursts)
+        bursts = [burst for client in self.clients for burst in client.bursts]
+        bursts += [burst for client in self.plain_clients for burst in client.bursts]
+        requests = sum(len(jobs) for _, jobs in bursts)
         return (
             f"seed {self.seed}: {len(self.clients)}+{len(self.plain_clients)} clients, "
             f"{len(self.workers)}+{len(self.plain_workers)} workers, {requests} requests, {self.faults_s:.1f} s; "

@@ -147,6 +147,7 @@ class SimWorker(Peer):
         super().__init__(world, plan.name, network, find)
         self.plan = plan
         self.twin = twin  # 0: the original
+        self.services = plan.services
         self.begun_count = 0
         self.idle_since: float | None = None
         self.is_wanted = True  # restarted when it ends
@@ -271,6 +272,7 @@ class PlainWorker(Peer):
     ) -> None:
         super().__init__(world, plan.name, network, find)
         self.plan = plan
+        self.services = [""]
         self.begun_count = 0
         self.is_orphan = False
         """The broker cannot know that it is there: restarted, or connected anew without an identity."""

@@ -11,11 +11,13 @@ from typing import Any
 
 STORY_LINES = 60
 """So many of the last lines are shown with a failure."""
+BEAT_S = 1.0
+"""After a freeze or a partition it takes peers so long to find out what they have missed."""
 SPIN_TURNS = 2000
 """A process that takes so many turns one after the other, each because time was up and none with news, spins."""
 
 
-class Violation(AssertionError):
+class ViolationError(AssertionError):
     """A promise was broken."""
 
 
@@ -89,6 +91,7 @@ class Process:
         self.name = name
         self.is_alive = False
         self.frozen_until = 0.0
+        self.stopped_until = 0.0
         self.settled_at = 0.0
         """Since when nothing has disturbed it: no freeze, no partition, no new connection."""
         self._turn_at: float | None = None
@@ -104,17 +107,19 @@ class Process:
         """It cannot be expected to do its best before ``until``."""
         self.settled_at = max(self.settled_at, self.world.now if until is None else until)
 
-    def freeze(self, seconds: float) -> None:
-        """It does nothing for so long."""
+    def freeze(self, seconds: float, *, is_whole: bool = False) -> None:
+        """It does nothing for so long. ``is_whole``: libzmq's thread in it neither, as after SIGSTOP."""
+        if is_whole:
+            self.stopped_until = max(self.stopped_until, self.world.now + seconds)
         self.frozen_until = max(self.frozen_until, self.world.now + seconds)
-        self.disturbed(self.frozen_until)
+        self.disturbed(self.frozen_until + BEAT_S)
         self.wake()
 
     def thaw(self) -> None:
         """It goes on at once."""
         if self.is_frozen:
-            self.frozen_until = self.world.now
-            self.settled_at = self.world.now
+            self.frozen_until = self.stopped_until = self.world.now
+            self.settled_at = self.world.now + BEAT_S
             self.wake()
 
     def wake(self) -> None:
@@ -134,10 +139,10 @@ class Process:
     def start_turns(self) -> None:
         """It lives from now on."""
         self.is_alive = True
-        self.frozen_until = 0.0
+        self.frozen_until = self.stopped_until = 0.0
         self._turn_number += 1
         self._turn_at = None
-        self.disturbed()
+        self.settled_at = self.world.now
         self.wake()
 
     def end_turns(self) -> None:
@@ -167,5 +172,5 @@ class Process:
         if wake_at is not None:
             self._idle_turns = self._idle_turns + 1 if wake_at <= self.world.now else 0
             if self._idle_turns > SPIN_TURNS:
-                raise Violation(f"{self.name} spins: it wants to be woken at {wake_at}")
+                raise ViolationError(f"{self.name} spins: it wants to be woken at {wake_at}")
             self._turn_by(max(wake_at, self.world.now) + self.world.between(0.0001, 0.001))  # as coarse as poll()

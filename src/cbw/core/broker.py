@@ -488,7 +488,7 @@ class BrokerCore:
         self._dispatcher.add_worker(worker)
         self.counts["workers_registered"] += 1
         self._trace("worker_ready", worker=worker.name, text=",".join(service.name for service in worker.services))
-        if worker.credit == 0:
+        if worker.credit == 0 and self.is_tracing:
             self._trace("credit_changed", worker=worker.name, text="0")
 
     def _credit_changed(self, worker: Worker, credit: int) -> None:

@@ -78,7 +78,8 @@ class OwnReplies:
             if service in self._verified and request not in self._victims
         ]
         evidence = self._evidence + debts[:EVIDENCE_MAX]
-        summary = f"{self._replies} replies to {len(self._clients)} clients, "
+        count = len(self._clients)
+        summary = f"{self._replies} replies to {count} client{'s' if count != 1 else ''}, "
         summary += f"{self._wrong} of them not to their own requests" if self._wrong else "each to its own request"
         if missing := self._failed + len(self._sent):
             summary += f"; {missing} requests without an answer"

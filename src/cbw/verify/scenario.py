@@ -31,9 +31,11 @@ WORK_S = (0.005, 0.02, 0.04)
 VICTIM_WORK_S = 1.0
 """Long enough to be killed in the middle of; and so long an heir works, in which a frozen worker's late answer arrives."""
 TIMEOUT_S = 10.0
-"""For an answer: a frozen worker is given up after three beats of 1 s, and then its heir works for 1 s."""
+"""For an answer, also the first: a frozen worker is given up after three beats of 1 s, and then its heir works for 1 s."""
 PATIENCE_S = 10.0
-"""For what must happen soon: a start of Python on a busy machine takes the longest."""
+"""For a free worker to begin a request, even on a busy machine."""
+USED_AGAIN_S = 5.0
+"""For a worker to be used again after it woke: it says hello at once, or after a new connection."""
 POLL_S = 0.01
 UNORDERED_MAX = 256
 """So many lines of one file may be out of order: the threads of a role take the time first and write then."""
@@ -75,7 +77,7 @@ class Scenario:
         chance = os.urandom(4).hex()
         self._service = f"verify-{chance}"
         self._prefix = f"V{chance[:4]}_" if target else ""  # ids must be unique at a broker that others use too
-        self._system: System | None = None
+        self._system = contextlib.ExitStack()
         self._workers: dict[str, Role] = {}
         self._last_words: dict[str, deque[str]] = {}
         self._clients: list[Client] = []
@@ -113,9 +115,9 @@ class Scenario:
         for worker in self._workers.values():
             if worker.process is not None:
                 worker.process.wait()
-        system, self._system = self._system, None
-        if system is not None:
-            system.__exit__()
+        self._system.close()
+        for trace in (self._notes, *self._client_traces.values()):
+            trace.close()
 
     def traces(self) -> list[str]:
         """The files to judge."""
@@ -128,8 +130,8 @@ class Scenario:
         if self._target is None:
             options = Options(scale=Scale(0, 0, 1), client_port=0, worker_port=0, trace=self._path("broker"))
             self._say("starting a broker")
-            self._system = System(options, lambda _role, _line: None)
-            self._target = Target(options.host, *self._system.start())
+            system = self._system.enter_context(System(options, lambda _role, _line: None))
+            self._target = Target(options.host, *system.start())
         self._say(f"starting {WORKERS} workers")
         for number in range(1, WORKERS + 1):
             self._start_worker(f"{self._prefix}WOR_{number}", self._target)
@@ -151,7 +153,7 @@ class Scenario:
     def _await_workers(self, target: Target) -> None:
         """All workers are there when each of them has answered."""
         client = self._clients[0]
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + self._timeout_s
         seen: dict[str, None] = {}
         futures: list[Future[str]] = []
         while len(seen) < WORKERS:
@@ -194,18 +196,19 @@ class Scenario:
         """Kill one worker and freeze another, each in the middle of a request; wake the frozen one while its heir works."""
         killed, frozen = self._submit(self._clients[0], VICTIM_WORK_S), self._submit(self._clients[1], VICTIM_WORK_S)
         killed_request, frozen_request = (self._last_request(client) for client in self._clients[:2])
-        killed_name, frozen_name = self._worker_of(killed_request), self._worker_of(frozen_request)
-        self._say(f"killing {killed_name}, which works on {killed_request}")
-        self._signal(killed_name, signal.SIGKILL, "killed", killed_request)
-        self._say(f"freezing {frozen_name}, which works on {frozen_request}")
-        self._signal(frozen_name, signal.SIGSTOP, "frozen", frozen_request)
+        name = self._worker_of(killed_request)
+        self._say(f"killing {name}, which works on {killed_request}")
+        self._signal(name, signal.SIGKILL, "killed", killed_request)
+        name = self._worker_of(frozen_request)
+        self._say(f"freezing {name}, which works on {frozen_request}")
+        self._signal(name, signal.SIGSTOP, "frozen", frozen_request)
         # While the heir works, a late answer is not only unwanted: a broker without a fence would deliver it.
         self._wait(lambda: frozen.done() or len(self._begun(frozen_request)) > 1, self._timeout_s)
-        self._say(f"waking {frozen_name}")
-        self._signal(frozen_name, signal.SIGCONT, "thawed", frozen_request)
+        self._say(f"waking {name}")
+        self._signal(name, signal.SIGCONT, "thawed", frozen_request)
         killed.result()
         frozen.result()
-        self._wait(lambda: self._is_used_again(frozen_name), PATIENCE_S)
+        self._wait(lambda: self._is_used_again(name), USED_AGAIN_S)
 
     def _signal(self, worker: str, number: signal.Signals, event: str, request: str) -> None:
         now = time.monotonic()  # before the signal: its effects may be recorded before the next line
@@ -216,10 +219,10 @@ class Scenario:
         self._note(event, now, worker, request, task)
 
     def _worker_of(self, request: str) -> str:
-        """Who has begun ``request``, by the workers' own records."""
+        """Who works on ``request``, by the workers' own records."""
         if not self._wait(lambda: bool(self._begun(request)), PATIENCE_S):
             raise NotReady(f"waited {PATIENCE_S:g} s in vain for a worker to begin {request}")
-        return self._begun(request)[0].worker
+        return self._begun(request)[-1].worker
 
     def _begun(self, request: str) -> list[Record]:
         """What the workers have recorded as begun of ``request``, oldest first."""

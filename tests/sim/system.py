@@ -1,0 +1,271 @@
+"""The processes of a run, and the faults that happen to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from .broker import SimBroker
+from .checker import Checker
+from .clients import PlainClient, SimClient
+from .network import HEARTBEAT_S, Connection, Network, Peer, Router
+from .plan import ClientPlan, Job, Plan
+from .workers import PlainWorker, SimWorker
+from .world import BEAT_S, Process, World
+
+P = TypeVar("P", bound=Peer)
+TWIN_S = 6.0
+"""A second process with a living one's id is left alone for at most this long."""
+
+
+class System:
+    """A broker, clients and workers, ours and the lab's."""
+
+    def __init__(self, world: World, plan: Plan) -> None:
+        self.world = world
+        self.plan = plan
+        self.network = Network(world, plan.delay_s, is_encoding=plan.is_encoding, queue_max=plan.queue_max)
+        self.broker = SimBroker(world, self.network, plan.limits, plan.turn_messages, grace_s=world.between(0, 2))
+        self.checker = self.broker.checker = Checker(world, plan, self.network, self.broker)
+        self.network.on_lost = self.checker.lost
+        self.clients: list[SimClient] = []
+        for client in plan.clients:
+            self.add_client(client)
+        self.plain_clients = [PlainClient(world, self.network, each, self.client_port) for each in plan.plain_clients]
+        self.workers = [SimWorker(world, self.network, each, self.worker_port) for each in plan.workers]
+        self.plain_workers = [PlainWorker(world, self.network, each, self.worker_port) for each in plan.plain_workers]
+        for peer in self.peers:
+            peer.checker = self.checker
+        self.checker.workers = self.workers
+        self.checker.plain_workers = self.plain_workers
+        self.checker.plain_clients = {client.name: client for client in self.plain_clients}
+
+    def add_client(self, plan: ClientPlan, *, is_twin: bool = False) -> SimClient:
+        """One more."""
+        number = len(self.clients) + 1
+        client = SimClient(self.world, self.network, plan, self.client_port, number=number, is_twin=is_twin)
+        client.checker = self.checker
+        self.clients.append(client)
+        return client
+
+    def client_port(self) -> Router | None:
+        """Where clients connect to; None: nobody listens there."""
+        return self.broker.clients if self.broker.is_alive else None
+
+    def worker_port(self) -> Router | None:
+        """The same for workers."""
+        return self.broker.workers if self.broker.is_alive else None
+
+    @property
+    def askers(self) -> list[SimClient | PlainClient]:
+        """All clients."""
+        return [*self.clients, *self.plain_clients]
+
+    @property
+    def servers(self) -> list[SimWorker | PlainWorker]:
+        """All workers."""
+        return [*self.workers, *self.plain_workers]
+
+    @property
+    def peers(self) -> list[Peer]:
+        """All but the broker."""
+        return [*self.askers, *self.servers]
+
+    def connections(self, peer: Peer | None = None) -> list[Connection]:
+        """Those that live, of ``peer`` or of everybody."""
+        if not self.broker.is_alive:
+            return []
+        both = (*self.broker.clients.connections, *self.broker.workers.connections)
+        return [each for each in both if not each.is_lost and (peer is None or each.link.process is peer)]
+
+    def start_broker(self) -> None:
+        """A new boot, unless it runs."""
+        if not self.broker.is_alive:
+            self.broker.start()
+
+
+class Faults:
+    """What goes wrong: of each kind now and then, as the plan says, until :meth:`stop`."""
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+        self.world = system.world
+        self._is_over = False
+
+    def start(self) -> None:
+        """From now on."""
+        for name, rate in self.system.plan.rates.items():
+            self._schedule(name, rate)
+
+    def stop(self) -> None:
+        """No more of them, and what can heal at once does."""
+        system, world = self.system, self.world
+        self._is_over = True
+        world.say("fault", "no more")
+        system.start_broker()
+        for worker in [worker for worker in system.workers if worker.twin]:
+            self._end_twin(worker)
+            system.workers.remove(worker)
+        for process in (system.broker, *system.plain_clients, *system.servers):
+            process.thaw()  # but not our clients, who may take their time to read
+        for peer in system.peers:
+            peer.cut_until = 0.0
+        for connection in system.connections():
+            connection.unblock()
+        for client in system.askers:
+            if isinstance(client, SimClient) and client.is_twin:
+                client.crash()
+            else:
+                client.start()
+
+    def _schedule(self, name: str, rate: float) -> None:
+        self.world.after(self.world.rng.expovariate(rate), self._happen, name, rate)
+
+    def _happen(self, name: str, rate: float) -> None:
+        if not self._is_over:
+            self.world.counts[f"fault: {name}"] += 1
+            getattr(self, "_" + name.replace(" ", "_"))()
+            self._schedule(name, rate)
+
+    def _pick(self, peers: Sequence[P]) -> P | None:
+        living = [peer for peer in peers if peer.is_alive]
+        return self.world.rng.choice(living) if living else None
+
+    # --- the network
+
+    def _connection(self) -> None:
+        """A connection breaks; its ends notice at different times."""
+        world = self.world
+        connections = self.system.connections()
+        if connections:
+            victim = world.rng.choice(connections)
+            world.say("fault", f"connection of {victim.link.process.name} breaks")
+            slowest_s = 0.1 if world.chance(0.5) else HEARTBEAT_S[1]
+            ends = [world.between(0, slowest_s) for _ in range(2)]
+            victim.lose(*ends)
+            victim.link.process.disturbed(world.now + max(ends))
+
+    def _partition(self) -> None:
+        """One peer and the broker do not hear each other for a while, or one of them not the other."""
+        world = self.world
+        victim = self._pick(self.system.peers)
+        if victim is None:
+            return
+        seconds = 10 ** world.between(-2, 0.85)
+        way = world.rng.choice(["both", "both", "up", "down"])
+        world.say("fault", f"{victim.name} is cut off for {seconds:.3f} s ({way})")
+        if way == "both":
+            victim.cut_until = max(victim.cut_until, world.now + seconds)
+        for connection in self.system.connections(victim):
+            connection.block(seconds, is_up=way != "down", is_down=way != "up")
+        victim.disturbed(world.now + seconds + BEAT_S)
+
+    # --- frozen and slow
+
+    def _freeze(self, victim: Process | None, connections: list[Connection]) -> None:
+        world = self.world
+        if victim is None:
+            return
+        seconds = 10 ** world.between(-2, 0.9)
+        is_whole = world.chance(0.6)  # SIGSTOP: libzmq's thread too, so that heartbeats fail
+        world.say("fault", f"{victim.name} freezes for {seconds:.3f} s" + " whole" * is_whole)
+        victim.freeze(seconds, is_whole=is_whole)
+        if is_whole:
+            for connection in connections:
+                connection.block(seconds, is_up=True, is_down=True)
+
+    def _freeze_peer(self, peers: Sequence[Peer]) -> None:
+        victim = self._pick(peers)
+        self._freeze(victim, self.system.connections(victim))
+
+    def _worker_freeze(self) -> None:
+        self._freeze_peer(self.system.workers)
+
+    def _plain_worker_freeze(self) -> None:
+        self._freeze_peer(self.system.plain_workers)
+
+    def _client_freeze(self) -> None:
+        """Or its program does not look for answers for so long that the broker takes it for lost."""
+        if self.world.chance(0.4) and (victim := self._pick(self.system.clients)) is not None:
+            seconds = self.world.between(6, 20)
+            self.world.say("fault", f"{victim.name} does not read for {seconds:.3f} s")
+            victim.freeze(seconds)
+        else:
+            self._freeze_peer(self.system.clients)
+
+    def _broker_freeze(self) -> None:
+        if self.system.broker.is_alive:
+            self._freeze(self.system.broker, self.system.connections())
+
+    # --- crashes
+
+    def _crash(self, peers: Sequence[P]) -> P | None:
+        victim = self._pick(peers)
+        if victim is not None:
+            victim.crash(is_silent=self.world.chance(0.2))
+        return victim
+
+    def _worker_crash(self) -> None:
+        self._crash(self.system.workers)
+
+    def _plain_worker_crash(self) -> None:
+        self._crash(self.system.plain_workers)
+
+    def _client_crash(self) -> None:
+        victim = self._crash(self.system.clients)
+        if victim is not None:
+            self.world.after(self.world.between(0.01, 2), victim.start)
+
+    def _plain_client_crash(self) -> None:
+        victim = self._crash(self.system.plain_clients)
+        if victim is not None:
+            self.world.after(self.world.between(0.01, 2), victim.start)
+
+    def _broker_crash(self) -> None:
+        if self.system.broker.is_alive:
+            self.system.broker.crash(is_silent=self.world.chance(0.2))
+            self.world.after(10 ** self.world.between(-2, 0.6), self.system.start_broker)
+
+    # --- SIGTERM
+
+    def _worker_stop(self) -> None:
+        victim = self._pick(self.system.workers)
+        if victim is not None:
+            victim.stop()
+
+    def _broker_stop(self) -> None:
+        if self.system.broker.is_alive:
+            self.world.say("fault", "SIGTERM for the broker")
+            self.system.broker.stop()
+            for after_s in (1.0, 4.0):
+                self.world.after(after_s, self.system.start_broker)
+
+    # --- two with one id
+
+    def _worker_twin(self) -> None:
+        """Somebody starts a second worker with the id of a living one, and lets it be for a while."""
+        system = self.system
+        victim = self._pick([worker for worker in system.workers if not worker.twin])
+        if victim is not None:
+            number = int(self.world.counts["fault: worker twin"])
+            twin = SimWorker(self.world, system.network, victim.plan, system.worker_port, twin=number)
+            twin.checker = system.checker
+            system.workers.append(twin)
+            twin.start()
+            self.world.after(self.world.between(0, TWIN_S), self._end_twin, twin)
+
+    def _end_twin(self, twin: SimWorker) -> None:
+        if twin.is_wanted:
+            twin.is_wanted = False
+            twin.crash()
+
+    def _client_twin(self) -> None:
+        """The same with a client; its program asks for something too."""
+        victim = self._pick([client for client in self.system.clients if not client.is_twin])
+        if victim is not None:
+            now = self.world.now
+            jobs = [Job(f"{victim.name}-twin/{now:.6f}-{number}", "", 0.001) for number in range(3)]
+            twin = self.system.add_client(ClientPlan(victim.name, [(now + 0.01, jobs)]), is_twin=True)
+            twin.start()
+            twin.schedule()
+            self.world.after(self.world.between(0, TWIN_S), twin.crash)
