@@ -8,13 +8,11 @@ import time
 from collections import deque
 from typing import Any
 
-import zmq
-
 from cbw.core import events as e
 from cbw.core import messages as m
 from cbw.core.broker import BrokerCore, Limits
 from cbw.errors import BadMessage
-from cbw.net import Router, Sent, Sleeper, Waker
+from cbw.net import Router, Sent, Sleeper, Waker, new_context
 from cbw.trace import Trace
 from cbw.wire import native, plain
 
@@ -55,7 +53,7 @@ class Broker:
             first_task=int.from_bytes(boot[:5], "big") << 20,
             is_tracing=self._trace.wants_all,
         )
-        self._context: zmq.Context[Any] = zmq.Context()
+        self._context = new_context()
         body_bytes_max = self.core.limits.body_bytes_max
         try:
             self._clients = Router(self._context, host, client_port, body_bytes_max=body_bytes_max)

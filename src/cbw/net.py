@@ -17,6 +17,7 @@ import contextlib
 import errno
 import os
 import select
+import signal
 import socket as stdlib_socket
 import struct
 from collections.abc import Iterator, Sequence
@@ -102,6 +103,21 @@ class Sleeper:
         """Sleep, at most ``timeout_s`` seconds (None: for ever); the descriptors that have news."""
         timeout_ms = None if timeout_s is None else max(0, int(min(SLEEP_MAX_S, timeout_s) * 1000) + 1)
         return [descriptor for descriptor, _ in self._poll.poll(timeout_ms)]
+
+
+def new_context() -> zmq.Context[Any]:
+    """A context whose threads take no signals.
+
+    libzmq's threads block signals themselves, but not from their first moment. One that arrives in that moment would be
+    noticed by Python only when its main thread runs again, which may sleep for long (CPython sets no eval breaker then).
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        context: zmq.Context[Any] = zmq.Context()
+        context.socket(zmq.PAIR).close()  # the first socket starts the threads
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return context
 
 
 class Arrival(NamedTuple):

@@ -12,8 +12,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-import zmq
-
 from cbw import codec
 from cbw.core import messages as m
 from cbw.core.client import ClientCore, Ended
@@ -32,7 +30,7 @@ from cbw.errors import (
     TooBig,
     UsageError,
 )
-from cbw.net import Link
+from cbw.net import Link, new_context
 from cbw.refusal import refusal_error
 from cbw.settings import address
 from cbw.wire import native
@@ -83,7 +81,7 @@ class Session:
         self.core = ClientCore(self.id, os.urandom(8).hex())
         self.is_closed = False
         self._unsent: list[list[Any]] = []
-        self._context: zmq.Context[Any] = zmq.Context()
+        self._context = new_context()
         try:
             self.link = Link(self._context, host, port)
         except CbwError:  # but not after a Ctrl-C: with a socket half made this would wait for ever

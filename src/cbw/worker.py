@@ -16,14 +16,12 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import zmq
-
 from cbw.core import messages as m
 from cbw.core.events import Record
 from cbw.core.worker import WorkerCore
 from cbw.errors import BadMessage, UsageError
 from cbw.handler import Handler
-from cbw.net import Link, Sleeper, Waker
+from cbw.net import Link, Sleeper, Waker, new_context
 from cbw.pool import Done, Pool, make_pool
 from cbw.refusal import refusal_error
 from cbw.settings import address
@@ -115,7 +113,7 @@ class Worker:
         """
         if not self._handlers:
             raise UsageError("a worker without a service", advice="Register one with @worker.service(name).")
-        context: zmq.Context[Any] = zmq.Context()
+        context = new_context()
         link = Link(context, *self._address, is_for_worker=True)
         done: Done = queue.SimpleQueue()
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from cbw.core import events as e
@@ -66,6 +67,10 @@ class SimBroker(Process):
         """SIGKILL, or the power fails (silent)."""
         self.world.say(self.name, "crashed" + " silently" * is_silent)
         self._die(is_silent=is_silent)
+
+    def _start_again(self) -> None:
+        if not self.is_alive:
+            self.start()
 
     def stop(self) -> None:
         """SIGTERM."""
@@ -140,11 +145,17 @@ class SimBroker(Process):
             router.watch()
             for peer in router.take_lost():
                 facts.append(e.PeerLost(side, peer))
-                self._unread.pop((side, peer), None)
+                _, orders = self._unread.pop((side, peer), (0.0, ()))
+                self._drop(orders)
                 if peer[:1] == b"\0":
                     self._has_registered.pop(peer, None)
             if router.take_connected():
                 facts.append(e.PeersConnected(side))
+
+    def _drop(self, orders: Iterable[Order]) -> None:
+        for order in orders:
+            if isinstance(order, e.SendPlainReply):
+                self.checker.excuse(self.checker.plain_reply(order), "never read")
 
     # --- decide, out
 
@@ -174,6 +185,7 @@ class SimBroker(Process):
                         self.world.say(self.name, "stopped")
                         checker.undelivered(undelivered)
                         self._die(is_silent=False)
+                        self.world.after(self.world.between(0.05, 2), self._start_again)
                         return
                     case _:
                         raise TypeError(f"unknown order {order!r}")
@@ -245,9 +257,7 @@ class SimBroker(Process):
                 self._unread[side, peer] = (now, orders)
             elif now - since > UNREAD_S:
                 del self._unread[side, peer]
-                for order in orders:
-                    if isinstance(order, e.SendPlainReply):
-                        self.checker.excuse(self.checker.plain_reply(order), "never read")
+                self._drop(orders)
                 facts.append(e.PeerUnread(side, peer, len(orders)))
 
 

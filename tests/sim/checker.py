@@ -7,6 +7,7 @@ waits where.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
 
 LATE_S = 0.02
 """A request whose deadline has passed may wait so much longer for its end."""
+SAMPLE_S = 0.05
+"""So often, G2 is looked at."""
+SLOW_S = 0.5
+"""Time in which the broker has to notice that something is overdue."""
+OVERTAKEN_MAX = 20
+"""No request of a worker's other services gets so often what is the turn of an older one."""
 EVIL = ("die", "hang")
 
 
@@ -61,7 +68,7 @@ class Accepted:
 
 
 class Checker:
-    """G1, G2, G4, G5, G6 and G9, as far as they can be seen from outside."""
+    """G1 to G6 and G9, as far as they can be seen from outside."""
 
     def __init__(self, world: World, plan: Plan, network: Network, broker: SimBroker) -> None:
         self.world = world
@@ -86,6 +93,9 @@ class Checker:
         self._cancelled: dict[str, None] = {}
         self._unread: dict[bytes, None] = {}
         self._waiting_since: dict[int, float] = {}
+        self._services: dict[str, list[str]] = {}
+        self._heads: dict[str, int] = {}  # service → the request whose turn is next
+        self._overtaken: Counter[int] = Counter()
         self._steps = 0
 
     def fail(self, text: str) -> None:
@@ -227,6 +237,7 @@ class Checker:
         self._plain_tokens.clear()
         self._plain_tasks.clear()
         self._waiting_since.clear()
+        self._heads.clear()
         for worker in self.plain_workers:
             worker.broker_died()
 
@@ -374,6 +385,10 @@ class Checker:
             died < self.plan.limits.attempts_max, f"G5: {token} was handed out again after {died} workers died of it"
         )
         self.need(record.task not in self.attempts, f"G4: task {record.task} was given twice")
+        for service in self._services.get(record.worker, ()) if record.attempt == 1 else ():
+            head = self._heads.get(service)
+            if head is not None and head in self.accepted and self.accepted[head].at < accepted.at - SAMPLE_S:
+                self._overtaken[head] += 1
         attempt = self.attempts[record.task] = Attempt(record.task, request, token, now)
         accepted.attempts.append(attempt)
 
@@ -450,6 +465,7 @@ class Checker:
         calm_s = 2 * allowance_s
         if not broker.is_alive or broker.core.is_stopping or now - broker.settled_at < calm_s:
             self._waiting_since.clear()
+            self._heads.clear()
             return
 
         def is_calm(worker: Peer) -> bool:
@@ -457,8 +473,9 @@ class Checker:
             if connection is None or connection.is_lost or not worker.is_alive:
                 return False
             known = broker.core.workers.get(connection.peer)
-            is_late = known is not None and known.is_late  # a lab worker's answer did not come, so it is left in peace
-            return not is_late and now - worker.settled_at > calm_s
+            if known is not None and known.is_late:
+                worker.disturbed()  # a lab worker's answer did not come, so it is left in peace
+            return now - worker.settled_at > calm_s
 
         idle: dict[str, SimWorker | PlainWorker] = {}
         servers: list[SimWorker | PlainWorker] = [*self.workers, *self.plain_workers]
@@ -478,6 +495,36 @@ class Checker:
                     f"attempts: {[(a.task, a.void) for a in accepted.attempts]}"
                 )
         self._waiting_since = waiting
+        self._nobody_starves()
+        self._nobody_is_trusted_for_ever()
+
+    def _nobody_is_trusted_for_ever(self) -> None:
+        """G3: a silent worker is taken for lost, and a lab worker that does not answer for late."""
+        limits, now = self.plan.limits, self.world.now
+        for worker in self.broker.core.workers.values():
+            connection = self.broker.workers.connection_of(worker.peer)
+            if connection is not None and not worker.is_plain:
+                silent_s = now - connection.heard_at
+                self.need(silent_s < limits.liveness_s + SLOW_S, f"G3: {worker.name} is silent since {silent_s:.3f} s")
+            elif worker.is_plain and worker.in_hand:
+                late_s = now - next(iter(worker.in_hand.values())).handed_out_at
+                self.need(late_s < limits.answer_timeout_s + SLOW_S, f"G3: {worker.name} has had {late_s:.3f} s")
+
+    def _nobody_starves(self) -> None:
+        """A worker of several services does not forget one of them."""
+        core = self.broker.core
+        heads: dict[str, int] = {}
+        for service in core._dispatcher.services.values():
+            head = next((entry for entry in service.waiting if entry.state is not State.ENDED), None)
+            if head is not None and service.workers:
+                heads[service.name] = head.request.id
+        for name, request in heads.items():
+            if self._heads.get(name) != request:
+                self._overtaken[request] = 0
+            count = self._overtaken[request]
+            self.need(count < OVERTAKEN_MAX, f"G2: {self.accepted[request].token} was overtaken {count} times")
+        self._heads = heads
+        self._services = {worker.name: [s.name for s in worker.services] for worker in core.workers.values()}
 
     def _waiting(self, is_calm: Callable[[Peer], bool]) -> list[tuple[int, str]]:
         """The requests that have not begun: in the broker's queues, or with a worker that nothing has disturbed."""

@@ -8,17 +8,18 @@ and within a generous time every request has ended, every worker is known to the
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 
 from cbw.wire import native
 
-from .plan import ClientPlan, Job, draw
+from .checker import SAMPLE_S
+from .plan import ClientPlan, Job, Plan, draw
 from .system import Faults, System
 from .workers import HANG_S, PlainWorker
 from .world import ViolationError, World
 
-SAMPLE_S = 0.05
 HEAL_S = 8.0
 """Time for everybody to find each other again: silence is noticed, refused ids are tried again."""
 PROBE_S = 0.05
@@ -40,10 +41,12 @@ class Result:
     counts: Counter[str] = field(default_factory=Counter)
 
 
-def run(seed: int, *, is_verbose: bool = False) -> Result:
-    """The run of ``seed``, always the same."""
+def run(seed: int, *, is_verbose: bool = False, bend: Callable[[Plan], None] | None = None) -> Result:
+    """The run of ``seed``, always the same. ``bend`` may change what was drawn."""
     world = World(seed, is_verbose=is_verbose)
     plan = draw(seed, world.rng)
+    if bend is not None:
+        bend(plan)
     if is_verbose:
         print(plan)
     batch_messages = native.BATCH_MESSAGES

@@ -237,8 +237,6 @@ class Faults:
         if self.system.broker.is_alive:
             self.world.say("fault", "SIGTERM for the broker")
             self.system.broker.stop()
-            for after_s in (1.0, 4.0):
-                self.world.after(after_s, self.system.start_broker)
 
     # --- two with one id
 

@@ -1,8 +1,8 @@
 """Which request goes to which worker, and when.
 
-Requests are served first come, first served per service; workers take turns, the least recently used first. A worker
-with a free slot (``Service.free``) comes before one that only wants something ahead (``Service.ahead``). Waiting
-requests are spread over all of them, not poured into the first.
+Requests are served first come, first served per service, and so are the services that share a worker; workers take
+turns, the least recently used first. A worker with a free slot (``Service.free``) comes before one that only wants
+something ahead (``Service.ahead``). Waiting requests are spread over all of them, not poured into the first.
 
 A request whose attempt took a worker down is a *suspect* and travels alone: into a free slot of a worker that holds no
 other suspect, and nothing is sent ahead behind it. So a request that kills its workers drags its neighbours down once
@@ -12,6 +12,7 @@ at most, and only its own attempts add up.
 from __future__ import annotations
 
 import heapq
+import math
 from collections import deque
 from collections.abc import Iterator
 from itertools import islice
@@ -138,35 +139,41 @@ class Dispatcher:
         given: list[tuple[Worker, list[Entry]]] = []
         task = first_task
         while self._stirred:
-            service, _ = self._stirred.popitem()
-            for worker, queue, count in self._matches(service):
-                entries = self._take(service, queue, count, now)
-                for entry in entries:
-                    entry.state = r.HANDED_OUT[entry.state]
-                    entry.worker = worker
-                    entry.handed_out_at = now
-                    entry.task = task
-                    worker.in_hand[task] = entry
-                    task += 1
-                if entries:
-                    if entries[0].state is State.ALONE:
-                        worker.suspect = entries[0]
-                    given.append((worker, entries))
-                    self.place(worker, is_used=True)
-            self._tidy(service, now)
+            stirred, self._stirred = list(self._stirred), {}
+            if len(stirred) > 1:  # they may share workers
+                stirred.sort(key=_oldest_at)
+            for matches in (self._matches_of_suspects, self._matches):
+                for service in stirred:
+                    for worker, queue, count in matches(service):
+                        entries = self._take(service, queue, count, now)
+                        for entry in entries:
+                            entry.state = r.HANDED_OUT[entry.state]
+                            entry.worker = worker
+                            entry.handed_out_at = now
+                            entry.task = task
+                            worker.in_hand[task] = entry
+                            task += 1
+                        if entries:
+                            if entries[0].state is State.ALONE:
+                                worker.suspect = entries[0]
+                            given.append((worker, entries))
+                            self.place(worker, is_used=True)
+            for service in stirred:
+                self._tidy(service, now)
         for entry in self._arrived:
             self._watch(entry)
         self._arrived.clear()
         return given
 
+    def _matches_of_suspects(self, service: Service) -> Iterator[tuple[Worker, deque[Entry], int]]:
+        suspects = service.suspects
+        if suspects:
+            for worker in list(islice((w for w in service.free if w.suspect is None), len(suspects))):
+                yield worker, suspects, 1
+
     def _matches(self, service: Service) -> Iterator[tuple[Worker, deque[Entry], int]]:
         """Worker by worker, from which queue it gets how many; the caller gives them before it asks for the next."""
-        suspects, waiting = service.suspects, service.waiting
-        if suspects:
-            wanted = len(suspects)
-            for worker in list(islice((w for w in service.free if w.suspect is None), wanted)):
-                yield worker, suspects, 1
-        free, ahead = service.free, service.ahead
+        waiting, free, ahead = service.waiting, service.free, service.ahead
         while waiting and (free or ahead):
             tier = free or ahead
             worker = next(iter(tier))
@@ -251,3 +258,8 @@ class Dispatcher:
                     worker.recalled_at = now
                     recalls.append((worker, tasks[-share:]))
         return recalls
+
+
+def _oldest_at(service: Service) -> float:
+    """Since when the first of ``service`` has waited: a worker of several services takes what has waited longest."""
+    return service.waiting[0].accepted_at if service.waiting else math.inf
