@@ -37,6 +37,7 @@ MAY_IMPORT = {
     "wire": "",
     "wire.native": "core.messages errors",
     "wire.plain": "core.messages errors",
+    "wire.log": "errors",
     # parts of the shells
     "net": "errors",
     "refusal": "core.messages errors",

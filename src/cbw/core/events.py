@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import Any
 
 import msgspec
 
@@ -160,7 +161,11 @@ class Stop(Event):
 
 
 class Record(msgspec.Struct, gc=False, omit_defaults=True):
-    """One line of the trace. ``at`` is monotonic in the cores; whoever writes it turns it into seconds since 1970."""
+    """One line of the trace. ``at`` is monotonic in the cores; whoever writes it turns it into seconds since 1970.
+
+    ``boot`` and ``seq`` are set by whoever sends it to the logger: which start of the sender, and its how-manieth record
+    since then, from 1. They stay last, where the logger finds them again without decoding the line.
+    """
 
     at: float
     event: str
@@ -173,3 +178,8 @@ class Record(msgspec.Struct, gc=False, omit_defaults=True):
     task: int = 0
     attempt: int = 0
     text: str = ""
+    level: str = ""  #: of records that are no trace: ``debug`` ``info`` ``warning`` ``error`` ``critical``
+    count: int = 0  #: of what ``text`` says: lines lost, duplicates, bytes repaired
+    fields: dict[str, Any] | None = None  #: what a program of the user's adds to a record of its own
+    boot: str = ""
+    seq: int = 0

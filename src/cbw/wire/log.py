@@ -1,0 +1,107 @@
+"""CBWL/1, from the roles to the logger and back (specification: ``docs/reference/wire.md``).
+
+The logger's text port (PULL) takes one frame of text a line from any PUSH socket and acknowledges nothing. Its record port,
+the next one up (ROUTER), takes batches of JSON lines from DEALERs and says what is on disk:
+
+* sender → logger ``[magic, Lines, payload]``: ``payload`` is ``count`` JSON objects, each closed by a newline, numbered from
+  ``first`` on in their ``seq`` fields.
+* logger → sender ``[magic, Ack]`` or ``[magic, Refused]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from cbw.errors import BadMessage
+
+MAGIC = b"CBWL1"
+BATCH_RECORDS = 4096
+"""No batch has more records: so that one sender does not keep the logger from the others for long."""
+BATCH_BYTES_MAX = 8 << 20
+"""Nor more bytes; a larger one is refused."""
+
+
+class Lines(msgspec.Struct, array_like=True, gc=False, tag=70):
+    """Records ``first`` … ``first + count - 1`` of the sender's start ``boot``.
+
+    ``oldest`` is the oldest record that the sender still has: what the logger misses before it is lost for ever.
+    """
+
+    sender: str
+    boot: str
+    first: int
+    count: int
+    oldest: int
+
+
+class Ack(msgspec.Struct, array_like=True, gc=False, tag=71):
+    """Records up to ``through`` of ``boot`` are on disk, as the logger's ``--fsync`` says. ``resend``: what was sent beyond
+    was not taken; send it again. The logger repeats its last word every second to senders whose records it has not yet
+    written, so that they know it lives.
+    """
+
+    boot: str
+    through: int
+    resend: bool = False
+
+
+class Refused(msgspec.Struct, array_like=True, gc=False, tag=72):
+    """The logger cannot read what the sender says, and why."""
+
+    text: str
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_lines = msgspec.msgpack.Decoder(Lines).decode
+_decode_reply = msgspec.msgpack.Decoder(Ack | Refused).decode
+
+
+def encode_lines(header: Lines, payload: bytes) -> list[bytes]:
+    """The frames of a batch."""
+    return [MAGIC, _encode(header), payload]
+
+
+def encode_reply(reply: Ack | Refused) -> list[bytes]:
+    """The frames of what the logger says."""
+    return [MAGIC, _encode(reply)]
+
+
+def read_lines(frames: Sequence[Any]) -> tuple[Lines, bytes]:
+    """The header and the payload of a batch whose size and numbers add up; its lines are not looked into.
+
+    Raises:
+        BadMessage: another version, not a batch, numbers out of range, or not ``count`` lines.
+    """
+    if bytes(frames[0]) != MAGIC:
+        raise BadMessage(f"speaks {bytes(frames[0][:16])!r}, this is CBWL/1")
+    if len(frames) != 3:
+        raise BadMessage(f"{len(frames)} frames; a batch has three")
+    try:
+        header = _decode_lines(frames[1])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadMessage(f"not a batch: {error}") from None
+    payload = bytes(frames[2])
+    if len(payload) > BATCH_BYTES_MAX or not 1 <= header.count <= BATCH_RECORDS:
+        raise BadMessage(f"{header.count} records in {len(payload)} bytes are out of bounds")
+    if not 1 <= header.oldest <= header.first:
+        raise BadMessage(f"record {header.first} is the first, but {header.oldest} the oldest")
+    if not payload.endswith(b"\n") or payload.count(b"\n") != header.count:
+        raise BadMessage(f"not {header.count} whole lines")
+    return header, payload
+
+
+def read_reply(frames: Sequence[Any]) -> Ack | Refused:
+    """What the logger says.
+
+    Raises:
+        BadMessage: it is not CBWL/1.
+    """
+    if bytes(frames[0]) != MAGIC or len(frames) != 2:
+        raise BadMessage(f"speaks {bytes(frames[0][:16])!r}, this is CBWL/1")
+    try:
+        return _decode_reply(frames[1])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadMessage(f"not a reply: {error}") from None
