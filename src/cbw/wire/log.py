@@ -102,6 +102,7 @@ def read_reply(frames: Sequence[Any]) -> Ack | Refused:
     if bytes(frames[0]) != MAGIC or len(frames) != 2:
         raise BadMessage(f"speaks {bytes(frames[0][:16])!r}, this is CBWL/1")
     try:
-        return _decode_reply(frames[1])
+        reply: Ack | Refused = _decode_reply(frames[1])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadMessage(f"not a reply: {error}") from None
+    return reply
