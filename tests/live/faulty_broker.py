@@ -9,22 +9,24 @@ from typing import Any
 
 from cbw.cli.main import main
 from cbw.core.broker import BrokerCore
+from cbw.core.clients import Clients
 from cbw.core.dispatch import Dispatcher
 from cbw.core.messages import Answer, Message
 from cbw.core.tables import Entry, Service, Worker
+from cbw.core.workers import Workers
 
 
 def swaps_replies() -> None:
     """Every other reply goes out with the body of the one before."""
-    reply = BrokerCore._reply
+    reply = Clients._reply
     last = {"body": b"nobody's"}
 
-    def swapped(core: BrokerCore, entry: Entry, answer: Any) -> None:
+    def swapped(clients: Clients, entry: Entry, answer: Any) -> None:
         last["body"], answer.body = answer.body, last["body"]
-        reply(core, entry, answer)
+        reply(clients, entry, answer)
 
-    core: Any = BrokerCore
-    core._reply = swapped
+    table: Any = Clients
+    table._reply = swapped
 
 
 def has_a_favourite() -> None:
@@ -46,18 +48,19 @@ def is_deaf() -> None:
     """It notices neither a lost connection nor silence."""
     core: Any = BrokerCore
     core._peer_lost = lambda core, fact: None
-    core._sweep = lambda core: None
+    workers: Any = Workers
+    workers.sweep = lambda workers: None
 
 
 def has_no_fence() -> None:
     """Late answers leave no trace."""
-    core: Any = BrokerCore
-    core._fence = lambda core, *_: None
+    workers: Any = Workers
+    workers._fence = lambda workers, *_: None
 
 
 def delivers_late_answers() -> None:
     """Whoever answers a request first has answered it, also if it was given to another meanwhile."""
-    hand_out, stranger_said = Dispatcher.hand_out, BrokerCore._stranger_said
+    hand_out, stranger_said = Dispatcher.hand_out, Workers._stranger_said
     entries: dict[int, Entry] = {}
 
     def remembered(dispatcher: Dispatcher, now: float, first_task: int) -> list[tuple[Worker, list[Entry]]]:
@@ -65,16 +68,16 @@ def delivers_late_answers() -> None:
         entries.update((entry.task, entry) for _, batch in given for entry in batch)
         return given
 
-    def believed(core: BrokerCore, peer: bytes, messages: list[Message]) -> Worker | None:
+    def believed(workers: Workers, peer: bytes, messages: list[Message]) -> Worker | None:
         for message in messages:
             entry = entries.get(message.id) if isinstance(message, Answer) else None
             worker = entry and entry.worker
             if isinstance(message, Answer) and entry and worker and worker.in_hand.pop(entry.task, None):
-                core._answered(worker, entry, message)
-        return stranger_said(core, peer, messages)
+                workers._answered(worker, entry, message)
+        return stranger_said(workers, peer, messages)
 
-    core: Any = BrokerCore
-    core._stranger_said = believed
+    table: Any = Workers
+    table._stranger_said = believed
     dispatcher: Any = Dispatcher
     dispatcher.hand_out = remembered
 

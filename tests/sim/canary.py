@@ -13,17 +13,19 @@ from unittest.mock import patch
 
 import msgspec
 
-import cbw.core.broker
 import cbw.core.dispatch
+import cbw.core.workers
 from cbw.core import events as e
 from cbw.core import messages as m
 from cbw.core import request as r
 from cbw.core.broker import BrokerCore
 from cbw.core.client import ClientCore
+from cbw.core.clients import Clients
 from cbw.core.dispatch import Dispatcher
 from cbw.core.request import State
 from cbw.core.tables import Client, Entry, Service, Worker
 from cbw.core.worker import WorkerCore
+from cbw.core.workers import Workers
 
 from .plan import Plan, WorkerPlan
 
@@ -80,17 +82,17 @@ def _without_check(*patches: Patch) -> list[Patch]:
 @canary("G1")
 def replies_to_somebody_else() -> list[Patch]:
     """Now and then an answer goes to another client."""
-    reply = BrokerCore._reply
+    reply = Clients._reply
 
-    def wrong(self: BrokerCore, entry: Entry, answer: m.Answer) -> None:
-        others = [client for client in self.clients.values() if client is not entry.client and not client.is_plain]
+    def wrong(self: Clients, entry: Entry, answer: m.Answer) -> None:
+        others = [client for client in self.by_peer.values() if client is not entry.client and not client.is_plain]
         if others and not entry.client.is_plain and entry.request.id % 7 == 0:
             answer.id = entry.request.id
-            self._tell_client(others[0].peer, answer)
+            self._outbox.tell_client(others[0].peer, answer)
         else:
             reply(self, entry, answer)
 
-    return [(BrokerCore, "_reply", wrong)]
+    return [(Clients, "_reply", wrong)]
 
 
 def _lost_lab_workers(plan: Plan) -> None:
@@ -104,7 +106,7 @@ def owed_answers_are_taken_for_new_ones() -> list[Patch]:
     def frame(worker: Worker, entry: Entry) -> bytes:
         return entry.client.peer if entry.client.is_plain else entry.client.name.encode()
 
-    return [(cbw.core.broker, "_client_frame", frame)]
+    return [(cbw.core.workers, "_client_frame", frame)]
 
 
 # --- G2
@@ -144,11 +146,11 @@ def recalls_are_not_answered() -> list[Patch]:
 def returned_tasks_are_lost() -> list[Patch]:
     """What a worker gives back is forgotten."""
 
-    def forget(self: BrokerCore, worker: Worker, tasks: list[int]) -> None:
+    def forget(self: Workers, worker: Worker, tasks: list[int]) -> None:
         for task in tasks:
             worker.in_hand.pop(task, None)
 
-    return _without_check((BrokerCore, "_returned", forget))
+    return _without_check((Workers, "_returned", forget))
 
 
 def _lost_workers_with_long_work(plan: Plan) -> None:
@@ -205,43 +207,40 @@ def _frozen_workers(plan: Plan) -> None:
 def silence_is_not_noticed() -> list[Patch]:
     """Nobody looks for workers that say nothing."""
 
-    def look_away(self: BrokerCore) -> None:
-        self._sweep_at = None
-
-    return [(BrokerCore, "_sweep", look_away)]
+    return [(Workers, "sweep", lambda self: None)]
 
 
 @canary("G4")
 def late_answers_are_not_fenced() -> list[Patch]:
     """The answer of a void attempt ends its request, if that still waits."""
-    said = BrokerCore._worker_said
-    lose = BrokerCore._lose_worker
+    said = Workers.said
+    lose = Workers._lose
     void: dict[int, Entry] = {}
 
-    def remember(self: BrokerCore, worker: Worker, why: str, **options: Any) -> None:
+    def remember(self: Workers, worker: Worker, why: str, **options: Any) -> None:
         void.update(worker.in_hand)
         lose(self, worker, why, **options)
 
-    def believe(self: BrokerCore, fact: e.WorkerSaid) -> None:
+    def believe(self: Workers, fact: e.WorkerSaid) -> None:
         for message in fact.messages:
             if type(message) is m.Answer and message.status is m.Status.OK:
                 entry = void.pop(message.id, None)
                 if entry is not None and entry.state in (State.WAITING, State.SUSPECT):
-                    self._end(entry, r.CANCELLED, m.Answer(0, m.Status.OK, message.body), "answered")
+                    self._clients.end(entry, r.CANCELLED, m.Answer(0, m.Status.OK, message.body), "answered")
         said(self, fact)
 
-    return [(BrokerCore, "_lose_worker", remember), (BrokerCore, "_worker_said", believe)]
+    return [(Workers, "_lose", remember), (Workers, "said", believe)]
 
 
 @canary("")
 def tasks_of_lost_workers_are_lost() -> list[Patch]:
     """They are not put back."""
 
-    def forget(self: BrokerCore, worker: Worker, why: str, *, is_blamed: bool = True) -> None:
+    def forget(self: Workers, worker: Worker, why: str, *, is_blamed: bool = True) -> None:
         worker.in_hand.clear()
         worker.suspect = None
 
-    return _without_check((BrokerCore, "_fail_hand", forget))
+    return _without_check((Workers, "_fail_hand", forget))
 
 
 @canary("")
@@ -283,10 +282,7 @@ def _clients_that_do_not_read(plan: Plan) -> None:
 def unread_clients_are_not_told() -> list[Patch]:
     """A client that did not read for long does not learn that answers were dropped."""
 
-    def silent(self: BrokerCore, fact: e.PeerUnread) -> None:
-        self._peer_lost(e.PeerLost(fact.side, fact.peer))
-
-    return [(BrokerCore, "_peer_unread", silent)]
+    return [(Clients, "unread", Clients.lost)]
 
 
 # --- G5
@@ -295,31 +291,31 @@ def unread_clients_are_not_told() -> list[Patch]:
 @canary("G5")
 def attempts_count_twice() -> list[Patch]:
     """Each failure is two."""
-    fail = BrokerCore._fail
+    fail = Workers._fail
 
-    def double(self: BrokerCore, entry: Entry, worker: Worker, why: str) -> None:
+    def double(self: Workers, entry: Entry, worker: Worker, why: str) -> None:
         entry.attempts_failed += 1
         fail(self, entry, worker, why)
 
-    return [(BrokerCore, "_fail", double)]
+    return [(Workers, "_fail", double)]
 
 
 @canary("G5")
 def attempts_never_count() -> list[Patch]:
     """A request may take workers down for ever."""
-    fail = BrokerCore._fail
+    fail = Workers._fail
 
-    def forgive(self: BrokerCore, entry: Entry, worker: Worker, why: str) -> None:
+    def forgive(self: Workers, entry: Entry, worker: Worker, why: str) -> None:
         entry.attempts_failed = -1
         fail(self, entry, worker, why)
 
-    return [(BrokerCore, "_fail", forgive)]
+    return [(Workers, "_fail", forgive)]
 
 
 @canary("G5", _quick_then_slow)
 def returned_tasks_are_blamed() -> list[Patch]:
     """An attempt that has not begun counts."""
-    return [(BrokerCore, "_wait_again", lambda self, entry, worker, why: self._fail(entry, worker, why))]
+    return [(Workers, "_wait_again", lambda self, entry, worker, why: self._fail(entry, worker, why))]
 
 
 def _poison_among_quick_requests(plan: Plan) -> None:
@@ -356,12 +352,12 @@ def _hellos_while_the_broker_is_frozen(plan: Plan) -> None:
 @canary("G5", _hellos_while_the_broker_is_frozen)
 def second_hellos_are_blamed() -> list[Patch]:
     """Attempts count although the worker lives: it only said hello twice before it was welcomed."""
-    lose = BrokerCore._lose_worker
+    lose = Workers._lose
 
-    def blame(self: BrokerCore, worker: Worker, why: str, *, is_blamed: bool = True) -> None:
+    def blame(self: Workers, worker: Worker, why: str, *, is_blamed: bool = True) -> None:
         lose(self, worker, why, is_blamed=is_blamed or why == "said hello again")
 
-    return [(BrokerCore, "_lose_worker", blame)]
+    return [(Workers, "_lose", blame)]
 
 
 # --- G6
@@ -385,7 +381,7 @@ def deadlines_are_not_looked_at() -> list[Patch]:
 @canary("G9")
 def limits_are_ignored() -> list[Patch]:
     """Everything is accepted."""
-    return [(BrokerCore, "_refusal", lambda self, service, size: None)]
+    return [(Clients, "_refusal", lambda self, service, size: None)]
 
 
 def _hurried_clients_that_come_and_go(plan: Plan) -> None:
@@ -399,10 +395,10 @@ def _hurried_clients_that_come_and_go(plan: Plan) -> None:
 @canary("leak", _hurried_clients_that_come_and_go)
 def unwanted_answers_are_kept() -> list[Patch]:
     """What was kept for a client that has come back, and does not ask for it, stays."""
-    back = BrokerCore._client_back
+    back = Clients._back
 
-    def keep(self: BrokerCore, client: Client) -> None:
+    def keep(self: Clients, client: Client) -> None:
         back(self, client)
-        self._returned_clients.clear()
+        self.returned.clear()
 
-    return [(BrokerCore, "_client_back", keep)]
+    return [(Clients, "_back", keep)]

@@ -249,7 +249,7 @@ class Checker:
 
     def facts(self, facts: list[e.Event]) -> None:
         """About to be told to the core."""
-        plain_id = self.broker.core._next_plain_id
+        plain_id = self.broker.core._clients.next_plain_id
         self._unread.clear()
         for fact in facts:
             if isinstance(fact, e.ClientSaid):

@@ -9,6 +9,9 @@ import msgspec
 from cbw.core.messages import Answer, Request
 from cbw.core.request import State
 
+LAB_SERVICE = ""
+"""The service of plain peers, whose dialects have no word for one. It is also the default of ours."""
+
 
 class Client:
     """A client as the broker sees it. ``absent_since`` is None while it is connected.
@@ -104,3 +107,17 @@ class Service:
     def waiting_count(self) -> int:
         """Requests that wait here."""
         return len(self.waiting) + len(self.suspects) - self.dead
+
+
+def is_anonymous(peer: bytes) -> bool:
+    """Whether the ROUTER made this routing id up (libzmq: a zero byte and four more); such a peer never returns."""
+    return peer[:1] == b"\0"
+
+
+def printable(peer: bytes) -> str:
+    """A routing id as the name of a plain peer."""
+    try:
+        name = peer.decode()
+    except UnicodeDecodeError:
+        return peer.hex()
+    return name if name and name.isprintable() else peer.hex()

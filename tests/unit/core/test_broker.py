@@ -6,8 +6,9 @@ import pytest
 
 from cbw.core import events as e
 from cbw.core import messages as m
-from cbw.core.broker import LAB_SERVICE, NAME_CHARS_MAX
+from cbw.core.limits import NAME_CHARS_MAX
 from cbw.core.messages import Refusal, Status
+from cbw.core.tables import LAB_SERVICE
 from tests.unit.core.system import System
 
 
