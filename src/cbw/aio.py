@@ -10,6 +10,7 @@ from cbw import codec
 from cbw.core.client import Ended
 from cbw.core.messages import Status
 from cbw.session import TIMEOUT_S, WINDOW, Mapping, Session
+from cbw.trace import Trace
 
 T = TypeVar("T")
 
@@ -29,8 +30,15 @@ class AsyncClient:
         UsageError: the address is none.
     """
 
-    def __init__(self, broker: str | None = None, *, id: str | None = None, timeout: float | None = TIMEOUT_S) -> None:
-        self._session = Session(broker, id, timeout)
+    def __init__(
+        self,
+        broker: str | None = None,
+        *,
+        id: str | None = None,
+        timeout: float | None = TIMEOUT_S,
+        trace: Trace | None = None,
+    ) -> None:
+        self._session = Session(broker, id, timeout, trace)
         self.id = self._session.id
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_turn_due = False

@@ -19,6 +19,7 @@ from cbw.core.messages import Status
 from cbw.errors import CbwError, Closed
 from cbw.net import Sleeper, Waker
 from cbw.session import TIMEOUT_S, WINDOW, Mapping, Session
+from cbw.trace import Trace
 
 T = TypeVar("T")
 
@@ -29,13 +30,21 @@ class Client:
     ``broker`` is ``"host:port"`` of the broker's client port (default: ``BROKER_HOST`` and ``BROKER_PORT``, else
     ``127.0.0.1:9998``). It need not be there yet: requests wait for it until their time is up. ``timeout`` is in
     seconds, for each request that gives none of its own; None waits for ever.
+    ``trace`` is where records go (default: to the logger of ``LOGGER_HOST``, if that is set); the client closes it.
 
     Raises:
         UsageError: the address is none.
     """
 
-    def __init__(self, broker: str | None = None, *, id: str | None = None, timeout: float | None = TIMEOUT_S) -> None:
-        self._session = Session(broker, id, timeout)
+    def __init__(
+        self,
+        broker: str | None = None,
+        *,
+        id: str | None = None,
+        timeout: float | None = TIMEOUT_S,
+        trace: Trace | None = None,
+    ) -> None:
+        self._session = Session(broker, id, timeout, trace)
         self.id = self._session.id
         self._waker = Waker()
         link = self._session.link

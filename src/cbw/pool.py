@@ -17,6 +17,8 @@ from queue import SimpleQueue
 from typing import Protocol
 
 from cbw.core import messages as m
+from cbw.core.events import Record
+from cbw.core.messages import Status
 from cbw.handler import Attempt, Handler, cancelled, failed
 
 HAND_OVER_S = 0.0002
@@ -26,8 +28,8 @@ CLOSE_S = 1.0
 """How long a closing pool waits for its coroutines to take note."""
 
 Done = SimpleQueue[tuple[list[m.Answer], float]]
-Watch = Callable[[str, m.Task], None]
-"""Told ``("begun", task)`` just before a handler gets it and ``("done", task)`` just after, in the handler's thread."""
+Watch = Callable[[m.Task, m.Answer | None], None]
+"""Told ``(task, None)`` just before a handler gets it and ``(task, answer)`` just after, in the handler's thread."""
 
 
 class Pool(Protocol):
@@ -147,10 +149,11 @@ class ThreadPool:
                 break
             attempt = running[task.id] = Attempt(task, received_at)
             if watch is not None:
-                watch("begun", task)
-            answers.append(handlers[task.service].run(task, attempt))
+                watch(task, None)
+            answer = handlers[task.service].run(task, attempt)
+            answers.append(answer)
             if watch is not None:
-                watch("done", task)
+                watch(task, answer)
             del running[task.id]
             if clock() - began_at > HAND_OVER_S:
                 if is_once:
@@ -244,13 +247,13 @@ class AsyncPool:
     async def _serve(self, task: m.Task, attempt: Attempt) -> None:
         began_at = time.perf_counter()
         if self._watch is not None:
-            self._watch("begun", task)
+            self._watch(task, None)
         try:
             answer = await self._handlers[task.service].run_async(task, attempt)
         except asyncio.CancelledError as error:  # by us, or by something that the handler awaited
             answer = cancelled(task.id) if attempt.is_cancelled else failed(task, error)
         if self._watch is not None:
-            self._watch("done", task)
+            self._watch(task, answer)
         self._room += 1
         del self._running[task.id]
         if not self._answers:
@@ -284,3 +287,17 @@ def make_pool(
     """The pool for ``handlers``: an event loop if they are async, threads if not."""
     pool = AsyncPool if all(handler.is_async for handler in handlers.values()) else ThreadPool
     return pool(handlers, concurrency, done, notify, watch)
+
+
+def watcher(worker: str, write: Callable[[Sequence[Record]], None]) -> Watch:
+    """A watch that makes a record of every task that is begun, and of how it ended."""
+
+    def watch(task: m.Task, answer: m.Answer | None) -> None:
+        event = "begun" if answer is None else "done" if answer.status is Status.OK else "error"
+        record = Record(time.monotonic(), event, "worker", worker, task.request, "", task.service, worker, task.id)
+        record.attempt = task.attempt
+        if answer is not None and answer.status is not Status.OK:
+            record.text = ": ".join(m.error_of(answer.body))
+        write([record])
+
+    return watch

@@ -25,10 +25,13 @@ import msgspec
 from cbw.core import messages as m
 from cbw.core.messages import Status
 from cbw.handler import Handler, cancelled
-from cbw.pool import Done, make_pool
+from cbw.pool import Done, make_pool, watcher
+from cbw.trace import LogTarget, Trace
 
 RESTART_S = 0.5
 """A child that died before it was ready is not started again sooner."""
+Traced = tuple[str, str | None, LogTarget | None]
+"""What a child's trace is made of: the worker's id, the trace file, the logger."""
 _spawn = multiprocessing.get_context("spawn")
 _encode = msgspec.msgpack.encode
 _decode_orders = msgspec.msgpack.Decoder(list[m.Task | m.CancelTask]).decode
@@ -38,7 +41,7 @@ _decode_done = msgspec.msgpack.Decoder(tuple[list[m.Answer], float]).decode
 class _Child:
     """One child process, the tasks it holds, and our end of its pipe."""
 
-    def __init__(self, handlers: Mapping[str, Handler], concurrency: int, trace: tuple[str, str] | None) -> None:
+    def __init__(self, handlers: Mapping[str, Handler], concurrency: int, trace: Traced | None) -> None:
         self.pipe, theirs = _spawn.Pipe()
         self.in_hand: dict[int, None] = {}
         self.is_ready = False
@@ -62,7 +65,7 @@ class ProcessPool:
         concurrency: int,
         done: Done,
         notify: Callable[[], None],
-        trace: tuple[str, str] | None = None,
+        trace: Traced | None = None,
     ) -> None:
         self._make_child: Callable[[], _Child] = partial(_Child, handlers, concurrency, trace)
         self._concurrency = concurrency
@@ -194,15 +197,13 @@ def _end_of(code: int | None) -> str:
 # --- in the child
 
 
-def _serve(functions: dict[str, Callable[..., Any]], concurrency: int, pipe: Connection, trace: Any) -> None:
+def _serve(functions: dict[str, Callable[..., Any]], concurrency: int, pipe: Connection, trace: Traced | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; our parent decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     watch = None
     if trace is not None:
-        from cbw.trace import Trace
-        from cbw.worker import watcher
-
-        watch = watcher(trace[0], Trace(trace[1], is_printing=False))
+        name, path, log = trace
+        watch = watcher(name, Trace(path, is_printing=False, name=name, log=log).write)
     handlers = {name: Handler(name, function) for name, function in functions.items()}
     done: Done = queue.SimpleQueue()
     pool = make_pool(handlers, concurrency, done, lambda: None, watch)

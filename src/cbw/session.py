@@ -15,6 +15,7 @@ from typing import Any
 from cbw import codec
 from cbw.core import messages as m
 from cbw.core.client import ClientCore, Ended
+from cbw.core.events import Record
 from cbw.core.messages import Status
 from cbw.errors import (
     BadMessage,
@@ -33,6 +34,7 @@ from cbw.errors import (
 from cbw.net import Link, new_context
 from cbw.refusal import refusal_error
 from cbw.settings import address
+from cbw.trace import LogTarget, Trace
 from cbw.wire import native
 
 WINDOW = 256
@@ -74,12 +76,15 @@ class Session:
         UsageError: the address is none.
     """
 
-    def __init__(self, broker: str | None, id: str | None, timeout: float | None) -> None:
+    def __init__(self, broker: str | None, id: str | None, timeout: float | None, trace: Trace | None) -> None:
         host, port = address(broker, "client")
         self.id = id or new_id()
         self.timeout = timeout
         self.core = ClientCore(self.id, os.urandom(8).hex())
         self.is_closed = False
+        self._trace = trace or Trace(is_printing=False, name=self.id, log=LogTarget.from_environment())
+        self._is_tracing = self._trace.wants_all
+        self._resent = 0
         self._unsent: list[list[Any]] = []
         self._context = new_context()
         try:
@@ -106,16 +111,25 @@ class Session:
         if deadline_at != deadline_at:
             raise UsageError("the timeout is not a number")
         submit = self.core.submit
-        return [submit(service, body, deadline_at, now, sink) for body in bodies]
+        request_ids = [submit(service, body, deadline_at, now, sink) for body in bodies]
+        if self._is_tracing:
+            self._record("sent", request_ids, now, service)
+        return request_ids
 
     def cancel(self, request_id: int) -> Ended | None:
         """Give up a request; None if it has ended already."""
-        return self.core.cancel(request_id)
+        ended = self.core.cancel(request_id)
+        if ended is not None and self._is_tracing:
+            self._record_ends([ended], time.monotonic())
+        return ended
 
     def fail_all(self) -> list[Ended]:
         """The client is being closed: everything in flight has ended."""
         self.is_closed = True
-        return self.core.fail_all(Status.CANCELLED, "the client was closed")
+        ended = self.core.fail_all(Status.CANCELLED, "the client was closed")
+        if self._is_tracing:
+            self._record_ends(ended, time.monotonic())
+        return ended
 
     def turn(self, *, has_changes: bool) -> list[Ended]:
         """Take in what has arrived, send what is to be sent; the requests that have ended.
@@ -140,6 +154,11 @@ class Session:
         if wake_at is not None and wake_at <= now:
             ended.extend(core.tick(now))
         self.flush()
+        if self._is_tracing:
+            self._record_ends(ended, now)
+        if core.sent_again != self._resent:
+            self._resent = core.sent_again
+            self._record("resent", core.in_flight, now)
         return ended
 
     def flush(self) -> None:
@@ -183,8 +202,27 @@ class Session:
         self.link.close()
 
     def end(self) -> None:
-        """Wait, at most a second, until what was sent is delivered. From any thread."""
+        """Wait, at most a second, until what was sent is delivered, and for the logger. From any thread."""
         self._context.term()
+        self._trace.close()
+
+    # --- the trace
+
+    def _record(self, event: str, request_ids: Iterable[int], now: float, service: str = "") -> None:
+        name = self.id
+        self._trace.write([Record(now, event, "client", name, f"{name}/{id}", name, service) for id in request_ids])
+
+    def _record_ends(self, ended: Sequence[Ended], now: float) -> None:
+        name = self.id
+        records = []
+        for _, answer, service in ended:
+            is_ok = answer.status is Status.OK
+            record = Record(now, "got" if is_ok else "failed", "client", name, f"{name}/{answer.id}", name, service)
+            if not is_ok:
+                record.text = ": ".join(m.error_of(answer.body))
+            records.append(record)
+        if records:
+            self._trace.write(records)
 
 
 class Mapping:

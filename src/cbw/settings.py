@@ -14,6 +14,8 @@ from cbw.errors import UsageError
 
 CLIENT_PORT = 9998
 WORKER_PORT = 9999
+LOG_PORT = 9995
+"""The logger's text port; its record port is the next one up."""
 
 
 class Setting(msgspec.Struct, frozen=True):
@@ -26,6 +28,7 @@ class Setting(msgspec.Struct, frozen=True):
     minimum: float | None = None
     maximum: float | None = None
     kind: type | None = None  # where the default is None
+    choices: tuple[str, ...] = ()
 
     @property
     def option(self) -> str:
@@ -59,6 +62,49 @@ BROKER_PORT = Setting(
     minimum=1,
     maximum=65535,
     kind=int,
+)
+
+LOGGER_HOST = Setting(
+    "logger_host",
+    None,
+    "LOGGER_HOST",
+    "Where the logger is, a name or an IP address; every event is sent there too. Without one there is no logger.",
+    kind=str,
+)
+LOGGER_PORT = Setting(
+    "logger_port",
+    LOG_PORT,
+    "LOGGER_PORT",
+    "The logger's text port, as in the lab. Records go to the next port up, where they are acknowledged.",
+    minimum=1,
+    maximum=65534,
+)
+
+LOG = (
+    LOGGER_HOST,
+    LOGGER_PORT,
+    Setting(
+        "log_level",
+        "debug",
+        "CBW_LOG_LEVEL",
+        "What the logger gets: debug is every step of every request, info what happens to roles, warning what goes wrong.",
+        choices=("debug", "info", "warning", "off"),
+    ),
+    Setting(
+        "log_sample",
+        1.0,
+        "CBW_LOG_SAMPLE",
+        "Share of the requests whose steps the logger gets. All roles choose the same ones, so stories stay whole.",
+        minimum=0.0,
+        maximum=1.0,
+    ),
+    Setting(
+        "log_spool_bytes",
+        64 << 20,
+        "CBW_LOG_SPOOL_BYTES",
+        "Memory for records that the logger has not yet on disk. When it is full the oldest go, and the log says how many.",
+        minimum=1 << 16,
+    ),
 )
 
 BROKER = (

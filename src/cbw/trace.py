@@ -1,37 +1,98 @@
-"""One record of what a role did, rendered twice: a JSON line for programs, a line of text for people."""
+"""One record of what a role did, rendered several times: a line for people, a JSON line in a file, a record at the logger."""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
-from collections.abc import Iterable
+import zlib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO
 
 import msgspec
 
+from cbw import settings
 from cbw.core.events import Record
 from cbw.errors import UsageError
+from cbw.sender import LogSender
 
 ROUTINE = frozenset(
     {"accepted", "handed_out", "answered", "begun", "done", "sent", "got", "client_hello", "client_gone"}
-    | {"started", "credit_changed"}
+    | {"started", "credit_changed", "recalled"}
 )
-"""Events that every request, client or start makes: shown to people only if they ask (``--verbose``)."""
-_encode = msgspec.json.Encoder().encode
+"""Events that every request, client or start makes: level ``debug``, shown to people only if they ask (``--verbose``)."""
+INFO = frozenset(
+    {"worker_ready", "worker_left", "client_back", "client_away", "connected", "resumed", "stopping", "stopped_serving"}
+    | {"resent", "log"}
+)
+"""What is worth a line and no cause for worry: level ``info``. All other events are ``warning``."""
+_encode_lines = msgspec.json.Encoder().encode_lines
+
+
+def level_of(record: Record) -> str:
+    """``debug``, ``info`` or ``warning``, unless the record has a level of its own."""
+    if record.level:
+        return record.level
+    event = record.event
+    return "debug" if event in ROUTINE else "info" if event in INFO else "warning"
+
+
+class LogTarget(msgspec.Struct, frozen=True):
+    """Where the logger is, and what it gets.
+
+    ``port`` is its text port; records go to the next one up. ``level`` is the lowest that is sent. Of the routine records
+    of requests only the share ``sample`` is, chosen by the request, so that all roles choose the same ones.
+    """
+
+    host: str
+    port: int = settings.LOG_PORT
+    level: str = "debug"
+    sample: float = 1.0
+    spool_bytes: int = settings.default_of(settings.LOG, "log_spool_bytes")
+
+    @staticmethod
+    def from_environment() -> LogTarget | None:
+        """What ``LOGGER_HOST`` and ``LOGGER_PORT`` say; None without ``LOGGER_HOST``.
+
+        Raises:
+            UsageError: ``LOGGER_PORT`` is no port.
+        """
+        host = os.environ.get(settings.LOGGER_HOST.environment, "")
+        port = os.environ.get(settings.LOGGER_PORT.environment) or str(settings.LOG_PORT)
+        if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65535:
+            raise UsageError(f"{port!r} is no port", advice="Set LOGGER_PORT to the logger's text port, 9995.")
+        return LogTarget(host, int(port)) if host else None
+
+    def wants(self, record: Record) -> bool:
+        """Whether ``record`` is sent."""
+        level = level_of(record)
+        if level != "debug":
+            return self.level != "off" and (self.level != "warning" or level != "info")
+        if self.level != "debug":
+            return False
+        return not record.request or zlib.crc32(record.request.encode()) < self.sample * 0x1_0000_0000
 
 
 class Trace:
-    """Where the records of one role go: a file of JSON lines, the terminal, both or neither.
+    """Where the records of one role go: the terminal, a file of JSON lines, the logger, all or none of them.
 
-    Times in the file are seconds since 1970; the cores' monotonic ones are moved by an offset taken once, so the lines
-    of one role never go back in time.
+    ``name`` is the role's id, for the logger. Times are written as seconds since 1970; the cores' monotonic ones are moved by
+    an offset taken once, so the lines of one role never go back in time.
 
     Raises:
         UsageError: the file cannot be opened.
     """
 
-    def __init__(self, path: str | None = None, *, is_printing: bool = True, is_verbose: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | None = None,
+        *,
+        is_printing: bool = True,
+        is_verbose: bool = False,
+        name: str = "",
+        log: LogTarget | None = None,
+    ) -> None:
         self._offset = time.time() - time.monotonic()
         self._file: IO[bytes] | None = None
         self.path = path
@@ -44,47 +105,63 @@ class Trace:
                 raise UsageError(
                     f"cannot write the trace to {path}: {error.strerror}", advice="Check --trace."
                 ) from None
+        self.log = log if log is not None and log.level != "off" else None
+        self._sends_all = self.log is not None and self.log.level == "debug" and self.log.sample >= 1
+        self.sender: LogSender | None = None
+        if self.log is not None:
+            self.sender = LogSender(name, self.log.host, self.log.port + 1, spool_bytes=self.log.spool_bytes)
 
     @property
     def wants_all(self) -> bool:
         """Whether routine records are wanted at all; if not, nobody need make them."""
-        return self._file is not None or self.is_verbose
+        is_sent = self.log is not None and self.log.level == "debug" and self.log.sample > 0
+        return self._file is not None or self.is_verbose or is_sent
 
-    def write(self, records: Iterable[Record]) -> None:
-        """Write ``records``, whole lines in one write. A full disk costs the trace, never the role."""
-        lines = []
+    def write(self, records: Sequence[Record]) -> None:
+        """Write ``records``, whole lines in one write; they are not used by anybody else any more.
+
+        A full disk or a logger that is away costs records, never the role.
+        """
+        offset = self._offset
         for record in records:
-            if self._is_printing and (self.is_verbose or record.event not in ROUTINE):
-                print(text_of(record, self._offset), flush=True)
-            if self._file is not None:
-                record.at += self._offset
-                lines.append(_encode(record))
-        if lines and self._file is not None:
-            lines.append(b"")
+            record.at += offset
+        if self._is_printing:
+            for record in records:
+                if self.is_verbose or record.event not in ROUTINE:
+                    print(text_of(record), flush=True)
+        if self._file is not None:
             try:
-                self._file.write(b"\n".join(lines))
+                self._file.write(_encode_lines(records))
             except OSError as error:
                 print(f"the trace ends here: {error.strerror}", file=sys.stderr)
                 self._file = None
+        if self.sender is not None and self.log is not None:
+            self.sender.put(records if self._sends_all else [record for record in records if self.log.wants(record)])
 
     def close(self) -> None:
-        """Close the file."""
+        """Deliver what the logger has not got, for a moment, and close the file."""
+        if self.sender is not None and (left := self.sender.close()):
+            print(f"{left} records for the logger at {self.sender.address} were not delivered", file=sys.stderr)
+        self.sender = None
         if self._file is not None:
             self._file.close()
             self._file = None
 
 
-def text_of(record: Record, offset: float = 0.0) -> str:
+def text_of(record: Record) -> str:
     """One line for people: time, who, what happened, to what."""
-    at = record.at + offset
-    clock = time.strftime("%H:%M:%S", time.localtime(at)) + f".{int(at * 1000) % 1000:03d}"
+    clock = time.strftime("%H:%M:%S", time.localtime(record.at)) + f".{int(record.at * 1000) % 1000:03d}"
     words = [clock, record.sender, record.event.replace("_", " ")]
     for name in ("request", "client", "worker", "service", "text"):
         value = getattr(record, name)
-        if value and not (name == "client" and record.request):
+        if value and value != record.sender and not (name == "client" and record.request):
             words.append(f"({value})" if name == "text" else value if name == "request" else f"{name} {value}")
     if record.attempt > 1:
         words.append(f"attempt {record.attempt}")
+    if record.count:
+        words.append(f"count {record.count}")
+    if record.fields:
+        words += [f"{name}={value}" for name, value in record.fields.items()]
     return " ".join(words)
 
 

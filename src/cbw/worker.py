@@ -16,16 +16,15 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from cbw.core import messages as m
 from cbw.core.events import Record
 from cbw.core.worker import WorkerCore
 from cbw.errors import BadMessage, UsageError
 from cbw.handler import Handler
 from cbw.net import Link, Sleeper, Waker, new_context
-from cbw.pool import Done, Pool, make_pool
+from cbw.pool import Done, Pool, make_pool, watcher
 from cbw.refusal import refusal_error
 from cbw.settings import address
-from cbw.trace import Trace
+from cbw.trace import LogTarget, Trace
 from cbw.wire import native
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -50,7 +49,8 @@ class Worker:
     ``broker`` is ``"host:port"`` of the broker's worker port (default: ``BROKER_HOST`` and ``BROKER_PORT``, else
     ``127.0.0.1:9999``). ``id`` must be its own among living workers (default: ``WOR_<host>_<process>``).
     ``concurrency`` tasks run at once; with ``processes`` they run in that many child processes, each with that
-    concurrency, and a handler that crashes costs one attempt instead of the worker.
+    concurrency, and a handler that crashes costs one attempt instead of the worker. ``trace`` is where records go (default:
+    to the logger of ``LOGGER_HOST``, if that is set); the worker closes it.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Worker:
         self._concurrency = concurrency
         self._processes = processes
         self._grace_s = grace_s
-        self._trace = trace or Trace(is_printing=False)
+        self._trace = trace or Trace(is_printing=False, name=self.id, log=LogTarget.from_environment())
         self._handlers: dict[str, Handler] = {}
         self._waker = Waker()
         self._is_stop_wanted = False
@@ -134,11 +134,11 @@ class Worker:
 
     def _make_pool(self, done: Done) -> Pool:
         if self._processes:
-            from cbw.processes import ProcessPool
+            from cbw.processes import ProcessPool  # it takes time that most workers need not spend
 
-            trace = (self.id, self._trace.path) if self._trace.path else None
+            trace = (self.id, self._trace.path, self._trace.log) if self._trace.wants_all else None
             return ProcessPool(self._handlers, self._processes, self._concurrency, done, self._notify, trace)
-        watch = watcher(self.id, self._trace) if self._trace.wants_all else None
+        watch = watcher(self.id, self._trace.write) if self._trace.wants_all else None
         return make_pool(self._handlers, self._concurrency, done, self._notify, watch)
 
     def _notify(self) -> None:
@@ -272,9 +272,6 @@ class _Session:
     def _order(self, now: float) -> None:
         """Carry out what the core wants of the pool."""
         core, pool = self._core, self._pool
-        if core.is_reset:
-            core.is_reset = False
-            pool.drop()
         if core.to_take_back:
             wanted, core.to_take_back = core.to_take_back, []
             core.returned(pool.take_back(wanted), now)
@@ -315,14 +312,3 @@ class _Session:
     def _say(self, event: str, text: str = "") -> None:
         name = self._worker.id
         self._worker._trace.write([Record(time.monotonic(), event, "worker", name, worker=name, text=text)])
-
-
-def watcher(worker: str, trace: Trace) -> Callable[[str, m.Task], None]:
-    """A watch for a pool that writes to ``trace``."""
-
-    def watch(event: str, task: m.Task) -> None:
-        record = Record(time.monotonic(), event, "worker", worker, service=task.service, worker=worker, task=task.id)
-        record.attempt = task.attempt
-        trace.write([record])
-
-    return watch

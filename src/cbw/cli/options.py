@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import click
 
-from cbw.settings import BROKER_HOST, Setting
+from cbw.errors import CannotResolve
+from cbw.net import resolve
+from cbw.settings import BROKER_HOST, LOG, Setting
+from cbw.trace import LogTarget, Trace
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class OpenTrace(Protocol):
+    """Opens the trace of the role called ``name``; the logger's place may come from arguments instead of options."""
+
+    def __call__(self, name: str, *, log_host: str | None = None, log_port: int | None = None) -> Trace: ...
 
 
 class Stoppable(Protocol):
@@ -45,6 +56,8 @@ def setting_options(*settings: Setting) -> Decorator:
 
 
 def _type(setting: Setting) -> Any:
+    if setting.choices:
+        return click.Choice(setting.choices)
     if setting.type is int:
         low = None if setting.minimum is None else int(setting.minimum)
         high = None if setting.maximum is None else int(setting.maximum)
@@ -55,13 +68,29 @@ def _type(setting: Setting) -> Any:
 
 
 def trace_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``--trace`` and ``--verbose``, which every role has."""
-    function = click.option(
+    """``--trace``, ``--verbose`` and the logger's settings, which every role has; the command gets ``open_trace``.
+
+    That is a function of the role's id that opens its :class:`~cbw.trace.Trace`.
+    """
+
+    @functools.wraps(function)
+    def with_trace(*arguments: Any, trace: str | None, verbose: bool, **options: Any) -> Any:
+        host, port_number, *how = (options.pop(setting.name) for setting in LOG)
+        log = LogTarget(host, port_number, *how) if host else None
+
+        def open_trace(name: str, *, log_host: str | None = None, log_port: int | None = None) -> Trace:
+            target = log if log_host is None else LogTarget(log_host, log_port or port_number, *how)
+            return Trace(trace, is_verbose=verbose, name=name, log=target)
+
+        return function(*arguments, open_trace=open_trace, **options)
+
+    decorated = setting_options(*LOG)(with_trace)
+    decorated = click.option(
         "--verbose", "-v", is_flag=True, envvar="CBW_VERBOSE", help="Print every event, also those of each request."
-    )(function)
+    )(decorated)
     return click.option(
         "--trace", metavar="FILE", envvar="CBW_TRACE", help="Append every event to FILE, a JSON line each."
-    )(function)
+    )(decorated)
 
 
 port = click.IntRange(0, 65535)
@@ -106,3 +135,17 @@ def stopping(role: Stoppable) -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def warn_if_unresolved(
+    host: str, port_number: int, echo: Callable[[str], None] = lambda text: click.echo(text)
+) -> None:
+    """Say in the background if the broker's name does not resolve (yet): the connection is tried again and again."""
+
+    def look_up() -> None:
+        try:
+            resolve(host, port_number)
+        except CannotResolve as error:
+            echo(f"{error}; trying again until it does. {error.advice}")
+
+    threading.Thread(target=look_up, daemon=True).start()

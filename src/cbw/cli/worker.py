@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable
 
 import click
 
 from cbw import settings
-from cbw.cli.options import broker_address, port, role_id, setting_options, stopping, trace_options
-from cbw.errors import CannotResolve
+from cbw.cli.options import (
+    OpenTrace,
+    broker_address,
+    port,
+    role_id,
+    setting_options,
+    stopping,
+    trace_options,
+    warn_if_unresolved,
+)
 from cbw.handler import load
-from cbw.net import resolve
-from cbw.trace import Trace
 from cbw.worker import Worker
 
 
@@ -40,8 +44,7 @@ def command(
     processes: int,
     grace_s: float,
     work_time_s: float,
-    trace: str | None,
-    verbose: bool,
+    open_trace: OpenTrace,
 ) -> None:
     """A worker called ID (HN: after this host; none: after host and process) for the broker at BROKER_HOST:BROKER_PORT.
 
@@ -59,7 +62,7 @@ def command(
         concurrency=concurrency,
         processes=processes,
         grace_s=grace_s,
-        trace=Trace(trace, is_verbose=verbose),
+        trace=open_trace(name),
     )
     for spec in handlers:
         service, _, path = spec.rpartition("=")
@@ -84,17 +87,3 @@ class Demonstration:
         if self._work_time_s:
             time.sleep(self._work_time_s)
         return message + b" " + self._name.encode()
-
-
-def warn_if_unresolved(
-    host: str, port_number: int, echo: Callable[[str], None] = lambda text: click.echo(text)
-) -> None:
-    """Say in the background if the broker's name does not resolve (yet): the connection is tried again and again."""
-
-    def look_up() -> None:
-        try:
-            resolve(host, port_number)
-        except CannotResolve as error:
-            echo(f"{error}; trying again until it does. {error.advice}")
-
-    threading.Thread(target=look_up, daemon=True).start()

@@ -186,7 +186,8 @@ class ClientCore:
             if pending.deadline_at is not None:
                 pending.request.ttl = pending.deadline_at - now
             self._out.append(pending.request)
-        self.sent_again += len(self.in_flight)
+        if self.has_met_broker:
+            self.sent_again += len(self.in_flight)
 
     def _send_big(self, pending: Pending, now: float) -> None:
         request = pending.request

@@ -150,13 +150,17 @@ class Refused(Message, tag=32):
 
 
 class Task(Message, tag=40):
-    """One attempt at a request. ``id`` names the attempt, not the request; ``attempt`` counts from 1."""
+    """One attempt at a request. ``id`` names the attempt, not the request; ``attempt`` counts from 1.
+
+    ``request`` is ``<client>/<request id>`` for the worker's trace, and empty if the broker keeps none.
+    """
 
     id: int
     service: str
     body: bytes
     ttl: float | None
     attempt: int
+    request: str = ""
 
 
 class Recall(Message, tag=41):

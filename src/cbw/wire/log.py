@@ -28,6 +28,7 @@ class Lines(msgspec.Struct, array_like=True, gc=False, tag=70):
     """Records ``first`` … ``first + count - 1`` of the sender's start ``boot``.
 
     ``oldest`` is the oldest record that the sender still has: what the logger misses before it is lost for ever.
+    ``is_urgent``: the sender is about to end and waits for the acknowledgement, so the logger syncs at once.
     """
 
     sender: str
@@ -35,6 +36,7 @@ class Lines(msgspec.Struct, array_like=True, gc=False, tag=70):
     first: int
     count: int
     oldest: int
+    is_urgent: bool = False
 
 
 class Ack(msgspec.Struct, array_like=True, gc=False, tag=71):

@@ -1,0 +1,67 @@
+"""The standard library's logging, delivered to cbw's logger."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from typing import Any
+
+import msgspec
+
+from cbw.core.events import Record
+from cbw.errors import UsageError
+from cbw.sender import LogSender
+from cbw.settings import LOG, LOG_PORT, default_of
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class LogHandler(logging.Handler):
+    """A :class:`logging.Handler` that sends what any Python program logs to the logger at ``host``.
+
+    ::
+
+        logging.getLogger().addHandler(cbw.LogHandler("log.example.org"))
+
+    Each record becomes one line of the log: ``event`` is ``"log"``, ``sender`` is ``name`` (default ``APP_<host>_<process>``),
+    ``text`` the formatted message with its traceback, ``level`` in lower case, ``fields`` the logger's name and what was given
+    as ``extra``. Logging never waits for the logger: what it has not got is kept, up to ``spool_bytes`` bytes, the newest.
+
+    Raises:
+        UsageError: ``host`` and ``port`` are no address.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int = LOG_PORT,
+        *,
+        name: str | None = None,
+        spool_bytes: int = default_of(LOG, "log_spool_bytes"),
+        level: int = logging.NOTSET,
+    ) -> None:
+        super().__init__(level)
+        if not 0 < port < 65535:
+            raise UsageError(f"{port} is no port", advice=f"Give the logger's text port, usually {LOG_PORT}.")
+        self._name = name or f"APP_{socket.gethostname()}_{os.getpid()}"
+        self._sender = LogSender(self._name, host, port + 1, spool_bytes=spool_bytes)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hand ``record`` over; an error in it goes to :meth:`logging.Handler.handleError`, as usual."""
+        try:
+            fields: dict[str, Any] = {"logger": record.name}
+            for name, value in vars(record).items():
+                if name not in _STANDARD:
+                    fields[name] = msgspec.to_builtins(value, enc_hook=repr)
+            line = Record(record.created, "log", "app", self._name, text=self.format(record))
+            line.level = record.levelname.lower()
+            line.fields = fields
+            self._sender.put([line])
+        except Exception:
+            self.handleError(record)
+
+    def close(self) -> None:
+        """Deliver what is left, for at most two seconds. The standard library calls it when the program ends."""
+        self._sender.close()
+        super().close()
