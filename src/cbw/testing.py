@@ -441,9 +441,6 @@ class MemoryWorker(_Peer):
 
     def _carry_out(self) -> None:
         core, now = self.core, self._system.now
-        if core.is_reset:
-            core.is_reset = False
-            self._waiting.clear()
         if core.to_take_back:
             wanted, core.to_take_back = core.to_take_back, []
             back = [task.id for task in self._waiting if task.id in wanted]

@@ -61,7 +61,9 @@ class Dispatcher:
             self._arrived.append(entry)
 
     def put_back(self, entry: Entry, event: r.Table) -> None:
-        """Queue a request again, at the front: it was accepted before everything that waits there."""
+        """Queue a request again: at the front, as it was accepted before everything that waits there; a suspect in the
+        queue of suspects, behind those that failed before it.
+        """
         service = self.service(entry.request.service)
         entry.state = event[entry.state]
         entry.worker = None

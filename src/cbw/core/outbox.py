@@ -7,7 +7,7 @@ from typing import Any
 
 from cbw.core import events as e
 from cbw.core import messages as m
-from cbw.core.tables import Entry, Worker
+from cbw.core.tables import Entry, Worker, request_name
 
 RECORDS_MAX = 100
 """Without tracing, no more records than this are made in a step: a flood of garbage must not become one of lines."""
@@ -58,16 +58,15 @@ class Outbox:
 
     def trace_entry(self, event: str, entry: Entry, worker: Worker | None = None, text: str = "") -> None:
         """Record what happens to a request. Ask for ``is_tracing`` first."""
-        client, request = entry.client.name, entry.request
         self.records.append(
             e.Record(
                 self.now,
                 event,
                 "broker",
                 self.name,
-                f"{client}/{request.id}",
-                client,
-                request.service,
+                request_name(entry),
+                entry.client.name,
+                entry.request.service,
                 worker.name if worker else "",
                 entry.task,
                 entry.attempts_failed + 1,

@@ -109,6 +109,11 @@ class Service:
         return len(self.waiting) + len(self.suspects) - self.dead
 
 
+def request_name(entry: Entry) -> str:
+    """What the trace calls a request."""
+    return f"{entry.client.name}/{entry.request.id}"
+
+
 def is_anonymous(peer: bytes) -> bool:
     """Whether the ROUTER made this routing id up (libzmq: a zero byte and four more); such a peer never returns."""
     return peer[:1] == b"\0"

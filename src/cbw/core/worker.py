@@ -35,9 +35,6 @@ class WorkerCore:
     :meth:`take_messages` gives; and a :meth:`tick` by :attr:`wake_at`.
     """
 
-    is_reset = False
-    """Never set: what has not begun is in ``to_take_back``, because the core must know what runs on."""
-
     def __init__(self, name: str, boot: str, services: Sequence[str], concurrency: int) -> None:
         self.name = name
         self.boot = boot

@@ -13,13 +13,16 @@ from cbw.core.limits import NAME_CHARS_MAX, Limits, is_name
 from cbw.core.messages import Status
 from cbw.core.outbox import Outbox
 from cbw.core.request import State
-from cbw.core.tables import LAB_SERVICE, Entry, Worker, is_anonymous, printable
+from cbw.core.tables import LAB_SERVICE, Entry, Worker, is_anonymous, printable, request_name
 
 RETURN_WINDOW_S = 1.0
 """After a connection, plain workers that were lost are looked for this long (it takes the ROUTER a moment)."""
 RETURN_RETRY_S = 0.05
 GHOSTS_MAX = 1000
 """Names of lost workers that are remembered, so that the trace can tell whose late answer was fenced off."""
+
+SERVICES_MAX = 1000
+"""Services of one worker: each is a queue in the broker, and has to be looked at when the worker is."""
 
 _FROM_WORKER = (Status.OK, Status.FAILED, Status.BAD_REQUEST, Status.EXPIRED, Status.CANCELLED)
 
@@ -113,11 +116,15 @@ class Workers:
         names = list(dict.fromkeys(hello.services))
         if not (
             is_name(hello.worker)
-            and names
+            and is_name(hello.boot)
+            and 0 < len(names) <= SERVICES_MAX
             and all(len(name) <= NAME_CHARS_MAX for name in names)
             and hello.concurrency >= 1
         ):
-            text = f"an id has 1 to {NAME_CHARS_MAX} characters, a worker at least one service and one slot"
+            text = (
+                f"an id and a boot have 1 to {NAME_CHARS_MAX} characters, a service has at most as many; "
+                f"a worker has 1 to {SERVICES_MAX} services and at least one slot"
+            )
             outbox.tell_worker(peer, m.Refused(m.Refusal.BAD_HELLO, text))
             outbox.count_bad(e.Side.WORKER, hello.worker[:NAME_CHARS_MAX], "a bad hello")
             return None
@@ -199,7 +206,7 @@ class Workers:
 
     def hand_out(self) -> None:
         """Give what waits to those that want it."""
-        outbox, now = self._outbox, self._outbox.now
+        outbox, now, is_tracing = self._outbox, self._outbox.now, self._outbox.is_tracing
         for worker, entries in self._dispatcher.hand_out(now, self._next_task):
             self._next_task += len(entries)
             if worker.is_plain:
@@ -214,10 +221,11 @@ class Workers:
                         entry.request.body,
                         None if entry.deadline_at is None else entry.deadline_at - now,
                         entry.attempts_failed + 1,
+                        request_name(entry) if is_tracing else "",
                     )
                     for entry in entries
                 )
-            if outbox.is_tracing:
+            if is_tracing:
                 for entry in entries:
                     outbox.trace_entry("handed_out", entry, worker)
 

@@ -21,7 +21,7 @@ class Dialect(Enum):
     """How a plain worker frames its tasks and answers."""
 
     LAB = "lab"  #: ``"", client, message``
-    EARLIER_LAB = "earlier-lab"  #: ``"", client, "", message``, registering with two empty frames and a third
+    EARLIER_LAB = "earlier-lab"  #: ``"", client, "", message``, registering with four empty frames
     GUIDE = "guide"  #: ``"", client, "", message…``, registering with READY, as the LRU worker of the ZeroMQ guide
 
 

@@ -14,8 +14,8 @@ from cbw.core.messages import Status
 class System:
     """Tells facts to a :class:`BrokerCore`, checks its whole state after each, and sorts its orders by peer."""
 
-    def __init__(self, **limits: Any) -> None:
-        self.core = BrokerCore(limits=Limits(**limits), is_tracing=True)
+    def __init__(self, *, is_tracing: bool = True, **limits: Any) -> None:
+        self.core = BrokerCore(limits=Limits(**limits), is_tracing=is_tracing)
         self.now = 100.0
         self.to: dict[str, list[m.Message]] = defaultdict(list)
         self.plain_tasks: dict[str, list[tuple[bytes, bytes]]] = defaultdict(list)

@@ -9,6 +9,7 @@ from cbw.core import messages as m
 from cbw.core.limits import NAME_CHARS_MAX
 from cbw.core.messages import Refusal, Status
 from cbw.core.tables import LAB_SERVICE
+from cbw.core.workers import SERVICES_MAX
 from tests.unit.core.system import System
 
 
@@ -398,6 +399,18 @@ class TestDuplicateIds:
         system.worker(name, peer="y")
         assert self.refusal(system, "y") is Refusal.BAD_HELLO
 
+    @pytest.mark.parametrize("boot", ["", "x" * (NAME_CHARS_MAX + 1)])
+    def test_so_is_a_bad_boot(self, system: System, boot: str) -> None:
+        system.client("C2", boot=boot, peer="x")
+        assert self.refusal(system, "x") is Refusal.BAD_HELLO
+        system.worker("W1", boot=boot, peer="y")
+        assert self.refusal(system, "y") is Refusal.BAD_HELLO
+
+    def test_so_is_a_worker_of_too_many_services(self, system: System) -> None:
+        system.worker("W1", services=tuple(f"s{number}" for number in range(SERVICES_MAX + 1)))
+        assert self.refusal(system, "W1") is Refusal.BAD_HELLO
+        assert not system.core._dispatcher.services
+
 
 class TestLimits:
     def test_requests(self) -> None:
@@ -581,6 +594,16 @@ def test_a_bad_message_is_counted_and_told(system: System) -> None:
     system.tell(e.BadMessageArrived(e.Side.CLIENT, b"X", "nonsense"))
     assert system.core.counts["messages_bad"] == 1
     assert "bad_message" in system.events()
+
+
+@pytest.mark.parametrize(("is_tracing", "name"), [(True, "C1/7"), (False, "")])
+def test_a_task_names_its_request_if_there_is_a_trace(is_tracing: bool, name: str) -> None:
+    system = System(is_tracing=is_tracing)
+    system.client()
+    system.worker("W1")
+    system.ask(7)
+    (task,) = system.take_tasks("W1")
+    assert task.request == name
 
 
 def test_the_trace_tells_a_requests_life(system: System) -> None:
