@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from cbw.cli.main import main
@@ -31,17 +30,17 @@ def swaps_replies() -> None:
 
 def has_a_favourite() -> None:
     """While many requests wait, one worker gets them all and the others have nothing to do."""
-    matches = Dispatcher._matches
+    serve = Dispatcher._serve
 
-    def unfair(dispatcher: Dispatcher, service: Service) -> Iterator[tuple[Worker, deque[Entry], int]]:
+    def unfair(dispatcher: Dispatcher, service: Service, now: float) -> None:
         favourite = min(service.workers.values(), key=lambda worker: worker.name, default=None)
         if service.waiting_count <= 20 or favourite is None:
-            yield from matches(dispatcher, service)
+            serve(dispatcher, service, now)
         elif favourite in service.free:
-            yield favourite, service.waiting, 1
+            dispatcher._give(favourite, service, service.waiting, 1, now)
 
-    core: Any = Dispatcher
-    core._matches = unfair
+    table: Any = Dispatcher
+    table._serve = unfair
 
 
 def is_deaf() -> None:
@@ -63,8 +62,8 @@ def delivers_late_answers() -> None:
     hand_out, stranger_said = Dispatcher.hand_out, Workers._stranger_said
     entries: dict[int, Entry] = {}
 
-    def remembered(dispatcher: Dispatcher, now: float, first_task: int) -> list[tuple[Worker, list[Entry]]]:
-        given = hand_out(dispatcher, now, first_task)
+    def remembered(dispatcher: Dispatcher, now: float) -> list[tuple[Worker, list[Entry]]]:
+        given = hand_out(dispatcher, now)
         entries.update((entry.task, entry) for _, batch in given for entry in batch)
         return given
 

@@ -5,6 +5,7 @@ A simulation that finds nothing may be blind. Most of these bugs were there once
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -125,7 +126,7 @@ def recalls_are_dropped() -> list[Patch]:
     """Nothing is ever asked back."""
 
     def recall(self: Dispatcher, now: float) -> list[tuple[Worker, list[int]]]:
-        self.recall_at = None
+        self.recall_at = math.inf
         return []
 
     return [(Dispatcher, "recall", recall)]
@@ -173,10 +174,10 @@ def free_workers_are_overlooked() -> list[Patch]:
     place = Dispatcher.place
     count = [0]
 
-    def lazy(self: Dispatcher, worker: Worker, *, is_used: bool = False) -> None:
+    def lazy(self: Dispatcher, worker: Worker) -> None:
         count[0] += not worker.in_hand
         if worker.in_hand or count[0] % 5:
-            place(self, worker, is_used=is_used)
+            place(self, worker)
 
     return _without_check((Dispatcher, "place", lazy))
 
@@ -330,13 +331,13 @@ def _poison_among_quick_requests(plan: Plan) -> None:
 def suspects_travel_in_company() -> list[Patch]:
     """What may have taken a worker down is sent out in batches, together with what was only near to it."""
 
-    def matches(self: Dispatcher, service: Service) -> Iterator[tuple[Worker, Any, int]]:
+    def serve(self: Dispatcher, service: Service, now: float) -> None:
         for queue in (service.suspects, service.waiting):
             while queue and (service.free or service.ahead):
                 worker = next(iter(service.free or service.ahead))
-                yield worker, queue, max(1, worker.credit - len(worker.in_hand))
+                self._give(worker, service, queue, max(1, worker.credit - len(worker.in_hand)), now)
 
-    return _without_check((Dispatcher, "_matches_of_suspects", matches), (Dispatcher, "_matches", lambda *_: iter(())))
+    return _without_check((Dispatcher, "_serve_suspects", serve), (Dispatcher, "_serve", serve))
 
 
 def _hellos_while_the_broker_is_frozen(plan: Plan) -> None:
@@ -368,9 +369,9 @@ def deadlines_are_not_looked_at() -> list[Patch]:
     """What has expired is handed out."""
     add = Dispatcher.add
 
-    def endless(self: Dispatcher, entry: Entry, service: Service) -> None:
+    def endless(self: Dispatcher, entry: Entry) -> None:
         entry.deadline_at = None
-        add(self, entry, service)
+        add(self, entry)
 
     return [(Dispatcher, "add", endless)]
 

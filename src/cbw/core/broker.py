@@ -12,6 +12,7 @@ Who asks, and what is accepted, is decided in :mod:`cbw.core.clients`; who works
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -55,11 +56,11 @@ class BrokerCore:
         self.is_stopping = False
         welcome = m.Welcome(name, boot, limits.liveness_s, limits.body_bytes_max)
         self._outbox = Outbox(name, is_tracing=is_tracing)
-        self._dispatcher = Dispatcher()
+        self._dispatcher = Dispatcher(first_task)
         self._clients = Clients(self._outbox, self._dispatcher, limits, welcome)
-        self._workers = Workers(self._outbox, self._dispatcher, self._clients, limits, welcome, first_task=first_task)
-        self._sweep_at: float | None = None
-        self._stop_by = 0.0
+        self._workers = Workers(self._outbox, self._dispatcher, self._clients, limits, welcome)
+        self._sweep_at = math.inf
+        self._stop_by = math.inf
         self._is_stopped = False
         self._on: dict[type, Callable[[Any], None]] = {
             e.ClientSaid: self._clients.said,
@@ -93,7 +94,7 @@ class BrokerCore:
         else:
             self._workers.hand_out()
             self._expire(now)
-        if self._sweep_at is None and (self._workers.wants_sweep or self._clients.wants_sweep):
+        if self._sweep_at == math.inf and (self._workers.wants_sweep or self._clients.wants_sweep):
             self._sweep_at = now + SWEEP_S
         orders = self._outbox.take_orders()
         if self._is_stopped:
@@ -103,34 +104,38 @@ class BrokerCore:
     @property
     def wake_at(self) -> float | None:
         """When :meth:`step` wants to be called even if nothing happens; None: only for a fact."""
-        times = [
+        workers, clients, dispatcher = self._workers, self._clients, self._dispatcher
+        wake_at = min(
             self._sweep_at,
-            self._workers.look_at,
-            self._workers.due_at,
-            self._clients.look_at,
-            self._dispatcher.recall_at,
-            self._dispatcher.deadline_at,
-            self._stop_by if self.is_stopping and not self._is_stopped else None,
-        ]
-        return min([time for time in times if time is not None], default=None)
+            self._stop_by,
+            workers.look_at,
+            workers.due_at,
+            clients.look_at,
+            dispatcher.recall_at,
+            dispatcher.deadline_at,
+        )
+        return None if wake_at == math.inf else wake_at
 
     def _keep_time(self, now: float) -> None:
-        if self._sweep_at is not None and now >= self._sweep_at:
-            self._sweep_at = None
-            self._workers.sweep()
-            self._clients.sweep()
-        self._workers.find_late()
+        workers, clients = self._workers, self._clients
+        if now >= self._sweep_at:
+            self._sweep_at = math.inf
+            workers.sweep()
+            clients.sweep()
+        if now >= workers.due_at:
+            workers.find_late()
         self._expire(now)
-        if self._dispatcher.recall_at is not None and now >= self._dispatcher.recall_at:
-            self._workers.recall()
-        if self._workers.look_at is not None and now >= self._workers.look_at:
-            self._workers.look()
-        if self._clients.look_at is not None and now >= self._clients.look_at:
-            self._clients.look()
+        if now >= self._dispatcher.recall_at:
+            workers.recall()
+        if now >= workers.look_at:
+            workers.look()
+        if now >= clients.look_at:
+            clients.look()
 
     def _expire(self, now: float) -> None:
-        for entry in self._dispatcher.take_expired(now):
-            self._clients.expire(entry)
+        if now >= self._dispatcher.deadline_at:
+            for entry in self._dispatcher.take_expired(now):
+                self._clients.expire(entry)
 
     # --- connections
 
@@ -177,6 +182,7 @@ class BrokerCore:
         self._clients.say_goodbye()
         self._outbox.trace("stopped_serving")
         self._is_stopped = True
+        self._stop_by = math.inf
 
     # --- for shells, tests and status pages; to be looked at only
 

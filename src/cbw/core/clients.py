@@ -6,6 +6,8 @@ exactly one place, :meth:`Clients.end`; only :mod:`cbw.core.request` says when i
 
 from __future__ import annotations
 
+import math
+
 from cbw.core import events as e
 from cbw.core import messages as m
 from cbw.core import request as r
@@ -34,11 +36,11 @@ class Clients:
         self.is_paused = False
         self.is_stopping = False
         self.next_plain_id = 1
-        self.look_at: float | None = None
+        self.look_at = math.inf
         self.absent: dict[Client, None] = {}
         self.returned: dict[Client, float] = {}  # they fetch what was kept for them, or do not want it
         self._by_name: dict[str, Client] = {}
-        self._connected_at = float("-inf")
+        self._connected_at = -math.inf
         self._outbox = outbox
         self._dispatcher = dispatcher
         self._limits = limits
@@ -112,7 +114,7 @@ class Clients:
     def _accept(self, client: Client, requests: list[m.Request]) -> None:
         """The way in of CBW/1 requests: an entry in the client's table and a place in a queue for each."""
         entries, kept = client.entries, client.kept
-        outbox, dispatcher, now = self._outbox, self._dispatcher, self._outbox.now
+        outbox, add, now = self._outbox, self._dispatcher.add, self._outbox.now
         for request in requests:
             key = request.id
             if key in entries:  # sent again after a lost connection: it joins the running one
@@ -128,7 +130,7 @@ class Clients:
                 entries[key] = entry
                 self.requests += 1
                 self.requests_bytes += len(request.body)
-                dispatcher.add(entry, dispatcher.service(request.service))
+                add(entry)
                 if outbox.is_tracing:
                     outbox.trace_entry("accepted", entry)
         outbox.counts["requests_arrived"] += len(requests)
@@ -182,7 +184,7 @@ class Clients:
         client.entries[request.id] = entry
         self.requests += 1
         self.requests_bytes += len(fact.body)
-        self._dispatcher.add(entry, self._dispatcher.service(LAB_SERVICE))
+        self._dispatcher.add(entry)
         if outbox.is_tracing:
             outbox.trace_entry("accepted", entry)
         self._pause_if_high()
@@ -344,14 +346,14 @@ class Clients:
         """Plain clients come back without a word: try them, once, when those that were started anew have had the time
         to ask. Whoever is not there is undelivered, and away again.
         """
-        self.look_at = None
+        self.look_at = math.inf
         for client in [client for client in self.absent if client.is_plain and client.kept]:
             self._back(client)
             kept, client.kept = client.kept, {}
             self._outbox.orders.extend(e.SendPlainReply(client.peer, *reply) for reply in kept.values())
 
     def _look_soon(self) -> None:
-        if self.look_at is None:
+        if self.look_at == math.inf:
             self.look_at = max(self._outbox.now, self._connected_at + RETURN_GRACE_S)
 
     def _away(self, client: Client) -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
-from collections.abc import Iterator
 from itertools import islice
 
 from cbw.core import request as r
@@ -32,12 +31,17 @@ _WAITS = (State.WAITING, State.SUSPECT)
 
 
 class Dispatcher:
-    """Owns the services and their queues. Every change that may make work possible marks its service as stirred."""
+    """Owns the services and their queues. Every change that may make work possible marks its service as stirred.
 
-    def __init__(self) -> None:
+    Tasks are numbered from ``first_task``, without a gap.
+    """
+
+    def __init__(self, first_task: int = 1) -> None:
         self.services: dict[str, Service] = {}
-        self.expired: list[Entry] = []  # found when their turn came; the caller ends them and empties this
-        self.recall_at: float | None = None
+        self.recall_at = math.inf
+        self._next_task = first_task
+        self._given: list[tuple[Worker, list[Entry]]] = []  # in this handing out
+        self._expired: list[Entry] = []  # found when their turn came
         self._stirred: dict[Service, None] = {}
         self._deadlines: list[tuple[float, int, Entry]] = []
         self._deadline_number = 0
@@ -53,8 +57,9 @@ class Dispatcher:
 
     # --- requests
 
-    def add(self, entry: Entry, service: Service) -> None:
+    def add(self, entry: Entry) -> None:
         """Queue a new request."""
+        service = self.service(entry.request.service)
         service.waiting.append(entry)
         self._stirred[service] = None
         if entry.deadline_at is not None:
@@ -99,11 +104,14 @@ class Dispatcher:
             self._stirred[service] = None
         worker.is_surplus = False
 
-    def place(self, worker: Worker, *, is_used: bool = False) -> None:
-        """Put ``worker`` where it now belongs in its services; behind the others if it was just given something.
+    def place(self, worker: Worker) -> None:
+        """Put ``worker`` where it now belongs in its services, because its hand, its credit or its lateness changed."""
+        for service in worker.services:
+            self._stirred[service] = None
+        self._place(worker)
 
-        Owed after every change of its hand, its credit or its lateness.
-        """
+    def _place(self, worker: Worker, *, is_used: bool = False) -> None:
+        """The same, behind the others if it was just given something. That makes no work possible, so it stirs nothing."""
         hand = len(worker.in_hand)
         concurrency = worker.concurrency
         is_open = hand < worker.credit and not worker.is_late
@@ -127,74 +135,76 @@ class Dispatcher:
                     service.ahead.move_to_end(worker)
             if is_surplus is not worker.is_surplus:
                 service.surplus += 1 if is_surplus else -1
-            self._stirred[service] = None
         worker.is_surplus = is_surplus
 
     # --- handing out
 
-    def hand_out(self, now: float, first_task: int) -> list[tuple[Worker, list[Entry]]]:
+    def hand_out(self, now: float) -> list[tuple[Worker, list[Entry]]]:
         """Match waiting requests with workers that want them, until one or the other is used up.
 
-        Returns each worker with the entries that it now has in hand, numbered from ``first_task`` without a gap in the
-        order of the list.
+        Returns each worker with the entries that it now has in hand, in the order of their tasks.
         """
-        given: list[tuple[Worker, list[Entry]]] = []
-        task = first_task
         while self._stirred:
-            stirred, self._stirred = list(self._stirred), {}
-            if len(stirred) > 1:  # they may share workers
-                stirred.sort(key=_oldest_at)
-            for matches in (self._matches_of_suspects, self._matches):
-                for service in stirred:
-                    for worker, queue, count in matches(service):
-                        entries = self._take(service, queue, count, now)
-                        for entry in entries:
-                            entry.state = r.HANDED_OUT[entry.state]
-                            entry.worker = worker
-                            entry.handed_out_at = now
-                            entry.task = task
-                            worker.in_hand[task] = entry
-                            task += 1
-                        if entries:
-                            if entries[0].state is State.ALONE:
-                                worker.suspect = entries[0]
-                            given.append((worker, entries))
-                            self.place(worker, is_used=True)
-            for service in stirred:
+            stirred, self._stirred = self._stirred, {}
+            services = sorted(stirred, key=_oldest_at) if len(stirred) > 1 else stirred  # they may share workers
+            for service in services:
+                if service.suspects:
+                    self._serve_suspects(service, now)
+            for service in services:
+                if service.waiting:
+                    self._serve(service, now)
+            for service in services:
                 self._tidy(service, now)
-        for entry in self._arrived:
-            self._watch(entry)
-        self._arrived.clear()
+        if self._arrived:
+            for entry in self._arrived:
+                self._watch(entry)
+            self._arrived.clear()
+        given, self._given = self._given, []
         return given
 
-    def _matches_of_suspects(self, service: Service) -> Iterator[tuple[Worker, deque[Entry], int]]:
-        suspects = service.suspects
-        if suspects:
-            for worker in list(islice((w for w in service.free if w.suspect is None), len(suspects))):
-                yield worker, suspects, 1
+    def _serve_suspects(self, service: Service, now: float) -> None:
+        workers = (worker for worker in service.free if worker.suspect is None)
+        for worker in list(islice(workers, len(service.suspects))):
+            self._give(worker, service, service.suspects, 1, now)
 
-    def _matches(self, service: Service) -> Iterator[tuple[Worker, deque[Entry], int]]:
-        """Worker by worker, from which queue it gets how many; the caller gives them before it asks for the next."""
+    def _serve(self, service: Service, now: float) -> None:
         waiting, free, ahead = service.waiting, service.free, service.ahead
         while waiting and (free or ahead):
             tier = free or ahead
             worker = next(iter(tier))
             share = -(-len(waiting) // len(tier))
-            room = min(worker.concurrency, worker.credit) if worker.suspect is not None else worker.credit
-            yield worker, waiting, min(share, room - len(worker.in_hand))
+            room = worker.credit if worker.suspect is None else min(worker.concurrency, worker.credit)
+            self._give(worker, service, waiting, min(share, room - len(worker.in_hand)), now)
 
-    def _take(self, service: Service, queue: deque[Entry], count: int, now: float) -> list[Entry]:
-        taken: list[Entry] = []
-        while queue and len(taken) < count:
+    def _give(self, worker: Worker, service: Service, queue: deque[Entry], count: int, now: float) -> None:
+        """Put the next ``count`` entries of ``queue`` that live into the hand of ``worker``."""
+        entries: list[Entry] = []
+        task = self._next_task
+        while queue and len(entries) < count:
             entry = queue.popleft()
             if entry.state is State.ENDED:
                 service.dead -= 1
             elif entry.deadline_at is not None and entry.deadline_at <= now:
                 service.dead -= 1  # its place is gone, and the caller will bury it
-                self.expired.append(entry)
+                self._expired.append(entry)
             else:
-                taken.append(entry)
-        return taken
+                entry.state = r.HANDED_OUT[entry.state]
+                entry.worker = worker
+                entry.handed_out_at = now
+                entry.task = task
+                worker.in_hand[task] = entry
+                task += 1
+                entries.append(entry)
+        if not entries:
+            return
+        self._next_task = task
+        if entries[0].state is State.ALONE:
+            worker.suspect = entries[0]
+        self._given.append((worker, entries))
+        self._place(worker, is_used=True)
+        if len(worker.services) > 1:  # it may have too much in hand now, and a colleague of another service none
+            for other in worker.services:
+                self._stirred[other] = None
 
     def _tidy(self, service: Service, now: float) -> None:
         if service.dead > DEAD_MAX and service.dead > service.waiting_count:
@@ -203,23 +213,25 @@ class Dispatcher:
             service.dead = 0
         if not service.workers and not service.waiting and not service.suspects:
             self.services.pop(service.name, None)
-        elif service.surplus and service.free and self.recall_at is None:
+        elif service.surplus and service.free and self.recall_at == math.inf:
             self.recall_at = now + RECALL_AFTER_S
 
     # --- time
 
     @property
-    def deadline_at(self) -> float | None:
-        """When the next request that waits expires, or an earlier time."""
-        return self._deadlines[0][0] if self._deadlines else None
+    def deadline_at(self) -> float:
+        """When the next request that waits expires, or an earlier time; infinity if none ever does."""
+        if self._expired:
+            return -math.inf
+        return self._deadlines[0][0] if self._deadlines else math.inf
 
     def take_expired(self, now: float) -> list[Entry]:
         """The requests that wait and whose deadline has passed; the caller ends each and buries it."""
         while self._deadlines and self._deadlines[0][0] <= now:
             entry = heapq.heappop(self._deadlines)[2]
             if entry.state in _WAITS:
-                self.expired.append(entry)
-        expired, self.expired = self.expired, []
+                self._expired.append(entry)
+        expired, self._expired = self._expired, []
         return expired
 
     def _watch(self, entry: Entry) -> None:
@@ -236,7 +248,7 @@ class Dispatcher:
 
     def recall(self, now: float) -> list[tuple[Worker, list[int]]]:
         """Some worker has nothing to do and another holds tasks that it has not begun: which to ask back from whom."""
-        self.recall_at = None
+        self.recall_at = math.inf
         recalls: list[tuple[Worker, list[int]]] = []
         for service in self.services.values():
             if not service.surplus or not service.free or service.waiting_count:

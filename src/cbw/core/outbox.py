@@ -42,10 +42,12 @@ class Outbox:
         """What is to be done, in this order: plain peers and ports, then workers, then clients."""
         orders, self.orders = self.orders, []
         if self.to_worker:
-            orders.extend(e.SendToWorker(peer, messages) for peer, messages in self.to_worker.items())
+            for peer, messages in self.to_worker.items():
+                orders.append(e.SendToWorker(peer, messages))
             self.to_worker = {}
         if self.to_client:
-            orders.extend(e.SendToClient(peer, messages) for peer, messages in self.to_client.items())
+            for peer, messages in self.to_client.items():
+                orders.append(e.SendToClient(peer, messages))
             self.to_client = {}
         return orders
 

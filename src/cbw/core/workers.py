@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 
 from cbw.core import events as e
@@ -41,19 +42,16 @@ class Workers:
         clients: Clients,
         limits: Limits,
         welcome: m.Welcome,
-        *,
-        first_task: int,
     ) -> None:
         self.by_peer: dict[bytes, Worker] = {}
-        self.look_at: float | None = None
+        self.look_at = math.inf
         self._look_until = 0.0
-        self._next_task = first_task
         self._by_name: dict[str, Worker] = {}
         self._ghosts: dict[bytes, str] = {}  # names of workers that were lost, for what they still say
         self._absent: dict[bytes, Worker] = {}  # plain ones
         self._due: OrderedDict[Worker, float] = OrderedDict()  # one patience for all, so the order is the time
         self._late: dict[Worker, float] = {}
-        self._connected_at = float("-inf")
+        self._connected_at = -math.inf
         self._outbox = outbox
         self._dispatcher = dispatcher
         self._clients = clients
@@ -207,24 +205,18 @@ class Workers:
     def hand_out(self) -> None:
         """Give what waits to those that want it."""
         outbox, now, is_tracing = self._outbox, self._outbox.now, self._outbox.is_tracing
-        for worker, entries in self._dispatcher.hand_out(now, self._next_task):
-            self._next_task += len(entries)
+        for worker, entries in self._dispatcher.hand_out(now):
             if worker.is_plain:
                 (entry,) = entries
                 outbox.orders.append(e.SendPlainTask(worker.peer, _client_frame(worker, entry), entry.request.body))
                 self._due[worker] = now + self._limits.answer_timeout_s
             else:
-                outbox.to_worker.setdefault(worker.peer, []).extend(
-                    m.Task(
-                        entry.task,
-                        entry.request.service,
-                        entry.request.body,
-                        None if entry.deadline_at is None else entry.deadline_at - now,
-                        entry.attempts_failed + 1,
-                        request_name(entry) if is_tracing else "",
-                    )
-                    for entry in entries
-                )
+                out = outbox.to_worker.setdefault(worker.peer, [])
+                for entry in entries:
+                    request, deadline_at = entry.request, entry.deadline_at
+                    ttl = None if deadline_at is None else deadline_at - now
+                    name = request_name(entry) if is_tracing else ""
+                    out.append(m.Task(entry.task, request.service, request.body, ttl, entry.attempts_failed + 1, name))
             if is_tracing:
                 for entry in entries:
                     outbox.trace_entry("handed_out", entry, worker)
@@ -342,7 +334,7 @@ class Workers:
     def look(self) -> None:
         """Plain workers come back without a word: try them. Whoever is not there is undelivered, and away again."""
         now = self._outbox.now
-        self.look_at = now + RETURN_RETRY_S if now < self._look_until else None
+        self.look_at = now + RETURN_RETRY_S if now < self._look_until else math.inf
         for worker in list(self._absent.values()):
             if self._free_at(worker) <= now:
                 self._look_for(worker)
@@ -357,7 +349,7 @@ class Workers:
         now = self._outbox.now
         free_at = max(self._free_at(worker) for worker in self._absent.values())
         self._look_until = max(now, free_at) + RETURN_WINDOW_S
-        if self.look_at is None:  # not at once: a new program registers first
+        if self.look_at == math.inf:  # not at once: a new program registers first
             self.look_at = now + RETURN_RETRY_S
 
     def _free_at(self, worker: Worker) -> float:
@@ -411,9 +403,9 @@ class Workers:
     # --- time
 
     @property
-    def due_at(self) -> float | None:
-        """When the next plain worker has had its time to answer."""
-        return next(iter(self._due.values())) if self._due else None
+    def due_at(self) -> float:
+        """When the next plain worker has had its time to answer; infinity if none has anything in hand."""
+        return next(iter(self._due.values())) if self._due else math.inf
 
     def find_late(self) -> None:
         """Plain workers that have not answered in time keep their place, but what they had goes to others."""
