@@ -74,13 +74,20 @@ MAY_IMPORT = {
     "bench": "client errors local settings",
     "verify": "",
     "verify.verdict": "core.events",
-    "verify.replies": "core.events verify.verdict",
+    "verify.replies": "core.events verify.failover verify.verdict",
     "verify.idle": "core.events verify.verdict",
     "verify.failover": "core.events verify.verdict",
-    "verify.checks": "core.events errors verify.failover verify.idle verify.replies verify.verdict",
+    "verify.restart": "core.events verify.verdict",
+    "verify.checks": "core.events errors verify.failover verify.idle verify.replies verify.restart verify.verdict",
     "verify.handler": "core.events handler trace",
     "verify.caller": "client core.events trace",
     "verify.scenario": "core.events errors local trace verify.caller verify.handler",
+    "verify.evidence": "core.events",
+    "verify.compose": "errors settings",
+    "verify.printed": "verify.evidence",
+    "verify.trials": (
+        "client core.events errors trace verify.caller verify.compose verify.evidence verify.printed verify.restart"
+    ),
     # the command line: imported by nobody
     "cli": "",
     "cli.main": "errors",
@@ -91,7 +98,7 @@ MAY_IMPORT = {
     "cli.call": "cli.options client errors net settings",
     "cli.up": "cli.options local settings",
     "cli.bench": "bench cli.options settings",
-    "cli.verify": "cli.options errors settings verify.checks verify.scenario verify.verdict",
+    "cli.verify": "cli.options errors settings verify.checks verify.compose verify.scenario verify.trials verify.verdict",
     "__main__": "cli.main",
 }
 """Which modules of cbw each may import. ``cbw`` is the package's own ``__init__``."""
@@ -118,7 +125,15 @@ INSTEAD = {
 }
 """What to do in the core instead of importing one of these."""
 
-ONLY_IN = {"click": "cli", "rich": "cli", "PIL": "nowhere", "hypothesis": "nowhere", "pytest": "nowhere"}
+ONLY_IN = {
+    "click": "cli",
+    "rich": "cli",
+    "docker": "verify",
+    "requests": "verify",
+    "PIL": "nowhere",
+    "hypothesis": "nowhere",
+    "pytest": "nowhere",
+}
 """Where third-party packages may be imported; those not named here may be anywhere outside the core."""
 
 LINES_MAX = 600

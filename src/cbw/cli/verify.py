@@ -36,6 +36,14 @@ _COLOURS = {"kept": "green", "not tried": "yellow", "broken": "red"}
     metavar="FILE...",
     help="Judge these traces of an earlier run; with --broker: the trace of that broker, to be judged too.",
 )
+@click.option(
+    "--compose",
+    "compose_files",
+    multiple=True,
+    metavar="FILE",
+    help="Verify the containers of this Compose file: services bro, wor and, if there is one, log. May be repeated.",
+)
+@click.option("--project", metavar="NAME", help="The name under which that project runs, as docker compose -p has it.")
 @click.option("--keep", metavar="DIR", type=click.Path(file_okay=False), help="Leave the traces in DIR.")
 @click.option(
     "--timeout",
@@ -51,6 +59,8 @@ def command(
     broker: str | None,
     worker_port: int,
     traces: tuple[str, ...],
+    compose_files: tuple[str, ...],
+    project: str | None,
     keep: str | None,
     timeout_s: float,
     is_json: bool,
@@ -60,6 +70,7 @@ def command(
     \b
     cbw verify                              a system of its own on this machine
     cbw verify --broker HOST:9998           a broker that runs, with own clients and own workers
+    cbw verify --compose FILE               a deployment with Docker Compose: its containers come to harm, and are restored
     cbw verify --trace traces/*.jsonl       the traces of any earlier run, again
 
     It shows that clients get their own replies only, that no worker is free while requests wait, and that requests
@@ -68,7 +79,13 @@ def command(
     if more_traces and not traces:
         raise UsageError(f"what is {more_traces[0]}?", advice="Traces are given with --trace FILE...")
     traces += more_traces
-    if traces and not broker:
+    if project and not compose_files:
+        raise UsageError("--project goes with --compose FILE")
+    if compose_files and (broker or traces):
+        raise UsageError("--compose goes without --broker and --trace")
+    if compose_files:
+        verdicts = _run_compose(compose_files, project, keep, timeout_s)
+    elif traces and not broker:
         verdicts = judge(merged(traces))
     else:
         verdicts = _run(broker, worker_port, traces, keep, timeout_s)
@@ -91,15 +108,43 @@ def _run(
         target = Target(host, client_port, worker_port, traces)
         for _ in merged(traces):  # better now than when all is done: can they be read?
             break
-    is_watched = sys.stderr.isatty()
+    with _folder(keep) as folder, Scenario(folder, target, _progress, timeout_s=timeout_s) as scenario:
+        scenario.run()
+        return judge(merged(scenario.traces()))
+
+
+def _run_compose(files: tuple[str, ...], project: str | None, keep: str | None, timeout_s: float) -> list[Verdict]:
+    from cbw.verify.compose import Deployment  # here: the Docker SDK is an extra
+    from cbw.verify.trials import Trials
+
+    with _folder(keep) as folder:
+        with (
+            Deployment(files, project, _announce) as deployment,
+            Trials(folder, deployment, _progress, timeout_s=timeout_s) as trials,
+        ):
+            trials.run()
+        return judge(merged(trials.traces()))
+
+
+@contextlib.contextmanager
+def _folder(keep: str | None) -> Iterator[str]:
+    """For the traces. In there SIGTERM ends us as Ctrl-C does."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(_ending_on_sigterm())
         folder = keep or stack.enter_context(tempfile.TemporaryDirectory(prefix="cbw-verify-"))
         Path(folder).mkdir(parents=True, exist_ok=True)
-        say = (lambda text: click.secho(f"  {text}", dim=True, err=True)) if is_watched else (lambda text: None)
-        scenario = stack.enter_context(Scenario(folder, target, say, timeout_s=timeout_s))
-        scenario.run()
-        return judge(merged(scenario.traces()))
+        yield folder
+
+
+def _progress(text: str) -> None:
+    """How far it is, for whoever watches."""
+    if sys.stderr.isatty():
+        click.secho(f"  {text}", dim=True, err=True)
+
+
+def _announce(text: str) -> None:
+    """What is done to a deployment, for everybody."""
+    click.secho(f"  {text}", dim=sys.stderr.isatty(), err=True)
 
 
 @contextlib.contextmanager

@@ -11,22 +11,29 @@ from collections.abc import Iterable, Mapping
 
 from cbw.core.events import Record
 from cbw.errors import UsageError
-from cbw.verify.failover import FrozenWorker, KilledWorker
+from cbw.verify.failover import CutOffWorker, FrozenWorker, KilledWorker
 from cbw.verify.idle import NoIdleWhileWaiting
 from cbw.verify.replies import OwnReplies
+from cbw.verify.restart import CompleteLog, RestartedBroker
 from cbw.verify.verdict import Check, Verdict
 
 
 def judge(records: Iterable[Record]) -> list[Verdict]:
     """The verdicts of all checks over ``records``, which must be in the order of time.
 
+    Those of a deployment are among them if it is a deployment that was verified (``cbw verify --compose``).
+
     Raises:
         UsageError: there is no record.
     """
     checks: list[Check] = [OwnReplies(), NoIdleWhileWaiting(), KilledWorker(), FrozenWorker()]
+    of_deployments: list[Check] = [CutOffWorker(), RestartedBroker(), CompleteLog()]
     is_empty = True
     for record in records:
         is_empty = False
+        if record.role == "verify" and record.event == "deployed":
+            checks += of_deployments
+            of_deployments = []
         for check in checks:
             check.see(record)
     if is_empty:

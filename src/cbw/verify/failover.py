@@ -1,7 +1,7 @@
 """G3 and G4: a request survives its worker, and only the answer of its live attempt counts.
 
-Whom a verification killed, froze and woke stands in the trace as records of the role ``verify``, with worker, request and
-task. That the worker had begun the request is taken from the worker's own record.
+Whom a verification killed, froze and woke, cut off and connected again stands in the trace as records of the role
+``verify``, with worker, request and task. That the worker had begun the request is taken from the worker's own record.
 """
 
 from __future__ import annotations
@@ -9,7 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from cbw.core.events import Record
-from cbw.verify.verdict import Figure, Verdict
+from cbw.verify.verdict import Figure, Verdict, longest
+
+HARMS = ("killed", "frozen", "cut_off")
+"""What a verification does to a worker in the middle of a request."""
+HEALED = ("thawed", "reconnected")
+"""And how it ends that."""
 
 
 class _Victim:
@@ -29,7 +34,7 @@ class _Victim:
         self.error = ""
         self.broker_answers = 0
         self.is_in_broker_trace = False
-        self.thawed_at: float | None = None
+        self.healed_at: float | None = None
         self.late_at: float | None = None
         self.is_fenced = False
         self.is_used_again = False
@@ -41,10 +46,15 @@ class _Victim:
 
 
 class _Failover:
-    """What the checks of killed and frozen workers have in common."""
+    """What the checks of killed, frozen and cut-off workers have in common."""
 
     event = ""
     name = ""
+
+    @property
+    def harm(self) -> str:
+        """``event``, for people."""
+        return self.event.replace("_", " ")
 
     def __init__(self) -> None:
         self._requests: dict[int, str] = {}  # task: request, of what is in some hand, by the broker's records
@@ -52,7 +62,7 @@ class _Failover:
         self._victims: list[_Victim] = []
 
     def see(self, record: Record) -> None:
-        if record.role == "verify" and record.event in ("killed", "frozen"):
+        if record.role == "verify" and record.event in HARMS:
             if record.event == self.event:
                 task = self._begun.get(record.worker, {}).get(record.request)
                 self._victims.append(_Victim(record, task or record.task, task is not None))
@@ -68,10 +78,10 @@ class _Failover:
                     victim.answered_at = victim.answered_at or record.at
                 elif record.event == "failed":
                     victim.error = record.text
-        elif record.role == "verify" and record.event == "thawed":
+        elif record.role == "verify" and record.event in HEALED:
             for victim in self._victims:
                 if victim.worker == record.worker:
-                    victim.thawed_at = record.at
+                    victim.healed_at = record.at
 
     def _of(self, request: str) -> Iterable[_Victim]:
         return [victim for victim in self._victims if victim.request == request]
@@ -94,7 +104,9 @@ class _Failover:
                     victim.is_in_broker_trace = True
             case "fenced":
                 for victim in self._victims:
-                    victim.is_fenced |= record.task == victim.task
+                    if record.task == victim.task and record.worker in ("", victim.worker):
+                        victim.is_fenced = True
+                        victim.late_at = victim.late_at or record.at
             case _:
                 pass
 
@@ -106,7 +118,7 @@ class _Failover:
             hand.pop(request, None)
         for victim in self._victims:
             if record.worker == victim.worker:
-                if victim.thawed_at is None:
+                if victim.healed_at is None:
                     continue
                 if record.event == "begun":
                     victim.is_used_again = True
@@ -121,13 +133,13 @@ class _Failover:
     def _complaints(self, victim: _Victim) -> list[str]:
         worker, request = victim.worker, victim.request
         if not victim.has_begun:
-            return [f"{worker} had not begun {request} when it was {self.event}: the trial proves nothing"]
+            return [f"{worker} had not begun {request} when it was {self.harm}: the trial proves nothing"]
         complaints = []
         if not victim.answers:
             why = f": {victim.error}" if victim.error else ""
-            complaints.append(f"{request} was never answered after {worker} was {self.event}{why}")
+            complaints.append(f"{request} was never answered after {worker} was {self.harm}{why}")
         elif victim.answered_by == worker:
-            complaints.append(f"{request} was answered by {worker} itself, which was {self.event}")
+            complaints.append(f"{request} was answered by {worker} itself, which was {self.harm}")
         elif victim.answered_by not in victim.heirs:
             complaints.append(f"{request} was answered {victim.answers[0]!r}, but no such worker had begun it")
         if max(len(victim.answers), victim.broker_answers) > 1:
@@ -137,7 +149,7 @@ class _Failover:
 
     def _story(self, victim: _Victim) -> str:
         assert victim.answered_at is not None
-        story = f"{victim.worker} was {self.event} while it worked on {victim.request}; {victim.answered_by}"
+        story = f"{victim.worker} was {self.harm} while it worked on {victim.request}; {victim.answered_by}"
         if victim.handed_out_at is not None:
             story += f" was given it {victim.handed_out_at - victim.at:.3f} s later"
         elif victim.begun_at is not None:
@@ -150,9 +162,9 @@ class _Failover:
         return {
             "judged": len(victims),
             "unanswered": sum(not victim.answers for victim in victims),
-            "handed_out_again_s": _longest((victim.at, victim.handed_out_at) for victim in victims),
-            "begun_again_s": _longest((victim.at, victim.begun_at) for victim in victims),
-            "answered_s": _longest((victim.at, victim.answered_at) for victim in victims),
+            "handed_out_again_s": longest((victim.at, victim.handed_out_at) for victim in victims),
+            "begun_again_s": longest((victim.at, victim.begun_at) for victim in victims),
+            "answered_s": longest((victim.at, victim.answered_at) for victim in victims),
         }
 
     def verdict(self) -> Verdict:
@@ -167,9 +179,9 @@ class _Failover:
 
     def _summary(self, figures: dict[str, Figure]) -> str:
         if not self._victims:
-            return f"no worker was {self.event} in this trace"
+            return f"no worker was {self.harm} in this trace"
         count, lost = len(self._victims), int(figures["unanswered"] or 0)
-        summary = f"{count} worker{'s' if count > 1 else ''} {self.event}, {count - lost} of {count} requests answered"
+        summary = f"{count} worker{'s' if count > 1 else ''} {self.harm}, {count - lost} of {count} requests answered"
         soonest = (
             figures["handed_out_again_s"] if figures["handed_out_again_s"] is not None else figures["begun_again_s"]
         )
@@ -194,7 +206,7 @@ class FrozenWorker(_Failover):
         worker, request = victim.worker, victim.request
         if not victim.has_begun:
             return complaints
-        if victim.thawed_at is None:
+        if victim.healed_at is None:
             return [*complaints, f"{worker} was never woken"]
         if victim.late_at is None:
             complaints.append(f"{worker} did not finish {request} after it woke: nothing was late")
@@ -216,6 +228,31 @@ class FrozenWorker(_Failover):
         }
 
 
-def _longest(pairs: Iterable[tuple[float, float | None]]) -> float | None:
-    times = [end - start for start, end in pairs if end is not None]
-    return round(max(times), 6) if times else None
+class CutOffWorker(_Failover):
+    """A worker whose network is gone in the middle of a request: the same; once connected again it is used again.
+
+    Whether it can still say its late answer depends on which end has given the connection up by then.
+    """
+
+    event = "cut_off"
+    name = "cut-off-worker"
+
+    def _complaints(self, victim: _Victim) -> list[str]:
+        complaints = super()._complaints(victim)
+        if not victim.has_begun:
+            return complaints
+        if victim.healed_at is None:
+            return [*complaints, f"{victim.worker} was never connected again"]
+        if not victim.is_used_again:
+            complaints.append(f"{victim.worker} was not used again after it was connected again")
+        return complaints
+
+    def _story(self, victim: _Victim) -> str:
+        fate = "its late answer was fenced off, and it" if victim.is_fenced else "it"
+        return f"{super()._story(victim)}; when {victim.worker} was connected again, {fate} was used again"
+
+    def _figures(self) -> dict[str, Figure]:
+        return super()._figures() | {
+            "fenced": sum(victim.is_fenced for victim in self._victims),
+            "used_again": sum(victim.is_used_again for victim in self._victims),
+        }

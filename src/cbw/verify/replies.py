@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from cbw.core.events import Record
+from cbw.verify.failover import HARMS
 from cbw.verify.verdict import EVIDENCE_MAX, Figure, Verdict
 
 
 class OwnReplies:
     """Each reply begins with the text of its own request, and no request gets two.
 
-    In the trace of a ``cbw verify`` every request is owed an answer, except those whose worker was killed or frozen:
+    In the trace of a ``cbw verify`` every request is owed an answer, except those whose worker came to harm:
     another check follows these. In any other trace a client may have been stopped, or an error been the right end, so
     requests without an answer are only counted.
     """
@@ -31,7 +32,7 @@ class OwnReplies:
         if record.role == "verify":
             if record.event == "started":
                 self._verified[record.service] = None
-            elif record.event in ("killed", "frozen"):
+            elif record.event in HARMS:
                 self._victims[record.request] = None
         elif record.role == "client":
             if record.event == "sent":

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import msgspec
 
-from cbw.client import Client
 from cbw.core.events import Record
 from cbw.errors import CbwError, NotReady, UsageError
 from cbw.local import Options, Role, Scale, System
 from cbw.trace import Trace, read
+from cbw.verify.caller import Caller
 from cbw.verify.handler import TRACE, WORKER
 
 CLIENTS = 3
@@ -80,9 +80,7 @@ class Scenario:
         self._system = contextlib.ExitStack()
         self._workers: dict[str, Role] = {}
         self._last_words: dict[str, deque[str]] = {}
-        self._clients: list[Client] = []
-        self._client_traces: dict[str, Trace] = {}
-        self._counts: dict[str, int] = {}
+        self._callers: list[Caller] = []
         self._notes = Trace(self._path("verify"), is_printing=False)
 
     def __enter__(self) -> Scenario:
@@ -107,8 +105,8 @@ class Scenario:
 
     def stop(self) -> None:
         """End every process that was started. Safe to call twice."""
-        for client in self._clients:
-            client.close()
+        for caller in self._callers:
+            caller.close()
         for worker in self._workers.values():
             if worker.process is not None and worker.is_running:
                 worker.process.kill()  # frozen or not
@@ -116,8 +114,7 @@ class Scenario:
             if worker.process is not None:
                 worker.process.wait()
         self._system.close()
-        for trace in (self._notes, *self._client_traces.values()):
-            trace.close()
+        self._notes.close()
 
     def traces(self) -> list[str]:
         """The files to judge."""
@@ -128,7 +125,9 @@ class Scenario:
 
     def _start(self) -> None:
         if self._target is None:
-            options = Options(scale=Scale(0, 0, 1), client_port=0, worker_port=0, trace=self._path("broker"))
+            options = Options(
+                scale=Scale(0, 0, 1), client_port=0, worker_port=0, trace=self._path("broker")
+            )
             self._say("starting a broker")
             system = self._system.enter_context(System(options, lambda _role, _line: None))
             self._target = Target(options.host, *system.start())
@@ -137,8 +136,8 @@ class Scenario:
             self._start_worker(f"{self._prefix}WOR_{number}", self._target)
         for number in range(1, CLIENTS + 1):
             name = f"{self._prefix}CLI_{number}"
-            self._client_traces[name] = Trace(self._path(name), is_printing=False)
-            self._clients.append(Client(self._target.client_address, id=name, timeout=self._timeout_s))
+            address = self._target.client_address
+            self._callers.append(Caller(address, name, self._service, self._path(name), self._timeout_s))
         self._await_workers(self._target)
 
     def _start_worker(self, name: str, target: Target) -> None:
@@ -152,7 +151,7 @@ class Scenario:
 
     def _await_workers(self, target: Target) -> None:
         """All workers are there when each of them has answered."""
-        client = self._clients[0]
+        caller = self._callers[0]
         deadline = time.monotonic() + self._timeout_s
         seen: dict[str, None] = {}
         futures: list[Future[str]] = []
@@ -162,7 +161,7 @@ class Scenario:
                     said = " ".join(self._last_words[name]).removeprefix("cbw: ")
                     raise NotReady(f"worker {name} ended with exit code {role.exit_code}: {said}")
             if time.monotonic() > deadline:
-                if not client.has_met_broker:
+                if not caller.has_met_broker:
                     raise NotReady(f"no broker serves clients at {target.client_address}", advice="See --broker.")
                 raise NotReady(
                     f"only {len(seen)} of {WORKERS} workers answer",
@@ -170,7 +169,7 @@ class Scenario:
                 )
             if all(future.done() for future in futures):
                 seen |= {future.result(): None for future in futures if future.result()}
-                futures = [self._submit(client, 0.05) for _ in range(WORKERS)]
+                futures = [caller.submit("0.05") for _ in range(WORKERS)]
             time.sleep(POLL_S)
         for future in futures:
             future.result()
@@ -178,14 +177,14 @@ class Scenario:
     def _load(self) -> None:
         """Every client sends all its requests at once; how long each takes differs from client to client."""
 
-        def load(client: Client, work_s: float) -> None:
+        def load(caller: Caller, work_s: float) -> None:
             with contextlib.suppress(CbwError):  # closed: the scenario was broken off
-                for future in [self._submit(client, work_s) for _ in range(REQUESTS)]:
+                for future in [caller.submit(str(work_s)) for _ in range(REQUESTS)]:
                     future.result()
 
         threads = [
-            threading.Thread(target=load, args=(client, WORK_S[number % len(WORK_S)]), daemon=True)
-            for number, client in enumerate(self._clients)
+            threading.Thread(target=load, args=(caller, WORK_S[number % len(WORK_S)]), daemon=True)
+            for number, caller in enumerate(self._callers)
         ]
         for thread in threads:
             thread.start()
@@ -194,8 +193,8 @@ class Scenario:
 
     def _hurt(self) -> None:
         """Kill one worker and freeze another, each in the middle of a request; wake the frozen one while its heir works."""
-        killed, frozen = self._submit(self._clients[0], VICTIM_WORK_S), self._submit(self._clients[1], VICTIM_WORK_S)
-        killed_request, frozen_request = (self._last_request(client) for client in self._clients[:2])
+        killed, frozen = (caller.submit(str(VICTIM_WORK_S)) for caller in self._callers[:2])
+        killed_request, frozen_request = (caller.last_request for caller in self._callers[:2])
         name = self._worker_of(killed_request)
         self._say(f"killing {name}, which works on {killed_request}")
         self._signal(name, signal.SIGKILL, "killed", killed_request)
@@ -230,7 +229,7 @@ class Scenario:
         return [record for record in merged(paths) if record.event == "begun" and record.request == request]
 
     def _is_used_again(self, worker: str) -> bool:
-        return worker in [future.result() for future in [self._submit(self._clients[1], 0.02) for _ in range(WORKERS)]]
+        return worker in [future.result() for future in [self._callers[1].submit("0.02") for _ in range(WORKERS)]]
 
     @staticmethod
     def _wait(is_true: Callable[[], bool], patience_s: float) -> bool:
@@ -242,35 +241,7 @@ class Scenario:
             time.sleep(POLL_S)
         return True
 
-    # --- requests and notes
-
-    def _submit(self, client: Client, work_s: float) -> Future[str]:
-        """The id of the worker that has answered, or nothing; when it is there the answer stands in the trace.
-
-        One thread at a time may do this for a client: the requests are counted as the client itself counts them.
-        """
-        self._counts[client.id] = self._counts.get(client.id, 0) + 1
-        request, trace = self._last_request(client), self._client_traces[client.id]
-        text = f"{request} {work_s}"
-
-        def note(event: str, said: str) -> None:
-            now = time.monotonic()
-            trace.write([Record(now, event, "client", client.id, request, client.id, self._service, text=said)])
-
-        noted: Future[str] = Future()
-
-        def ended(done: Future[bytes]) -> None:
-            error = done.exception()
-            said = done.result().decode() if error is None else str(error)
-            note("got" if error is None else "failed", said)
-            noted.set_result(said.rpartition(" ")[2] if error is None else "")
-
-        note("sent", text)
-        client.submit(text, self._service).add_done_callback(ended)
-        return noted
-
-    def _last_request(self, client: Client) -> str:
-        return f"{client.id}/{self._counts[client.id]}"
+    # --- notes
 
     def _note(
         self, event: str, at: float | None = None, worker: str = "", request: str = "", task: int = 0, service: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 import msgspec
@@ -32,6 +33,11 @@ class Verdict(msgspec.Struct):
         if not self.passed:
             return "broken"
         return "kept" if self.figures["judged"] else "not tried"
+
+
+def longest(intervals: Iterable[tuple[float, float | None]]) -> float | None:
+    """Seconds, from (beginning, end), of those that ended; None if none did."""
+    return max((round(end - start, 6) for start, end in intervals if end is not None), default=None)
 
 
 class Check(Protocol):

@@ -1,0 +1,263 @@
+"""G4 and G11 of a deployment whose broker and logger were restarted under load: nothing is lost, and the log tells all of it.
+
+What a verification did stands in the trace as records of the role ``verify``: ``deployed`` (``text``: the services that
+run), ``broker_killed`` or ``broker_restarted`` and then ``broker_back``, the same of the logger, and ``logger_writes``.
+Records with a ``boot`` came through the logger.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from cbw.core.events import Record
+from cbw.verify.verdict import EVIDENCE_MAX, Figure, Verdict, longest
+
+LAST_WORDS_S = 1.0
+"""What a process recorded so shortly before it was killed may have died with it: records are sent every 20 ms, over a network."""
+_STORY = ("accepted", "handed_out", "answered")
+"""What a broker records of every request that is answered."""
+
+
+class _Restart:
+    """A broker that was brought down, the requests that were open meanwhile, and what became of them."""
+
+    def __init__(self, down: Record, open_requests: list[str]) -> None:
+        self.how = down.event.removeprefix("broker_")
+        self.at = down.at
+        self.back_at: float | None = None
+        self.recovered_at: float | None = None
+        self.was_busy = bool(open_requests)
+        self.open: dict[str, None] = dict.fromkeys(open_requests)
+        self.answers: dict[str, int] = {}
+        self.last_answer_at: float | None = None
+
+
+class RestartedBroker:
+    """A broker killed, or restarted, under load: every request of its clients is answered, once, by the one that comes back.
+
+    The clients send again what was open. That a request is executed twice is allowed, and counted.
+    """
+
+    name = "restarted-broker"
+
+    def __init__(self) -> None:
+        self._open: dict[str, None] = {}
+        self._restarts: list[_Restart] = []
+        self._begun: dict[str, int] = {}
+        self._errors: dict[str, str] = {}
+
+    def see(self, record: Record) -> None:
+        request = record.request
+        match record.role, record.event:
+            case "verify", "broker_killed" | "broker_restarted":
+                self._restarts.append(_Restart(record, list(self._open)))
+            case "verify", "broker_back" if self._restarts:
+                self._restarts[-1].back_at = record.at
+            case "client", "sent":
+                self._open[request] = None
+                if self._restarts and self._restarts[-1].back_at is None:
+                    self._restarts[-1].open[request] = None
+            case "client", "got":
+                self._got(record)
+            case "client", "failed":
+                self._open.pop(request, None)
+                self._errors[request] = record.text
+            case "worker", "begun" if request:
+                self._begun[request] = self._begun.get(request, 0) + 1
+            case _:
+                pass
+
+    def _got(self, record: Record) -> None:
+        self._open.pop(record.request, None)
+        for restart in self._restarts:
+            if record.request in restart.open:
+                restart.answers[record.request] = restart.answers.get(record.request, 0) + 1
+                restart.last_answer_at = record.at
+                if restart.back_at is not None and restart.recovered_at is None:
+                    restart.recovered_at = record.at
+
+    def verdict(self) -> Verdict:
+        evidence: list[str] = []
+        complaints: list[str] = []
+        for restart in self._restarts:
+            found = self._complaints(restart)
+            complaints += found
+            evidence += found[:EVIDENCE_MAX] or [self._story(restart)]
+        requests = dict.fromkeys(request for restart in self._restarts for request in restart.open)
+        lost = sum(restart.answers.get(request, 0) == 0 for restart in self._restarts for request in restart.open)
+        twice = sum(count > 1 for restart in self._restarts for count in restart.answers.values())
+        figures: dict[str, Figure] = {
+            "judged": len(requests),
+            "restarts": len(self._restarts),
+            "lost": lost,
+            "answered_twice": twice,
+            "executed_again": sum(self._begun.get(request, 0) > 1 for request in requests),
+            "recovery_s": longest([(restart.at, restart.recovered_at) for restart in self._restarts]),
+            "answered_s": longest([(restart.at, restart.last_answer_at) for restart in self._restarts]),
+        }
+        if not self._restarts:
+            return Verdict(self.name, True, figures, "no broker was restarted in this trace")
+        summary = f"brought down {_times(len(self._restarts))} with {len(requests)} requests open: {lost} lost, "
+        summary += f"{twice} answered twice, {figures['executed_again']} executed again"
+        return Verdict(self.name, not complaints, figures, summary, evidence)
+
+    def _complaints(self, restart: _Restart) -> list[str]:
+        if not restart.was_busy:
+            return [f"no request was open when the broker was {restart.how}: the trial proves nothing"]
+        if restart.back_at is None:
+            return [f"the broker did not come back after it was {restart.how}"]
+        complaints = []
+        for request in restart.open:
+            count = restart.answers.get(request, 0)
+            if count == 0:
+                why = f": {self._errors[request]}" if request in self._errors else ""
+                complaints.append(f"{request} was not answered after the broker was {restart.how}{why}")
+            elif count > 1:
+                complaints.append(f"{request} was answered {count} times")
+        return complaints
+
+    def _story(self, restart: _Restart) -> str:
+        story = f"the broker was {restart.how} with {len(restart.open)} requests open, all of them answered"
+        if restart.recovered_at is not None and restart.back_at is not None:
+            back, recovered = restart.back_at - restart.at, restart.recovered_at - restart.at
+            story += (
+                f"; its container was back after {back:.3f} s, the first answer came {recovered:.3f} s after the harm"
+            )
+        return story
+
+
+class _Answer(NamedTuple):
+    at: float
+    worker: str
+
+
+class _Numbers:
+    """The sequence numbers of one start of one sender, as the log has them."""
+
+    def __init__(self, sender: str) -> None:
+        self.sender = sender
+        self.seen: set[int] = set()
+        self.twice = 0
+
+    @property
+    def missing(self) -> int:
+        """Numbers between the first and the last that are not there."""
+        return max(self.seen) - min(self.seen) + 1 - len(self.seen)
+
+
+class CompleteLog:
+    """The log holds the story of every request that was answered, and every record of every sender, or says what it lacks.
+
+    A record that was lost stands in the log as a counted gap; one that is lost without a word, or is there twice, breaks the
+    promise. What a process recorded in the last moment before it was killed may have died with it: that is counted apart.
+    """
+
+    name = "complete-log"
+
+    def __init__(self) -> None:
+        self._is_deployed = False
+        self._numbers: dict[str, _Numbers] = {}  # by boot
+        self._gaps = 0
+        self._answers: dict[str, _Answer] = {}
+        self._stories: dict[str, dict[str, None]] = {}  # request: what the log tells of it
+        self._has_workers = False
+        self._killed: dict[str, list[float]] = {}  # worker, or nothing for the broker: when
+        self._down: list[Record] = []
+        self._recoveries: list[tuple[float, float | None]] = []
+
+    def see(self, record: Record) -> None:
+        if record.role == "verify":
+            self._see_note(record)
+        elif record.role == "client" and not record.boot:
+            if record.event == "got":
+                self._answers.setdefault(record.request, _Answer(record.at, record.text.rpartition(" ")[2]))
+        elif record.role == "logger" and record.event == "gap":
+            self._gaps += record.count
+        elif record.boot:
+            self._see_logged(record)
+
+    def _see_note(self, record: Record) -> None:
+        match record.event:
+            case "deployed":
+                self._is_deployed = "log" in record.text.split()
+            case "killed":
+                self._killed.setdefault(record.worker, []).append(record.at)
+            case "broker_killed":
+                self._killed.setdefault("", []).append(record.at)
+            case "logger_killed" | "logger_restarted":
+                self._down.append(record)
+            case "logger_writes" if self._down:
+                self._recoveries.append((self._down[-1].at, record.at))
+            case _:
+                pass
+
+    def _see_logged(self, record: Record) -> None:
+        numbers = self._numbers.setdefault(record.boot, _Numbers(record.sender))
+        numbers.twice += record.seq in numbers.seen
+        numbers.seen.add(record.seq)
+        if record.role == "broker" and record.request:
+            self._stories.setdefault(record.request, {})[record.event] = None
+        elif record.role == "worker" and record.event in ("begun", "done") and record.request:
+            self._has_workers = True
+            self._stories.setdefault(record.request, {})[f"{record.event} by {record.worker}"] = None
+
+    def verdict(self) -> Verdict:
+        if not self._is_deployed:
+            return Verdict(self.name, True, {"judged": 0}, "the deployment has no logger (service log)")
+        untold, died = self._untold()
+        missing = sum(numbers.missing for numbers in self._numbers.values())
+        lost = max(0, missing - self._gaps)
+        twice = sum(numbers.twice for numbers in self._numbers.values())
+        figures: dict[str, Figure] = {
+            "judged": len(self._answers),
+            "records": sum(len(numbers.seen) for numbers in self._numbers.values()),
+            "restarts": len(self._down),
+            "untold": len(untold),
+            "lost": lost,
+            "counted_gaps": self._gaps,
+            "written_twice": twice,
+            "died_with_their_sender": died,
+            "recovery_s": longest(self._recoveries),
+        }
+        evidence = [f"the log does not tell that {request} was {', '.join(what)}" for request, what in untold.items()]
+        evidence = evidence[:EVIDENCE_MAX]
+        if not self._numbers:
+            evidence = ["the log holds no record of this verification; do the roles know LOGGER_HOST?"]
+        for numbers in self._numbers.values():
+            if lost and numbers.missing:
+                evidence.append(
+                    f"{numbers.missing} records of {numbers.sender} are missing, {self._gaps} are known as lost"
+                )
+            if numbers.twice:
+                evidence.append(f"{numbers.twice} records of {numbers.sender} are there twice")
+        passed = bool(self._numbers) and not untold and not lost and not twice
+        summary = f"{figures['records']} records tell of {len(self._answers)} requests"
+        if self._down:
+            summary += f", the logger brought down {_times(len(self._down))}"
+        summary += f": {len(untold)} stories incomplete, {lost} records lost without a word, {twice} written twice"
+        if passed and (seconds := figures["recovery_s"]) is not None:
+            evidence.append(f"the logger wrote again {seconds:.3f} s after the harm at the latest")
+        return Verdict(self.name, passed, figures, summary, evidence)
+
+    def _untold(self) -> tuple[dict[str, list[str]], int]:
+        """What the log does not tell of which answered request, and how much of that died with the process that knew it."""
+        untold: dict[str, list[str]] = {}
+        died = 0
+        for request, answer in self._answers.items():
+            story = self._stories.get(request, {})
+            ends = [f"begun by {answer.worker}", f"done by {answer.worker}"] if self._has_workers else []
+            for what in (*_STORY, *ends):
+                if what in story:
+                    continue
+                if self._may_have_died("" if what in _STORY else answer.worker, answer.at):
+                    died += 1
+                else:
+                    untold.setdefault(request, []).append(what.replace("_", " "))
+        return untold, died
+
+    def _may_have_died(self, sender: str, at: float) -> bool:
+        return any(0.0 <= killed_at - at <= LAST_WORDS_S for killed_at in self._killed.get(sender, ()))
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else "twice" if count == 2 else f"{count} times"

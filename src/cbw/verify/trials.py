@@ -1,0 +1,360 @@
+"""What ``cbw verify --compose`` does to a deployment: load, harm to its workers, restarts of its broker and its logger.
+
+It judges nothing; the records that it leaves are judged. The requests are those of clients of its own, on this host, and
+the workers are the deployment's demonstration workers, which say what they begin and who they are.
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+from docker.errors import DockerException
+from docker.models.containers import Container
+from requests.exceptions import RequestException
+
+from cbw.client import Client
+from cbw.core.events import Record
+from cbw.errors import CbwError, NotReady, UsageError
+from cbw.trace import Trace, read
+from cbw.verify import compose, evidence
+from cbw.verify.caller import Caller
+from cbw.verify.compose import Deployment, Networks
+from cbw.verify.printed import Printed
+from cbw.verify.restart import CompleteLog
+
+CLIENTS = 3
+LOAD = 10
+"""Requests for each worker under load: so most of them wait, and every worker has to take its next one many times."""
+PATIENCE_S = 15.0
+"""For a container to be at work again, and for the log to hold what was recorded, also on a busy machine."""
+MEET_S = 30.0
+"""For the broker and every worker to answer at all."""
+WORK_S_MIN = 0.2
+"""A worker must take so long that Docker can hurt it meanwhile."""
+TRIES = 3
+POLL_S = 0.02
+RETRY_S = 0.5
+
+Harm = Callable[[Container, Networks], None]
+
+
+class _Hurt(NamedTuple):
+    """A worker that was hurt, what it was doing, and the networks that it was on."""
+
+    worker: str
+    request: str
+    future: Future[str]
+    networks: Networks
+
+
+class Trials:
+    """Leaves its traces in ``folder``. ``say`` is told how far it is. ``timeout_s`` is for an answer, beyond the time that
+    the work itself takes.
+
+    Raises:
+        UsageError: ``folder`` holds traces already.
+    """
+
+    def __init__(self, folder: str, deployment: Deployment, say: Callable[[str], None], *, timeout_s: float) -> None:
+        self._folder = Path(folder)
+        if next(self._folder.glob("*.jsonl"), None) is not None:
+            raise UsageError(f"{folder} holds the traces of an earlier run", advice="Give an empty folder.")
+        self._deployment = deployment
+        self._say = say
+        self._timeout_s = timeout_s
+        self._prefix = f"VERIFY_{os.urandom(3).hex()}_"
+        self._began_at = time.time()
+        self._notes = Trace(self._path("verify"), is_printing=False)
+        self._workers = deployment.containers(compose.WORKER)
+        self._printed = Printed([*self._workers, *deployment.containers(compose.BROKER)], self._began_at)
+        self._address = ""
+        self._callers: list[Caller] = []
+        self._containers: dict[str, Container] = {}  # of the workers, by their ids
+        self._work_s = 0.0
+
+    def __enter__(self) -> Trials:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def run(self) -> None:
+        """All trials, one after another.
+
+        Raises:
+            NotReady: the deployment does not answer, or nothing more can be tried.
+        """
+        loggers = self._deployment.containers(compose.LOGGER)
+        self._note("deployed", text=" ".join([compose.BROKER, compose.WORKER, *([compose.LOGGER] if loggers else [])]))
+        self._note("started")
+        self._reach_broker()
+        self._meet_workers()
+        self._load()
+        self._kill()
+        self._freeze()
+        self._cut_off()
+        self._restart_broker()
+        for logger in loggers[:1]:
+            self._restart_logger(logger)
+        self._say("reading what it has left behind")
+        self._collect(loggers)
+        self.stop()
+
+    def stop(self) -> None:
+        """Close what is open. Safe to call twice."""
+        for caller in self._callers:
+            caller.close()
+        self._printed.close()
+        self._notes.close()
+
+    def traces(self) -> list[str]:
+        """The files to judge."""
+        return [str(path) for path in sorted(self._folder.glob("*.jsonl"))]
+
+    # --- getting to know it
+
+    def _reach_broker(self) -> None:
+        """Make clients for the first of the broker's addresses at which it answers."""
+        addresses = self._deployment.addresses()
+        for address in addresses:
+            if self._is_broker_at(address, MEET_S / len(addresses)):
+                self._address = address
+                for number in range(1, CLIENTS + 1):
+                    name = f"{self._prefix}CLI_{number}"
+                    self._callers.append(Caller(address, name, "", self._path(name), self._timeout_s))
+                return
+        raise NotReady(
+            f"the broker does not answer from here at {' or '.join(addresses) or 'any address'}",
+            advice='Publish its port (ports: "9998:9998"), and look at docker compose logs bro.',
+        )
+
+    def _is_broker_at(self, address: str, patience_s: float) -> bool:
+        with Client(address, id=f"{self._prefix}PROBE", timeout=MEET_S) as probe:
+            probe.submit("is anybody there?")  # a client looks for its broker when it has something to ask
+            return self._wait(patience_s, lambda: probe.has_met_broker)
+
+    def _meet_workers(self) -> None:
+        """Have every worker answer, and learn which container is which worker."""
+        deadline = time.monotonic() + MEET_S
+        while len(self._containers) < len(self._workers):
+            began_at = time.monotonic()
+            asked = self._ask(len(self._workers))
+            answers = {request: future.result() for request, future in asked.items()}
+            self._work_s = time.monotonic() - began_at
+            for request, answered_by in answers.items():
+                self._wait(1.0, self._begun, request)
+                for name, line in self._begun(request):
+                    if name == answered_by:
+                        self._containers[name] = next(one for one in self._workers if one.id == line.container)
+            if time.monotonic() > deadline:
+                raise self._not_met(answers)
+        if self._work_s < WORK_S_MIN:
+            raise NotReady(
+                f"the workers answer within {self._work_s:.3f} s: too soon to be hurt in the middle of it",
+                advice="Set CBW_WORKER_WORK_TIME_S=1 for the verification.",
+            )
+
+    def _not_met(self, answers: dict[str, str]) -> CbwError:
+        if any(answers.values()) and not any(self._begun(request) for request in answers):
+            return UsageError(
+                f"the workers of service {compose.WORKER} do not print what they begin",
+                advice="cbw verify --compose needs the demonstration worker, `cbw worker` without --handler.",
+            )
+        known = [container.id for container in self._containers.values()]
+        missing = [container for container in self._workers if container.id not in known]
+        said = "; ".join(f"{one.name}: {self._printed.last_of(one) or 'it said nothing'}" for one in missing)
+        return NotReady(f"{len(missing)} of {len(self._workers)} workers do not answer ({said})")
+
+    # --- load, and harm to workers
+
+    def _load(self) -> None:
+        count = LOAD * len(self._workers)
+        self._say(f"{CLIENTS} clients send {count} requests to {len(self._workers)} workers")
+        _await(self._ask(count))
+
+    def _kill(self) -> None:
+        hurt = self._hurt("killed", lambda victim, _: victim.kill(), lambda victim, _: victim.start())
+        if hurt is not None:
+            hurt.future.result()
+            self._containers[hurt.worker].start()
+            self._await_use(hurt.worker)
+
+    def _freeze(self) -> None:
+        hurt = self._hurt("frozen", lambda victim, _: victim.pause(), lambda victim, _: victim.unpause())
+        if hurt is not None:
+            # While the heir works, a late answer is not only unwanted: a broker without a fence would deliver it.
+            self._wait(self._timeout_s, lambda: hurt.future.done() or len(self._begun(hurt.request)) > 1)
+            self._say(f"waking {hurt.worker}")
+            self._note("thawed", worker=hurt.worker, request=hurt.request)
+            self._containers[hurt.worker].unpause()
+            hurt.future.result()
+            self._await_use(hurt.worker)
+
+    def _cut_off(self) -> None:
+        if not self._deployment.common_networks(self._workers[0]):
+            self._say("the workers are on no network that could be cut")
+            return
+        hurt = self._hurt("cut_off", self._deployment.cut_off, self._deployment.reconnect)
+        if hurt is not None:
+            hurt.future.result()
+            self._say(f"connecting {hurt.worker} again")
+            self._note("reconnected", worker=hurt.worker, request=hurt.request)
+            self._deployment.reconnect(self._containers[hurt.worker], hurt.networks)
+            self._await_use(hurt.worker)
+
+    def _hurt(self, event: str, harm: Harm, heal: Harm) -> _Hurt | None:
+        """One worker, hurt in the middle of a request that it has begun; None if nobody begins it.
+
+        Raises:
+            NotReady: the answer was there first, every time.
+        """
+        for _ in range(TRIES):
+            ((request, future),) = self._ask(1).items()
+            if not self._wait(PATIENCE_S, self._begun, request):
+                self._say(f"no worker begins {request}")
+                return None
+            worker = self._begun(request)[0][0]
+            victim = self._containers[worker]
+            networks = self._deployment.common_networks(victim)
+            self._say(f"{worker} is {event.replace('_', ' ')} while it works on {request}")
+            at = time.monotonic()  # before the harm: its effects may be recorded before the next line
+            harm(victim, networks)
+            if not future.done():
+                self._note(event, at, worker, request)
+                return _Hurt(worker, request, future, networks)
+            heal(victim, networks)
+            self._await_use(worker)
+        raise NotReady(
+            f"{TRIES} times a worker had answered before Docker had hurt it",
+            advice="Give the workers more time for a request: CBW_WORKER_WORK_TIME_S=3.",
+        )
+
+    def _await_use(self, worker: str) -> None:
+        """Ask until ``worker`` has answered again; if it never does, the records show it."""
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            if worker in [future.result() for future in self._ask(len(self._workers)).values()]:
+                return
+
+    # --- restarts
+
+    def _restart_broker(self) -> None:
+        (broker,) = self._deployment.containers(compose.BROKER)
+        for how, restart in RESTARTS.items():
+            asked = self._ask_and_begin()
+            self._say(f"the broker is {how} while {len(asked)} requests are open")
+            self._note(f"broker_{how}")
+            restart(broker)
+            self._note("broker_back")
+            if self._address not in (addresses := self._deployment.addresses()):
+                raise NotReady(
+                    f"the broker came back at {' or '.join(addresses) or 'no address'}, it was at {self._address}",
+                    advice='Publish its port under a fixed number: ports: "9998:9998".',
+                )
+            _await(asked)
+            for worker in self._containers:
+                self._await_use(worker)
+
+    def _restart_logger(self, logger: Container) -> None:
+        for how, restart in RESTARTS.items():
+            asked = self._ask_and_begin()
+            self._say(f"the logger is {how} while {len(asked)} requests are open")
+            self._note(f"logger_{how}")
+            restart(logger)
+            if self._wait(PATIENCE_S, self._has_grown, logger, self._deployment.log_size(logger)):
+                self._note("logger_writes")
+            _await(asked)
+
+    def _has_grown(self, logger: Container, size: int) -> bool:
+        return self._deployment.log_size(logger) != size
+
+    def _ask_and_begin(self) -> dict[str, Future[str]]:
+        """Two requests for each worker; the first is begun, none is answered yet."""
+        asked = self._ask(2 * len(self._workers), more_s=PATIENCE_S)
+        self._wait(PATIENCE_S, lambda: any(map(self._begun, asked)))
+        return asked
+
+    # --- what is left behind
+
+    def _collect(self, loggers: list[Container]) -> None:
+        """The records that the deployment has left, in a trace; those of the log when it is complete, or time is up."""
+        called = [record for caller in self._callers for record in read(self._path(caller.id))]
+        notes = list(read(self._path("verify")))
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            logged = self._logged(loggers)
+            records = evidence.deployed(self._printed.lines, logged, called, prefix=self._prefix)
+            log = CompleteLog()
+            for record in (*notes, *called, *records):
+                log.see(record)
+            if not loggers or log.verdict().passed or time.monotonic() > deadline:
+                break
+            time.sleep(RETRY_S)
+        Path(self._path("deployment")).write_bytes(msgspec.json.Encoder().encode_lines(records))
+
+    def _logged(self, loggers: list[Container]) -> list[Record]:
+        for logger in loggers:  # they share one folder
+            try:
+                files = list(self._deployment.log_files(logger, self._began_at))
+            except (tarfile.TarError, DockerException, RequestException):  # it grew while it was read
+                return []
+            return [record for file in files for record in evidence.logged_in(file, self._began_at)]
+        return []
+
+    # --- requests and notes
+
+    def _ask(self, count: int, *, more_s: float = 0.0) -> dict[str, Future[str]]:
+        """Requests at once, the clients taking turns: who has answered each."""
+        asked = {}
+        rounds = -(-count // max(1, len(self._workers)))
+        for number in range(count):
+            caller = self._callers[number % CLIENTS]
+            future = caller.submit(timeout_s=self._timeout_s + rounds * self._work_s + more_s)
+            asked[caller.last_request] = future
+        return asked
+
+    def _begun(self, request: str) -> list[tuple[str, evidence.Line]]:
+        return evidence.begun_in(self._printed.lines, request)
+
+    @staticmethod
+    def _wait(patience_s: float, is_true: Callable[..., object], *arguments: object) -> bool:
+        """Whether it has come true in time; what has not, the records will show."""
+        deadline = time.monotonic() + patience_s
+        while not is_true(*arguments):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(POLL_S)
+        return True
+
+    def _note(self, event: str, at: float | None = None, worker: str = "", request: str = "", text: str = "") -> None:
+        at = time.monotonic() if at is None else at
+        self._notes.write([Record(at, event, "verify", "verify", request, worker=worker, text=text)])
+
+    def _path(self, name: str) -> str:
+        return str(self._folder / f"{name}.jsonl")
+
+
+def _await(asked: dict[str, Future[str]]) -> None:
+    """Until all have ended, one way or another."""
+    for future in asked.values():
+        future.result()
+
+
+def _restart(container: Container) -> None:
+    container.restart(timeout=compose.STOP_S)
+
+
+def _kill_and_start(container: Container) -> None:
+    container.kill()
+    container.start()
+
+
+RESTARTS = {"restarted": _restart, "killed": _kill_and_start}
+"""How a broker or a logger is brought down and up again."""
