@@ -20,7 +20,7 @@ BODY = b"x" * 100
 
 def rows() -> Iterator[tuple[str, str, str, str]]:
     """The two take turns, so that both see the same moods of the machine."""
-    options = Options(scale=Scale(0, 1, 1), client_port=0, worker_port=0, handlers=("cbw.bench:echo",))
+    options = Options(scale=Scale(cli=0, wor=1, log=0), client_port=0, worker_port=0, handlers=("cbw.bench:echo",))
     peers = [
         subprocess.Popen([sys.executable, __file__, role], stdout=subprocess.PIPE) for role in ("broker", "worker")
     ]

@@ -15,7 +15,7 @@ BODY = b"x" * 100
 
 def rows() -> Iterator[tuple[str, str, str, str]]:
     """Resident memory before and after 100 000 requests that no worker takes."""
-    with System(Options(scale=Scale(0, 0, 1), client_port=0, worker_port=0), lambda *_: None) as system:
+    with System(Options(scale=Scale(cli=0, wor=0, log=0), client_port=0, worker_port=0), lambda *_: None) as system:
         client_port, _ = system.start()
         assert system.broker is not None and system.broker.process is not None
         pid = system.broker.process.pid

@@ -127,6 +127,7 @@ def _settings_table(rows: Iterable[settings.Setting], *, has_option: bool = True
 def settings_page() -> str:
     """Every setting, from the table in ``cbw.settings``."""
     known = {one.environment for one in (*settings.BROKER, *settings.WORKER, *settings.CLIENT)}
+    known |= {one.environment for one in (*settings.TRACE, *settings.LOG)}
     known |= {settings.BROKER_HOST.environment, settings.BROKER_PORT.environment}
     others: dict[str, tuple[str, str, list[str]]] = {}
     for name, command in commands():
@@ -148,6 +149,8 @@ def settings_page() -> str:
         _settings_table(settings.WORKER),
         "## Client",
         _settings_table(settings.CLIENT),
+        "## The trace of every role",
+        _settings_table((*settings.TRACE, *settings.LOG)),
         "## Others with an environment variable" if others else "",
         table(
             ["option", "environment", "of", "meaning"],

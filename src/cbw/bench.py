@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -26,7 +27,10 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
-    """What to measure. ``broker`` is ``(host, client port, worker port)`` of one that runs already."""
+    """What to measure. ``broker`` is ``(host, client port, worker port)`` of one that runs already.
+
+    ``is_logged``: a logger runs too, and gets the whole trace of all roles.
+    """
 
     clients: int = 1
     workers: int = 1
@@ -34,6 +38,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     body_bytes: int = 100
     seconds: float = 5.0
     broker: tuple[str, int, int] | None = None
+    is_logged: bool = False
 
 
 class Measured(msgspec.Struct):
@@ -69,40 +74,49 @@ def measure(load: Load) -> Measured:
         NotReady: a client does not get an answer.
         CannotBind: no port is free.
     """
+    scale = Scale(cli=0, wor=0, log=int(load.is_logged))
+    with tempfile.TemporaryDirectory(prefix="cbw-bench-") as folder:
+        options = Options(scale=scale, client_port=0, worker_port=0, log_port=0, log_file=f"{folder}/logs")
+        with System(options, lambda _role, _line: None) as system:
+            if load.broker is None:
+                host, (client_port, worker_port) = options.host, system.start()
+            else:
+                host, client_port, worker_port = load.broker
+            return _measure(load, system, host, client_port, worker_port)
+
+
+def _measure(load: Load, system: System, host: str, client_port: int, worker_port: int) -> Measured:
     service = f"bench-{os.urandom(4).hex()}"
-    options = Options(scale=Scale(0, 0, 1), client_port=0, worker_port=0)
-    roles: list[Role] = []
+    workers: list[Role] = []
     clients: list[subprocess.Popen[str]] = []
-    with System(options, lambda _role, _line: None) as system:
-        if load.broker is None:
-            host, (client_port, worker_port) = options.host, system.start()
-        else:
-            host, client_port, worker_port = load.broker
-        try:
-            for number in range(load.workers):
-                command = [sys.executable, "-m", "cbw", "worker", f"{service}-{number}", host, str(worker_port)]
-                role = Role(f"wor_{number}", [*command, "--handler", f"{service}=cbw.bench:echo"], lambda *_: None)
-                role.start()
-                roles.append(role)
-            arguments = [f"{host}:{client_port}", service, str(load.window), str(load.body_bytes), str(load.seconds)]
-            clients = [_start_client(arguments) for _ in range(load.clients)]
-            return _run(load, system, roles, clients)
-        finally:
-            for client in clients:
-                client.kill()
-                client.wait()
-                for pipe in (client.stdin, client.stdout):
-                    if pipe is not None:
-                        pipe.close()
-            for role in roles:
-                if role.process is not None:
-                    role.process.kill()
-                    role.process.wait()
+    environment = system.log_environment(1)
+    try:
+        for number in range(load.workers):
+            command = [sys.executable, "-m", "cbw", "worker", f"{service}-{number}", host, str(worker_port)]
+            command += ["--handler", f"{service}=cbw.bench:echo"]
+            workers.append(Role(f"wor_{number}", command, lambda *_: None, environment))
+            workers[-1].start()
+        command = [sys.executable, "-m", "cbw.bench", f"{host}:{client_port}", service]
+        command += [str(load.window), str(load.body_bytes), str(load.seconds)]
+        for _ in range(load.clients):
+            clients.append(_start_client(command, environment))
+        return _run(load, system, workers, clients)
+    finally:
+        for client in clients:
+            client.kill()
+            client.wait()
+            for pipe in (client.stdin, client.stdout):
+                if pipe is not None:
+                    pipe.close()
+        for role in workers:
+            if role.process is not None:
+                role.process.kill()
+                role.process.wait()
 
 
-def _start_client(arguments: Sequence[str]) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "cbw.bench", *arguments]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+def _start_client(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[str]:
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env={**os.environ, **environment})
 
 
 def _run(load: Load, system: System, workers: Sequence[Role], clients: Sequence[subprocess.Popen[str]]) -> Measured:
@@ -111,7 +125,10 @@ def _run(load: Load, system: System, workers: Sequence[Role], clients: Sequence[
         if client.stdout.readline() != "ready\n":
             raise NotReady("a client of the benchmark got no answer", advice="Are the broker's ports reachable?")
     pids = {
-        "broker": [role.process.pid for role in (system.broker,) if role is not None and role.process is not None],
+        "logger": [role.process.pid for role in system.loggers if role.process is not None],
+        "broker": [system.broker.process.pid]
+        if system.broker is not None and system.broker.process is not None
+        else [],
         "worker": [role.process.pid for role in workers if role.process is not None],
         "client": [client.pid for client in clients],
     }

@@ -245,21 +245,22 @@ class Client:
     def _pump(self, is_enough: Callable[[], bool]) -> None:
         """Send and receive until ``is_enough`` or closed. The caller has the turn."""
         session, link = self._session, self._session.link
-        has_changes = False
-        while True:
-            with self._lock:
-                ended = session.turn(has_changes=has_changes)
-                self._is_sleeping = not ended
-            for end in ended:
-                end.sink(end)
-            if is_enough() or self._session.is_closed:
-                self._is_sleeping = False
-                return
+        ended: list[Ended] = []
+        with self._lock:
+            session.flush()
+            self._is_sleeping = True
+        while not (is_enough() or session.is_closed):
             news = self._sleeper.sleep(session.timeout_s) if not ended and not link.has_input else []
             self._is_sleeping = False
             has_changes = link.woke(news)
             if self._waker.fileno() in news:
                 self._waker.clear()
+            with self._lock:
+                ended = session.turn(has_changes=has_changes)
+                self._is_sleeping = not ended
+            for end in ended:
+                end.sink(end)
+        self._is_sleeping = False
 
     def _push(self) -> None:
         """Send what is to be sent, unless somebody else is about to."""

@@ -17,7 +17,7 @@ import msgspec
 from cbw import codec
 from cbw.core import messages as m
 from cbw.core.messages import Status
-from cbw.errors import UsageError
+from cbw.errors import BadRequest, UsageError
 
 
 class Attempt:
@@ -132,12 +132,13 @@ def _answer(task: m.Task, result: Any) -> m.Answer:
 
 
 def failed(task: m.Task, error: BaseException) -> m.Answer:
-    """The answer of a task whose handler raised ``error``."""
+    """The answer of a task whose handler raised ``error``. A :class:`~cbw.errors.BadRequest` is the client's error."""
     try:
         text = str(error).encode(errors="backslashreplace").decode()  # names of files may hold lone surrogates
     except Exception as unprintable:
         text = f"and its text cannot be made: {type(unprintable).__name__}"
-    return m.Answer(task.id, Status.FAILED, m.error_body(type(error).__name__, text))
+    status = Status.BAD_REQUEST if isinstance(error, BadRequest) else Status.FAILED
+    return m.Answer(task.id, status, m.error_body(type(error).__name__, text))
 
 
 def _bad_request(task: m.Task, error: Exception) -> m.Answer:

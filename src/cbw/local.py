@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from cbw.errors import CannotBind, CbwError, NotReady
+from cbw.settings import LOG_PORT
 from cbw.trace import read
 
 START_S = 10.0
@@ -28,7 +29,11 @@ RESTART_MAX_S = 5.0
 STOP_S = 12.0
 """A role that has not ended so long after SIGTERM is killed: a little more than the grace time of the roles."""
 _PR_SET_PDEATHSIG = 1
+LOG_FILE = "cbw-logs/logs"
 _PORTS = re.compile(r"serves clients on port (\d+), workers on port (\d+)")
+_LOG_PORT = re.compile(r"logs .* on port (\d+)")
+_ANSWER = re.compile(r" -> .* (\S+)  \(\d+\.\d+ s\)$")
+"""What the demonstration client prints: the demonstration worker's answer ends with its id."""
 _libc = ctypes.CDLL(None)
 
 
@@ -38,6 +43,7 @@ class Scale(msgspec.Struct, frozen=True):
     cli: int = 2
     wor: int = 4
     bro: int = 1
+    log: int = 0
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +57,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     work_time_s: float = 1.0
     handlers: tuple[str, ...] = ()
     trace: str | None = None
+    log_port: int = LOG_PORT
+    log_file: str = LOG_FILE
     is_verbose: bool = False
     is_restarting: bool = True
 
@@ -122,7 +130,7 @@ class Role:
 
 
 class System:
-    """A broker, workers and clients. ``on_line(role, line)`` is told everything that they print, from many threads.
+    """Loggers, a broker, workers and clients. ``on_line(role, line)`` is told everything that they print, from many threads.
 
     Use it in a ``with`` statement: leaving it stops every process that was started.
     """
@@ -132,9 +140,12 @@ class System:
         self._on_line = on_line
         self._folder = tempfile.TemporaryDirectory(prefix="cbw-up-")
         self._is_stop_wanted = threading.Event()
+        self.loggers: list[Role] = []
+        self._log_ports: list[str] = []
         self.broker: Role | None = None
         self.workers: list[Role] = []
         self.clients: list[Role] = []
+        self._workers_of: dict[str, dict[str, None]] = {}
 
     def __enter__(self) -> System:
         return self
@@ -146,54 +157,82 @@ class System:
     @property
     def roles(self) -> list[Role]:
         """All roles, in the order in which they are started."""
-        return [*([self.broker] if self.broker else []), *self.workers, *self.clients]
+        return [*self.loggers, *([self.broker] if self.broker else []), *self.workers, *self.clients]
 
     def start(self) -> tuple[int, int]:
         """Start everything; the client port and the worker port.
 
         Raises:
             CannotBind: a port is taken.
-            NotReady: the broker does not start.
+            NotReady: a logger or the broker does not start.
         """
         options = self.options
+        for number in range(1, options.scale.log + 1):
+            self._start_logger(number)
         client_port, worker_port = self._start_broker()
         worker_command = ["--work-time", str(options.work_time_s)]
         for handler in options.handlers:
             worker_command += ["--handler", handler]
         for number in range(1, options.scale.wor + 1):
             command = self._command("worker", f"WOR_{number}", options.host, str(worker_port), *worker_command)
-            self.workers.append(Role(f"wor_{number}", command, self._on_line))
+            self.workers.append(Role(f"wor_{number}", command, self._on_line, self.log_environment(number)))
         for number in range(1, options.scale.cli + 1):
             name = f"CLI_{number}"
             arguments = [name, str(options.requests), options.host, str(client_port), "--trace", self._trace(name)]
-            self.clients.append(Role(f"cli_{number}", self._command("client", *arguments), self._on_line))
+            command = self._command("client", *arguments)
+            self.clients.append(Role(f"cli_{number}", command, self._answered, self.log_environment(number)))
         for role in (*self.workers, *self.clients):
             role.start()
         return client_port, worker_port
+
+    def _start_logger(self, number: int) -> None:
+        """One more logger; all of them write to the same file, and the roles are spread over them."""
+        port = str(self.options.log_port if number == 1 else 0)
+        role = Role(f"log_{number}", self._command("logger", port, self.options.log_file), self._on_line)
+        self.loggers.append(role)
+        (port,) = self._wait_for(role, "logger", _LOG_PORT)
+        role.command = self._command("logger", port, self.options.log_file)
+        self._log_ports.append(port)
 
     def _start_broker(self) -> tuple[int, int]:
         options = self.options
         ports = [str(options.client_port), str(options.worker_port)]
         arguments = ["--host", options.host, *(["--verbose"] if options.is_verbose else [])]
         arguments += ["--trace", options.trace] if options.trace else []
-        self.broker = Role("bro_1", self._command("broker", *ports, *arguments), self._on_line)
-        self.broker.start()
+        self.broker = Role("bro_1", self._command("broker", *ports, *arguments), self._on_line, self.log_environment(1))
+        actual = self._wait_for(self.broker, "broker", _PORTS)
+        self.broker.command = self._command("broker", *actual, *arguments)
+        return int(actual[0]), int(actual[1])
+
+    def log_environment(self, number: int) -> Mapping[str, str]:
+        """What tells role ``number`` of its kind where its logger is."""
+        if not self._log_ports:
+            return {}  # one outside, if the caller's environment names it
+        return {"LOGGER_HOST": "127.0.0.1", "LOGGER_PORT": self._log_ports[number % len(self._log_ports)]}
+
+    def _wait_for(self, role: Role, name: str, pattern: re.Pattern[str]) -> Sequence[str]:
+        """Start ``role`` and wait until it says its ports."""
+        role.start()
         said: list[str] = []
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
             try:
-                line = self.broker.first_lines.get(timeout=0.1)
+                line = role.first_lines.get(timeout=0.1)
             except queue.Empty:
                 continue
             if line is None:
                 break
             said.append(line.strip().removeprefix("cbw: "))
-            if found := _PORTS.search(line):
-                actual = found.groups()
-                self.broker.command = self._command("broker", *actual, *arguments)
-                return int(actual[0]), int(actual[1])
-        kind: type[CbwError] = CannotBind if self.broker.exit_code == CannotBind.exit_code else NotReady
-        raise kind(f"the broker did not start: {said[0] if said else 'it said nothing'}", advice=" ".join(said[1:]))
+            if found := pattern.search(line):
+                return found.groups()
+        kind: type[CbwError] = CannotBind if role.exit_code == CannotBind.exit_code else NotReady
+        raise kind(f"the {name} did not start: {said[0] if said else 'it said nothing'}", advice=" ".join(said[1:]))
+
+    def _answered(self, role: str, line: str) -> None:
+        """A client printed a line: take down who answered."""
+        if found := _ANSWER.search(line):
+            self._workers_of.setdefault(role, {})[found[1]] = None
+        self._on_line(role, line)
 
     def _command(self, role: str, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "cbw", role, *arguments]
@@ -235,9 +274,9 @@ class System:
             role.start()
 
     def stop(self) -> None:
-        """Stop clients, then workers, then the broker, each with its grace time; kill what does not end."""
+        """Stop clients, then workers, then the broker and the loggers, each with its grace time; kill what does not end."""
         deadline = time.monotonic() + STOP_S
-        for group in (self.clients, self.workers, [self.broker] if self.broker else []):
+        for group in (self.clients, self.workers, [self.broker] if self.broker else [], self.loggers):
             running = [role for role in group if role.is_running]
             for role in running:
                 assert role.process is not None
@@ -257,24 +296,21 @@ class System:
                 role.process.kill()
 
     def summary(self) -> list[ClientSummary]:
-        """What each client did, from its own trace."""
-        return [self._summary_of(f"CLI_{number}") for number in range(1, len(self.clients) + 1)]
+        """What each client did, from its own trace; who answered, from what it printed."""
+        return [self._summary_of(f"CLI_{number}", role.name) for number, role in enumerate(self.clients, 1)]
 
-    def _summary_of(self, client: str) -> ClientSummary:
+    def _summary_of(self, client: str, role: str) -> ClientSummary:
         sent: dict[str, float] = {}
         times: list[float] = []
-        workers: dict[str, None] = {}
         path = self._trace(client)
         for record in read(path) if Path(path).exists() else ():
             if record.event == "sent":
                 sent[record.request] = record.at
             elif record.event == "got":
                 times.append(record.at - sent[record.request])
-                workers[record.text.rpartition(" ")[2]] = None
         times.sort()
-        return ClientSummary(
-            client, len(sent), len(times), sorted(workers), _quantile(times, 0.5), _quantile(times, 0.99)
-        )
+        workers = sorted(self._workers_of.get(role, ()))
+        return ClientSummary(client, len(sent), len(times), workers, _quantile(times, 0.5), _quantile(times, 0.99))
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float | None:

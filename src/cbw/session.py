@@ -147,9 +147,11 @@ class Session:
         ended: list[Ended] = []
         while (frames := link.receive()) is not None:
             try:
-                ended.extend(core.received(native.to_client(frames), now))
+                ended += core.received(native.to_client(frames), now)
             except BadMessage:
                 core.bad_messages += 1
+            if not core.in_flight:
+                break  # nothing more is owed: whoever sleeps next looks first
         wake_at = core.wake_at
         if wake_at is not None and wake_at <= now:
             ended.extend(core.tick(now))

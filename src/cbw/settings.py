@@ -29,6 +29,8 @@ class Setting(msgspec.Struct, frozen=True):
     maximum: float | None = None
     kind: type | None = None  # where the default is None
     choices: tuple[str, ...] = ()
+    short: str | None = None
+    metavar: str | None = None
 
     @property
     def option(self) -> str:
@@ -78,6 +80,11 @@ LOGGER_PORT = Setting(
     "The logger's text port, as in the lab. Records go to the next port up, where they are acknowledged.",
     minimum=1,
     maximum=65534,
+)
+
+TRACE = (
+    Setting("trace", None, "CBW_TRACE", "Append every event to FILE, a JSON line each.", kind=str, metavar="FILE"),
+    Setting("verbose", False, "CBW_VERBOSE", "Print every event, also those of each request.", short="-v"),
 )
 
 LOG = (

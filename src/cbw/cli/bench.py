@@ -23,6 +23,7 @@ from cbw.settings import address
 @click.option("--seconds", type=click.FloatRange(0.1), default=5.0, show_default=True, help="After a warm-up of 1 s.")
 @click.option("--broker", metavar="HOST:PORT", help="Measure this broker, with own clients and own workers.")
 @click.option("--worker-port", type=port, default=settings.WORKER_PORT, show_default=True, help="Of that broker.")
+@click.option("--log", "is_logged", is_flag=True, help="With a logger that gets every step of every request.")
 @click.option("--json", "is_json", is_flag=True, help="Print the figures as JSON.")
 def command(
     clients: int,
@@ -32,6 +33,7 @@ def command(
     seconds: float,
     broker: str | None,
     worker_port: int,
+    is_logged: bool,
     is_json: bool,
 ) -> None:
     """Measure requests per second, latency, and the CPU time that each role takes for a request.
@@ -44,7 +46,15 @@ def command(
     Broker, workers and clients are processes of this machine: compare figures of one machine only.
     """
     target = (*address(broker, "client"), worker_port) if broker else None
-    load = Load(clients=clients, workers=workers, window=window, body_bytes=body_bytes, seconds=seconds, broker=target)
+    load = Load(
+        clients=clients,
+        workers=workers,
+        window=window,
+        body_bytes=body_bytes,
+        seconds=seconds,
+        broker=target,
+        is_logged=is_logged,
+    )
     if sys.stderr.isatty():
         with Console(stderr=True).status(f"{clients} clients, {workers} workers: about {seconds + 2:g} s"):
             measured = measure(load)

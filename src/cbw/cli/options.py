@@ -16,7 +16,7 @@ import click
 
 from cbw.errors import CannotResolve
 from cbw.net import resolve
-from cbw.settings import BROKER_HOST, LOG, Setting
+from cbw.settings import BROKER_HOST, LOG, TRACE, Setting
 from cbw.trace import LogTarget, Trace
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -40,14 +40,18 @@ def setting_options(*settings: Setting) -> Decorator:
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         for setting in reversed(settings):
+            is_flag = setting.type is bool
             function = click.option(
                 setting.option,
+                *([setting.short] if setting.short else []),
                 setting.name,
-                type=_type(setting),
+                type=None if is_flag else _type(setting),
+                is_flag=is_flag,
                 default=setting.default,
                 envvar=setting.environment,
                 help=setting.help,
-                show_default=setting.default is not None,
+                metavar=setting.metavar,
+                show_default=setting.default is not None and not is_flag,
                 show_envvar=True,
             )(function)
         return function
@@ -84,13 +88,7 @@ def trace_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
         return function(*arguments, open_trace=open_trace, **options)
 
-    decorated = setting_options(*LOG)(with_trace)
-    decorated = click.option(
-        "--verbose", "-v", is_flag=True, envvar="CBW_VERBOSE", help="Print every event, also those of each request."
-    )(decorated)
-    return click.option(
-        "--trace", metavar="FILE", envvar="CBW_TRACE", help="Append every event to FILE, a JSON line each."
-    )(decorated)
+    return setting_options(*TRACE, *LOG)(with_trace)
 
 
 port = click.IntRange(0, 65535)

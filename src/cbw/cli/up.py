@@ -14,13 +14,15 @@ from rich.table import Table
 
 from cbw import settings
 from cbw.cli.options import port
-from cbw.local import ClientSummary, Options, Scale, System, scale_of, totals
+from cbw.local import LOG_FILE, ClientSummary, Options, Scale, System, scale_of, totals
 
 _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "bright_cyan", "bright_yellow", "bright_green")
 
 
 @click.command("up", context_settings={"max_content_width": 110})
-@click.option("--scale", "scales", multiple=True, metavar="SERVICE=N", help="cli=2, wor=4 or bro=1. May be repeated.")
+@click.option(
+    "--scale", "scales", multiple=True, metavar="SERVICE=N", help="cli=2, wor=4, bro=1 or log=1. May be repeated."
+)
 @click.option("--requests", type=click.IntRange(0), default=10, show_default=True, help="Requests of each client.")
 @click.option(
     "--work-time", "work_time_s", type=click.FloatRange(0), default=1.0, show_default=True, help="Of a worker."
@@ -28,6 +30,8 @@ _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "bright_cyan", "bright
 @click.option("--handler", "handlers", multiple=True, metavar="[SERVICE=]MODULE:FUNCTION", help="As in cbw worker.")
 @click.option("--client-port", type=port, default=settings.CLIENT_PORT, show_default=True, help="0 takes a free one.")
 @click.option("--worker-port", type=port, default=settings.WORKER_PORT, show_default=True, help="0 takes a free one.")
+@click.option("--log-port", type=port, default=settings.LOG_PORT, show_default=True, help="0 takes a free one.")
+@click.option("--log-file", default=LOG_FILE, show_default=True, metavar="FILE", help="Where the logger writes.")
 @click.option("--until-done", is_flag=True, help="End when every client has its answers.")
 @click.option("--no-restart", is_flag=True, help="Leave a role that dies dead.")
 @click.option("--verbose", "-v", is_flag=True, help="The broker prints what it does with every request.")
@@ -39,12 +43,14 @@ def command(
     handlers: tuple[str, ...],
     client_port: int,
     worker_port: int,
+    log_port: int,
+    log_file: str,
     until_done: bool,
     no_restart: bool,
     verbose: bool,
     is_json: bool,
 ) -> None:
-    """Start a whole system on this machine: a broker, workers and clients, each a process.
+    """Start a whole system on this machine: a logger, a broker, workers and clients, each a process.
 
     \b
     cbw up --scale cli=2 --scale wor=4
@@ -59,6 +65,8 @@ def command(
         scale=scale,
         client_port=client_port,
         worker_port=worker_port,
+        log_port=log_port,
+        log_file=log_file,
         requests=requests,
         work_time_s=work_time_s,
         handlers=handlers,
@@ -69,6 +77,8 @@ def command(
     with System(options, printer.line) as system:
         _stop_on_signals(system)
         ports = system.start()
+        if scale.log:
+            printer.say(f"the log is {log_file} (cbw logs {log_file} -f)")
         if not scale.wor:
             printer.say(f"no worker: requests wait until one comes (cbw worker W1 127.0.0.1 {ports[1]})")
         stays = "" if until_done else "; the system stays up, Ctrl-C ends it"
