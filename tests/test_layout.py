@@ -32,7 +32,11 @@ MAY_IMPORT = {
     "core.tables": "core.messages core.request",
     "core.dispatch": "core.request core.tables",
     "core.outbox": "core.events core.messages core.tables",
-    "core.clients": "core.dispatch core.events core.limits core.messages core.outbox core.request core.tables",
+    "core.kept": "core.messages core.outbox core.tables",
+    "core.backlog": "core.events",
+    "core.clients": (
+        "core.dispatch core.events core.kept core.limits core.messages core.outbox core.request core.tables"
+    ),
     "core.workers": (
         "core.clients core.dispatch core.events core.limits core.messages core.outbox core.request core.tables"
     ),
@@ -57,7 +61,7 @@ MAY_IMPORT = {
     "processes": "core.messages handler pool trace",
     "session": "codec core.client core.events core.messages errors net refusal settings trace wire.native",
     # the shells: one for each role
-    "broker": "core.broker core.events core.messages errors net trace wire.native wire.plain",
+    "broker": "core.backlog core.broker core.events core.messages errors net trace wire.native wire.plain",
     "worker": (
         "core.events core.messages core.worker errors handler net pool processes refusal settings trace wire.native"
     ),

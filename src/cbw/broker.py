@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections import deque
 from typing import Any
 
 from cbw.core import events as e
 from cbw.core import messages as m
+from cbw.core.backlog import Backlog
 from cbw.core.broker import BrokerCore, Limits
 from cbw.errors import BadMessage
 from cbw.net import Router, Sent, Sleeper, Waker, new_context
@@ -19,8 +19,6 @@ from cbw.wire import native, plain
 TURN_MESSAGES = 512
 """Messages taken from one port before the broker decides: enough to batch well, few enough to stay quick."""
 UNREAD_RETRY_S = 0.01
-UNREAD_S = 10.0
-"""A peer that has not read for so long is taken for lost: what waits for it would grow for ever."""
 
 
 class Broker:
@@ -72,7 +70,7 @@ class Broker:
         self._waker = Waker()
         self._is_stop_wanted = False
         self._dialects: dict[bytes, plain.Dialect] = {}
-        self._unread: dict[tuple[e.Side, bytes], tuple[float, deque[e.Event]]] = {}
+        self._backlog = Backlog(self.core.limits.kept_bytes_max)
         self._sleeper = Sleeper(
             self._waker.fileno(), self._workers.news, self._workers.monitor_news, self._clients.monitor_news
         )
@@ -118,7 +116,7 @@ class Broker:
                     self._from_client(arrival.peer, arrival.frames, arrival.is_replaced, facts)
             if workers.has_changes or clients.has_changes:
                 self._connections(facts)
-            if self._unread:
+            if self._backlog:
                 self._retry(facts)
             is_serving = self._carry_out(core.step(facts, time.monotonic()))
             if core.records:
@@ -127,7 +125,7 @@ class Broker:
 
     def _timeout_s(self) -> float | None:
         wake_at = self.core.wake_at
-        if self._unread:
+        if self._backlog:
             retry_at = time.monotonic() + UNREAD_RETRY_S
             wake_at = retry_at if wake_at is None else min(wake_at, retry_at)
         return None if wake_at is None else wake_at - time.monotonic()
@@ -183,7 +181,7 @@ class Broker:
         for side, router in ((e.Side.WORKER, self._workers), (e.Side.CLIENT, self._clients)):
             for peer in router.take_lost():
                 facts.append(e.PeerLost(side, peer))
-                self._unread.pop((side, peer), None)
+                self._backlog.forget(side, peer)
                 if peer[:1] == b"\0":
                     self._dialects.pop(peer, None)
             if router.take_connected():
@@ -220,14 +218,12 @@ class Broker:
         self._is_reading_clients = is_wanted
 
     def _send(self, side: e.Side, order: Any, undelivered: list[e.Event]) -> None:
-        if self._unread:
-            unread = self._unread.get((side, order.peer))
-            if unread is not None:  # the peer does not read; keep the order of what is for it
-                unread[1].append(order)
-                return
-        remaining = self._try_to_send(side, order, undelivered)
-        if remaining is not None:
-            self._unread[side, order.peer] = (time.monotonic(), deque([remaining]))
+        if self._backlog and self._backlog.has(side, order.peer):
+            self._backlog.add(side, order, time.monotonic())
+            return
+        rest = self._try_to_send(side, order, undelivered)
+        if rest is not None:
+            self._backlog.add(side, rest, time.monotonic())
 
     def _try_to_send(self, side: e.Side, order: Any, undelivered: list[e.Event]) -> Any:
         """What of ``order`` is still to be sent because the peer does not read, or None."""
@@ -253,28 +249,12 @@ class Broker:
                     count += size
                 if sent is Sent.UNREACHABLE:
                     undelivered.append(e.Undelivered(side, peer, order.messages[count:]))
-                elif sent is Sent.FULL:
+                elif sent is Sent.FULL and count:
                     return type(order)(peer, order.messages[count:])
         return order if sent is Sent.FULL else None
 
     def _retry(self, facts: list[e.Event]) -> None:
-        now = time.monotonic()
-        for (side, peer), (since, orders) in list(self._unread.items()):
-            has_moved = False
-            while orders:
-                remaining = self._try_to_send(side, orders[0], facts)
-                if remaining is not None:
-                    orders[0] = remaining
-                    break
-                orders.popleft()
-                has_moved = True
-            if not orders:
-                del self._unread[side, peer]
-            elif has_moved:
-                self._unread[side, peer] = (now, orders)
-            elif now - since > UNREAD_S:
-                del self._unread[side, peer]
-                facts.append(e.PeerUnread(side, peer, len(orders)))
+        facts += self._backlog.retry(time.monotonic(), lambda side, order: self._try_to_send(side, order, facts))
 
 
 def _is_for_the_other(side: e.Side, frames: list[Any]) -> bool:

@@ -131,6 +131,13 @@ BROKER = (
         "connection it comes over.",
         minimum=1,
     ),
+    _broker(
+        "kept_bytes_max",
+        256 << 20,
+        "Bytes of answers that are kept for clients that are away; and as many again for what waits for peers that do not "
+        "read. Beyond it the oldest are dropped, counted and traced.",
+        minimum=1,
+    ),
     _broker("attempts_max", 3, "Attempts that may take their worker down before a request is given up.", minimum=1),
     _broker(
         "liveness_s", 3.0, "Silence after which a CBW/1 worker is taken for failed: three beats of 1 s.", minimum=1.5

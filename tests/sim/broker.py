@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from cbw.core import events as e
+from cbw.core.backlog import Backlog
 from cbw.core.broker import BrokerCore, Limits
 from cbw.wire import native, plain
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from .checker import Checker
 
 UNREAD_RETRY_S = 0.05
-UNREAD_S = 10.0
 Order = Any
 
 
@@ -59,7 +58,7 @@ class SimBroker(Process):
         self._is_reading_clients = True
         self._stop_by: float | None = None
         self._has_registered: dict[bytes, None] = {}  # plain workers whose dialect is known
-        self._unread: dict[tuple[e.Side, bytes], tuple[float, deque[Order]]] = {}
+        self.backlog = Backlog(self.limits.kept_bytes_max)
         self.world.say(self.name, f"boot {self.boot}")
         self.start_turns()
 
@@ -86,7 +85,7 @@ class SimBroker(Process):
 
     def parked(self) -> list[e.SendPlainReply]:
         """Replies for plain clients that do not read."""
-        return [order for _, orders in self._unread.values() for order in orders if isinstance(order, e.SendPlainReply)]
+        return [order for order in self.backlog.orders() if isinstance(order, e.SendPlainReply)]
 
     @property
     def is_disturbed(self) -> bool:
@@ -96,7 +95,7 @@ class SimBroker(Process):
     @property
     def wake_at(self) -> float | None:
         wake_at = self.core.wake_at
-        if self._unread:
+        if self.backlog:
             retry_at = self.world.now + UNREAD_RETRY_S
             wake_at = retry_at if wake_at is None else min(wake_at, retry_at)
         return wake_at
@@ -112,7 +111,7 @@ class SimBroker(Process):
             for peer, parcel, is_replaced, _ in self.clients.receive(self.turn_messages):
                 self._from_client(peer, parcel, is_replaced, facts)
         self._connections(facts)
-        if self._unread:
+        if self.backlog:
             self._retry(facts)
         self._step(facts)
         if self.is_alive and (self.workers.has_input or (self._is_reading_clients and self.clients.has_input)):
@@ -145,8 +144,7 @@ class SimBroker(Process):
             router.watch()
             for peer in router.take_lost():
                 facts.append(e.PeerLost(side, peer))
-                _, orders = self._unread.pop((side, peer), (0.0, ()))
-                self._drop(orders)
+                self._drop(self.backlog.forget(side, peer))
                 if peer[:1] == b"\0":
                     self._has_registered.pop(peer, None)
             if router.take_connected():
@@ -194,13 +192,9 @@ class SimBroker(Process):
             facts = undelivered
 
     def _send(self, side: e.Side, peer: bytes, order: Order, undelivered: list[e.Event]) -> None:
-        unread = self._unread.get((side, peer))
-        if unread is not None:
-            unread[1].append(order)
-            return
-        remaining = self._try_to_send(side, peer, order, undelivered)
-        if remaining is not None:
-            self._unread[side, peer] = (self.world.now, deque([remaining]))
+        rest = order if self.backlog.has(side, peer) else self._try_to_send(side, peer, order, undelivered)
+        if rest is not None:
+            self.backlog.add(side, rest, self.world.now)
 
     def _try_to_send(self, side: e.Side, peer: bytes, order: Order, undelivered: list[e.Event]) -> Order:
         """What of ``order`` is still to be sent because the peer does not read, or None."""
@@ -228,6 +222,8 @@ class SimBroker(Process):
             if sent is Sent.UNREACHABLE:
                 undelivered.append(e.Undelivered(side, order.peer, order.messages[count:]))
                 return None
+            if sent is Sent.FULL and not count:
+                return order
             if sent is Sent.FULL:
                 return type(order)(order.peer, order.messages[count:])
             if side is e.Side.WORKER and connection is not None:
@@ -241,24 +237,13 @@ class SimBroker(Process):
         return PlainReply(order.envelope, body, order.answer.status, token, self.world.now)
 
     def _retry(self, facts: list[e.Event]) -> None:
-        now = self.world.now
-        for (side, peer), (since, orders) in list(self._unread.items()):
-            has_moved = False
-            while orders:
-                remaining = self._try_to_send(side, peer, orders[0], facts)
-                if remaining is not None:
-                    orders[0] = remaining
-                    break
-                orders.popleft()
-                has_moved = True
-            if not orders:
-                del self._unread[side, peer]
-            elif has_moved:
-                self._unread[side, peer] = (now, orders)
-            elif now - since > UNREAD_S:
-                del self._unread[side, peer]
-                self._drop(orders)
-                facts.append(e.PeerUnread(side, peer, len(orders)))
+        def send(side: e.Side, order: Order) -> Order:
+            return self._try_to_send(side, order.peer, order, facts)
+
+        for fact in self.backlog.retry(self.world.now, send):
+            assert isinstance(fact, e.PeerUnread)
+            self._drop(fact.orders)
+            facts.append(fact)
 
 
 def _tell(event: e.Event) -> str:

@@ -23,6 +23,7 @@ from cbw.core.broker import BrokerCore
 from cbw.core.client import ClientCore
 from cbw.core.clients import Clients
 from cbw.core.dispatch import Dispatcher
+from cbw.core.kept import Kept
 from cbw.core.request import State
 from cbw.core.tables import Client, Entry, Service, Worker
 from cbw.core.worker import WorkerCore
@@ -327,7 +328,7 @@ def _poison_among_quick_requests(plan: Plan) -> None:
     plan.workers = [replace(worker, is_sheltered=False) for worker in plan.workers]
 
 
-@canary("G5", _poison_among_quick_requests)
+@canary("G", _poison_among_quick_requests)
 def suspects_travel_in_company() -> list[Patch]:
     """What may have taken a worker down is sent out in batches, together with what was only near to it."""
 
@@ -403,3 +404,30 @@ def unwanted_answers_are_kept() -> list[Patch]:
         self.returned.clear()
 
     return [(Clients, "_back", keep)]
+
+
+def _clients_that_are_often_away(plan: Plan) -> None:
+    plan.rates = {"connection": 3.0}
+    plan.limits = msgspec.structs.replace(plan.limits, kept_bytes_max=600)
+
+
+@canary("G9", _clients_that_are_often_away)
+def answers_are_kept_without_end() -> list[Patch]:
+    """However many wait for clients that are away, all are kept."""
+
+    def hoard(self: Kept, client: Client, envelope: tuple[bytes, ...], answer: m.Answer) -> None:
+        self._bytes_max = 1 << 60
+        keep(self, client, envelope, answer)
+
+    keep = Kept.keep
+    return _without_check((Kept, "keep", hoard))
+
+
+@canary("stuck", _clients_that_are_often_away)
+def dropped_answers_are_not_told() -> list[Patch]:
+    """An answer that there is no room for vanishes in silence."""
+
+    def silent(self: Kept, client: Client, key: int) -> None:
+        self.take(client, key)
+
+    return [(Kept, "_drop", silent)]

@@ -316,6 +316,7 @@ class Checker:
         self.need(core.requests <= limits.requests_max + slack, f"G9: {core.requests} requests")
         slack = limits.requests_bytes_max + 50_000 * self.plan.turn_messages if plain else 0
         self.need(core.requests_bytes <= limits.requests_bytes_max + slack, f"G9: {core.requests_bytes} bytes")
+        self.need(core.kept_bytes <= limits.kept_bytes_max, f"G9: {core.kept_bytes} bytes of answers are kept")
         if not self.broker.is_disturbed:
             for accepted in self.accepted.values():
                 is_waiting = not accepted.attempts or accepted.attempts[-1].void
@@ -329,6 +330,10 @@ class Checker:
         if not record.request or record.event == "refused":
             return
         request = int(record.request.rpartition("/")[2])
+        if record.event == "answer_dropped":
+            if request in self._plain_tokens:
+                self.excuse(self._plain_tokens[request], "its answer was dropped")
+            return
         if record.event == "accepted":
             self.need(request not in self.accepted, f"G4: {record.request} was accepted twice")
             is_plain = request in self._plain_tokens

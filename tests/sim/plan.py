@@ -94,7 +94,7 @@ class Plan:
             f"{len(self.workers)}+{len(self.plain_workers)} workers, {requests} requests, {self.faults_s:.1f} s; "
             f"delay {self.delay_s[0] * 1e3:.2f}-{self.delay_s[1] * 1e3:.2f} ms, encoding {self.is_encoding}, "
             f"batches of {self.batch_messages}, queues of {self.queue_max}, turns of {self.turn_messages}; "
-            f"requests_max {limits.requests_max}, attempts_max {limits.attempts_max}, "
+            f"requests_max {limits.requests_max}, kept_bytes_max {limits.kept_bytes_max}, attempts_max {limits.attempts_max}, "
             f"answer_timeout {limits.answer_timeout_s:.1f}, absence {limits.absence_s:.0f}; faults a second: {rates}"
         )
 
@@ -124,6 +124,7 @@ def draw(seed: int, rng: random.Random) -> Plan:
     limits = Limits(
         requests_max=rng.choice([1_000_000] * 5 + [3, 10, 40]),
         requests_bytes_max=rng.choice([1 << 30] * 5 + [2_000]),
+        kept_bytes_max=rng.choice([1 << 28] * 5 + [2_000]),
         attempts_max=rng.choice([3, 3, 3, 1, 2, 5]),
         answer_timeout_s=rng.choice([2.0, 2.0, 0.7]),
         absence_s=rng.choice([60.0, 60.0, 60.0, 10.0]),

@@ -151,10 +151,9 @@ class BrokerCore:
 
     def _peer_unread(self, fact: e.PeerUnread) -> None:
         side = self._side(fact.side)
-        self.counts["messages_dropped"] += fact.dropped
-        self._outbox.trace(
-            "unread", **{fact.side.value: side.name_of(fact.peer)}, text=f"{fact.dropped} messages dropped"
-        )
+        dropped = sum(len(getattr(order, "messages", (order,))) for order in fact.orders)
+        self.counts["messages_dropped"] += dropped
+        self._outbox.trace("unread", **{fact.side.value: side.name_of(fact.peer)}, text=f"{dropped} messages dropped")
         side.unread(fact.peer)
 
     def _bad_message_arrived(self, fact: e.BadMessageArrived) -> None:
@@ -207,6 +206,11 @@ class BrokerCore:
         return self._clients.requests_bytes
 
     @property
+    def kept_bytes(self) -> int:
+        """What the answers that are kept for clients that are away take."""
+        return self._clients.kept.bytes
+
+    @property
     def is_paused(self) -> bool:
         """Whether the client port is not read, because there is too much."""
         return self._clients.is_paused
@@ -231,6 +235,8 @@ class BrokerCore:
         alive = [entry for client in clients for entry in client.entries.values()]
         assert len(alive) == self.requests, (len(alive), self.requests)
         assert sum(len(entry.request.body) for entry in alive) == self.requests_bytes
+        assert self._clients.kept.bytes <= self.limits.kept_bytes_max
+        assert self._clients.kept.count == sum(len(client.kept) for client in clients)
         services = self._dispatcher.services.values()
         queued = [entry for service in services for entry in (*service.waiting, *service.suspects)]
         held = [entry for worker in self.workers.values() for entry in worker.in_hand.values()]

@@ -12,6 +12,7 @@ from cbw.core import events as e
 from cbw.core import messages as m
 from cbw.core import request as r
 from cbw.core.dispatch import Dispatcher
+from cbw.core.kept import Kept
 from cbw.core.limits import NAME_CHARS_MAX, Limits, is_name
 from cbw.core.messages import Status
 from cbw.core.outbox import Outbox
@@ -37,6 +38,7 @@ class Clients:
         self.is_stopping = False
         self.next_plain_id = 1
         self.look_at = math.inf
+        self.kept = Kept(outbox, limits.kept_bytes_max)
         self.absent: dict[Client, None] = {}
         self.returned: dict[Client, float] = {}  # they fetch what was kept for them, or do not want it
         self._by_name: dict[str, Client] = {}
@@ -120,7 +122,7 @@ class Clients:
             if key in entries:  # sent again after a lost connection: it joins the running one
                 outbox.counts["requests_joined"] += 1
             elif kept and key in kept:
-                outbox.tell_client(client.peer, kept.pop(key)[1])
+                outbox.tell_client(client.peer, self.kept.take(client, key))
             elif (refusal := self._refusal(request.service, len(request.body))) is not None:
                 self._refuse(client, request, *refusal)
             elif (ttl := request.ttl) is not None and not ttl > 0:  # and no NaN
@@ -198,9 +200,8 @@ class Clients:
         for key, entry in list(client.entries.items()):
             if entry.envelope == envelope:
                 self._cancel(client, key, "asked anew from another connection", is_told=False)
-        kept, client.kept = client.kept, {}
         self._outbox.orders.extend(
-            e.SendPlainReply(client.peer, *reply) for reply in kept.values() if reply[0] != envelope
+            e.SendPlainReply(client.peer, *reply) for reply in self.kept.take_all(client) if reply[0] != envelope
         )
 
     def _pause_if_high(self) -> None:
@@ -291,7 +292,7 @@ class Clients:
         client, outbox = entry.client, self._outbox
         answer.id = entry.request.id
         if client.absent_since is not None:
-            client.kept[answer.id] = (entry.envelope, answer)
+            self.kept.keep(client, entry.envelope, answer)
             if client.is_plain and self._connected_at >= client.heard_at:
                 self._look_soon()  # it may be back, without a word, even since before its loss was noticed
         elif client.is_plain:
@@ -316,7 +317,9 @@ class Clients:
         client = self.by_peer.get(fact.peer)
         if client is not None:
             self._away(client)
-            client.kept.update((x.id, ((), x)) for x in fact.messages if type(x) is m.Answer)
+            for message in fact.messages:
+                if type(message) is m.Answer:
+                    self.kept.keep(client, (), message)
 
     def reply_undelivered(self, fact: e.ReplyUndelivered) -> None:
         """The same for a plain one."""
@@ -325,7 +328,7 @@ class Clients:
         if client is not None:
             self._away(client)
             if client.absent_since is not None:
-                client.kept[fact.answer.id] = (fact.envelope, fact.answer)
+                self.kept.keep(client, fact.envelope, fact.answer)
 
     def unread(self, peer: bytes) -> None:
         """It has not read for long. When it reads on, it has to learn that answers are missing, or it would wait for
@@ -349,8 +352,7 @@ class Clients:
         self.look_at = math.inf
         for client in [client for client in self.absent if client.is_plain and client.kept]:
             self._back(client)
-            kept, client.kept = client.kept, {}
-            self._outbox.orders.extend(e.SendPlainReply(client.peer, *reply) for reply in kept.values())
+            self._outbox.orders.extend(e.SendPlainReply(client.peer, *reply) for reply in self.kept.take_all(client))
 
     def _look_soon(self) -> None:
         if self.look_at == math.inf:
@@ -379,7 +381,7 @@ class Clients:
     def _forget(self, client: Client, why: str) -> None:
         for key in list(client.entries):
             self._cancel(client, key, why, is_told=False)
-        client.kept.clear()
+        self.kept.take_all(client)
         self.absent.pop(client, None)
         self.returned.pop(client, None)
         if self.by_peer.get(client.peer) is client:
@@ -405,4 +407,4 @@ class Clients:
         for client in [c for c, since in self.returned.items() if since < now - limits.liveness_s]:
             del self.returned[client]
             if client.absent_since is None:
-                client.kept.clear()
+                self.kept.take_all(client)

@@ -94,11 +94,11 @@ class ReplyUndelivered(Event):
 
 
 class PeerUnread(Event):
-    """The peer has not read for long; ``dropped`` messages for it were thrown away, and it is as good as lost."""
+    """The peer has not read for long: it is as good as lost, and ``orders``, what was to be sent to it, is thrown away."""
 
     side: Side
     peer: bytes
-    dropped: int
+    orders: list[Any]
 
 
 class BadMessageArrived(Event):

@@ -14,6 +14,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     requests_max: int = 1_000_000
     requests_bytes_max: int = 1 << 30
     body_bytes_max: int = 64 << 20
+    kept_bytes_max: int = 256 << 20
     attempts_max: int = 3
     liveness_s: float = 3.0
     answer_timeout_s: float = 2.0

@@ -6,6 +6,7 @@ import pytest
 
 from cbw.core import events as e
 from cbw.core import messages as m
+from cbw.core.kept import ANSWER_BYTES
 from cbw.core.limits import NAME_CHARS_MAX
 from cbw.core.messages import Refusal, Status
 from cbw.core.tables import LAB_SERVICE
@@ -444,6 +445,47 @@ class TestLimits:
         system.worker("W1", services=(LAB_SERVICE,), concurrency=4)
         system.answer_all("W1")
         assert [type(order) for order in system.others] == [e.PauseClients, e.ResumeClients]
+
+    def test_answers_for_clients_that_are_away(self) -> None:
+        system = System(kept_bytes_max=2 * (ANSWER_BYTES + 100))
+        for name in ("C1", "C2"):
+            system.client(name)
+        system.worker("W1", concurrency=3)
+        system.ask(1, client="C1")
+        system.ask(2, 3, client="C2")
+        for name in ("C1", "C2"):
+            system.tell(e.PeerLost(e.Side.CLIENT, name.encode()))
+        system.events()
+        system.answer_all("W1")
+        assert system.core.kept_bytes <= 2 * (ANSWER_BYTES + 100)
+        assert system.core.counts["answers_dropped"] == 1
+        assert [record for record in system.events() if record == "answer_dropped"]
+        system.client("C2", peer="C2 again")
+        system.ask(2, 3, client="C2 again")
+        assert system.answers("C2 again") == [(2, Status.OK), (3, Status.OK)]
+        system.client("C1", peer="C1 again")
+        system.ask(1, client="C1 again")  # the oldest had to go, so it runs again
+        assert system.answers("C1 again") == []
+        system.answer_all("W1")
+        assert system.answers("C1 again") == [(1, Status.OK)]
+        assert system.core.kept_bytes == 0
+
+    def test_an_answer_that_fits_nowhere(self) -> None:
+        system = System(kept_bytes_max=10)
+        system.tell(e.PlainClientSaid(b"P1", (b"",), b"1"))
+        system.tell(e.PeerLost(e.Side.CLIENT, b"P1"))
+        system.worker("W1", services=(LAB_SERVICE,))
+        system.answer_all("W1")
+        assert (system.core.kept_bytes, system.core.counts["answers_dropped"]) == (0, 1)
+
+    def test_what_is_kept_is_forgotten_with_its_client(self, system: System) -> None:
+        system.worker("W1")
+        system.ask(1)
+        system.tell(e.PeerLost(e.Side.CLIENT, b"C1"))
+        system.answer_all("W1")
+        assert system.core.kept_bytes > 0
+        system.wait(62, "W1")
+        assert system.core.kept_bytes == 0
 
     def test_a_service_name_that_is_too_long(self, system: System) -> None:
         system.ask(1, service="x" * (NAME_CHARS_MAX + 1))
