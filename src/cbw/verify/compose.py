@@ -182,9 +182,12 @@ class Deployment:
             if name not in _networks(container):
                 self._join(container, settings)
         container.reload()
-        if found.is_running and container.status != "running":
+        is_hurt = (
+            container.labels.get("com.docker.compose.service") in self.services
+        )  # a client may have ended by itself
+        if is_hurt and found.is_running and container.status != "running":
             container.start()
-        elif not found.is_running and container.status == "running":
+        elif self._is_started_here and not found.is_running and container.status == "running":
             container.stop(timeout=STOP_S)
 
     def _restore_quietly(self) -> None:

@@ -15,6 +15,8 @@ HARMS = ("killed", "frozen", "cut_off")
 """What a verification does to a worker in the middle of a request."""
 HEALED = ("thawed", "reconnected")
 """And how it ends that."""
+_OUT_OF_ORDER_S = 1.0
+"""What two containers print may be noted in the wrong order by so much. (Records with task numbers need no order.)"""
 
 
 class _Victim:
@@ -37,7 +39,12 @@ class _Victim:
         self.healed_at: float | None = None
         self.late_at: float | None = None
         self.is_fenced = False
-        self.is_used_again = False
+        self.used_again_at: float | None = None
+
+    def is_concerned_by(self, fenced: Record) -> bool:
+        """Whether it is this one's answer that was fenced off. A line that was printed has no task: then its time must tell."""
+        is_in_time = self.used_again_at is None or fenced.at <= self.used_again_at + _OUT_OF_ORDER_S
+        return fenced.task == self.task and fenced.worker in ("", self.worker) and (self.task != 0 or is_in_time)
 
     @property
     def answered_by(self) -> str:
@@ -104,7 +111,7 @@ class _Failover:
                     victim.is_in_broker_trace = True
             case "fenced":
                 for victim in self._victims:
-                    if record.task == victim.task and record.worker in ("", victim.worker):
+                    if victim.is_concerned_by(record):
                         victim.is_fenced = True
                         victim.late_at = victim.late_at or record.at
             case _:
@@ -121,7 +128,7 @@ class _Failover:
                 if victim.healed_at is None:
                     continue
                 if record.event == "begun":
-                    victim.is_used_again = True
+                    victim.used_again_at = victim.used_again_at or record.at
                 elif request == victim.request:
                     victim.late_at = victim.late_at or record.at
             elif record.event == "begun" and request == victim.request:
@@ -209,10 +216,10 @@ class FrozenWorker(_Failover):
         if victim.healed_at is None:
             return [*complaints, f"{worker} was never woken"]
         if victim.late_at is None:
-            complaints.append(f"{worker} did not finish {request} after it woke: nothing was late")
+            complaints.append(f"no late answer of {worker} for {request} was seen after it woke")
         elif victim.is_in_broker_trace and not victim.is_fenced:
             complaints.append(f"the late answer of {worker} for {request} was not fenced off")
-        if not victim.is_used_again:
+        if victim.used_again_at is None:
             complaints.append(f"{worker} was not used again after it woke")
         return complaints
 
@@ -224,7 +231,7 @@ class FrozenWorker(_Failover):
         return super()._figures() | {
             "late": sum(victim.late_at is not None for victim in self._victims),
             "fenced": sum(victim.is_fenced for victim in self._victims),
-            "used_again": sum(victim.is_used_again for victim in self._victims),
+            "used_again": sum(victim.used_again_at is not None for victim in self._victims),
         }
 
 
@@ -243,7 +250,7 @@ class CutOffWorker(_Failover):
             return complaints
         if victim.healed_at is None:
             return [*complaints, f"{victim.worker} was never connected again"]
-        if not victim.is_used_again:
+        if victim.used_again_at is None:
             complaints.append(f"{victim.worker} was not used again after it was connected again")
         return complaints
 
@@ -254,5 +261,5 @@ class CutOffWorker(_Failover):
     def _figures(self) -> dict[str, Figure]:
         return super()._figures() | {
             "fenced": sum(victim.is_fenced for victim in self._victims),
-            "used_again": sum(victim.is_used_again for victim in self._victims),
+            "used_again": sum(victim.used_again_at is not None for victim in self._victims),
         }

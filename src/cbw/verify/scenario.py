@@ -126,7 +126,7 @@ class Scenario:
     def _start(self) -> None:
         if self._target is None:
             options = Options(
-                scale=Scale(0, 0, 1), client_port=0, worker_port=0, trace=self._path("broker")
+                scale=Scale(cli=0, wor=0, log=0), client_port=0, worker_port=0, trace=self._path("broker")
             )
             self._say("starting a broker")
             system = self._system.enter_context(System(options, lambda _role, _line: None))

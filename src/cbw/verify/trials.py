@@ -146,23 +146,22 @@ class Trials:
         while len(self._containers) < len(self._workers):
             began_at = time.monotonic()
             asked = self._ask(len(self._workers))
-            answers = {request: future.result() for request, future in asked.items()}
+            _await(asked)
             self._work_s = time.monotonic() - began_at
-            for request, answered_by in answers.items():
+            for request in asked:
                 self._wait(1.0, self._begun, request)
                 for name, line in self._begun(request):
-                    if name == answered_by:
-                        self._containers[name] = next(one for one in self._workers if one.id == line.container)
+                    self._containers[name] = next(one for one in self._workers if one.id == line.container)
             if time.monotonic() > deadline:
-                raise self._not_met(answers)
+                raise self._not_met(asked)
         if self._work_s < WORK_S_MIN:
             raise NotReady(
                 f"the workers answer within {self._work_s:.3f} s: too soon to be hurt in the middle of it",
                 advice="Set CBW_WORKER_WORK_TIME_S=1 for the verification.",
             )
 
-    def _not_met(self, answers: dict[str, str]) -> CbwError:
-        if any(answers.values()) and not any(self._begun(request) for request in answers):
+    def _not_met(self, asked: dict[str, Future[str]]) -> CbwError:
+        if any(future.result() for future in asked.values()) and not any(map(self._begun, asked)):
             return UsageError(
                 f"the workers of service {compose.WORKER} do not print what they begin",
                 advice="cbw verify --compose needs the demonstration worker, `cbw worker` without --handler.",
@@ -237,10 +236,12 @@ class Trials:
         )
 
     def _await_use(self, worker: str) -> None:
-        """Ask until ``worker`` has answered again; if it never does, the records show it."""
+        """Ask until ``worker`` has begun something again; if it never does, the records show it."""
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
-            if worker in [future.result() for future in self._ask(len(self._workers)).values()]:
+            asked = self._ask(len(self._workers))
+            _await(asked)
+            if any(name == worker for request in asked for name, _ in self._begun(request)):
                 return
 
     # --- restarts

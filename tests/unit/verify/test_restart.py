@@ -77,6 +77,30 @@ class TestCutOffWorker:
         assert verdict("own-replies", records).passed
 
 
+class TestFrozenWorker:
+    """Of a deployment without a logger: what is printed has no task numbers."""
+
+    def records(self, fenced_at: float) -> list[Record]:
+        return [
+            deployed("bro wor"),
+            sent(0.0, "A/1"),
+            begun(0.1, "W1", "A/1"),
+            hurt(0.5, "frozen", "W1", "A/1"),
+            begun(3.6, "W2", "A/1"),
+            hurt(3.7, "thawed", "W1", "A/1"),
+            got(4.7, "A/1", "A/1 W2"),
+            begun(4.8, "W1", "A/2"),
+            broker(fenced_at, "fenced", worker="W1"),
+        ]
+
+    def test_what_was_fenced_when_it_woke_is_its_late_answer(self) -> None:
+        assert verdict("frozen-worker", self.records(3.8)).result == "kept"
+        assert verdict("frozen-worker", self.records(4.81)).result == "kept", "Docker notes lines a little out of order"
+
+    def test_what_was_fenced_much_later_is_another(self) -> None:
+        assert verdict("frozen-worker", self.records(9.0)).result == "broken"
+
+
 class TestRestartedBroker:
     name = "restarted-broker"
 
