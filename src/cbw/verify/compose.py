@@ -140,8 +140,20 @@ class Deployment:
                 "up", "--detach", "--wait", "--no-recreate", "--scale", f"{WORKER}={workers}", *services,
                 within_s=START_S + BUILD_S,
             )  # fmt: skip
+        except NotReady as error:
+            words = self._last_words()
+            raise NotReady(str(error), advice=words or f"docker compose -p {self.project} up") from None
         finally:
             self._ours |= {container.id or "": None for container in self._containers() if container.id not in before}
+
+    def _last_words(self) -> str:
+        """What those of the project that have failed printed last."""
+        words = []
+        for container in self._containers():
+            if container.status == "exited" and container.attrs["State"]["ExitCode"] != 0:
+                said = " ".join(container.logs(tail=3).decode(errors="replace").split())
+                words += [f"{container.name}: {said}"] if said else []
+        return "\n     ".join(words)
 
     def _restore(self) -> None:
         """Put everything back, and let no Ctrl-C disturb that; what cannot be put back does not keep the rest from it.

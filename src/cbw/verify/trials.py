@@ -73,6 +73,7 @@ class Trials:
         self._began_at = time.time()
         self._notes = Trace(self._path("verify"), is_printing=False)
         self._workers = deployment.containers(compose.WORKER)
+        self._loggers = deployment.containers(compose.LOGGER)
         self._printed = Printed([*self._workers, *deployment.containers(compose.BROKER)], self._began_at)
         self._address = ""
         self._callers: list[Caller] = []
@@ -91,20 +92,14 @@ class Trials:
         Raises:
             NotReady: the deployment does not answer, or nothing more can be tried.
         """
-        loggers = self._deployment.containers(compose.LOGGER)
-        self._note("deployed", text=" ".join([compose.BROKER, compose.WORKER, *([compose.LOGGER] if loggers else [])]))
-        self._note("started")
-        self._reach_broker()
-        self._meet_workers()
-        self._load()
-        self._kill()
-        self._freeze()
-        self._cut_off()
-        self._restart_broker()
-        for logger in loggers[:1]:
-            self._restart_logger(logger)
-        self._say("reading what it has left behind")
-        self._collect(loggers)
+        self.meet()
+        self.load()
+        self.kill()
+        self.freeze()
+        self.cut_off()
+        self.restart_broker()
+        self.restart_logger()
+        self.collect()
         self.stop()
 
     def stop(self) -> None:
@@ -119,6 +114,19 @@ class Trials:
         return [str(path) for path in sorted(self._folder.glob("*.jsonl"))]
 
     # --- getting to know it
+
+    def meet(self) -> None:
+        """Reach the broker and have every worker answer: owed before any trial.
+
+        Raises:
+            NotReady, UsageError: they do not answer, or not as it takes to be verified.
+        """
+        self._note(
+            "deployed", text=" ".join([compose.BROKER, compose.WORKER, *([compose.LOGGER] if self._loggers else [])])
+        )
+        self._note("started")
+        self._reach_broker()
+        self._meet_workers()
 
     def _reach_broker(self) -> None:
         """Make clients for the first of the broker's addresses at which it answers."""
@@ -173,19 +181,22 @@ class Trials:
 
     # --- load, and harm to workers
 
-    def _load(self) -> None:
+    def load(self) -> None:
+        """Many requests at once, each client its own."""
         count = LOAD * len(self._workers)
         self._say(f"{CLIENTS} clients send {count} requests to {len(self._workers)} workers")
         _await(self._ask(count))
 
-    def _kill(self) -> None:
+    def kill(self) -> None:
+        """``docker kill`` a worker in the middle of a request, and start it again."""
         hurt = self._hurt("killed", lambda victim, _: victim.kill(), lambda victim, _: victim.start())
         if hurt is not None:
             hurt.future.result()
             self._containers[hurt.worker].start()
             self._await_use(hurt.worker)
 
-    def _freeze(self) -> None:
+    def freeze(self) -> None:
+        """``docker pause`` a worker in the middle of a request, and wake it while another works on that."""
         hurt = self._hurt("frozen", lambda victim, _: victim.pause(), lambda victim, _: victim.unpause())
         if hurt is not None:
             # While the heir works, a late answer is not only unwanted: a broker without a fence would deliver it.
@@ -196,7 +207,8 @@ class Trials:
             hurt.future.result()
             self._await_use(hurt.worker)
 
-    def _cut_off(self) -> None:
+    def cut_off(self) -> None:
+        """``docker network disconnect`` a worker in the middle of a request, and connect it again."""
         if not self._deployment.common_networks(self._workers[0]):
             self._say("the workers are on no network that could be cut")
             return
@@ -246,7 +258,12 @@ class Trials:
 
     # --- restarts
 
-    def _restart_broker(self) -> None:
+    def restart_broker(self) -> None:
+        """``docker restart`` the broker under load, then ``docker kill`` and start it.
+
+        Raises:
+            NotReady: it comes back where the clients do not find it.
+        """
         (broker,) = self._deployment.containers(compose.BROKER)
         for how, restart in RESTARTS.items():
             asked = self._ask_and_begin()
@@ -263,8 +280,10 @@ class Trials:
             for worker in self._containers:
                 self._await_use(worker)
 
-    def _restart_logger(self, logger: Container) -> None:
-        for how, restart in RESTARTS.items():
+    def restart_logger(self) -> None:
+        """The same to a logger, if there is one."""
+        for how, restart in RESTARTS.items() if self._loggers else ():
+            logger = self._loggers[0]
             asked = self._ask_and_begin()
             self._say(f"the logger is {how} while {len(asked)} requests are open")
             self._note(f"logger_{how}")
@@ -284,30 +303,30 @@ class Trials:
 
     # --- what is left behind
 
-    def _collect(self, loggers: list[Container]) -> None:
+    def collect(self) -> None:
         """The records that the deployment has left, in a trace; those of the log when it is complete, or time is up."""
+        self._say("reading what it has left behind")
         called = [record for caller in self._callers for record in read(self._path(caller.id))]
         notes = list(read(self._path("verify")))
         deadline = time.monotonic() + PATIENCE_S
         while True:
-            logged = self._logged(loggers)
+            logged = self._logged()
             records = evidence.deployed(self._printed.lines, logged, called, prefix=self._prefix)
             log = CompleteLog()
             for record in (*notes, *called, *records):
                 log.see(record)
-            if not loggers or log.verdict().passed or time.monotonic() > deadline:
+            if not self._loggers or log.verdict().passed or time.monotonic() > deadline:
                 break
             time.sleep(RETRY_S)
         Path(self._path("deployment")).write_bytes(msgspec.json.Encoder().encode_lines(records))
 
-    def _logged(self, loggers: list[Container]) -> list[Record]:
-        for logger in loggers:  # they share one folder
-            try:
-                files = list(self._deployment.log_files(logger, self._began_at))
-            except (tarfile.TarError, DockerException, RequestException):  # it grew while it was read
-                return []
-            return [record for file in files for record in evidence.logged_in(file, self._began_at)]
-        return []
+    def _logged(self) -> list[Record]:
+        """Several loggers share one file, so any of them will do."""
+        try:
+            files = [file for one in self._loggers[:1] for file in self._deployment.log_files(one, self._began_at)]
+        except (tarfile.TarError, DockerException, RequestException):  # it grew while it was read
+            return []
+        return [record for file in files for record in evidence.logged_in(file, self._began_at)]
 
     # --- requests and notes
 
