@@ -236,7 +236,7 @@ def _command(name: str, command: click.Command) -> str:
     if options:
         rows = []
         for option in options:
-            names = ", ".join(code(opt) for opt in option.opts)
+            names = ", ".join(code(opt) for opt in (*option.opts, *option.secondary_opts))
             if option.metavar:
                 names += f" `{option.metavar}`"
             meaning = cell(option.help or "") + (" May be repeated." if option.multiple else "")

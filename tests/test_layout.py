@@ -46,15 +46,17 @@ MAY_IMPORT = {
     "core.client": "core.messages",
     "core.worker": "core.messages",
     "core.spool": "",
+    "core.lines": "",
+    "core.logger": "core.events core.lines",
     # bytes to messages and back
     "wire": "",
     "wire.native": "core.messages errors",
     "wire.plain": "core.messages errors",
-    "wire.log": "errors",
+    "wire.log": "core.lines errors",
     # parts of the shells
     "net": "errors",
     "refusal": "core.messages errors",
-    "sender": "core.events core.spool errors net wire.log",
+    "sender": "core.events core.lines core.spool errors net wire.log",
     "trace": "core.events errors sender settings",
     "handler": "codec core.messages errors",
     "pool": "core.events core.messages handler",
@@ -68,11 +70,13 @@ MAY_IMPORT = {
     "client": "codec core.client core.messages errors net session trace",
     "aio": "codec core.client core.messages session trace",
     # for users
-    "cbw": "aio broker client core.broker errors handler worker",
+    "cbw": "aio broker client core.broker errors handler log_handler trace worker",
     "testing": (
         "codec core.broker core.client core.events core.messages core.worker errors handler refusal session wire.native"
     ),
     # whole systems
+    "logfile": "core.events errors",
+    "logger": "core.lines core.logger errors logfile net settings trace wire.log",
     "log_handler": "core.events errors sender settings",
     "local": "errors settings trace",
     "bench": "client errors local settings",
@@ -99,6 +103,7 @@ MAY_IMPORT = {
     "cli.broker": "broker cli.options core.broker settings",
     "cli.worker": "cli.options handler settings worker",
     "cli.client": "cli.options client errors settings",
+    "cli.logger": "cli.options logger settings",
     "cli.call": "cli.options client errors net settings",
     "cli.up": "cli.options local settings",
     "cli.bench": "bench cli.options settings",

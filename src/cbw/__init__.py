@@ -33,6 +33,8 @@ from cbw.errors import (
     VersionMismatch,
 )
 from cbw.handler import Attempt
+from cbw.log_handler import LogHandler
+from cbw.trace import LogTarget, Trace
 from cbw.worker import Worker
 
 __version__ = "0.1.0"
@@ -54,11 +56,14 @@ __all__ = [
     "GaveUp",
     "HandlerFailed",
     "Limits",
+    "LogHandler",
+    "LogTarget",
     "NoAnswer",
     "NotReady",
     "PromiseBroken",
     "RequestError",
     "TooBig",
+    "Trace",
     "UsageError",
     "VersionMismatch",
     "Worker",

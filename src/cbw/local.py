@@ -31,7 +31,7 @@ STOP_S = 12.0
 _PR_SET_PDEATHSIG = 1
 LOG_FILE = "cbw-logs/logs"
 _PORTS = re.compile(r"serves clients on port (\d+), workers on port (\d+)")
-_LOG_PORT = re.compile(r"logs .* on port (\d+)")
+_LOG_PORT = re.compile(r"logs to .*: text on port (\d+)")
 _ANSWER = re.compile(r" -> .* (\S+)  \(\d+\.\d+ s\)$")
 """What the demonstration client prints: the demonstration worker's answer ends with its id."""
 _libc = ctypes.CDLL(None)
@@ -43,7 +43,7 @@ class Scale(msgspec.Struct, frozen=True):
     cli: int = 2
     wor: int = 4
     bro: int = 1
-    log: int = 0
+    log: int = 1
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):

@@ -44,6 +44,9 @@ BACKLOG = 1024
 """Connections that may wait for the accept of a broker."""
 ENVELOPE_BYTES = 1 << 20
 """What a message may hold beyond its largest body: the batch around it."""
+FRAMES_MAX = 2048
+"""Frames of a message: twice a full batch of CBW/1 whose bodies all have frames of their own. An empty frame takes 200
+bytes here, so the bound on a message's bytes alone would be none."""
 SLEEP_MAX_S = 3600.0
 """Nobody sleeps longer at once: poll(2) takes no more than 24 days, and a deadline may be further away."""
 _FD_FREE = -1
@@ -121,11 +124,16 @@ def new_context() -> zmq.Context[Any]:
 
 
 class Arrival(NamedTuple):
-    """A message at a ROUTER. ``is_replaced``: the peer spoke before, over another connection."""
+    """A message at a ROUTER.
+
+    ``is_replaced``: the peer spoke before, over another connection. ``excess``: why it is larger than a message may be;
+    then ``frames`` are only the first of it, and the rest is gone.
+    """
 
     peer: bytes
     frames: list[Any]
     is_replaced: bool
+    excess: str = ""
 
 
 class Sent(Enum):
@@ -156,9 +164,10 @@ class Router:
             (zmq.BACKLOG, BACKLOG),
             (zmq.HEARTBEAT_IVL, HEARTBEAT_MS),
             (zmq.HEARTBEAT_TIMEOUT, WORKER_HEARTBEAT_TIMEOUT_MS if is_for_workers else HEARTBEAT_TIMEOUT_MS),
-            (zmq.MAXMSGSIZE, body_bytes_max + ENVELOPE_BYTES),
+            (zmq.MAXMSGSIZE, body_bytes_max + ENVELOPE_BYTES),  # of one frame; see _read for all of them
         ):
             self.socket.setsockopt(option, value)
+        self._message_bytes_max = body_bytes_max + ENVELOPE_BYTES
         self.monitor = _monitor(self.socket)
         try:
             self.socket.bind(f"tcp://{host}:{port}")
@@ -184,7 +193,25 @@ class Router:
             first = socket.recv(_NOBLOCK, False)
             # The ROUTER made an identity that begins with zero up, so it stands for one connection only.
             is_known = peer[0] == 0 and peer in self._fd_of
-            yield Arrival(peer, _frames(socket, first), False if is_known else self._bind(peer, first))
+            frames, excess = self._read(first)
+            yield Arrival(peer, frames, False if is_known else self._bind(peer, first), excess)
+
+    def _read(self, first: zmq.Frame) -> tuple[list[Any], str]:
+        """The message that begins with ``first``, up to where it becomes too large, and why it is."""
+        frames: list[Any] = [first.bytes]
+        size = len(first)
+        excess = ""
+        frame = first
+        while frame.more:
+            frame = self.socket.recv(_NOBLOCK, False)
+            size += len(frame)
+            if len(frames) == FRAMES_MAX:
+                excess = f"a message of more than {FRAMES_MAX} frames"
+            elif size > self._message_bytes_max:
+                excess = f"a message of more than {self._message_bytes_max} bytes"
+            if not excess:
+                frames.append(frame.bytes if len(frames) < 2 else frame.buffer)
+        return frames, excess
 
     @property
     def has_input(self) -> bool:
@@ -264,6 +291,43 @@ class Router:
         self.socket.disable_monitor()
         self.monitor.close(0)
         self.socket.close()
+
+
+class Pull:
+    """A bound PULL: messages from any PUSH, whoever that is.
+
+    Raises:
+        CannotBind: the port is taken, or may not be used.
+    """
+
+    def __init__(self, context: zmq.Context[Any], host: str, port: int, *, bytes_max: int) -> None:
+        self.socket = context.socket(zmq.PULL)
+        self.socket.setsockopt(zmq.MAXMSGSIZE, bytes_max)
+        self.socket.setsockopt(zmq.BACKLOG, BACKLOG)
+        try:
+            self.socket.bind(f"tcp://{host}:{port}")
+        except zmq.ZMQError as error:
+            self.close()
+            raise _cannot_bind(host, port, error) from None
+        self.news: int = self.socket.FD
+        self.port = int(self.socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
+
+    def receive(self, limit: int) -> Iterator[list[bytes]]:
+        """Up to ``limit`` messages that are there now, each its frames."""
+        for _ in range(limit):
+            try:
+                yield self.socket.recv_multipart(_NOBLOCK)
+            except zmq.Again:
+                return
+
+    @property
+    def has_input(self) -> bool:
+        """Whether a message is there. Ask before each sleep."""
+        return bool(self.socket.getsockopt(_EVENTS) & _POLLIN)
+
+    def close(self) -> None:
+        """Close; what was not received is lost."""
+        self.socket.close(0)
 
 
 class Link:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import msgspec
 
 from cbw.core.events import Record
+from cbw.core.lines import Ack, Lines
 from cbw.core.spool import Chunk, Spool
 from cbw.errors import BadMessage
 from cbw.net import Link, Sleeper, Waker, new_context
@@ -144,12 +145,12 @@ class LogSender:
             reply = log.read_reply(frames)
         except BadMessage:
             return  # whoever that is, it acknowledges nothing
-        if isinstance(reply, log.Ack) and reply.boot == self.boot:
+        if isinstance(reply, Ack) and reply.boot == self.boot:
             self._spool.acknowledged(reply.through, now, is_resend_wanted=reply.resend)
 
     def _frames(self, chunk: Chunk) -> list[bytes]:
         is_urgent = self._close_at is not None
-        header = log.Lines(self.name, self.boot, chunk.first, chunk.count, self._spool.oldest, is_urgent)
+        header = Lines(self.name, self.boot, chunk.first, chunk.count, self._spool.oldest, is_urgent)
         return log.encode_lines(header, chunk.payload)
 
     def _sleep(self, sleeper: Sleeper) -> None:

@@ -51,6 +51,10 @@ def _worker(name: str, default: Any, text: str, **bounds: Any) -> Setting:
     return Setting(name, default, f"CBW_WORKER_{name.upper()}", text, **bounds)
 
 
+def _logger(name: str, default: Any, text: str, **bounds: Any) -> Setting:
+    return Setting(name, default, f"CBW_LOGGER_{name.upper()}", text, **bounds)
+
+
 def _client(name: str, default: Any, text: str, **bounds: Any) -> Setting:
     return Setting(name, default, f"CBW_CLIENT_{name.upper()}", text, **bounds)
 
@@ -112,6 +116,30 @@ LOG = (
         "Memory for records that the logger has not yet on disk. When it is full the oldest go, and the log says how many.",
         minimum=1 << 16,
     ),
+)
+
+LOGGER_DIR = Setting(
+    "logger_dir",
+    "cbw-logs",
+    "LOGGER_DIR",
+    "The folder of the log, whose file is called logs; it is made if it is not there.",
+)
+
+LOGGER = (
+    _logger("host", "*", "Address to listen on; * is every one of this machine."),
+    _logger(
+        "fsync",
+        "interval",
+        "When the file is synced: after each write; half a second after it at most; when the system likes. With the first two, "
+        "senders keep their records until they are synced, so that a crash of this machine loses none of them; of the lines "
+        "from the text port, which nobody keeps, interval may lose those of half a second, never those of the last 30 s or so.",
+        choices=("always", "interval", "never"),
+    ),
+    _logger("format", "json", "Of the lines: json for programs, text for people.", choices=("json", "text")),
+    _logger("rotate_bytes", 100 << 20, "A file of this size is closed, and a new one begun.", minimum=1 << 16),
+    _logger("rotate_age_s", 86400.0, "So is one of this age; 0: only by size.", minimum=0.0),
+    _logger("keep", 10, "So many closed files are kept.", minimum=0),
+    _logger("compress", True, "Closed files are compressed (gzip). --no-compress leaves them as they are."),
 )
 
 BROKER = (

@@ -5,18 +5,30 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from .program import Program, environment, wait_until
 
-PORTS = ("--client-port", 0, "--worker-port", 0)
+LOG = Path(tempfile.gettempdir()) / f"cbw-test-up-{os.getpid()}" / "logs"
+PORTS = ("--client-port", 0, "--worker-port", 0, "--log-port", 0, "--log-file", LOG)
+
+
+@pytest.fixture(autouse=True)
+def log() -> Iterator[Path]:
+    """The log of the systems here."""
+    yield LOG
+    shutil.rmtree(LOG.parent, ignore_errors=True)
 
 
 def children(pid: int) -> list[int]:
@@ -48,6 +60,17 @@ def test_two_clients_and_four_workers_until_done() -> None:
     assert len(re.findall(r"^cli_[12] +\| CLI_[12]-\d+ -> CLI_[12]-\d+ WOR_[1-4]", done.stderr, re.M)) == 20
 
 
+def test_the_log_tells_of_every_role(log: Path) -> None:
+    scale = ("--scale", "cli=2", "--scale", "wor=2", "--scale", "log=2")
+    done = run("up", *scale, "--until-done", "--work-time", 0, "--requests", 5, *PORTS)
+    assert done.returncode == 0, done.stderr
+    assert str(log) in done.stdout
+    events = Counter((line["role"], line["event"]) for line in map(json.loads, log.read_text().splitlines()))
+    for event in (("client", "got"), ("worker", "done"), ("broker", "answered")):
+        assert events[event] == 10, events
+    assert events["logger", "started"] == 2
+
+
 def test_a_table_for_people() -> None:
     done = run("up", "--scale", "cli=1", "--scale", "wor=1", "--until-done", "--work-time", 0, "--requests", 2, *PORTS)
     assert done.returncode == 0
@@ -63,7 +86,7 @@ def up() -> Program:
 def test_it_stays_until_it_is_stopped_and_leaves_nothing(up: Program, number: signal.Signals) -> None:
     up.wait_for("the system stays up")
     roles = children(up.pid)
-    assert len(roles) == 3
+    assert len(roles) == 4
     up.signal(number)
     assert up.exit_code() == 0
     assert not any(lives(pid) for pid in roles)

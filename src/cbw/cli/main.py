@@ -15,6 +15,7 @@ _COMMANDS = {
     "broker": "The broker between clients and workers.",
     "worker": "A worker: your function, or the lab's demonstration.",
     "client": "The lab's demonstration client.",
+    "logger": "The central log of all roles.",
     "call": "Send one request and print its answer.",
     "up": "Start a whole system on this machine.",
     "bench": "Measure throughput, latency and CPU.",

@@ -42,7 +42,7 @@ def setting_options(*settings: Setting) -> Decorator:
         for setting in reversed(settings):
             is_flag = setting.type is bool
             function = click.option(
-                setting.option,
+                _flag(setting) if is_flag else setting.option,
                 *([setting.short] if setting.short else []),
                 setting.name,
                 type=None if is_flag else _type(setting),
@@ -57,6 +57,10 @@ def setting_options(*settings: Setting) -> Decorator:
         return function
 
     return decorate
+
+
+def _flag(setting: Setting) -> str:
+    return f"{setting.option}/--no-{setting.option[2:]}" if setting.default else setting.option
 
 
 def _type(setting: Setting) -> Any:

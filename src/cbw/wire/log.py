@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from cbw.core.lines import Ack, Lines, Refused
 from cbw.errors import BadMessage
 
 MAGIC = b"CBWL1"
@@ -24,40 +25,11 @@ BATCH_BYTES_MAX = 8 << 20
 """Nor more bytes; a larger one is refused."""
 
 
-class Lines(msgspec.Struct, array_like=True, gc=False, tag=70):
-    """Records ``first`` … ``first + count - 1`` of the sender's start ``boot``.
-
-    ``oldest`` is the oldest record that the sender still has: what the logger misses before it is lost for ever.
-    ``is_urgent``: the sender is about to end and waits for the acknowledgement, so the logger syncs at once.
-    """
-
-    sender: str
-    boot: str
-    first: int
-    count: int
-    oldest: int
-    is_urgent: bool = False
-
-
-class Ack(msgspec.Struct, array_like=True, gc=False, tag=71):
-    """Records up to ``through`` of ``boot`` are on disk, as the logger's ``--fsync`` says. ``resend``: what was sent beyond
-    was not taken; send it again. The logger repeats its last word every second to senders whose records it has not yet
-    written, so that they know it lives.
-    """
-
-    boot: str
-    through: int
-    resend: bool = False
-
-
-class Refused(msgspec.Struct, array_like=True, gc=False, tag=72):
-    """The logger cannot read what the sender says, and why."""
-
-    text: str
-
+BOOT_CHARS_MAX = 64
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_lines = msgspec.msgpack.Decoder(Lines).decode
+_check_lines = msgspec.json.Decoder(msgspec.Raw).decode_lines
 _decode_reply = msgspec.msgpack.Decoder(Ack | Refused).decode
 
 
@@ -72,10 +44,10 @@ def encode_reply(reply: Ack | Refused) -> list[bytes]:
 
 
 def read_lines(frames: Sequence[Any]) -> tuple[Lines, bytes]:
-    """The header and the payload of a batch whose size and numbers add up; its lines are not looked into.
+    """The header and the payload of a batch: numbers that add up, and as many JSON objects, a line each.
 
     Raises:
-        BadMessage: another version, not a batch, numbers out of range, or not ``count`` lines.
+        BadMessage: another version, not a batch, numbers out of range, a boot that is none, or other lines than that.
     """
     if bytes(frames[0]) != MAGIC:
         raise BadMessage(f"speaks {bytes(frames[0][:16])!r}, this is CBWL/1")
@@ -92,6 +64,14 @@ def read_lines(frames: Sequence[Any]) -> tuple[Lines, bytes]:
         raise BadMessage(f"record {header.first} is the first, but {header.oldest} the oldest")
     if not payload.endswith(b"\n") or payload.count(b"\n") != header.count:
         raise BadMessage(f"not {header.count} whole lines")
+    if not header.boot.isalnum() or len(header.boot) > BOOT_CHARS_MAX or not header.boot.isascii():
+        raise BadMessage(f"{header.boot[:BOOT_CHARS_MAX]!r} is no boot")
+    try:
+        lines = _check_lines(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadMessage(f"not lines of JSON: {error}") from None
+    if len(lines) != header.count or not all(bytes(line).startswith(b"{") for line in lines):
+        raise BadMessage(f"not {header.count} JSON objects")
     return header, payload
 
 

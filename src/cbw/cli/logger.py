@@ -1,0 +1,36 @@
+"""``cbw logger``."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cbw import settings
+from cbw.cli.options import port, setting_options, stopping
+from cbw.logger import Logger
+
+
+@click.command("logger", context_settings={"max_content_width": 110})
+@click.argument("text_port", type=port, default=settings.LOG_PORT, metavar="[PORT]")
+@click.argument("file", type=click.Path(path_type=Path), default=None, metavar="[FILE]")
+@setting_options(settings.LOGGER_DIR, *settings.LOGGER)
+def command(text_port: int, file: Path | None, logger_dir: str, **options: Any) -> None:
+    """The central logger: writes what all roles send to FILE (default: "logs" in LOGGER_DIR).
+
+    \b
+    cbw logger 9995 cbw-logs/logs
+
+    PORT (9995) takes a line of text from any PUSH socket; the next port up takes the records of our own roles and
+    acknowledges them. Read the file with cbw logs. SIGHUP opens it anew, for logrotate.
+    """
+    file = file or Path(logger_dir) / "logs"
+    logger = Logger(text_port, file, **options)
+    signal.signal(signal.SIGHUP, lambda *_: logger.reopen())
+    with stopping(logger):
+        click.echo(
+            f"{logger.core.name} logs to {file}: text on port {logger.text_port}, records on port {logger.record_port}"
+        )
+        logger.run()

@@ -1,0 +1,320 @@
+"""The log on disk: one file that is appended to, and older ones beside it.
+
+``FILE`` is written. When it is large or old it becomes ``FILE.<time in UTC>``, is compressed to the same name and ``.gz``,
+and the oldest of those are deleted. Several loggers of one host may write to one file: they take turns by a lock on
+``FILE.lock``, and each reads what the others have written meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import gzip
+import os
+import re
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from cbw.core.events import Record
+from cbw.errors import NotReady
+
+_POSITION = re.compile(rb'(?:"boot":"([0-9A-Za-z]{1,64})","seq":(\d{1,15})\}|\[([0-9A-Za-z]{1,64}) (\d{1,15})\])\n')
+"""How a record's line ends: as JSON, or as ``text`` (see :func:`text_line`)."""
+_POSITIONS = b'"event":"positions"'
+_ROTATED = re.compile(r"\.\d{8}T\d{6}\.\d{6}(\.gz)?")
+_READ_BYTES = 1 << 20
+LOCK_TRIES = 100
+LOCK_RETRY_S = 0.002
+"""Another logger that writes has the lock for milliseconds; one that is frozen would have it for ever."""
+
+
+def files_of(path: str | Path) -> list[Path]:
+    """The files of the log at ``path`` that are there, oldest first; the one that is written is the last."""
+    path = Path(path)
+    rotated = {}
+    with contextlib.suppress(OSError):
+        for other in path.parent.iterdir():
+            suffix = other.name.removeprefix(path.name)
+            if other.name.startswith(path.name) and _ROTATED.fullmatch(suffix):
+                key = suffix.removesuffix(".gz")
+                if key not in rotated or suffix == key:  # while one is being compressed both are there
+                    rotated[key] = other
+    return [*(rotated[key] for key in sorted(rotated)), *([path] if path.exists() else [])]
+
+
+class Rotation(msgspec.Struct, frozen=True):
+    """When a file is full, and how many older ones are kept."""
+
+    bytes_max: int
+    age_s: float
+    keep: int
+    is_compressing: bool
+
+
+class LogFile:
+    """The log at ``path``. Use it within :meth:`turn`.
+
+    Raises:
+        NotReady: it cannot be written; the text says why and what to do.
+    """
+
+    def __init__(self, path: str | Path, rotation: Rotation) -> None:
+        self.path = Path(path).absolute()
+        self.size = 0
+        self.rotated = 0
+        self._rotation = rotation
+        self._descriptor: int | None = None
+        self._inode = 0
+        self._began_at = 0.0
+        self._lock: int | None = None
+        self._compressors: list[threading.Thread] = []
+        try:
+            self._open()
+        except OSError as error:
+            raise NotReady(_reason(self.path, error), advice=_advice(self.path, error)) from None
+
+    # --- one at a time
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[dict[str, int]]:
+        """Have the file to oneself; the positions that others have written to it since the last turn (or all, at first).
+
+        Raises:
+            OSError: the file cannot be opened.
+        """
+        lock = self._lock_file()
+        _take(lock)
+        try:
+            yield self._catch_up()
+        finally:
+            fcntl.flock(lock, fcntl.LOCK_UN)
+
+    def repair(self) -> bytes:
+        """Cut off a last line that has no end, as a crash leaves it; the line."""
+        assert self._descriptor is not None
+        tail = b""
+        at = self.size
+        while at > 0 and b"\n" not in tail:
+            start = max(0, at - _READ_BYTES)
+            tail = os.pread(self._descriptor, at - start, start) + tail
+            at = start
+        torn = tail.rpartition(b"\n")[2]
+        if torn:
+            self.size -= len(torn)
+            os.ftruncate(self._descriptor, self.size)
+        return torn
+
+    def append(self, block: bytes) -> None:
+        """Write whole lines, all or nothing.
+
+        Raises:
+            OSError: no room, or no file any more.
+        """
+        assert self._descriptor is not None
+        view = memoryview(block)
+        try:
+            while view:
+                view = view[os.write(self._descriptor, view) :]
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, self.size)
+            raise
+        self.size += len(block)
+
+    def is_full(self, now: float) -> bool:
+        """Whether it is time for a new file; ``now`` is seconds since 1970."""
+        return self.size > 0 and (
+            self.size >= self._rotation.bytes_max or now - self._began_at >= self._rotation.age_s > 0
+        )
+
+    def rotate(self, first_line: bytes) -> None:
+        """Begin a new file with ``first_line``; compress the one before, and delete the oldest, beside.
+
+        Raises:
+            OSError: it could not be renamed, or no new one be made.
+        """
+        self.sync()
+        old = self.path.with_name(f"{self.path.name}.{datetime.now(UTC):%Y%m%dT%H%M%S.%f}")
+        self.path.rename(old)
+        self.rotated += 1
+        self._open()
+        self.append(first_line)
+        thread = threading.Thread(target=self._tidy, args=(old,), name="compress", daemon=True)
+        thread.start()
+        self._compressors = [*(one for one in self._compressors if one.is_alive()), thread]
+
+    def sync(self) -> None:
+        """Wait until everything that was written is on disk.
+
+        Raises:
+            OSError: the disk is not well.
+        """
+        if self._descriptor is not None:
+            os.fdatasync(self._descriptor)
+
+    def reopen(self) -> None:
+        """Somebody may have moved the file away: open what is at the path now, at the next turn."""
+        self._forget()
+
+    def close(self) -> None:
+        """Sync and close."""
+        with contextlib.suppress(OSError):
+            self.sync()
+        self._forget()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+        for thread in self._compressors:
+            thread.join(timeout=0.2)  # what is not done is done at the next rotation
+
+    # --- inside
+
+    def _open(self) -> None:
+        self._forget()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._inode = os.fstat(self._descriptor).st_ino
+        self.size = 0
+        self._began_at = _began_at(os.pread(self._descriptor, 4096, 0))
+        self._lock_file()
+
+    def _lock_file(self) -> int:
+        lock = self.path.with_name(self.path.name + ".lock")
+        if self._lock is None or not lock.exists():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        return self._lock
+
+    def _forget(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _catch_up(self) -> dict[str, int]:
+        """See to it that the file at the path is open, and read what is new in it."""
+        try:
+            is_ours = self._descriptor is not None and self.path.stat().st_ino == self._inode
+        except FileNotFoundError:
+            is_ours = False
+        if not is_ours:
+            self._open()
+        assert self._descriptor is not None
+        end = os.fstat(self._descriptor).st_size
+        if end < self.size:  # somebody has emptied it
+            self.size = 0
+        positions = _positions(self._descriptor, self.size, end)
+        self.size = end
+        return positions
+
+    def _tidy(self, old: Path) -> None:
+        with contextlib.suppress(OSError):
+            others = [path for path in files_of(self.path) if path != self.path]
+            for path in others[: -self._rotation.keep or None]:
+                path.unlink(missing_ok=True)
+            if self._rotation.is_compressing:
+                for path in others[-self._rotation.keep :] if self._rotation.keep else []:
+                    if path.suffix != ".gz":
+                        _compress(path)
+
+
+def text_line(render: Callable[[Record], str]) -> Callable[[bytes], bytes]:
+    """Makes a line for people from a line of JSON; it ends with the sender's boot and the record's number."""
+    decode = msgspec.json.Decoder(Record).decode
+
+    def text(line: bytes) -> bytes:
+        try:
+            record = decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return line  # JSON of somebody else's shape
+        day = time.strftime("%Y-%m-%d ", time.localtime(record.at))
+        said = (day + render(record)).encode(errors="backslashreplace").replace(b"\n", b"\\n")
+        return said + b" [%b %d]" % (record.boot.encode(), record.seq)
+
+    return text
+
+
+def _positions(descriptor: int, start: int, end: int) -> dict[str, int]:
+    """The last number of each boot in these bytes of the file."""
+    positions: dict[str, int] = {}
+    rest = b""
+    while start < end:
+        data = os.pread(descriptor, min(_READ_BYTES, end - start), start)
+        if not data:
+            break
+        start += len(data)
+        data = rest + data
+        cut = data.rfind(b"\n") + 1
+        data, rest = data[:cut], data[cut:]
+        at = data.find(_POSITIONS)
+        while at >= 0:
+            line = data[data.rfind(b"\n", 0, at) + 1 : data.index(b"\n", at)]
+            with contextlib.suppress(msgspec.DecodeError):
+                known = msgspec.json.decode(line, type=Record)
+                if known.event == "positions" and known.role == "logger":
+                    positions |= {boot: seq for boot, seq in (known.fields or {}).items() if type(seq) is int}
+            at = data.find(_POSITIONS, data.index(b"\n", at))
+        for found in _POSITION.finditer(data):
+            boot, seq, text_boot, text_seq = found.groups()
+            positions[(boot or text_boot).decode()] = int(seq or text_seq)
+    return positions
+
+
+def _began_at(head: bytes) -> float:
+    """When a file was begun, by its first line; now if that does not say it."""
+    try:
+        return msgspec.json.decode(head.partition(b"\n")[0], type=Record).at
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return time.time()
+
+
+def _compress(path: Path) -> None:
+    """Compress it, unless another logger is at it."""
+    target = path.with_name(path.name + ".gz")
+    unfinished = path.with_name(path.name + ".tmp")
+    with path.open("rb") as source:
+        try:
+            fcntl.flock(source, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return
+        if not path.exists():
+            return
+        with unfinished.open("wb") as raw:
+            with gzip.GzipFile(path.name, "wb", 6, raw) as packed:
+                shutil.copyfileobj(source, packed, _READ_BYTES)
+            raw.flush()
+            os.fsync(raw.fileno())
+        unfinished.rename(target)
+        path.unlink(missing_ok=True)
+
+
+def _take(lock: int) -> None:
+    for _ in range(LOCK_TRIES):
+        with contextlib.suppress(BlockingIOError):
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(LOCK_RETRY_S)
+    raise OSError(errno.EBUSY, "another logger has locked it")
+
+
+def _reason(path: Path, error: OSError) -> str:
+    if isinstance(error, IsADirectoryError):
+        return f"{path} is a directory"
+    if isinstance(error, NotADirectoryError | FileExistsError):
+        return f"{path.parent} is no directory"
+    return f"cannot write the log {path}: {error.strerror}"
+
+
+def _advice(path: Path, error: OSError) -> str:
+    if isinstance(error, IsADirectoryError):
+        return "Give a file in it: FILE, or LOGGER_DIR for the folder."
+    if isinstance(error, NotADirectoryError | FileExistsError):
+        return "Move that file away, or give another place: FILE, or LOGGER_DIR for the folder."
+    if isinstance(error, PermissionError):
+        return f"User {os.getuid()} may not write in {path.parent}: chown it (of a container's volume, on its host)."
+    return "Give another place: FILE, or LOGGER_DIR for the folder."

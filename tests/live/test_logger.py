@@ -1,0 +1,377 @@
+"""The logger as a process: killed, out of room, beside another one; nothing is lost without being counted."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import logging
+import os
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zmq
+
+import cbw
+from cbw.core.events import Record
+from cbw.logfile import files_of
+from cbw.sender import LogSender
+
+from .conftest import HOST, Start, StartBroker, broker_of
+from .program import Program, wait_until
+
+StartLogger = Callable[..., tuple[Program, int]]
+
+
+@pytest.fixture
+def logs(tmp_path: Path) -> Path:
+    """The log's file."""
+    return tmp_path / "logs" / "logs"
+
+
+@pytest.fixture
+def start_logger(start: Start, logs: Path) -> StartLogger:
+    """``start_logger("--fsync", "always", port=0)``: a logger that listens, and its text port."""
+
+    def start_one(*options: object, port: int = 0) -> tuple[Program, int]:
+        logger = start("logger", port, logs, *options)
+        line = logger.wait_for("text on port")
+        return logger, int(line.split("text on port ")[1].split(",")[0])
+
+    return start_one
+
+
+@contextlib.contextmanager
+def sending(port: int, name: str = "S", **options: Any) -> Iterator[LogSender]:
+    sender = LogSender(name, HOST, port + 1, spool_bytes=options.get("spool_bytes", 64 << 20))
+    try:
+        yield sender
+    finally:
+        sender.close()
+
+
+def records(path: Path) -> list[dict[str, Any]]:
+    """All records of the log, rotated files first."""
+    lines: list[bytes] = []
+    for file in files_of(path):
+        data = file.read_bytes()
+        lines += (gzip.decompress(data) if file.suffix == ".gz" else data).splitlines()
+    return [json.loads(line) for line in lines if line.startswith(b"{")]
+
+
+def sent(path: Path, boot: str) -> list[int]:
+    """The numbers of the records of ``boot``, as they stand in the log."""
+    return [record["seq"] for record in records(path) if record.get("boot") == boot]
+
+
+def record(number: int) -> Record:
+    return Record(time.time(), "test", "app", "S", f"C1/{number}")
+
+
+def test_lines_of_text_from_any_push_socket(start_logger: StartLogger, logs: Path) -> None:
+    logger, port = start_logger()
+    with zmq.Context() as context, context.socket(zmq.PUSH) as push:
+        push.connect(f"tcp://{HOST}:{port}")
+        for line in (b"one", "dos ñ".encode(), b"a\nb", b"\xff"):
+            push.send(line)
+        push.send_multipart([b"two", b"frames"])
+        wait_until(lambda: logs.read_text().count("\n") >= 6, "five lines and the logger's own")
+    assert logs.read_text().splitlines()[1:] == ["one", "dos ñ", "a\\nb", "\\xff", "two frames"]
+    assert logger.terminate() < 2
+
+
+def test_a_killed_logger_loses_and_repeats_nothing(start_logger: StartLogger, logs: Path) -> None:
+    logger, port = start_logger()
+    with sending(port) as sender:
+        count = 0
+        for _ in range(4):
+            for _ in range(60):
+                sender.put([record(count + number) for number in range(100)])
+                count += 100
+                time.sleep(0.003)
+            logger.signal(signal.SIGKILL)
+            logger.exit_code()
+            with logs.open("ab") as file:
+                file.write(b'{"at":1,"event":"torn')
+            logger, port = start_logger(port=port)
+        wait_until(lambda: sender.status()["acknowledged"] == count, f"{count} records: {sender.status()}")
+        assert sent(logs, sender.boot) == list(range(1, count + 1))
+        assert sender.status()["dropped"] == 0
+    events = Counter(line["event"] for line in records(logs))
+    assert events["repaired"] == 4 and events["started"] == 5 and not events["gap"]
+
+
+def test_what_a_full_spool_drops_is_a_counted_gap(start_logger: StartLogger, logs: Path) -> None:
+    logger, port = start_logger()
+    with sending(port, spool_bytes=1 << 16) as sender:
+        sender.put([record(0)])
+        wait_until(lambda: sender.status()["acknowledged"] == 1, "the first record")
+        logger.kill()
+        for number in range(30):
+            sender.put([record(number) for number in range(number * 100, number * 100 + 100)])
+            time.sleep(0.03)
+        dropped = sender.status()["dropped"]
+        assert dropped > 0
+        logger, _ = start_logger(port=port)
+        wait_until(lambda: sender.status()["waiting"] == 0, f"the rest: {sender.status()}")
+        (gap,) = (line for line in records(logs) if line["event"] == "gap")
+        assert gap["count"] == dropped == 3001 - len(sent(logs, sender.boot))
+
+
+def test_two_loggers_share_a_file(start_logger: StartLogger, logs: Path) -> None:
+    (first, one), (_, other) = start_logger("--rotate-bytes", 100_000), start_logger("--rotate-bytes", 100_000)
+    with sending(one, "A") as a, sending(other, "B") as b:
+        for _ in range(100):
+            a.put([record(n) for n in range(20)])
+            b.put([record(n) for n in range(20)])
+            time.sleep(0.005)
+        wait_until(lambda: a.status()["acknowledged"] == b.status()["acknowledged"] == 2000, "all records")
+    assert sent(logs, a.boot) == sent(logs, b.boot) == list(range(1, 2001))
+    assert len(files_of(logs)) > 2
+    assert first.is_running
+
+
+def test_a_sender_moves_from_one_logger_to_another(start_logger: StartLogger, logs: Path) -> None:
+    """Both write one file, so the second knows what the first has written."""
+    first, port = start_logger()
+    with sending(port) as sender:
+        sender.put([record(number) for number in range(50)])
+        wait_until(lambda: sender.status()["acknowledged"] == 50, "the first fifty")
+        _, other = start_logger()
+        first.terminate()
+        with zmq.Context() as context:  # stands in for a name that now means the other one
+            front, back = context.socket(zmq.ROUTER), context.socket(zmq.DEALER)
+            with front, back:
+                front.bind(f"tcp://{HOST}:{port + 1}")
+                back.connect(f"tcp://{HOST}:{other + 1}")
+                sender.put([record(number) for number in range(50, 100)])
+                until = time.monotonic() + 10
+                while sender.status()["acknowledged"] < 100 and time.monotonic() < until:
+                    peer = b""
+                    if front.poll(50):
+                        peer, *frames = front.recv_multipart()
+                        back.send_multipart(frames)
+                    if back.poll(700) and peer:
+                        front.send_multipart([peer, *back.recv_multipart()])
+        assert sender.status()["acknowledged"] == 100
+    assert sent(logs, sender.boot) == list(range(1, 101))
+
+
+def test_rotation_compresses_keeps_and_forgets(start_logger: StartLogger, logs: Path) -> None:
+    logger, port = start_logger("--rotate-bytes", 1 << 16, "--keep", 2)
+    with sending(port) as sender:
+        for number in range(200):
+            sender.put([record(n) for n in range(number * 20, number * 20 + 20)])
+            time.sleep(0.003)
+        wait_until(lambda: sender.status()["acknowledged"] == 4000, f"all records: {sender.status()}")
+    wait_until(lambda: [path.suffix for path in files_of(logs)][:-1] == [".gz", ".gz"], f"two: {files_of(logs)}")
+    numbers = sent(logs, sender.boot)
+    assert numbers == list(range(numbers[0], 4001))
+    logger.kill()
+    _, port = start_logger("--rotate-bytes", 1 << 16)
+    assert not any(line["event"] in ("gap", "duplicates") for line in records(logs))
+
+
+def test_sighup_opens_the_file_anew(start_logger: StartLogger, logs: Path) -> None:
+    logger, port = start_logger()
+    logs.rename(logs.with_name("moved"))
+    logger.signal(signal.SIGHUP)
+    wait_until(logs.exists, "a new file")
+    with sending(port) as sender:
+        sender.put([record(1)])
+        wait_until(lambda: sender.status()["acknowledged"] == 1, "a record")
+    assert sent(logs, sender.boot) == [1]
+
+
+def test_a_lost_folder_is_made_again(start_logger: StartLogger, logs: Path) -> None:
+    _, port = start_logger()
+    with sending(port) as sender:
+        logs.parent.rename(logs.parent.with_name("moved"))
+        sender.put([record(1)])
+        wait_until(lambda: sender.status()["acknowledged"] == 1, "a record")
+    assert sent(logs, sender.boot) == [1]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 kB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    if os.getuid() != 0:
+        pytest.skip("only root may mount a small file system")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_full_disk_is_survived_and_accounted_for(start: Start, small_disk: Path) -> None:
+    path = small_disk / "logs"
+    logger = start("logger", 0, path)
+    port = int(logger.wait_for("text on port").split("text on port ")[1].split(",")[0])
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(b"x" * 150_000)
+    with sending(port) as sender:
+        for _ in range(30):
+            sender.put([record(number) for number in range(100)])
+            time.sleep(0.02)
+        logger.wait_for("cannot write the log", "No space left")
+        assert path.read_bytes().endswith(b"\n")
+        ballast.unlink()
+        path.rename(small_disk / "gone")
+        (small_disk / "gone").unlink()
+        logger.signal(signal.SIGHUP)
+        logger.wait_for("can be written again")
+        wait_until(lambda: sender.status()["waiting"] == 0, f"the rest: {sender.status()}")
+        numbers = sent(path, sender.boot)
+        assert numbers == list(range(numbers[0], 3001))
+        assert sender.status()["dropped"] == 0
+
+
+def test_text_lines_lost_to_a_full_disk_are_counted(start: Start, small_disk: Path) -> None:
+    path = small_disk / "logs"
+    logger = start("logger", 0, path)
+    port = int(logger.wait_for("text on port").split("text on port ")[1].split(",")[0])
+    ballast = small_disk / "ballast"
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 4096)
+    line, count = b"x" * 999, 12_000  # 12 MB; 8 MiB are kept
+    with zmq.Context() as context, context.socket(zmq.PUSH) as push:
+        push.connect(f"tcp://{HOST}:{port}")
+        for _ in range(count):
+            push.send(line)
+        push.send(b"last")
+        logger.wait_for("cannot write the log")
+        time.sleep(1.5)  # until all have arrived
+        subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+        wait_until(lambda: b"\nlast\n" in path.read_bytes(), "the last line")
+    (lost,) = (line for line in records(path) if line["event"] == "lost")
+    assert lost["count"] > 0
+    assert lost["count"] == count - path.read_bytes().count(line)
+
+
+def test_every_role_sends_its_trace(start_logger: StartLogger, start: Start, logs: Path) -> None:
+    _, port = start_logger()
+    where = {"LOGGER_HOST": HOST, "LOGGER_PORT": str(port)}
+    broker = broker_of(start("broker", 0, 0, HOST, port, "--host", HOST))
+    start("worker", "W1", HOST, broker.worker_port, "--work-time", 0, **where).wait_for("connected")
+    client = start("client", "C1", 3, HOST, broker.client_port, **where)
+    assert client.exit_code() == 0
+    story = ["sent", "accepted", "handed_out", "begun", "done", "answered", "got"]
+
+    def of(number: int) -> list[str]:
+        mine = [line for line in records(logs) if line.get("request") == f"C1/{number}"]
+        return [line["event"] for line in sorted(mine, key=lambda line: (line["at"], story.index(line["event"])))]
+
+    wait_until(lambda: all(sorted(of(n)) == sorted(story) for n in (1, 2, 3)), f"three stories: {logs.read_text()}")
+    assert of(2) == story
+
+
+def test_level_and_sample(start_logger: StartLogger, start: Start, logs: Path) -> None:
+    _, port = start_logger()
+    where = {"LOGGER_HOST": HOST, "LOGGER_PORT": str(port)}
+    broker = broker_of(start("broker", 0, 0, "--host", HOST, "--log-sample", 0.5, **where))
+    start("worker", "W1", HOST, broker.worker_port, "--work-time", 0, "--log-sample", 0.5, **where).wait_for(
+        "connected"
+    )
+    assert start("client", "C1", 40, HOST, broker.client_port, "--log-level", "info", **where).exit_code() == 0
+    broker.program.terminate()
+    wait_until(lambda: any(line["event"] == "stopped_serving" for line in records(logs)), "the broker's last record")
+    stories = Counter(line["request"] for line in records(logs) if "request" in line and line["role"] == "broker")
+    assert 5 < len(stories) < 35 and set(stories.values()) == {3}
+    wait_until(
+        lambda: {line["request"] for line in records(logs) if line["event"] == "done"} == set(stories), "the same ones"
+    )
+    assert not any(line["role"] == "client" for line in records(logs))
+
+
+def test_any_program_logs_through_the_standard_library(start_logger: StartLogger, logs: Path) -> None:
+    _, port = start_logger()
+    handler = cbw.LogHandler(HOST, port, name="SHOP")
+    shop = logging.getLogger("shop")
+    shop.propagate = False
+    shop.addHandler(handler)
+    try:
+        shop.error("no %s left", "apples", extra={"basket": 7})
+        try:
+            raise ValueError("rotten")
+        except ValueError:
+            shop.exception("bad")
+    finally:
+        shop.removeHandler(handler)
+        handler.close()
+    first, second = (line for line in records(logs) if line["event"] == "log")
+    assert (first["text"], first["level"], first["sender"]) == ("no apples left", "error", "SHOP")
+    assert first["fields"] == {"logger": "shop", "basket": 7}
+    assert "ValueError: rotten" in second["text"]
+
+
+def test_text_format_goes_on_after_a_kill(start_logger: StartLogger, logs: Path) -> None:
+    logger, port = start_logger("--format", "text", "--fsync", "always")
+    with sending(port) as sender:
+        sender.put([record(number) for number in range(10)])
+        wait_until(lambda: sender.status()["acknowledged"] == 10, "ten records")
+        logger.kill()
+        _, port = start_logger("--format", "text", port=port)
+        sender.put([record(number) for number in range(10, 20)])
+        wait_until(lambda: sender.status()["acknowledged"] == 20, "twenty records")
+    lines = [line for line in logs.read_text().splitlines() if f"[{sender.boot} " in line]
+    assert [int(line.rpartition(" ")[2].rstrip("]")) for line in lines] == list(range(1, 21))
+    assert " S test C1/7 " in lines[7]
+
+
+def test_a_lone_role_ends_quickly_whether_the_logger_is_there_or_not(
+    start: Start, start_broker: StartBroker, start_logger: StartLogger
+) -> None:
+    _, port = start_logger()
+    with_one = broker_of(start("broker", 0, 0, "--host", HOST, "--logger-host", HOST, "--logger-port", port))
+    without = broker_of(start("broker", 0, 0, "--host", HOST, "--logger-host", HOST, "--logger-port", 1))
+    time.sleep(0.5)
+    for broker in (with_one, without):
+        assert broker.program.terminate() < 3
+
+
+@pytest.mark.parametrize(
+    ("prepare", "words"),
+    [
+        (lambda place: place.mkdir(), ("is a directory", "Give a file")),
+        (lambda place: (place.parent.rmdir(), place.parent.touch()), ("is no directory",)),
+    ],
+)
+def test_a_place_that_cannot_be(
+    start: Start, tmp_path: Path, prepare: Callable[[Path], object], words: tuple[str, ...]
+) -> None:
+    (tmp_path / "folder").mkdir()
+    place = tmp_path / "folder" / "logs"
+    prepare(place)
+    logger = start("logger", 0, place)
+    assert logger.exit_code() == 3
+    for word in words:
+        assert logger.count(word), logger
+
+
+def test_a_port_in_use(start: Start, start_logger: StartLogger, tmp_path: Path) -> None:
+    _, port = start_logger()
+    second = start("logger", port, tmp_path / "other")
+    assert second.exit_code() == 3 and second.count(f"port {port} is in use")
+
+
+def test_garbage_on_the_record_port(start_logger: StartLogger, logs: Path) -> None:
+    _, port = start_logger()
+    with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
+        dealer.connect(f"tcp://{HOST}:{port + 1}")
+        for frames in ([b""], [b"CBWL1"], [b"CBWL1", b"x", b"y"], [b"CBWL9", b"", b""], [b"x" * 100_000]):
+            dealer.send_multipart(frames)
+            assert dealer.poll(5000) and dealer.recv_multipart()[0] == b"CBWL1"
+    with sending(port) as sender:
+        sender.put([record(1)])
+        wait_until(lambda: sender.status()["acknowledged"] == 1, "a record, all the same")
+    assert sum(line["event"] == "bad_message" for line in records(logs)) == 5
