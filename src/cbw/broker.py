@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
@@ -12,7 +13,7 @@ from cbw.core import messages as m
 from cbw.core.backlog import Backlog
 from cbw.core.broker import BrokerCore, Limits
 from cbw.errors import BadMessage
-from cbw.net import Router, Sent, Sleeper, Waker, new_context
+from cbw.net import Arrival, Router, Sent, Sleeper, Waker, new_context
 from cbw.trace import Trace
 from cbw.wire import native, plain
 
@@ -110,10 +111,16 @@ class Broker:
                 self._is_stop_wanted = False
                 facts.append(e.StopRequested(time.monotonic() + self._grace_s))
             for arrival in workers.receive(TURN_MESSAGES):
-                self._from_worker(arrival.peer, arrival.frames, facts)
+                if arrival.excess:
+                    self._refuse_excess(e.Side.WORKER, arrival, facts)
+                else:
+                    self._from_worker(arrival.peer, arrival.frames, facts)
             if self._is_reading_clients:
                 for arrival in clients.receive(TURN_MESSAGES):
-                    self._from_client(arrival.peer, arrival.frames, arrival.is_replaced, facts)
+                    if arrival.excess:
+                        self._refuse_excess(e.Side.CLIENT, arrival, facts)
+                    else:
+                        self._from_client(arrival.peer, arrival.frames, arrival.is_replaced, facts)
             if workers.has_changes or clients.has_changes:
                 self._connections(facts)
             if self._backlog:
@@ -173,9 +180,20 @@ class Broker:
                 why = f"this port is for workers; clients connect to port {self.client_port}"
         facts.append(e.BadMessageArrived(side, peer, why))
         if frames[0][:3] == native.MAGIC_PREFIX:
-            refusal = m.Refused(m.Refusal.VERSION if frames[0] != native.MAGIC else m.Refusal.BAD_MESSAGE, why)
-            order = e.SendToClient if side is e.Side.CLIENT else e.SendToWorker
-            self._send(side, order(peer, [refusal]), facts)
+            reason = m.Refusal.VERSION if frames[0] != native.MAGIC else m.Refusal.BAD_MESSAGE
+            self._send(side, _refusal(side, peer, reason, why), facts)
+
+    def _refuse_excess(self, side: e.Side, arrival: Arrival, facts: list[e.Event]) -> None:
+        """Count a message that is too large, and tell its sender if there is a way to."""
+        peer, frames, _, why = arrival
+        facts.append(e.BadMessageArrived(side, peer, why))
+        if frames[0][:3] == native.MAGIC_PREFIX:
+            self._send(side, _refusal(side, peer, m.Refusal.BAD_MESSAGE, why), facts)
+        elif side is e.Side.CLIENT:
+            with contextlib.suppress(BadMessage):  # then there is no envelope to answer in
+                envelope, _ = plain.read_request([*map(bytes, frames[: plain.ENVELOPE_FRAMES_MAX + 1]), b""])
+                answer = m.Answer(0, m.Status.TOO_BIG, m.error_body("too_big", why))
+                self._send(side, e.SendPlainReply(peer, envelope, answer), facts)
 
     def _connections(self, facts: list[e.Event]) -> None:
         for side, router in ((e.Side.WORKER, self._workers), (e.Side.CLIENT, self._clients)):
@@ -255,6 +273,11 @@ class Broker:
 
     def _retry(self, facts: list[e.Event]) -> None:
         facts += self._backlog.retry(time.monotonic(), lambda side, order: self._try_to_send(side, order, facts))
+
+
+def _refusal(side: e.Side, peer: bytes, reason: m.Refusal, why: str) -> e.Event:
+    order = e.SendToClient if side is e.Side.CLIENT else e.SendToWorker
+    return order(peer, [m.Refused(reason, why)])
 
 
 def _is_for_the_other(side: e.Side, frames: list[Any]) -> bool:
