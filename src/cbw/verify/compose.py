@@ -27,6 +27,7 @@ try:
     import docker
     from docker.errors import APIError, DockerException, NotFound
     from docker.models.containers import Container
+    from docker.models.volumes import Volume
 except ImportError:  # the extra is not installed
     raise UsageError("the Docker SDK is not installed", advice="pip install 'cbw[docker]'") from None
 
@@ -89,6 +90,7 @@ class Deployment:
                     advice=f"cbw verify needs a broker called {BROKER} and workers called {WORKER}.",
                 )
         self._found: dict[str, _Found] = {}
+        self._found_volumes: list[str | None] = []
         self._ours: dict[str, None] = {}  # containers that were made here
         self._is_started_here = False
 
@@ -96,18 +98,20 @@ class Deployment:
 
     def __enter__(self) -> Deployment:
         self._found = {container.id or "": _found(container) for container in self._containers()}
+        self._found_volumes = [volume.id for volume in self._volumes()]
         try:
             self._bring_up()
-        except BaseException:
-            self._restore_quietly()
+        except BaseException as error:
+            self.__exit__(type(error))
             raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self._restore()
-        else:
-            self._restore_quietly()
+        with contextlib.closing(self._docker):
+            if kind is None:
+                self._restore()
+            else:
+                self._restore_quietly()
 
     def _bring_up(self) -> None:
         is_running = any(found.is_running for found in self._found.values())
@@ -178,8 +182,11 @@ class Deployment:
             self._say(f"taking project {self.project} down again")
             try:
                 self._compose("down", within_s=START_S)
-            except CbwError as error:
-                failed.append(str(error))
+                for volume in self._volumes():
+                    if volume.id not in self._found_volumes:
+                        volume.remove()
+            except (CbwError, DockerException) as error:
+                failed.append(_text_of(error))
         return failed
 
     def _put_back(self, container: Container) -> None:
@@ -216,6 +223,9 @@ class Deployment:
         labels = [f"com.docker.compose.project={self.project}", "com.docker.compose.oneoff=False"]
         labels += [f"com.docker.compose.service={service}"] if service else []
         return self._docker.containers.list(all=True, filters={"label": labels})
+
+    def _volumes(self) -> list[Volume]:
+        return self._docker.volumes.list(filters={"label": f"com.docker.compose.project={self.project}"})
 
     def containers(self, service: str) -> list[Container]:
         """Those of ``service`` that run."""

@@ -222,7 +222,9 @@ class CompleteLog:
         evidence = [f"the log does not tell that {request} was {', '.join(what)}" for request, what in untold.items()]
         evidence = evidence[:EVIDENCE_MAX]
         if not self._numbers:
-            evidence = ["the log holds no record of this verification; do the roles know LOGGER_HOST?"]
+            evidence = [
+                "the log holds no record of this verification; do the roles know LOGGER_HOST, does it write JSON?"
+            ]
         for numbers in self._numbers.values():
             if lost and numbers.missing:
                 evidence.append(

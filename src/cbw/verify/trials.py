@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tarfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import NamedTuple
@@ -36,6 +36,8 @@ PATIENCE_S = 15.0
 """For a container to be at work again, and for the log to hold what was recorded, also on a busy machine."""
 MEET_S = 30.0
 """For the broker and every worker to answer at all."""
+PRINT_S = 3.0
+"""For what has been printed to be here."""
 WORK_S_MIN = 0.2
 """A worker must take so long that Docker can hurt it meanwhile."""
 TRIES = 3
@@ -97,8 +99,8 @@ class Trials:
         self.kill()
         self.freeze()
         self.cut_off()
-        self.restart_broker()
-        self.restart_logger()
+        if self.restart_broker():
+            self.restart_logger()
         self.collect()
         self.stop()
 
@@ -152,16 +154,14 @@ class Trials:
         """Have every worker answer, and learn which container is which worker."""
         deadline = time.monotonic() + MEET_S
         while len(self._containers) < len(self._workers):
-            began_at = time.monotonic()
             asked = self._ask(len(self._workers))
-            _await(asked)
-            self._work_s = time.monotonic() - began_at
-            for request in asked:
-                self._wait(1.0, self._begun, request)
-                for name, line in self._begun(request):
-                    self._containers[name] = next(one for one in self._workers if one.id == line.container)
-            if time.monotonic() > deadline:
+            is_answered, ended_at = any(_await(asked)), time.time()
+            has_begun = is_answered and self._wait(PRINT_S, self._is_any_begun, asked)
+            if (is_answered and not has_begun) or time.monotonic() > deadline:
                 raise self._not_met(asked)
+            for name, line in [begun for request in asked for begun in self._begun(request)]:
+                self._containers[name] = next(one for one in self._workers if one.id == line.container)
+                self._work_s = ended_at - line.at
         if self._work_s < WORK_S_MIN:
             raise NotReady(
                 f"the workers answer within {self._work_s:.3f} s: too soon to be hurt in the middle of it",
@@ -169,7 +169,7 @@ class Trials:
             )
 
     def _not_met(self, asked: dict[str, Future[str]]) -> CbwError:
-        if any(future.result() for future in asked.values()) and not any(map(self._begun, asked)):
+        if any(_await(asked)) and not self._is_any_begun(asked):
             return UsageError(
                 f"the workers of service {compose.WORKER} do not print what they begin",
                 advice="cbw verify --compose needs the demonstration worker, `cbw worker` without --handler.",
@@ -258,8 +258,8 @@ class Trials:
 
     # --- restarts
 
-    def restart_broker(self) -> None:
-        """``docker restart`` the broker under load, then ``docker kill`` and start it.
+    def restart_broker(self) -> bool:
+        """``docker restart`` the broker under load, then ``docker kill`` and start it. False: it answers no more.
 
         Raises:
             NotReady: it comes back where the clients do not find it.
@@ -276,9 +276,12 @@ class Trials:
                     f"the broker came back at {' or '.join(addresses) or 'no address'}, it was at {self._address}",
                     advice='Publish its port under a fixed number: ports: "9998:9998".',
                 )
-            _await(asked)
+            if not any(_await(asked)):
+                self._say("the broker answers no more")
+                return False
             for worker in self._containers:
                 self._await_use(worker)
+        return True
 
     def restart_logger(self) -> None:
         """The same to a logger, if there is one."""
@@ -298,7 +301,7 @@ class Trials:
     def _ask_and_begin(self) -> dict[str, Future[str]]:
         """Two requests for each worker; the first is begun, none is answered yet."""
         asked = self._ask(2 * len(self._workers), more_s=PATIENCE_S)
-        self._wait(PATIENCE_S, lambda: any(map(self._begun, asked)))
+        self._wait(PATIENCE_S, self._is_any_begun, asked)
         return asked
 
     # --- what is left behind
@@ -343,6 +346,9 @@ class Trials:
     def _begun(self, request: str) -> list[tuple[str, evidence.Line]]:
         return evidence.begun_in(self._printed.lines, request)
 
+    def _is_any_begun(self, asked: Iterable[str]) -> bool:
+        return any(self._begun(request) for request in asked)
+
     @staticmethod
     def _wait(patience_s: float, is_true: Callable[..., object], *arguments: object) -> bool:
         """Whether it has come true in time; what has not, the records will show."""
@@ -361,10 +367,9 @@ class Trials:
         return str(self._folder / f"{name}.jsonl")
 
 
-def _await(asked: dict[str, Future[str]]) -> None:
-    """Until all have ended, one way or another."""
-    for future in asked.values():
-        future.result()
+def _await(asked: dict[str, Future[str]]) -> list[str]:
+    """Until all have ended, one way or another: who has answered each, or nothing."""
+    return [future.result() for future in asked.values()]
 
 
 def _restart(container: Container) -> None:
