@@ -34,7 +34,8 @@ SAMPLE_S = 0.05
 SLOW_S = 0.5
 """Time in which the broker has to notice that something is overdue."""
 OVERTAKEN_MAX = 20
-"""No request of a worker's other services gets so often what is the turn of an older one."""
+"""So many times at most is a worker given what came after a request that waits in another of its services. (A batch counts
+once: it is of one service, and as large as the worker wants.)"""
 EVIL = ("die", "hang")
 
 
@@ -96,6 +97,7 @@ class Checker:
         self._services: dict[str, list[str]] = {}
         self._heads: dict[str, int] = {}  # service → the request whose turn is next
         self._overtaken: Counter[int] = Counter()
+        self._overtaken_at: dict[int, float] = {}
         self._steps = 0
 
     def fail(self, text: str) -> None:
@@ -393,7 +395,8 @@ class Checker:
         for service in self._services.get(record.worker, ()) if record.attempt == 1 else ():
             head = self._heads.get(service)
             if head is not None and head in self.accepted and self.accepted[head].at < accepted.at - SAMPLE_S:
-                self._overtaken[head] += 1
+                self._overtaken[head] += self._overtaken_at.get(head) != now
+                self._overtaken_at[head] = now
         attempt = self.attempts[record.task] = Attempt(record.task, request, token, now)
         accepted.attempts.append(attempt)
 
