@@ -40,8 +40,11 @@ MAY_IMPORT = {
     "core.workers": (
         "core.clients core.dispatch core.events core.limits core.messages core.outbox core.request core.tables"
     ),
+    "core.latency": "",
+    "core.overview": "core.broker core.latency core.tables",
     "core.broker": (
-        "core.clients core.dispatch core.events core.limits core.messages core.outbox core.request core.tables core.workers"
+        "core.clients core.dispatch core.events core.latency core.limits core.messages "
+        "core.outbox core.request core.tables core.workers"
     ),
     "core.client": "core.messages",
     "core.worker": "core.messages",
@@ -61,11 +64,14 @@ MAY_IMPORT = {
     "handler": "codec core.messages errors",
     "pool": "core.events core.messages handler",
     "processes": "core.messages handler pool trace",
-    "session": "codec core.client core.events core.messages errors net refusal settings trace wire.native",
+    "session": "codec core.client core.events core.messages errors net refusal settings status trace wire.native",
     # the shells: one for each role
-    "broker": "core.backlog core.broker core.events core.messages errors net trace wire.native wire.plain",
+    "broker": (
+        "core.backlog core.broker core.events core.messages core.overview errors net status trace wire.native wire.plain"
+    ),
     "worker": (
-        "core.events core.messages core.worker errors handler net pool processes refusal settings trace wire.native"
+        "core.events core.messages core.worker errors handler net pool processes refusal settings status trace "
+        "wire.native"
     ),
     "client": "codec core.client core.messages errors net session trace",
     "aio": "codec core.client core.messages session trace",
@@ -75,8 +81,10 @@ MAY_IMPORT = {
         "codec core.broker core.client core.events core.messages core.worker errors handler refusal session wire.native"
     ),
     # whole systems
+    "metrics": "",
+    "status": "core.latency errors metrics",
     "logfile": "core.events errors",
-    "logger": "core.lines core.logger errors logfile net settings trace wire.log",
+    "logger": "core.lines core.logger errors logfile net settings status trace wire.log",
     "log_handler": "core.events errors sender settings",
     "local": "errors settings trace",
     "bench": "client errors local settings",
@@ -99,7 +107,7 @@ MAY_IMPORT = {
     # the command line: imported by nobody
     "cli": "",
     "cli.main": "errors",
-    "cli.options": "errors net settings trace",
+    "cli.options": "errors net settings status trace",
     "cli.broker": "broker cli.options core.broker settings",
     "cli.worker": "cli.options handler settings worker",
     "cli.client": "cli.options client errors settings",

@@ -89,7 +89,7 @@ def _measure(load: Load, system: System, host: str, client_port: int, worker_por
     service = f"bench-{os.urandom(4).hex()}"
     workers: list[Role] = []
     clients: list[subprocess.Popen[str]] = []
-    environment = system.log_environment(1)
+    environment = {"CBW_STATUS_PORT": "0", **system.log_environment(1)}
     try:
         for number in range(load.workers):
             command = [sys.executable, "-m", "cbw", "worker", f"{service}-{number}", host, str(worker_port)]

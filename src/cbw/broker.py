@@ -12,8 +12,10 @@ from cbw.core import events as e
 from cbw.core import messages as m
 from cbw.core.backlog import Backlog
 from cbw.core.broker import BrokerCore, Limits
+from cbw.core.overview import overview
 from cbw.errors import BadMessage
 from cbw.net import Arrival, Router, Sent, Sleeper, Waker, new_context
+from cbw.status import Inquiry, status_of
 from cbw.trace import Trace
 from cbw.wire import native, plain
 
@@ -70,6 +72,8 @@ class Broker:
         self.worker_port = self._workers.port
         self._waker = Waker()
         self._is_stop_wanted = False
+        self.inquiry = Inquiry(self._waker.wake)
+        self._started_at = time.monotonic()
         self._dialects: dict[bytes, plain.Dialect] = {}
         self._backlog = Backlog(self.core.limits.kept_bytes_max)
         self._sleeper = Sleeper(
@@ -121,14 +125,32 @@ class Broker:
                         self._refuse_excess(e.Side.CLIENT, arrival, facts)
                     else:
                         self._from_client(arrival.peer, arrival.frames, arrival.is_replaced, facts)
+            if clients.is_contested:
+                facts = self._with_doubts(facts)
             if workers.has_changes or clients.has_changes:
                 self._connections(facts)
             if self._backlog:
                 self._retry(facts)
             is_serving = self._carry_out(core.step(facts, time.monotonic()))
+            if self.inquiry.is_open:
+                self.inquiry.answer(self._status())
             if core.records:
                 records, core.records = core.records, []
                 self._trace.write(records)
+
+    def _status(self) -> dict[str, Any]:
+        core, sender = self.core, self._trace.sender
+        problem = "stopping" if core.is_stopping else ""
+        return status_of(
+            "broker",
+            core.name,
+            self._started_at,
+            problem,
+            boot=core.boot,
+            ports={"clients": self.client_port, "workers": self.worker_port},
+            log=sender.status() if sender is not None else None,
+            **overview(core, time.monotonic()),
+        )
 
     def _timeout_s(self) -> float | None:
         wake_at = self.core.wake_at
@@ -194,6 +216,11 @@ class Broker:
                 envelope, _ = plain.read_request([*map(bytes, frames[: plain.ENVELOPE_FRAMES_MAX + 1]), b""])
                 answer = m.Answer(0, m.Status.TOO_BIG, m.error_body("too_big", why))
                 self._send(side, e.SendPlainReply(peer, envelope, answer), facts)
+
+    def _with_doubts(self, facts: list[e.Event]) -> list[e.Event]:
+        """Doubts come before ``facts``, as answers among these must not go astray; their end comes after what ended them."""
+        changes = [e.PeerDoubted(peer, is_doubted) for peer, is_doubted in self._clients.take_doubts()]
+        return [*(c for c in changes if c.is_doubted), *facts, *(c for c in changes if not c.is_doubted)]
 
     def _connections(self, facts: list[e.Event]) -> None:
         for side, router in ((e.Side.WORKER, self._workers), (e.Side.CLIENT, self._clients)):

@@ -62,6 +62,11 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def status(self) -> dict[str, Any]:
+        """How this client is, as ``/status.json`` tells it. From any thread."""
+        with self._lock:
+            return self._session.status()
+
     # --- requests
 
     @overload

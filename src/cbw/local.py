@@ -34,6 +34,8 @@ _PORTS = re.compile(r"serves clients on port (\d+), workers on port (\d+)")
 _LOG_PORT = re.compile(r"logs to .*: text on port (\d+)")
 _ANSWER = re.compile(r" -> .* (\S+)  \(\d+\.\d+ s\)$")
 """What the demonstration client prints: the demonstration worker's answer ends with its id."""
+_NO_STATUS = {"CBW_STATUS_PORT": "0"}
+"""All roles are on one host, where only one can have the usual port."""
 _libc = ctypes.CDLL(None)
 
 
@@ -59,6 +61,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     trace: str | None = None
     log_port: int = LOG_PORT
     log_file: str = LOG_FILE
+    has_status: bool = False  # the broker serves its status pages, on the usual port
     is_verbose: bool = False
     is_restarting: bool = True
 
@@ -175,12 +178,12 @@ class System:
             worker_command += ["--handler", handler]
         for number in range(1, options.scale.wor + 1):
             command = self._command("worker", f"WOR_{number}", options.host, str(worker_port), *worker_command)
-            self.workers.append(Role(f"wor_{number}", command, self._on_line, self.log_environment(number)))
+            self.workers.append(Role(f"wor_{number}", command, self._on_line, self._environment(number)))
         for number in range(1, options.scale.cli + 1):
             name = f"CLI_{number}"
             arguments = [name, str(options.requests), options.host, str(client_port), "--trace", self._trace(name)]
             command = self._command("client", *arguments)
-            self.clients.append(Role(f"cli_{number}", command, self._answered, self.log_environment(number)))
+            self.clients.append(Role(f"cli_{number}", command, self._answered, self._environment(number)))
         for role in (*self.workers, *self.clients):
             role.start()
         return client_port, worker_port
@@ -188,7 +191,7 @@ class System:
     def _start_logger(self, number: int) -> None:
         """One more logger; all of them write to the same file, and the roles are spread over them."""
         port = str(self.options.log_port if number == 1 else 0)
-        role = Role(f"log_{number}", self._command("logger", port, self.options.log_file), self._on_line)
+        role = Role(f"log_{number}", self._command("logger", port, self.options.log_file), self._on_line, _NO_STATUS)
         self.loggers.append(role)
         (port,) = self._wait_for(role, "logger", _LOG_PORT)
         role.command = self._command("logger", port, self.options.log_file)
@@ -199,10 +202,14 @@ class System:
         ports = [str(options.client_port), str(options.worker_port)]
         arguments = ["--host", options.host, *(["--verbose"] if options.is_verbose else [])]
         arguments += ["--trace", options.trace] if options.trace else []
-        self.broker = Role("bro_1", self._command("broker", *ports, *arguments), self._on_line, self.log_environment(1))
+        environment = {**({} if options.has_status else _NO_STATUS), **self.log_environment(1)}
+        self.broker = Role("bro_1", self._command("broker", *ports, *arguments), self._on_line, environment)
         actual = self._wait_for(self.broker, "broker", _PORTS)
         self.broker.command = self._command("broker", *actual, *arguments)
         return int(actual[0]), int(actual[1])
+
+    def _environment(self, number: int) -> Mapping[str, str]:
+        return {**_NO_STATUS, **self.log_environment(number)}
 
     def log_environment(self, number: int) -> Mapping[str, str]:
         """What tells role ``number`` of its kind where its logger is."""

@@ -15,6 +15,7 @@ from cbw.errors import BadMessage, CannotBind, NotReady
 from cbw.logfile import LogFile, Rotation, text_line
 from cbw.net import Arrival, Pull, Router, Sleeper, Waker, new_context
 from cbw.settings import LOG_PORT, LOGGER, default_of
+from cbw.status import Inquiry, status_of
 from cbw.trace import text_of
 from cbw.wire import log
 
@@ -72,6 +73,8 @@ class Logger:
         self.record_port = self._records.port
         self._waker = Waker()
         self._is_stop_wanted = self._is_reopen_wanted = False
+        self.inquiry = Inquiry(self._waker.wake)
+        self._started_at = time.monotonic()
         self._failure = ""
         self._retry_at = 0.0
         self._sleeper = Sleeper(self._waker.fileno(), self._texts.news, self._records.news, self._records.monitor_news)
@@ -97,25 +100,30 @@ class Logger:
         self._is_reopen_wanted = True
         self._waker.wake()
 
-    def status(self) -> dict[str, Any]:
-        """Counters since the start, and whether the file can be written."""
+    def _status(self) -> dict[str, Any]:
         core = self.core
-        return {
-            "name": core.name,
-            "file": str(self.path),
-            "can_write": core.can_write,
-            "failure": self._failure,
+        counts = {
             "records": core.records,
             "text_lines": core.text_lines,
-            "file_bytes": self._file.size,
-            "rotated": self._file.rotated,
-            "senders": len(core.positions),
             "gaps": core.gaps,
             "missing": core.missing,
             "duplicates": core.duplicates,
             "lost": core.lost,
-            "bad_messages": core.bad_messages,
+            "rotated": self._file.rotated,
+            "messages_bad": core.bad_messages,
         }
+        return status_of(
+            "logger",
+            core.name,
+            self._started_at,
+            "" if core.can_write else f"cannot write {self.path}: {self._failure}",
+            boot=core.boot,
+            file=str(self.path),
+            file_bytes=self._file.size,
+            senders=len(core.positions),
+            ports={"text": self.text_port, "records": self.record_port},
+            counts=counts,
+        )
 
     def run(self) -> None:
         """Serve until :meth:`stop`.
@@ -171,6 +179,8 @@ class Logger:
             self._sync()
         for peer, ack in core.take_replies(now):
             self._records.send(peer, log.encode_reply(ack))
+        if self.inquiry.is_open:
+            self.inquiry.answer(self._status())
 
     def _write(self, arrivals: list[Arrival], now: float) -> None:
         block = b""

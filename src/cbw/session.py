@@ -34,6 +34,7 @@ from cbw.errors import (
 from cbw.net import Link, new_context
 from cbw.refusal import refusal_error
 from cbw.settings import address
+from cbw.status import status_of
 from cbw.trace import LogTarget, Trace
 from cbw.wire import native
 
@@ -85,6 +86,7 @@ class Session:
         self._trace = trace or Trace(is_printing=False, name=self.id, log=LogTarget.from_environment())
         self._is_tracing = self._trace.wants_all
         self._resent = 0
+        self._started_at = time.monotonic()
         self._unsent: list[list[Any]] = []
         self._context = new_context()
         try:
@@ -178,6 +180,26 @@ class Session:
             return RETRY_S
         wake_at = self.core.wake_at
         return None if wake_at is None else wake_at - time.monotonic()
+
+    def status(self) -> dict[str, Any]:
+        """How the client is, for status pages."""
+        core, sender = self.core, self._trace.sender
+        problem = "closed" if self.is_closed else "" if core.broker is not None else "not connected to a broker"
+        return status_of(
+            "client",
+            self.id,
+            self._started_at,
+            problem,
+            boot=core.boot,
+            broker=core.broker.broker if core.broker is not None else None,
+            in_flight=len(core.in_flight),
+            counts={
+                "requests_sent": core.submitted,
+                "requests_ended": core.submitted - len(core.in_flight),
+                "requests_resent": core.sent_again,
+            },
+            log=sender.status() if sender is not None else None,
+        )
 
     def error_of(self, ended: Ended) -> CbwError:
         """Why ``ended`` has no answer."""

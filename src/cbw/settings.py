@@ -14,6 +14,7 @@ from cbw.errors import UsageError
 
 CLIENT_PORT = 9998
 WORKER_PORT = 9999
+STATUS_PORT = 9997
 LOG_PORT = 9995
 """The logger's text port; its record port is the next one up."""
 
@@ -89,6 +90,19 @@ LOGGER_PORT = Setting(
 TRACE = (
     Setting("trace", None, "CBW_TRACE", "Append every event to FILE, a JSON line each.", kind=str, metavar="FILE"),
     Setting("verbose", False, "CBW_VERBOSE", "Print every event, also those of each request.", short="-v"),
+)
+
+STATUS = (
+    Setting(
+        "status_port",
+        STATUS_PORT,
+        "CBW_STATUS_PORT",
+        "Where it serves /livez, /readyz, /metrics and /status.json over HTTP; 0: nowhere. If 9997 is taken and was not asked "
+        "for, the role says so and does without.",
+        minimum=0,
+        maximum=65535,
+    ),
+    Setting("status_host", "*", "CBW_STATUS_HOST", "Address to serve them on; * is every one of this machine."),
 )
 
 LOG = (

@@ -24,6 +24,7 @@ from cbw.net import Link, Sleeper, Waker, new_context
 from cbw.pool import Done, Pool, make_pool, watcher
 from cbw.refusal import refusal_error
 from cbw.settings import address
+from cbw.status import Inquiry, status_of
 from cbw.trace import LogTarget, Trace
 from cbw.wire import native
 
@@ -74,6 +75,8 @@ class Worker:
         self._handlers: dict[str, Handler] = {}
         self._waker = Waker()
         self._is_stop_wanted = False
+        self.inquiry = Inquiry(self._waker.wake)
+        self._started_at = time.monotonic()
         self._is_sleeping = False  # the thread that has the turn sleeps, or is about to
 
     def service(self, name: str = "") -> Callable[[F], F]:
@@ -258,7 +261,27 @@ class _Session:
             self._sleeper = self._new_sleeper()
         self._order(now)
         self._send()
+        if worker.inquiry.is_open:
+            worker.inquiry.answer(self._status())
         self._sleep(now, can_sleep=can_sleep and not self._is_here)
+
+    def _status(self) -> dict[str, Any]:
+        worker, core, sender = self._worker, self._core, self._worker._trace.sender
+        problem = "leaving" if core.is_leaving else "" if core.broker is not None else "not registered with a broker"
+        return status_of(
+            "worker",
+            worker.id,
+            worker._started_at,
+            problem,
+            boot=core.boot,
+            broker=core.broker.broker if core.broker is not None else None,
+            services=core.services,
+            concurrency=core.concurrency,
+            credit=core.credit,
+            in_hand=len(core.in_hand),
+            counts={"tasks_done": core.done, "tasks_failed": core.failed},
+            log=sender.status() if sender is not None else None,
+        )
 
     def _connections(self, now: float) -> None:
         for is_connected in self._link.watch():

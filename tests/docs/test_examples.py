@@ -210,6 +210,7 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ports: Ports) -> Iter
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("CBW_", "BROKER_", "LOGGER_"))}
     programs = Path(sys.executable).parent
     kept |= {"PYTHONPATH": str(hooks), "PATH": f"{programs}{os.pathsep}{kept['PATH']}", "PYTHONUNBUFFERED": "1"}
+    kept["CBW_STATUS_PORT"] = "0"
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.setattr(settings, "CLIENT_PORT", ports.client)

@@ -28,7 +28,7 @@ class System:
     def __init__(self, folder: Path) -> None:
         self._environment = {
             name: value for name, value in os.environ.items() if not name.startswith(("CBW_", "BROKER_", "LOGGER_"))
-        }
+        } | {"CBW_STATUS_PORT": "0"}
         self._processes: list[subprocess.Popen[str]] = []
         self.trace = folder / "broker.jsonl"
         broker = self.start("-m", "cbw", "broker", "0", "0", "--trace", str(self.trace))

@@ -28,7 +28,8 @@ class Program:
             stderr=subprocess.STDOUT,
             text=True,
             cwd=HERE,
-            env={name: value for name, value in os.environ.items() if not name.startswith(OUR_VARIABLES)},
+            env={name: value for name, value in os.environ.items() if not name.startswith(OUR_VARIABLES)}
+            | {"CBW_STATUS_PORT": "0"},
         )
         self._lines: list[str] = []
         self._is_read = False

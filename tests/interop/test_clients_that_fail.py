@@ -138,7 +138,6 @@ def test_two_node_programs_under_one_identity(broker: Broker, start: Start) -> N
     assert one.said("reply") == []
 
 
-@pytest.mark.xfail(reason="ZMTP does not tell a ROUTER whose connection now has the identity", strict=False)
 def test_the_earlier_of_two_under_one_identity_reconnects(
     start_broker: StartBroker, start: Start, proxy: StartProxy, connect: Connect
 ) -> None:

@@ -9,7 +9,7 @@ import click
 
 from cbw import settings
 from cbw.broker import Broker
-from cbw.cli.options import OpenTrace, port, setting_options, stopping, trace_options
+from cbw.cli.options import OpenTrace, ServeStatus, port, setting_options, status_options, stopping, trace_options
 from cbw.core.broker import Limits
 
 
@@ -20,6 +20,7 @@ from cbw.core.broker import Limits
 @click.argument("log_port", type=port, default=None, metavar="[LOGGER_PORT]")
 @setting_options(*settings.BROKER)
 @trace_options
+@status_options
 def command(
     client_port: int,
     worker_port: int,
@@ -28,6 +29,7 @@ def command(
     host: str,
     grace_s: float,
     open_trace: OpenTrace,
+    serve_status: ServeStatus,
     **limits: Any,
 ) -> None:
     """The broker: clients connect to FRONTEND_PORT (9998), workers to BACKEND_PORT (9999); 0 takes a free port.
@@ -46,6 +48,6 @@ def command(
         grace_s=grace_s,
         trace=open_trace(name, log_host=log_host, log_port=log_port),
     )
-    with stopping(broker):
+    with stopping(broker), serve_status(broker.inquiry.ask):
         click.echo(f"{name} serves clients on port {broker.client_port}, workers on port {broker.worker_port}")
         broker.run()

@@ -9,10 +9,12 @@ import click
 from cbw import settings
 from cbw.cli.options import (
     OpenTrace,
+    ServeStatus,
     broker_address,
     port,
     role_id,
     setting_options,
+    status_options,
     trace_options,
     warn_if_unresolved,
 )
@@ -27,8 +29,15 @@ from cbw.errors import RequestError
 @click.argument("broker_port", type=port, envvar="BROKER_PORT", default=settings.CLIENT_PORT, metavar="[BROKER_PORT]")
 @setting_options(*settings.CLIENT)
 @trace_options
+@status_options
 def command(
-    id: str | None, count: int, broker_host: str, broker_port: int, timeout_s: float, open_trace: OpenTrace
+    id: str | None,
+    count: int,
+    broker_host: str,
+    broker_port: int,
+    timeout_s: float,
+    open_trace: OpenTrace,
+    serve_status: ServeStatus,
 ) -> None:
     """The lab's client: sends "<ID>-1" to "<ID>-N", one after another, and prints each answer.
 
@@ -39,7 +48,7 @@ def command(
     failed = 0
     warn_if_unresolved(broker_host, broker_port)
     address = broker_address(broker_host, broker_port)
-    with Client(address, id=name, timeout=timeout_s, trace=open_trace(name)) as client:
+    with Client(address, id=name, timeout=timeout_s, trace=open_trace(name)) as client, serve_status(client.status):
         for number in range(1, count + 1):
             request = f"{name}-{number}"
             began_at = time.monotonic()

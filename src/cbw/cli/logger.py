@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from cbw import settings
-from cbw.cli.options import port, setting_options, stopping
+from cbw.cli.options import ServeStatus, port, setting_options, status_options, stopping
 from cbw.logger import Logger
 
 
@@ -17,7 +17,8 @@ from cbw.logger import Logger
 @click.argument("text_port", type=port, default=settings.LOG_PORT, metavar="[PORT]")
 @click.argument("file", type=click.Path(path_type=Path), default=None, metavar="[FILE]")
 @setting_options(settings.LOGGER_DIR, *settings.LOGGER)
-def command(text_port: int, file: Path | None, logger_dir: str, **options: Any) -> None:
+@status_options
+def command(text_port: int, file: Path | None, logger_dir: str, serve_status: ServeStatus, **options: Any) -> None:
     """The central logger: writes what all roles send to FILE (default: "logs" in LOGGER_DIR).
 
     \b
@@ -29,7 +30,7 @@ def command(text_port: int, file: Path | None, logger_dir: str, **options: Any) 
     file = file or Path(logger_dir) / "logs"
     logger = Logger(text_port, file, **options)
     signal.signal(signal.SIGHUP, lambda *_: logger.reopen())
-    with stopping(logger):
+    with stopping(logger), serve_status(logger.inquiry.ask):
         click.echo(
             f"{logger.core.name} logs to {file}: text on port {logger.text_port}, records on port {logger.record_port}"
         )

@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import click
+from click.core import ParameterSource
 
-from cbw.errors import CannotResolve
+from cbw.errors import CannotBind, CannotResolve
 from cbw.net import resolve
-from cbw.settings import BROKER_HOST, LOG, TRACE, Setting
+from cbw.settings import BROKER_HOST, LOG, STATUS, TRACE, Setting
+from cbw.status import Ask, StatusServer
 from cbw.trace import LogTarget, Trace
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -26,6 +28,12 @@ class OpenTrace(Protocol):
     """Opens the trace of the role called ``name``; the logger's place may come from arguments instead of options."""
 
     def __call__(self, name: str, *, log_host: str | None = None, log_port: int | None = None) -> Trace: ...
+
+
+class ServeStatus(Protocol):
+    """Serves the status that ``ask`` gives, as long as the context lasts."""
+
+    def __call__(self, ask: Ask) -> contextlib.AbstractContextManager[None]: ...
 
 
 class Stoppable(Protocol):
@@ -93,6 +101,34 @@ def trace_options(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(*arguments, open_trace=open_trace, **options)
 
     return setting_options(*TRACE, *LOG)(with_trace)
+
+
+def status_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--status-port`` and ``--status-host``; the command gets ``serve_status``, a context manager to run within."""
+
+    @functools.wraps(function)
+    def with_status(*arguments: Any, status_port: int, status_host: str, **options: Any) -> Any:
+        is_asked_for = click.get_current_context().get_parameter_source("status_port") is not ParameterSource.DEFAULT
+
+        @contextlib.contextmanager
+        def serve_status(ask: Ask) -> Iterator[None]:
+            server = None
+            if status_port:
+                try:
+                    server = StatusServer(ask, status_host, status_port)
+                except CannotBind as error:
+                    if is_asked_for:
+                        raise
+                    click.echo(f"{error}; going on without health and metrics (--status-port)", err=True)
+            try:
+                yield
+            finally:
+                if server is not None:
+                    server.close()
+
+        return function(*arguments, serve_status=serve_status, **options)
+
+    return setting_options(*STATUS)(with_status)
 
 
 port = click.IntRange(0, 65535)

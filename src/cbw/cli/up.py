@@ -67,6 +67,7 @@ def command(
         worker_port=worker_port,
         log_port=log_port,
         log_file=log_file,
+        has_status=True,
         requests=requests,
         work_time_s=work_time_s,
         handlers=handlers,
@@ -79,6 +80,7 @@ def command(
         ports = system.start()
         if scale.log:
             printer.say(f"the log is {log_file} (cbw logs {log_file} -f)")
+        printer.say(f"the broker's status is on http://{options.host}:{settings.STATUS_PORT}/status.json")
         if not scale.wor:
             printer.say(f"no worker: requests wait until one comes (cbw worker W1 127.0.0.1 {ports[1]})")
         stays = "" if until_done else "; the system stays up, Ctrl-C ends it"

@@ -9,10 +9,12 @@ import click
 from cbw import settings
 from cbw.cli.options import (
     OpenTrace,
+    ServeStatus,
     broker_address,
     port,
     role_id,
     setting_options,
+    status_options,
     stopping,
     trace_options,
     warn_if_unresolved,
@@ -35,6 +37,7 @@ from cbw.worker import Worker
 )
 @setting_options(*settings.WORKER)
 @trace_options
+@status_options
 def command(
     id: str | None,
     broker_host: str,
@@ -45,6 +48,7 @@ def command(
     grace_s: float,
     work_time_s: float,
     open_trace: OpenTrace,
+    serve_status: ServeStatus,
 ) -> None:
     """A worker called ID (HN: after this host; none: after host and process) for the broker at BROKER_HOST:BROKER_PORT.
 
@@ -70,7 +74,7 @@ def command(
     if not handlers:
         worker.add("", Demonstration(name, work_time_s))
     warn_if_unresolved(broker_host, broker_port)
-    with stopping(worker):
+    with stopping(worker), serve_status(worker.inquiry.ask):
         click.echo(f"{name} works for {broker_host}:{broker_port}")
         worker.run()
 

@@ -21,10 +21,11 @@ from cbw.core import events as e
 from cbw.core import messages as m
 from cbw.core.clients import Clients
 from cbw.core.dispatch import Dispatcher
+from cbw.core.latency import Latencies
 from cbw.core.limits import Limits
 from cbw.core.outbox import Outbox
 from cbw.core.request import State
-from cbw.core.tables import Client, Worker
+from cbw.core.tables import Client, Service, Worker
 from cbw.core.workers import Workers
 
 __all__ = ["BrokerCore", "Limits"]
@@ -56,6 +57,7 @@ class BrokerCore:
         self.is_stopping = False
         welcome = m.Welcome(name, boot, limits.liveness_s, limits.body_bytes_max)
         self._outbox = Outbox(name, is_tracing=is_tracing)
+        self.latencies = Latencies()
         self._dispatcher = Dispatcher(first_task)
         self._clients = Clients(self._outbox, self._dispatcher, limits, welcome)
         self._workers = Workers(self._outbox, self._dispatcher, self._clients, limits, welcome)
@@ -70,6 +72,7 @@ class BrokerCore:
             e.PlainWorkerSaid: self._workers.plain_said,
             e.PeerLost: self._peer_lost,
             e.PeersConnected: self._peers_connected,
+            e.PeerDoubted: self._clients.doubted,
             e.Undelivered: self._undelivered,
             e.ReplyUndelivered: self._clients.reply_undelivered,
             e.PeerUnread: self._peer_unread,
@@ -96,6 +99,9 @@ class BrokerCore:
             self._expire(now)
         if self._sweep_at == math.inf and (self._workers.wants_sweep or self._clients.wants_sweep):
             self._sweep_at = now + SWEEP_S
+        if self._outbox.latencies_s:
+            self.latencies.add(self._outbox.latencies_s)
+            self._outbox.latencies_s = []
         orders = self._outbox.take_orders()
         if self._is_stopped:
             orders.append(e.Stop())
@@ -194,6 +200,11 @@ class BrokerCore:
     def workers(self) -> dict[bytes, Worker]:
         """The workers by the routing ids of their connections."""
         return self._workers.by_peer
+
+    @property
+    def services(self) -> dict[str, Service]:
+        """The queues and their workers, by name."""
+        return self._dispatcher.services
 
     @property
     def requests(self) -> int:

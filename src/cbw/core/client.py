@@ -152,6 +152,11 @@ class ClientCore:
     # --- what the shell asks
 
     @property
+    def submitted(self) -> int:
+        """How many requests there have been."""
+        return self._next_id - 1
+
+    @property
     def wake_at(self) -> float | None:
         """When :meth:`tick` is due."""
         if self._too_big:

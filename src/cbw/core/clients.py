@@ -152,10 +152,14 @@ class Clients:
         return None
 
     def _refuse(self, client: Client, request: m.Request, status: Status, text: str) -> None:
+        self._count_refusal(client, request, status, text)
+        self._outbox.tell_client(client.peer, m.Answer(request.id, status, m.error_body(status.name.lower(), text)))
+
+    def _count_refusal(self, client: Client, request: m.Request, status: Status, text: str) -> None:
         outbox = self._outbox
         outbox.counts["requests_refused"] += 1
+        outbox.counts[f"refused_{status.name.lower()}"] += 1
         outbox.trace("refused", request=f"{client.name}/{request.id}", client=client.name, text=text)
-        outbox.tell_client(client.peer, m.Answer(request.id, status, m.error_body(status.name.lower(), text)))
 
     # --- plain
 
@@ -180,7 +184,7 @@ class Clients:
         if (
             refusal is not None and refusal[0] is not Status.BUSY
         ):  # its dialect has no word for busy: see _pause_if_high
-            outbox.counts["requests_refused"] += 1
+            self._count_refusal(client, request, *refusal)
             self._reply(entry, m.Answer(0, refusal[0], m.error_body(refusal[0].name.lower(), refusal[1])))
             return
         client.entries[request.id] = entry
@@ -246,6 +250,8 @@ class Clients:
         self.requests_bytes -= len(request.body)
         del client.entries[request.id]
         outbox.counts[name] += 1
+        if event is r.ANSWERED:
+            outbox.latencies_s.append(outbox.now - entry.accepted_at)
         if answer is not None:
             self._reply(entry, answer)
         if self.is_paused:
@@ -291,7 +297,7 @@ class Clients:
     def _reply(self, entry: Entry, answer: m.Answer) -> None:
         client, outbox = entry.client, self._outbox
         answer.id = entry.request.id
-        if client.absent_since is not None:
+        if client.absent_since is not None or client.is_doubted:
             self.kept.keep(client, entry.envelope, answer)
             if client.is_plain and self._connected_at >= client.heard_at:
                 self._look_soon()  # it may be back, without a word, even since before its loss was noticed
@@ -350,9 +356,26 @@ class Clients:
         to ask. Whoever is not there is undelivered, and away again.
         """
         self.look_at = math.inf
-        for client in [client for client in self.absent if client.is_plain and client.kept]:
+        for client in [client for client in self.absent if client.is_plain and client.kept and not client.is_doubted]:
             self._back(client)
-            self._outbox.orders.extend(e.SendPlainReply(client.peer, *reply) for reply in self.kept.take_all(client))
+            self._send_kept(client)
+
+    def doubted(self, fact: e.PeerDoubted) -> None:
+        """As long as another program may have its identity, a plain client gets nothing (G1)."""
+        client = self.by_peer.get(fact.peer)
+        if client is None or not client.is_plain or client.is_doubted is fact.is_doubted:
+            return
+        client.is_doubted = fact.is_doubted
+        if fact.is_doubted:
+            self._outbox.counts["clients_doubted"] += 1
+            self._outbox.trace("client_doubted", client=client.name, text="another program may have its identity")
+        elif client.absent_since is None:
+            self._send_kept(client)
+        elif client.kept:
+            self._look_soon()
+
+    def _send_kept(self, client: Client) -> None:
+        self._outbox.orders.extend(e.SendPlainReply(client.peer, *reply) for reply in self.kept.take_all(client))
 
     def _look_soon(self) -> None:
         if self.look_at == math.inf:

@@ -77,6 +77,16 @@ class PeersConnected(Event):
     side: Side
 
 
+class PeerDoubted(Event):
+    """A new connection that has said nothing yet may have taken the identity of a plain client, or (False) has not.
+
+    That can be only if two living programs call themselves the same.
+    """
+
+    peer: bytes
+    is_doubted: bool
+
+
 class Undelivered(Event):
     """The peer could not be reached; these messages were not sent."""
 

@@ -26,6 +26,7 @@ class Outbox:
         self.now = 0.0
         self.records: list[e.Record] = []
         self.counts: Counter[str] = Counter()
+        self.latencies_s: list[float] = []
         self.orders: list[e.Event] = []
         self.to_client: dict[bytes, list[m.Message]] = {}
         self.to_worker: dict[bytes, list[m.Message]] = {}

@@ -19,7 +19,7 @@ class Client:
     A CBW/1 client gets a new ``peer`` with each connection; a plain one keeps the identity that it has set.
     """
 
-    __slots__ = ("absent_since", "boot", "entries", "heard_at", "is_plain", "kept", "name", "peer")
+    __slots__ = ("absent_since", "boot", "entries", "heard_at", "is_doubted", "is_plain", "kept", "name", "peer")
 
     def __init__(self, name: str, boot: str, peer: bytes, *, is_plain: bool) -> None:
         self.name = name
@@ -30,6 +30,7 @@ class Client:
         self.kept: dict[int, tuple[tuple[bytes, ...], Answer]] = {}  # what came for it while it was away
         self.absent_since: float | None = None
         self.heard_at = 0.0  # plain only
+        self.is_doubted = False  # plain only: another program may have its identity now
 
 
 class Worker:
@@ -37,9 +38,11 @@ class Worker:
 
     __slots__ = (
         "absent_since",
+        "answered",
         "boot",
         "concurrency",
         "credit",
+        "failed",
         "heard_at",
         "in_hand",
         "is_late",
@@ -51,6 +54,7 @@ class Worker:
         "peer",
         "recalled_at",
         "services",
+        "since",
         "suspect",
     )
 
@@ -71,6 +75,8 @@ class Worker:
         self.is_surplus = False  # has more in hand than it can run
         self.recalled_at: float | None = None
         self.suspect: Entry | None = None
+        self.since = 0.0  # it has been registered
+        self.answered = self.failed = 0  # attempts
 
 
 class Entry(msgspec.Struct, gc=False, eq=False):

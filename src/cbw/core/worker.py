@@ -45,6 +45,7 @@ class WorkerCore:
         self.refused: m.Refused | None = None
         self.in_hand: dict[int, None] = {}
         self.left_over: dict[int, None] = {}  # of sessions that are over, but their handlers still run
+        self.done = self.failed = 0  # tasks that ended here, and those of them that ended with an error
         self.is_leaving = False
         self.is_done = False
         self.is_reconnect_wanted = False
@@ -116,7 +117,10 @@ class WorkerCore:
 
     def finished(self, answers: Sequence[m.Answer], busy_s: float, now: float) -> None:
         """Handlers are done with tasks; together they took ``busy_s`` seconds of handler time."""
+        self.done += len(answers)
         for answer in answers:
+            if answer.status is not m.Status.OK:
+                self.failed += 1
             if answer.id in self.in_hand:
                 del self.in_hand[answer.id]
                 self._out.append(self._fitting(answer))

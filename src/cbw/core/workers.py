@@ -232,6 +232,7 @@ class Workers:
     def _answered(self, worker: Worker, entry: Entry, answer: m.Answer) -> None:
         if worker.suspect is entry:
             worker.suspect = None
+        worker.answered += 1
         status = answer.status
         if status is Status.OK:
             self._clients.end(entry, r.ANSWERED, answer, "answered", worker)
@@ -269,6 +270,7 @@ class Workers:
     def _fail(self, entry: Entry, worker: Worker, why: str) -> None:
         """An attempt that may have begun took its worker down, or was left behind by it."""
         entry.attempts_failed += 1
+        worker.failed += 1
         self._outbox.counts["attempts_failed"] += 1
         if self._outbox.is_tracing:
             self._outbox.trace_entry("attempt_failed", entry, worker, why)
@@ -370,6 +372,7 @@ class Workers:
             self._by_name[worker.name] = worker
         self._dispatcher.add_worker(worker)
         outbox.counts["workers_registered"] += 1
+        worker.since = outbox.now
         outbox.trace("worker_ready", worker=worker.name, text=",".join(service.name for service in worker.services))
         if worker.credit == 0 and outbox.is_tracing:
             outbox.trace("credit_changed", worker=worker.name, text="0")

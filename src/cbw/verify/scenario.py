@@ -145,7 +145,7 @@ class Scenario:
         command += ["--handler", f"{self._service}=cbw.verify.handler:serve", "--concurrency", "1", "--processes", "0"]
         command += ["--trace", self._path(name)]
         words = self._last_words[name] = deque(maxlen=2)
-        environment = {WORKER: name, TRACE: self._path(f"{name}.requests")}
+        environment = {"CBW_STATUS_PORT": "0", WORKER: name, TRACE: self._path(f"{name}.requests")}
         role = self._workers[name] = Role(f"wor_{name}", command, lambda _role, line: words.append(line), environment)
         role.start()
 

@@ -1,0 +1,245 @@
+"""Health and metrics of every role, over HTTP: ``/livez``, ``/readyz``, ``/metrics``, ``/status.json``.
+
+The server has threads of its own and never touches what a role's loop works with: it asks a question, and the loop answers
+it between two turns (:class:`Inquiry`). A loop that does not answer within a second does not live.
+"""
+
+from __future__ import annotations
+
+import http.server
+import socket
+import socketserver
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any, ClassVar
+
+import msgspec
+
+from cbw.core.latency import quantile
+from cbw.errors import CannotBind
+
+ANSWER_S = 1.0
+"""A loop that takes longer for a turn is stuck, or far beyond what it can do."""
+SAMPLE_S = 1.0
+WINDOWS_S = (1, 10, 60)
+"""Rates are told over the last second, ten seconds and minute."""
+HTTP_TIMEOUT_S = 5.0
+VERSION = version("cbw")
+CONNECTIONS_MAX = 32
+Ask = Callable[[], dict[str, Any] | None]
+"""Gives a role's status as plain data, with at least what :func:`status_of` makes; None: the role is stuck."""
+_json = msgspec.json.Encoder().encode
+
+
+def status_of(role: str, name: str, started_at: float, problem: str, **more: Any) -> dict[str, Any]:
+    """What every role's status has. It is ready if there is no ``problem``."""
+    uptime_s = time.monotonic() - started_at
+    head = {"role": role, "name": name, "version": VERSION, "uptime_s": uptime_s}
+    return {**head, "ready": not problem, "reason": problem, **more}
+
+
+class Inquiry:
+    """How another thread asks a role's loop for its status. ``wake`` ends the loop's sleep."""
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self.is_open = False  # the loop looks at this in each turn, and at nothing else
+        self._wake = wake
+        self._lock = threading.Lock()
+        self._is_answered = threading.Event()
+        self._answer: dict[str, Any] = {}
+
+    def ask(self) -> dict[str, Any] | None:
+        """The loop's status, or None: it is stuck."""
+        with self._lock:
+            self._is_answered.clear()
+            self.is_open = True
+            self._wake()
+            return self._answer if self._is_answered.wait(ANSWER_S) else None
+
+    def answer(self, status: dict[str, Any]) -> None:
+        """The loop's answer, as :func:`status_of` makes it, of data that the loop does not touch again."""
+        self.is_open = False
+        self._answer = status
+        self._is_answered.set()
+
+
+class Rates:
+    """Samples of counters, a second apart; how fast they rise, and latencies of the last minute."""
+
+    def __init__(self, now: float) -> None:
+        self._samples: deque[tuple[float, dict[str, int], list[int]]] = deque(maxlen=max(WINDOWS_S) + 1)
+        self._samples.append((now, {}, []))
+
+    def sample(self, status: dict[str, Any], now: float) -> None:
+        """Take down where the counters are."""
+        if now - self._samples[-1][0] >= SAMPLE_S / 2:
+            self._samples.append((now, status.get("counts", {}), status.get("latency", {}).get("counts", [])))
+
+    def rates(self, status: dict[str, Any], now: float) -> dict[str, dict[str, float]]:
+        """For each counter and window, its rise per second."""
+        counts: dict[str, int] = status.get("counts", {})
+        before = {window: self._before(now - window) for window in WINDOWS_S}
+        return {
+            name: {
+                f"{window}s": (count - sample[1].get(name, 0)) / max(now - sample[0], 1e-3)
+                for window, sample in before.items()
+            }
+            for name, count in counts.items()
+        }
+
+    def latencies(self, status: dict[str, Any], now: float) -> dict[str, float | None]:
+        """Quantiles of the last minute, in seconds."""
+        counts: list[int] = status.get("latency", {}).get("counts", [])
+        sample = self._before(now - max(WINDOWS_S))
+        if sample[2]:
+            counts = [count - before for count, before in zip(counts, sample[2], strict=True)]
+        return {f"p{share}": quantile(counts, share / 100) for share in (50, 90, 99)}
+
+    def _before(self, at: float) -> tuple[float, dict[str, int], list[int]]:
+        """The newest sample that is as old as that, or the oldest."""
+        found = self._samples[0]
+        for sample in self._samples:
+            if sample[0] > at:
+                break
+            found = sample
+        return found
+
+
+class StatusServer:
+    """Serves what ``ask`` tells on ``host`` : ``port`` until :meth:`close`.
+
+    Raises:
+        CannotBind: the port is taken, or may not be used.
+    """
+
+    def __init__(self, ask: Ask, host: str, port: int) -> None:
+        self._ask = ask
+        self._rates = Rates(time.monotonic())
+        self._is_over = threading.Event()
+        pages = self
+
+        class Handler(_Handler):
+            server_pages: ClassVar[StatusServer] = pages
+
+        try:
+            self._server = _Server(("" if host == "*" else host, port), Handler)
+        except (OSError, OverflowError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise CannotBind(
+                f"status port {port} cannot be used: {reason}",
+                advice="Give another --status-port (CBW_STATUS_PORT), or 0 for none.",
+            ) from None
+        self.port: int = self._server.server_address[1]
+        for work, name in ((self._server.serve_forever, "status"), (self._sample, "status samples")):
+            threading.Thread(target=work, name=name, daemon=True).start()
+
+    def close(self) -> None:
+        """Close the port."""
+        self._is_over.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _sample(self) -> None:
+        while not self._is_over.wait(SAMPLE_S):
+            status = self._ask()
+            if status is not None:
+                self._rates.sample(status, time.monotonic())
+
+    # --- the pages
+
+    def livez(self) -> tuple[int, bytes, str]:
+        """Whether the loop turns."""
+        is_alive = self._ask() is not None
+        return _text(200 if is_alive else 503, "ok" if is_alive else f"the loop has not turned for {ANSWER_S:g} s")
+
+    def readyz(self) -> tuple[int, bytes, str]:
+        """Whether the role can do its work now."""
+        status = self._ask()
+        if status is None:
+            return self.livez()
+        return _text(200 if status["ready"] else 503, status["reason"] or "ok")
+
+    def status_json(self) -> tuple[int, bytes, str]:
+        """All of it."""
+        status = self._ask()
+        if status is None:
+            return self.livez()
+        now = time.monotonic()
+        self._rates.sample(status, now)
+        more: dict[str, Any] = {"rates": self._rates.rates(status, now)}
+        if "latency" in status:
+            more["latency_s"] = self._rates.latencies(status, now)
+        return 200, _json({**status, **more}), "application/json"
+
+    def metrics(self) -> tuple[int, bytes, str]:
+        """For Prometheus."""
+        from cbw.metrics import page  # prometheus_client takes time to import, which nobody owes who is never scraped
+
+        status = self._ask()
+        return (200, *page(status)) if status is not None else self.livez()
+
+
+def _text(code: int, text: str) -> tuple[int, bytes, str]:
+    return code, text.encode() + b"\n", "text/plain; charset=utf-8"
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server_pages: ClassVar[StatusServer]
+    timeout = HTTP_TIMEOUT_S
+    server_version = "cbw"
+    sys_version = ""
+
+    def do_GET(self) -> None:
+        pages = self.server_pages
+        page = {
+            "/livez": pages.livez,
+            "/readyz": pages.readyz,
+            "/metrics": pages.metrics,
+            "/status.json": pages.status_json,
+        }.get(self.path.partition("?")[0])
+        code, body, kind = page() if page else _text(404, "there are /livez, /readyz, /metrics and /status.json")
+        self.send_response(code)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "no-store")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_HEAD = do_GET  # noqa: N815 - http.server finds it by this name
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nobody asked for a line for each request."""
+
+
+class _Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    allow_reuse_address = True
+
+    def __init__(self, address: tuple[str, int], handler: type[_Handler]) -> None:
+        self._free = threading.Semaphore(CONNECTIONS_MAX)
+        super().__init__(address, handler)
+
+    def server_bind(self) -> None:
+        """Without the look-up of our own name that http.server would make, which may take seconds."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: socket.socket | tuple[bytes, socket.socket], client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A peer that hangs up or sends garbage is no news."""

@@ -1,0 +1,295 @@
+"""Health and metrics of every role, asked over HTTP while it works, is frozen, and cannot work."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+import cbw
+from cbw import metrics as names
+from cbw.status import Inquiry, StatusServer
+
+from .conftest import HOST, Broker, Start, StartBroker, StartWorker, broker_of
+from .program import wait_until
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def get(port: int, path: str) -> tuple[int, str]:
+    """Status code and body of a page."""
+    try:
+        with urllib.request.urlopen(f"http://{HOST}:{port}{path}", timeout=10) as page:
+            return page.status, page.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def status(port: int) -> dict[str, Any]:
+    """``/status.json``."""
+    code, text = get(port, "/status.json")
+    assert code == 200, text
+    answer: dict[str, Any] = json.loads(text)
+    return answer
+
+
+def metrics(port: int) -> dict[tuple[str, ...], float]:
+    """Samples by their names and the values of their labels."""
+    families = text_string_to_metric_families(get(port, "/metrics")[1])
+    return {(sample.name, *sample.labels.values()): sample.value for family in families for sample in family.samples}
+
+
+def test_broker_and_worker(start: Start, start_broker: StartBroker, start_worker: StartWorker) -> None:
+    port, worker_port = free_port(), free_port()
+    broker = start_broker("--status-port", port)
+    assert get(port, "/livez") == (200, "ok\n")
+    assert get(port, "/readyz") == (200, "ok\n")
+    assert get(port, "/nothing")[0] == 404
+    worker = start_worker("W1", "echo", "fail=fail", at=broker, options=["--status-port", worker_port])
+    with cbw.Client(broker.address) as client:
+        assert list(client.map([b"x"] * 100)) == [b"x"] * 100
+        with pytest.raises(cbw.HandlerFailed):
+            client.call(b"raise", "fail")
+        with pytest.raises(cbw.Expired):
+            client.call(b"x", "none", timeout=0.05)
+        told = status(port)
+    assert told["counts"]["answered"] == 100 and told["counts"]["failed"] == 1
+    assert told["requests"] == told["waiting"] == told["in_flight"] == 0
+    (one,) = told["workers"]
+    assert (one["worker"], one["state"], one["answered"], one["in_hand"]) == ("W1", "free", 101, 0)
+    assert 0 < told["latency_s"]["p50"] <= told["latency_s"]["p99"] < 5
+    assert told["rates"]["answered"]["60s"] > 0
+    found = metrics(port)
+    assert found["cbw_broker_requests_ended_total", "answered"] == 100
+    assert found["cbw_broker_request_duration_seconds_count",] == 101
+    assert found["cbw_broker_request_duration_seconds_bucket", "+Inf"] == 101
+    assert found["cbw_broker_worker_answers_total", "W1"] == 101
+    assert found["cbw_broker_workers", "free"] == 1
+    assert found["process_resident_memory_bytes",] > 1e6
+    assert metrics(worker_port)["cbw_worker_tasks_done_total",] == 101
+    assert metrics(worker_port)["cbw_worker_tasks_failed_total",] == 1
+    worker.kill()
+    wait_until(lambda: not status(port)["workers"], "the lost worker is forgotten")
+    assert ("cbw_broker_worker_answers_total", "W1") not in metrics(port)
+
+
+def test_a_worker_without_a_broker_is_not_ready(start: Start) -> None:
+    port = free_port()
+    start("worker", "W1", HOST, free_port(), "--status-port", port).wait_for("works for")
+    wait_until(lambda: _listens(port), "the status page")
+    assert get(port, "/livez")[0] == 200
+    assert get(port, "/readyz") == (503, "not registered with a broker\n")
+
+
+def test_a_handler_that_computes_does_not_make_a_worker_look_dead(
+    start_broker: StartBroker, start_worker: StartWorker
+) -> None:
+    port = free_port()
+    broker = start_broker()
+    start_worker("W1", "sleep=echo_slowly", at=broker, options=["--status-port", port])
+    with cbw.Client(broker.address) as client:
+        future = client.submit(b"3", "sleep")
+        for _ in range(5):
+            assert get(port, "/readyz")[0] == 200
+            time.sleep(0.3)
+        assert status(port)["in_hand"] == 1
+        future.result(10)
+
+
+def test_a_stuck_loop_is_not_alive() -> None:
+    """The server's threads go on when the role's loop does not."""
+    server = StatusServer(Inquiry(lambda: None).ask, HOST, 0)
+    try:
+        assert get(server.port, "/livez")[0] == 503
+        assert get(server.port, "/readyz")[0] == get(server.port, "/metrics")[0] == 503
+    finally:
+        server.close()
+
+
+def test_a_frozen_process_does_not_answer_and_lives_again(start_broker: StartBroker) -> None:
+    port = free_port()
+    broker = start_broker("--status-port", port)
+    broker.program.signal(signal.SIGSTOP)
+    with pytest.raises(OSError):
+        urllib.request.urlopen(f"http://{HOST}:{port}/livez", timeout=0.5)
+    broker.program.signal(signal.SIGCONT)
+    wait_until(lambda: get(port, "/livez")[0] == 200, "it lives again")
+
+
+def test_a_logger_that_cannot_write_is_not_ready(start: Start, tmp_path: Path) -> None:
+    port = free_port()
+    place = tmp_path / "logs"
+    logger = start("logger", 0, place / "logs", "--status-port", port)
+    logger.wait_for("text on port")
+    assert get(port, "/readyz") == (200, "ok\n")
+    shutil.rmtree(place)
+    place.touch()  # now it cannot be made again
+    logger.signal(signal.SIGHUP)
+    wait_until(lambda: get(port, "/readyz")[0] == 503, "it cannot write")
+    assert str(place) in get(port, "/readyz")[1]
+    assert metrics(port)["cbw_logger_can_write",] == 0
+    place.unlink()
+    wait_until(lambda: get(port, "/readyz")[0] == 200, "it can again")
+
+
+def test_the_demonstration_client(start: Start, broker: Broker) -> None:
+    port = free_port()
+    client = start("client", "C1", 1, HOST, broker.client_port, "--status-port", port)
+    wait_until(lambda: _listens(port) and get(port, "/readyz")[0] == 200, "connected")
+    assert metrics(port)["cbw_client_requests_in_flight",] == 1
+    client.kill()
+
+
+def test_a_taken_port(start: Start, tmp_path: Path) -> None:
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        second = start("broker", 0, 0, "--host", HOST, "--status-port", port)
+        assert second.exit_code() == 3
+        assert second.count(f"status port {port}"), second
+
+
+def test_the_usual_port_may_be_taken(start: Start) -> None:
+    with _usual_port_taken():
+        broker = broker_of(start("broker", 0, 0, "--host", HOST, CBW_STATUS_PORT=""))
+        broker.program.wait_for("status port 9997", "going on without")
+        assert broker.program.is_running
+
+
+def test_no_port_at_all(start: Start, start_broker: StartBroker) -> None:
+    broker = start_broker("--status-port", 0)
+    assert not any("status" in line for line in broker.program.lines)
+
+
+def test_rude_http_peers_do_no_harm(start_broker: StartBroker) -> None:
+    port = free_port()
+    broker = start_broker("--status-port", port)
+    idle = [socket.create_connection((HOST, port)) for _ in range(40)]
+    for words in (b"\x00\xff" * 100, b"GET " + b"a" * 100_000, b"POST / HTTP/1.0\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"):
+        with socket.create_connection((HOST, port)) as rude:
+            try:
+                rude.sendall(words)
+                rude.settimeout(10)
+                rude.recv(1000)
+            except OSError:
+                pass  # hung up on
+    for peer in idle:
+        peer.close()
+    wait_until(lambda: _can_get(port), "a free place")
+    assert not broker.program.errors
+
+
+def _can_get(port: int) -> bool:
+    try:
+        return get(port, "/livez")[0] == 200
+    except (OSError, http.client.HTTPException):
+        return False
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) == 0
+
+
+class _usual_port_taken:  # noqa: N801 - reads as what it is
+    def __enter__(self) -> None:
+        self._socket = socket.socket()
+        try:
+            self._socket.bind(("", 9997))
+            self._socket.listen()
+        except OSError:
+            pass  # somebody has it already
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+
+@pytest.fixture
+def prometheus(tmp_path: Path) -> Iterator[tuple[Path, int]]:
+    """A folder for the configuration, and the port where a real Prometheus will serve."""
+    if shutil.which("prometheus") is None:
+        pytest.fail("prometheus is not installed: apt-get install prometheus")
+    yield tmp_path, free_port()
+
+
+def test_a_real_prometheus_scrapes_every_role(
+    start: Start, start_broker: StartBroker, start_worker: StartWorker, prometheus: tuple[Path, int]
+) -> None:
+    folder, port = prometheus
+    ports = {"broker": free_port(), "worker": free_port(), "logger": free_port()}
+    broker = start_broker("--status-port", ports["broker"])
+    start_worker("W1", "echo", at=broker, options=["--status-port", ports["worker"]])
+    start("logger", 0, folder / "logs", "--status-port", ports["logger"]).wait_for("text on port")
+    targets = [f"{HOST}:{one}" for one in ports.values()]
+    (folder / "prometheus.yml").write_text(
+        json.dumps(
+            {
+                "global": {"scrape_interval": "1s"},
+                "scrape_configs": [{"job_name": "cbw", "static_configs": [{"targets": targets}]}],
+            }
+        )
+    )
+    with cbw.Client(broker.address) as client:
+        client.call(b"x")
+    command = ["prometheus", f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
+    with (folder / "prometheus.log").open("w") as log:
+        process = subprocess.Popen([*command, f"--web.listen-address={HOST}:{port}"], stdout=log, stderr=log)
+    try:
+
+        def query(expression: str) -> list[Any]:
+            if not _listens(port):
+                return []
+            code, text = get(port, f"/api/v1/query?query={expression}")
+            found: list[Any] = json.loads(text)["data"]["result"] if code == 200 else []
+            return found
+
+        wait_until(lambda: len(query("cbw_ready==1")) == 3, "all three are scraped", within_s=40)
+        (answered,) = query("cbw_broker_requests_ended_total%7Bhow=%22answered%22%7D")
+        assert answered["value"][1] == "1"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_rules_and_configuration_are_right(tmp_path: Path) -> None:
+    if shutil.which("promtool") is None:
+        pytest.fail("promtool is not installed: apt-get install prometheus")
+    folder = Path(__file__).parents[2] / "deploy" / "observability"
+    for arguments in (
+        ["check", "config", "prometheus.yml"],
+        ["check", "rules", "rules.yml"],
+        ["test", "rules", "rules.test.yml"],
+    ):
+        done = subprocess.run(["promtool", *arguments], cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_metric_of_the_rules_exists(start_broker: StartBroker) -> None:
+    """A rule about a metric that nobody has would never fire."""
+    rules = (Path(__file__).parents[2] / "deploy" / "observability" / "rules.yml").read_text()
+    port = free_port()
+    start_broker("--status-port", port)
+    known = {name for name, *_ in metrics(port)} | {
+        f"cbw_{role}_{name}_total" for role, counters in names.COUNTERS.items() for name in counters
+    }
+    known |= {"cbw_logger_can_write", "cbw_log_dropped_total", "cbw_broker_requests_waiting"}
+    known |= {"cbw_broker_service_workers"}  # both without samples, as there is no service yet
+    used = set(re.findall(r"\bcbw_[a-z_]+", rules))
+    assert used and used <= known, used - known
