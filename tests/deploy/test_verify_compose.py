@@ -152,9 +152,11 @@ def new_project(engine: docker.DockerClient) -> Iterator[Project]:
             volume.remove()
 
 
-def deployment(folder: Path, role: dict[str, Any], *, has_log: bool = False, fault: str = "") -> Path:
+def deployment(
+    folder: Path, role: dict[str, Any], *, has_log: bool = False, fault: str = "", work_s: str = WORK_S
+) -> Path:
     """A Compose file (JSON is YAML) of a broker, workers and, if wanted, a logger; one of them may have a fault."""
-    variables = {"PYTHONUNBUFFERED": "1", "BROKER_HOST": "bro", "CBW_WORKER_WORK_TIME_S": WORK_S}
+    variables = {"PYTHONUNBUFFERED": "1", "BROKER_HOST": "bro", "CBW_WORKER_WORK_TIME_S": work_s}
     variables |= {"LOGGER_HOST": "log"} if has_log else {}
     role = role | {"environment": variables, "labels": {LABEL: "verify"}}
     cbw, mounts = role["entrypoint"], []
@@ -369,6 +371,22 @@ def test_a_deployment_that_lacks_something_or_has_too_much(
     assert state_of(engine, project) == before
 
 
+@pytest.mark.parametrize("running", [0, 2])
+def test_stopped_containers_are_used_and_stopped_again(
+    engine: docker.DockerClient, role: dict[str, Any], new_project: Project, tmp_path: Path, running: int
+) -> None:
+    """Of four workers none or two run. More than are wanted must not be removed."""
+    project, files = new_project(), [deployment(tmp_path, role, work_s="0")]
+    compose(project, files, "up", "-d", "--scale", "wor=4", "--scale", "cli=0")
+    stopped = containers_of(engine, project, service="wor")[running:]
+    for container in stopped if running else containers_of(engine, project):
+        container.stop(timeout=5)
+    before = state_of(engine, project)
+    done = verify(project, files)
+    assert done.returncode == 3 and "too soon" in done.stderr, done.stderr
+    assert state_of(engine, project) == before
+
+
 def test_a_broker_that_does_not_start_is_quoted(
     engine: docker.DockerClient, role: dict[str, Any], new_project: Project, tmp_path: Path
 ) -> None:
@@ -381,9 +399,7 @@ def test_a_broker_that_does_not_start_is_quoted(
 
 
 def test_workers_that_are_too_quick_to_be_caught(role: dict[str, Any], new_project: Project, tmp_path: Path) -> None:
-    path = deployment(tmp_path, role)
-    path.write_text(path.read_text().replace(f'"{WORK_S}"', '"0"'))
-    done = verify(new_project(), [path])
+    done = verify(new_project(), [deployment(tmp_path, role, work_s="0")])
     assert done.returncode == 3
     assert "CBW_WORKER_WORK_TIME_S" in done.stderr
 

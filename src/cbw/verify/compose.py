@@ -81,6 +81,7 @@ class Deployment:
             self._command += ["-p", project]
         config = self._config()
         self.project = str(config["name"])
+        self._scales = {name: _scale_in(settings) for name, settings in config["services"].items()}
         self.services = [name for name in config["services"] if name in (BROKER, WORKER, LOGGER)]
         for service in (BROKER, WORKER):
             if service not in self.services:
@@ -118,7 +119,7 @@ class Deployment:
         if not is_running:
             self._say(f"nothing of project {self.project} runs: starting it, with {WORKERS} workers")
             self._is_started_here = True
-            self._up(WORKERS, *self.services)
+            self._up(self.services)
         workers, brokers = self.containers(WORKER), self.containers(BROKER)
         if len(brokers) != 1:
             raise NotReady(
@@ -128,33 +129,36 @@ class Deployment:
         if not workers:
             raise NotReady(
                 f"no worker of project {self.project} runs",
-                advice=f"docker compose -p {self.project} up -d --scale {WORKER}={WORKERS}",
+                advice=self._last_words() or f"docker compose -p {self.project} up -d --scale {WORKER}={WORKERS}",
             )
         if len(workers) < WORKERS:
             self._say(f"only {len(workers)} of {WORKERS} workers run: starting more for the time being")
-            self._up(WORKERS + len(self._stopped_workers()), WORKER, "--no-deps")
+            self._up([WORKER], "--no-deps")
 
-    def _stopped_workers(self) -> list[Container]:
-        return [container for container in self._containers(WORKER) if container.status == "paused"]
-
-    def _up(self, workers: int, *services: str) -> None:
+    def _up(self, services: Sequence[str], *options: str) -> None:
+        """Start ``services``: all of their containers that are there, and more if that is too few."""
         before = {container.id for container in self._containers()}
+        scales = [word for service in services for word in ("--scale", f"{service}={self._scale(service)}")]
+        command = ["up", "--detach", "--wait", "--no-recreate", *options, *scales, *services]
         try:
-            self._compose(
-                "up", "--detach", "--wait", "--no-recreate", "--scale", f"{WORKER}={workers}", *services,
-                within_s=START_S + BUILD_S,
-            )  # fmt: skip
+            self._compose(*command, within_s=START_S + BUILD_S)
         except NotReady as error:
             words = self._last_words()
             raise NotReady(str(error), advice=words or f"docker compose -p {self.project} up") from None
         finally:
             self._ours |= {container.id or "": None for container in self._containers() if container.id not in before}
 
+    def _scale(self, service: str) -> int:
+        """Never fewer than there are: Docker Compose would remove the others. A paused worker is none for us."""
+        containers = self._containers(service)
+        paused = sum(container.status == "paused" for container in containers)
+        return max(len(containers), self._scales[service], WORKERS + paused if service == WORKER else 1)
+
     def _last_words(self) -> str:
         """What those of the project that have failed printed last."""
         words = []
         for container in self._containers():
-            if container.status == "exited" and container.attrs["State"]["ExitCode"] != 0:
+            if container.status in ("exited", "restarting") and container.attrs["State"]["ExitCode"] != 0:
                 said = " ".join(container.logs(tail=3).decode(errors="replace").split())
                 words += [f"{container.name}: {said}"] if said else []
         return "\n     ".join(words)
@@ -206,7 +210,7 @@ class Deployment:
         )  # a client may have ended by itself
         if is_hurt and found.is_running and container.status != "running":
             container.start()
-        elif self._is_started_here and not found.is_running and container.status == "running":
+        elif (is_hurt or self._is_started_here) and not found.is_running and container.status == "running":
             container.stop(timeout=STOP_S)
 
     def _restore_quietly(self) -> None:
@@ -424,6 +428,11 @@ def _context_host() -> str:
     command = ["docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unix:///var/run/docker.sock"
+
+
+def _scale_in(service: dict[str, Any]) -> int:
+    """How many containers of it the Compose file wants."""
+    return int(service.get("scale") or (service.get("deploy") or {}).get("replicas") or 1)
 
 
 def _found(container: Container) -> _Found:

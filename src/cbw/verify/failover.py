@@ -47,6 +47,11 @@ class _Victim:
         return fenced.task == self.task and fenced.worker in ("", self.worker) and (self.task != 0 or is_in_time)
 
     @property
+    def answer_count(self) -> int:
+        """As the client and the broker tell it, whoever tells more."""
+        return max(len(self.answers), self.broker_answers)
+
+    @property
     def answered_by(self) -> str:
         """Each answer ends with the id of its worker."""
         return self.answers[0].rpartition(" ")[2] if self.answers else ""
@@ -149,9 +154,8 @@ class _Failover:
             complaints.append(f"{request} was answered by {worker} itself, which was {self.harm}")
         elif victim.answered_by not in victim.heirs:
             complaints.append(f"{request} was answered {victim.answers[0]!r}, but no such worker had begun it")
-        if max(len(victim.answers), victim.broker_answers) > 1:
-            times = max(len(victim.answers), victim.broker_answers)
-            complaints.append(f"{request} was answered {times} times")
+        if victim.answer_count > 1:
+            complaints.append(f"{request} was answered {victim.answer_count} times")
         return complaints
 
     def _story(self, victim: _Victim) -> str:
@@ -169,6 +173,7 @@ class _Failover:
         return {
             "judged": len(victims),
             "unanswered": sum(not victim.answers for victim in victims),
+            "answered_twice": sum(victim.answer_count > 1 for victim in victims),
             "handed_out_again_s": longest((victim.at, victim.handed_out_at) for victim in victims),
             "begun_again_s": longest((victim.at, victim.begun_at) for victim in victims),
             "answered_s": longest((victim.at, victim.answered_at) for victim in victims),
