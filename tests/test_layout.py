@@ -88,6 +88,14 @@ MAY_IMPORT = {
     "log_handler": "core.events errors sender settings",
     "local": "errors settings trace",
     "bench": "client errors local settings",
+    "logs": "",
+    "logs.files": "errors logfile",
+    "logs.times": "errors",
+    "logs.search": "core.events errors logs.files",
+    "logs.follow": "logfile logs.files",
+    "logs.story": "core.events",
+    "logs.find": "core.events logs.files logs.search logs.story",
+    "logs.stats": "core.events logs.files logs.search",
     "verify": "",
     "verify.verdict": "core.events",
     "verify.replies": "core.events verify.failover verify.verdict",
@@ -112,6 +120,10 @@ MAY_IMPORT = {
     "cli.worker": "cli.options handler settings worker",
     "cli.client": "cli.options client errors settings",
     "cli.logger": "cli.options logger settings",
+    "cli.logs": (
+        "cli.options core.events errors logs.files logs.find logs.follow logs.search logs.stats logs.story logs.times "
+        "settings trace"
+    ),
     "cli.call": "cli.options client errors net settings",
     "cli.up": "cli.options local settings",
     "cli.bench": "bench cli.options settings",

@@ -16,6 +16,7 @@ _COMMANDS = {
     "worker": "A worker: your function, or the lab's demonstration.",
     "client": "The lab's demonstration client.",
     "logger": "The central log of all roles.",
+    "logs": "Read, search and follow the central log.",
     "call": "Send one request and print its answer.",
     "up": "Start a whole system on this machine.",
     "bench": "Measure throughput, latency and CPU.",

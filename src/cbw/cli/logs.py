@@ -1,0 +1,327 @@
+"""``cbw logs``."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from cbw import settings
+from cbw.cli.options import setting_options
+from cbw.core.events import Record
+from cbw.errors import CbwError, UsageError
+from cbw.logs.files import Part, opened
+from cbw.logs.find import near, records_of
+from cbw.logs.follow import Follower
+from cbw.logs.search import FIELDS, Query, Search, found, last_found, record_of
+from cbw.logs.stats import QUANTILES, Stats, stats_of
+from cbw.logs.story import Story, tell
+from cbw.logs.times import time_of
+from cbw.trace import level_of, text_of
+
+FOLLOWED_LINES = 10
+"""With ``--follow`` so many lines of the past come first, as with tail."""
+CLIENTS_MAX = 20
+"""So many clients are listed, those with the most requests; ``--json`` has all."""
+_LEVEL_COLOURS = {"warning": "yellow", "error": "red", "critical": "red"}
+_ROLE_COLOURS = {"broker": "cyan", "worker": "green", "client": "blue", "logger": "magenta"}
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
+_HELP = {"request": "Of this request: CLIENT/ID.", "event": "Of this kind, as accepted or worker_lost."}
+
+Show = Callable[[list[bytes]], None]
+
+
+class _Logs(click.Command):
+    """``cbw logs`` itself, and ``cbw logs story`` and ``cbw logs stats``, which are commands of their own."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        command = {"story": story, "stats": stats}.get(args[0]) if args else None
+        if command is None:
+            return super().make_context(info_name, args, parent, **extra)
+        return command.make_context(f"{info_name} {args[0]}", args[1:], parent, **extra)
+
+
+def _log_file(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The argument FILE, which stands for a folder too; the command gets it complete."""
+
+    @functools.wraps(function)
+    def with_file(*arguments: Any, file: Path | None, logger_dir: str, **options: Any) -> Any:
+        file = file or Path(logger_dir)
+        return function(*arguments, file=file / "logs" if file.is_dir() else file, **options)
+
+    argument = click.argument("file", type=click.Path(path_type=Path), default=None, metavar="[FILE]")
+    return argument(setting_options(settings.LOGGER_DIR)(with_file))
+
+
+def _period(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--since`` and ``--until``, as seconds since 1970 or None."""
+
+    def parse(_context: click.Context, _parameter: click.Parameter, text: str | None) -> float | None:
+        return None if text is None else time_of(text, time.time())
+
+    for name, text in (
+        ("--until", "Up to this time."),
+        ("--since", "From this time on: 10m, 2h ago, 17:30, ISO 8601."),
+    ):
+        function = click.option(name, metavar="TIME", callback=parse, help=text)(function)
+    return function
+
+
+def _filters(function: Callable[..., Any]) -> Callable[..., Any]:
+    for name in FIELDS:
+        text = _HELP.get(name, f"Of this {name}.")
+        function = click.option(f"--{name}", name, multiple=True, metavar=name.upper(), help=text)(function)
+    return function
+
+
+@click.command("logs", cls=_Logs, context_settings={"max_content_width": 110})
+@_log_file
+@click.option("-f", "--follow", is_flag=True, help="Go on with what is written from now on, also in a new file.")
+@click.option("-n", "--lines", "count", type=click.IntRange(0), help="Only the last so many.  [with --follow: 10]")
+@_period
+@_filters
+@click.option("--grep", "patterns", multiple=True, metavar="REGEX", help="Lines of the file that contain this.")
+@click.option("--json", "is_json", is_flag=True, help="The lines as they are in the file.")
+def command(
+    file: Path,
+    follow: bool,
+    count: int | None,
+    since: float | None,
+    until: float | None,
+    patterns: tuple[str, ...],
+    is_json: bool,
+    **fields: tuple[str, ...],
+) -> None:
+    """Show what is in the log, the newest last.
+
+    \b
+    cbw logs -f                              what happens now
+    cbw logs --since 10m --event worker_lost --event fenced
+    cbw logs --client C1 --grep timeout      every condition holds; one of those of the same name
+    cbw logs story C1/7                      the life of one request
+    cbw logs stats --since 1h                requests, latencies, failures, workers
+
+    FILE is the logger's (default: "logs" in LOGGER_DIR) or its folder; rotated and compressed files are read with it.
+    """
+    if follow and until is not None:
+        raise UsageError("--follow has no end", advice="Leave out --until.")
+    fields["event"] = tuple(event.replace(" ", "_") for event in fields["event"])
+    query = Query(since or 0.0, float("inf") if until is None else until, fields, patterns)
+    search = Search(query)
+    show = _show_lines if is_json else _show_texts
+    if not follow:
+        with opened(file) as parts:
+            _show_past(parts, search, count, show)
+        return
+    follower = Follower(file)
+    try:
+        if count is None and since is None:
+            count = FOLLOWED_LINES
+        _show_beginning(file, follower, search, count, show)
+        for block in follower.blocks():
+            show(list(search.lines(block)))
+    finally:
+        follower.close()
+
+
+def _show_beginning(file: Path, follower: Follower, search: Search, count: int | None, show: Show) -> None:
+    try:
+        with opened(file) as parts:
+            _show_past(follower.before(parts), search, count, show)
+    except UsageError as error:
+        if file.exists():
+            raise
+        click.echo(f"{error}; waiting for it", err=True)
+
+
+def _show_past(parts: list[Part], search: Search, count: int | None, show: Show) -> None:
+    if count is not None:
+        show(last_found(parts, search, count))
+    else:
+        for lines in found(parts, search):
+            show(lines)
+    for part in parts:
+        if part.damage:
+            click.echo(f"{part.path} is damaged, the rest of it is missing here: {part.damage}", err=True)
+
+
+def _show_lines(lines: list[bytes]) -> None:
+    if lines:
+        sys.stdout.buffer.write(b"\n".join(lines) + b"\n")
+        sys.stdout.buffer.flush()
+
+
+def _show_texts(lines: list[bytes]) -> None:
+    if lines:
+        sys.stdout.write("\n".join(map(_text, lines)) + "\n")
+        sys.stdout.flush()
+
+
+def _text(line: bytes) -> str:
+    """For people, in one line whatever is in it, and in colours on a terminal."""
+    record = record_of(line)
+    if record is None:
+        return _harmless(line.decode(errors="replace"))
+    clock, _, rest = text_of(record).partition(" ")
+    clock = f"{time.strftime('%Y-%m-%d', time.localtime(record.at))} {clock}"
+    rest = _harmless(rest)
+    if not _is_coloured():
+        return f"{clock} {rest}"
+    sender, rest = rest[: len(record.sender)], rest[len(record.sender) :]
+    level = level_of(record)
+    rest = click.style(rest, fg=_LEVEL_COLOURS.get(level), dim=level == "debug")
+    return f"{click.style(clock, dim=True)} {click.style(sender, fg=_ROLE_COLOURS.get(record.role))}{rest}"
+
+
+def _harmless(text: str) -> str:
+    """Anybody may send lines to the logger: they must not control a terminal."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+@functools.cache
+def _is_coloured() -> bool:
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
+# --- the story of a request
+
+
+@click.command("story", context_settings={"max_content_width": 110})
+@click.argument("request")
+@_log_file
+@click.option("--json", "is_json", is_flag=True, help="Print it as JSON.")
+def story(request: str, file: Path, is_json: bool) -> None:
+    """Tell the life of REQUEST (CLIENT/ID) in the order in which things happened, from client, broker and workers.
+
+    Times are seconds from its first record on. Exit code 1: it is not in the log.
+    """
+    with opened(file) as parts:
+        records = records_of(parts, request)
+        if not records:
+            names = near(parts, request)
+            advice = f"There are: {', '.join(names)}" if names else "A request is called CLIENT/ID."
+            raise CbwError(f"there is no request {request} in {file}", advice=advice)
+    told = tell(request, records)
+    if is_json:
+        _show_lines([msgspec.json.encode(told)])
+        return
+    for line in _story_lines(told):
+        click.echo(line)
+
+
+def _story_lines(told: Story) -> Iterator[str]:
+    start = told.records[0].at
+    clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(start)) + f".{int(start * 1000) % 1000:03d}"
+    yield click.style(f"{told.request}, from {clock} on: {_summary(told)}", bold=True)
+    width = max(len(record.sender) for record in told.records)
+    for record in told.records:
+        what = _harmless(f"{record.event.replace('_', ' ')}{_details(record)}")
+        colour = _LEVEL_COLOURS.get(level_of(record))
+        sender = click.style(f"{_harmless(record.sender):<{width}}", fg=_ROLE_COLOURS.get(record.role))
+        yield f"  {record.at - start:+11.6f}  {sender}  {click.style(what, fg=colour)}"
+    for worker in told.fenced:
+        yield f"  a late answer{f' of {_harmless(worker)}' if worker else ''} was fenced off: it reached nobody"
+    if told.skew_s:
+        yield f"  the clocks of these hosts differ by {told.skew_s:.3f} s or more"
+    if told.earlier:
+        times = "one" if told.earlier == 1 else str(told.earlier)
+        yield f"  {times} more of this name before: its client was started again"
+
+
+def _details(record: Record) -> str:
+    words = []
+    if record.worker and record.worker != record.sender:
+        words.append(f"{'to' if record.event == 'handed_out' else 'worker'} {record.worker}")
+    if record.service and record.event in ("sent", "accepted"):
+        words.append(f"for service {record.service}")
+    if record.event == "handed_out" and record.attempt:
+        words.append(f"as attempt {record.attempt}")
+    if record.task:
+        words.append(f"(task {record.task})")
+    if record.text:
+        words.append(f"({record.text})")
+    return "".join(f" {word}" for word in words)
+
+
+def _summary(told: Story) -> str:
+    count = len(told.attempts)
+    outcome = told.outcome.replace("_", " ") + (f" by {_harmless(told.worker)}" if told.worker else "")
+    took = "" if told.took_s is None else f" after {told.took_s:.6f} s"
+    return f"{outcome}{took}, {count} attempt{'s' if count != 1 else ''}"
+
+
+# --- figures
+
+
+@click.command("stats", context_settings={"max_content_width": 110})
+@_log_file
+@_period
+@click.option("--json", "is_json", is_flag=True, help="Print them as JSON.")
+def stats(file: Path, since: float | None, until: float | None, is_json: bool) -> None:
+    """Figures of a period: requests, how long they took, failures, workers, clients, and what the log lacks."""
+    with opened(file) as parts:
+        figures = stats_of(parts, Query(since or 0.0, float("inf") if until is None else until))
+    if is_json:
+        _show_lines([msgspec.json.encode(figures)])
+        return
+    for line in _stats_lines(figures):
+        click.echo(line)
+
+
+def _stats_lines(figures: Stats) -> Iterator[str]:
+    if figures.since is None or figures.until is None:
+        yield "no records in that time"
+        return
+    first, last = (time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)) for at in (figures.since, figures.until))
+    yield f"{first} to {last}: {figures.records} records, {figures.text_lines} lines of text"
+    if not figures.requests:
+        yield "requests   none; the broker sends them with --log-level debug"
+    else:
+        failed = "".join(f", {count} {name.replace('_', ' ')}" for name, count in figures.failed.items())
+        yield f"requests   {figures.requests}: {figures.answered} answered{failed}, {figures.open} open"
+    if figures.answered:
+        times = figures.latency_s
+        yield "latency    " + ", ".join(f"{name} {_seconds(times[name])}" for name in (*QUANTILES, "max"))
+    if figures.attempts_lost:
+        yield f"attempts   {figures.attempts_lost} ended with their worker"
+    lacks = {
+        "records lost": figures.gaps,
+        "lines of text lost": figures.lines_lost,
+        "duplicates left out": figures.duplicates,
+    }
+    yield "log        " + (", ".join(f"{count} {name}" for name, count in lacks.items() if count) or "complete")
+    workers = [
+        (_harmless(name), w.done, w.errors, w.lost, w.fenced, w.went) for name, w in sorted(figures.workers.items())
+    ]
+    yield from _table(("worker", "done", "errors", "attempts lost", "fenced", "was lost"), workers)
+    ranked = sorted(figures.clients.items(), key=lambda item: (-item[1].requests, item[0]))
+    clients = [(_harmless(name), c.requests, c.answered, c.failed) for name, c in ranked[:CLIENTS_MAX]]
+    yield from _table(("client", "requests", "answered", "failed"), clients)
+    if len(ranked) > CLIENTS_MAX:
+        yield f"and {len(ranked) - CLIENTS_MAX} clients more"
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value * 1000:.3g} ms" if value < 1 else f"{value:.3g} s"
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> Iterator[str]:
+    """Columns as wide as what is in them; nothing if there are no rows."""
+    lines = [head, *(tuple(map(str, row)) for row in rows)]
+    if len(lines) == 1:
+        return
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    yield ""
+    for first, *others in lines:
+        cells = [f"{cell:>{width}}" for cell, width in zip(others, widths[1:], strict=True)]
+        yield "  ".join([f"{first:<{widths[0]}}", *cells])

@@ -1,0 +1,180 @@
+"""The files of a log as blocks of whole lines: forwards, backwards, from a time on.
+
+A line is a :class:`~cbw.core.events.Record` as JSON, which begins with its time, or text of a program that sends no records.
+Lines of one sender are in order; those of different senders only roughly, because records arrive in batches, and late if the
+logger was away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import itertools
+import os
+import re
+import tempfile
+import zlib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+from cbw.errors import UsageError
+from cbw.logfile import files_of
+
+BLOCK_BYTES = 1 << 20
+"""Read at once: large enough that the calls cost nothing, small enough to stay in the processor's cache."""
+SLACK_S = 60.0
+"""A line may stand among others that are younger or older by so much: its batch waited for the logger."""
+_BISECT_BYTES = 1 << 16
+_SAMPLES = 16
+
+_AT = re.compile(rb'(?:\A|\n)\{"at":(\d+(?:\.\d+)?)[,}]')
+_FIRST_AT = re.compile(rb'\{"at":(\d+(?:\.\d+)?)[,}]')
+_LINE_AT = b'\n{"at":'
+
+
+def time_at(block: bytes, start: int) -> float | None:
+    """When the line at ``start`` was written: by its record, for text by that of the nearest record before it, else after it.
+
+    None if no line of ``block`` tells.
+    """
+    own = _FIRST_AT.match(block, start)
+    if own is None:
+        before = block.rfind(_LINE_AT, 0, start)
+        own = _FIRST_AT.match(block, before + 1) or _AT.search(block)
+    return float(own[1]) if own else None
+
+
+def newest_in(block: bytes) -> float | None:
+    """About the time of the newest record in ``block``: a few are looked at, because late ones may stand between."""
+    places = (_AT.search(block, len(block) * number // _SAMPLES) for number in range(_SAMPLES))
+    return max((float(found[1]) for found in places if found), default=None)
+
+
+class Part:
+    """One file of the log, open. ``closed_at`` is when it was rotated, None of the one that is written."""
+
+    def __init__(self, path: Path, closed_at: float | None) -> None:
+        self.path = path
+        self.closed_at = closed_at
+        self.opened_at: float | None = None  # when the part before it was closed
+        self.end: int | None = None  #: what stands behind is not read
+        self.damage = ""  #: why it could not be read to its end
+        self._file: IO[bytes] = path.open("rb")
+        self.inode = os.fstat(self._file.fileno()).st_ino
+        self._is_packed = path.suffix == ".gz"
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._file.close()
+
+    def covers(self, since: float, until: float) -> bool:
+        """Whether it may hold lines of that time."""
+        is_over = self.closed_at is not None and self.closed_at + SLACK_S < since
+        is_later = self.opened_at is not None and self.opened_at - SLACK_S > until
+        return not is_over and not is_later
+
+    def blocks(self, since: float = 0.0) -> Iterator[bytes]:
+        """The lines, from those of the time ``since`` on or somewhat earlier. Each ends with a newline, the last too."""
+        self._file.seek(0)
+        if self._is_packed:
+            yield from self._whole_lines(gzip.GzipFile(fileobj=self._file))
+            return
+        start = self._file.seek(self._start_of(since) if since > 0 else 0)
+        yield from self._whole_lines(self._file, None if self.end is None else max(0, self.end - start))
+
+    def blocks_backward(self) -> Iterator[bytes]:
+        """The same from the end; within a block the lines are in their order."""
+        file = self._file
+        with contextlib.ExitStack() as stack:
+            if self._is_packed:
+                file = stack.enter_context(tempfile.TemporaryFile())  # gzip can only be read forwards
+                self._file.seek(0)
+                for block in self._whole_lines(gzip.GzipFile(fileobj=self._file)):
+                    file.write(block)
+            end = file.seek(0, os.SEEK_END) if self.end is None else self.end
+            head = b""  # the end of a line that begins in an earlier block
+            while end > 0:
+                start = max(0, end - BLOCK_BYTES)
+                file.seek(start)
+                data = file.read(end - start) + head
+                end = start
+                cut = data.find(b"\n") + 1 if start else 0
+                if start and not cut:
+                    head = data
+                    continue
+                head, data = data[:cut], data[cut:]
+                if data:
+                    yield data if data.endswith(b"\n") else data + b"\n"
+
+    def _whole_lines(self, source: IO[bytes] | gzip.GzipFile, left: int | None = None) -> Iterator[bytes]:
+        rest = b""
+        try:
+            while data := source.read(BLOCK_BYTES if left is None else min(BLOCK_BYTES, left)):
+                left = None if left is None else left - len(data)
+                cut = data.rfind(b"\n") + 1
+                if not cut:
+                    rest += data
+                    continue
+                yield rest + data[:cut] if rest else data[:cut]
+                rest = data[cut:]
+        except (OSError, EOFError, zlib.error) as error:
+            self.damage = str(error) or type(error).__name__
+        if rest:
+            yield rest + b"\n"
+
+    def _start_of(self, since: float) -> int:
+        """Where to begin to read: all that is younger stands behind, unless it came later than ``SLACK_S``."""
+        low, high = 0, os.fstat(self._file.fileno()).st_size
+        while high - low > _BISECT_BYTES:
+            middle = (low + high) // 2
+            self._file.seek(middle)
+            found = _AT.search(self._file.read(_BISECT_BYTES).partition(b"\n")[2])
+            if found is not None and float(found[1]) < since - SLACK_S:
+                low = middle
+            else:  # younger, or text that does not tell
+                high = middle
+        if not low:
+            return 0
+        self._file.seek(low)
+        return low + len(self._file.readline())
+
+
+@contextlib.contextmanager
+def opened(path: str | Path) -> Iterator[list[Part]]:
+    """The files of the log at ``path``, oldest first. They stay readable while they are rotated, compressed and deleted.
+
+    Raises:
+        UsageError: there is none, or one may not be read.
+    """
+    parts: list[Part] = []
+    try:
+        for file in files_of(path):
+            with contextlib.suppress(FileNotFoundError):  # compressed or deleted meanwhile
+                parts.append(_part(file, Path(path)))
+        if not parts:
+            raise UsageError(f"there is no log at {path}", advice="Give its FILE, or LOGGER_DIR for the folder.")
+        for before, part in itertools.pairwise(parts):
+            part.opened_at = before.closed_at
+        yield parts
+    except OSError as error:
+        if error.filename is None or Path(error.filename).parent != Path(path).parent:
+            raise
+        raise UsageError(f"cannot read {error.filename}: {error.strerror}") from None
+    finally:
+        for part in parts:
+            part.close()
+
+
+def _part(file: Path, current: Path) -> Part:
+    suffix = file.name.removeprefix(current.name + ".").removesuffix(".gz")
+    closed_at = None if file == current else _time_of(suffix)
+    try:
+        return Part(file, closed_at)
+    except FileNotFoundError:
+        return Part(file.with_name(file.name + ".gz"), closed_at)
+
+
+def _time_of(suffix: str) -> float:
+    return datetime.strptime(suffix, "%Y%m%dT%H%M%S.%f").replace(tzinfo=UTC).timestamp()

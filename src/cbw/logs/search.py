@@ -1,0 +1,184 @@
+"""Which lines are wanted. Bytes are compared first, and only lines that may be wanted are decoded."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator
+
+import msgspec
+
+from cbw.core.events import Record
+from cbw.errors import UsageError
+from cbw.logs.files import SLACK_S, Part, newest_in, time_at
+
+FIELDS = ("request", "client", "worker", "sender", "event", "role")
+"""What can be asked for, those that leave the fewest lines first: lines are looked for by the first that is asked for."""
+_SPECIAL = re.compile(r"[\\.^$*+?{}\[\]|()]")
+
+_decode = msgspec.json.Decoder(Record).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def record_of(line: bytes) -> Record | None:
+    """The record in ``line``; None if it is text."""
+    if not line.startswith(b"{"):
+        return None
+    try:
+        return _decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+class Query(msgspec.Struct, frozen=True):
+    """What is wanted: every condition must hold, and of a condition with several values one.
+
+    ``since`` and ``until`` are seconds since 1970. ``fields`` are by the names in :data:`FIELDS`; lines of text have none.
+    ``patterns`` are regular expressions, all of which the line, as it stands in the file, must contain.
+    """
+
+    since: float = 0.0
+    until: float = math.inf
+    fields: dict[str, tuple[str, ...]] = {}
+    patterns: tuple[str, ...] = ()
+
+
+class Search:
+    """A query, made ready.
+
+    Raises:
+        UsageError: a pattern is no regular expression.
+    """
+
+    def __init__(self, query: Query) -> None:
+        self.query = query
+        self._is_timed = query.since > 0 or query.until < math.inf
+        self._fields = {name: query.fields[name] for name in FIELDS if query.fields.get(name)}
+        self._tests: list[Callable[[bytes], object]] = []
+        self._candidates: Callable[[bytes], Iterator[tuple[int, int]]] = _every_line
+        has_candidates = False
+        for name, values in self._fields.items():
+            literals = _literals(name, values)
+            if not has_candidates:
+                self._candidates = _lines_with(literals)
+                has_candidates = True
+            else:
+                self._tests.append(re.compile(b"|".join(map(re.escape, literals))).search)
+        for pattern in query.patterns:
+            if not has_candidates:
+                is_literal = pattern and not _SPECIAL.search(pattern)
+                self._candidates = (
+                    _lines_with([pattern.encode()]) if is_literal else _lines_matching(_compiled(pattern))
+                )
+                has_candidates = True
+            self._tests.append(_compiled(pattern).search)
+
+    def lines(self, block: bytes) -> Iterator[bytes]:
+        """The wanted lines of ``block``, without their ends."""
+        if self._candidates is _every_line and not self._is_timed:
+            yield from block.split(b"\n")[:-1]
+            return
+        since, until = self.query.since, self.query.until
+        for start, end in self._candidates(block):
+            line = block[start:end]
+            if not all(test(line) for test in self._tests):
+                continue
+            if self._is_timed and (at := time_at(block, start)) is not None and not since <= at <= until:
+                continue
+            if self._fields and not self._has_fields(record_of(line)):
+                continue
+            yield line
+
+    def _has_fields(self, record: Record | None) -> bool:
+        return record is not None and all(_has(record, name, values) for name, values in self._fields.items())
+
+
+def found(parts: Iterable[Part], search: Search) -> Iterator[list[bytes]]:
+    """The wanted lines, oldest first, a list for each block."""
+    query = search.query
+    for part in parts:
+        if not part.covers(query.since, query.until):
+            continue
+        for block in part.blocks(query.since):
+            yield list(search.lines(block))
+            if query.until < math.inf and (newest := newest_in(block)) and newest > query.until + SLACK_S:
+                break
+
+
+def last_found(parts: list[Part], search: Search, count: int) -> list[bytes]:
+    """The last ``count`` of the wanted lines, oldest first. The log is read from its end, no further than needed."""
+    query = search.query
+    lines: list[list[bytes]] = []
+    left = count
+    for part in reversed(parts):
+        if not part.covers(query.since, query.until):
+            continue
+        for block in part.blocks_backward():
+            if left <= 0:
+                break
+            hits = list(search.lines(block))[-left:]
+            left -= len(hits)
+            lines.append(hits)
+            if (newest := newest_in(block)) is not None and newest < query.since - SLACK_S:
+                break
+    return [line for hits in reversed(lines) for line in hits]
+
+
+def _has(record: Record, name: str, values: tuple[str, ...]) -> bool:
+    if name == "client" and record.request.startswith(tuple(f"{value}/" for value in values)):
+        return True
+    return getattr(record, name) in values
+
+
+def _literals(name: str, values: tuple[str, ...]) -> list[bytes]:
+    """How a line spells that the field ``name`` has one of ``values``."""
+    found = [b'"%b":%b' % (name.encode(), _encode(value)) for value in values]
+    if name == "client":  # workers know a request, whose name begins with its client's
+        found += [b'"request":' + _encode(value)[:-1] + b"/" for value in values]
+    return found
+
+
+def _compiled(pattern: str) -> re.Pattern[bytes]:
+    try:
+        return re.compile(pattern.encode(), re.MULTILINE)
+    except re.error as error:
+        raise UsageError(f"{pattern!r} is no regular expression: {error}", advice="Put \\ before ( [ * + ?") from None
+
+
+# --- where the lines are that may be wanted: (start, end) of each in a block
+
+
+def _every_line(block: bytes) -> Iterator[tuple[int, int]]:
+    start = 0
+    while (end := block.find(b"\n", start)) >= 0:
+        yield start, end
+        start = end + 1
+
+
+def _lines_with(literals: list[bytes]) -> Callable[[bytes], Iterator[tuple[int, int]]]:
+    if len(literals) > 1:
+        return _lines_matching(re.compile(b"|".join(map(re.escape, literals))))
+    literal = literals[0]
+
+    def lines(block: bytes) -> Iterator[tuple[int, int]]:
+        at = block.find(literal)
+        while at >= 0:
+            end = block.find(b"\n", at)
+            yield block.rfind(b"\n", 0, at) + 1, end
+            at = block.find(literal, end)
+
+    return lines
+
+
+def _lines_matching(pattern: re.Pattern[bytes]) -> Callable[[bytes], Iterator[tuple[int, int]]]:
+    def lines(block: bytes) -> Iterator[tuple[int, int]]:
+        at = 0
+        while hit := pattern.search(block, at):
+            start = block.rfind(b"\n", 0, hit.start()) + 1
+            end = block.find(b"\n", hit.start())
+            if end < 0:  # the end of the block
+                return
+            at = end + 1
+            yield start, end
+
+    return lines
