@@ -10,11 +10,12 @@ from cbw import settings
 from cbw.cli.options import (
     OpenTrace,
     ServeStatus,
-    broker_address,
+    broker_place,
     port,
     role_id,
     setting_options,
     status_options,
+    stopping_at_once,
     trace_options,
     warn_if_unresolved,
 )
@@ -25,7 +26,7 @@ from cbw.errors import RequestError
 @click.command("client", context_settings={"max_content_width": 110})
 @click.argument("id", default=None, metavar="[ID]")
 @click.argument("count", type=click.IntRange(0), default=10, metavar="[N]")
-@click.argument("broker_host", envvar="BROKER_HOST", default="127.0.0.1", metavar="[BROKER_HOST]")
+@click.argument("broker_host", envvar="BROKER_HOST", default=None, metavar="[BROKER_HOST]")
 @click.argument("broker_port", type=port, envvar="BROKER_PORT", default=settings.CLIENT_PORT, metavar="[BROKER_PORT]")
 @setting_options(*settings.CLIENT)
 @trace_options
@@ -33,7 +34,7 @@ from cbw.errors import RequestError
 def command(
     id: str | None,
     count: int,
-    broker_host: str,
+    broker_host: str | None,
     broker_port: int,
     timeout_s: float,
     open_trace: OpenTrace,
@@ -45,10 +46,14 @@ def command(
     cbw client C1 10 172.17.0.2 9998
     """
     name = role_id(id, "CLI")
+    host, address = broker_place(broker_host, broker_port)
+    warn_if_unresolved(host, broker_port)
     failed = 0
-    warn_if_unresolved(broker_host, broker_port)
-    address = broker_address(broker_host, broker_port)
-    with Client(address, id=name, timeout=timeout_s, trace=open_trace(name)) as client, serve_status(client.status):
+    with (
+        stopping_at_once(),
+        Client(address, id=name, timeout=timeout_s, trace=open_trace(name)) as client,
+        serve_status(client.status),
+    ):
         for number in range(1, count + 1):
             request = f"{name}-{number}"
             began_at = time.monotonic()

@@ -56,7 +56,7 @@ def _log_file(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def with_file(*arguments: Any, file: Path | None, logger_dir: str, **options: Any) -> Any:
-        file = file or Path(logger_dir)
+        file = file or Path(logger_dir) / "logs"
         return function(*arguments, file=file / "logs" if file.is_dir() else file, **options)
 
     argument = click.argument("file", type=click.Path(path_type=Path), default=None, metavar="[FILE]")

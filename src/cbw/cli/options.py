@@ -143,12 +143,16 @@ def role_id(text: str | None, prefix: str) -> str:
     return f"{prefix}_{socket.gethostname()}" if text == "HN" else text
 
 
-def broker_address(host: str | None, port_number: int) -> str:
-    """``host:port`` of the broker; a host that was left out or is empty is an error here, unlike in the library.
+def broker_place(host: str | None, port_number: int) -> tuple[str, str]:
+    """The broker's host, and its address for the library.
+
+    Without one it is this machine; but a ``BROKER_HOST`` that is set to nothing, as in the images, is one left out.
 
     Raises:
         click.UsageError: there is no host.
     """
+    if host is None and BROKER_HOST.environment not in os.environ:
+        host = str(BROKER_HOST.default)
     if not host:
         raise click.UsageError(
             f"where is the broker? Give its host as an argument, or set {BROKER_HOST.environment}\n"
@@ -156,7 +160,7 @@ def broker_address(host: str | None, port_number: int) -> str:
         )
     if not re.fullmatch(r"[^\s/;,]+", host):
         raise click.UsageError(f"{host!r} is no host; check {BROKER_HOST.environment}.")
-    return f"[{host}]:{port_number}" if ":" in host and not host.startswith("[") else f"{host}:{port_number}"
+    return host, f"[{host}]:{port_number}" if ":" in host and not host.startswith("[") else f"{host}:{port_number}"
 
 
 @contextlib.contextmanager
@@ -173,6 +177,30 @@ def stopping(role: Stoppable) -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def stopping_at_once() -> Iterator[None]:
+    """SIGTERM ends what runs in the context in order, as leaving it does, and the command with exit code 0.
+
+    Without this, a process that is the first of its container would not even notice the signal.
+    """
+
+    def stop(_number: int, _frame: object) -> None:
+        raise _StopError
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except _StopError:
+        click.echo("stopped", err=True)
+        raise click.exceptions.Exit(0) from None
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+class _StopError(BaseException):
+    """So that nobody between the signal and its context takes it for an error."""
 
 
 def warn_if_unresolved(

@@ -10,7 +10,7 @@ from cbw import settings
 from cbw.cli.options import (
     OpenTrace,
     ServeStatus,
-    broker_address,
+    broker_place,
     port,
     role_id,
     setting_options,
@@ -25,7 +25,7 @@ from cbw.worker import Worker
 
 @click.command("worker", context_settings={"max_content_width": 110})
 @click.argument("id", default=None, metavar="[ID]")
-@click.argument("broker_host", envvar="BROKER_HOST", default="127.0.0.1", metavar="[BROKER_HOST]")
+@click.argument("broker_host", envvar="BROKER_HOST", default=None, metavar="[BROKER_HOST]")
 @click.argument("broker_port", type=port, envvar="BROKER_PORT", default=settings.WORKER_PORT, metavar="[BROKER_PORT]")
 @click.option(
     "--handler",
@@ -40,7 +40,7 @@ from cbw.worker import Worker
 @status_options
 def command(
     id: str | None,
-    broker_host: str,
+    broker_host: str | None,
     broker_port: int,
     handlers: tuple[str, ...],
     concurrency: int,
@@ -60,8 +60,9 @@ def command(
     cbw worker --handler resize=images:resize --handler crop=images:crop --processes 2
     """
     name = role_id(id, "WOR")
+    host, address = broker_place(broker_host, broker_port)
     worker = Worker(
-        broker_address(broker_host, broker_port),
+        address,
         id=name,
         concurrency=concurrency,
         processes=processes,
@@ -73,9 +74,9 @@ def command(
         worker.add(service, load(path))
     if not handlers:
         worker.add("", Demonstration(name, work_time_s))
-    warn_if_unresolved(broker_host, broker_port)
+    warn_if_unresolved(host, broker_port)
     with stopping(worker), serve_status(worker.inquiry.ask):
-        click.echo(f"{name} works for {broker_host}:{broker_port}")
+        click.echo(f"{name} works for {host}:{broker_port}")
         worker.run()
 
 

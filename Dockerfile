@@ -1,0 +1,34 @@
+# tsr-zmq: Linux, Python, ZeroMQ and cbw. The images of all roles are made FROM it.
+#
+#   docker build -t tsr-zmq .
+#
+# BASE may be any Debian image with Python 3.11 or newer; deploy/offline-base makes one where no registry can be reached.
+ARG BASE=python:3.12-slim-bookworm
+
+FROM ${BASE} AS build
+RUN python3 -m venv /opt/cbw
+WORKDIR /build
+COPY deploy/image/requirements.txt .
+RUN /opt/cbw/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes --only-binary :all: \
+        -r requirements.txt
+COPY pyproject.toml README.md LICENSE ./
+COPY src src
+RUN /opt/cbw/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps . \
+ && /opt/cbw/bin/pip uninstall --yes --quiet pip setuptools
+
+FROM ${BASE}
+LABEL org.opencontainers.image.title="tsr-zmq" \
+      org.opencontainers.image.description="Python, ZeroMQ and cbw: the base of its roles" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.licenses="MIT"
+RUN useradd --system --uid 10001 --no-create-home --home-dir / --shell /usr/sbin/nologin cbw
+COPY --from=build /opt/cbw /opt/cbw
+COPY --chmod=755 deploy/image/cbw-ready /usr/local/bin/cbw-ready
+ENV PATH=/opt/cbw/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1
+# Fails here, and not at the first docker run, if the base is for another machine or lacks something.
+RUN cbw --version
+USER cbw
+HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --start-interval=500ms --retries=3 CMD ["cbw-ready"]
+CMD ["cbw", "--help"]
