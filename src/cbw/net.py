@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import select
 import signal
 import socket as stdlib_socket
 import struct
+import time
 from collections.abc import Iterator, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
@@ -49,6 +51,8 @@ FRAMES_MAX = 2048
 bytes here, so the bound on a message's bytes alone would be none."""
 SLEEP_MAX_S = 3600.0
 """Nobody sleeps longer at once: poll(2) takes no more than 24 days, and a deadline may be further away."""
+CONTEST_S = 60.0
+"""So long after two connections had one identity, the one that lost it may come back and take it again."""
 _FD_FREE = -1
 _EVENTS = zmq.EVENTS
 _POLLIN, _NOBLOCK = int(zmq.POLLIN), int(zmq.NOBLOCK)  # plain: arithmetic on enum members costs a microsecond each
@@ -168,7 +172,7 @@ class Router:
         ):
             self.socket.setsockopt(option, value)
         self._message_bytes_max = body_bytes_max + ENVELOPE_BYTES
-        self.monitor = _monitor(self.socket)
+        self.monitor = _monitor(self.socket, zmq.EVENT_ACCEPTED)
         try:
             self.socket.bind(f"tcp://{host}:{port}")
         except zmq.ZMQError as error:
@@ -181,6 +185,11 @@ class Router:
         self._peer_of: dict[int, bytes] = {}
         self._lost: list[bytes] = []
         self._has_connected = False
+        self._connections = 0  # so far
+        self._silent: dict[int, int] = {}  # those that have said nothing yet, by descriptor: their numbers
+        self._rivals: dict[int, bytes] = {}  # living connections whose identities others have taken
+        self._contested: dict[bytes, tuple[int, float]] = {}  # the connection that has it, by its number; until when
+        self._doubted: dict[bytes, None] = {}
         self._is_drained = False  # found empty, and nothing done with it since that could hide news
 
     def receive(self, limit: int) -> Iterator[Arrival]:
@@ -232,11 +241,14 @@ class Router:
         was_known = peer in self._fd_of or peer in self._lost
         # The descriptor may be a reused one, even of the same peer: what was lost with it is on the monitor already.
         self.watch()
-        if self._fd_of.get(peer) == fd:
-            return False
+        number = self._silent.pop(fd, self._connections)
         before = self._fd_of.get(peer)
+        if before == fd:
+            return False
         if before is not None:
             self._peer_of.pop(before, None)
+            self._rivals[before] = peer  # it lives on, without its identity
+            self._contested[peer] = number, math.inf
         other = self._peer_of.pop(fd, None)
         if other is not None and other != peer:
             self._fd_of.pop(other, None)
@@ -252,6 +264,14 @@ class Router:
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self._has_connected = True
                 continue
+            if event == zmq.EVENT_ACCEPTED:
+                self._connections += 1
+                self._silent[value] = self._connections
+                continue
+            self._silent.pop(value, None)
+            rival = self._rivals.pop(value, None)
+            if rival is not None and rival not in self._rivals.values():  # the last of them
+                self._contested[rival] = self._contested[rival][0], time.monotonic() + CONTEST_S
             peer = self._peer_of.pop(value, None)
             if peer is not None:
                 del self._fd_of[peer]
@@ -271,6 +291,28 @@ class Router:
         """Whether anybody has connected since the last call."""
         has_connected, self._has_connected = self._has_connected, False
         return has_connected
+
+    @property
+    def is_contested(self) -> bool:
+        """Whether two living connections have had one identity, so that :meth:`take_doubts` has something to look at."""
+        return bool(self._contested)
+
+    def take_doubts(self) -> list[tuple[bytes, bool]]:
+        """Identities of which it is in doubt since the last call who has them, and (False) those with no doubt any more.
+
+        A ROUTER does not tell whose a new connection is before it speaks. As long as one has said nothing, it may be that
+        of a program which lost its identity to another one, and has taken it back by connecting again. (Its old one may
+        seem to live, if the network broke in silence.)
+        """
+        self.watch()
+        newest = max(self._silent.values(), default=0)
+        now = time.monotonic()
+        for peer in [peer for peer, (_, until) in self._contested.items() if now > until]:
+            del self._contested[peer]
+        doubted = dict.fromkeys(peer for peer, (number, _) in self._contested.items() if newest > number)
+        before, self._doubted = self._doubted, doubted
+        changes = [(peer, True) for peer in doubted if peer not in before]
+        return changes + [(peer, False) for peer in before if peer not in doubted]
 
     def send(self, peer: bytes, frames: Sequence[Any], *, is_copied: bool = True) -> Sent:
         """Send one message, or say why not. ``is_copied=False`` saves a copy of big frames and costs more for small ones."""
@@ -417,9 +459,9 @@ class Link:
         self.socket.close()
 
 
-def _monitor(socket: zmq.Socket[bytes]) -> zmq.Socket[bytes]:
+def _monitor(socket: zmq.Socket[bytes], more: int = 0) -> zmq.Socket[bytes]:
     """A monitor of connections made and lost. It gives news only after a read that found nothing, so here is one."""
-    monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED)
+    monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | more)
     with contextlib.suppress(zmq.Again):
         monitor.recv(_NOBLOCK)
     return monitor

@@ -568,6 +568,46 @@ class TestPlainPeers:
         lab.wait(0.5)
         assert self.replies(lab, "P1") == [b"ho"]
 
+    def test_a_client_that_comes_back_without_a_word_after_long_gets_its_answer(self, lab: System) -> None:
+        """What it asked runs on although it was away for longer than absences are remembered."""
+        lab.worker("W1", services=(LAB_SERVICE,))
+        lab.lose_worker("PW1")
+        self.ask(lab, "P1", b"1")
+        lab.tell(e.PeerLost(e.Side.CLIENT, b"P1"))
+        lab.tell(e.PeersConnected(e.Side.CLIENT))
+        lab.wait(70, "W1")
+        lab.answer_all("W1")
+        assert self.replies(lab, "P1") == [b"done 1"]
+
+    def test_a_client_whose_identity_another_may_have_gets_nothing(self, lab: System) -> None:
+        self.ask(lab, "P1", b"hi")
+        lab.tell(e.PeerDoubted(b"P1", True))
+        lab.tell(e.PlainWorkerSaid(b"PW1", b"P1", b"ho"))
+        lab.wait(1)
+        assert self.replies(lab, "P1") == []
+        assert lab.core.counts["clients_doubted"] == 1
+
+    def test_it_gets_its_answer_when_there_is_no_doubt_any_more(self, lab: System) -> None:
+        self.test_a_client_whose_identity_another_may_have_gets_nothing(lab)
+        lab.tell(e.PeerDoubted(b"P1", False))
+        assert self.replies(lab, "P1") == [b"ho"]
+
+    def test_nor_does_the_other_get_it_who_asks_then(self, lab: System) -> None:
+        self.test_a_client_whose_identity_another_may_have_gets_nothing(lab)
+        self.ask(lab, "P1", b"mine", is_replaced=True)
+        lab.tell(e.PeerDoubted(b"P1", False))
+        lab.tell(e.PlainWorkerSaid(b"PW1", b"P1", b"yours"))
+        assert self.replies(lab, "P1") == [b"yours"]
+
+    def test_nor_one_that_is_away_and_may_be_another_when_it_is_back(self, lab: System) -> None:
+        self.ask(lab, "P1", b"hi")
+        lab.tell(e.PeerLost(e.Side.CLIENT, b"P1"))
+        lab.tell(e.PeerDoubted(b"P1", True), e.PlainWorkerSaid(b"PW1", b"P1", b"ho"), e.PeersConnected(e.Side.CLIENT))
+        lab.wait(1)
+        assert self.replies(lab, "P1") == []
+        lab.tell(e.PeerDoubted(b"P1", False))
+        assert self.replies(lab, "P1") == [b"ho"]
+
     def test_an_anonymous_client_never_comes_back(self, lab: System) -> None:
         lab.tell(e.PlainClientSaid(b"\0abcd", (b"",), b"x"))
         lab.tell(e.PeerLost(e.Side.CLIENT, b"\0abcd"))
