@@ -6,7 +6,6 @@ import json
 import os
 import re
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
@@ -95,6 +94,12 @@ def state_of(engine: docker.DockerClient, project: str) -> dict[str, Any]:
     return found
 
 
+def processes_of(engine: docker.DockerClient, project: str) -> list[Any]:
+    """Another one after any harm."""
+    states = [container.attrs["State"] for container in containers_of(engine, project)]
+    return [(state["Status"], state["Pid"], state["StartedAt"]) for state in states]
+
+
 def left_of(engine: docker.DockerClient, project: str) -> list[Any]:
     """All containers, networks and volumes of ``project``."""
     ours: dict[str, Any] = {"label": f"com.docker.compose.project={project}"}
@@ -116,20 +121,16 @@ def engine() -> Iterator[docker.DockerClient]:
 
 
 @pytest.fixture(scope="module")
-def role(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """What all services of a deployment have in common: an image with this cbw in it."""
-    context = tmp_path_factory.mktemp("image")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, context)
-    shutil.copytree(ROOT / "src", context / "src", ignore=shutil.ignore_patterns("__pycache__"))
+def role(engine: docker.DockerClient) -> Iterator[dict[str, Any]]:
+    """What all services of a deployment have in common: the base image, with this cbw in it."""
     has_offline_base = any("cbw-offline-base:bookworm" in image.tags for image in engine.images.list())
-    base = "cbw-offline-base:bookworm" if has_offline_base else "python:3.12-slim-bookworm"
-    install = "RUN python3 -m venv /cbw && /cbw/bin/pip install --no-cache-dir /src"
-    (context / "Dockerfile").write_text(f"FROM {base}\nCOPY . /src\n{install}\nENV PATH=/cbw/bin:$PATH\n")
-    tag = f"cbw-verify-test:{secrets.token_hex(3)}"
-    image, _ = engine.images.build(path=str(context), tag=tag, labels={LABEL: "verify"}, rm=True)
+    base = ["--build-arg", "BASE=cbw-offline-base:bookworm"] if has_offline_base else []
+    tag = f"tsr-zmq:verify-{secrets.token_hex(3)}"
+    command = ["docker", "build", "--label", f"{LABEL}=verify", "--tag", tag, *base, str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0, done.stderr
     yield {"image": tag, "entrypoint": ["cbw"]}
-    engine.images.remove(image.id or tag, force=True)
+    engine.images.remove(tag, force=True)
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +177,7 @@ def deployment(
     whole: dict[str, Any] = {"services": services, "networks": {"default": {"labels": {LABEL: "verify"}}}}
     if has_log:
         log = {"PYTHONUNBUFFERED": "1", "LOGGER_DIR": "/tmp/cbwlog"}
-        services["log"] = role | {"entrypoint": logger, "environment": log, "volumes": ["log:/tmp/cbwlog"]}
+        services["log"] = role | {"entrypoint": logger, "environment": log, "volumes": ["log:/tmp/cbwlog"], "user": "0"}
         whole["volumes"] = {"log": {"labels": {LABEL: "verify"}}}
     path = folder / f"{fault or 'healthy'}.yml"
     path.write_text(json.dumps(whole))
@@ -195,7 +196,7 @@ def test_one_that_runs_is_put_back_as_it_was_found(
     compose(other, files, "up", "-d", "--scale", "wor=1", "--scale", "cli=0")
     (client,) = containers_of(engine, project, service="cli")
     assert client.wait()["StatusCode"] == 0
-    before, untouched = state_of(engine, project), [one.attrs["State"] for one in containers_of(engine, other)]
+    before, untouched = state_of(engine, project), processes_of(engine, other)
 
     done = verify(project, files, "--keep", tmp_path / "traces")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -203,7 +204,7 @@ def test_one_that_runs_is_put_back_as_it_was_found(
     results = re.findall(r"^(kept|broken|not tried) +(\S+)", done.stdout, re.MULTILINE)
     assert results == [*(("kept", name) for name in CHECKS[:-1]), ("not tried", CHECKS[-1])]
     assert state_of(engine, project) == before
-    assert [one.attrs["State"] for one in containers_of(engine, other)] == untouched
+    assert processes_of(engine, other) == untouched
 
     verdicts = {found.name: found for found in judge(merged(map(str, (tmp_path / "traces").glob("*.jsonl"))))}
     assert list(verdicts) == CHECKS

@@ -76,7 +76,6 @@ class Deployment:
         self._command = ["docker", "compose", *(word for file in files for word in ("-f", file))]
         self._say = say
         self._check_compose()
-        self._docker = _connect()
         if project:
             self._command += ["-p", project]
         config = self._config()
@@ -90,6 +89,7 @@ class Deployment:
                     f"{files[0]} has no service {service}, only {has}",
                     advice=f"cbw verify needs a broker called {BROKER} and workers called {WORKER}.",
                 )
+        self._docker = _connect()
         self._found: dict[str, _Found] = {}
         self._found_volumes: list[str | None] = []
         self._ours: dict[str, None] = {}  # containers that were made here
