@@ -253,11 +253,12 @@ class Checker:
         """About to be told to the core."""
         plain_id = self.broker.core._clients.next_plain_id
         self._unread.clear()
+        asked: dict[int, float | None] = {}
         for fact in facts:
             if isinstance(fact, e.ClientSaid):
                 for message in fact.messages:
-                    if isinstance(message, m.Request):
-                        self._ttl[message.id] = message.ttl
+                    if isinstance(message, m.Request) and message.id not in asked:  # the second only joins the first
+                        asked[message.id] = message.ttl
             elif isinstance(fact, e.PlainClientSaid):
                 token = read_body(fact.body)[0]
                 self._plain_tokens[plain_id] = token
@@ -268,6 +269,7 @@ class Checker:
                     self.undelivered([fact])
             elif isinstance(fact, e.PeerUnread):
                 self._unread[fact.peer] = None
+        self._ttl.update(asked)
 
     def tasks_sent(self, messages: list[m.Message], connection: Connection) -> None:
         for message in messages:

@@ -16,6 +16,8 @@ from cbw.core import messages as m
 from cbw.core.messages import Refusal, Status
 
 HELLO_RETRY_S = 0.5
+HELLO_PATIENCE_S = 3.0
+"""After so long without a word to it, a hello is said again: of a peer that did not read, all that waits is thrown away."""
 DUPLICATE_PATIENCE_S = 4.0
 """How long a refused id is tried again: a broker needs up to 3 s to notice that the last owner of the id is dead."""
 UNASKED_BYTES = 512 * 1024
@@ -116,6 +118,7 @@ class ClientCore:
             elif type(message) is m.Welcome:
                 self.broker = message
                 self.has_met_broker = True
+                self._hello_at = None
                 self._refused_since = None
                 held, self._held = self._held, []
                 for pending in held:
@@ -181,7 +184,7 @@ class ClientCore:
     # --- inside
 
     def _say_hello(self, now: float) -> None:
-        self._hello_at = None
+        self._hello_at = now + HELLO_PATIENCE_S
         self._out = [m.ClientHello(self.name, self.boot)]
         self._held.clear()
         for pending in self.in_flight.values():
@@ -219,6 +222,7 @@ class ClientCore:
             if now - self._refused_since < DUPLICATE_PATIENCE_S:
                 self._hello_at = now + HELLO_RETRY_S
                 return []
+        self._hello_at = None
         self.refused = refused
         return self.fail_all(Status.FAILED, refused.text)
 

@@ -79,9 +79,14 @@ class Clients:
                     self._forget(client, "said goodbye")
                 return
         if client is None and fact.messages:
-            self._outbox.tell_client(fact.peer, m.HelloAgain())
+            self._ask_for_hello(fact.peer)
         elif client is not None:
             self._accept(client, requests)
+
+    def _ask_for_hello(self, peer: bytes) -> None:
+        told = self._outbox.to_client.get(peer)
+        if not (told and type(told[-1]) is m.HelloAgain):  # once a step is enough
+            self._outbox.tell_client(peer, m.HelloAgain())
 
     def _hello(self, peer: bytes, hello: m.ClientHello) -> Client | None:
         outbox = self._outbox
@@ -343,7 +348,7 @@ class Clients:
         client = self.by_peer.get(peer)
         self.lost(peer)
         if client is None or not client.is_plain:
-            self._outbox.tell_client(peer, m.HelloAgain())
+            self._ask_for_hello(peer)
 
     def connected(self) -> None:
         """Somebody has connected, and it may be one of those that were lost."""
