@@ -223,9 +223,10 @@ def _story_lines(told: Story) -> Iterator[str]:
     start = told.records[0].at
     clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(start)) + f".{int(start * 1000) % 1000:03d}"
     yield click.style(f"{told.request}, from {clock} on: {_summary(told)}", bold=True)
+    attempts = {attempt.task: number for number, attempt in enumerate(told.attempts, 1)}
     width = max(len(record.sender) for record in told.records)
     for record in told.records:
-        what = _harmless(f"{record.event.replace('_', ' ')}{_details(record)}")
+        what = _harmless(f"{record.event.replace('_', ' ')}{_details(record, attempts)}")
         colour = _LEVEL_COLOURS.get(level_of(record))
         sender = click.style(f"{_harmless(record.sender):<{width}}", fg=_ROLE_COLOURS.get(record.role))
         yield f"  {record.at - start:+11.6f}  {sender}  {click.style(what, fg=colour)}"
@@ -238,16 +239,16 @@ def _story_lines(told: Story) -> Iterator[str]:
         yield f"  {times} more of this name before: its client was started again"
 
 
-def _details(record: Record) -> str:
+def _details(record: Record, attempts: dict[int, int]) -> str:
     words = []
     if record.worker and record.worker != record.sender:
-        words.append(f"{'to' if record.event == 'handed_out' else 'worker'} {record.worker}")
+        words.append(
+            {"handed_out": "to ", "answered": "by ", "failed": "by "}.get(record.event, "worker ") + record.worker
+        )
     if record.service and record.event in ("sent", "accepted"):
         words.append(f"for service {record.service}")
-    if record.event == "handed_out" and record.attempt:
-        words.append(f"as attempt {record.attempt}")
-    if record.task:
-        words.append(f"(task {record.task})")
+    if len(attempts) > 1 and record.task in attempts:
+        words.append(f"attempt {attempts[record.task]}")
     if record.text:
         words.append(f"({record.text})")
     return "".join(f" {word}" for word in words)

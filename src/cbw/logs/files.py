@@ -12,6 +12,7 @@ import gzip
 import itertools
 import os
 import re
+import shutil
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -64,6 +65,10 @@ class Part:
         self._file: IO[bytes] = path.open("rb")
         self.inode = os.fstat(self._file.fileno()).st_ino
         self._is_packed = path.suffix == ".gz"
+        if not self._file.seekable():  # a pipe
+            with self._file as pipe:
+                self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
+                shutil.copyfileobj(pipe, self._file)
 
     def close(self) -> None:
         """Give the file back."""

@@ -81,7 +81,7 @@ class _Failover:
             return
         if record.role == "broker":
             self._see_broker(record)
-        elif record.role == "worker" and record.event in ("begun", "done"):
+        elif record.role == "worker" and record.event in ("begun", "done", "error"):
             self._see_worker(record, record.request or self._requests.get(record.task, ""))
         elif record.role == "client":
             for victim in self._of(record.request):
@@ -110,7 +110,7 @@ class _Failover:
                 self._requests.pop(record.task, None)
                 for victim in self._of(record.request):
                     victim.broker_answers += 1
-            case "attempt_failed" | "returned" | "cancelled":
+            case "attempt_failed" | "returned" | "cancelled" | "expired" | "stopped":
                 self._requests.pop(record.task, None)
                 for victim in self._of(record.request):
                     victim.is_in_broker_trace = True

@@ -285,7 +285,7 @@ class EndsView:
                     services.append(record.service)
                 self._hands.setdefault(worker, set()).add(request)
                 self.meter.busy(at, worker, services)
-            case "worker", "done" if request:
+            case "worker", "done" | "error" if request:
                 hand = self._hands.get(worker)
                 if hand is not None and request in hand:
                     hand.discard(request)

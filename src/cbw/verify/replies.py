@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cbw.core.events import Record
 from cbw.verify.failover import HARMS
+from cbw.verify.numbers import Numbers
 from cbw.verify.verdict import EVIDENCE_MAX, Figure, Verdict
 
 
@@ -12,7 +13,8 @@ class OwnReplies:
 
     In the trace of a ``cbw verify`` every request is owed an answer, except those whose worker came to harm:
     another check follows these. In any other trace a client may have been stopped, or an error been the right end, so
-    requests without an answer are only counted.
+    requests without an answer are only counted. A log may lack records of a client: its oldest files are deleted, and what a
+    full spool dropped is a gap. An answer to a request that may be among them is counted too, not judged.
     """
 
     name = "own-replies"
@@ -26,6 +28,8 @@ class OwnReplies:
         self._evidence: list[str] = []
         self._failures: dict[str, str] = {}
         self._victims: dict[str, None] = {}
+        self._numbers: dict[str, Numbers] = {}  # boot of a client: its records in the log
+        self._untold = 0
         self._verified: dict[str, None] = {}  # services of the verifications in this trace
 
     def see(self, record: Record) -> None:
@@ -35,6 +39,8 @@ class OwnReplies:
             elif record.event in HARMS:
                 self._victims[record.request] = None
         elif record.role == "client":
+            if record.boot:
+                self._numbers.setdefault(record.boot, Numbers(record.sender)).add(record.seq)
             if record.event == "sent":
                 self._sent[record.request] = (record.text, record.service)
                 self._clients[record.client] = None
@@ -45,6 +51,9 @@ class OwnReplies:
 
     def _got(self, record: Record) -> None:
         sent = self._sent.pop(record.request, None)
+        if sent is None and record.boot and not self._numbers[record.boot].is_whole:
+            self._untold += 1
+            return
         self._replies += 1
         if sent is None:
             self._blame(f"{record.client} got {record.text!r} for {record.request}, which it had not asked or had got")
@@ -71,6 +80,7 @@ class OwnReplies:
             "wrong": self._wrong,
             "failed": self._failed,
             "unanswered": len(self._sent),
+            "untold": self._untold,
         }
         debts = [line for request, line in self._failures.items() if request not in self._victims]
         debts += [
@@ -84,6 +94,8 @@ class OwnReplies:
         summary += f"{self._wrong} of them not to their own requests" if self._wrong else "each to its own request"
         if missing := self._failed + len(self._sent):
             summary += f"; {missing} requests without an answer"
+        if self._untold:
+            summary += f"; {self._untold} to requests that the log does not tell of"
         if not self._replies and not self._sent and not self._failed:
             summary = "no client's records in this trace"
         return Verdict(self.name, not evidence, figures, summary, evidence)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from cbw.core.events import Record
+from cbw.verify.numbers import Numbers
 from cbw.verify.verdict import EVIDENCE_MAX, Figure, Verdict, longest
 
 LAST_WORDS_S = 1.0
@@ -131,20 +132,6 @@ class _Answer(NamedTuple):
     worker: str
 
 
-class _Numbers:
-    """The sequence numbers of one start of one sender, as the log has them."""
-
-    def __init__(self, sender: str) -> None:
-        self.sender = sender
-        self.seen: set[int] = set()
-        self.twice = 0
-
-    @property
-    def missing(self) -> int:
-        """Numbers between the first and the last that are not there."""
-        return max(self.seen) - min(self.seen) + 1 - len(self.seen)
-
-
 class CompleteLog:
     """The log holds the story of every request that was answered, and every record of every sender, or says what it lacks.
 
@@ -156,7 +143,7 @@ class CompleteLog:
 
     def __init__(self) -> None:
         self._is_deployed = False
-        self._numbers: dict[str, _Numbers] = {}  # by boot
+        self._numbers: dict[str, Numbers] = {}  # by boot
         self._gaps = 0
         self._answers: dict[str, _Answer] = {}
         self._stories: dict[str, dict[str, None]] = {}  # request: what the log tells of it
@@ -192,9 +179,7 @@ class CompleteLog:
                 pass
 
     def _see_logged(self, record: Record) -> None:
-        numbers = self._numbers.setdefault(record.boot, _Numbers(record.sender))
-        numbers.twice += record.seq in numbers.seen
-        numbers.seen.add(record.seq)
+        self._numbers.setdefault(record.boot, Numbers(record.sender)).add(record.seq)
         if record.role == "broker" and record.request:
             self._stories.setdefault(record.request, {})[record.event] = None
         elif record.role == "worker" and record.event in ("begun", "done") and record.request:
@@ -210,7 +195,7 @@ class CompleteLog:
         twice = sum(numbers.twice for numbers in self._numbers.values())
         figures: dict[str, Figure] = {
             "judged": len(self._answers),
-            "records": sum(len(numbers.seen) for numbers in self._numbers.values()),
+            "records": sum(numbers.count for numbers in self._numbers.values()),
             "restarts": len(self._down),
             "untold": len(untold),
             "lost": lost,

@@ -19,9 +19,10 @@ import msgspec
 from cbw.core.events import Record
 from cbw.errors import CbwError, NotReady, UsageError
 from cbw.local import Options, Role, Scale, System
-from cbw.trace import Trace, read
+from cbw.trace import Trace
 from cbw.verify.caller import Caller
 from cbw.verify.handler import TRACE, WORKER
+from cbw.verify.traces import ordered
 
 CLIENTS = 3
 REQUESTS = 40
@@ -37,8 +38,6 @@ PATIENCE_S = 10.0
 USED_AGAIN_S = 5.0
 """For a worker to be used again after it woke: it says hello at once, or after a new connection."""
 POLL_S = 0.01
-UNORDERED_MAX = 256
-"""So many lines of one file may be out of order: the threads of a role take the time first and write then."""
 
 
 class Target(msgspec.Struct):
@@ -254,20 +253,9 @@ class Scenario:
 
 
 def merged(paths: Iterable[str]) -> Iterator[Record]:
-    """The records of several traces in the order of time, read bit by bit.
+    """The records of several traces or logs in the order of time, read bit by bit.
 
     Raises:
         UsageError: a file cannot be read, or is no trace.
     """
-    yield from heapq.merge(*(_ordered(read(path)) for path in paths), key=lambda record: record.at)
-
-
-def _ordered(records: Iterable[Record]) -> Iterator[Record]:
-    """Records of one role, in order even if its threads wrote them a little out of it."""
-    early: list[tuple[float, int, Record]] = []
-    for number, record in enumerate(records):
-        heapq.heappush(early, (record.at, number, record))
-        if len(early) > UNORDERED_MAX:
-            yield heapq.heappop(early)[2]
-    while early:
-        yield heapq.heappop(early)[2]
+    yield from heapq.merge(*map(ordered, paths), key=lambda record: record.at)
