@@ -31,4 +31,6 @@ ENV PATH=/opt/cbw/bin:$PATH \
 RUN cbw --version
 USER cbw
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --start-interval=500ms --retries=3 CMD ["cbw-ready"]
+# A role takes SIGTERM once it is ready to; one that comes while Python starts waits until then (cbw.cli.options).
+ENTRYPOINT ["env", "--block-signal=TERM,INT"]
 CMD ["cbw", "--help"]

@@ -172,11 +172,21 @@ def stopping(role: Stoppable) -> Iterator[None]:
         role.stop()
 
     previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    take_signals()
     try:
         yield
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def take_signals() -> None:
+    """Handlers are in place: take what has been waiting.
+
+    Our images start every role with SIGTERM blocked. The first process of a container would ignore one that came before its
+    handler was there, and docker stop would wait for nothing; a blocked one waits.
+    """
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
 
 
 @contextlib.contextmanager
@@ -191,6 +201,7 @@ def stopping_at_once() -> Iterator[None]:
 
     previous = signal.signal(signal.SIGTERM, stop)
     try:
+        take_signals()
         yield
     except _StopError:
         click.echo("stopped", err=True)

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cbw import settings
-from cbw.cli.options import port
+from cbw.cli.options import port, take_signals
 from cbw.local import LOG_FILE, ClientSummary, Options, Scale, System, scale_of, totals
 
 _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "bright_cyan", "bright_yellow", "bright_green")
@@ -103,6 +103,7 @@ def _stop_on_signals(system: System) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
+    take_signals()
 
 
 class _Printer:

@@ -1,0 +1,104 @@
+"""The engine and the images for the tests of deployments."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from .engine import DEPLOY, LABEL, ROOT, Project, docker, must, offline_base, service_override
+
+NewProject = Callable[..., Project]
+ROLES = {
+    "imbroker": DEPLOY / "cbw" / "broker",
+    "imworker": DEPLOY / "cbw" / "worker",
+    "imclient": DEPLOY / "cbw" / "client",
+    "imlogger": DEPLOY / "cbwl" / "logger",
+}
+SERVICES = {"bro": "imbroker", "wor": "imworker", "cli": "imclient", "log": "imlogger"}
+
+
+@pytest.fixture(scope="session")
+def engine() -> None:
+    """A running engine. It may be missing only where nobody relies on these tests."""
+    missing = "docker is not installed" if shutil.which("docker") is None else ""
+    if not missing and docker("info").returncode != 0:
+        missing = "the Docker daemon does not run (.ci/docker-engine starts one)"
+    if not missing and docker("compose", "version").returncode != 0:
+        missing = "docker compose (version 2) is not installed"
+    if missing:
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+
+
+@pytest.fixture(scope="session")
+def tag() -> str:
+    """The tag of this run's images."""
+    return f"test-{secrets.token_hex(3)}"
+
+
+@pytest.fixture(scope="session")
+def images(engine: None, tag: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Images of this checkout by the lab's names, made as the lab makes them, each in its folder; removed at the end."""
+    made: dict[str, str] = {}
+    try:
+        base = f"tsr-zmq:{tag}"
+        must("build", "--quiet", "--label", f"{LABEL}=1", "-t", base, *offline_base(), ROOT, within_s=600)
+        made["tsr-zmq"] = base
+        for name, folder in ROLES.items():
+            copy = tmp_path_factory.mktemp(name) / folder.name
+            shutil.copytree(folder, copy)
+            file = copy / "Dockerfile"
+            file.write_text(file.read_text().replace("FROM tsr-zmq\n", f"FROM {base}\n"))
+            must("build", "--quiet", "--label", f"{LABEL}=1", "-t", f"{name}:{tag}", copy)
+            made[name] = f"{name}:{tag}"
+        yield made
+    finally:
+        for image in reversed(made.values()):
+            docker("image", "rm", "--force", image)
+
+
+@pytest.fixture
+def new_project(images: dict[str, str], tmp_path: Path) -> Iterator[NewProject]:
+    """``new_project("cbw", LOG_DIR=…)``: a deployment of ``deploy/cbw``, not yet up; taken down at the end."""
+    projects: list[Project] = []
+
+    def new(folder: str, **environment: str) -> Project:
+        file = DEPLOY / folder / "docker-compose.yml"
+        override = tmp_path / f"images-{len(projects)}.yml"
+        services = {service: images[image] for service, image in SERVICES.items() if service != "log" or "l" in folder}
+        override.write_text(service_override(services))
+        projects.append(Project(file, override, {"BROKER_PUBLISHED": str(free_port()), **environment}))
+        return projects[-1]
+
+    yield new
+    for project in projects:
+        project.down()
+
+
+@pytest.fixture
+def run(engine: None) -> Iterator[Callable[..., str]]:
+    """``run("--detach", image)``: ``docker run`` with our label; the container is removed at the end. Its id."""
+    names: list[str] = []
+
+    def start(*words: object) -> str:
+        names.append(f"cbw-test-{secrets.token_hex(3)}")
+        must("run", "--name", names[-1], "--label", f"{LABEL}=1", *words)
+        return names[-1]
+
+    yield start
+    for name in names:
+        docker("rm", "--force", "--volumes", name)
+
+
+def free_port() -> int:
+    """A port of this machine that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,98 @@
+"""A real Docker engine for tests: images of this checkout, and everything that a test starts, labelled and removed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+LABEL = "cbw.test"
+"""On everything that is made here; nothing without it is touched."""
+OFFLINE_BASE = "cbw-offline-base:bookworm"
+PATIENCE_S = 120
+
+
+def docker(*words: object, within_s: float = PATIENCE_S, **options: Any) -> subprocess.CompletedProcess[str]:
+    """``docker WORDS`` to its end, whatever that is; standard error goes with standard output."""
+    command = ["docker", *map(str, words)]
+    return subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=within_s, check=False, **options
+    )
+
+
+def must(*words: object, **options: Any) -> str:
+    """``docker WORDS``, which must succeed; what it prints."""
+    done = docker(*words, **options)
+    assert done.returncode == 0, f"docker {' '.join(map(str, words))}: {done.stdout}"
+    return done.stdout.strip()
+
+
+def offline_base() -> Sequence[str]:
+    """The build argument that takes the stand-in for the public base image, if it is here."""
+    return ["--build-arg", f"BASE={OFFLINE_BASE}"] if docker("image", "inspect", OFFLINE_BASE).returncode == 0 else []
+
+
+class Project:
+    """A Compose project of a file in ``deploy/``, under a name of its own, with the images of this checkout."""
+
+    def __init__(self, file: Path, override: Path, environment: Mapping[str, str]) -> None:
+        self.file = file
+        self.name = f"cbw-test-{secrets.token_hex(3)}"
+        self._files = ["-f", str(file), "-f", str(override)]
+        self._environment = {**os.environ, "COMPOSE_ANSI": "never", **environment}
+
+    def compose(self, *words: object, within_s: float = PATIENCE_S) -> subprocess.CompletedProcess[str]:
+        """``docker compose WORDS``, whatever its end."""
+        return docker("compose", "-p", self.name, *self._files, *words, within_s=within_s, env=self._environment)
+
+    def must(self, *words: object, within_s: float = PATIENCE_S) -> str:
+        """``docker compose WORDS``, which must succeed."""
+        done = self.compose(*words, within_s=within_s)
+        assert done.returncode == 0, f"docker compose {' '.join(map(str, words))}: {done.stdout}"
+        return done.stdout.strip()
+
+    def containers(self, service: str | None = None) -> list[dict[str, Any]]:
+        """What ``docker inspect`` says of the containers, running or not."""
+        ids = self.must("ps", "--all", "--quiet", *([service] if service else [])).split()
+        found: list[dict[str, Any]] = json.loads(must("inspect", *ids)) if ids else []
+        return found
+
+    def logs(self, service: str) -> list[str]:
+        """The lines that the containers of ``service`` have printed."""
+        return self.must("logs", "--no-log-prefix", "--no-color", service).splitlines()
+
+    def down(self) -> None:
+        """Remove everything of it."""
+        docker("compose", "-p", self.name, *self._files, "down", "--volumes", "--timeout", 3, env=self._environment)
+
+
+def address_of(container: Mapping[str, Any]) -> str:
+    """The container's address in its network."""
+    networks = container["NetworkSettings"]["Networks"].values()
+    return next(str(network["IPAddress"]) for network in networks if network["IPAddress"])
+
+
+def service_override(services: Mapping[str, str]) -> str:
+    """A Compose file that gives services other images (and a label): the same deployment, of this checkout."""
+    return json.dumps(
+        {
+            "services": {
+                name: {"image": image, "pull_policy": "never", "labels": {LABEL: "1"}}
+                for name, image in services.items()
+            }
+        }
+    )
+
+
+def answers_in(lines: Sequence[str]) -> list[tuple[str, str, str]]:
+    """``(request, its answer, who answered)`` of the demonstration client's lines."""
+    plain = (re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", line) for line in lines)
+    found = (re.fullmatch(r"(\S+) -> (\S+) (\S+)  \(\d+\.\d+ s\)", line) for line in plain)
+    return [(match[1], match[2], match[3]) for match in found if match]

@@ -1,0 +1,173 @@
+"""S3, S5, S7: the system by Compose, with and without the logger, at the lab's scales and at odd ones."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import socket
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cbw.logfile import files_of
+from tests.live.program import wait_until
+
+from .conftest import NewProject, free_port
+from .engine import Project, address_of, answers_in, docker
+
+pytestmark = pytest.mark.timeout(400)
+UP_S = 60.0
+"""Patience for containers that start side by side on a busy machine."""
+
+
+def have_ended(project: Project, count: int) -> None:
+    """Wait until all ``count`` clients have ended, with 0."""
+
+    def ended() -> bool:
+        clients = project.containers("cli")
+        return len(clients) == count and all(client["State"]["Status"] == "exited" for client in clients)
+
+    wait_until(ended, f"{count} clients have ended", within_s=UP_S)
+    assert [client["State"]["ExitCode"] for client in project.containers("cli")] == [0] * count
+
+
+def down(project: Project) -> float:
+    """``docker compose stop``, which all roles must end well; the seconds it took."""
+    began_at = time.monotonic()
+    project.must("stop")
+    took_s = time.monotonic() - began_at
+    codes = {one["Name"]: one["State"]["ExitCode"] for one in project.containers()}
+    assert set(codes.values()) == {0}, codes
+    project.must("down")
+    return took_s
+
+
+def records(path: Path) -> list[dict[str, Any]]:
+    """All records of a log."""
+    lines: list[bytes] = []
+    for file in files_of(path):
+        data = file.read_bytes()
+        lines += (gzip.decompress(data) if file.suffix == ".gz" else data).splitlines()
+    return [json.loads(line) for line in lines if line.startswith(b"{")]
+
+
+def test_two_clients_and_four_workers(new_project: NewProject) -> None:
+    project = new_project("cbw")
+    project.must("up", "--detach", "--scale", "cli=2", "--scale", "wor=4", within_s=UP_S)
+    addresses = [address_of(container) for container in project.containers()]
+    assert len(set(addresses)) == 7, addresses
+    have_ended(project, 2)
+    answers = answers_in(project.logs("cli"))
+    assert len(answers) == 20 and all(request == answer for request, answer, _ in answers)
+    assert len({worker for _, _, worker in answers}) == 4, "every worker has worked"
+    for container in project.containers():
+        host = container["HostConfig"]
+        assert host["ReadonlyRootfs"] and host["CapDrop"] == ["ALL"] and host["Memory"] > 0
+        assert container["Config"]["User"] == "cbw"
+    assert down(project) < 12
+
+
+@pytest.fixture
+def log_dir(tmp_path: Path) -> Iterator[Path]:
+    """A folder of the host for the log, made by Docker as root if nobody else makes it."""
+    yield tmp_path / "logger.log"
+
+
+def test_the_logger_keeps_what_happened(new_project: NewProject, log_dir: Path) -> None:
+    project = new_project("cbwl", LOG_DIR=str(log_dir))
+    scale = ["--scale", "cli=4", "--scale", "wor=2", "--scale", "bro=1", "--scale", "log=1"]
+    project.must("up", "--detach", *scale, within_s=UP_S)
+    have_ended(project, 4)
+    down(project)
+    events = Counter((line["role"], line["event"]) for line in records(log_dir / "logs"))
+    for event in (
+        ("client", "sent"),
+        ("broker", "accepted"),
+        ("worker", "done"),
+        ("broker", "answered"),
+        ("client", "got"),
+    ):
+        assert events[event] == 40, events
+    assert not events["logger", "gap"]
+    before = (log_dir / "logs").stat().st_size
+    project.must("up", "--detach", "--scale", "cli=0", within_s=UP_S)
+    down(project)
+    assert (log_dir / "logs").stat().st_size > before, "the log outlives its containers"
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o700])
+def test_a_folder_of_somebody_else(new_project: NewProject, log_dir: Path, mode: int) -> None:
+    log_dir.mkdir(mode=mode)
+    os.chown(log_dir, 4321, 4321)
+    project = new_project("cbwl", LOG_DIR=str(log_dir))
+    project.must("up", "--detach", "--wait", "log", within_s=UP_S)
+    assert records(log_dir / "logs")[0]["event"] == "started"
+    logger = project.containers("log")[0]
+    processes = docker("top", logger["Id"], "-eo", "pid,uid,cmd").stdout
+    assert re.search(r" 10001 .*cbw logger", processes), "the logger itself runs unprivileged"
+
+
+def test_the_place_of_the_log_is_a_file(new_project: NewProject, log_dir: Path) -> None:
+    log_dir.touch()
+    project = new_project("cbwl", LOG_DIR=str(log_dir))
+    done = project.compose("up", "--detach", "log", within_s=UP_S)
+    said = done.stdout + "\n".join(project.logs("log") if done.returncode == 0 else [])
+    assert "no folder" in said or "not a directory" in said.lower(), said
+
+
+def test_a_full_disk_under_the_log(new_project: NewProject, log_dir: Path) -> None:
+    log_dir.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(log_dir)], check=True)
+    try:
+        (log_dir / "ballast").write_bytes(b"x" * 253_000)
+        project = new_project("cbwl", LOG_DIR=str(log_dir))
+        project.must("up", "--detach", "--scale", "cli=1", "--scale", "wor=1", within_s=UP_S)
+        have_ended(project, 1)
+        wait_until(lambda: any("cannot write the log" in line for line in project.logs("log")), "it says so")
+        (log_dir / "ballast").unlink()
+        wait_until(lambda: any("can be written again" in line for line in project.logs("log")), "and goes on")
+
+        def got() -> int:
+            return sum(line["event"] == "answered" for line in records(log_dir / "logs"))
+
+        wait_until(lambda: got() == 10, "the broker kept its records meanwhile")
+        project.down()
+    finally:
+        subprocess.run(["umount", "-l", str(log_dir)], check=True)
+
+
+def test_two_loggers_write_one_file(new_project: NewProject, log_dir: Path) -> None:
+    project = new_project("cbwl", LOG_DIR=str(log_dir))
+    scale = ["--scale", "cli=2", "--scale", "wor=1", "--scale", "log=2"]
+    project.must("up", "--detach", *scale, within_s=UP_S)
+    have_ended(project, 2)
+    down(project)
+    events = Counter((line["role"], line["event"]) for line in records(log_dir / "logs"))
+    assert events["logger", "started"] == 2 and events["client", "got"] == 20 and events["broker", "answered"] == 20
+    assert not events["logger", "gap"] and not events["logger", "bad_message"]
+
+
+def test_two_brokers_share_nothing_but_nobody_hangs(new_project: NewProject) -> None:
+    """Only one of them can have the published port, so that is left out; the worker serves one of the two."""
+    project = new_project("cbw")
+    project.must("up", "--detach", "--scale", "cli=2", "--scale", "wor=1", within_s=UP_S)
+    done = project.compose(
+        "up", "--detach", "--no-recreate", "--scale", "bro=2", "--scale", "wor=1", "--scale", "cli=2"
+    )
+    assert done.returncode != 0 and "port is already allocated" in done.stdout, done.stdout
+    have_ended(project, 2)
+    assert len(answers_in(project.logs("cli"))) == 20
+
+
+def test_a_taken_port_is_told(new_project: NewProject) -> None:
+    with socket.create_server(("", free_port())) as taken:
+        project = new_project("cbw", BROKER_PUBLISHED=str(taken.getsockname()[1]))
+        done = project.compose("up", "--detach", "bro", within_s=UP_S)
+        assert done.returncode != 0 and "address already in use" in done.stdout
