@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -14,8 +15,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import docker
 import pytest
+from docker import DockerClient
 from docker.errors import DockerException
 from docker.models.containers import Container
 
@@ -25,7 +26,9 @@ from cbw.verify.scenario import merged
 from tests.live import faulty_broker
 from tests.live.program import environment, wait_until
 
-ROOT = Path(__file__).parents[2]
+from .conftest import SERVICES
+from .engine import DEPLOY, LABEL, service_override
+
 CHECKS = [
     "own-replies", "no-idle-while-waiting", "killed-worker", "frozen-worker",
     "cut-off-worker", "restarted-broker", "complete-log",
@@ -45,9 +48,7 @@ AT_ONCE = 3
 WORK_S = "0.5"
 RUN_S = 200
 """A run takes half a minute; more when others need the machine."""
-LABEL = "cbw.test"
-"""On everything that is made here."""
-Project = Callable[[], str]
+NewName = Callable[[], str]
 pytestmark = pytest.mark.timeout(500)
 
 
@@ -79,62 +80,49 @@ def checks_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     return {check["name"]: check for check in json.loads(done.stdout)["checks"]}
 
 
-def containers_of(engine: docker.DockerClient, project: str, **more: str) -> list[Container]:
+def containers_of(sdk: DockerClient, project: str, **more: str) -> list[Container]:
     labels = [f"com.docker.compose.project={project}", *(f"com.docker.compose.{k}={v}" for k, v in more.items())]
-    return engine.containers.list(all=True, filters={"label": labels})
+    return sdk.containers.list(all=True, filters={"label": labels})
 
 
-def state_of(engine: docker.DockerClient, project: str) -> dict[str, Any]:
+def state_of(sdk: DockerClient, project: str) -> dict[str, Any]:
     """What must be the same afterwards: which containers there are, what they do, and their names in each network."""
     found = {}
-    for container in containers_of(engine, project):
+    for container in containers_of(sdk, project):
         networks = container.attrs["NetworkSettings"]["Networks"]
         names = {name: sorted(settings["Aliases"] or []) for name, settings in networks.items()}
         found[container.name or ""] = (container.id, container.status, names)
     return found
 
 
-def processes_of(engine: docker.DockerClient, project: str) -> list[Any]:
+def processes_of(sdk: DockerClient, project: str) -> list[Any]:
     """Another one after any harm."""
-    states = [container.attrs["State"] for container in containers_of(engine, project)]
+    states = [container.attrs["State"] for container in containers_of(sdk, project)]
     return [(state["Status"], state["Pid"], state["StartedAt"]) for state in states]
 
 
-def left_of(engine: docker.DockerClient, project: str) -> list[Any]:
+def left_of(sdk: DockerClient, project: str) -> list[Any]:
     """All containers, networks and volumes of ``project``."""
     ours: dict[str, Any] = {"label": f"com.docker.compose.project={project}"}
-    networks, volumes = engine.networks.list(filters=ours), engine.volumes.list(filters=ours)
-    return [*engine.containers.list(all=True, filters=ours), *networks, *volumes]
+    networks, volumes = sdk.networks.list(filters=ours), sdk.volumes.list(filters=ours)
+    return [*sdk.containers.list(all=True, filters=ours), *networks, *volumes]
 
 
 @pytest.fixture(scope="module")
-def engine() -> Iterator[docker.DockerClient]:
-    """Docker, which may be missing only where nobody relies on these tests."""
-    try:
-        client = docker.DockerClient.from_env()
-    except DockerException as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(f"no Docker here: {error}")
-    yield client
-    client.close()
+def sdk(engine: None) -> Iterator[DockerClient]:
+    """Docker, as ``cbw verify`` itself sees it."""
+    with contextlib.closing(DockerClient.from_env()) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")
-def role(engine: docker.DockerClient) -> Iterator[dict[str, Any]]:
-    """What all services of a deployment have in common: the base image, with this cbw in it."""
-    has_offline_base = any("cbw-offline-base:bookworm" in image.tags for image in engine.images.list())
-    base = ["--build-arg", "BASE=cbw-offline-base:bookworm"] if has_offline_base else []
-    tag = f"tsr-zmq:verify-{secrets.token_hex(3)}"
-    command = ["docker", "build", "--label", f"{LABEL}=verify", "--tag", tag, *base, str(ROOT)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
-    assert done.returncode == 0, done.stderr
-    yield {"image": tag, "entrypoint": ["cbw"]}
-    engine.images.remove(tag, force=True)
+def role(images: dict[str, str]) -> dict[str, Any]:
+    """What all services of a deployment have in common."""
+    return {"image": images["tsr-zmq"], "pull_policy": "never", "entrypoint": ["cbw"]}
 
 
 @pytest.fixture(scope="module")
-def new_project(engine: docker.DockerClient) -> Iterator[Project]:
+def new_name(sdk: DockerClient) -> Iterator[NewName]:
     """Names of projects; what is left of them at the end is removed."""
     projects: list[str] = []
 
@@ -145,11 +133,11 @@ def new_project(engine: docker.DockerClient) -> Iterator[Project]:
     yield new
     for project in projects:
         ours: dict[str, Any] = {"label": f"com.docker.compose.project={project}"}
-        for container in engine.containers.list(all=True, filters=ours):
+        for container in sdk.containers.list(all=True, filters=ours):
             container.remove(force=True, v=True)
-        for network in engine.networks.list(filters=ours):
+        for network in sdk.networks.list(filters=ours):
             network.remove()
-        for volume in engine.volumes.list(filters=ours):
+        for volume in sdk.volumes.list(filters=ours):
             volume.remove()
 
 
@@ -159,7 +147,7 @@ def deployment(
     """A Compose file (JSON is YAML) of a broker, workers and, if wanted, a logger; one of them may have a fault."""
     variables = {"PYTHONUNBUFFERED": "1", "BROKER_HOST": "bro", "CBW_WORKER_WORK_TIME_S": work_s}
     variables |= {"LOGGER_HOST": "log"} if has_log else {}
-    role = role | {"environment": variables, "labels": {LABEL: "verify"}}
+    role = role | {"environment": variables, "labels": {LABEL: "1"}}
     cbw, mounts = role["entrypoint"], []
     broker, logger = [*cbw, "broker", "9998", "9999"], [*cbw, "logger"]
     if fault in faulty_broker.FAULTS:
@@ -174,11 +162,11 @@ def deployment(
         "wor": role | {"entrypoint": [*cbw, "worker", "HN"]},
         "cli": role | {"entrypoint": [*cbw, "client", "HN", "2"], "depends_on": ["bro"]},
     }
-    whole: dict[str, Any] = {"services": services, "networks": {"default": {"labels": {LABEL: "verify"}}}}
+    whole: dict[str, Any] = {"services": services, "networks": {"default": {"labels": {LABEL: "1"}}}}
     if has_log:
         log = {"PYTHONUNBUFFERED": "1", "LOGGER_DIR": "/tmp/cbwlog"}
         services["log"] = role | {"entrypoint": logger, "environment": log, "volumes": ["log:/tmp/cbwlog"], "user": "0"}
-        whole["volumes"] = {"log": {"labels": {LABEL: "verify"}}}
+        whole["volumes"] = {"log": {"labels": {LABEL: "1"}}}
     path = folder / f"{fault or 'healthy'}.yml"
     path.write_text(json.dumps(whole))
     return path
@@ -188,23 +176,23 @@ def deployment(
 
 
 def test_one_that_runs_is_put_back_as_it_was_found(
-    engine: docker.DockerClient, role: dict[str, Any], new_project: Project, tmp_path: Path
+    sdk: DockerClient, role: dict[str, Any], new_name: NewName, tmp_path: Path
 ) -> None:
-    project, other = new_project(), new_project()
+    project, other = new_name(), new_name()
     files = [deployment(tmp_path, role)]
     compose(project, files, "up", "-d", "--scale", "wor=2", "--scale", "cli=1")
     compose(other, files, "up", "-d", "--scale", "wor=1", "--scale", "cli=0")
-    (client,) = containers_of(engine, project, service="cli")
+    (client,) = containers_of(sdk, project, service="cli")
     assert client.wait()["StatusCode"] == 0
-    before, untouched = state_of(engine, project), processes_of(engine, other)
+    before, untouched = state_of(sdk, project), processes_of(sdk, other)
 
     done = verify(project, files, "--keep", tmp_path / "traces")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "only 2 of 3 workers run" in done.stderr
     results = re.findall(r"^(kept|broken|not tried) +(\S+)", done.stdout, re.MULTILINE)
     assert results == [*(("kept", name) for name in CHECKS[:-1]), ("not tried", CHECKS[-1])]
-    assert state_of(engine, project) == before
-    assert processes_of(engine, other) == untouched
+    assert state_of(sdk, project) == before
+    assert processes_of(sdk, other) == untouched
 
     verdicts = {found.name: found for found in judge(merged(map(str, (tmp_path / "traces").glob("*.jsonl"))))}
     assert list(verdicts) == CHECKS
@@ -216,11 +204,15 @@ def test_one_that_runs_is_put_back_as_it_was_found(
         assert figures[name]["judged"] == 1 and figures[name]["answered_s"]
 
 
-def test_one_that_does_not_run_is_started_and_nothing_is_left_of_it(
-    engine: docker.DockerClient, role: dict[str, Any], new_project: Project, tmp_path: Path
+def test_the_one_of_this_repository_is_started_and_nothing_is_left_of_it(
+    sdk: DockerClient, images: dict[str, str], new_name: NewName, tmp_path: Path
 ) -> None:
-    project = new_project()
-    done = verify(project, [deployment(tmp_path, role, has_log=True)], "--json")
+    """``deploy/cbwl`` as it is, with the images of this checkout."""
+    names = tmp_path / "names.yml"
+    names.write_text(service_override({service: images[image] for service, image in SERVICES.items()}))
+    project = new_name()
+    where = {"BROKER_PUBLISHED": "0", "LOG_DIR": str(tmp_path / "log")}
+    done = verify(project, [DEPLOY / "cbwl" / "docker-compose.yml", names], "--json", **where)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"nothing of project {project} runs: starting it, with 3 workers" in done.stderr
     checks = checks_of(done)
@@ -230,7 +222,8 @@ def test_one_that_does_not_run_is_started_and_nothing_is_left_of_it(
     log = checks["complete-log"]["figures"]
     assert (log["restarts"], log["untold"], log["lost"], log["written_twice"]) == (2, 0, 0, 0)
     assert log["recovery_s"] > 0
-    assert not left_of(engine, project)
+    assert not left_of(sdk, project)
+    assert (tmp_path / "log" / "logs").stat().st_size > 0, "the host's folder is not ours to remove"
 
 
 # --- deployments that do not
@@ -239,13 +232,13 @@ Trials = dict[str, Future[subprocess.CompletedProcess[str]]]
 
 
 @pytest.fixture(scope="module")
-def trials(role: dict[str, Any], new_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trials]:
+def trials(role: dict[str, Any], new_name: NewName, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trials]:
     """All faults are tried as soon as the first is asked for."""
     folder = tmp_path_factory.mktemp("faults")
 
     def try_fault(fault: str) -> subprocess.CompletedProcess[str]:
         file = deployment(folder, role, has_log=fault == "forgets_its_log", fault=fault)
-        return verify(new_project(), [file], "--json", "--timeout", "5")
+        return verify(new_name(), [file], "--json", "--timeout", "5")
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         yield {fault: pool.submit(try_fault, fault) for fault in FOUND_BY}
@@ -271,12 +264,12 @@ def test_every_fault_is_tried_and_every_check_can_fail() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_breaking_it_off_puts_everything_back(
-    engine: docker.DockerClient, role: dict[str, Any], new_project: Project, tmp_path: Path, number: signal.Signals
+    sdk: DockerClient, role: dict[str, Any], new_name: NewName, tmp_path: Path, number: signal.Signals
 ) -> None:
     """In the worst moment, while a worker is frozen, and twice: who is impatient must not hinder it."""
-    project, files = new_project(), [deployment(tmp_path, role)]
+    project, files = new_name(), [deployment(tmp_path, role)]
     compose(project, files, "up", "-d", "--scale", "wor=3", "--scale", "cli=0")
-    before = state_of(engine, project)
+    before = state_of(sdk, project)
     command = [
         sys.executable,
         "-m",
@@ -294,7 +287,7 @@ def test_breaking_it_off_puts_everything_back(
             "a worker is frozen",
             within_s=RUN_S,
         )
-        assert any(container.status == "paused" for container in containers_of(engine, project))
+        assert any(container.status == "paused" for container in containers_of(sdk, project))
         process.send_signal(number)
         process.send_signal(number)
         _, said = process.communicate(timeout=60)
@@ -303,7 +296,7 @@ def test_breaking_it_off_puts_everything_back(
         process.wait()
     assert process.returncode == 128 + number, said
     assert "Traceback" not in said, said
-    assert state_of(engine, project) == before
+    assert state_of(sdk, project) == before
 
 
 # --- what cannot be verified
@@ -319,7 +312,7 @@ def test_breaking_it_off_puts_everything_back(
     ],
 )
 def test_a_file_that_is_none(
-    engine: docker.DockerClient,
+    sdk: DockerClient,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     content: str | None,
@@ -353,64 +346,64 @@ def test_options_that_do_not_go_together(capsys: pytest.CaptureFixture[str]) -> 
     [("wor", 0, "no worker of project"), ("bro", 0, "0 brokers"), ("bro", 2, "2 brokers")],
 )
 def test_a_deployment_that_lacks_something_or_has_too_much(
-    engine: docker.DockerClient,
+    sdk: DockerClient,
     role: dict[str, Any],
-    new_project: Project,
+    new_name: NewName,
     tmp_path: Path,
     service: str,
     scale: int,
     message: str,
 ) -> None:
-    project, files = new_project(), [deployment(tmp_path, role)]
+    project, files = new_name(), [deployment(tmp_path, role)]
     scales = {"bro": 1, "wor": 1, "cli": 0} | {service: scale}
     compose(project, files, "up", "-d", *(word for name, n in scales.items() for word in ("--scale", f"{name}={n}")))
-    before = state_of(engine, project)
+    before = state_of(sdk, project)
     done = verify(project, files)
     assert done.returncode == 3, done.stdout + done.stderr
     assert message in done.stderr
     assert f"--scale {service}=" in done.stderr
-    assert state_of(engine, project) == before
+    assert state_of(sdk, project) == before
 
 
 @pytest.mark.parametrize("running", [0, 2])
 def test_stopped_containers_are_used_and_stopped_again(
-    engine: docker.DockerClient, role: dict[str, Any], new_project: Project, tmp_path: Path, running: int
+    sdk: DockerClient, role: dict[str, Any], new_name: NewName, tmp_path: Path, running: int
 ) -> None:
     """Of four workers none or two run. More than are wanted must not be removed."""
-    project, files = new_project(), [deployment(tmp_path, role, work_s="0")]
+    project, files = new_name(), [deployment(tmp_path, role, work_s="0")]
     compose(project, files, "up", "-d", "--scale", "wor=4", "--scale", "cli=0")
-    stopped = containers_of(engine, project, service="wor")[running:]
-    for container in stopped if running else containers_of(engine, project):
+    stopped = containers_of(sdk, project, service="wor")[running:]
+    for container in stopped if running else containers_of(sdk, project):
         container.stop(timeout=5)
-    before = state_of(engine, project)
+    before = state_of(sdk, project)
     done = verify(project, files)
     assert done.returncode == 3 and "too soon" in done.stderr, done.stderr
-    assert state_of(engine, project) == before
+    assert state_of(sdk, project) == before
 
 
 def test_a_broker_that_does_not_start_is_quoted(
-    engine: docker.DockerClient, role: dict[str, Any], new_project: Project, tmp_path: Path
+    sdk: DockerClient, role: dict[str, Any], new_name: NewName, tmp_path: Path
 ) -> None:
-    project = new_project()
+    project = new_name()
     file = deployment(tmp_path, role | {"entrypoint": ["sh", "-c", "echo the disk is on fire >&2; exit 1"]})
     done = verify(project, [file])
     assert done.returncode == 3
     assert "the disk is on fire" in done.stderr
-    assert not left_of(engine, project)
+    assert not left_of(sdk, project)
 
 
-def test_workers_that_are_too_quick_to_be_caught(role: dict[str, Any], new_project: Project, tmp_path: Path) -> None:
-    done = verify(new_project(), [deployment(tmp_path, role, work_s="0")])
+def test_workers_that_are_too_quick_to_be_caught(role: dict[str, Any], new_name: NewName, tmp_path: Path) -> None:
+    done = verify(new_name(), [deployment(tmp_path, role, work_s="0")])
     assert done.returncode == 3
     assert "CBW_WORKER_WORK_TIME_S" in done.stderr
 
 
-def test_workers_that_do_not_say_what_they_begin(role: dict[str, Any], new_project: Project, tmp_path: Path) -> None:
+def test_workers_that_do_not_say_what_they_begin(role: dict[str, Any], new_name: NewName, tmp_path: Path) -> None:
     path = deployment(tmp_path, role)
     whole = json.loads(path.read_text())
     whole["services"]["wor"]["entrypoint"] += ["--handler", "cbw.codec:encode"]
     path.write_text(json.dumps(whole))
-    done = verify(new_project(), [path])
+    done = verify(new_name(), [path])
     assert done.returncode == 2, done.stderr
     assert "demonstration worker" in done.stderr
 
@@ -442,14 +435,14 @@ def test_an_old_compose(some_file: Path, monkeypatch: pytest.MonkeyPatch, capsys
 
 
 @pytest.mark.parametrize("url", ["unix:///nowhere/docker.sock", "tcp://127.0.0.1:1"])
-def test_no_daemon(engine: docker.DockerClient, some_file: Path, url: str) -> None:
+def test_no_daemon(sdk: DockerClient, some_file: Path, url: str) -> None:
     done = verify("x", [some_file], DOCKER_HOST=url)
     assert done.returncode == 3
     assert "the Docker daemon is not running" in done.stderr
 
 
 def test_a_daemon_that_does_not_let_us_in(
-    engine: docker.DockerClient, some_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    sdk: DockerClient, some_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Whoever runs the tests may be root, whom no file refuses: so the error is the SDK's, as users have met it."""
 
