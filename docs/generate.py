@@ -176,6 +176,7 @@ def commands() -> Iterator[tuple[str, click.Command]]:
         command = cli.get_command(context, name)
         if command is not None:
             yield name, command
+            yield from ((f"{name} {inner}", found) for inner, found in getattr(command, "commands", {}).items())
 
 
 def _help(text: str) -> str:
@@ -252,7 +253,10 @@ def cli_page() -> str:
     return page(
         "Command line",
         "`cbw COMMAND --help` says the same. Why a setting has its default is in [settings](settings.md).",
-        table(["command", "what it is for"], [[f"[`cbw {n}`](#cbw-{n})", _summary(c)] for n, c in found.items()]),
+        table(
+            ["command", "what it is for"],
+            [[f"[`cbw {n}`](#cbw-{n.replace(' ', '-')})", _summary(c)] for n, c in found.items()],
+        ),
         "Every command exits with "
         + ", ".join(f"{number} {text}" for number, text in _exit_codes())
         + "; 130 after Ctrl-C. Errors go to standard error: what happened, then what to do.",

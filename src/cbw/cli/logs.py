@@ -42,10 +42,15 @@ Show = Callable[[list[bytes]], None]
 class _Logs(click.Command):
     """``cbw logs`` itself, and ``cbw logs story`` and ``cbw logs stats``, which are commands of their own."""
 
+    @property
+    def commands(self) -> dict[str, click.Command]:
+        """Those, by name."""
+        return {"story": story, "stats": stats}
+
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
-        command = {"story": story, "stats": stats}.get(args[0]) if args else None
+        command = self.commands.get(args[0]) if args else None
         if command is None:
             return super().make_context(info_name, args, parent, **extra)
         return command.make_context(f"{info_name} {args[0]}", args[1:], parent, **extra)

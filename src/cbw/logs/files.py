@@ -23,8 +23,9 @@ from typing import IO
 from cbw.errors import UsageError
 from cbw.logfile import files_of
 
-BLOCK_BYTES = 1 << 20
-"""Read at once: large enough that the calls cost nothing, small enough to stay in the processor's cache."""
+BLOCK_BYTES = 1 << 18
+"""Read at once: large enough that the calls cost nothing, small enough to stay in the processor's cache (measured: searched
+twice as fast as blocks of 1 MiB)."""
 SLACK_S = 60.0
 """A line may stand among others that are younger or older by so much: its batch waited for the logger."""
 _BISECT_BYTES = 1 << 16
