@@ -92,7 +92,7 @@ MAY_IMPORT = {
     "logs.files": "errors logfile",
     "logs.times": "errors",
     "logs.search": "core.events errors logs.files",
-    "logs.follow": "logfile logs.files",
+    "logs.follow": "errors logfile logs.files",
     "logs.story": "core.events",
     "logs.find": "core.events logs.files logs.search logs.story",
     "logs.stats": "core.events logs.files logs.search",

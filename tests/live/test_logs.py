@@ -141,6 +141,7 @@ def test_bad_questions(start: Start, tmp_path: Path) -> None:
         [tmp_path, "--since", "soon"],
         [tmp_path, "--grep", "("],
         [tmp_path, "-f", "--until", "1m"],
+        [tmp_path / "logs" / "in a file", "-f"],
         ["story"],
         ["stats", tmp_path / "none"],
     ):

@@ -62,7 +62,11 @@ def _log_file(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def with_file(*arguments: Any, file: Path | None, logger_dir: str, **options: Any) -> Any:
         file = file or Path(logger_dir) / "logs"
-        return function(*arguments, file=file / "logs" if file.is_dir() else file, **options)
+        try:
+            file = file / "logs" if file.is_dir() else file
+        except OSError as error:
+            raise UsageError(f"cannot read {file}: {error.strerror}") from None
+        return function(*arguments, file=file, **options)
 
     argument = click.argument("file", type=click.Path(path_type=Path), default=None, metavar="[FILE]")
     return argument(setting_options(settings.LOGGER_DIR)(with_file))
@@ -128,7 +132,10 @@ def command(
         with opened(file) as parts:
             _show_past(parts, search, count, show)
         return
-    follower = Follower(file)
+    try:
+        follower = Follower(file)
+    except OSError as error:
+        raise UsageError(f"cannot read {file}: {error.strerror}") from None
     try:
         if count is None and since is None:
             count = FOLLOWED_LINES

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
+from cbw.errors import UsageError
 from cbw.logfile import files_of
 from cbw.logs.files import BLOCK_BYTES, Part, opened
 
@@ -46,7 +47,7 @@ class Follower:
         """Whole lines, for ever; nothing (``b""``) each time that it is about to wait."""
         while True:
             if self._file is None:
-                self._open()
+                yield from self._next()
             if self._file is not None:
                 is_over = self._is_over()  # first: what is written until then is still read
                 yield from self._more()
@@ -103,16 +104,16 @@ class Follower:
                 yield data[:cut]
 
     def _next(self) -> Iterator[bytes]:
-        """Whole files that came and went meanwhile; then the new one is opened."""
-        missed = [name for name in _rotated(self._path) if name not in self._known][
-            1:
-        ]  # the first is the one just read
-        with contextlib.ExitStack() as stack:
-            parts: list[Part] = stack.enter_context(opened(self._path)) if missed else []
-            self._open()
-            for part in parts:
-                if part.path.name.removesuffix(".gz") in missed:
-                    yield from part.blocks()
+        """Open the file that is written now; first what whole files hold that came and went meanwhile."""
+        before, was_open = self._known, self._file is not None
+        self._open()
+        missed = [name for name in self._known if name not in before]
+        missed = missed[1:] if was_open else missed  # the first is the one that was read
+        if missed:
+            with contextlib.suppress(UsageError), opened(self._path) as parts:  # deleted meanwhile
+                for part in parts:
+                    if part.path.name.removesuffix(".gz") in missed:
+                        yield from part.blocks()
 
 
 def _rotated(path: Path) -> dict[str, None]:

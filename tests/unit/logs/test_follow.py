@@ -113,6 +113,20 @@ def test_a_file_that_is_not_there_yet_or_no_more(path: Path) -> None:
     assert followed(path, *steps) == [b"a", b"b", b"c"]
 
 
+def test_a_file_that_is_rotated_before_it_is_seen(path: Path) -> None:
+    path.unlink()
+    steps = together(append(path, b"a\n"), rotate(path, 1), append(path, b"b\n"), rotate(path, 2, is_packed=True))
+    assert followed(path, steps, append(path, b"c\n")) == [b"a", b"first of 2", b"b", b"first of 3", b"c"]
+
+
+def test_a_rotation_that_has_not_yet_made_the_new_file(path: Path) -> None:
+    def move() -> None:
+        path.rename(path.with_name(ROTATED.format(1)))
+
+    steps = together(append(path, b"a\n"), move), append(path, b"b\n"), rotate(path, 2), append(path, b"c\n")
+    assert followed(path, *steps) == [b"a", b"b", b"first of 3", b"c"]
+
+
 def test_a_file_that_is_emptied(path: Path) -> None:
     def empty() -> None:
         path.write_bytes(b"x\n")
