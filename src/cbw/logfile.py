@@ -215,6 +215,7 @@ class LogFile:
 
     def _tidy(self, old: Path) -> None:
         with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)  # Linux: of this thread only
             others = [path for path in files_of(self.path) if path != self.path]
             for path in others[: -self._rotation.keep or None]:
                 path.unlink(missing_ok=True)
@@ -286,7 +287,7 @@ def _compress(path: Path) -> None:
         if not path.exists():
             return
         with unfinished.open("wb") as raw:
-            with gzip.GzipFile(path.name, "wb", 6, raw) as packed:
+            with gzip.GzipFile(path.name, "wb", 1, raw) as packed:
                 shutil.copyfileobj(source, packed, _READ_BYTES)
             raw.flush()
             os.fsync(raw.fileno())

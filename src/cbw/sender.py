@@ -34,12 +34,16 @@ _encode_lines = msgspec.json.Encoder().encode_lines
 
 
 class LogSender:
-    """Delivers the records of ``name``, which plays ``role``, to the logger's record port at ``host`` : ``port``."""
+    """Delivers the records of ``name`` to the logger's record port at ``host`` : ``port``.
 
-    def __init__(self, name: str, host: str, port: int, *, spool_bytes: int) -> None:
+    ``epoch`` is added to the times of the records, to make them seconds since 1970.
+    """
+
+    def __init__(self, name: str, host: str, port: int, *, spool_bytes: int, epoch: float = 0.0) -> None:
         self.name = name
         self.address = f"{host}:{port}"
         self.boot = os.urandom(8).hex()
+        self._epoch = epoch
         self._spool = Spool(spool_bytes, time.monotonic())
         self._pending: list[Record] = []
         self._lock = threading.Lock()  # the spool, and what is pending
@@ -52,7 +56,7 @@ class LogSender:
         self._thread.start()
 
     def put(self, records: Sequence[Record]) -> None:
-        """Take over ``records``, whose times are seconds since 1970. Returns at once, whatever the logger does."""
+        """Take over ``records``. Returns at once, whatever the logger does."""
         with self._lock:
             self._pending += records
             if len(self._pending) >= CHUNK_RECORDS:
@@ -91,9 +95,10 @@ class LogSender:
         records, self._pending = self._pending, []
         for start in range(0, len(records), log.BATCH_RECORDS):
             batch = records[start : start + log.BATCH_RECORDS]
-            number, boot = self._spool.last, self.boot
+            number, boot, epoch = self._spool.last, self.boot, self._epoch
             for record in batch:
                 number += 1
+                record.at += epoch
                 record.seq = number
                 record.boot = boot
             self._spool.put(len(batch), _encode_lines(batch))

@@ -106,10 +106,13 @@ class Trace:
                     f"cannot write the trace to {path}: {error.strerror}", advice="Check --trace."
                 ) from None
         self.log = log if log is not None and log.level != "off" else None
+        self._only_sends = False  # all of it, and does nothing else: the usual case of a busy role
         self._sends_all = self.log is not None and self.log.level == "debug" and self.log.sample >= 1
         self.sender: LogSender | None = None
         if self.log is not None:
-            self.sender = LogSender(name, self.log.host, self.log.port + 1, spool_bytes=self.log.spool_bytes)
+            host, port = self.log.host, self.log.port + 1
+            self.sender = LogSender(name, host, port, spool_bytes=self.log.spool_bytes, epoch=self._offset)
+            self._only_sends = self._sends_all and self._file is None and not is_printing
 
     @property
     def wants_all(self) -> bool:
@@ -122,21 +125,25 @@ class Trace:
 
         A full disk or a logger that is away costs records, never the role.
         """
-        offset = self._offset
-        for record in records:
-            record.at += offset
-        if self._is_printing:
-            for record in records:
-                if self.is_verbose or record.event not in ROUTINE:
-                    print(text_of(record), flush=True)
+        sender = self.sender
+        if self._only_sends and sender is not None:
+            sender.put(records)
+            return
+        shown = (
+            [record for record in records if self.is_verbose or record.event not in ROUTINE]
+            if self._is_printing
+            else []
+        )
+        for record in shown:
+            print(text_of(record, self._offset), flush=True)
         if self._file is not None:
             try:
-                self._file.write(_encode_lines(records))
+                self._file.write(_encode_lines([_at_time_of_day(record, self._offset) for record in records]))
             except OSError as error:
                 print(f"the trace ends here: {error.strerror}", file=sys.stderr)
                 self._file = None
-        if self.sender is not None and self.log is not None:
-            self.sender.put(records if self._sends_all else [record for record in records if self.log.wants(record)])
+        if sender is not None and self.log is not None:
+            sender.put(records if self._sends_all else [record for record in records if self.log.wants(record)])
 
     def close(self) -> None:
         """Deliver what the logger has not got, for a moment, and close the file."""
@@ -148,9 +155,14 @@ class Trace:
             self._file = None
 
 
-def text_of(record: Record) -> str:
-    """One line for people: time, who, what happened, to what."""
-    clock = time.strftime("%H:%M:%S", time.localtime(record.at)) + f".{int(record.at * 1000) % 1000:03d}"
+def _at_time_of_day(record: Record, offset: float) -> Record:
+    return msgspec.structs.replace(record, at=record.at + offset)
+
+
+def text_of(record: Record, offset: float = 0.0) -> str:
+    """One line for people: time, who, what happened, to what. ``offset`` makes seconds since 1970 of the record's time."""
+    at = record.at + offset
+    clock = time.strftime("%H:%M:%S", time.localtime(at)) + f".{int(at * 1000) % 1000:03d}"
     words = [clock, record.sender, record.event.replace("_", " ")]
     for name in ("request", "client", "worker", "service", "text"):
         value = getattr(record, name)

@@ -92,6 +92,7 @@ class Entry(msgspec.Struct, gc=False, eq=False):
     task: int = 0
     worker: Worker | None = None
     handed_out_at: float = 0.0
+    name: str = ""  # what the trace calls it, once somebody has asked
 
 
 class Service:
@@ -117,7 +118,10 @@ class Service:
 
 def request_name(entry: Entry) -> str:
     """What the trace calls a request."""
-    return f"{entry.client.name}/{entry.request.id}"
+    name = entry.name
+    if not name:
+        name = entry.name = f"{entry.client.name}/{entry.request.id}"
+    return name
 
 
 def is_anonymous(peer: bytes) -> bool:
