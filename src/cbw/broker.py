@@ -22,6 +22,9 @@ from cbw.wire import native, plain
 TURN_MESSAGES = 512
 """Messages taken from one port before the broker decides: enough to batch well, few enough to stay quick."""
 UNREAD_RETRY_S = 0.01
+FAREWELL_S = 0.2
+"""So long the connections stay after the last words: a DEALER with ``IMMEDIATE`` (our clients) loses what it has received
+and not read when its connection ends (libzmq drops its pipe), and with it an answer that was given on the way out."""
 
 
 class Broker:
@@ -93,6 +96,8 @@ class Broker:
             self._trace.write([e.Record(time.monotonic(), "started", "broker", self.core.name)])
         try:
             self._serve()
+            if self.core.clients or self.core.workers:
+                time.sleep(FAREWELL_S)
         finally:
             self._clients.close()
             self._workers.close()
