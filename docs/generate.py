@@ -1,6 +1,6 @@
 """Writes what can be read off the code: ``python docs/generate.py``, or ``--check`` to compare (exit code 1 if stale).
 
-Whole pages: ``docs/reference/`` cli, settings, errors, api. Parts between ``<!-- begin: NAME -->`` and
+Whole pages: ``docs/reference/`` cli, settings, metrics, errors, api. Parts between ``<!-- begin: NAME -->`` and
 ``<!-- end: NAME -->``: the message and status tables of ``wire.md``, the diagram of ``request-states.md``.
 """
 
@@ -24,11 +24,15 @@ import click
 import msgspec
 
 import cbw
-from cbw import errors, settings
+from cbw import errors, metrics, settings
 from cbw.cli.main import cli
+from cbw.core import events as e
 from cbw.core import messages as m
 from cbw.core import request as r
+from cbw.core.broker import BrokerCore
+from cbw.core.overview import overview
 from cbw.handler import Handler
+from cbw.status import status_of
 from cbw.wire import native
 
 DOCS = Path(__file__).parent
@@ -127,7 +131,8 @@ def _settings_table(rows: Iterable[settings.Setting], *, has_option: bool = True
 def settings_page() -> str:
     """Every setting, from the table in ``cbw.settings``."""
     known = {one.environment for one in (*settings.BROKER, *settings.WORKER, *settings.CLIENT)}
-    known |= {one.environment for one in (*settings.TRACE, *settings.LOG)}
+    known |= {one.environment for one in (*settings.TRACE, *settings.LOG, *settings.STATUS, *settings.LOGGER)}
+    known |= {settings.LOGGER_DIR.environment}
     known |= {settings.BROKER_HOST.environment, settings.BROKER_PORT.environment}
     others: dict[str, tuple[str, str, list[str]]] = {}
     for name, command in commands():
@@ -149,6 +154,10 @@ def settings_page() -> str:
         _settings_table(settings.WORKER),
         "## Client",
         _settings_table(settings.CLIENT),
+        "## Logger",
+        _settings_table((settings.LOGGER_DIR, *settings.LOGGER)),
+        "## Health and metrics of every role",
+        _settings_table(settings.STATUS),
         "## The trace of every role",
         _settings_table((*settings.TRACE, *settings.LOG)),
         "## Others with an environment variable" if others else "",
@@ -578,9 +587,42 @@ def _after(state: r.State | None) -> str:
     return "-" if state is None else state.name
 
 
+# --- metrics.md
+
+
+def _statuses() -> Iterator[dict[str, Any]]:
+    """A status of each role, of which only the shape matters."""
+    core = BrokerCore()
+    core.step([e.WorkerSaid(b"w", [m.WorkerHello("W1", "1", ["resize"], 1, 1)])], 0.0)
+    log = {"records": 0, "dropped": 0, "waiting": 0}
+    yield status_of("broker", "BRO", 0.0, "", log=log, **overview(core, 0.0))
+    yield status_of("worker", "W1", 0.0, "", in_hand=0, credit=1)
+    yield status_of("client", "C1", 0.0, "", in_flight=0)
+    yield status_of("logger", "LOG", 0.0, "", file_bytes=0, senders=0)
+
+
+def metrics_page() -> str:
+    """Every metric, from what each role tells."""
+    parts = []
+    for status in _statuses():
+        rows = []
+        for family in metrics.families(status):
+            name = family.name + ("_total" if family.type == "counter" else "_info" if family.type == "info" else "")
+            labels = dict.fromkeys(label for sample in family.samples for label in sample.labels)
+            rows.append([code(name), family.type, ", ".join(map(code, labels)), cell(family.documentation)])
+        parts += [f"## {status['role'].capitalize()}", table(["metric", "type", "labels", "meaning"], rows)]
+    return page(
+        "Metrics",
+        "What `/metrics` of each role tells, beside the process's own figures (`process_…`: CPU, memory, descriptors). "
+        "`cbw_log_…` is there if the role sends its trace to a logger. How to use them: [monitor](../howto/monitor.md).",
+        *parts,
+    )
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "reference/cli.md": cli_page,
     "reference/settings.md": settings_page,
+    "reference/metrics.md": metrics_page,
     "reference/errors.md": errors_page,
     "reference/api.md": api_page,
 }

@@ -73,6 +73,11 @@ def page(status: dict[str, Any]) -> tuple[bytes, str]:
     return generate_latest(registry), CONTENT_TYPE_LATEST
 
 
+def families(status: dict[str, Any]) -> Iterator[Metric]:
+    """What the status of a role is to Prometheus."""
+    return _Status(status).collect()
+
+
 class _Status(Collector):
     """The families of one status."""
 

@@ -24,7 +24,7 @@ ROUTINE = frozenset(
 """Events that every request, client or start makes: level ``debug``, shown to people only if they ask (``--verbose``)."""
 INFO = frozenset(
     {"worker_ready", "worker_left", "client_back", "client_away", "connected", "resumed", "stopping", "stopped_serving"}
-    | {"resent", "log"}
+    | {"resent", "log", "stopped", "reopened"}
 )
 """What is worth a line and no cause for worry: level ``info``. All other events are ``warning``."""
 _encode_lines = msgspec.json.Encoder().encode_lines
