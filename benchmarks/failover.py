@@ -42,7 +42,9 @@ def rows() -> Iterator[tuple[str, str, str, str]]:
 def _trials() -> Iterator[float]:
     with tempfile.TemporaryDirectory() as folder:
         os.environ[TRACE] = folder
-        options = Options(scale=Scale(cli=0, wor=3, log=0), client_port=0, worker_port=0, handlers=("benchmarks.failover:begin",))
+        options = Options(
+            scale=Scale(cli=0, wor=3, log=0), client_port=0, worker_port=0, handlers=("benchmarks.failover:begin",)
+        )
         with System(options, lambda *_: None) as system:
             client_port, _ = system.start()
             with Client(f"127.0.0.1:{client_port}", timeout=60.0) as client:

@@ -1,0 +1,101 @@
+"""Every YAML file and Dockerfile of ``deploy/``: what it names exists, in the settings, the command line, the version."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+import cbw
+from cbw import settings
+from cbw.cli.main import cli
+
+from .engine import DEPLOY, ROOT
+
+YAMLS = sorted(path for path in DEPLOY.rglob("*.y*ml"))
+DOCKERFILES = sorted([ROOT / "Dockerfile", *DEPLOY.rglob("Dockerfile")])
+OURS = {"tsr-zmq", "imbroker", "imworker", "imclient", "imlogger"}
+ENVIRONMENT = {
+    one.environment
+    for one in vars(settings).values()
+    for one in (one if isinstance(one, tuple) else (one,))
+    if isinstance(one, settings.Setting)
+}
+OF_OTHERS = re.compile(r"(PATH|PYTHON\w+|WORDPRESS_\w+|MARIADB_\w+|MYSQL_\w+)")
+
+
+def named(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def environment_of(service: dict[str, Any]) -> list[str]:
+    """The names that a service of a Compose file sets."""
+    given = service.get("environment", {})
+    return list(given) if isinstance(given, dict) else [line.partition("=")[0] for line in given]
+
+
+def services() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """File, name and text of every service of every Compose file."""
+    for path in YAMLS:
+        content = yaml.safe_load(path.read_text())
+        for name, service in (content.get("services") or {}).items():
+            yield named(path), name, service
+
+
+@pytest.mark.parametrize("path", YAMLS, ids=named)
+def test_it_is_yaml(path: Path) -> None:
+    assert yaml.safe_load(path.read_text())
+
+
+@pytest.mark.parametrize(("file", "name", "service"), list(services()))
+def test_a_service(file: str, name: str, service: dict[str, Any]) -> None:
+    assert "links" not in service and "container_name" not in service
+    for variable in environment_of(service):
+        assert variable in ENVIRONMENT or OF_OTHERS.fullmatch(variable), f"{variable} sets nothing of cbw"
+    image = service.get("image", "")
+    if image.partition(":")[0] not in OURS and "extends" not in service:
+        assert re.search(r":[\w.-]*\d", image), f"{image} of others is pinned to a version"
+    command = service.get("command")
+    if command:
+        exists(command if isinstance(command, list) else shlex.split(command))
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=named)
+def test_a_dockerfile(path: Path) -> None:
+    text = path.read_text()
+    for form, words in re.findall(r"^(CMD|ENTRYPOINT) (.*)$", text, re.M):
+        assert words.startswith("["), f"{form} in exec form, so that the role gets its signals"
+        if form == "CMD":
+            exists(yaml.safe_load(words))
+    for variable in re.findall(r"^(?:ENV |    )([A-Z_]+)=", text, re.M):
+        assert variable in ENVIRONMENT or OF_OTHERS.fullmatch(variable), f"{variable} sets nothing of cbw"
+    for version in re.findall(r'image\.version="([^"]+)"', text):
+        assert version == cbw.__version__
+
+
+def exists(words: list[str]) -> None:
+    """The command line has this command, and takes so many arguments."""
+    if words[0] != "cbw":
+        return
+    if words[1].startswith("-"):
+        assert any(words[1] in parameter.opts for parameter in cli.get_params(click.Context(cli))), words
+        return
+    command = cli.get_command(click.Context(cli), words[1])
+    assert command is not None, f"no such command: {words}"
+    command.make_context(words[1], list(words[2:]))  # parses, runs nothing
+
+
+def test_the_locked_requirements_are_within_the_ranges() -> None:
+    locked = dict(re.findall(r"^([\w-]+)==([\w.]+)", (DEPLOY / "image" / "requirements.txt").read_text(), re.M))
+    project = (ROOT / "pyproject.toml").read_text()
+    wanted = re.findall(r'"([\w-]+)>=([\d.]+),<(\d+)"', project[project.index("dependencies = [") :].partition("]")[0])
+    assert wanted
+    for name, low, high in wanted:
+        version = [int(part) for part in locked[name].split(".")[:2]]
+        assert [int(part) for part in low.split(".")] <= version < [int(high), 0], f"{name}: renew the lock"
