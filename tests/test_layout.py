@@ -114,6 +114,7 @@ MAY_IMPORT = {
     "verify.trials": (
         "client core.events errors trace verify.caller verify.compose verify.evidence verify.printed verify.restart"
     ),
+    "doctor": "client core.messages errors net settings status wire.native",
     # the command line: imported by nobody
     "cli": "",
     "cli.main": "errors",
@@ -121,6 +122,7 @@ MAY_IMPORT = {
     "cli.broker": "broker cli.options core.broker settings",
     "cli.worker": "cli.options handler settings worker",
     "cli.client": "cli.options client errors settings",
+    "cli.doctor": "cli.options doctor settings",
     "cli.logger": "cli.options logger settings",
     "cli.logs": (
         "cli.options core.events errors logs.files logs.find logs.follow logs.search logs.stats logs.story logs.times "

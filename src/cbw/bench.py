@@ -29,7 +29,8 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 class Load(msgspec.Struct, frozen=True, kw_only=True):
     """What to measure. ``broker`` is ``(host, client port, worker port)`` of one that runs already.
 
-    ``is_logged``: a logger runs too, and gets the whole trace of all roles.
+    ``is_logged``: a logger runs too, and gets the whole trace of all roles. ``has_status``: the broker serves its status
+    pages, on the usual port.
     """
 
     clients: int = 1
@@ -39,6 +40,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 5.0
     broker: tuple[str, int, int] | None = None
     is_logged: bool = False
+    has_status: bool = False
 
 
 class Measured(msgspec.Struct):
@@ -76,7 +78,10 @@ def measure(load: Load) -> Measured:
     """
     scale = Scale(cli=0, wor=0, log=int(load.is_logged))
     with tempfile.TemporaryDirectory(prefix="cbw-bench-") as folder:
-        options = Options(scale=scale, client_port=0, worker_port=0, log_port=0, log_file=f"{folder}/logs")
+        log_file = f"{folder}/logs"
+        options = Options(
+            scale=scale, client_port=0, worker_port=0, log_port=0, log_file=log_file, has_status=load.has_status
+        )
         with System(options, lambda _role, _line: None) as system:
             if load.broker is None:
                 host, (client_port, worker_port) = options.host, system.start()

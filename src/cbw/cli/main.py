@@ -19,6 +19,7 @@ _COMMANDS = {
     "logs": "Read, search and follow the central log.",
     "call": "Send one request and print its answer.",
     "up": "Start a whole system on this machine.",
+    "doctor": "Find out why a broker is not reached.",
     "bench": "Measure throughput, latency and CPU.",
     "verify": "Kill parts of a system and check its promises.",
 }

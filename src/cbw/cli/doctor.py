@@ -1,0 +1,51 @@
+"""``cbw doctor``."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+import msgspec
+
+from cbw import settings
+from cbw.cli.options import port
+from cbw.doctor import Finding, State, examine
+from cbw.settings import address
+
+_MARKS = {State.OK: ("ok", "green"), State.NOTE: ("note", "yellow"), State.WRONG: ("wrong", "red")}
+
+
+@click.command("doctor", context_settings={"max_content_width": 110})
+@click.argument("broker", default=None, metavar="[HOST[:PORT]]")
+@click.option(
+    "--worker-port", type=port, default=settings.WORKER_PORT, show_default=True, help="The broker's, for workers."
+)
+@click.option("--send", "sends", is_flag=True, help="Also send a request, which a worker will run.")
+@click.option("--json", "is_json", is_flag=True, help="Print the findings as JSON.")
+def command(broker: str | None, worker_port: int, sends: bool, is_json: bool) -> None:
+    """Find out why a client here does not reach the broker at HOST (default: BROKER_HOST, else this machine).
+
+    One line for each thing on the way, and what to do where it fails: the name, the ports, the protocol, the version, workers.
+    Exit code 1: something is wrong.
+
+    \b
+    cbw doctor tsr-123.example.org
+    """
+    host, client_port = address(broker, "client")
+    findings: list[Finding] = []
+    for finding in examine(host, client_port, worker_port, sends=sends):
+        findings.append(finding)
+        if not is_json:
+            _print(finding)
+    is_well = all(finding.state is not State.WRONG for finding in findings)
+    if is_json:
+        sys.stdout.write(msgspec.json.encode({"findings": findings, "ok": is_well}).decode() + "\n")
+    if not is_well:
+        raise click.exceptions.Exit(1)
+
+
+def _print(finding: Finding) -> None:
+    word, colour = _MARKS[finding.state]
+    click.echo(click.style(f"{word:<6}", fg=colour) + f"{finding.check:<11}{finding.text}")
+    if finding.advice:
+        click.echo(f"{'':<17}{finding.advice}")
