@@ -6,6 +6,7 @@ it between two turns (:class:`Inquiry`). A loop that does not answer within a se
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import socket
 import socketserver
@@ -27,6 +28,9 @@ SAMPLE_S = 1.0
 WINDOWS_S = (1, 10, 60)
 """Rates are told over the last second, ten seconds and minute."""
 HTTP_TIMEOUT_S = 5.0
+"""How long a peer may be silent."""
+CONNECTION_S = 10.0
+"""And how long it may take in all: one that sends a byte now and then would hold its place for hours."""
 VERSION = version("cbw")
 CONNECTIONS_MAX = 32
 Ask = Callable[[], dict[str, Any] | None]
@@ -221,7 +225,7 @@ class _Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
     allow_reuse_address = True
 
     def __init__(self, address: tuple[str, int], handler: type[_Handler]) -> None:
-        self._free = threading.Semaphore(CONNECTIONS_MAX)
+        self._since: dict[Any, float] = {}  # open connections and when they were accepted
         super().__init__(address, handler)
 
     def server_bind(self) -> None:
@@ -230,16 +234,22 @@ class _Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if self._free.acquire(blocking=False):
+        if len(self._since) < CONNECTIONS_MAX:
+            self._since[request] = time.monotonic()
             super().process_request(request, client_address)
         else:
             self.shutdown_request(request)
 
-    def process_request_thread(self, request: socket.socket | tuple[bytes, socket.socket], client_address: Any) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._free.release()
+    def service_actions(self) -> None:
+        """Hang up on who takes too long; the connection's thread sees that and ends. Called twice a second."""
+        for request, since in list(self._since.items()):
+            if time.monotonic() - since > CONNECTION_S:
+                with contextlib.suppress(OSError):  # gone meanwhile
+                    request.shutdown(socket.SHUT_RDWR)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._since.pop(request, None)
+        super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A peer that hangs up or sends garbage is no news."""

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import http.client
 import json
-import re
 import shutil
 import signal
 import socket
-import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +17,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 import cbw
-from cbw import metrics as names
-from cbw.status import Inquiry, StatusServer
+from cbw.status import HTTP_TIMEOUT_S, Inquiry, StatusServer
 
 from .conftest import HOST, Broker, Start, StartBroker, StartWorker, broker_of
 from .program import wait_until
@@ -94,7 +90,7 @@ def test_broker_and_worker(start: Start, start_broker: StartBroker, start_worker
 def test_a_worker_without_a_broker_is_not_ready(start: Start) -> None:
     port = free_port()
     start("worker", "W1", HOST, free_port(), "--status-port", port).wait_for("works for")
-    wait_until(lambda: _listens(port), "the status page")
+    wait_until(lambda: listens(port), "the status page")
     assert get(port, "/livez")[0] == 200
     assert get(port, "/readyz") == (503, "not registered with a broker\n")
 
@@ -153,7 +149,7 @@ def test_a_logger_that_cannot_write_is_not_ready(start: Start, tmp_path: Path) -
 def test_the_demonstration_client(start: Start, broker: Broker) -> None:
     port = free_port()
     client = start("client", "C1", 1, HOST, broker.client_port, "--status-port", port)
-    wait_until(lambda: _listens(port) and get(port, "/readyz")[0] == 200, "connected")
+    wait_until(lambda: listens(port) and get(port, "/readyz")[0] == 200, "connected")
     assert metrics(port)["cbw_client_requests_in_flight",] == 1
     client.kill()
 
@@ -196,6 +192,27 @@ def test_rude_http_peers_do_no_harm(start_broker: StartBroker) -> None:
     assert not broker.program.errors
 
 
+def test_a_peer_that_trickles_is_hung_up_on(start_broker: StartBroker) -> None:
+    """Each byte comes in time, the request never ends."""
+    port = free_port()
+    start_broker("--status-port", port)
+    began_at = time.monotonic()
+    with socket.create_connection((HOST, port)) as slow:
+        slow.settimeout(0.1)
+
+        def is_hung_up() -> bool:
+            try:
+                slow.sendall(b"G")
+                return slow.recv(1) == b""
+            except TimeoutError:
+                return False
+            except OSError:
+                return True
+
+        wait_until(is_hung_up, "the broker hangs up")
+    assert time.monotonic() - began_at > HTTP_TIMEOUT_S, "it was not the silence that ended it"
+
+
 def _can_get(port: int) -> bool:
     try:
         return get(port, "/livez")[0] == 200
@@ -203,7 +220,8 @@ def _can_get(port: int) -> bool:
         return False
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
+    """Whether somebody accepts connections there."""
     with socket.socket() as probe:
         return probe.connect_ex((HOST, port)) == 0
 
@@ -219,77 +237,3 @@ class _usual_port_taken:  # noqa: N801 - reads as what it is
 
     def __exit__(self, *_: object) -> None:
         self._socket.close()
-
-
-@pytest.fixture
-def prometheus(tmp_path: Path) -> Iterator[tuple[Path, int]]:
-    """A folder for the configuration, and the port where a real Prometheus will serve."""
-    if shutil.which("prometheus") is None:
-        pytest.fail("prometheus is not installed: apt-get install prometheus")
-    yield tmp_path, free_port()
-
-
-def test_a_real_prometheus_scrapes_every_role(
-    start: Start, start_broker: StartBroker, start_worker: StartWorker, prometheus: tuple[Path, int]
-) -> None:
-    folder, port = prometheus
-    ports = {"broker": free_port(), "worker": free_port(), "logger": free_port()}
-    broker = start_broker("--status-port", ports["broker"])
-    start_worker("W1", "echo", at=broker, options=["--status-port", ports["worker"]])
-    start("logger", 0, folder / "logs", "--status-port", ports["logger"]).wait_for("text on port")
-    targets = [f"{HOST}:{one}" for one in ports.values()]
-    (folder / "prometheus.yml").write_text(
-        json.dumps(
-            {
-                "global": {"scrape_interval": "1s"},
-                "scrape_configs": [{"job_name": "cbw", "static_configs": [{"targets": targets}]}],
-            }
-        )
-    )
-    with cbw.Client(broker.address) as client:
-        client.call(b"x")
-    command = ["prometheus", f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
-    with (folder / "prometheus.log").open("w") as log:
-        process = subprocess.Popen([*command, f"--web.listen-address={HOST}:{port}"], stdout=log, stderr=log)
-    try:
-
-        def query(expression: str) -> list[Any]:
-            if not _listens(port):
-                return []
-            code, text = get(port, f"/api/v1/query?query={expression}")
-            found: list[Any] = json.loads(text)["data"]["result"] if code == 200 else []
-            return found
-
-        wait_until(lambda: len(query("cbw_ready==1")) == 3, "all three are scraped", within_s=40)
-        (answered,) = query("cbw_broker_requests_ended_total%7Bhow=%22answered%22%7D")
-        assert answered["value"][1] == "1"
-    finally:
-        process.kill()
-        process.wait()
-
-
-def test_rules_and_configuration_are_right(tmp_path: Path) -> None:
-    if shutil.which("promtool") is None:
-        pytest.fail("promtool is not installed: apt-get install prometheus")
-    folder = Path(__file__).parents[2] / "deploy" / "observability"
-    for arguments in (
-        ["check", "config", "prometheus.yml"],
-        ["check", "rules", "rules.yml"],
-        ["test", "rules", "rules.test.yml"],
-    ):
-        done = subprocess.run(["promtool", *arguments], cwd=folder, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_every_metric_of_the_rules_exists(start_broker: StartBroker) -> None:
-    """A rule about a metric that nobody has would never fire."""
-    rules = (Path(__file__).parents[2] / "deploy" / "observability" / "rules.yml").read_text()
-    port = free_port()
-    start_broker("--status-port", port)
-    known = {name for name, *_ in metrics(port)} | {
-        f"cbw_{role}_{name}_total" for role, counters in names.COUNTERS.items() for name in counters
-    }
-    known |= {"cbw_logger_can_write", "cbw_log_dropped_total", "cbw_broker_requests_waiting"}
-    known |= {"cbw_broker_service_workers"}  # both without samples, as there is no service yet
-    used = set(re.findall(r"\bcbw_[a-z_]+", rules))
-    assert used and used <= known, used - known

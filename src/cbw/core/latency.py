@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
 BOUNDS_S = (
@@ -41,7 +41,7 @@ class Latencies:
         seconds.sort()
         self.total_s += sum(seconds)
         counts = self.counts
-        step = bisect_right(BOUNDS_S, seconds[0])
+        step = bisect_left(BOUNDS_S, seconds[0])
         low = 0
         while low < len(seconds):
             high = bisect_right(seconds, BOUNDS_S[step], low) if step < len(BOUNDS_S) else len(seconds)

@@ -1,0 +1,111 @@
+"""A real Prometheus scrapes every role, and its own tool judges the rules in ``deploy/observability``."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+import cbw
+from cbw.metrics import COUNTERS
+
+from .conftest import HOST, Start, StartBroker, StartWorker
+from .program import wait_until
+from .test_status import free_port, get, listens, metrics
+
+FOLDER = Path(__file__).parents[2] / "deploy" / "observability"
+RULES = (FOLDER / "rules.yml").read_text()
+SCRAPED_WITHIN_S = 60.0
+
+
+@pytest.fixture(autouse=True)
+def installed() -> None:
+    """Prometheus and promtool come in one package. They may be missing only where nobody relies on these tests."""
+    missing = [name for name in ("prometheus", "promtool") if shutil.which(name) is None]
+    if missing:
+        reason = f"not installed: {', '.join(missing)} (apt-get install prometheus)"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+def test_a_real_prometheus_scrapes_every_role(
+    start: Start, start_broker: StartBroker, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    ports = {"broker": free_port(), "worker": free_port(), "logger": free_port()}
+    broker = start_broker("--status-port", ports["broker"])
+    start_worker("W1", "echo", at=broker, options=["--status-port", ports["worker"]])
+    start("logger", 0, tmp_path / "logs", "--status-port", ports["logger"]).wait_for("text on port")
+    shutil.copy(FOLDER / "rules.yml", tmp_path)
+    configuration = {
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "rule_files": ["rules.yml"],
+        "scrape_configs": [
+            {"job_name": "cbw", "static_configs": [{"targets": [f"{HOST}:{port}" for port in ports.values()]}]}
+        ],
+    }
+    (tmp_path / "prometheus.yml").write_text(json.dumps(configuration))
+    with cbw.Client(broker.address) as client:
+        client.call(b"x")
+    port = free_port()
+    command = [
+        "prometheus",
+        f"--config.file={tmp_path}/prometheus.yml",
+        f"--storage.tsdb.path={tmp_path}/data",
+        f"--web.listen-address={HOST}:{port}",
+    ]
+    with (tmp_path / "prometheus.log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+
+        def query(expression: str) -> list[Any]:
+            if not listens(port):
+                return []
+            code, text = get(port, f"/api/v1/query?query={quote(expression)}")
+            found: list[Any] = json.loads(text)["data"]["result"] if code == 200 else []
+            return found
+
+        wait_until(lambda: len(query("cbw_ready == 1")) == 3, "all three are scraped", within_s=SCRAPED_WITHIN_S)
+        roles = {series["metric"]["role"] for series in query("cbw_build_info")}
+        assert roles == set(ports)
+        (answered,) = query('cbw_broker_requests_ended_total{how="answered"}')
+        assert answered["value"][1] == "1"
+        wait_until(lambda: query("cbw:requests:rate1m"), "a recording rule has run", within_s=SCRAPED_WITHIN_S)
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize(
+    "arguments", ["check config prometheus.yml", "check rules rules.yml", "test rules rules.test.yml"]
+)
+def test_rules_and_configuration_are_right(arguments: str) -> None:
+    done = subprocess.run(["promtool", *arguments.split()], cwd=FOLDER, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_is_tested() -> None:
+    alerts = set(re.findall(r"alert: (\w+)", RULES))
+    tests = (FOLDER / "rules.test.yml").read_text()
+    fired = set(re.findall(r"alertname: (\w+)\n +exp_alerts:", tests))
+    assert alerts and alerts == fired, alerts ^ fired
+
+
+def test_every_metric_of_the_rules_exists(start_broker: StartBroker) -> None:
+    """A rule about a metric that nobody has would never fire."""
+    port = free_port()
+    start_broker("--status-port", port)
+    known = {name for name, *_ in metrics(port)} | {
+        f"cbw_{role}_{name}_total" for role, counters in COUNTERS.items() for name in counters
+    }
+    known |= {"cbw_logger_can_write", "cbw_log_dropped_total", "cbw_broker_requests_waiting"}
+    known |= {"cbw_broker_service_workers"}  # both without samples, as there is no service yet
+    used = set(re.findall(r"\bcbw_[a-z_]+", RULES))
+    assert used and used <= known, used - known
