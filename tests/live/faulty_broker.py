@@ -10,7 +10,8 @@ from cbw.cli.main import main
 from cbw.core.broker import BrokerCore
 from cbw.core.clients import Clients
 from cbw.core.dispatch import Dispatcher
-from cbw.core.messages import Answer, Message
+from cbw.core.events import WorkerSaid
+from cbw.core.messages import Answer
 from cbw.core.tables import Entry, Service, Worker
 from cbw.core.workers import Workers
 
@@ -59,7 +60,7 @@ def has_no_fence() -> None:
 
 def delivers_late_answers() -> None:
     """Whoever answers a request first has answered it, also if it was given to another meanwhile."""
-    hand_out, stranger_said = Dispatcher.hand_out, Workers._stranger_said
+    hand_out, said = Dispatcher.hand_out, Workers.said
     entries: dict[int, Entry] = {}
 
     def remembered(dispatcher: Dispatcher, now: float) -> list[tuple[Worker, list[Entry]]]:
@@ -67,16 +68,18 @@ def delivers_late_answers() -> None:
         entries.update((entry.task, entry) for _, batch in given for entry in batch)
         return given
 
-    def believed(workers: Workers, peer: bytes, messages: list[Message]) -> Worker | None:
-        for message in messages:
+    def believed(workers: Workers, fact: WorkerSaid) -> None:
+        for message in fact.messages:
             entry = entries.get(message.id) if isinstance(message, Answer) else None
-            worker = entry and entry.worker
-            if isinstance(message, Answer) and entry and worker and worker.in_hand.pop(entry.task, None):
-                workers._answered(worker, entry, message)
-        return stranger_said(workers, peer, messages)
+            if isinstance(message, Answer) and entry is not None and entry.task != message.id:  # it was given again
+                worker = entry.worker
+                if worker is not None and entry.task in worker.in_hand:
+                    del worker.in_hand[entry.task]
+                    workers._answered(worker, entry, message)
+        said(workers, fact)
 
     table: Any = Workers
-    table._stranger_said = believed
+    table.said = believed
     dispatcher: Any = Dispatcher
     dispatcher.hand_out = remembered
 
