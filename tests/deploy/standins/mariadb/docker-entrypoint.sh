@@ -3,6 +3,7 @@
 set -euo pipefail
 data=/var/lib/mysql
 password=${MARIADB_PASSWORD:-$(cat "${MARIADB_PASSWORD_FILE:?MARIADB_PASSWORD or MARIADB_PASSWORD_FILE}")}
+root=${MARIADB_ROOT_PASSWORD:-$(cat "${MARIADB_ROOT_PASSWORD_FILE:?MARIADB_ROOT_PASSWORD or MARIADB_ROOT_PASSWORD_FILE}")}
 mkdir -p /run/mysqld
 chown -R mysql:mysql /run/mysqld "$data"
 if [ ! -d "$data/mysql" ]; then
@@ -10,6 +11,7 @@ if [ ! -d "$data/mysql" ]; then
     cat >/run/mysqld/init.sql <<SQL
 CREATE DATABASE \`$MARIADB_DATABASE\`;
 CREATE USER '$MARIADB_USER'@'%' IDENTIFIED BY '$password';
+ALTER USER root@localhost IDENTIFIED BY '$root';
 GRANT ALL ON \`$MARIADB_DATABASE\`.* TO '$MARIADB_USER'@'%';
 SQL
     chown mysql /run/mysqld/init.sql

@@ -33,4 +33,8 @@ PHP
     echo 'ServerName localhost'
     echo 'PassEnv WORDPRESS_DB_HOST WORDPRESS_DB_NAME WORDPRESS_DB_USER WORDPRESS_DB_PASSWORD_FILE'
 } >/etc/apache2/conf-enabled/blog.conf
+set +u  # envvars asks for variables that are not set
+. /etc/apache2/envvars
+mkdir -p "$APACHE_RUN_DIR"
+rm -f "$APACHE_PID_FILE"
 exec "$@"
