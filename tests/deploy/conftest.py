@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -20,6 +21,7 @@ ROLES = {
     "imclient": DEPLOY / "cbw" / "client",
     "imlogger": DEPLOY / "cbwl" / "logger",
 }
+STANDINS = Path(__file__).parent / "standins"
 SERVICES = {"bro": "imbroker", "wor": "imworker", "cli": "imclient", "log": "imlogger"}
 
 
@@ -80,6 +82,21 @@ def new_project(images: dict[str, str], tmp_path: Path) -> Iterator[NewProject]:
     yield new
     for project in projects:
         project.down()
+
+
+@pytest.fixture(scope="session")
+def standins(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A Compose file that changes the images' names and nothing else; the images are kept for the next run on this machine."""
+    images = {}
+    for service, name in (("db", "mariadb"), ("wp", "wordpress")):
+        images[service] = f"cbw-standin-{name}:bookworm"
+        must("build", "--quiet", "--label", f"{LABEL}=standin", "-t", images[service], STANDINS / name, within_s=500)
+    path = tmp_path_factory.mktemp("blog") / "standins.yml"
+    path.write_text(json.dumps({"services": {name: {"image": image} for name, image in images.items()}}))
+    yield path
+    if os.environ.get("CI"):
+        for image in images.values():
+            docker("image", "rm", "--force", image)
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ LABEL = "cbw.test"
 """On everything that is made here; nothing without it is touched."""
 OFFLINE_BASE = "cbw-offline-base:bookworm"
 PATIENCE_S = 120
+WORK_S = "0.2"
+"""Of the demonstration worker, which takes a second otherwise."""
 
 
 def docker(*words: object, within_s: float = PATIENCE_S, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -80,11 +82,16 @@ def address_of(container: Mapping[str, Any]) -> str:
 
 
 def service_override(services: Mapping[str, str]) -> str:
-    """A Compose file that gives services other images (and a label): the same deployment, of this checkout."""
+    """A Compose file that gives services other images, a label, and workers less to do: the same deployment, of this checkout."""
     return json.dumps(
         {
             "services": {
-                name: {"image": image, "pull_policy": "never", "labels": {LABEL: "1"}}
+                name: {
+                    "image": image,
+                    "pull_policy": "never",
+                    "labels": {LABEL: "1"},
+                    **({"environment": {"CBW_WORKER_WORK_TIME_S": WORK_S}} if name == "wor" else {}),
+                }
                 for name, image in services.items()
             }
         }

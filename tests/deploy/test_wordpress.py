@@ -7,33 +7,16 @@ import os
 import secrets
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from .conftest import free_port
-from .engine import DEPLOY, LABEL, docker, must
+from .engine import DEPLOY, docker, must
 
 FOLDER = DEPLOY / "wordpress"
-STANDINS = Path(__file__).parent / "standins"
 RUN_S = 400
 pytestmark = pytest.mark.timeout(600)
-
-
-@pytest.fixture(scope="module")
-def override(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A Compose file that changes the images' names and nothing else; the images are kept for the next run on this machine."""
-    images = {}
-    for service, name in (("db", "mariadb"), ("wp", "wordpress")):
-        images[service] = f"cbw-standin-{name}:bookworm"
-        must("build", "--quiet", "--label", f"{LABEL}=standin", "-t", images[service], STANDINS / name, within_s=500)
-    path = tmp_path_factory.mktemp("blog") / "standins.yml"
-    path.write_text(json.dumps({"services": {name: {"image": image} for name, image in images.items()}}))
-    yield path
-    if os.environ.get("CI"):
-        for image in images.values():
-            docker("image", "rm", "--force", image)
 
 
 @pytest.fixture
@@ -45,7 +28,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 
 def check(
-    override: Path, environment: dict[str, str], script: Path = FOLDER / "check"
+    standins: Path, environment: dict[str, str], script: Path = FOLDER / "check"
 ) -> subprocess.CompletedProcess[str]:
     """``deploy/wordpress/check`` on the same Compose file, to its end."""
     project = f"cbw-test-blog-{secrets.token_hex(3)}"
@@ -57,7 +40,7 @@ def check(
         "-f",
         str(FOLDER / "docker-compose.yml"),
         "-f",
-        str(override),
+        str(standins),
     ]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=RUN_S, check=False)
     left = docker("ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={project}").stdout
@@ -66,8 +49,8 @@ def check(
     return done
 
 
-def test_a_blog_survives_what_it_should(override: Path, environment: dict[str, str]) -> None:
-    done = check(override, environment)
+def test_a_blog_survives_what_it_should(standins: Path, environment: dict[str, str]) -> None:
+    done = check(standins, environment)
     assert done.returncode == 0, done.stdout + done.stderr
     for words in (
         "ok: a new blog asks to be installed",
@@ -77,9 +60,9 @@ def test_a_blog_survives_what_it_should(override: Path, environment: dict[str, s
         assert words in done.stdout
 
 
-def test_a_blog_without_its_volumes_is_found_out(override: Path, environment: dict[str, str], tmp_path: Path) -> None:
+def test_a_blog_without_its_volumes_is_found_out(standins: Path, environment: dict[str, str], tmp_path: Path) -> None:
     """The same with volumes that last no longer than their containers."""
-    text = json.loads(override.read_text())
+    text = json.loads(standins.read_text())
     text["services"]["db"]["tmpfs"] = ["/var/lib/mysql"]
     text["services"]["db"]["volumes"] = "RESET"
     faulty = tmp_path / "faulty.yml"
@@ -99,8 +82,8 @@ def test_secrets_are_made_once_and_are_not_in_sight(tmp_path: Path, environment:
     assert before not in config
 
 
-def test_bad_input_is_told(override: Path, environment: dict[str, str], tmp_path: Path) -> None:
-    done = check(override, {**environment, "BLOG_SECRETS": str(tmp_path / "nothing")})
+def test_bad_input_is_told(standins: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    done = check(standins, {**environment, "BLOG_SECRETS": str(tmp_path / "nothing")})
     assert done.returncode == 3 and "make-secrets" in done.stderr
     bin_without_docker = tmp_path / "bin"
     bin_without_docker.mkdir()

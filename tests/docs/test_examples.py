@@ -27,7 +27,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import pytest
 
@@ -79,6 +79,14 @@ def matches(want: str, got: str) -> bool:
 
 def first_lines(log: Path, count: int) -> str:
     return "".join(log.read_text().splitlines(keepends=True)[:count]) if log.exists() else ""
+
+
+class Names(Protocol):
+    """What stands in the place of names that a page uses."""
+
+    def into(self, text: str) -> str: ...
+
+    def back(self, text: str) -> str: ...
 
 
 class Ports:
@@ -173,7 +181,7 @@ class Shell:
                     stream.close()
 
 
-def type_in(shell: Shell, step: Step, ports: Ports, where: str) -> None:
+def type_in(shell: Shell, step: Step, ports: Names, where: str) -> None:
     commands = list(commands_of(step.body))
     for number, (command, want) in enumerate(commands):
         is_job = re.search(r"&( *\w+=\$!)?$", command) is not None
