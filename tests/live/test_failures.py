@@ -191,16 +191,16 @@ def test_a_worker_finishes_what_runs(broker: Broker, start_worker: StartWorker, 
     leaving = start_worker("LEAVING", "echo_slowly")
     client = connect(broker)
     client.call("0 measured")
-    running = client.submit("0.6 runs")
-    log.wait_for("begun 0.6 runs")
+    running = client.submit("3 runs")
+    log.wait_for("begun 3 runs")
     waiting = client.submit("0 waits")
     leaving.signal(signal.SIGTERM)
     start_worker("OTHER", "echo_slowly")
     assert waiting.result(PATIENCE_S) == b"0 waits"
     assert not running.done()
-    assert running.result(PATIENCE_S) == b"0.6 runs"
+    assert running.result(PATIENCE_S) == b"3 runs"
     assert leaving.exit_code() == 0
-    assert log.count("begun 0.6 runs") == log.count("begun 0 waits") == 1
+    assert log.count("begun 3 runs") == log.count("begun 0 waits") == 1
 
 
 def test_workers_come_and_go_under_load(broker: Broker, start_worker: StartWorker, connect: Connect) -> None:
