@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from .conftest import free_port
-from .engine import DEPLOY, docker, must
+from .engine import DEPLOY, LABEL, docker, must
 
 FOLDER = DEPLOY / "wordpress"
 RUN_S = 400
@@ -27,21 +28,11 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return given
 
 
-def check(
-    standins: Path, environment: dict[str, str], script: Path = FOLDER / "check"
-) -> subprocess.CompletedProcess[str]:
+def check(standins: Path, environment: dict[str, str], *options: str) -> subprocess.CompletedProcess[str]:
     """``deploy/wordpress/check`` on the same Compose file, to its end."""
     project = f"cbw-test-blog-{secrets.token_hex(3)}"
-    command = [
-        sys.executable,
-        str(script),
-        "--project",
-        project,
-        "-f",
-        str(FOLDER / "docker-compose.yml"),
-        "-f",
-        str(standins),
-    ]
+    files = ["-f", str(FOLDER / "docker-compose.yml"), "-f", str(standins)]
+    command = [sys.executable, str(FOLDER / "check"), "--project", project, *files, *options]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=RUN_S, check=False)
     left = docker("ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={project}").stdout
     volumes = docker("volume", "ls", "--quiet", "--filter", f"label=com.docker.compose.project={project}").stdout
@@ -60,11 +51,14 @@ def test_a_blog_survives_what_it_should(standins: Path, environment: dict[str, s
         assert words in done.stdout
 
 
-def test_a_blog_without_its_volumes_is_found_out(standins: Path, environment: dict[str, str], tmp_path: Path) -> None:
-    """The same with volumes that last no longer than their containers."""
+@pytest.mark.parametrize(("service", "place"), [("db", "/var/lib/mysql"), ("wp", "/var/www/html")])
+def test_a_blog_without_a_volume_is_found_out(
+    standins: Path, environment: dict[str, str], tmp_path: Path, service: str, place: str
+) -> None:
+    """The same with data that last no longer than their container: the post, or its picture, is missing."""
     text = json.loads(standins.read_text())
-    text["services"]["db"]["tmpfs"] = ["/var/lib/mysql"]
-    text["services"]["db"]["volumes"] = "RESET"
+    text["services"][service]["tmpfs"] = [place]
+    text["services"][service]["volumes"] = "RESET"
     faulty = tmp_path / "faulty.yml"
     faulty.write_text(json.dumps(text).replace('"RESET"', "!reset []"))
     done = check(faulty, environment)
@@ -95,3 +89,21 @@ def test_bad_input_is_told(standins: Path, environment: dict[str, str], tmp_path
         check=False,
     )
     assert done.returncode == 3 and "docker is not installed" in done.stderr
+
+
+def test_a_port_that_is_taken_is_told(standins: Path, environment: dict[str, str]) -> None:
+    with socket.create_server(("", 0)) as taken:
+        done = check(standins, environment, "--port", str(taken.getsockname()[1]))
+    assert done.returncode == 3 and "-> that port is taken" in done.stderr, done.stdout + done.stderr
+
+
+def test_a_blog_that_is_there_is_not_removed(standins: Path, environment: dict[str, str]) -> None:
+    blog = f"cbw-test-blog-{secrets.token_hex(3)}"
+    volume = f"{blog}_db"
+    must("volume", "create", "--label", f"com.docker.compose.project={blog}", "--label", f"{LABEL}=1", volume)
+    try:
+        done = check(standins, environment, "--project", blog)
+        assert done.returncode == 3 and "is there already" in done.stderr, done.stdout + done.stderr
+        assert docker("volume", "inspect", volume).returncode == 0
+    finally:
+        docker("volume", "rm", "--force", volume)
