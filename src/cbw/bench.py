@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -29,8 +30,8 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 class Load(msgspec.Struct, frozen=True, kw_only=True):
     """What to measure. ``broker`` is ``(host, client port, worker port)`` of one that runs already.
 
-    ``is_logged``: a logger runs too, and gets the whole trace of all roles. ``has_status``: the broker serves its status
-    pages, on the usual port.
+    ``logged``: a logger runs too, and gets the whole trace of the ``broker`` or of ``all`` roles. ``has_status``:
+    the broker serves its status pages, on the usual port.
     """
 
     clients: int = 1
@@ -39,7 +40,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     body_bytes: int = 100
     seconds: float = 5.0
     broker: tuple[str, int, int] | None = None
-    is_logged: bool = False
+    logged: Literal["", "broker", "all"] = ""
     has_status: bool = False
 
 
@@ -76,7 +77,7 @@ def measure(load: Load) -> Measured:
         NotReady: a client does not get an answer.
         CannotBind: no port is free.
     """
-    scale = Scale(cli=0, wor=0, log=int(load.is_logged))
+    scale = Scale(cli=0, wor=0, log=int(load.logged != ""))
     with tempfile.TemporaryDirectory(prefix="cbw-bench-") as folder:
         log_file = f"{folder}/logs"
         options = Options(
@@ -94,7 +95,7 @@ def _measure(load: Load, system: System, host: str, client_port: int, worker_por
     service = f"bench-{os.urandom(4).hex()}"
     workers: list[Role] = []
     clients: list[subprocess.Popen[str]] = []
-    environment = {"CBW_STATUS_PORT": "0", **system.log_environment(1)}
+    environment = {"CBW_STATUS_PORT": "0", **(system.log_environment(1) if load.logged == "all" else {})}
     try:
         for number in range(load.workers):
             command = [sys.executable, "-m", "cbw", "worker", f"{service}-{number}", host, str(worker_port)]

@@ -53,7 +53,7 @@ def command(
         body_bytes=body_bytes,
         seconds=seconds,
         broker=target,
-        is_logged=is_logged,
+        logged="all" if is_logged else "",
     )
     if sys.stderr.isatty():
         with Console(stderr=True).status(f"{clients} clients, {workers} workers: about {seconds + 2:g} s"):

@@ -70,7 +70,8 @@ def read_lines(frames: Sequence[Any]) -> tuple[Lines, bytes]:
         lines = _check_lines(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadMessage(f"not lines of JSON: {error}") from None
-    if len(lines) != header.count or not all(bytes(line).startswith(b"{") for line in lines):
+    are_objects = payload.startswith(b"{") and payload.count(b"\n{") == header.count - 1  # each line begins with one
+    if len(lines) != header.count or not are_objects:
         raise BadMessage(f"not {header.count} JSON objects")
     return header, payload
 
