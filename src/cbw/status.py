@@ -141,8 +141,11 @@ class StatusServer:
             threading.Thread(target=work, name=name, daemon=True).start()
 
     def close(self) -> None:
-        """Close the port."""
+        """Close the port, within half a second; a role that ends need not wait for it."""
         self._is_over.set()
+        threading.Thread(target=self._end, name="status end", daemon=True).start()
+
+    def _end(self) -> None:
         self._server.shutdown()
         self._server.server_close()
 
