@@ -91,8 +91,8 @@ class WorkerCore:
             if type(message) is m.Task:
                 if self.broker is None:
                     continue
-                if self.is_leaving:
-                    self._out.append(m.Returned([message.id]))
+                if self.is_leaving or (self.left_over and len(self.in_hand) >= self._credit_wanted):
+                    self._out.append(m.Returned([message.id]))  # sent before the broker knew
                 else:
                     self.in_hand[message.id] = None
                     self._tasks.append(message)
