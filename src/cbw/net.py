@@ -51,6 +51,8 @@ FRAMES_MAX = 2048
 bytes here, so the bound on a message's bytes alone would be none."""
 SLEEP_MAX_S = 3600.0
 """Nobody sleeps longer at once: poll(2) takes no more than 24 days, and a deadline may be further away."""
+LAST_WORDS_S = 0.05
+"""So long a broker that has much to read takes it that a lost peer has said more than was read: see ``take_lost``."""
 CONTEST_S = 60.0
 """So long after two connections had one identity, the one that lost it may come back and take it again."""
 _FD_FREE = -1
@@ -184,6 +186,8 @@ class Router:
         self._fd_of: dict[bytes, int] = {}
         self._peer_of: dict[int, bytes] = {}
         self._lost: list[bytes] = []
+        self._lost_at: float | None = None  # since when somebody is in that list
+        self._is_behind = False  # the last receive ended at its limit
         self._has_connected = False
         self._connections = 0  # so far
         self._silent: dict[int, int] = {}  # those that have said nothing yet, by descriptor: their numbers
@@ -195,8 +199,10 @@ class Router:
     def receive(self, limit: int) -> Iterator[Arrival]:
         """Up to ``limit`` messages that are there now."""
         socket = self.socket
+        self._is_behind = True
         for _ in range(limit):
             if not self.has_input:
+                self._is_behind = False
                 return
             peer = socket.recv(_NOBLOCK)
             first = socket.recv(_NOBLOCK, False)
@@ -278,7 +284,17 @@ class Router:
                 self._lost.append(peer)
 
     def take_lost(self) -> list[bytes]:
-        """The peers whose connections were lost since the last call. Handle what they sent before this."""
+        """The peers whose connections were lost since the last call. Handle what was received before this.
+
+        As long as :meth:`receive` has not got to the end, their last words may be among what is still to be read; but
+        nobody waits for those longer than ``LAST_WORDS_S``.
+        """
+        if self._is_behind and self._lost:
+            now = time.monotonic()
+            self._lost_at = self._lost_at or now
+            if now - self._lost_at < LAST_WORDS_S:
+                return []
+        self._lost_at = None
         lost, self._lost = self._lost, []
         return [peer for peer in lost if peer not in self._fd_of]
 

@@ -316,12 +316,21 @@ class Workers:
                 self._look_soon()  # its next connection may be older than the news that the last is lost
 
     def undelivered(self, fact: e.Undelivered) -> None:
-        """What did not reach it cannot have begun; what it had before may have."""
+        """What did not reach it cannot have begun.
+
+        A CBW/1 worker gets no more, but is not lost yet: what it said before its connection went, be it answers or a
+        goodbye, has arrived and may not have been read. :meth:`lost` comes after that.
+        """
         worker = self.by_peer.get(fact.peer)
-        if worker is not None:
-            sent = [message.id for message in fact.messages if type(message) is m.Task]
-            self._returned(worker, list(worker.in_hand) if worker.is_plain else sent)
+        if worker is None:
+            return
+        if worker.is_plain:  # it may only have been looked for, and nothing tells that one who is not there was lost
+            self._returned(worker, list(worker.in_hand))
             self.lost(fact.peer)
+        else:
+            self._returned(worker, [message.id for message in fact.messages if type(message) is m.Task])
+            self._credit_changed(worker, 0)
+            self._dispatcher.place(worker)
 
     def unread(self, peer: bytes) -> None:
         """It has not read for long. When it reads on it speaks first, and is told then that it was taken for lost."""

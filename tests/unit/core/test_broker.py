@@ -179,6 +179,33 @@ class TestFailedWorkers:
         system.tell(e.Undelivered(e.Side.WORKER, b"W1", list(tasks)))
         assert [task.attempt for task in system.take_tasks("W2")] == [1]
 
+    def test_what_an_unreachable_worker_said_before_counts(self, system: System) -> None:
+        """Its connection is gone, but an answer and a goodbye had arrived and were not read yet."""
+        system.worker("W1", credit=2)
+        system.ask(1)
+        (begun,) = system.take_tasks("W1")
+        system.ask(2)
+        undelivered = system.take_tasks("W1")
+        system.tell(e.Undelivered(e.Side.WORKER, b"W1", list(undelivered)))
+        system.ask(3)
+        assert system.bodies("W1") == []
+        system.answer("W1", begun)
+        assert system.answers() == [(1, Status.OK)]
+        system.tell(e.WorkerSaid(b"W1", [m.Goodbye()]), e.PeerLost(e.Side.WORKER, b"W1"))
+        assert system.core.counts["attempts_failed"] == 0
+        system.worker("W2", credit=2)
+        assert system.bodies("W2") == [2, 3]
+
+    def test_what_an_unreachable_worker_had_begun_has_failed_when_it_is_lost(self, system: System) -> None:
+        system.worker("W1", credit=2)
+        system.ask(1, 2)
+        _, undelivered = system.take_tasks("W1")
+        system.tell(e.Undelivered(e.Side.WORKER, b"W1", [undelivered]))
+        system.worker("W2", credit=2)
+        assert [task.attempt for task in system.take_tasks("W2")] == [1]
+        system.lose_worker("W1")
+        assert system.core.counts["attempts_failed"] == 1
+
     def test_an_answer_for_another_workers_task_is_fenced(self, system: System) -> None:
         system.worker("W1")
         system.worker("W2")
