@@ -14,7 +14,7 @@ from .program import PATIENCE_S
 WORKERS = ["lab_worker.js", "earlier_lab_worker.js", "guide_worker.js"]
 WORK_MS = 5
 HANGS_MS = 60_000
-LATE_MS = 900
+LATE_MS = 2000
 """Later than the quick broker waits, and long enough for another worker to connect."""
 
 

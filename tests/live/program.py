@@ -15,6 +15,8 @@ from typing import IO
 HERE = Path(__file__).parent
 PATIENCE_S = 20.0
 """How long a test waits for what must happen. Generous: only a failing test ever waits that long."""
+SOON_S = 5.0
+"""What does not wait for something ends in this time, also on a busy machine: half of the grace time."""
 OUR_VARIABLES = ("CBW_", "BROKER_", "LOGGER_")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from .conftest import HOST, Broker, Log, Start, StartWorker
-from .program import PATIENCE_S, Program, environment, wait_until
+from .program import PATIENCE_S, SOON_S, Program, environment, wait_until
 
 RUNS = {
     "broker": ("broker", 0, 0, "--host", HOST),
@@ -132,7 +132,7 @@ def test_an_unknown_host(start: Start) -> None:
     client.wait_for("'no.such.host.invalid' does not resolve")
     assert_ends(client, 1)
     assert_ends(call, 3, error="'no.such.host.invalid' does not resolve")
-    assert worker.terminate() < 1
+    assert worker.terminate() < SOON_S
 
 
 def test_nobody_listens(start: Start) -> None:
@@ -162,7 +162,7 @@ def test_signals(start: Start, role: str, number: signal.Signals) -> None:
     else:
         program.wait_for({"broker": "serves clients", "worker": "works for"}[role])
     program.signal(number)
-    code = program.exit_code(within_s=2)
+    code = program.exit_code(within_s=SOON_S)
     assert code == (130 if role == "client" and number is signal.SIGINT else 0), program
 
 
@@ -185,7 +185,7 @@ def test_a_second_signal_ends_it_at_once(start: Start, broker: Broker, start_wor
     worker.signal(signal.SIGINT)
     wait_until(lambda: not caught(worker, signal.SIGINT), "the first has been seen")
     worker.signal(signal.SIGINT)
-    assert worker.exit_code(within_s=2) == -signal.SIGINT
+    assert worker.exit_code(within_s=SOON_S) == -signal.SIGINT
 
 
 def test_an_output_that_nobody_reads_any_more(start: Start, broker: Broker) -> None:

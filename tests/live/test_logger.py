@@ -24,7 +24,7 @@ from cbw.logfile import files_of
 from cbw.sender import LogSender
 
 from .conftest import HOST, Start, StartBroker, broker_of
-from .program import Program, wait_until
+from .program import SOON_S, Program, wait_until
 
 StartLogger = Callable[..., tuple[Program, int]]
 
@@ -83,7 +83,7 @@ def test_lines_of_text_from_any_push_socket(start_logger: StartLogger, logs: Pat
         push.send_multipart([b"two", b"frames"])
         wait_until(lambda: logs.read_text().count("\n") >= 6, "five lines and the logger's own")
     assert logs.read_text().splitlines()[1:] == ["one", "dos ñ", "a\\nb", "\\xff", "two frames"]
-    assert logger.terminate() < 2
+    assert logger.terminate() < SOON_S
 
 
 def test_a_killed_logger_loses_and_repeats_nothing(start_logger: StartLogger, logs: Path) -> None:
@@ -336,7 +336,7 @@ def test_a_lone_role_ends_quickly_whether_the_logger_is_there_or_not(
     without = broker_of(start("broker", 0, 0, "--host", HOST, "--logger-host", HOST, "--logger-port", 1))
     time.sleep(0.5)
     for broker in (with_one, without):
-        assert broker.program.terminate() < 3
+        assert broker.program.terminate() < SOON_S
 
 
 @pytest.mark.parametrize(
