@@ -57,7 +57,8 @@ MAY_IMPORT = {
     "wire.plain": "core.messages errors",
     "wire.log": "core.lines errors",
     # parts of the shells
-    "net": "errors",
+    "place": "errors",
+    "net": "errors place",
     "refusal": "core.messages errors",
     "sender": "core.events core.lines core.spool errors net wire.log",
     "trace": "core.events errors sender settings",
@@ -118,7 +119,7 @@ MAY_IMPORT = {
     # the command line: imported by nobody
     "cli": "",
     "cli.main": "errors",
-    "cli.options": "errors net settings status trace",
+    "cli.options": "errors place settings status trace",
     "cli.broker": "broker cli.options core.broker settings",
     "cli.worker": "cli.options handler settings worker",
     "cli.client": "cli.options client errors settings",
@@ -128,7 +129,7 @@ MAY_IMPORT = {
         "cli.options core.events errors logs.files logs.find logs.follow logs.search logs.stats logs.story logs.times "
         "settings trace"
     ),
-    "cli.call": "cli.options client errors net settings",
+    "cli.call": "cli.options client errors place settings",
     "cli.up": "cli.options local settings",
     "cli.bench": "bench cli.options settings",
     "cli.verify": "cli.options errors settings verify.checks verify.compose verify.scenario verify.trials verify.verdict",

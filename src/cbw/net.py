@@ -7,8 +7,9 @@
 * ZMTP heartbeats find dead connections on both ends without a line of Python: every second, given up after three (ten
   between broker and workers, who have beats of their own).
 * Our own DEALERs are *immediate*: what is not connected is not sent, so nothing stale arrives after a reconnection.
-  Names are resolved anew at each attempt (libzmq does), and an attempt that hangs in SYN_SENT is given up after 2 s
-  (cppzmq#603: a peer that came back with another address was never found again).
+  Names are resolved anew at each attempt (libzmq does, and :mod:`cbw.place` for those with several addresses), and an
+  attempt that hangs in SYN_SENT is given up after 2 s (cppzmq#603: a peer that came back with another address was never
+  found again).
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ import math
 import os
 import select
 import signal
-import socket as stdlib_socket
 import struct
 import time
 from collections.abc import Iterator, Sequence
@@ -28,7 +28,8 @@ from typing import Any, NamedTuple
 
 import zmq
 
-from cbw.errors import CannotBind, CannotResolve, UsageError
+from cbw.errors import CannotBind, UsageError
+from cbw.place import Place
 
 HEARTBEAT_MS = 1000
 HEARTBEAT_TIMEOUT_MS = 3000
@@ -394,7 +395,7 @@ class Link:
     def __init__(self, context: zmq.Context[Any], host: str, port: int, *, is_for_worker: bool = False) -> None:
         self._context = context
         self._heartbeat_timeout_ms = WORKER_HEARTBEAT_TIMEOUT_MS if is_for_worker else HEARTBEAT_TIMEOUT_MS
-        self._endpoint = f"tcp://{host}:{port}"
+        self.place = Place(host, port)
         self.is_connected = False
         self._open()
 
@@ -413,8 +414,9 @@ class Link:
             (zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS),
         ):
             self.socket.setsockopt(option, value)
-        self.monitor = _monitor(self.socket)
+        self.monitor = _monitor(self.socket, zmq.EVENT_CLOSED if self.place.is_several else 0)
         self._is_drained = False
+        self._endpoint = self.place.endpoint
         try:
             self.socket.connect(self._endpoint)
         except zmq.ZMQError as error:
@@ -428,17 +430,34 @@ class Link:
         self.socket.setsockopt(zmq.LINGER, 0)
         self.close()
         self.is_connected = False
+        self.place.look()
         self._open()
 
     def watch(self) -> Iterator[bool]:
         """Read the monitor: True for each connection made, False for each lost, in order."""
         while True:
             try:
-                event, _ = _EVENT.unpack(self.monitor.recv_multipart(zmq.NOBLOCK)[0])
+                news, endpoint = self.monitor.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
+            event, _ = _EVENT.unpack(news)
+            if event == zmq.EVENT_CLOSED:
+                if endpoint == self._endpoint.encode():
+                    self.place.failed()
+                    self._move()
+                continue
             self.is_connected = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
+            if not self.is_connected and self.place.is_several:
+                self.place.look()
+                self._move()
             yield self.is_connected
+
+    def _move(self) -> None:
+        """Connect to where the place is now."""
+        before, self._endpoint = self._endpoint, self.place.endpoint
+        if before != self._endpoint:
+            self.socket.disconnect(before)
+            self.socket.connect(self._endpoint)
 
     def receive(self) -> list[Any] | None:
         """The frames of the next message that is there now, or None. Frames behind the batch are not copied."""
@@ -497,22 +516,6 @@ def _send(socket: zmq.Socket[bytes], frames: Sequence[Any], is_copied: bool) -> 
     for frame in frames[:-1]:
         socket.send(frame, _MORE, is_copied)
     socket.send(frames[-1], _NOBLOCK, is_copied)
-
-
-def resolve(host: str, port: int) -> None:
-    """Look ``host`` up, for a clear error: libzmq itself retries in silence.
-
-    Raises:
-        CannotResolve: the name means nothing here, or the name server does not answer.
-    """
-    try:
-        stdlib_socket.getaddrinfo(host, port, type=stdlib_socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a host name"
-        raise CannotResolve(
-            f"the broker's host {host!r} does not resolve: {reason}",
-            advice="Check BROKER_HOST, or the host argument.",
-        ) from None
 
 
 def _cannot_bind(host: str, port: int, error: zmq.ZMQError) -> CannotBind:

@@ -285,7 +285,7 @@ class _Session:
 
     def _connections(self, now: float) -> None:
         for is_connected in self._link.watch():
-            self._say("connected" if is_connected else "disconnected")
+            self._say("connected" if is_connected else "disconnected", str(self._link.place) if is_connected else "")
             if is_connected:
                 self._core.connected(now)
             else:

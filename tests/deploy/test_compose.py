@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import ipaddress
 import json
 import os
 import re
@@ -153,8 +154,27 @@ def test_two_loggers_write_one_file(new_project: NewProject, log_dir: Path) -> N
     assert not events["logger", "gap"] and not events["logger", "bad_message"]
 
 
-def test_two_brokers_share_nothing_but_nobody_hangs(new_project: NewProject) -> None:
-    """Only one of them can have the published port, so that is left out; the worker serves one of the two."""
+def test_two_brokers_and_the_one_in_use_is_killed(new_project: NewProject, log_dir: Path) -> None:
+    """All meet at one of the two, the log says at which, and all move to the other with what they had in flight."""
+    project = new_project("cbwl", LOG_DIR=str(log_dir), BROKER_PUBLISHED="0")
+    scale = ["--scale", "cli=2", "--scale", "wor=1", "--scale", "bro=2", "--scale", "log=1"]
+    project.must("up", "--detach", *scale, within_s=UP_S)
+    wait_until(lambda: len(answers_in(project.logs("cli"))) > 2, "the first answers")
+    brokers = sorted(project.containers("bro"), key=lambda one: ipaddress.ip_address(address_of(one)))
+    assert len(brokers) == 2
+    docker("kill", brokers[0]["Id"])
+    have_ended(project, 2)
+    assert len(set(answers_in(project.logs("cli")))) == 20
+    project.must("stop", "wor")  # it tells the logger the rest
+    words = [
+        line["text"] for line in records(log_dir / "logs") if (line["role"], line["event"]) == ("worker", "connected")
+    ]
+    assert words[0] == f"{address_of(brokers[0])}, of bro's 2 addresses", words
+    assert len(words) > 1, "and then the other one"
+
+
+def test_a_port_that_is_published_is_that_of_one_broker(new_project: NewProject) -> None:
+    """Docker refuses a second one, and says why; the first serves on."""
     project = new_project("cbw")
     project.must("up", "--detach", "--scale", "cli=2", "--scale", "wor=1", within_s=UP_S)
     done = project.compose(

@@ -11,7 +11,7 @@ from cbw import settings
 from cbw.cli.options import setting_options
 from cbw.client import Client
 from cbw.errors import CannotResolve, NoAnswer, RequestError
-from cbw.net import resolve
+from cbw.place import resolve
 from cbw.settings import address
 
 

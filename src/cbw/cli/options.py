@@ -16,7 +16,7 @@ import click
 from click.core import ParameterSource
 
 from cbw.errors import CannotBind, CannotResolve
-from cbw.net import resolve
+from cbw.place import resolve
 from cbw.settings import BROKER_HOST, LOG, STATUS, TRACE, Setting
 from cbw.status import Ask, StatusServer
 from cbw.trace import LogTarget, Trace

@@ -97,7 +97,9 @@ class BrokerCore:
         else:
             self._workers.hand_out()
             self._expire(now)
-        if self._sweep_at == math.inf and (self._workers.wants_sweep or self._clients.wants_sweep):
+        if self._sweep_at == math.inf and (
+            self._workers.wants_sweep or self._clients.wants_sweep or self._dispatcher.has_unserved
+        ):
             self._sweep_at = now + SWEEP_S
         if self._outbox.latencies_s:
             self.latencies.add(self._outbox.latencies_s)
@@ -128,6 +130,9 @@ class BrokerCore:
             self._sweep_at = math.inf
             workers.sweep()
             clients.sweep()
+            for service in self._dispatcher.take_unserved(now):
+                text = "requests wait, and no worker here serves them"
+                self._outbox.trace("unserved", service=service.name, count=service.waiting_count, text=text)
         if now >= workers.due_at:
             workers.find_late()
         self._expire(now)

@@ -24,6 +24,8 @@ RECALL_AFTER_S = 0.005
 """A task that a worker took ahead is left alone this long: ahead means about 2 ms of work, so it is soon begun anyway."""
 RECALL_PATIENCE_S = 0.1
 """A recall that was not answered by then may be repeated."""
+UNSERVED_S = 2.0
+"""Requests for a service that nobody serves have waited this long when it is said: workers may only be starting."""
 DEAD_MAX = 64
 """So many ended requests may lie in a queue before they are swept out, if they are more than those that live."""
 
@@ -43,6 +45,7 @@ class Dispatcher:
         self._given: list[tuple[Worker, list[Entry]]] = []  # in this handing out
         self._expired: list[Entry] = []  # found when their turn came
         self._stirred: dict[Service, None] = {}
+        self._unserved: dict[Service, float] = {}  # those with requests and no worker: when to say so
         self._deadlines: list[tuple[float, int, Entry]] = []
         self._deadline_number = 0
         self._arrived: list[Entry] = []  # with a deadline, since the last handing out
@@ -92,6 +95,7 @@ class Dispatcher:
         """Put a new worker behind the others of its services."""
         for service in worker.services:
             service.workers[worker.peer] = worker
+            self._unserved.pop(service, None)
         self.place(worker)
 
     def remove_worker(self, worker: Worker) -> None:
@@ -211,8 +215,12 @@ class Dispatcher:
             service.waiting = deque(entry for entry in service.waiting if entry.state is not State.ENDED)
             service.suspects = deque(entry for entry in service.suspects if entry.state is not State.ENDED)
             service.dead = 0
-        if not service.workers and not service.waiting and not service.suspects:
-            self.services.pop(service.name, None)
+        if not service.workers:
+            if service.waiting or service.suspects:
+                self._unserved.setdefault(service, now + UNSERVED_S)
+            else:
+                self.services.pop(service.name, None)
+                self._unserved.pop(service, None)
         elif service.surplus and service.free and self.recall_at == math.inf:
             self.recall_at = now + RECALL_AFTER_S
 
@@ -245,6 +253,18 @@ class Dispatcher:
             if len(live) < len(self._deadlines) // 2:
                 self._deadlines = live
                 heapq.heapify(self._deadlines)
+
+    @property
+    def has_unserved(self) -> bool:
+        """Whether requests wait for a service that nobody serves."""
+        return bool(self._unserved)
+
+    def take_unserved(self, now: float) -> list[Service]:
+        """Services whose requests have waited for a worker long enough to say so; each once, until one comes and goes."""
+        due = [service for service, at in self._unserved.items() if now >= at and service.waiting_count]
+        for service in due:
+            self._unserved[service] = math.inf
+        return due
 
     def recall(self, now: float) -> list[tuple[Worker, list[int]]]:
         """Some worker has nothing to do and another holds tasks that it has not begun: which to ask back from whom."""

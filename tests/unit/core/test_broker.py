@@ -6,6 +6,7 @@ import pytest
 
 from cbw.core import events as e
 from cbw.core import messages as m
+from cbw.core.dispatch import UNSERVED_S
 from cbw.core.kept import ANSWER_BYTES
 from cbw.core.limits import NAME_CHARS_MAX
 from cbw.core.messages import Refusal, Status
@@ -214,6 +215,40 @@ class TestFailedWorkers:
         system.answer("W2", task)
         assert system.answers() == []
         assert system.core.counts["answers_fenced"] == 1
+
+
+class TestNobodyServes:
+    def unserved(self, system: System) -> list[tuple[str, int]]:
+        return [(record.service, record.count) for record in system.core.records if record.event == "unserved"]
+
+    def test_is_said_once_when_requests_have_waited(self, system: System) -> None:
+        system.ask(1, 2)
+        system.wait(UNSERVED_S - 0.5)
+        assert self.unserved(system) == []
+        system.wait(2)
+        assert self.unserved(system) == [("s", 2)]
+        system.wait(10)
+        assert len(self.unserved(system)) == 1
+
+    def test_is_said_again_when_a_worker_came_and_went(self, system: System) -> None:
+        system.ask(1)
+        system.wait(UNSERVED_S + 1)
+        system.worker("W1")
+        system.lose_worker("W1")
+        system.wait(UNSERVED_S + 1)
+        assert self.unserved(system) == [("s", 1)] * 2
+
+    def test_is_not_said_if_a_worker_comes_in_time(self, system: System) -> None:
+        system.ask(1)
+        system.wait(UNSERVED_S - 0.5)
+        system.worker("W1")
+        system.wait(5, "W1")
+        assert self.unserved(system) == []
+
+    def test_nor_of_requests_that_have_expired(self, system: System) -> None:
+        system.ask(1, ttl=1.0)
+        system.wait(UNSERVED_S + 2)
+        assert self.unserved(system) == []
 
 
 class TestGivingUp:
