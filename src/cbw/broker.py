@@ -22,6 +22,8 @@ from cbw.wire import native, plain
 TURN_MESSAGES = 512
 """Messages taken from one port before the broker decides: enough to batch well, few enough to stay quick."""
 UNREAD_RETRY_S = 0.01
+DIALECTS_MAX = 10_000
+"""Plain workers whose dialect is remembered; one that was forgotten and returns without a word is spoken to as one of the lab."""
 FAREWELL_S = 0.2
 """So long the connections stay after the last words: a DEALER with ``IMMEDIATE`` (our clients) loses what it has received
 and not read when its connection ends (libzmq drops its pipe), and with it an answer that was given on the way out."""
@@ -193,7 +195,10 @@ class Broker:
                 word = plain.read_worker(dialect, parts)
                 facts.append(e.PlainWorkerSaid(peer, word.client, word.body))
             else:
+                self._dialects.pop(peer, None)
                 self._dialects[peer] = registered
+                if len(self._dialects) > DIALECTS_MAX:
+                    del self._dialects[next(iter(self._dialects))]
                 facts.append(e.PlainWorkerRegistered(peer))
         except BadMessage as error:
             self._refuse(e.Side.WORKER, peer, frames, str(error), facts)

@@ -41,9 +41,6 @@ class Pool(Protocol):
     def take_back(self, tasks: Iterable[int]) -> list[int]:
         """Those of ``tasks`` that have not begun; they will not."""
 
-    def drop(self) -> None:
-        """Forget everything that has not begun."""
-
     def cancel(self, task: int) -> None:
         """Stop ``task`` if that is possible: what has not begun and what awaits; a plain function runs on."""
 
@@ -104,9 +101,6 @@ class ThreadPool:
         if kept:
             self._wake.put(True)
         return back
-
-    def drop(self) -> None:
-        self._waiting.clear()
 
     def cancel(self, task: int) -> None:
         if self.take_back([task]):
@@ -205,9 +199,6 @@ class AsyncPool:
                 self._waiting.remove(waiting)
                 back.append(waiting[0].id)
         return back
-
-    def drop(self) -> None:
-        self._waiting.clear()
 
     def cancel(self, task: int) -> None:
         self._loop.call_soon_threadsafe(self._cancel, task)

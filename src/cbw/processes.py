@@ -94,10 +94,6 @@ class ProcessPool:
             self._waiting = deque(waiting for waiting in self._waiting if waiting[0].id not in wanted)
         return back
 
-    def drop(self) -> None:
-        with self._lock:
-            self._waiting.clear()
-
     def cancel(self, task: int) -> None:
         """Unlike in other pools a plain function is stopped too, if its child runs nothing else: by ending the child."""
         if self.take_back([task]):
