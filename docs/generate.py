@@ -1,6 +1,6 @@
 """Writes what can be read off the code: ``python docs/generate.py``, or ``--check`` to compare (exit code 1 if stale).
 
-Whole pages: ``docs/reference/`` cli, settings, metrics, errors, api. Parts between ``<!-- begin: NAME -->`` and
+Whole pages: ``docs/reference/`` cli, settings, metrics, events, errors, api. Parts between ``<!-- begin: NAME -->`` and
 ``<!-- end: NAME -->``: the message and status tables of ``wire.md``, the diagram of ``request-states.md``.
 """
 
@@ -33,6 +33,7 @@ from cbw.core.broker import BrokerCore
 from cbw.core.overview import overview
 from cbw.handler import Handler
 from cbw.status import status_of
+from cbw.vocabulary import EVENTS
 from cbw.wire import native
 
 DOCS = Path(__file__).parent
@@ -619,10 +620,31 @@ def metrics_page() -> str:
     )
 
 
+# --- events.md
+
+
+def events_page() -> str:
+    """Every event of the trace."""
+    rows = [[code(event), meaning.roles, meaning.level, cell(meaning.text)] for event, meaning in EVENTS.items()]
+    fields = (
+        "Every record has the time `at` (seconds since 1970), the `event`, the `role` and the `sender` (its id), and what of "
+        "`request`, `client`, `service`, `worker`, `task`, `attempt`, `text` and `count` applies. At the logger it also has "
+        "the `boot` of its sender and its number `seq`. "
+    )
+    return page(
+        "Events",
+        fields
+        + "`debug` is printed with `--verbose` only, but sent to a logger; `--log-level` and `--log-sample` choose what "
+        "of it. How to find something: [read the log](../howto/read-the-log.md).",
+        table(["event", "recorded by", "level", "meaning"], rows),
+    )
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "reference/cli.md": cli_page,
     "reference/settings.md": settings_page,
     "reference/metrics.md": metrics_page,
+    "reference/events.md": events_page,
     "reference/errors.md": errors_page,
     "reference/api.md": api_page,
 }

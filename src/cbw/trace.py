@@ -16,17 +16,10 @@ from cbw import settings
 from cbw.core.events import Record
 from cbw.errors import UsageError
 from cbw.sender import LogSender
+from cbw.vocabulary import EVENTS
 
-ROUTINE = frozenset(
-    {"accepted", "handed_out", "answered", "begun", "done", "sent", "got", "client_hello", "client_gone"}
-    | {"started", "credit_changed", "recalled"}
-)
-"""Events that every request, client or start makes: level ``debug``, shown to people only if they ask (``--verbose``)."""
-INFO = frozenset(
-    {"worker_ready", "worker_left", "client_back", "client_away", "connected", "resumed", "stopping", "stopped_serving"}
-    | {"resent", "log", "stopped", "reopened"}
-)
-"""What is worth a line and no cause for worry: level ``info``. All other events are ``warning``."""
+ROUTINE = frozenset(event for event, meaning in EVENTS.items() if meaning.level == "debug")
+"""What is shown to people only if they ask (``--verbose``)."""
 _encode_lines = msgspec.json.Encoder().encode_lines
 
 
@@ -34,8 +27,8 @@ def level_of(record: Record) -> str:
     """``debug``, ``info`` or ``warning``, unless the record has a level of its own."""
     if record.level:
         return record.level
-    event = record.event
-    return "debug" if event in ROUTINE else "info" if event in INFO else "warning"
+    meaning = EVENTS.get(record.event)
+    return meaning.level if meaning is not None else "warning"
 
 
 class LogTarget(msgspec.Struct, frozen=True):
