@@ -240,7 +240,12 @@ def _command(name: str, command: click.Command) -> str:
     parts = [f"## cbw {name}", f"```sh\n{usage}\n```", _help(command.help or "")]
     if arguments:
         rows = [
-            [code(metavar.strip("[]")), _kind(argument), _default(argument), _environment(argument)]
+            [
+                code(metavar[1:-1] if metavar[:1] == "[" else metavar),
+                _kind(argument),
+                _default(argument),
+                _environment(argument),
+            ]
             for metavar, argument in zip(metavars, arguments, strict=True)
         ]
         parts.append(table(["argument", "type", "default", "environment"], rows))
@@ -250,8 +255,9 @@ def _command(name: str, command: click.Command) -> str:
             names = ", ".join(code(opt) for opt in (*option.opts, *option.secondary_opts))
             if option.metavar:
                 names += f" `{option.metavar}`"
-            meaning = cell(option.help or "") + (" May be repeated." if option.multiple else "")
-            meaning = meaning.replace("May be repeated. May be repeated.", "May be repeated.")
+            meaning = cell(option.help or "")
+            if option.multiple and "May be repeated." not in meaning:
+                meaning += " May be repeated."
             rows.append([names, _kind(option), _default(option), _environment(option), meaning])
         parts.append(table(["option", "type", "default", "environment", "meaning"], rows))
     return "\n\n".join(parts)
@@ -269,7 +275,8 @@ def cli_page() -> str:
         ),
         "Every command exits with "
         + ", ".join(f"{number} {text}" for number, text in _exit_codes())
-        + "; 130 after Ctrl-C. Errors go to standard error: what happened, then what to do.",
+        + "; 130 after Ctrl-C, but roles that serve finish what runs and exit with 0. "
+        "Errors go to standard error: what happened, then what to do.",
         *(_command(name, command) for name, command in found.items()),
     )
 

@@ -65,7 +65,7 @@ MAY_IMPORT = {
     "trace": "core.events errors sender settings vocabulary",
     "handler": "codec core.messages errors",
     "pool": "core.events core.messages handler",
-    "processes": "core.messages handler pool trace",
+    "processes": "core.messages errors handler pool trace",
     "session": "codec core.client core.events core.messages errors net refusal settings status trace wire.native",
     # the shells: one for each role
     "broker": (
@@ -128,9 +128,9 @@ MAY_IMPORT = {
     "cli.logger": "cli.options logger settings",
     "cli.logs": (
         "cli.options core.events errors logs.files logs.find logs.follow logs.search logs.stats logs.story logs.times "
-        "settings trace"
+        "settings trace vocabulary"
     ),
-    "cli.call": "cli.options client errors place settings",
+    "cli.call": "cli.options client errors settings",
     "cli.up": "cli.options local settings",
     "cli.bench": "bench cli.options settings",
     "cli.verify": "cli.options errors settings verify.checks verify.compose verify.scenario verify.trials verify.verdict",

@@ -7,6 +7,7 @@ A client process warms up, says that it is ready, waits for the word, sends for 
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -18,10 +19,11 @@ from typing import Literal
 import msgspec
 
 from cbw.client import Client
-from cbw.errors import NotReady
+from cbw.errors import CbwError, NotReady
 from cbw.local import Options, Role, Scale, System
 
 WARM_UP_S = 1.0
+REACH_S = 3.0
 SAMPLE_EVERY = 16
 """Latency is measured of every 16th request: reading the clock twice for each would cost a tenth of the throughput."""
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -88,6 +90,8 @@ def measure(load: Load) -> Measured:
                 host, (client_port, worker_port) = options.host, system.start()
             else:
                 host, client_port, worker_port = load.broker
+                for port in (client_port, worker_port):
+                    _reach(host, port)
             return _measure(load, system, host, client_port, worker_port)
 
 
@@ -120,9 +124,19 @@ def _measure(load: Load, system: System, host: str, client_port: int, worker_por
                 role.process.wait()
 
 
+def _reach(host: str, port: int) -> None:
+    try:
+        socket.create_connection((host, port), REACH_S).close()
+    except OSError as error:
+        text = f"{host}:{port} cannot be reached: {error.strerror or error}"
+        raise NotReady(text, advice=f"Is a broker running there? cbw doctor {host} finds out.") from None
+
+
 def _start_client(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[str]:
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env={**os.environ, **environment})
+    environment = {**os.environ, **environment}
+    # A session of its own: Ctrl-C is for us, who end it.
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment, start_new_session=True)
 
 
 def _run(load: Load, system: System, workers: Sequence[Role], clients: Sequence[subprocess.Popen[str]]) -> Measured:
@@ -168,7 +182,10 @@ def _cpu_s(pid: int) -> float:
 def _client(broker: str, service: str, window: int, body_bytes: int, seconds: float) -> None:
     body = b"x" * body_bytes
     with Client(broker, timeout=30.0) as client:
-        _send(client, service, window, body, WARM_UP_S)
+        try:
+            _send(client, service, window, body, WARM_UP_S)
+        except CbwError as error:
+            sys.exit(f"{error}")
         print("ready", flush=True)
         sys.stdin.readline()
         sent = _send(client, service, window, body, seconds)

@@ -47,7 +47,9 @@ class Finding(msgspec.Struct, frozen=True):
     advice: str = ""
 
 
-def examine(host: str, port: int, worker_port: int, *, sends: bool = False) -> Iterator[Finding]:
+def examine(
+    host: str, port: int, worker_port: int, *, status_port: int = STATUS_PORT, sends: bool = False
+) -> Iterator[Finding]:
     """Everything between here and the broker at ``host``, in the order in which it would fail; ends where nothing can follow.
 
     ``sends``: also send a request to the nameless service, which a worker will run.
@@ -57,10 +59,12 @@ def examine(host: str, port: int, worker_port: int, *, sends: bool = False) -> I
         return
     can_reach = yield from _reaches(host, port, "clients")
     if can_reach:
-        yield _greets(host, port)
-        yield _speaks(host, port)
+        greeting = _greets(host, port)
+        yield greeting
+        if greeting.state is State.OK:
+            yield _speaks(host, port)
     yield from _worker_port(host, worker_port)
-    yield _workers(host)
+    yield _workers(host, status_port)
     if sends and can_reach:
         yield _answers(host, port)
     logger = os.environ.get(LOGGER_HOST.environment)
@@ -130,9 +134,9 @@ def _speaks(host: str, port: int) -> Finding:
     if isinstance(answer, m.Welcome):
         return Finding("protocol", State.OK, f"{answer.broker} speaks CBW/{m.VERSION}")
     if isinstance(answer, m.Refused):
-        return Finding(
-            "protocol", State.WRONG, f"the broker refuses: {answer.text}", "Install the same cbw on both sides."
-        )
+        is_version = answer.reason is m.Refusal.VERSION
+        advice = "Install the same cbw on both sides." if is_version else "Give another port: cbw doctor HOST:PORT."
+        return Finding("protocol", State.WRONG, f"the broker refuses: {answer.text}", advice)
     text = f"it does not answer in CBW/{m.VERSION} within {HELLO_S:g} s"
     return Finding(
         "protocol", State.WRONG, text, "Is it a broker of cbw? The lab's broker serves only the lab's programs."
@@ -185,11 +189,11 @@ def _worker_port(host: str, port: int) -> Iterator[Finding]:
         yield Finding(check, State.WRONG, f"{host}:{port} is not a broker's port for workers", "Give --worker-port.")
 
 
-def _workers(host: str) -> Finding:
-    status = _status(host)
+def _workers(host: str, port: int) -> Finding:
+    status = _status(host, port)
     if status is None:
-        advice = f"Publish port {STATUS_PORT}, or let a worker answer: cbw doctor --send."
-        return Finding("workers", State.NOTE, f"cannot be counted: no status page on {host}:{STATUS_PORT}", advice)
+        advice = f"Publish port {port}, give --status-port, or let a worker answer: cbw doctor --send."
+        return Finding("workers", State.NOTE, f"cannot be counted: no status page of a broker on {host}:{port}", advice)
     if status["version"] != VERSION:
         text = f"the broker is cbw {status['version']}, this is {VERSION}"
         return Finding("workers", State.NOTE, text, "They talk to each other, but use the same version where you can.")
@@ -200,8 +204,8 @@ def _workers(host: str) -> Finding:
     return Finding("workers", State.WRONG, text, f"Start one: cbw worker W1 {host} 9999.")
 
 
-def _status(host: str) -> dict[str, Any] | None:
-    connection = http.client.HTTPConnection(host, STATUS_PORT, timeout=CONNECT_S)
+def _status(host: str, port: int) -> dict[str, Any] | None:
+    connection = http.client.HTTPConnection(host, port, timeout=CONNECT_S)
     try:
         connection.request("GET", "/status.json")
         found = json.loads(connection.getresponse().read())

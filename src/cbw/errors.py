@@ -7,7 +7,7 @@
     ├── NotReady          a part of the system is not there (yet)
     │   ├── CannotBind        the port is taken, or not ours to take
     │   ├── CannotResolve     the host's name means nothing here
-    │   ├── NoAnswer          the time is up and the broker was not heard
+    │   ├── NoAnswer          the command line met no broker in time (the library raises Expired)
     │   └── DuplicateId       another living peer has this id
     ├── VersionMismatch   the other side speaks another protocol version
     ├── BadMessage        bytes that are no message (raised by ``cbw.wire``, never to a user)
@@ -61,7 +61,7 @@ class CannotResolve(NotReady):
 
 
 class NoAnswer(NotReady):
-    """The time is up and the broker was not heard."""
+    """The command line met no broker in time; the library raises :class:`Expired`."""
 
 
 class DuplicateId(NotReady):

@@ -46,7 +46,7 @@ class Handler:
     """A function and the service that it serves.
 
     A function with one parameter gets the body, read by the parameter's annotation (none and ``bytes``: as it is, ``str``:
-    UTF-8, else: JSON of that type). With several parameters the body is a JSON object with their names. A parameter
+    UTF-8, else: JSON of that type). With several parameters the body is a JSON object with their names and no others. A parameter
     annotated :class:`Attempt` is given the attempt and takes nothing from the body.
 
     Raises:
@@ -75,7 +75,11 @@ class Handler:
                 fields.append((parameter.name, kind, default))
         self._single = fields[0] if len(fields) == 1 else None
         self._is_raw = self._single is not None and self._single[1] in (bytes, Any)
-        self._struct = None if len(fields) <= 1 else msgspec.defstruct(f"{_name(function)}_body", fields, kw_only=True)
+        self._struct = (
+            None
+            if len(fields) <= 1
+            else msgspec.defstruct(f"{_name(function)}_body", fields, kw_only=True, forbid_unknown_fields=True)
+        )
         self._has_body = bool(fields)
 
     def arguments(self, task: m.Task, attempt: Attempt) -> dict[str, Any]:
@@ -163,6 +167,9 @@ def load(path: str) -> Any:
     module_name, separator, name = path.partition(":")
     if not separator or not module_name or not name:
         raise UsageError(f"{path!r} is no handler", advice="Write it as package.module:function.")
+    if module_name.endswith(".py") or "/" in module_name:
+        module = module_name.removeprefix("./").removesuffix(".py").replace("/", ".")
+        raise UsageError(f"{module_name!r} is a file, not a module", advice=f"Write {module}:{name}.")
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -172,9 +179,11 @@ def load(path: str) -> Any:
             found = getattr(found, part)
     except ModuleNotFoundError as error:
         advice = f"Looked in {here} and in the installed packages."
-        raise UsageError(f"{path}: no module named {error.name!r}", advice=advice) from None
+        is_inside = error.name is not None and not f"{module_name}.".startswith(f"{error.name}.")
+        importing = f"{module_name} imports it" if is_inside else path
+        raise UsageError(f"{importing}: no module named {error.name!r}", advice=advice) from None
     except AttributeError as error:
         raise UsageError(f"{path}: {error}") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(f"{path} does not import: {type(error).__name__}: {error}") from error
     return found

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from cbw.errors import CannotBind, CbwError, NotReady
+from cbw.errors import CannotBind, CbwError, NotReady, UsageError
 from cbw.settings import LOG_PORT
 from cbw.trace import read
 
@@ -255,6 +255,9 @@ class System:
         """Look after the roles until asked to stop or, with ``until_done``, until every client has ended.
 
         ``on_done`` is called once, when the last client has ended.
+
+        Raises:
+            UsageError: a role cannot run with what it was told, a handler that does not import for example.
         """
         is_done = False
         while not self._is_stop_wanted.wait(0.05):
@@ -269,6 +272,8 @@ class System:
 
     def _look_after(self, role: Role) -> None:
         """A role that is not running: has it ended, or is it to be started again?"""
+        if role.exit_code == UsageError.exit_code:
+            raise UsageError(f"{role.name} cannot run like this; it says why above")
         if _has_ended(role, self.options.is_restarting):
             return
         now = time.monotonic()
@@ -287,7 +292,7 @@ class System:
             running = [role for role in group if role.is_running]
             for role in running:
                 assert role.process is not None
-                role.process.send_signal(signal.SIGTERM if role.kind != "cli" else signal.SIGINT)
+                role.process.send_signal(signal.SIGTERM)
             for role in running:
                 assert role.process is not None
                 try:

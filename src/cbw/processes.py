@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import pickle
 import queue
 import signal
 import threading
@@ -24,6 +25,7 @@ import msgspec
 
 from cbw.core import messages as m
 from cbw.core.messages import Status
+from cbw.errors import UsageError
 from cbw.handler import Handler, cancelled
 from cbw.pool import Done, make_pool, watcher
 from cbw.trace import LogTarget, Trace
@@ -47,7 +49,11 @@ class _Child:
         self.is_ready = False
         functions = {handler.service: handler.function for handler in handlers.values()}
         self.process = _spawn.Process(target=_serve, args=(functions, concurrency, theirs, trace), daemon=True)
-        self.process.start()
+        try:
+            self.process.start()
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            advice = "Define it with def, at the top level of a module that can be imported."
+            raise UsageError(f"a handler cannot go to a child process: {error}", advice=advice) from None
         theirs.close()
 
     def send(self, orders: Sequence[m.Task | m.CancelTask]) -> None:

@@ -136,7 +136,7 @@ LOGGER_DIR = Setting(
     "logger_dir",
     "cbw-logs",
     "LOGGER_DIR",
-    "The folder of the log, whose file is called logs; it is made if it is not there.",
+    "The folder of the log, whose file is called logs; the logger makes it if it is not there.",
 )
 
 LOGGER = (
@@ -146,7 +146,8 @@ LOGGER = (
         "interval",
         "When the file is synced: after each write; half a second after it at most; when the system likes. With the first two, "
         "senders keep their records until they are synced, so that a crash of this machine loses none of them; of the lines "
-        "from the text port, which nobody keeps, interval may lose those of half a second, never those of the last 30 s or so.",
+        "from the text port, which nobody keeps, a crash may take those of half a second with interval, and those of some "
+        "30 s with never.",
         choices=("always", "interval", "never"),
     ),
     _logger("format", "json", "Of the lines: json for programs, text for people.", choices=("json", "text")),

@@ -92,11 +92,13 @@ def test_another_program_has_the_port(start: Start) -> None:
     with web_server() as port:
         found = findings(start, f"{HOST}:{port}", "--worker-port", free_port(), code=1)
     assert "does not speak ZeroMQ" in found["zeromq"]["text"] and "HTTP" in found["zeromq"]["text"]
+    assert "protocol" not in found, "nothing can follow"
 
 
 def test_the_wrong_one_of_the_two_ports(start: Start, broker: Broker) -> None:
     found = findings(start, f"{HOST}:{broker.worker_port}", "--worker-port", broker.client_port, code=1)
     assert found["protocol"]["state"] == "wrong" and "for workers" in found["protocol"]["text"]
+    assert "Give another port" in found["protocol"]["advice"]
     assert found[f"port {broker.client_port}"]["state"] == "wrong"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,6 +49,7 @@ def test_parameters(client: cbw.Client, service: str, body: Any, answer: Any) ->
         ("total", b"[" * 100_000),
         ("total", [1, "2"]),
         ("power", {"exponent": 2}),
+        ("power", {"base": 3, "exponnet": 4}),
         ("power", 3),
     ],
 )
@@ -240,14 +242,25 @@ def test_what_hangs_is_given_to_another_when_its_worker_is_stopped(
     [
         ("handlers", "'handlers' is no handler"),
         ("nowhere:echo", "no module named 'nowhere'"),
+        ("./handlers.py:echo", "Write handlers:echo."),
+        ("imports_nothing:echo", "imports_nothing imports it: no module named 'nothing_like_this'"),
+        ("exits:echo", "does not import: SystemExit"),
         ("handlers:nothing_like_this", "nothing_like_this"),
         ("handlers:LOG", "cannot be a handler"),
     ],
 )
-def test_a_handler_that_is_none(start: Start, handler: str, text: str) -> None:
-    worker = start("worker", "W1", HOST, 1, "--handler", handler)
+def test_a_handler_that_is_none(start: Start, handler: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / "imports_nothing.py").write_text("import nothing_like_this")
+    (tmp_path / "exits.py").write_text("raise SystemExit(3)")
+    worker = start("worker", "W1", HOST, 1, "--handler", handler, PYTHONPATH=str(tmp_path))
     assert worker.exit_code() == 2
     assert worker.count(text), worker
+
+
+def test_a_handler_that_cannot_go_to_a_child_process(start: Start) -> None:
+    worker = start("worker", "W1", HOST, 1, *handler_options(("nameless",)), "--processes", 1)
+    assert worker.exit_code() == 2
+    assert worker.count("a handler cannot go to a child process") and worker.count("Define it with def"), worker
 
 
 def test_async_and_sync_handlers_do_not_mix(start: Start) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from .program import Program, environment, wait_until
+from .program import PATIENCE_S, Program, environment, wait_until
 
 LOG = Path(tempfile.gettempdir()) / f"cbw-test-up-{os.getpid()}" / "logs"
 PORTS = ("--client-port", 0, "--worker-port", 0, "--log-port", 0, "--log-file", LOG)
@@ -136,6 +136,30 @@ def test_a_bad_scale(scale: str) -> None:
     assert "--scale" in done.stderr and "Traceback" not in done.stderr
 
 
+def test_a_handler_that_is_none() -> None:
+    """Not started again and again: it will not be there the next time either."""
+    done = run("up", "--handler", "nowhere:echo", "--until-done", *PORTS)
+    assert done.returncode == 2
+    assert "no module named 'nowhere'" in done.stdout and "cannot run like this" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_reader_that_stops_reading() -> None:
+    """As ``cbw up | head`` does: nobody watches any more, so it stops."""
+    up = subprocess.Popen(
+        [sys.executable, "-m", "cbw", "up", "--scale", "cli=0", *map(str, PORTS)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+    )
+    assert up.stdout is not None and up.stderr is not None
+    up.stdout.readline()
+    up.stdout.close()
+    assert up.stderr.read() == b""
+    up.stderr.close()
+    assert up.wait(PATIENCE_S) == 0
+
+
 def test_a_port_in_use() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -154,3 +178,9 @@ def test_bench(window: int) -> None:
     assert measured["requests"] > 0
     assert 0 < measured["p50_s"] <= measured["p99_s"]
     assert set(measured["cpu_us"]) == {"broker", "worker", "client"}
+
+
+def test_bench_of_a_broker_that_is_not_there() -> None:
+    done = run("bench", "--broker", "127.0.0.1:1", "--seconds", 0.3)
+    assert done.returncode == 3
+    assert done.stderr.startswith("cbw: 127.0.0.1:1 cannot be reached: Connection refused")

@@ -108,6 +108,7 @@ def test_a_system_of_its_own(tmp_path: Path) -> None:
     )
     assert not done.stderr
     assert run("--keep", str(tmp_path)).returncode == 2, "a second run would mix with them"
+    assert run("--keep", "/proc/nowhere").returncode == 2
 
 
 def test_a_broker_that_runs(start_broker: StartBroker, tmp_path: Path) -> None:

@@ -38,6 +38,8 @@ def command(
 
     It serves CBW/1 peers and the lab's REQ programs on the same ports. SIGTERM lets running requests finish.
     """
+    if client_port and client_port == worker_port:
+        raise click.UsageError(f"clients and workers need two ports, not {client_port} for both.")
     name = f"BRO_{socket.gethostname()}"
     broker = Broker(
         client_port,

@@ -8,10 +8,9 @@ from typing import BinaryIO
 import click
 
 from cbw import settings
-from cbw.cli.options import setting_options
+from cbw.cli.options import no_broker, setting_options
 from cbw.client import Client
-from cbw.errors import CannotResolve, NoAnswer, RequestError
-from cbw.place import resolve
+from cbw.errors import RequestError
 from cbw.settings import address
 
 
@@ -34,12 +33,9 @@ def command(file: BinaryIO, broker: str | None, service: str, timeout_s: float) 
             answer = client.call(body, service)
         except RequestError as error:
             if not client.has_met_broker:
-                try:
-                    resolve(host, port)
-                except CannotResolve as unresolved:
-                    raise unresolved from None
-                advice = f"Is a broker running there? Start one with: cbw broker {port}"
-                raise NoAnswer(f"no broker at {host}:{port} in {timeout_s:g} s", advice=advice) from None
+                raise no_broker(host, port, timeout_s) from None
             raise error
     sys.stdout.buffer.write(answer)
+    if sys.stdout.isatty() and not answer.endswith(b"\n"):
+        sys.stdout.buffer.write(b"\n")
     sys.stdout.buffer.flush()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
+from collections.abc import Callable, Iterator
 
 import click
 
@@ -11,6 +14,7 @@ from cbw.cli.options import (
     OpenTrace,
     ServeStatus,
     broker_place,
+    no_broker,
     port,
     role_id,
     setting_options,
@@ -21,6 +25,9 @@ from cbw.cli.options import (
 )
 from cbw.client import Client
 from cbw.errors import RequestError
+
+SILENCE_S = 2.0
+"""After so long without a broker it is said that one is waited for."""
 
 
 @click.command("client", context_settings={"max_content_width": 110})
@@ -48,11 +55,13 @@ def command(
     name = role_id(id, "CLI")
     host, address = broker_place(broker_host, broker_port)
     warn_if_unresolved(host, broker_port)
+    waiting = f"waiting for a broker at {host}:{broker_port}, up to {timeout_s:g} s for each request"
     failed = 0
     with (
         stopping_at_once(),
         Client(address, id=name, timeout=timeout_s, trace=open_trace(name)) as client,
-        serve_status(client.status),
+        serve_status(client.status, is_one_of_many=True),
+        _said_after(SILENCE_S, lambda: None if client.has_met_broker else click.echo(waiting, err=True)),
     ):
         for number in range(1, count + 1):
             request = f"{name}-{number}"
@@ -60,9 +69,22 @@ def command(
             try:
                 answer = client.call(request, returns=str)
             except RequestError as error:
+                if not client.has_met_broker:
+                    raise no_broker(host, broker_port, timeout_s) from None
                 failed += 1
                 click.secho(f"{request} failed: {error}", fg="red", err=True)
             else:
                 click.echo(f"{request} -> {answer}  ({time.monotonic() - began_at:.3f} s)")
     if failed:
         raise click.exceptions.Exit(1)
+
+
+@contextlib.contextmanager
+def _said_after(seconds: float, say: Callable[[], None]) -> Iterator[None]:
+    timer = threading.Timer(seconds, say)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

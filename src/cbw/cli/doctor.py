@@ -20,9 +20,16 @@ _MARKS = {State.OK: ("ok", "green"), State.NOTE: ("note", "yellow"), State.WRONG
 @click.option(
     "--worker-port", type=port, default=settings.WORKER_PORT, show_default=True, help="The broker's, for workers."
 )
+@click.option(
+    "--status-port",
+    type=port,
+    default=settings.STATUS_PORT,
+    show_default=True,
+    help="The broker's, of its status page.",
+)
 @click.option("--send", "sends", is_flag=True, help="Also send a request, which a worker will run.")
 @click.option("--json", "is_json", is_flag=True, help="Print the findings as JSON.")
-def command(broker: str | None, worker_port: int, sends: bool, is_json: bool) -> None:
+def command(broker: str | None, worker_port: int, status_port: int, sends: bool, is_json: bool) -> None:
     """Find out why a client here does not reach the broker at HOST (default: BROKER_HOST, else this machine).
 
     One line for each thing on the way, and what to do where it fails: the name, the ports, the protocol, the version, workers.
@@ -33,7 +40,7 @@ def command(broker: str | None, worker_port: int, sends: bool, is_json: bool) ->
     """
     host, client_port = address(broker, "client")
     findings: list[Finding] = []
-    for finding in examine(host, client_port, worker_port, sends=sends):
+    for finding in examine(host, client_port, worker_port, status_port=status_port, sends=sends):
         findings.append(finding)
         if not is_json:
             _print(finding)

@@ -27,6 +27,8 @@ def command(text_port: int, file: Path | None, logger_dir: str, serve_status: Se
     PORT (9995) takes a line of text from any PUSH socket; the next port up takes the records of our own roles and
     acknowledges them. Read the file with cbw logs. SIGHUP opens it anew, for logrotate.
     """
+    if text_port == 65535:
+        raise click.UsageError("there is no port above 65535 for records; give a lower one.")
     file = file or Path(logger_dir) / "logs"
     logger = Logger(text_port, file, **options)
     signal.signal(signal.SIGHUP, lambda *_: logger.reopen())

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from cbw.logs.stats import QUANTILES, Stats, stats_of
 from cbw.logs.story import Story, tell
 from cbw.logs.times import time_of
 from cbw.trace import level_of, text_of
+from cbw.vocabulary import EVENTS
 
 FOLLOWED_LINES = 10
 """With ``--follow`` so many lines of the past come first, as with tail."""
@@ -96,7 +98,9 @@ def _filters(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.command("logs", cls=_Logs, context_settings={"max_content_width": 110})
 @_log_file
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is written from now on, also in a new file.")
-@click.option("-n", "--lines", "count", type=click.IntRange(0), help="Only the last so many.  [with --follow: 10]")
+@click.option(
+    "-n", "--lines", "count", type=click.IntRange(0), help="Only so many, the last ones.  [with --follow: 10]"
+)
 @_period
 @_filters
 @click.option("--grep", "patterns", multiple=True, metavar="REGEX", help="Lines of the file that contain this.")
@@ -116,15 +120,20 @@ def command(
     \b
     cbw logs -f                              what happens now
     cbw logs --since 10m --event worker_lost --event fenced
-    cbw logs --client C1 --grep timeout      every condition holds; one of those of the same name
+    cbw logs --client C1 --grep timeout      only lines that meet both
     cbw logs story C1/7                      the life of one request
     cbw logs stats --since 1h                requests, latencies, failures, workers
 
     FILE is the logger's (default: "logs" in LOGGER_DIR) or its folder; rotated and compressed files are read with it.
+    Of an option that is given several times, any value will do: --client C1 --client C2.
     """
     if follow and until is not None:
         raise UsageError("--follow has no end", advice="Leave out --until.")
+    if since is not None and until is not None and since > until:
+        raise UsageError("--since is after --until")
     fields["event"] = tuple(event.replace(" ", "_") for event in fields["event"])
+    _check("event", fields["event"], EVENTS)
+    _check("role", fields["role"], ("client", "broker", "worker", "logger", "app"))
     query = Query(since or 0.0, float("inf") if until is None else until, fields, patterns)
     search = Search(query)
     show = _show_lines if is_json else _show_texts
@@ -144,6 +153,13 @@ def command(
             show(list(search.lines(block)))
     finally:
         follower.close()
+
+
+def _check(name: str, values: Iterable[str], known: Collection[str]) -> None:
+    for value in values:
+        if value not in known:
+            close = difflib.get_close_matches(value, known) or sorted(known)
+            raise UsageError(f"there is no {name} {value!r}", advice=f"There is {', '.join(close)}.")
 
 
 def _show_beginning(file: Path, follower: Follower, search: Search, count: int | None, show: Show) -> None:

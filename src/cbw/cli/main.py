@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
 import sys
 from typing import Any
 
@@ -58,7 +60,9 @@ def cli() -> None:
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; errors of cbw become two lines on stderr and their exit code."""
     try:
-        sys.exit(cli.main(arguments, prog_name="cbw", standalone_mode=False) or 0)
+        code = cli.main(arguments, prog_name="cbw", standalone_mode=False) or 0
+        sys.stdout.flush()
+        sys.exit(code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -66,6 +70,13 @@ def main(arguments: list[str] | None = None) -> Any:
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
+        sys.exit(1)
+    except OSError as error:  # a full disk under our output, most often
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would try once more at the end
+        click.secho(
+            f"cbw: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", fg="red", err=True
+        )
         sys.exit(1)
     except CbwError as error:
         click.secho(f"cbw: {error}", fg="red", err=True)

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import click
 from click.core import ParameterSource
 
-from cbw.errors import CannotBind, CannotResolve
+from cbw.errors import CannotBind, CannotResolve, CbwError, NoAnswer
 from cbw.place import resolve
 from cbw.settings import BROKER_HOST, LOG, STATUS, TRACE, Setting
 from cbw.status import Ask, StatusServer
@@ -31,9 +31,12 @@ class OpenTrace(Protocol):
 
 
 class ServeStatus(Protocol):
-    """Serves the status that ``ask`` gives, as long as the context lasts."""
+    """Serves the status that ``ask`` gives, as long as the context lasts.
 
-    def __call__(self, ask: Ask) -> contextlib.AbstractContextManager[None]: ...
+    ``is_one_of_many``: others like it run on the same machine, so it is no news that one of them has the usual port.
+    """
+
+    def __call__(self, ask: Ask, *, is_one_of_many: bool = False) -> contextlib.AbstractContextManager[None]: ...
 
 
 class Stoppable(Protocol):
@@ -111,7 +114,7 @@ def status_options(function: Callable[..., Any]) -> Callable[..., Any]:
         is_asked_for = click.get_current_context().get_parameter_source("status_port") is not ParameterSource.DEFAULT
 
         @contextlib.contextmanager
-        def serve_status(ask: Ask) -> Iterator[None]:
+        def serve_status(ask: Ask, *, is_one_of_many: bool = False) -> Iterator[None]:
             server = None
             if status_port:
                 try:
@@ -119,7 +122,8 @@ def status_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 except CannotBind as error:
                     if is_asked_for:
                         raise
-                    click.echo(f"{error}; going on without health and metrics (--status-port)", err=True)
+                    if not is_one_of_many:
+                        click.echo(f"no health and metrics here: {error}; --status-port gives another", err=True)
             try:
                 yield
             finally:
@@ -158,6 +162,8 @@ def broker_place(host: str | None, port_number: int) -> tuple[str, str]:
             f"where is the broker? Give its host as an argument, or set {BROKER_HOST.environment}\n"
             f"(docker run -e {BROKER_HOST.environment}=172.17.0.2 …; docker inspect shows a container's address)."
         )
+    if found := re.fullmatch(r"([^:]+):(\d+)", host):
+        raise click.UsageError(f"host and port are two arguments: {found[1]} {found[2]}")
     if not re.fullmatch(r"[^\s/;,]+", host):
         raise click.UsageError(f"{host!r} is no host; check {BROKER_HOST.environment}.")
     return host, f"[{host}]:{port_number}" if ":" in host and not host.startswith("[") else f"{host}:{port_number}"
@@ -212,6 +218,16 @@ def stopping_at_once() -> Iterator[None]:
 
 class _StopError(BaseException):
     """So that nobody between the signal and its context takes it for an error."""
+
+
+def no_broker(host: str, port_number: int, timeout_s: float) -> CbwError:
+    """What to tell whoever has waited in vain for a broker at that place."""
+    try:
+        resolve(host, port_number)
+    except CannotResolve as error:
+        return error
+    advice = f"Is a broker running there? Start one with: cbw broker {port_number}"
+    return NoAnswer(f"no broker at {host}:{port_number} in {timeout_s:g} s", advice=advice)
 
 
 def warn_if_unresolved(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import signal
+import socket
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import click
 import msgspec
@@ -67,7 +68,7 @@ def command(
         worker_port=worker_port,
         log_port=log_port,
         log_file=log_file,
-        has_status=True,
+        has_status=_is_free(settings.STATUS_PORT),
         requests=requests,
         work_time_s=work_time_s,
         handlers=handlers,
@@ -76,11 +77,13 @@ def command(
     )
     printer = _Printer(is_json, width=len(f"cli_{max(scale.cli, scale.wor)}"))
     with System(options, printer.line) as system:
+        printer.on_closed = system.request_stop
         _stop_on_signals(system)
         ports = system.start()
         if scale.log:
             printer.say(f"the log is {log_file} (cbw logs {log_file} -f)")
-        printer.say(f"the broker's status is on http://{options.host}:{settings.STATUS_PORT}/status.json")
+        if options.has_status:
+            printer.say(f"the broker's status is on http://{options.host}:{settings.STATUS_PORT}/status.json")
         if not scale.wor:
             printer.say(f"no worker: requests wait until one comes (cbw worker W1 127.0.0.1 {ports[1]})")
         stays = "" if until_done else "; the system stays up, Ctrl-C ends it"
@@ -91,9 +94,19 @@ def command(
         printer.say("stopping")
         system.stop()
         clients = system.summary()
-    _report(clients, is_json)
+    if not printer.is_closed:
+        _report(clients, is_json)
     if any(client.answers < requests for client in clients):
         raise click.exceptions.Exit(1)
+
+
+def _is_free(number: int) -> bool:
+    """Whether nobody has that port: another system on this machine may."""
+    try:
+        socket.create_server(("", number)).close()
+    except OSError:
+        return False
+    return True
 
 
 def _stop_on_signals(system: System) -> None:
@@ -114,17 +127,28 @@ class _Printer:
         self._width = width
         self._lock = threading.Lock()
         self._colours: dict[str, str] = {}
+        self.is_closed = False
+        self.on_closed: Callable[[], None] = lambda: None  # nobody reads any more, as after ``| head``
 
     def line(self, role: str, text: str) -> None:
         """A line that ``role`` printed."""
         with self._lock:
             colour = self._colours.setdefault(role, _COLOURS[len(self._colours) % len(_COLOURS)])
-            click.echo(click.style(f"{role:<{self._width}} | ", fg=colour) + text, err=self._to_stderr)
+            self._print(click.style(f"{role:<{self._width}} | ", fg=colour) + text)
 
     def say(self, text: str) -> None:
         """A line of our own."""
         with self._lock:
-            click.secho(f"{'cbw':<{self._width}} | {text}", bold=True, err=self._to_stderr)
+            self._print(click.style(f"{'cbw':<{self._width}} | {text}", bold=True))
+
+    def _print(self, line: str) -> None:
+        if self.is_closed:
+            return
+        try:
+            click.echo(line, err=self._to_stderr)
+        except OSError:
+            self.is_closed = True
+            self.on_closed()
 
 
 def _report(clients: Sequence[ClientSummary], is_json: bool) -> None:

@@ -132,7 +132,10 @@ def _folder(keep: str | None) -> Iterator[str]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(_ending_on_sigterm())
         folder = keep or stack.enter_context(tempfile.TemporaryDirectory(prefix="cbw-verify-"))
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"cannot make the folder {folder}: {error.strerror}", advice="Check --keep.") from None
         yield folder
 
 

@@ -75,7 +75,7 @@ def command(
     if not handlers:
         worker.add("", Demonstration(name, work_time_s))
     warn_if_unresolved(host, broker_port)
-    with stopping(worker), serve_status(worker.inquiry.ask):
+    with stopping(worker), serve_status(worker.inquiry.ask, is_one_of_many=True):
         click.echo(f"{name} works for {host}:{broker_port}")
         worker.run()
 

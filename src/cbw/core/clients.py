@@ -266,7 +266,11 @@ class Clients:
         """Its deadline passed while it waited."""
         if entry.state is State.ENDED:  # found twice: when its turn came, or by the timers of two times in the queue
             return
-        answer = m.Answer(0, Status.EXPIRED, m.error_body("expired", "the deadline passed before a worker was free"))
+        name = entry.request.service
+        service = self._dispatcher.services.get(name)
+        has_worker = service is not None and bool(service.workers)
+        why = "was free" if has_worker else f"came that serves {name!r}" if name else "came"
+        answer = m.Answer(0, Status.EXPIRED, m.error_body("expired", f"the deadline passed before a worker {why}"))
         self.end(entry, r.EXPIRED, answer, "expired")
 
     def stop(self) -> None:
