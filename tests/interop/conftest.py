@@ -130,8 +130,10 @@ def proxy() -> Iterator[StartProxy]:
 class Peer:
     """A client in the test itself, with a REQ or a DEALER socket. A DEALER sees every message that reaches it."""
 
-    def __init__(self, socket: zmq.Socket[bytes]) -> None:
+    def __init__(self, socket: zmq.Socket[bytes], port: int) -> None:
         self._socket = socket
+        self._handshakes = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        socket.connect(f"tcp://{HOST}:{port}")
 
     def ask(self, body: str, *request_ids: bytes) -> None:
         """Send a request, in the envelope of a REQ socket or behind ``request_ids``."""
@@ -145,13 +147,12 @@ class Peer:
         return self._socket.recv_multipart()[-1].decode()
 
     def wait_until_connected(self) -> None:
-        """Wait until its side of the handshake is done. Call this at once, or it is missed."""
-        with self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED) as monitor:
-            assert monitor.poll(int(PATIENCE_S * 1000)), "not connected"
-            self._socket.disable_monitor()
+        """Wait until its side of the first handshake is done."""
+        assert self._handshakes.poll(int(PATIENCE_S * 1000)), "not connected"
 
     def close(self) -> None:
         """End it, as a program that crashes would."""
+        self._handshakes.close()
         self._socket.close()
 
 
@@ -162,19 +163,18 @@ Connect = Callable[..., Peer]
 def connect() -> Iterator[Connect]:
     """``connect(zmq.REQ, "CLI", port)``: a client of the test itself."""
     with zmq.Context() as context:
-        sockets: list[zmq.Socket[bytes]] = []
+        peers: list[Peer] = []
 
         def connect_one(kind: int, name: str, port: int) -> Peer:
             one = context.socket(kind)
-            sockets.append(one)
             one.linger = 0
             one.setsockopt_string(zmq.IDENTITY, name)
-            one.connect(f"tcp://{HOST}:{port}")
-            return Peer(one)
+            peers.append(Peer(one, port))
+            return peers[-1]
 
         yield connect_one
-        for one in sockets:
-            one.close()
+        for peer in peers:
+            peer.close()
 
 
 def _free_ports(count: int) -> list[int]:

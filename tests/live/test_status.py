@@ -165,8 +165,11 @@ def test_a_taken_port(start: Start, tmp_path: Path) -> None:
 def test_the_usual_port_may_be_taken(start: Start) -> None:
     with _usual_port_taken():
         broker = broker_of(start("broker", 0, 0, "--host", HOST, CBW_STATUS_PORT=""))
-        broker.program.wait_for("status port 9997", "going on without")
+        broker.program.wait_for("no health and metrics here", "9997", "--status-port")
         assert broker.program.is_running
+        worker = start("worker", "W1", HOST, broker.worker_port, CBW_STATUS_PORT="")
+        worker.wait_for("connected")
+        assert not worker.count("9997"), "the others on the same machine say nothing of it"
 
 
 def test_no_port_at_all(start: Start, start_broker: StartBroker) -> None:

@@ -1,0 +1,9 @@
+"""What all tests need."""
+
+from __future__ import annotations
+
+import signal
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell without job control starts what it puts into the background like this, and every program inherits it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
