@@ -446,9 +446,12 @@ class Link:
                     self.place.failed()
                     self._move()
                 continue
-            self.is_connected = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
+            was_connected, self.is_connected = self.is_connected, event == zmq.EVENT_HANDSHAKE_SUCCEEDED
             if not self.is_connected and self.place.is_several:
-                self.place.look()
+                if was_connected:
+                    self.place.look()
+                else:  # it took the connection and said nothing: a frozen program's kernel does that
+                    self.place.failed()
                 self._move()
             yield self.is_connected
 

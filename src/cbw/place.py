@@ -48,7 +48,7 @@ class Place:
         self._chosen_at = time.monotonic()
 
     def failed(self) -> None:
-        """The address in use takes no connection: choose the next."""
+        """The address in use takes no connection, or nobody there speaks: choose the next."""
         now = time.monotonic()
         if self.is_several and now - self._chosen_at >= MOVE_S:
             self._chosen = (self._chosen + 1) % len(self.addresses)

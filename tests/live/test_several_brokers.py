@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -74,6 +75,17 @@ def test_all_meet_at_the_higher_one_if_nobody_is_at_the_lower(
     serve(higher)
     with cbw.Client(f"bro:{higher.client_port}", timeout=PATIENCE_S) as client:
         assert client.call(b"x") == b"x"
+
+
+def test_all_move_on_when_it_is_frozen(start_at: StartAt, serve: Callable[[Broker], None]) -> None:
+    """Its kernel still takes connections, but nobody speaks there."""
+    higher, lower = start_at(HIGHER), start_at(LOWER)
+    serve(lower)
+    with cbw.Client(f"bro:{lower.client_port}", timeout=PATIENCE_S) as client:
+        assert client.call(b"x") == b"x"
+        lower.program.signal(signal.SIGSTOP)
+        assert client.call(b"y") == b"y"
+        assert higher.program.count("worker ready") == 1
 
 
 def test_all_move_on_when_it_dies(start_at: StartAt, serve: Callable[[Broker], None]) -> None:
