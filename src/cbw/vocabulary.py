@@ -89,3 +89,6 @@ EVENTS: dict[str, Meaning] = {
     # programs of yours
     "log": _info("app", "A line of a program that uses `cbw.LogHandler`, with a `level` of its own."),
 }
+
+ROLES = frozenset(role for meaning in EVENTS.values() for role in meaning.roles.split(", "))
+"""Who records anything."""

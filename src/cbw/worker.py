@@ -285,10 +285,11 @@ class _Session:
 
     def _connections(self, now: float) -> None:
         for is_connected in self._link.watch():
-            self._say("connected" if is_connected else "disconnected", str(self._link.place) if is_connected else "")
             if is_connected:
+                self._say("connected", str(self._link.place))
                 self._core.connected(now)
             else:
+                self._say("disconnected")
                 self._core.disconnected(now)
                 self._unsent.clear()
 

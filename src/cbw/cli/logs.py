@@ -27,7 +27,7 @@ from cbw.logs.stats import QUANTILES, Stats, stats_of
 from cbw.logs.story import Story, tell
 from cbw.logs.times import time_of
 from cbw.trace import level_of, text_of
-from cbw.vocabulary import EVENTS
+from cbw.vocabulary import EVENTS, ROLES
 
 FOLLOWED_LINES = 10
 """With ``--follow`` so many lines of the past come first, as with tail."""
@@ -133,7 +133,7 @@ def command(
         raise UsageError("--since is after --until")
     fields["event"] = tuple(event.replace(" ", "_") for event in fields["event"])
     _check("event", fields["event"], EVENTS)
-    _check("role", fields["role"], ("client", "broker", "worker", "logger", "app"))
+    _check("role", fields["role"], ROLES)
     query = Query(since or 0.0, float("inf") if until is None else until, fields, patterns)
     search = Search(query)
     show = _show_lines if is_json else _show_texts
