@@ -1,6 +1,7 @@
 """Handlers in child processes: they may crash, or hold the GIL for as long as they like.
 
-Each child runs a pool of its own and is fed over a pipe by :class:`ProcessPool`; one thread here reads each child's
+Each child runs a pool of its own and is fed over a pipe. Two threads here belong to each: one writes its orders, as a child
+that holds the GIL does not read its pipe, and whoever has the worker's socket must not wait for that; the other reads its
 answers. A child that dies takes the attempts that it held with it, and only those; another is started in its place.
 """
 
@@ -25,13 +26,13 @@ import msgspec
 
 from cbw.core import messages as m
 from cbw.core.messages import Status
-from cbw.errors import UsageError
+from cbw.errors import NotReady, UsageError
 from cbw.handler import Handler, cancelled
 from cbw.pool import Done, make_pool, watcher
 from cbw.trace import LogTarget, Trace
 
 RESTART_S = 0.5
-"""A child that died before it was ready is not started again sooner."""
+"""A child that died before it was ready, or cannot be started, is not started again sooner."""
 Traced = tuple[str, str | None, LogTarget | None]
 """What a child's trace is made of: the worker's id, the trace file, the logger."""
 _spawn = multiprocessing.get_context("spawn")
@@ -41,12 +42,19 @@ _decode_done = msgspec.msgpack.Decoder(tuple[list[m.Answer], float]).decode
 
 
 class _Child:
-    """One child process, the tasks it holds, and our end of its pipe."""
+    """One child process, the tasks it holds, and our end of its pipe.
+
+    Raises:
+        UsageError: the handlers cannot go to another process.
+        NotReady: the system starts no more processes.
+    """
 
     def __init__(self, handlers: Mapping[str, Handler], concurrency: int, trace: Traced | None) -> None:
         self.pipe, theirs = _spawn.Pipe()
         self.in_hand: dict[int, None] = {}
         self.is_ready = False
+        self.is_ending = False
+        self._orders: queue.SimpleQueue[Sequence[m.Task | m.CancelTask]] = queue.SimpleQueue()
         functions = {handler.service: handler.function for handler in handlers.values()}
         self.process = _spawn.Process(target=_serve, args=(functions, concurrency, theirs, trace), daemon=True)
         try:
@@ -54,11 +62,33 @@ class _Child:
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             advice = "Define it with def, at the top level of a module that can be imported."
             raise UsageError(f"a handler cannot go to a child process: {error}", advice=advice) from None
-        theirs.close()
+        except OSError as error:
+            text = f"a child process cannot be started: {error.strerror}"
+            raise NotReady(text, advice="Give a lower --processes, or look at ulimit -u and -n.") from None
+        finally:
+            theirs.close()
+        threading.Thread(target=self._write, name=f"to child {self.process.pid}", daemon=True).start()
 
     def send(self, orders: Sequence[m.Task | m.CancelTask]) -> None:
+        """Returns at once."""
+        self._orders.put(orders)
+
+    def kill(self) -> None:
+        """End it, with what it holds."""
+        self.is_ending = True
+        self.process.kill()
+
+    def bury(self) -> None:
+        """It has ended, or is about to: give everything back."""
+        self.process.join()
+        self.send([])
+        self.pipe.close()
+        self.process.close()
+
+    def _write(self) -> None:
         with contextlib.suppress(OSError):  # it died: its reader sees that
-            self.pipe.send_bytes(_encode(orders))
+            while orders := self._orders.get():
+                self.pipe.send_bytes(_encode(orders))
 
 
 class ProcessPool:
@@ -79,8 +109,14 @@ class ProcessPool:
         self._notify = notify
         self._lock = threading.Lock()
         self._waiting: deque[tuple[m.Task, float]] = deque()  # with the times at which they came
-        self._is_closed = False
-        self._children = [self._make_child() for _ in range(processes)]
+        self._is_closed = threading.Event()
+        self._children: list[_Child] = []
+        try:
+            for _ in range(processes):
+                self._children.append(self._make_child())
+        except BaseException:
+            self._end()
+            raise
         self._readers = [
             threading.Thread(target=self._read, args=(place,), name=f"child {place + 1}", daemon=True)
             for place in range(processes)
@@ -110,7 +146,7 @@ class ProcessPool:
             for child in self._children:
                 if list(child.in_hand) == [task]:
                     child.in_hand.clear()
-                    child.process.kill()
+                    child.kill()
                     self._done.put(([cancelled(task)], 0.0))
                 elif task in child.in_hand:
                     child.send([m.CancelTask(task)])
@@ -123,20 +159,24 @@ class ProcessPool:
         """Nothing to do: the children work anyway."""
 
     def close(self) -> None:
-        self._is_closed = True
-        for child in self._children:
-            child.process.kill()
+        with self._lock:
+            self._is_closed.set()
+            for child in self._children:
+                child.kill()
         for reader in self._readers:
             reader.join()
-        for child in self._children:
-            child.process.join()
-            child.process.close()
+        self._end()
 
     # --- inside
 
+    def _end(self) -> None:
+        for child in self._children:
+            child.kill()
+            child.bury()
+
     def _fill(self) -> None:
         """Give waiting tasks to children with room, in equal shares. The caller has the lock."""
-        free = [child for child in self._children if len(child.in_hand) < self._concurrency]
+        free = [child for child in self._children if len(child.in_hand) < self._concurrency and not child.is_ending]
         while free and self._waiting:
             share = -(-len(self._waiting) // len(free))
             child = free.pop()
@@ -145,12 +185,15 @@ class ProcessPool:
             child.send(tasks)
 
     def _read(self, place: int) -> None:
-        while not self._is_closed:
-            child = self._children[place]
+        child = self._children[place]
+        while True:
             try:
                 data = child.pipe.recv_bytes()
             except (EOFError, OSError):
-                self._bury(place, child)
+                heir = self._replace(place, child)
+                if heir is None:
+                    return
+                child = heir
                 continue
             child.is_ready = True
             if not data:
@@ -164,23 +207,34 @@ class ProcessPool:
             self._done.put((mine, busy_s))
             self._notify()
 
-    def _bury(self, place: int, child: _Child) -> None:
-        child.process.join()
-        if self._is_closed:
-            return
-        if not child.is_ready:
-            time.sleep(RESTART_S)
-        why = m.error_body("crashed", f"the handler's process {_end_of(child.process.exitcode)}")
-        child.pipe.close()
-        child.process.close()
-        heir = self._make_child()
+    def _replace(self, place: int, dead: _Child) -> _Child | None:
+        """Tell what ``dead`` took with it, and start another in its place; None: the pool is closed."""
         with self._lock:
-            lost, child.in_hand = child.in_hand, {}
-            self._children[place] = heir
-            self._fill()
+            dead.is_ending = True
+            lost, dead.in_hand = dead.in_hand, {}
+        dead.process.join()
         if lost:
+            why = m.error_body("crashed", f"the handler's process {_end_of(dead.process.exitcode)}")
             self._done.put(([m.Answer(task, Status.CRASHED, why) for task in lost], 0.0))
             self._notify()
+        if not dead.is_ready:
+            self._is_closed.wait(RESTART_S)
+        while not self._is_closed.is_set():
+            try:
+                heir = self._make_child()
+            except NotReady:
+                self._is_closed.wait(RESTART_S)
+                continue
+            with self._lock:
+                if self._is_closed.is_set():
+                    heir.kill()
+                    heir.bury()
+                    return None
+                self._children[place] = heir
+                self._fill()
+            dead.bury()
+            return heir
+        return None
 
 
 def _with_time_left(task: m.Task, received_at: float) -> m.Task:

@@ -1,0 +1,174 @@
+"""The pool of child processes: its children die, cannot be started, and do not read, at the worst moments."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from cbw.core import messages as m
+from cbw.core.messages import Status
+from cbw.errors import NotReady
+from cbw.handler import Handler
+from cbw.pool import Done
+from cbw.processes import ProcessPool
+
+from . import handlers
+from .program import PATIENCE_S, wait_until
+
+SHORT_S = 0.5
+"""So long something is looked for that must not come."""
+
+
+class Pool:
+    """A pool of one child, whose handlers answer at once, never, or after holding the GIL."""
+
+    def __init__(self, concurrency: int = 1) -> None:
+        served = {
+            "echo": Handler("echo", handlers.echo),
+            "hang": Handler("hang", handlers.hang),
+            "hold": Handler("hold", handlers.hold_gil),
+        }
+        self._done: Done = queue.SimpleQueue()
+        self.pool = ProcessPool(served, 1, concurrency, self._done, lambda: None)
+        wait_until(lambda: self.child.is_ready, "the child is ready")
+
+    @property
+    def child(self) -> Any:
+        """The one that is there now."""
+        return self.pool._children[0]
+
+    def begin(self, number: int, service: str = "echo", body: bytes = b"x") -> None:
+        """Hand task ``number`` over."""
+        self.pool.begin([m.Task(number, service, body, None, 1)])
+
+    def kill_child(self) -> None:
+        """As the system does it that has no memory left."""
+        os.kill(self.child.process.pid, signal.SIGKILL)
+
+    def next(self, timeout_s: float = PATIENCE_S) -> tuple[int, Status]:
+        """The next task that has ended, and how."""
+        (answer,), _ = self._done.get(timeout=timeout_s)
+        return answer.id, answer.status
+
+    def cannot_start(self) -> Callable[[], None]:
+        """From now on no child can be started; what ends that."""
+        make = self.pool._make_child
+
+        def fail() -> Any:
+            raise NotReady("a child process cannot be started")
+
+        def mend() -> None:
+            self.pool._make_child = make
+
+        self.pool._make_child = fail
+        return mend
+
+
+@pytest.fixture
+def pool() -> Iterator[Pool]:
+    made = Pool()
+    yield made
+    made.pool.close()
+
+
+def _closes(pool: ProcessPool) -> bool:
+    closer = threading.Thread(target=pool.close, daemon=True)
+    closer.start()
+    closer.join(PATIENCE_S)
+    return not closer.is_alive()
+
+
+def test_a_task_after_a_cancelled_one_goes_to_the_next_child(pool: Pool) -> None:
+    """The old one is about to end, and would take an innocent attempt with it."""
+    pool.begin(1, "hang")
+    pool.pool.cancel(1)
+    pool.begin(2)
+    assert pool.next() == (1, Status.CANCELLED)
+    assert pool.next() == (2, Status.OK)
+
+
+def test_what_a_child_took_with_it_is_told_before_another_can_be_started(pool: Pool) -> None:
+    mend = pool.cannot_start()
+    pool.begin(1, "hang")
+    pool.kill_child()
+    assert pool.next() == (1, Status.CRASHED)
+    pool.begin(2)
+    with pytest.raises(queue.Empty):
+        pool.next(SHORT_S)
+    mend()
+    assert pool.next() == (2, Status.OK)
+
+
+def test_cancel_while_a_child_is_replaced(pool: Pool) -> None:
+    mend = pool.cannot_start()
+    pool.begin(1, "hang")
+    pool.kill_child()
+    assert pool.next() == (1, Status.CRASHED)
+    pool.pool.cancel(1)
+    pool.begin(2)
+    pool.pool.cancel(2)
+    assert pool.next() == (2, Status.CANCELLED)
+    mend()
+    pool.begin(3)
+    assert pool.next() == (3, Status.OK)
+
+
+def test_close_while_no_child_can_be_started() -> None:
+    made = Pool()
+    made.cannot_start()
+    made.kill_child()
+    wait_until(lambda: made.child.is_ending, "the pool has noticed")
+    assert _closes(made.pool)
+
+
+def test_close_while_a_child_that_died_early_is_replaced() -> None:
+    """One whose module cannot be imported there, for example: it is not started again at once."""
+    made = Pool()
+    made.child.is_ready = False
+    made.kill_child()
+    wait_until(lambda: made.child.is_ending, "the pool has noticed")
+    assert _closes(made.pool)
+
+
+def test_close_while_the_next_child_starts() -> None:
+    """The next one is not left behind."""
+    made = Pool()
+    make, heirs = made.pool._make_child, []
+    is_starting, go_on = threading.Event(), threading.Event()
+
+    def make_slowly() -> Any:
+        is_starting.set()
+        assert go_on.wait(PATIENCE_S)
+        heirs.append(make())
+        return heirs[-1]
+
+    made.pool._make_child = make_slowly
+    made.kill_child()
+    assert is_starting.wait(PATIENCE_S)
+    closer = threading.Thread(target=made.pool.close, daemon=True)
+    closer.start()
+    wait_until(made.pool._is_closed.is_set, "it is being closed")
+    go_on.set()
+    closer.join(PATIENCE_S)
+    assert not closer.is_alive()
+    with pytest.raises(ValueError, match="closed"):
+        heirs[0].process.is_alive()
+
+
+def test_a_child_that_does_not_read_makes_nobody_wait() -> None:
+    """It holds the GIL while a second task comes with more than a pipe takes."""
+    made = Pool(concurrency=2)
+    made.begin(1, "hold", b"2")
+    time.sleep(SHORT_S)
+    began_at = time.monotonic()
+    made.begin(2, body=bytes(5_000_000))
+    assert time.monotonic() - began_at < SHORT_S
+    assert {made.next(), made.next()} == {(1, Status.OK), (2, Status.OK)}
+    assert _closes(made.pool)
