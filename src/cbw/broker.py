@@ -118,6 +118,9 @@ class Broker:
                 clients.woke(news)
                 if self._waker.fileno() in news:
                     self._waker.clear()
+            else:  # who never sleeps is told nothing, so ask
+                workers.watch()
+                clients.watch()
             if self._is_stop_wanted:
                 self._is_stop_wanted = False
                 facts.append(e.StopRequested(time.monotonic() + self._grace_s))

@@ -16,7 +16,7 @@ from typing import Any, Self, TypeVar, overload
 from cbw import codec
 from cbw.core.client import Ended
 from cbw.core.messages import Status
-from cbw.errors import CbwError, Closed
+from cbw.errors import CbwError, Closed, UsageError
 from cbw.net import Sleeper, Waker
 from cbw.session import TIMEOUT_S, WINDOW, Mapping, Session
 from cbw.trace import Trace
@@ -51,8 +51,10 @@ class Client:
         self._sleeper = Sleeper(self._waker.fileno(), link.news, link.monitor_news)
         self._lock = threading.Lock()  # the core and what is counted here
         self._turn = threading.Lock()  # the socket
+        self._reader: int | None = None  # the thread that has the turn and may run callbacks
         self._attended = 0  # waiters and futures that need somebody at the socket
         self._is_sleeping = False
+        self._is_end_owed = False
         self._background: threading.Thread | None = None
         self._background_wanted = threading.Event()
 
@@ -161,7 +163,10 @@ class Client:
         return self._session.core.has_met_broker
 
     def close(self) -> None:
-        """End what is in flight with :class:`~cbw.errors.Closed`, say goodbye and close. Safe to call twice."""
+        """End what is in flight with :class:`~cbw.errors.Closed`, say goodbye and close. Safe to call twice.
+
+        In a future's callback too; then the socket is closed when the callbacks are done.
+        """
         with self._lock:
             if self._session.is_closed:
                 return
@@ -169,15 +174,21 @@ class Client:
         for end in ended:
             end.sink(end)
         self._background_wanted.set()
+        if self._reader == threading.get_ident():
+            self._is_end_owed = True
+            return
         self._waker.wake()
-        if self._background is not None and self._background is not threading.current_thread():
+        if self._background is not None:
             self._background.join()
         with self._turn:
-            self._session.close()
-            self._session.end()
-            self._waker.close()
+            self._end()
 
     # --- inside
+
+    def _end(self) -> None:
+        self._session.close()
+        self._session.end()
+        self._waker.close()
 
     def _submit(self, service: str, body: Any, timeout: float | None, sink: Callable[[Ended], None]) -> int:
         return self._submit_all(service, [codec.encode(body)], timeout, sink)[0]
@@ -223,6 +234,8 @@ class Client:
                 except queue.Empty:
                     if self._session.is_closed:
                         raise Closed("the client was closed") from None
+            if self._reader == threading.get_ident():
+                raise UsageError("a future's callback cannot wait for another answer", advice="Submit it there.")
             return answers.get()
         finally:
             with self._lock:
@@ -246,33 +259,42 @@ class Client:
             with self._turn:
                 if not self._session.is_closed:
                     self._pump(lambda: not self._attended)
+            self._attend()  # somebody may have come since and found the turn taken
 
     def _pump(self, is_enough: Callable[[], bool]) -> None:
         """Send and receive until ``is_enough`` or closed. The caller has the turn."""
         session, link = self._session, self._session.link
         ended: list[Ended] = []
-        with self._lock:
-            session.flush()
-            self._is_sleeping = True
-        while not (is_enough() or session.is_closed):
-            news = self._sleeper.sleep(session.timeout_s) if not ended and not link.has_input else []
-            self._is_sleeping = False
-            has_changes = link.woke(news)
-            if self._waker.fileno() in news:
-                self._waker.clear()
+        self._reader = threading.get_ident()
+        try:
             with self._lock:
-                ended = session.turn(has_changes=has_changes)
-                self._is_sleeping = not ended
-            for end in ended:
-                end.sink(end)
-        self._is_sleeping = False
+                session.flush()
+                self._is_sleeping = True
+            while not (is_enough() or session.is_closed):
+                news = self._sleeper.sleep(session.timeout_s) if not ended and not link.has_input else []
+                self._is_sleeping = False
+                has_changes = link.woke(news)
+                if self._waker.fileno() in news:
+                    self._waker.clear()
+                with self._lock:
+                    ended = session.turn(has_changes=has_changes)
+                    self._is_sleeping = not ended
+                for end in ended:
+                    end.sink(end)
+        finally:
+            self._is_sleeping = False
+            self._reader = None
+            if self._is_end_owed:
+                self._end()
 
     def _push(self) -> None:
         """Send what is to be sent, unless somebody else is about to."""
         if self._turn.acquire(blocking=False):
-            with self._lock:
-                self._session.flush()
-            self._turn.release()
+            try:
+                with self._lock:
+                    self._session.flush()
+            finally:
+                self._turn.release()
             self._attend()
 
 

@@ -24,8 +24,8 @@ from cbw.trace import read
 START_S = 10.0
 """A broker that has not said its ports by then has failed."""
 RESTART_S = 0.5
-RESTART_MAX_S = 5.0
-"""A role that dies again and again is started again after 0.5 s, 1 s, 2 s, 4 s, 5 s, 5 s …"""
+RESTART_DOUBLINGS_MAX = 3
+"""A role that dies again and again is started again after 0.5 s, 1 s, 2 s, 4 s, 4 s, 4 s …"""
 STOP_S = 12.0
 """A role that has not ended so long after SIGTERM is killed: a little more than the grace time of the roles."""
 _PR_SET_PDEATHSIG = 1
@@ -278,7 +278,7 @@ class System:
             return
         now = time.monotonic()
         if role.restart_at is None:
-            delay = min(RESTART_MAX_S, RESTART_S * 2**role.restarts)
+            delay = RESTART_S * 2 ** min(role.restarts, RESTART_DOUBLINGS_MAX)
             role.restart_at = now + delay
             self._on_line(role.name, f"{_end_of(role.exit_code)}; starting it again in {delay:g} s")
         elif now >= role.restart_at:

@@ -11,6 +11,7 @@ import msgspec
 
 from cbw.core.events import Record
 from cbw.errors import UsageError
+from cbw.refusal import checked_id
 from cbw.sender import LogSender
 from cbw.settings import LOG, LOG_PORT, default_of
 
@@ -29,7 +30,7 @@ class LogHandler(logging.Handler):
     as ``extra``. Logging never waits for the logger: what it has not got is kept, up to ``spool_bytes`` bytes, the newest.
 
     Raises:
-        UsageError: ``host`` and ``port`` are no address.
+        UsageError: ``host`` and ``port`` are no address, or ``name`` is no id.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class LogHandler(logging.Handler):
         super().__init__(level)
         if not 0 < port < 65535:
             raise UsageError(f"{port} is no port", advice=f"Give the logger's text port, usually {LOG_PORT}.")
-        self._name = name or f"APP_{socket.gethostname()}_{os.getpid()}"
+        self._name = f"APP_{socket.gethostname()}_{os.getpid()}" if name is None else checked_id(name)
         self._sender = LogSender(self._name, host, port + 1, spool_bytes=spool_bytes)
 
     def emit(self, record: logging.LogRecord) -> None:

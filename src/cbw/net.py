@@ -4,8 +4,10 @@
   connections with one identity the newer gets the messages, because a peer that reconnects must not be swallowed until
   its old connection is noticed to be dead (libzmq#2019, #778, #2010). CBW/1 peers set no identity, so that only touches
   plain ones; who they were before is told by the connection's descriptor.
-* ZMTP heartbeats find dead connections on both ends without a line of Python: every second, given up after three (ten
-  between broker and workers, who have beats of their own).
+* Dead connections are found on both ends without a line of Python. Our DEALERs send ZMTP heartbeats every second and give
+  up after three (ten between broker and workers, who have beats of their own). The broker's port for clients sends them too,
+  but goes by whether the other kernel acknowledges what was sent: the answer to a heartbeat stands behind all that a client
+  has sent, and a port that is paused does not get to it.
 * Our own DEALERs are *immediate*: what is not connected is not sent, so nothing stale arrives after a reconnection.
   Names are resolved anew at each attempt (libzmq does, and :mod:`cbw.place` for those with several addresses), and an
   attempt that hangs in SYN_SENT is given up after 2 s (cppzmq#603: a peer that came back with another address was never
@@ -36,6 +38,11 @@ HEARTBEAT_TIMEOUT_MS = 3000
 WORKER_HEARTBEAT_TIMEOUT_MS = 10_000
 """Between broker and workers beats tell within 3 s who is lost; the connection of a frozen worker is kept for longer, so
 that what it says when it wakes arrives, is fenced off, and stands in the trace."""
+CLIENT_HEARTBEAT_TIMEOUT_MS = 600_000
+"""A client's answer to a heartbeat may be unread for so long while its port is paused. It matters only behind a proxy, whose
+kernel acknowledges everything."""
+CLIENT_UNACKNOWLEDGED_MS = 3000
+"""The connection of a client whose kernel acknowledges nothing for so long is given up (``TCP_USER_TIMEOUT``)."""
 CONNECT_TIMEOUT_MS = 2000
 RECONNECT_MS = 50
 RECONNECT_MAX_MS = 1000
@@ -170,7 +177,8 @@ class Router:
             (zmq.RCVHWM, HWM_MESSAGES),
             (zmq.BACKLOG, BACKLOG),
             (zmq.HEARTBEAT_IVL, HEARTBEAT_MS),
-            (zmq.HEARTBEAT_TIMEOUT, WORKER_HEARTBEAT_TIMEOUT_MS if is_for_workers else HEARTBEAT_TIMEOUT_MS),
+            (zmq.HEARTBEAT_TIMEOUT, WORKER_HEARTBEAT_TIMEOUT_MS if is_for_workers else CLIENT_HEARTBEAT_TIMEOUT_MS),
+            (zmq.TCP_MAXRT, 0 if is_for_workers else CLIENT_UNACKNOWLEDGED_MS),
             (zmq.MAXMSGSIZE, body_bytes_max + ENVELOPE_BYTES),  # of one frame; see _read for all of them
         ):
             self.socket.setsockopt(option, value)
@@ -178,7 +186,7 @@ class Router:
         self.monitor = _monitor(self.socket, zmq.EVENT_ACCEPTED)
         try:
             self.socket.bind(f"tcp://{host}:{port}")
-        except zmq.ZMQError as error:
+        except (zmq.ZMQError, UnicodeError) as error:
             self.close()
             raise _cannot_bind(host, port, error) from None
         self.news: int = self.socket.FD
@@ -195,12 +203,13 @@ class Router:
         self._rivals: dict[int, bytes] = {}  # living connections whose identities others have taken
         self._contested: dict[bytes, tuple[int, float]] = {}  # the connection that has it, by its number; until when
         self._doubted: dict[bytes, None] = {}
-        self._is_drained = False  # found empty, and nothing done with it since that could hide news
+        self._is_drained = False  # found empty by the last receive, and nothing done since that could hide news
 
     def receive(self, limit: int) -> Iterator[Arrival]:
         """Up to ``limit`` messages that are there now."""
         socket = self.socket
         self._is_behind = True
+        self._is_drained = False  # that was so the last time; who has not slept since was not told of news
         for _ in range(limit):
             if not self.has_input:
                 self._is_behind = False
@@ -238,8 +247,6 @@ class Router:
 
     def woke(self, news: Sequence[int]) -> None:
         """Take note of what a :class:`Sleeper` said."""
-        if self.news in news:
-            self._is_drained = False
         if self.monitor_news in news:
             self.watch()
 
@@ -365,7 +372,7 @@ class Pull:
         self.socket.setsockopt(zmq.BACKLOG, BACKLOG)
         try:
             self.socket.bind(f"tcp://{host}:{port}")
-        except zmq.ZMQError as error:
+        except (zmq.ZMQError, UnicodeError) as error:
             self.close()
             raise _cannot_bind(host, port, error) from None
         self.news: int = self.socket.FD
@@ -419,9 +426,9 @@ class Link:
         self._endpoint = self.place.endpoint
         try:
             self.socket.connect(self._endpoint)
-        except zmq.ZMQError as error:
+        except (zmq.ZMQError, UnicodeError) as error:
             self.close()
-            raise UsageError(f"{self._endpoint} is no address: {error.strerror}") from None
+            raise UsageError(f"{self._endpoint!r} is no address: {_why(error)}") from None
         self.news: int = self.socket.FD
         self.monitor_news: int = self.monitor.FD
 
@@ -521,12 +528,17 @@ def _send(socket: zmq.Socket[bytes], frames: Sequence[Any], is_copied: bool) -> 
     socket.send(frames[-1], _NOBLOCK, is_copied)
 
 
-def _cannot_bind(host: str, port: int, error: zmq.ZMQError) -> CannotBind:
-    if error.errno == errno.EADDRINUSE:
+def _why(error: zmq.ZMQError | UnicodeError) -> str:
+    return "not a host name" if isinstance(error, UnicodeError) else str(error.strerror)
+
+
+def _cannot_bind(host: str, port: int, error: zmq.ZMQError | UnicodeError) -> CannotBind:
+    number = getattr(error, "errno", None)
+    if number == errno.EADDRINUSE:
         return CannotBind(
             f"port {port} is in use",
             advice=f"Stop what listens there (ss -ltnp 'sport = :{port}'), or give another port.",
         )
-    if error.errno == errno.EACCES:
+    if number == errno.EACCES:
         return CannotBind(f"port {port} may not be used: permission denied", advice="Give a port above 1023.")
-    return CannotBind(f"cannot listen on {host}:{port}: {error.strerror}", advice="Check --host and the port.")
+    return CannotBind(f"cannot listen on {host}:{port}: {_why(error)}", advice="Check --host and the port.")

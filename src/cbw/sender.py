@@ -11,14 +11,13 @@ import threading
 import time
 from collections.abc import Sequence
 
-import msgspec
-
 from cbw.core.events import Record
 from cbw.core.lines import Ack, Lines
 from cbw.core.spool import Chunk, Spool
 from cbw.errors import BadMessage
 from cbw.net import Link, Sleeper, Waker, new_context
 from cbw.wire import log
+from cbw.wire.records import lines_of
 
 CHUNK_RECORDS = 1024
 """Records are encoded together when there are so many, or when the thread comes round: one at a time costs twice as much."""
@@ -29,8 +28,6 @@ CLOSE_S = 2.0
 """At the end the logger has so long to write what is left, if it is there."""
 ABSENT_S = 0.25
 """And so long to be there at all."""
-
-_encode_lines = msgspec.json.Encoder().encode_lines
 
 
 class LogSender:
@@ -101,7 +98,8 @@ class LogSender:
                 record.at += epoch
                 record.seq = number
                 record.boot = boot
-            self._spool.put(len(batch), _encode_lines(batch))
+            for count, payload in log.split(lines_of(batch)):
+                self._spool.put(count, payload)
 
     def _run(self) -> None:
         try:

@@ -32,7 +32,7 @@ from cbw.errors import (
     UsageError,
 )
 from cbw.net import Link, new_context
-from cbw.refusal import refusal_error
+from cbw.refusal import checked_id, checked_service, refusal_error
 from cbw.settings import address
 from cbw.status import status_of
 from cbw.trace import LogTarget, Trace
@@ -74,12 +74,12 @@ class Session:
     have ended owes a call of their sinks; and a :meth:`turn` is owed by :attr:`wake_at`.
 
     Raises:
-        UsageError: the address is none.
+        UsageError: the address or the id is none.
     """
 
     def __init__(self, broker: str | None, id: str | None, timeout: float | None, trace: Trace | None) -> None:
         host, port = address(broker, "client")
-        self.id = id or new_id()
+        self.id = new_id() if id is None else checked_id(id)
         self.timeout = timeout
         self.core = ClientCore(self.id, os.urandom(8).hex())
         self.is_closed = False
@@ -101,15 +101,17 @@ class Session:
         Raises:
             Closed: the client is closed.
             DuplicateId, VersionMismatch, UsageError: the broker has refused this client for good.
+            UsageError: ``service`` is no name, or ``timeout`` no number.
         """
         if self.is_closed:
             raise Closed("this client is closed")
         if self.core.refused is not None:
             raise refusal_error(self.core.refused)
+        service = checked_service(service)
         now = time.monotonic()
         if timeout is not None and timeout < 0:
             timeout = self.timeout
-        deadline_at = None if timeout is None else now + timeout
+        deadline_at = None if timeout is None else now + float(timeout)
         if deadline_at != deadline_at:
             raise UsageError("the timeout is not a number")
         submit = self.core.submit

@@ -238,6 +238,6 @@ def address(text: str | None, role: str) -> tuple[str, int]:
     port = port or os.environ.get(BROKER_PORT.environment) or str(CLIENT_PORT if role == "client" else WORKER_PORT)
     if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
         raise UsageError(f"{port!r} is no port", advice=f"Give HOST:PORT, or set {BROKER_PORT.environment}.")
-    if any(character.isspace() or character in "/;" for character in host):
+    if any(character.isspace() or character in "/;" or "\ud800" <= character <= "\udfff" for character in host):
         raise UsageError(f"{host!r} is no host", advice=f"Give HOST:PORT, or set {BROKER_HOST.environment}.")
     return host.strip("[]"), int(port)

@@ -17,10 +17,10 @@ from cbw.core.events import Record
 from cbw.errors import UsageError
 from cbw.sender import LogSender
 from cbw.vocabulary import EVENTS
+from cbw.wire.records import lines_of
 
 ROUTINE = frozenset(event for event, meaning in EVENTS.items() if meaning.level == "debug")
 """What is shown to people only if they ask (``--verbose``)."""
-_encode_lines = msgspec.json.Encoder().encode_lines
 
 
 def level_of(record: Record) -> str:
@@ -131,7 +131,7 @@ class Trace:
             print(text_of(record, self._offset), flush=True)
         if self._file is not None:
             try:
-                self._file.write(_encode_lines([_at_time_of_day(record, self._offset) for record in records]))
+                self._file.write(lines_of([_at_time_of_day(record, self._offset) for record in records]))
             except OSError as error:
                 print(f"the trace ends here: {error.strerror}", file=sys.stderr)
                 self._file = None

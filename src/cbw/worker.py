@@ -22,7 +22,7 @@ from cbw.errors import BadMessage, UsageError
 from cbw.handler import Handler
 from cbw.net import Link, Sleeper, Waker, new_context
 from cbw.pool import Done, Pool, make_pool, watcher
-from cbw.refusal import refusal_error
+from cbw.refusal import checked_id, checked_service, refusal_error
 from cbw.settings import address
 from cbw.status import Inquiry, status_of
 from cbw.trace import LogTarget, Trace
@@ -65,7 +65,7 @@ class Worker:
         trace: Trace | None = None,
     ) -> None:
         self._address = address(broker, "worker")
-        self.id = id or f"WOR_{socket.gethostname()}_{os.getpid()}"
+        self.id = f"WOR_{socket.gethostname()}_{os.getpid()}" if id is None else checked_id(id)
         if concurrency < 1 or processes < 0:
             raise UsageError(f"concurrency {concurrency} and processes {processes}: at least 1 and 0")
         self._concurrency = concurrency
@@ -92,9 +92,9 @@ class Worker:
         """Serve requests for ``name`` with ``function``.
 
         Raises:
-            UsageError: ``name`` is served already, the function cannot be a handler, or is async beside a sync one.
+            UsageError: ``name`` is no name or is served already, the function cannot be a handler, or is async beside a sync one.
         """
-        handler = Handler(name, function)
+        handler = Handler(checked_service(name), function)
         if name in self._handlers:
             raise UsageError(f"service {name!r} has a handler already")
         if any(other.is_async != handler.is_async for other in self._handlers.values()):

@@ -15,6 +15,7 @@ import zmq
 
 import cbw
 from cbw.core import messages as m
+from cbw.net import HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS
 from cbw.wire import native
 
 from .conftest import HOST, Broker, Connect, StartBroker, StartWorker, broker_of, clients, handler_options, programs
@@ -37,6 +38,7 @@ def dial() -> Iterator[Dial]:
             one = context.socket(kind)
             sockets.append(one)
             one.linger = 0
+            one.rcvtimeo = int(PATIENCE_S * 1000)
             for name, value in options.items():
                 one.setsockopt(getattr(zmq, name), value)
             one.connect(f"tcp://{HOST}:{port}")
@@ -296,6 +298,20 @@ def test_plain_clients_wait_when_the_broker_is_full(
     assert sorted(int(answer[0]) for answer in answers) == list(range(50))
     broker.program.wait_for("resumed")
     assert connect(broker).call("x") == b"x"
+
+
+def test_a_plain_client_that_floods_a_full_broker_loses_nothing(
+    start_broker: StartBroker, start_worker: StartWorker, dial: Dial
+) -> None:
+    """Its answers to heartbeats stand behind all that it has sent, where nobody reads them for long."""
+    broker = start_broker("--requests-max", 500)
+    one = dial(broker.client_port, SNDHWM=0)
+    for number in range(10_000):
+        one.send_multipart([b"%d" % number, b"", bytes(1000)])
+    broker.program.wait_for("paused")
+    time.sleep((HEARTBEAT_MS + HEARTBEAT_TIMEOUT_MS) / 1000 + 0.5)
+    start_worker("W1", "echo", at=broker)
+    assert {int(one.recv_multipart()[0]) for _ in range(10_000)} == set(range(10_000))
 
 
 def test_a_flood_of_garbage_is_not_one_of_lines(sturdy: Broker, dial: Dial) -> None:

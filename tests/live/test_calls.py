@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import enum
+import queue
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
+from typing import Any
 
 import pytest
 
@@ -219,6 +222,64 @@ def test_cancel_kills_the_process_that_runs_it(
     assert client.call("quick") == b"quick", "by a new process"
 
 
+def test_a_futures_callback_may_close_the_client(shared: Broker, connect: Connect) -> None:
+    """It runs in the thread that reads the socket, so it cannot wait for that one."""
+    client = connect(shared)
+    other = client.submit("x", "nobody serves this")
+    is_closed = threading.Event()
+
+    def close(_: object) -> None:
+        client.close()
+        is_closed.set()
+
+    client.submit("x", "echo").add_done_callback(close)
+    assert is_closed.wait(PATIENCE_S)
+    with pytest.raises(cbw.Closed):
+        other.result(PATIENCE_S)
+    with pytest.raises(cbw.Closed):
+        client.call("x", "echo")
+    wait_until(lambda: client._waker._fd == -1, "everything is given back")
+
+
+def test_a_futures_callback_cannot_wait_for_an_answer(client: cbw.Client) -> None:
+    """But it may ask."""
+    errors: queue.SimpleQueue[Exception] = queue.SimpleQueue()
+    answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+
+    def ask(_: object) -> None:
+        client.submit("second", "echo").add_done_callback(lambda future: answers.put(future.result()))
+        try:
+            client.call("third", "echo")
+        except cbw.UsageError as error:
+            errors.put(error)
+
+    client.submit("first", "echo").add_done_callback(ask)
+    assert "cannot wait" in str(errors.get(timeout=PATIENCE_S))
+    assert answers.get(timeout=PATIENCE_S) == b"second"
+
+
+def test_who_comes_when_the_background_thread_goes(shared: Broker, connect: Connect) -> None:
+    """That thread has decided that nobody needs it, and has not let the socket go: a caller waits for it, in vain."""
+    client = connect(shared)
+    pump = client._pump
+    is_leaving, go_on = threading.Event(), threading.Event()
+
+    def pump_and_stay(is_enough: Callable[[], bool]) -> None:
+        pump(is_enough)
+        if threading.current_thread() is client._background:
+            is_leaving.set()
+            go_on.wait(PATIENCE_S)
+
+    client._pump = pump_and_stay  # type: ignore[method-assign]
+    client.submit("first", "echo").result(PATIENCE_S)
+    assert is_leaving.wait(PATIENCE_S)
+    with ThreadPoolExecutor() as caller:
+        answer = caller.submit(client.call, "second", "echo")
+        wait_until(lambda: client._attended == 1, "the caller waits")
+        go_on.set()
+        assert answer.result(PATIENCE_S) == b"second"
+
+
 def test_close_ends_what_is_in_flight(shared: Broker, connect: Connect) -> None:
     client = connect(shared)
     future = client.submit("x", "nobody serves this")
@@ -377,6 +438,51 @@ def test_async_client_and_a_broker_that_starts_later(
             assert await asyncio.gather(*answers) == [b"%d" % number for number in range(2000)]
 
     asyncio.run(main())
+
+
+# --- names that are none
+
+
+@pytest.mark.parametrize(
+    "service", ["\udcff", None, 5, b"echo", "x" * 201], ids=["not UTF-8", "None", "5", "bytes", "long"]
+)
+def test_a_service_that_cannot_be(client: cbw.Client, run_async: RunAsync, service: Any) -> None:
+    """It is refused where its caller sees it, and nothing else is touched."""
+    before = client.submit("before", "echo")
+    for ask in (client.call, client.submit, lambda *request: list(client.map([b"x"], *request[1:]))):
+        with pytest.raises(cbw.UsageError, match="cannot be a service"):
+            ask(b"x", service)
+
+    async def use(other: cbw.AsyncClient) -> None:
+        with pytest.raises(cbw.UsageError, match="cannot be a service"):
+            await other.call(b"x", service)
+        assert await other.call(b"x", "echo") == b"x"
+
+    run_async(use)
+    assert before.result(PATIENCE_S) == b"before"
+    assert client.submit("after", "echo").result(PATIENCE_S) == b"after"
+    assert client.call("after that", "echo") == b"after that"
+
+
+def test_ids_and_services_that_cannot_be() -> None:
+    for make in (cbw.Client, cbw.AsyncClient, cbw.Worker):
+        for name in ("", "\udcff", "x" * 201):
+            with pytest.raises(cbw.UsageError, match="cannot be an id"):
+                make(f"{HOST}:1", id=name)
+    with pytest.raises(cbw.UsageError, match="cannot be a service"):
+        cbw.Worker(f"{HOST}:1").add("\udcff", len)
+    with pytest.raises(cbw.UsageError, match="is no host"):
+        cbw.Client("\udcff:9998")
+
+
+class Service(enum.StrEnum):
+    """A user's list of services."""
+
+    ECHO = "echo"
+
+
+def test_a_service_of_a_users_list(client: cbw.Client) -> None:
+    assert client.call(b"x", Service.ECHO) == b"x"
 
 
 # --- a client of its own id

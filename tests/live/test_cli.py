@@ -94,6 +94,14 @@ def assert_ends(program: Program, code: int, *, out: str | None = None, error: s
         ["worker", "W1", "no host", 9999],
         ["worker", "W1", HOST, 9999, "--concurrency", 0],
         ["worker", "x" * 201, HOST, 9999],
+        ["worker", "W\udcff", HOST, 9999],
+        ["worker", "W1", "\udcff", 9999],
+        ["client", "C\udcff", 1, HOST, 9998],
+        ["client", "C1", 1, "\udcff", 9998],
+        ["call", "--service", "\udcff", __file__],
+        ["call", "--broker", "\udcff:9998", __file__],
+        ["logs", "-r", "\udcff"],
+        ["doctor", "\udcff"],
         ["client", "C1", "many"],
         ["client", "C1", -1],
         ["client", "C1", 1, "a/b", 9998],
@@ -125,6 +133,9 @@ def test_a_port_that_is_in_use(start: Start, shared: Broker, place: tuple[int, i
 def test_an_address_that_is_not_of_this_machine(start: Start) -> None:
     assert_ends(start("broker", 0, 0, "--host", "192.0.2.1"), 3, error="cannot listen on 192.0.2.1")
     assert_ends(start("broker", 0, 0, "--host", "no.such.host.invalid"), 3, error="no.such.host.invalid")
+    for role in (["broker", 0, 0], ["logger", 0]):
+        assert_ends(start(*role, "--host", "\udcff"), 3, error="not a host name")
+    assert_ends(start("broker", 0, 0, LOGGER_HOST="\udcff"), 2, error="is no address")
 
 
 def test_an_unknown_host(start: Start) -> None:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
+import msgspec
 import pytest
+import zmq
 
 import cbw
+from cbw.core.events import Event
+from cbw.wire import native
 
-from .conftest import HOST, Broker, Connect, Log, Start, StartBroker, StartWorker, broker_of
+from .conftest import HOST, Broker, Connect, Log, Start, StartBroker, StartWorker, broker_of, handler_options
 from .program import PATIENCE_S, SOON_S, Program, wait_until
 
 StartAgain = Callable[[Broker], Broker]
@@ -225,6 +229,39 @@ def test_workers_come_and_go_under_load(broker: Broker, start_worker: StartWorke
             is_over.set()
         assert done.result() == {500}
     assert broker.program.count("lost its connection") == 0
+
+
+def test_a_death_is_noticed_by_a_broker_that_never_rests(start: Start) -> None:
+    """Nothing wakes it for the news of a lost connection, as it does not sleep."""
+    server = cbw.Broker(0, 0, host=HOST, limits=cbw.Limits(liveness_s=10 * PATIENCE_S))
+    step, is_over = server.core.step, threading.Event()
+
+    def step_slowly(facts: Iterable[Event], now: float) -> list[Event]:
+        time.sleep(0.004)
+        return step(facts, now)
+
+    def keep_busy() -> None:
+        with zmq.Context() as context, context.socket(zmq.DEALER) as peer:
+            peer.connect(f"tcp://{HOST}:{server.client_port}")
+            while not is_over.wait(0.001):
+                peer.send_multipart([native.MAGIC, msgspec.msgpack.encode([[0]])])
+                while peer.poll(0):
+                    peer.recv_multipart()
+
+    server.core.step = step_slowly  # type: ignore[method-assign]
+    threads = [threading.Thread(target=target, daemon=True) for target in (server.run, keep_busy)]
+    for thread in threads:
+        thread.start()
+    try:
+        worker = start("worker", "W1", HOST, server.worker_port, *handler_options(("echo",)))
+        wait_until(lambda: server.core.workers, "it is registered")
+        worker.kill()
+        wait_until(lambda: server.core.counts["workers_lost"] == 1, "it is noticed")
+    finally:
+        is_over.set()
+        server.stop()
+        for thread in threads:
+            thread.join(PATIENCE_S)
 
 
 # --- a client

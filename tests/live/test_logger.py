@@ -314,6 +314,45 @@ def test_any_program_logs_through_the_standard_library(start_logger: StartLogger
     assert "ValueError: rotten" in second["text"]
 
 
+class Unprintable:
+    """A value of a user's, with an idea of its own of how it is printed."""
+
+    def __repr__(self) -> str:
+        return "caf\udce9"
+
+
+def test_records_that_have_no_line_as_they_are(start_logger: StartLogger, logs: Path) -> None:
+    """Names of files that are no UTF-8, megabytes, values that JSON does not know. None keeps back those after it."""
+    _, port = start_logger()
+    handler = cbw.LogHandler(HOST, port, name="SHOP")
+    shop = logging.getLogger("odd shop")
+    shop.propagate = False
+    shop.addHandler(handler)
+    loop: list[object] = []
+    loop.append(loop)
+    try:
+        shop.error("no %s left", "caf\udce9", extra={"file": "caf\udce9", "basket": 7})
+        shop.error("x" * 9_000_000, extra={"basket": 7})
+        shop.error("odd", extra={"thing": Unprintable(), "keys": {(1, 2): 3}, "number": float("nan")})
+        for _ in range(1000):
+            shop.error("y" * 10_000)
+        shop.error("last")
+    finally:
+        shop.removeHandler(handler)
+        handler.close()
+    first, big, odd, *others, last = (line for line in records(logs) if line["event"] == "log")
+    assert (first["text"], first["fields"]["file"], first["fields"]["basket"]) == (
+        "no caf\\udce9 left",
+        "caf\\udce9",
+        7,
+    )
+    assert big["text"].endswith("x… (9000000 characters)")
+    assert big["fields"]["basket"] == 7
+    assert odd["fields"]["thing"] == "caf\\udce9"
+    assert [line["text"] for line in others] == ["y" * 10_000] * 1000
+    assert last["text"] == "last"
+
+
 def test_text_format_goes_on_after_a_kill(start_logger: StartLogger, logs: Path) -> None:
     logger, port = start_logger("--format", "text", "--fsync", "always")
     with sending(port) as sender:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import os
 import sys
 from typing import Any
@@ -59,6 +60,8 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; errors of cbw become two lines on stderr and their exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files and hosts may be no UTF-8
     try:
         code = cli.main(arguments, prog_name="cbw", standalone_mode=False) or 0
         sys.stdout.flush()

@@ -17,6 +17,7 @@ from click.core import ParameterSource
 
 from cbw.errors import CannotBind, CannotResolve, CbwError, NoAnswer
 from cbw.place import resolve
+from cbw.refusal import checked_id
 from cbw.settings import BROKER_HOST, LOG, STATUS, TRACE, Setting
 from cbw.status import Ask, StatusServer
 from cbw.trace import LogTarget, Trace
@@ -141,10 +142,13 @@ port = click.IntRange(0, 65535)
 def role_id(text: str | None, prefix: str) -> str:
     """An id from the command line. ``HN`` is made of the host's name, as the lab's containers need it; without one the
     process id is added, so that several on one host do not get into each other's way.
+
+    Raises:
+        UsageError: it cannot be an id.
     """
     if text is None:
         return f"{prefix}_{socket.gethostname()}_{os.getpid()}"
-    return f"{prefix}_{socket.gethostname()}" if text == "HN" else text
+    return f"{prefix}_{socket.gethostname()}" if text == "HN" else checked_id(text)
 
 
 def broker_place(host: str | None, port_number: int) -> tuple[str, str]:

@@ -10,11 +10,12 @@ the next one up (ROUTER), takes batches of JSON lines from DEALERs and says what
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 
+from cbw.core.limits import NAME_CHARS_MAX
 from cbw.core.lines import Ack, Lines, Refused
 from cbw.errors import BadMessage
 
@@ -24,13 +25,28 @@ BATCH_RECORDS = 4096
 BATCH_BYTES_MAX = 8 << 20
 """Nor more bytes; a larger one is refused."""
 
-
 BOOT_CHARS_MAX = 64
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_lines = msgspec.msgpack.Decoder(Lines).decode
 _check_lines = msgspec.json.Decoder(msgspec.Raw).decode_lines
 _decode_reply = msgspec.msgpack.Decoder(Ack | Refused).decode
+
+
+def split(lines: bytes) -> Iterator[tuple[int, bytes]]:
+    """``(how many lines, they themselves)`` of each batch that ``lines`` need: one, if they are not uncommonly long."""
+    if len(lines) <= BATCH_BYTES_MAX:
+        yield lines.count(b"\n"), lines
+        return
+    batch: list[bytes] = []
+    size = 0
+    for line in lines.splitlines(keepends=True):
+        if size + len(line) > BATCH_BYTES_MAX:
+            yield len(batch), b"".join(batch)
+            batch, size = [], 0
+        batch.append(line)
+        size += len(line)
+    yield len(batch), b"".join(batch)
 
 
 def encode_lines(header: Lines, payload: bytes) -> list[bytes]:
@@ -47,7 +63,7 @@ def read_lines(frames: Sequence[Any]) -> tuple[Lines, bytes]:
     """The header and the payload of a batch: numbers that add up, and as many JSON objects, a line each.
 
     Raises:
-        BadMessage: another version, not a batch, numbers out of range, a boot that is none, or other lines than that.
+        BadMessage: another version, not a batch, numbers out of range, a sender or a boot that is none, or other lines than that.
     """
     if bytes(frames[0]) != MAGIC:
         raise BadMessage(f"speaks {bytes(frames[0][:16])!r}, this is CBWL/1")
@@ -64,6 +80,8 @@ def read_lines(frames: Sequence[Any]) -> tuple[Lines, bytes]:
         raise BadMessage(f"record {header.first} is the first, but {header.oldest} the oldest")
     if not payload.endswith(b"\n") or payload.count(b"\n") != header.count:
         raise BadMessage(f"not {header.count} whole lines")
+    if len(header.sender) > NAME_CHARS_MAX:
+        raise BadMessage(f"a sender's name has at most {NAME_CHARS_MAX} characters")
     if not header.boot.isalnum() or len(header.boot) > BOOT_CHARS_MAX or not header.boot.isascii():
         raise BadMessage(f"{header.boot[:BOOT_CHARS_MAX]!r} is no boot")
     try:
