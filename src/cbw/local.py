@@ -94,7 +94,7 @@ class Role:
         self.restarts = 0
         self.restart_at: float | None = None
         self.process: subprocess.Popen[str] | None = None
-        self.first_lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self.first_lines: queue.SimpleQueue[str | None] | None = None  # while somebody wants them
         self._on_line = on_line
 
     def start(self) -> None:
@@ -117,9 +117,13 @@ class Role:
         assert process.stdout is not None
         with process.stdout:
             for line in process.stdout:
-                self.first_lines.put(line)
+                self._is_said(line)
                 self._on_line(self.name, line.rstrip("\n"))
-        self.first_lines.put(None)
+        self._is_said(None)
+
+    def _is_said(self, line: str | None) -> None:
+        if (lines := self.first_lines) is not None:
+            lines.put(line)
 
     @property
     def is_running(self) -> bool:
@@ -219,18 +223,20 @@ class System:
 
     def _wait_for(self, role: Role, name: str, pattern: re.Pattern[str]) -> Sequence[str]:
         """Start ``role`` and wait until it says its ports."""
+        lines = role.first_lines = queue.SimpleQueue()
         role.start()
         said: list[str] = []
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
             try:
-                line = role.first_lines.get(timeout=0.1)
+                line = lines.get(timeout=0.1)
             except queue.Empty:
                 continue
             if line is None:
                 break
             said.append(line.strip().removeprefix("cbw: "))
             if found := pattern.search(line):
+                role.first_lines = None
                 return found.groups()
         kind: type[CbwError] = CannotBind if role.exit_code == CannotBind.exit_code else NotReady
         raise kind(f"the {name} did not start: {said[0] if said else 'it said nothing'}", advice=" ".join(said[1:]))

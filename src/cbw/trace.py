@@ -91,6 +91,7 @@ class Trace:
         self.path = path
         self._is_printing = is_printing
         self.is_verbose = is_verbose
+        self._is_print_lost = False
         if path is not None:
             try:
                 self._file = Path(path).open("ab", buffering=0)  # noqa: SIM115 - closed by close()
@@ -122,21 +123,28 @@ class Trace:
         if self._only_sends and sender is not None:
             sender.put(records)
             return
-        shown = (
-            [record for record in records if self.is_verbose or record.event not in ROUTINE]
-            if self._is_printing
-            else []
-        )
-        for record in shown:
-            print(text_of(record, self._offset), flush=True)
+        if self._is_printing:
+            self._print([record for record in records if self.is_verbose or record.event not in ROUTINE])
         if self._file is not None:
             try:
                 self._file.write(lines_of([_at_time_of_day(record, self._offset) for record in records]))
             except OSError as error:
                 print(f"the trace ends here: {error.strerror}", file=sys.stderr)
+                self._file.close()
                 self._file = None
         if sender is not None and self.log is not None:
             sender.put(records if self._sends_all else [record for record in records if self.log.wants(record)])
+
+    def _print(self, records: Sequence[Record]) -> None:
+        try:
+            for record in records:
+                print(text_of(record, self._offset), flush=True)
+        except BrokenPipeError:
+            raise  # whoever read it has gone, and wants no more of us
+        except OSError as error:
+            if not self._is_print_lost:
+                self._is_print_lost = True
+                print(f"what happens cannot be printed: {error.strerror}", file=sys.stderr)
 
     def close(self) -> None:
         """Deliver what the logger has not got, for a moment, and close the file."""
