@@ -293,21 +293,28 @@ def test_level_and_sample(start_logger: StartLogger, start: Start, logs: Path) -
     assert not any(line["role"] == "client" for line in records(logs))
 
 
-def test_any_program_logs_through_the_standard_library(start_logger: StartLogger, logs: Path) -> None:
-    _, port = start_logger()
+@contextlib.contextmanager
+def shop_that_logs(port: int) -> Iterator[logging.Logger]:
+    """The logger of a user's program, with our handler."""
     handler = cbw.LogHandler(HOST, port, name="SHOP")
     shop = logging.getLogger("shop")
     shop.propagate = False
     shop.addHandler(handler)
     try:
+        yield shop
+    finally:
+        shop.removeHandler(handler)
+        handler.close()
+
+
+def test_any_program_logs_through_the_standard_library(start_logger: StartLogger, logs: Path) -> None:
+    _, port = start_logger()
+    with shop_that_logs(port) as shop:
         shop.error("no %s left", "apples", extra={"basket": 7})
         try:
             raise ValueError("rotten")
         except ValueError:
             shop.exception("bad")
-    finally:
-        shop.removeHandler(handler)
-        handler.close()
     first, second = (line for line in records(logs) if line["event"] == "log")
     assert (first["text"], first["level"], first["sender"]) == ("no apples left", "error", "SHOP")
     assert first["fields"] == {"logger": "shop", "basket": 7}
@@ -324,22 +331,13 @@ class Unprintable:
 def test_records_that_have_no_line_as_they_are(start_logger: StartLogger, logs: Path) -> None:
     """Names of files that are no UTF-8, megabytes, values that JSON does not know. None keeps back those after it."""
     _, port = start_logger()
-    handler = cbw.LogHandler(HOST, port, name="SHOP")
-    shop = logging.getLogger("odd shop")
-    shop.propagate = False
-    shop.addHandler(handler)
-    loop: list[object] = []
-    loop.append(loop)
-    try:
+    with shop_that_logs(port) as shop:
         shop.error("no %s left", "caf\udce9", extra={"file": "caf\udce9", "basket": 7})
         shop.error("x" * 9_000_000, extra={"basket": 7})
         shop.error("odd", extra={"thing": Unprintable(), "keys": {(1, 2): 3}, "number": float("nan")})
         for _ in range(1000):
             shop.error("y" * 10_000)
         shop.error("last")
-    finally:
-        shop.removeHandler(handler)
-        handler.close()
     first, big, odd, *others, last = (line for line in records(logs) if line["event"] == "log")
     assert (first["text"], first["fields"]["file"], first["fields"]["basket"]) == (
         "no caf\\udce9 left",
