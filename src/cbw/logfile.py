@@ -134,8 +134,8 @@ class LogFile:
             self.size >= self._rotation.bytes_max or now - self._began_at >= self._rotation.age_s > 0
         )
 
-    def rotate(self, first_line: bytes) -> None:
-        """Begin a new file with ``first_line``; compress the one before, and delete the oldest, beside.
+    def rotate(self) -> None:
+        """Begin a new file; compress the one before, and delete the oldest, beside.
 
         Raises:
             OSError: it could not be renamed, or no new one be made.
@@ -145,7 +145,6 @@ class LogFile:
         self.path.rename(old)
         self.rotated += 1
         self._open()
-        self.append(first_line)
         thread = threading.Thread(target=self._tidy, args=(old,), name="compress", daemon=True)
         thread.start()
         self._compressors = [*(one for one in self._compressors if one.is_alive()), thread]
@@ -168,9 +167,7 @@ class LogFile:
         with contextlib.suppress(OSError):
             self.sync()
         self._forget()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._unlock()
         for thread in self._compressors:
             thread.join(timeout=0.2)  # what is not done is done at the next rotation
 
@@ -188,9 +185,15 @@ class LogFile:
     def _lock_file(self) -> int:
         lock = self.path.with_name(self.path.name + ".lock")
         if self._lock is None or not lock.exists():
+            self._unlock()
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         return self._lock
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def _forget(self) -> None:
         if self._descriptor is not None:

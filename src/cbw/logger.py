@@ -24,6 +24,8 @@ TEXT_LINE_BYTES_MAX = 1 << 20
 """A longer line ends the connection it comes over."""
 RETRY_S = 1.0
 """A file that cannot be written is tried again so often."""
+LEAVE_S = 0.5
+"""So long a logger that is stopped still reads lines of text, which nobody else keeps."""
 TORN_CHARS = 200
 _CONTROL = {code: f"\\x{code:02x}" for code in range(32) if code != 9} | {10: "\\n", 13: "\\r"}
 
@@ -136,7 +138,10 @@ class Logger:
             while not self._is_stop_wanted:
                 self._turn()
                 self._sleep()
-            self._turn()  # what has arrived meanwhile
+            leave_at = time.monotonic() + LEAVE_S
+            while self._texts.has_input and self.core.can_write and time.monotonic() < leave_at:
+                self._turn()
+            self._turn()
             self.core.noticed("stopped", "", time.monotonic())
             self._turn()
             self._sync()
@@ -187,14 +192,16 @@ class Logger:
         try:
             with self._file.turn() as positions:
                 self.core.absorb(positions)
-                if self.core.can_write and self._file.is_full(time.time()):  # all that is known is written
-                    self._file.rotate(self.core.first_line(now))
+                if self._file.is_full(time.time()):
+                    self._file.rotate()
                 for arrival in arrivals:
                     self._take(arrival, now)
                 arrivals = []
                 block = self.core.take_block(now)
-                if block:
-                    self._file.append(block)
+                # Behind what they count, as a crash may cut the end off.
+                positions_line = b"" if self._file.size else self.core.positions_line(now)
+                if block or positions_line:
+                    self._file.append(block + positions_line)
         except OSError as error:
             for arrival in arrivals:  # the lock was not to be had; nobody else would take these
                 self._take(arrival, now)

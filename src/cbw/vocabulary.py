@@ -82,7 +82,7 @@ EVENTS: dict[str, Meaning] = {
     # what the log says about itself
     "reopened": _info("logger", "The file was opened again, because of SIGHUP."),
     "repaired": _warning("logger", "A crash had left a line without its end: `count` bytes were cut off."),
-    "positions": _debug("logger", "The first line of each file: how far the log has come, for each sender."),
+    "positions": _debug("logger", "Near the beginning of each file: how far the log has come, for each sender."),
     "gap": _warning("logger", "`count` records of a sender are lost for good: its memory was full."),
     "duplicates": _warning("logger", "`count` records came a second time, and were not written again."),
     "lost": _warning("logger", "`count` lines of text are lost: the log could not be written, and memory was full."),

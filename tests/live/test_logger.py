@@ -21,6 +21,7 @@ import zmq
 import cbw
 from cbw.core.events import Record
 from cbw.logfile import files_of
+from cbw.logger import Logger
 from cbw.sender import LogSender
 
 from .conftest import HOST, Start, StartBroker, broker_of
@@ -179,14 +180,41 @@ def test_rotation_compresses_keeps_and_forgets(start_logger: StartLogger, logs: 
 
 
 def test_sighup_opens_the_file_anew(start_logger: StartLogger, logs: Path) -> None:
+    """Or emptied it. The new file is enough to go on from, also for a logger that is started later."""
     logger, port = start_logger()
-    logs.rename(logs.with_name("moved"))
-    logger.signal(signal.SIGHUP)
-    wait_until(logs.exists, "a new file")
     with sending(port) as sender:
-        sender.put([record(1)])
-        wait_until(lambda: sender.status()["acknowledged"] == 1, "a record")
-    assert sent(logs, sender.boot) == [1]
+        sender.put([record(1), record(2)])
+        wait_until(lambda: sender.status()["acknowledged"] == 2, "two records")
+        logs.rename(logs.with_name("moved"))
+        logger.signal(signal.SIGHUP)
+        wait_until(lambda: logs.exists() and logs.stat().st_size, "a new file")
+        logger.kill()
+        logger, port = start_logger(port=port)
+        sender.put([record(3)])
+        wait_until(lambda: sender.status()["acknowledged"] == 3, "a record")
+        os.truncate(logs, 0)
+        sender.put([record(4)])
+        wait_until(lambda: sender.status()["acknowledged"] == 4, "another one")
+        logger.kill()
+        start_logger(port=port)
+        sender.put([record(5)])
+        wait_until(lambda: sender.status()["acknowledged"] == 5, "the last one")
+    assert sent(logs, sender.boot) == [4, 5]
+    assert not any(line["event"] == "gap" for line in records(logs))
+
+
+def test_a_logger_that_is_stopped_reads_what_is_here(logs: Path) -> None:
+    """Nobody else keeps lines of text."""
+    logger = Logger(0, logs, host=HOST)
+    with zmq.Context() as context, context.socket(zmq.PUSH) as push:
+        push.connect(f"tcp://{HOST}:{logger.text_port}")
+        for number in range(900):
+            push.send(b"%d" % number)
+        wait_until(lambda: logger._texts.has_input, "the lines are here")
+        time.sleep(0.2)
+        logger.stop()
+        logger.run()
+    assert [line for line in logs.read_text().splitlines() if line[0] != "{"] == [f"{n}" for n in range(900)]
 
 
 def test_a_lost_folder_is_made_again(start_logger: StartLogger, logs: Path) -> None:

@@ -7,11 +7,11 @@ import importlib
 import io
 import os
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
-from cbw.errors import CbwError
+from cbw.errors import CbwError, UsageError
 
 # Each command is imported when it is used: `cbw call` must not pay for `cbw up`.
 _COMMANDS = {
@@ -81,8 +81,14 @@ def main(arguments: list[str] | None = None) -> Any:
             f"cbw: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", fg="red", err=True
         )
         sys.exit(1)
+    except UnicodeEncodeError as error:  # what Python makes of an argument or a variable that is no UTF-8
+        _fail(UsageError(f"{error.object!r} is no UTF-8 text", advice="Check the arguments and the environment."))
     except CbwError as error:
-        click.secho(f"cbw: {error}", fg="red", err=True)
-        if error.advice:
-            click.echo(f"     {error.advice}", err=True)
-        sys.exit(error.exit_code)
+        _fail(error)
+
+
+def _fail(error: CbwError) -> NoReturn:
+    click.secho(f"cbw: {error}", fg="red", err=True)
+    if error.advice:
+        click.echo(f"     {error.advice}", err=True)
+    sys.exit(error.exit_code)

@@ -162,9 +162,13 @@ class LoggerCore:
         block, self._block = b"".join(self._block), []
         return block
 
-    def first_line(self, now: float) -> bytes:
-        """What a new file begins with: every position, so that no older file is needed to go on."""
-        record = self._record("positions", "", now)
+    def positions_line(self, now: float) -> bytes:
+        """What a new file holds near its beginning: every position, so that no older file is needed to go on. Empty if
+        there is none yet.
+        """
+        if not self.positions:
+            return b""
+        record = self._record("positions", "", now, 0)  # it may come to nothing: it has no number of its own
         record.fields = dict(self.positions)
         return _encode(record) + b"\n"  # never for people: it is read again
 
@@ -213,8 +217,8 @@ class LoggerCore:
         record.count = count
         self._add(_encode(record) + b"\n")
 
-    def _record(self, event: str, text: str, now: float) -> Record:
-        self._seq += 1
+    def _record(self, event: str, text: str, now: float, step: int = 1) -> Record:
+        self._seq += step
         return Record(now + self._epoch, event, "logger", self.name, text=text, boot=self.boot, seq=self._seq)
 
     def _add(self, payload: bytes) -> None:

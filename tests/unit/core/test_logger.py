@@ -153,13 +153,14 @@ def test_positions_are_found_again_in_the_log() -> None:
     assert numbers(write(core)) == [10]
 
 
-def test_a_new_file_begins_with_all_positions() -> None:
+def test_a_new_file_holds_all_positions() -> None:
     core = logger()
+    assert core.positions_line(2.0) == b"", "there is none yet"
     send(core, 1, 2)
     send(core, 1, 5, boot="c")
     write(core)
-    first = json.loads(core.first_line(2.0))
-    assert (first["event"], first["fields"], first["at"]) == ("positions", {"b": 2, "c": 5}, 1002.0)
+    line = json.loads(core.positions_line(2.0))
+    assert (line["event"], line["fields"], line["at"]) == ("positions", {"b": 2, "c": 5}, 1002.0)
 
 
 def test_boots_not_heard_for_longest_are_forgotten() -> None:
