@@ -67,7 +67,10 @@ def test_two_clients_and_four_workers(new_project: NewProject) -> None:
     have_ended(project, 2)
     answers = answers_in(project.logs("cli"))
     assert len(answers) == 20 and all(request == answer for request, answer, _ in answers)
-    assert len({worker for _, _, worker in answers}) == 4, "every worker has worked"
+    if len({worker for _, _, worker in answers}) < 4:  # a container started when nearly all was answered: ask again
+        project.must("restart", "cli")
+        have_ended(project, 2)
+    assert len({worker for _, _, worker in answers_in(project.logs("cli"))}) == 4, "every worker has worked"
     for container in project.containers():
         host = container["HostConfig"]
         assert host["ReadonlyRootfs"] and host["CapDrop"] == ["ALL"] and host["Memory"] > 0
