@@ -58,16 +58,17 @@ MAY_IMPORT = {
     "wire.log": "core.limits core.lines errors",
     "wire.records": "core.events",
     # parts of the shells
+    "fork": "",
     "place": "errors",
     "net": "errors place",
     "refusal": "core.limits core.messages errors",
-    "sender": "core.events core.lines core.spool errors net wire.log wire.records",
+    "sender": "core.events core.lines core.spool errors fork net wire.log wire.records",
     "vocabulary": "",
     "trace": "core.events errors sender settings vocabulary wire.records",
     "handler": "codec core.messages errors",
     "pool": "core.events core.messages handler",
     "processes": "core.messages errors handler pool trace",
-    "session": "codec core.client core.events core.messages errors net refusal settings status trace wire.native",
+    "session": "codec core.client core.events core.messages errors fork net refusal settings status trace wire.native",
     # the shells: one for each role
     "broker": (
         "core.backlog core.broker core.events core.messages core.overview errors net status trace wire.native wire.plain"
@@ -76,7 +77,7 @@ MAY_IMPORT = {
         "core.events core.messages core.worker errors handler net pool processes refusal settings status trace "
         "wire.native"
     ),
-    "client": "codec core.client core.messages errors net session trace",
+    "client": "codec core.client core.messages errors fork net session trace",
     "aio": "codec core.client core.messages session trace",
     # for users
     "cbw": "aio broker client core.broker errors handler log_handler trace worker",

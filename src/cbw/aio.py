@@ -27,7 +27,7 @@ class AsyncClient:
     the loop travels in one batch. To cancel whoever awaits an answer cancels the request.
 
     Raises:
-        UsageError: the address is none.
+        UsageError: the address or the id is none.
     """
 
     def __init__(

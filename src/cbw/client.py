@@ -17,6 +17,7 @@ from cbw import codec
 from cbw.core.client import Ended
 from cbw.core.messages import Status
 from cbw.errors import CbwError, Closed, UsageError
+from cbw.fork import tell_if_forked
 from cbw.net import Sleeper, Waker
 from cbw.session import TIMEOUT_S, WINDOW, Mapping, Session
 from cbw.trace import Trace
@@ -31,9 +32,10 @@ class Client:
     ``127.0.0.1:9998``). It need not be there yet: requests wait for it until their time is up. ``timeout`` is in
     seconds, for each request that gives none of its own; None waits for ever.
     ``trace`` is where records go (default: to the logger of ``LOGGER_HOST``, if that is set); the client closes it.
+    A process that is forked from this one has it closed, and makes one of its own.
 
     Raises:
-        UsageError: the address is none.
+        UsageError: the address or the id is none.
     """
 
     def __init__(
@@ -49,14 +51,22 @@ class Client:
         self._waker = Waker()
         link = self._session.link
         self._sleeper = Sleeper(self._waker.fileno(), link.news, link.monitor_news)
-        self._lock = threading.Lock()  # the core and what is counted here
-        self._turn = threading.Lock()  # the socket
+        self._make_locks()
         self._reader: int | None = None  # the thread that has the turn and may run callbacks
         self._attended = 0  # waiters and futures that need somebody at the socket
         self._is_sleeping = False
         self._is_end_owed = False
         self._background: threading.Thread | None = None
         self._background_wanted = threading.Event()
+        tell_if_forked(self)
+
+    def inherited(self) -> None:
+        """A forked process has this client, closed."""
+        self._make_locks()
+
+    def _make_locks(self) -> None:
+        self._lock = threading.Lock()  # the core and what is counted here
+        self._turn = threading.Lock()  # the socket
 
     def __enter__(self) -> Self:
         return self

@@ -28,6 +28,7 @@ class LogHandler(logging.Handler):
     Each record becomes one line of the log: ``event`` is ``"log"``, ``sender`` is ``name`` (default ``APP_<host>_<process>``),
     ``text`` the formatted message with its traceback, ``level`` in lower case, ``fields`` the logger's name and what was given
     as ``extra``. Logging never waits for the logger: what it has not got is kept, up to ``spool_bytes`` bytes, the newest.
+    What JSON has no form for is printed; a line is at most 1 MiB long. A forked process is a sender of its own.
 
     Raises:
         UsageError: ``host`` and ``port`` are no address, or ``name`` is no id.

@@ -15,6 +15,7 @@ from cbw.core.events import Record
 from cbw.core.lines import Ack, Lines
 from cbw.core.spool import Chunk, Spool
 from cbw.errors import BadMessage
+from cbw.fork import tell_if_forked
 from cbw.net import Link, Sleeper, Waker, new_context
 from cbw.wire import log
 from cbw.wire.records import lines_of
@@ -39,22 +40,39 @@ class LogSender:
     def __init__(self, name: str, host: str, port: int, *, spool_bytes: int, epoch: float = 0.0) -> None:
         self.name = name
         self.address = f"{host}:{port}"
-        self.boot = os.urandom(8).hex()
+        self._place = host, port
         self._epoch = epoch
-        self._spool = Spool(spool_bytes, time.monotonic())
+        self._spool_bytes = spool_bytes
+        self._reset()
+        self._start()
+        tell_if_forked(self)
+
+    def _reset(self) -> None:
+        self.boot = os.urandom(8).hex()
+        self._spool = Spool(self._spool_bytes, time.monotonic())
         self._pending: list[Record] = []
         self._lock = threading.Lock()  # the spool, and what is pending
-        self._waker = Waker()
         self._is_awake = False
         self._close_at: float | None = None
+        self._thread: threading.Thread | None = None
+
+    def _start(self) -> None:
+        self._waker = Waker()
         self._context = new_context()
-        self._link = Link(self._context, host, port)
+        self._link = Link(self._context, *self._place)
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
+
+    def inherited(self) -> None:
+        """A forked process is a sender of its own, from its first record on; the parent delivers what it has recorded."""
+        self._waker.close()
+        self._reset()
 
     def put(self, records: Sequence[Record]) -> None:
         """Take over ``records``. Returns at once, whatever the logger does."""
         with self._lock:
+            if self._thread is None:
+                self._start()
             self._pending += records
             if len(self._pending) >= CHUNK_RECORDS:
                 self._encode()
@@ -77,7 +95,7 @@ class LogSender:
 
     def close(self, timeout_s: float = CLOSE_S) -> int:
         """Deliver what is left, for a moment; the records that the logger has not acknowledged."""
-        if self._thread.is_alive():
+        if self._thread is not None and self._thread.is_alive():
             self._close_at = time.monotonic() + timeout_s
             self._waker.wake()
             self._thread.join()

@@ -31,6 +31,7 @@ from cbw.errors import (
     TooBig,
     UsageError,
 )
+from cbw.fork import tell_if_forked
 from cbw.net import Link, new_context
 from cbw.refusal import checked_id, checked_service, refusal_error
 from cbw.settings import address
@@ -83,6 +84,7 @@ class Session:
         self.timeout = timeout
         self.core = ClientCore(self.id, os.urandom(8).hex())
         self.is_closed = False
+        self._why_closed = "this client is closed"
         self._trace = trace or Trace(is_printing=False, name=self.id, log=LogTarget.from_environment())
         self._is_tracing = self._trace.wants_all
         self._resent = 0
@@ -94,6 +96,12 @@ class Session:
         except CbwError:  # but not after a Ctrl-C: with a socket half made this would wait for ever
             self._context.term()
             raise
+        tell_if_forked(self)
+
+    def inherited(self) -> None:
+        """The socket is the parent's: nothing may be done with it here."""
+        self.is_closed = True
+        self._why_closed = "this client was made before the process was forked; make one in the child"
 
     def submit(self, service: str, bodies: Iterable[bytes], timeout: float | None, sink: Any) -> list[int]:
         """Take on requests; their ids. A negative timeout is that of the client.
@@ -104,7 +112,7 @@ class Session:
             UsageError: ``service`` is no name, or ``timeout`` no number.
         """
         if self.is_closed:
-            raise Closed("this client is closed")
+            raise Closed(self._why_closed)
         if self.core.refused is not None:
             raise refusal_error(self.core.refused)
         service = checked_service(service)
