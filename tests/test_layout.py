@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "errors": "",
     "settings": "errors",
     "codec": "",
+    "clock": "",
     # decides: facts and the time in, orders out
     "core": "",
     "core.messages": "",
@@ -64,7 +65,7 @@ MAY_IMPORT = {
     "refusal": "core.limits core.messages errors",
     "sender": "core.events core.lines core.spool errors fork net wire.log wire.records",
     "vocabulary": "",
-    "trace": "core.events errors sender settings vocabulary wire.records",
+    "trace": "clock core.events errors sender settings vocabulary wire.records",
     "handler": "codec core.messages errors",
     "pool": "core.events core.messages handler",
     "processes": "core.messages errors handler pool trace",
@@ -87,7 +88,7 @@ MAY_IMPORT = {
     # whole systems
     "metrics": "",
     "status": "core.latency errors metrics",
-    "logfile": "core.events errors",
+    "logfile": "clock core.events errors",
     "logger": "core.lines core.logger errors logfile net settings status trace wire.log",
     "log_handler": "core.events errors refusal sender settings",
     "local": "errors settings trace",
@@ -104,7 +105,7 @@ MAY_IMPORT = {
     "verify.verdict": "core.events",
     "verify.numbers": "",
     "verify.replies": "core.events verify.failover verify.numbers verify.verdict",
-    "verify.idle": "core.events verify.verdict",
+    "verify.idle": "clock core.events verify.verdict",
     "verify.failover": "core.events verify.verdict",
     "verify.restart": "core.events verify.numbers verify.verdict",
     "verify.checks": "core.events errors verify.failover verify.idle verify.replies verify.restart verify.verdict",
@@ -129,7 +130,7 @@ MAY_IMPORT = {
     "cli.doctor": "cli.options doctor settings",
     "cli.logger": "cli.options logger settings",
     "cli.logs": (
-        "cli.options core.events errors logs.files logs.find logs.follow logs.search logs.stats logs.story logs.times "
+        "cli.options clock core.events errors logs.files logs.find logs.follow logs.search logs.stats logs.story logs.times "
         "settings trace vocabulary"
     ),
     "cli.call": "cli.options client errors settings",

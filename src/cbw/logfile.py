@@ -22,11 +22,14 @@ from pathlib import Path
 
 import msgspec
 
+from cbw.clock import day_of
 from cbw.core.events import Record
 from cbw.errors import NotReady
 
-_POSITION = re.compile(rb'(?:"boot":"([0-9A-Za-z]{1,64})","seq":(\d{1,15})\}|\[([0-9A-Za-z]{1,64}) (\d{1,15})\])\n')
-"""How a record's line ends: as JSON, or as ``text`` (see :func:`text_line`)."""
+_JSON_LINE = re.compile(rb'^\{"at":[^\n]*"boot":"([0-9A-Za-z]{1,64})","seq":(\d{1,15})\}\n', re.MULTILINE)
+_TEXT_LINE = re.compile(rb"^\d{4}-\d\d-\d\d [^\n]*\[([0-9A-Za-z]{1,64}) (\d{1,15})\]\n", re.MULTILINE)
+"""How a record's line looks: as JSON, or as ``text`` (see :func:`text_line`)."""
+_FIRST_AT = re.compile(rb'\{"at":(\d+(?:\.\d+)?)[,}]')
 _POSITIONS = b'"event":"positions"'
 _ROTATED = re.compile(r"\.\d{8}T\d{6}\.\d{6}(\.gz)?")
 _READ_BYTES = 1 << 20
@@ -59,19 +62,21 @@ class Rotation(msgspec.Struct, frozen=True):
 
 
 class LogFile:
-    """The log at ``path``. Use it within :meth:`turn`.
+    """The log at ``path``. Use it within :meth:`turn`. ``is_text``: its records are written for people.
 
     Raises:
         NotReady: it cannot be written; the text says why and what to do.
     """
 
-    def __init__(self, path: str | Path, rotation: Rotation) -> None:
+    def __init__(self, path: str | Path, rotation: Rotation, *, is_text: bool = False) -> None:
         self.path = Path(path).absolute()
         self.size = 0
         self.rotated = 0
+        self.torn = b""  #: a last line without its end, as a crash leaves it, that was cut off in this turn
+        self._line = _TEXT_LINE if is_text else _JSON_LINE
+        self._next = self.path.with_name(self.path.name + ".new")  # what a rotation is about to put in its place
         self._rotation = rotation
         self._descriptor: int | None = None
-        self._inode = 0
         self._began_at = 0.0
         self._lock: int | None = None
         self._compressors: list[threading.Thread] = []
@@ -96,28 +101,14 @@ class LogFile:
         finally:
             fcntl.flock(lock, fcntl.LOCK_UN)
 
-    def repair(self) -> bytes:
-        """Cut off a last line that has no end, as a crash leaves it; the line."""
-        assert self._descriptor is not None
-        tail = b""
-        at = self.size
-        while at > 0 and b"\n" not in tail:
-            start = max(0, at - _READ_BYTES)
-            tail = os.pread(self._descriptor, at - start, start) + tail
-            at = start
-        torn = tail.rpartition(b"\n")[2]
-        if torn:
-            self.size -= len(torn)
-            os.ftruncate(self._descriptor, self.size)
-        return torn
-
     def append(self, block: bytes) -> None:
-        """Write whole lines, all or nothing.
+        """Write whole lines, all or nothing if the system lets us.
 
         Raises:
             OSError: no room, or no file any more.
         """
-        assert self._descriptor is not None
+        if self._descriptor is None:
+            raise OSError(errno.EBADF, "the file is not open")
         view = memoryview(block)
         try:
             while view:
@@ -134,18 +125,29 @@ class LogFile:
             self.size >= self._rotation.bytes_max or now - self._began_at >= self._rotation.age_s > 0
         )
 
-    def rotate(self) -> None:
-        """Begin a new file; compress the one before, and delete the oldest, beside.
+    def rotate(self, first_line: bytes) -> None:
+        """Begin a new file with ``first_line``; compress the one before, and delete the oldest, beside.
+
+        A crash leaves the old file, or the new one with its first line.
 
         Raises:
-            OSError: it could not be renamed, or no new one be made.
+            OSError: it could not be; then the old file is still the one that is written.
         """
         self.sync()
         old = self.path.with_name(f"{self.path.name}.{datetime.now(UTC):%Y%m%dT%H%M%S.%f}")
-        self.path.rename(old)
+        try:
+            with self._next.open("wb") as file:
+                file.write(first_line)
+                file.flush()
+                os.fsync(file.fileno())
+            self.path.rename(old)
+        except OSError:
+            self._next.unlink(missing_ok=True)
+            raise
         self.rotated += 1
         self._open()
-        thread = threading.Thread(target=self._tidy, args=(old,), name="compress", daemon=True)
+        self.size = len(first_line)
+        thread = threading.Thread(target=self._tidy, name="compress", daemon=True)
         thread.start()
         self._compressors = [*(one for one in self._compressors if one.is_alive()), thread]
 
@@ -159,8 +161,15 @@ class LogFile:
             os.fdatasync(self._descriptor)
 
     def reopen(self) -> None:
-        """Somebody may have moved the file away: open what is at the path now, at the next turn."""
-        self._forget()
+        """Somebody may have moved the file away: open what is at the path now, at the next turn.
+
+        Raises:
+            OSError: what was written could not be synced.
+        """
+        try:
+            self.sync()
+        finally:
+            self._forget()
 
     def close(self) -> None:
         """Sync and close."""
@@ -176,15 +185,18 @@ class LogFile:
     def _open(self) -> None:
         self._forget()
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path.exists():
+            self._next.unlink(missing_ok=True)
+        elif self._next.exists():
+            self._next.rename(self.path)
         self._descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        self._inode = os.fstat(self._descriptor).st_ino
         self.size = 0
         self._began_at = _began_at(os.pread(self._descriptor, 4096, 0))
         self._lock_file()
 
     def _lock_file(self) -> int:
         lock = self.path.with_name(self.path.name + ".lock")
-        if self._lock is None or not lock.exists():
+        if self._lock is None or not _is_at(self._lock, lock):
             self._unlock()
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -202,21 +214,62 @@ class LogFile:
 
     def _catch_up(self) -> dict[str, int]:
         """See to it that the file at the path is open, and read what is new in it."""
-        try:
-            is_ours = self._descriptor is not None and self.path.stat().st_ino == self._inode
-        except FileNotFoundError:
-            is_ours = False
-        if not is_ours:
+        if self._descriptor is None or not _is_at(self._descriptor, self.path):
+            if self._descriptor is not None:
+                self.reopen()
             self._open()
         assert self._descriptor is not None
         end = os.fstat(self._descriptor).st_size
         if end < self.size:  # somebody has emptied it
             self.size = 0
-        positions = _positions(self._descriptor, self.size, end)
-        self.size = end
+        positions = self._positions(self._descriptor, self.size, end)
+        self.torn = b""
+        if end != self.size:
+            self.size = end
+            self._repair()
         return positions
 
-    def _tidy(self, old: Path) -> None:
+    def _repair(self) -> None:
+        """Cut off a last line that has no end: nobody writes now, so it stays as it is."""
+        assert self._descriptor is not None
+        tail: list[bytes] = []
+        at = self.size
+        while at > 0 and not (tail and b"\n" in tail[-1]):
+            start = max(0, at - _READ_BYTES)
+            tail.append(os.pread(self._descriptor, at - start, start))
+            at = start
+        self.torn = b"".join(reversed(tail)).rpartition(b"\n")[2]
+        if self.torn:
+            self.size -= len(self.torn)
+            os.ftruncate(self._descriptor, self.size)
+
+    def _positions(self, descriptor: int, start: int, end: int) -> dict[str, int]:
+        """The last number of each boot in these bytes of the file, those heard most recently last."""
+        positions: dict[str, int] = {}
+        rest = b""
+        while start < end:
+            data = os.pread(descriptor, min(_READ_BYTES, end - start), start)
+            if not data:
+                break
+            start += len(data)
+            data = rest + data
+            cut = data.rfind(b"\n") + 1
+            data, rest = data[:cut], data[cut:]
+            at = data.find(_POSITIONS)
+            while at >= 0:
+                line = data[data.rfind(b"\n", 0, at) + 1 : data.index(b"\n", at)]
+                with contextlib.suppress(msgspec.DecodeError):
+                    known = msgspec.json.decode(line, type=Record)
+                    if known.event == "positions" and known.role == "logger":
+                        positions |= {boot: seq for boot, seq in (known.fields or {}).items() if type(seq) is int}
+                at = data.find(_POSITIONS, data.index(b"\n", at))
+            for boot, seq in self._line.findall(data):
+                name = boot.decode()
+                positions.pop(name, None)
+                positions[name] = int(seq)
+        return positions
+
+    def _tidy(self) -> None:
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)  # Linux: of this thread only
             others = [path for path in files_of(self.path) if path != self.path]
@@ -237,45 +290,25 @@ def text_line(render: Callable[[Record], str]) -> Callable[[bytes], bytes]:
             record = decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return line  # JSON of somebody else's shape
-        day = time.strftime("%Y-%m-%d ", time.localtime(record.at))
-        said = (day + render(record)).encode(errors="backslashreplace").replace(b"\n", b"\\n")
+        said = f"{day_of(record.at)} {render(record)}".encode(errors="backslashreplace").replace(b"\n", b"\\n")
         return said + b" [%b %d]" % (record.boot.encode(), record.seq)
 
     return text
 
 
-def _positions(descriptor: int, start: int, end: int) -> dict[str, int]:
-    """The last number of each boot in these bytes of the file."""
-    positions: dict[str, int] = {}
-    rest = b""
-    while start < end:
-        data = os.pread(descriptor, min(_READ_BYTES, end - start), start)
-        if not data:
-            break
-        start += len(data)
-        data = rest + data
-        cut = data.rfind(b"\n") + 1
-        data, rest = data[:cut], data[cut:]
-        at = data.find(_POSITIONS)
-        while at >= 0:
-            line = data[data.rfind(b"\n", 0, at) + 1 : data.index(b"\n", at)]
-            with contextlib.suppress(msgspec.DecodeError):
-                known = msgspec.json.decode(line, type=Record)
-                if known.event == "positions" and known.role == "logger":
-                    positions |= {boot: seq for boot, seq in (known.fields or {}).items() if type(seq) is int}
-            at = data.find(_POSITIONS, data.index(b"\n", at))
-        for found in _POSITION.finditer(data):
-            boot, seq, text_boot, text_seq = found.groups()
-            positions[(boot or text_boot).decode()] = int(seq or text_seq)
-    return positions
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether the open file is still the one at ``path``."""
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(there, os.fstat(descriptor))
 
 
 def _began_at(head: bytes) -> float:
     """When a file was begun, by its first line; now if that does not say it."""
-    try:
-        return msgspec.json.decode(head.partition(b"\n")[0], type=Record).at
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return time.time()
+    found = _FIRST_AT.match(head)
+    return float(found[1]) if found else time.time()
 
 
 def _compress(path: Path) -> None:

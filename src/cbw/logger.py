@@ -24,6 +24,8 @@ TEXT_LINE_BYTES_MAX = 1 << 20
 """A longer line ends the connection it comes over."""
 RETRY_S = 1.0
 """A file that cannot be written is tried again so often."""
+ROTATE_RETRY_S = 60.0
+"""And one that cannot be renamed so often; meanwhile it grows."""
 LEAVE_S = 0.5
 """So long a logger that is stopped still reads lines of text, which nobody else keeps."""
 TORN_CHARS = 200
@@ -62,7 +64,8 @@ class Logger:
             fsync=Fsync(fsync),
             render=text_line(text_of) if format == "text" else None,
         )
-        self._file = LogFile(path, Rotation(rotate_bytes, rotate_age_s, keep, compress))
+        rotation = Rotation(rotate_bytes, rotate_age_s, keep, compress)
+        self._file = LogFile(path, rotation, is_text=format == "text")
         self.path = self._file.path
         self._context = new_context()
         try:
@@ -79,6 +82,7 @@ class Logger:
         self._started_at = time.monotonic()
         self._failure = ""
         self._retry_at = 0.0
+        self._rotate_at = 0.0
         self._sleeper = Sleeper(self._waker.fileno(), self._texts.news, self._records.news, self._records.monitor_news)
 
     def _bind(self, host: str, port: int) -> tuple[Pull, Router]:
@@ -131,7 +135,7 @@ class Logger:
         """Serve until :meth:`stop`.
 
         Raises:
-            NotReady: the file could be opened, but not written even once.
+            NotReady: the file could be opened, but not read; or not written at the end.
         """
         try:
             self._begin()
@@ -145,6 +149,9 @@ class Logger:
             self.core.noticed("stopped", "", time.monotonic())
             self._turn()
             self._sync()
+            if not self.core.can_write:
+                lines = f"the last records and {self.core.waiting_lines} lines of text"
+                raise NotReady(f"cannot write the log {self.path}: {self._failure}; {lines} are not in it")
         finally:
             self._texts.close()
             self._records.close()
@@ -156,13 +163,16 @@ class Logger:
         now = time.monotonic()
         try:
             with self._file.turn() as positions:
-                torn = self._file.repair()
-                self.core.absorb(positions)
+                self._caught_up(positions, now)
         except OSError as error:
             raise NotReady(f"cannot read the log {self.path}: {error.strerror}") from None
         ports = f"text on port {self.text_port}, records on port {self.record_port}"
         self.core.noticed("started", ports, now)
-        if torn:
+
+    def _caught_up(self, positions: dict[str, int], now: float) -> None:
+        """What the file has told: how far it has come, and whether a crash tore its last line."""
+        self.core.absorb(positions)
+        if torn := self._file.torn:
             text = torn[:TORN_CHARS].decode(errors="backslashreplace")
             self.core.noticed("repaired", f"cut off what a crash left of a line: {text}", now, len(torn))
 
@@ -173,10 +183,15 @@ class Logger:
         for frames in self._texts.receive(TURN_MESSAGES):
             core.said(_line(frames))
         can_try = core.can_write or now >= self._retry_at or self._is_stop_wanted
-        arrivals = list(self._records.receive(TURN_MESSAGES)) if core.can_write else []
+        arrivals = list(self._records.receive(TURN_MESSAGES))
+        if not core.can_write:
+            arrivals = []  # without a word, so that their senders keep them and send them again
         if self._is_reopen_wanted:
             self._is_reopen_wanted = False
-            self._file.reopen()
+            try:
+                self._file.reopen()
+            except OSError as error:
+                self._failed(b"", error, now)
             core.noticed("reopened", "", now)
         if can_try:
             self._write(arrivals, now)
@@ -191,17 +206,14 @@ class Logger:
         block = b""
         try:
             with self._file.turn() as positions:
-                self.core.absorb(positions)
-                if self._file.is_full(time.time()):
-                    self._file.rotate()
+                self._caught_up(positions, now)
+                self._begin_file(now)
                 for arrival in arrivals:
                     self._take(arrival, now)
                 arrivals = []
                 block = self.core.take_block(now)
-                # Behind what they count, as a crash may cut the end off.
-                positions_line = b"" if self._file.size else self.core.positions_line(now)
-                if block or positions_line:
-                    self._file.append(block + positions_line)
+                if block:
+                    self._file.append(block)
         except OSError as error:
             for arrival in arrivals:  # the lock was not to be had; nobody else would take these
                 self._take(arrival, now)
@@ -214,6 +226,20 @@ class Logger:
                 self.core.written(now)
             else:
                 self.core.can_write = True
+
+    def _begin_file(self, now: float) -> None:
+        """Rotate if it is time for that; and a file that somebody else has emptied or moved away begins like a rotated one."""
+        file = self._file
+        if file.size == 0:
+            if self.core.positions:
+                file.append(self.core.positions_line(now))
+        elif now >= self._rotate_at and file.is_full(time.time()):
+            try:
+                file.rotate(self.core.positions_line(now))
+            except OSError as error:  # the name may be a mount, the folder not ours, the disk full: writing may go on
+                self._rotate_at = now + ROTATE_RETRY_S
+                reason = error.strerror or str(error)
+                self.core.noticed("not_rotated", f"{reason}; trying again after {ROTATE_RETRY_S:g} s", now)
 
     def _take(self, arrival: Arrival, now: float) -> None:
         try:
@@ -246,7 +272,9 @@ class Logger:
 
     def _sleep(self) -> None:
         core = self.core
-        if self._is_stop_wanted or self._texts.has_input or (core.can_write and self._records.has_input):
+        if self._is_stop_wanted or self._texts.has_input or self._records.has_input:
+            return
+        if core.can_write and core.waiting_lines:
             return
         wake_at = core.wake_at
         if not core.can_write:

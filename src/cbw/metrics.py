@@ -5,7 +5,6 @@ Label values are bounded: workers and services that are gone vanish with the nex
 
 from __future__ import annotations
 
-from collections import Counter as Tally
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,7 +20,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 WORKERS_MAX = 200
-"""No more workers than this have series of their own; all are in ``cbw_workers``."""
+"""No more workers than this have series of their own; all are in ``cbw_broker_workers``."""
 
 COUNTERS = {
     "broker": {
@@ -141,10 +140,10 @@ class _Status(Collector):
             serving.add_metric([service["service"]], service["workers"])
         yield waiting
         yield serving
-        states = Tally(worker["state"] for worker in status["workers"])
+        states = status["worker_states"]
         workers = GaugeMetricFamily("cbw_broker_workers", "Workers, by what they do.", labels=["state"])
         for state in STATES:
-            workers.add_metric([state], states[state])
+            workers.add_metric([state], states.get(state, 0))
         yield workers
         yield from self._workers(status["workers"][:WORKERS_MAX])
 

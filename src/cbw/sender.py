@@ -53,6 +53,7 @@ class LogSender:
         self._pending: list[Record] = []
         self._lock = threading.Lock()  # the spool, and what is pending
         self._is_awake = False
+        self._closed_at = 0.0
         self._close_at: float | None = None
         self._thread: threading.Thread | None = None
 
@@ -84,11 +85,10 @@ class LogSender:
         """How many records were recorded, are on the logger's disk, wait in memory, and were dropped."""
         with self._lock:
             spool, pending = self._spool, len(self._pending)
-            waiting = spool.last + pending - spool.dropped - spool.acked
             return {
                 "records": spool.last + pending,
                 "acknowledged": spool.acked,
-                "waiting": max(0, waiting),
+                "waiting": spool.waiting + pending,
                 "dropped": spool.dropped,
                 "spool_bytes": spool.bytes,
             }
@@ -96,7 +96,8 @@ class LogSender:
     def close(self, timeout_s: float = CLOSE_S) -> int:
         """Deliver what is left, for a moment; the records that the logger has not acknowledged."""
         if self._thread is not None and self._thread.is_alive():
-            self._close_at = time.monotonic() + timeout_s
+            self._closed_at = time.monotonic()
+            self._close_at = self._closed_at + timeout_s
             self._waker.wake()
             self._thread.join()
             self._waker.close()
@@ -137,7 +138,7 @@ class LogSender:
         now = time.monotonic()
         with self._lock:
             is_done = self._spool.is_empty and not self._pending
-        is_absent = not self._link.is_connected and now > self._close_at - CLOSE_S + ABSENT_S
+        is_absent = not self._link.is_connected and now > self._closed_at + ABSENT_S
         return is_done or is_absent or now > self._close_at
 
     def _turn(self) -> bool:

@@ -105,7 +105,7 @@ class Rates:
     def _before(self, at: float) -> tuple[float, dict[str, int], list[int]]:
         """The newest sample that is as old as that, or the oldest."""
         found = self._samples[0]
-        for sample in self._samples:
+        for sample in tuple(self._samples):  # the sampling thread may add one
             if sample[0] > at:
                 break
             found = sample
@@ -237,18 +237,21 @@ class _Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if len(self._since) < CONNECTIONS_MAX:
-            self._since[request] = time.monotonic()
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
+        if len(self._since) >= CONNECTIONS_MAX:  # those that say nothing must not keep a probe out
+            self._hang_up(next(iter(self._since)))
+        self._since[request] = time.monotonic()
+        super().process_request(request, client_address)
 
     def service_actions(self) -> None:
         """Hang up on who takes too long; the connection's thread sees that and ends. Called twice a second."""
         for request, since in list(self._since.items()):
             if time.monotonic() - since > CONNECTION_S:
-                with contextlib.suppress(OSError):  # gone meanwhile
-                    request.shutdown(socket.SHUT_RDWR)
+                self._hang_up(request)
+
+    def _hang_up(self, request: Any) -> None:
+        self._since.pop(request, None)
+        with contextlib.suppress(OSError):  # gone meanwhile
+            request.shutdown(socket.SHUT_RDWR)
 
     def shutdown_request(self, request: Any) -> None:
         self._since.pop(request, None)

@@ -13,6 +13,7 @@ from typing import IO
 import msgspec
 
 from cbw import settings
+from cbw.clock import clock_of
 from cbw.core.events import Record
 from cbw.errors import UsageError
 from cbw.sender import LogSender
@@ -162,9 +163,7 @@ def _at_time_of_day(record: Record, offset: float) -> Record:
 
 def text_of(record: Record, offset: float = 0.0) -> str:
     """One line for people: time, who, what happened, to what. ``offset`` makes seconds since 1970 of the record's time."""
-    at = record.at + offset
-    clock = time.strftime("%H:%M:%S", time.localtime(at)) + f".{int(at * 1000) % 1000:03d}"
-    words = [clock, record.sender, record.event.replace("_", " ")]
+    words = [clock_of(record.at + offset), record.sender, record.event.replace("_", " ")]
     for name in ("request", "client", "worker", "service", "text"):
         value = getattr(record, name)
         if value and value != record.sender and not (name == "client" and record.request):

@@ -81,8 +81,9 @@ EVENTS: dict[str, Meaning] = {
     "stopped": _info("broker, logger", "The logger has ended; or a request had to, with its broker."),
     # what the log says about itself
     "reopened": _info("logger", "The file was opened again, because of SIGHUP."),
+    "not_rotated": _warning("logger", "The file is full, and no new one could be begun; it grows on. `text` says why."),
     "repaired": _warning("logger", "A crash had left a line without its end: `count` bytes were cut off."),
-    "positions": _debug("logger", "Near the beginning of each file: how far the log has come, for each sender."),
+    "positions": _debug("logger", "The first line of a file: how far the log has come, for each sender."),
     "gap": _warning("logger", "`count` records of a sender are lost for good: its memory was full."),
     "duplicates": _warning("logger", "`count` records came a second time, and were not written again."),
     "lost": _warning("logger", "`count` lines of text are lost: the log could not be written, and memory was full."),

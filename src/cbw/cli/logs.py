@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import os
@@ -17,6 +18,7 @@ import msgspec
 
 from cbw import settings
 from cbw.cli.options import setting_options
+from cbw.clock import clock_of, day_of
 from cbw.core.events import Record
 from cbw.errors import CbwError, UsageError
 from cbw.logs.files import Part, opened
@@ -138,7 +140,7 @@ def command(
     search = Search(query)
     show = _show_lines if is_json else _show_texts
     if not follow:
-        with opened(file) as parts:
+        with _opened(file) as parts:
             _show_past(parts, search, count, show)
         return
     try:
@@ -164,7 +166,7 @@ def _check(name: str, values: Iterable[str], known: Collection[str]) -> None:
 
 def _show_beginning(file: Path, follower: Follower, search: Search, count: int | None, show: Show) -> None:
     try:
-        with opened(file) as parts:
+        with _opened(file) as parts:
             _show_past(follower.before(parts), search, count, show)
     except UsageError as error:
         if file.exists():
@@ -178,9 +180,16 @@ def _show_past(parts: list[Part], search: Search, count: int | None, show: Show)
     else:
         for lines in found(parts, search):
             show(lines)
-    for part in parts:
-        if part.damage:
-            click.echo(f"{part.path} is damaged, the rest of it is missing here: {part.damage}", err=True)
+
+
+@contextlib.contextmanager
+def _opened(file: Path) -> Iterator[list[Part]]:
+    """The log's files; in the end it is told if one could not be read to its end."""
+    with opened(file) as parts:
+        yield parts
+        for part in parts:
+            if part.damage:
+                click.echo(f"{part.path} is damaged, the rest of it is missing here: {part.damage}", err=True)
 
 
 def _show_lines(lines: list[bytes]) -> None:
@@ -201,7 +210,7 @@ def _text(line: bytes) -> str:
     if record is None:
         return _harmless(line.decode(errors="replace"))
     clock, _, rest = text_of(record).partition(" ")
-    clock = f"{time.strftime('%Y-%m-%d', time.localtime(record.at))} {clock}"
+    clock = f"{day_of(record.at)} {clock}"
     rest = _harmless(rest)
     if not _is_coloured():
         return f"{clock} {rest}"
@@ -233,7 +242,7 @@ def story(request: str, file: Path, is_json: bool) -> None:
 
     Times are seconds from its first record on. Exit code 1: it is not in the log.
     """
-    with opened(file) as parts:
+    with _opened(file) as parts:
         records = records_of(parts, request)
         if not records:
             names = near(parts, request)
@@ -249,8 +258,7 @@ def story(request: str, file: Path, is_json: bool) -> None:
 
 def _story_lines(told: Story) -> Iterator[str]:
     start = told.records[0].at
-    clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(start)) + f".{int(start * 1000) % 1000:03d}"
-    yield click.style(f"{told.request}, from {clock} on: {_summary(told)}", bold=True)
+    yield click.style(f"{told.request}, from {day_of(start)} {clock_of(start)} on: {_summary(told)}", bold=True)
     attempts = {attempt.task: number for number, attempt in enumerate(told.attempts, 1)}
     width = max(len(record.sender) for record in told.records)
     for record in told.records:
@@ -298,7 +306,7 @@ def _summary(told: Story) -> str:
 @click.option("--json", "is_json", is_flag=True, help="Print them as JSON.")
 def stats(file: Path, since: float | None, until: float | None, is_json: bool) -> None:
     """Figures of a period: requests, how long they took, failures, workers, clients, and what the log lacks."""
-    with opened(file) as parts:
+    with _opened(file) as parts:
         figures = stats_of(parts, Query(since or 0.0, float("inf") if until is None else until))
     if is_json:
         _show_lines([msgspec.json.encode(figures)])
@@ -311,9 +319,9 @@ def _stats_lines(figures: Stats) -> Iterator[str]:
     if figures.since is None or figures.until is None:
         yield "no records in that time"
         return
-    first, last = (time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)) for at in (figures.since, figures.until))
+    first, last = (f"{day_of(at)} {clock_of(at)}" for at in (figures.since, figures.until))
     yield f"{first} to {last}: {figures.records} records, {figures.text_lines} lines of text"
-    if not figures.requests:
+    if not (figures.requests or figures.answered or figures.failed):
         yield "requests   none; the broker sends them with --log-level debug"
     else:
         failed = "".join(f", {count} {name.replace('_', ' ')}" for name, count in figures.failed.items())

@@ -22,8 +22,8 @@ class Lines(msgspec.Struct, array_like=True, gc=False, tag=70):
 
 class Ack(msgspec.Struct, array_like=True, gc=False, tag=71):
     """Records up to ``through`` of ``boot`` are on disk, as the logger's ``--fsync`` says. ``resend``: what was sent beyond
-    was not taken; send it again. The logger repeats its last word every second to senders whose records it has not yet
-    written, so that they know it lives.
+    was not taken; send it again. Every second the logger says ``through=0`` to senders whose records are not yet on disk, so
+    that they know it lives.
     """
 
     boot: str

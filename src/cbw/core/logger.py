@@ -1,8 +1,8 @@
 """The logger's decisions: what is written, in what order, what is a gap or a duplicate, who is told that it is on disk.
 
 Every sender numbers its records from 1 at each of its starts (its *boots*). The logger knows the last number of each boot
-that it has written, its *position*; the log itself is the only place where positions are kept, so a logger that was killed,
-or another one that writes to the same file, finds them there again.
+that it has taken, its *position*, and the last that is in the file. The log itself is the only place where positions are
+kept, so a logger that was killed, or another one that writes to the same file, finds them there again.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ class LoggerCore:
         self.name = name
         self.boot = boot
         self.positions: dict[str, int] = {}
+        self._in_file: dict[str, int] = {}  # the same, of what is written
         self.can_write = True
         self.records = self.text_lines = self.gaps = self.missing = self.duplicates = self.lost = self.bad_messages = 0
         self._epoch = epoch
@@ -65,7 +66,7 @@ class LoggerCore:
         self._texts_bytes = 0
         self._texts_lost = 0
         self._owed: dict[tuple[bytes, str], None] = {}  # (peer, boot): its records are not yet on disk
-        self._written: dict[tuple[bytes, str], None] = {}  # (peer, boot): they are written
+        self._written: dict[tuple[bytes, str], int] = {}  # (peer, boot): they are written, up to this one
         self._replies: list[tuple[bytes, Ack]] = []
         self._sync_at: float | None = None
         self._is_urgent = False
@@ -76,7 +77,8 @@ class LoggerCore:
     def absorb(self, positions: Mapping[str, int]) -> None:
         """The log says that these records are in it, from before or by another logger."""
         for boot, seq in positions.items():
-            self._move(boot, max(seq, self.positions.get(boot, 0)))
+            _move(self._in_file, boot, max(seq, self._in_file.get(boot, 0)))
+            _move(self.positions, boot, max(seq, self.positions.get(boot, 0)))
 
     def received(self, peer: bytes, header: Lines, payload: bytes, now: float) -> None:
         """A batch of records from the connection ``peer``."""
@@ -88,7 +90,7 @@ class LoggerCore:
         if (
             header.first > position + 1
         ):  # out of order, as after a quick reconnect: the sender still has what is between
-            self._replies.append((peer, Ack(boot, position, True)))
+            self._replies.append((peer, Ack(boot, 0, True)))
             return
         known = min(position + 1 - header.first, header.count)
         if known:
@@ -99,7 +101,7 @@ class LoggerCore:
         if known < header.count:
             self._add(payload)
             self.records += header.count - known
-        self._move(boot, max(position, header.first + header.count - 1))
+        _move(self.positions, boot, max(position, header.first + header.count - 1))
         self._owed[peer, boot] = None
         self._is_urgent |= header.is_urgent
         if self._beat_at is None:
@@ -126,7 +128,11 @@ class LoggerCore:
     def written(self, now: float) -> None:
         """The last block is in the file."""
         self.can_write = True
-        self._written.update(self._owed)
+        for key in self._owed:
+            boot = key[1]
+            if boot in self.positions:  # else so many others were heard since that it is forgotten
+                self._written[key] = self.positions[boot]
+                _move(self._in_file, boot, self.positions[boot])
         self._owed.clear()
         if self._fsync is Fsync.NEVER:
             self.synced()
@@ -143,14 +149,16 @@ class LoggerCore:
         """Everything that was written is on disk."""
         self._sync_at = None
         self._is_urgent = False
-        for peer, boot in self._written:
-            self._replies.append((peer, Ack(boot, self.positions[boot])))
+        self._replies += [(peer, Ack(boot, through)) for (peer, boot), through in self._written.items()]
         self._written.clear()
 
     # --- what the shell asks
 
     def take_block(self, now: float) -> bytes:
-        """What is to be written now, whole lines."""
+        """What is to be written now, whole lines. What could not be written comes alone: the rest waits where it is bounded."""
+        if not self.can_write and self._block:
+            block, self._block = b"".join(self._block), []
+            return block
         if self._texts_lost:
             lost, self._texts_lost = self._texts_lost, 0
             self._note("lost", "lines of text, while the log could not be written", now, lost)
@@ -163,19 +171,15 @@ class LoggerCore:
         return block
 
     def positions_line(self, now: float) -> bytes:
-        """What a new file holds near its beginning: every position, so that no older file is needed to go on. Empty if
-        there is none yet.
-        """
-        if not self.positions:
-            return b""
+        """What a new file begins with: every position, so that no older file is needed to go on."""
         record = self._record("positions", "", now, 0)  # it may come to nothing: it has no number of its own
-        record.fields = dict(self.positions)
+        record.fields = dict(self._in_file)
         return _encode(record) + b"\n"  # never for people: it is read again
 
     def take_replies(self, now: float) -> list[tuple[bytes, Ack]]:
         """Who is to be told what."""
         if self._beat_at is not None and now >= self._beat_at:
-            waiting = {**self._written, **self._owed}
+            waiting = {**self._owed, **dict.fromkeys(self._written)}
             # Not their position: that counts what is written, and perhaps not yet on disk.
             self._replies += [(peer, Ack(boot, 0)) for peer, boot in waiting]
             self._beat_at = now + BEAT_S if waiting else None
@@ -187,9 +191,9 @@ class LoggerCore:
         return self._sync_at is not None and now >= self._sync_at
 
     @property
-    def has_unsynced(self) -> bool:
-        """Whether anything was written that is not known to be on disk."""
-        return self._sync_at is not None
+    def waiting_lines(self) -> int:
+        """Lines of text that are not written."""
+        return len(self._texts)
 
     @property
     def wake_at(self) -> float | None:
@@ -204,13 +208,7 @@ class LoggerCore:
         self.missing += count
         text = f"records {position + 1} to {header.oldest - 1} of {header.sender} (boot {header.boot}) are lost"
         self._note("gap", text, now, count)
-        self._move(header.boot, header.oldest - 1)
-
-    def _move(self, boot: str, seq: int) -> None:
-        self.positions.pop(boot, None)
-        self.positions[boot] = seq  # last in order: heard most recently
-        if len(self.positions) > POSITIONS_MAX:
-            del self.positions[next(iter(self.positions))]
+        _move(self.positions, header.boot, header.oldest - 1)
 
     def _note(self, event: str, text: str, now: float, count: int = 0) -> None:
         record = self._record(event, text, now)
@@ -225,3 +223,10 @@ class LoggerCore:
         if self._render is not None:
             payload = b"".join(self._render(line) + b"\n" for line in payload.split(b"\n")[:-1])
         self._block.append(payload)
+
+
+def _move(positions: dict[str, int], boot: str, seq: int) -> None:
+    positions.pop(boot, None)
+    positions[boot] = seq  # last in order: heard most recently
+    if len(positions) > POSITIONS_MAX:
+        del positions[next(iter(positions))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from heapq import nlargest
 from typing import Any
 
@@ -48,6 +49,7 @@ def overview(core: BrokerCore, now: float) -> dict[str, Any]:
             for service in services[:SERVICES_MAX]
         ],
         "worker_count": len(workers),
+        "worker_states": Counter(map(state_of, workers)),
         "workers": [_worker(worker, now) for worker in workers[:WORKERS_MAX]],
         "limits": msgspec.structs.asdict(core.limits),
     }

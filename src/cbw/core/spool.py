@@ -46,6 +46,11 @@ class Spool:
         return self._chunks[0].first if self._chunks else self.last + 1
 
     @property
+    def waiting(self) -> int:
+        """How many records are here."""
+        return self.last + 1 - self.oldest
+
+    @property
     def is_empty(self) -> bool:
         """Whether everything has been acknowledged or dropped."""
         return not self._chunks

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 
@@ -60,12 +62,12 @@ def near(parts: Sequence[Part], request: str) -> list[str]:
     others: dict[str, None] = {}
     seen = 0
     pattern = re.compile(rb'"request":"((?:[^"\\]|\\.)+)"')
-    for part in reversed(parts):
-        for block in part.blocks_backward():
-            if seen >= NEAR_BYTES:
-                break
-            seen += len(block)
-            for name in dict.fromkeys(pattern.findall(block)):
+    for block in itertools.chain.from_iterable(part.blocks_backward() for part in reversed(parts)):
+        if seen >= NEAR_BYTES:
+            break
+        seen += len(block)
+        for name in dict.fromkeys(pattern.findall(block)):
+            with contextlib.suppress(msgspec.DecodeError):  # a line of text that only looks like a record
                 text = msgspec.json.decode(b'"' + name + b'"', type=str)
                 (names if text.rpartition("/")[0] == client else others)[text] = None
     if number.isdigit() and names:

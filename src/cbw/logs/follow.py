@@ -105,15 +105,18 @@ class Follower:
 
     def _next(self) -> Iterator[bytes]:
         """Open the file that is written now; first what whole files hold that came and went meanwhile."""
-        before, was_open = self._known, self._file is not None
+        before, head = self._known, self._head if self._file is not None else b""
         self._open()
         missed = [name for name in self._known if name not in before]
-        missed = missed[1:] if was_open else missed  # the first is the one that was read
         if missed:
             with contextlib.suppress(UsageError), opened(self._path) as parts:  # deleted meanwhile
                 for part in parts:
                     if part.path.name.removesuffix(".gz") in missed:
-                        yield from part.blocks()
+                        blocks = part.blocks()
+                        first = next(blocks, b"")
+                        if not (head and first.startswith(head)):  # that one has been read
+                            yield first
+                            yield from blocks
 
 
 def _rotated(path: Path) -> dict[str, None]:

@@ -16,6 +16,9 @@ FIELDS = ("request", "client", "worker", "sender", "event", "role")
 """What can be asked for, those that leave the fewest lines first: lines are looked for by the first that is asked for."""
 _SPECIAL = re.compile(r"[\\.^$*+?{}\[\]|()]")
 
+_ABOUT_ENDS = re.compile(r"\\[AZ]")
+"""In a block of lines these mean the block's ends."""
+
 _decode = msgspec.json.Decoder(Record).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -65,7 +68,7 @@ class Search:
             else:
                 self._tests.append(re.compile(b"|".join(map(re.escape, literals))).search)
         for pattern in query.patterns:
-            if not has_candidates:
+            if not has_candidates and not _ABOUT_ENDS.search(pattern):
                 is_literal = pattern and not _SPECIAL.search(pattern)
                 self._candidates = (
                     _lines_with([pattern.encode()]) if is_literal else _lines_matching(_compiled(pattern))
@@ -125,7 +128,7 @@ def last_found(parts: list[Part], search: Search, count: int) -> list[bytes]:
 
 
 def _has(record: Record, name: str, values: tuple[str, ...]) -> bool:
-    if name == "client" and record.request.startswith(tuple(f"{value}/" for value in values)):
+    if name == "client" and record.request.rpartition("/")[0] in values:
         return True
     return getattr(record, name) in values
 

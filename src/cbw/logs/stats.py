@@ -137,6 +137,9 @@ class Counting:
             self._client(record).answered += 1
             self._end(record)
         elif event in FAILURES and record.request:
+            if event == "refused":  # so it was never accepted
+                stats.requests += 1
+                self._client(record).requests += 1
             self._failed[event] += 1
             self._client(record).failed += 1
             if event == "failed":

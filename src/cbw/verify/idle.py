@@ -8,9 +8,9 @@ broker's trace the clients' and the workers' own records must do, which see the 
 from __future__ import annotations
 
 import math
-import time
 from collections import Counter
 
+from cbw.clock import clock_of
 from cbw.core.events import Record
 from cbw.verify.verdict import Figure, Verdict
 
@@ -123,8 +123,7 @@ class _Meter:
         lasted = at - since
         if lasted > 0:
             if lasted > self.intervals.longest:
-                clock = time.strftime("%H:%M:%S", time.localtime(since)) + f".{int(since * 1000) % 1000:03d}"
-                self.worst = f"from {clock} on {what}, for {lasted:.3f} s"
+                self.worst = f"from {clock_of(since)} on {what}, for {lasted:.3f} s"
             self.intervals.add(lasted, most)
 
 

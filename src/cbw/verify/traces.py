@@ -35,7 +35,7 @@ def ordered(path: str) -> Iterator[Record]:
     """The records of the trace or log at ``path``, with its rotated files, in the order of time. Lines of text are left out.
 
     Raises:
-        UsageError: it cannot be read, or holds lines, but no record.
+        UsageError: it cannot be read to its end, or holds lines, but no record.
     """
     with opened(path) as parts, contextlib.ExitStack() as stack:
         late = _Late(stack)
@@ -43,11 +43,14 @@ def ordered(path: str) -> Iterator[Record]:
         for _ in _in_window(_records(parts), late.add):
             count += 1
         if not count and any(
-            map(_is_foreign, (line for part in parts for block in part.blocks() for line in block.split()))
+            _is_foreign(line) for part in parts for block in part.blocks() for line in block.split(b"\n") if line
         ):
             raise UsageError(
                 f"{path} is no trace: no line of it is a record", advice="Run the roles with --trace FILE."
             )
+        for part in parts:
+            if part.damage:
+                raise UsageError(f"{part.path} is damaged: {part.damage}", advice="What it says cannot be judged.")
         again = itertools.islice(_records(parts), count + late.count)  # a log may have grown meanwhile
         yield from heapq.merge(_in_window(again, lambda _: None), late.in_order(), key=_at)
 
@@ -110,9 +113,9 @@ def _records(parts: Iterable[Part]) -> Iterator[Record]:
                 yield from filter(None, map(record_of, block.split(b"\n")))
 
 
-def _is_foreign(word: bytes) -> bool:
+def _is_foreign(line: bytes) -> bool:
     """Whether it does not even begin as a record; one that does is torn: its role was killed while it wrote."""
-    return not word.startswith(b'{"at":')
+    return not line.startswith(b'{"at":')
 
 
 def _at(record: Record) -> float:

@@ -26,6 +26,8 @@ BATCH_BYTES_MAX = 8 << 20
 """Nor more bytes; a larger one is refused."""
 
 BOOT_CHARS_MAX = 64
+NUMBER_MAX = 10**15
+"""Numbers of records stay below: no sender gets there, and 15 digits are what is read back from the log."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_lines = msgspec.msgpack.Decoder(Lines).decode
@@ -76,6 +78,8 @@ def read_lines(frames: Sequence[Any]) -> tuple[Lines, bytes]:
     payload = bytes(frames[2])
     if len(payload) > BATCH_BYTES_MAX or not 1 <= header.count <= BATCH_RECORDS:
         raise BadMessage(f"{header.count} records in {len(payload)} bytes are out of bounds")
+    if header.first + header.count > NUMBER_MAX:
+        raise BadMessage(f"record {header.first} is beyond all bounds")
     if not 1 <= header.oldest <= header.first:
         raise BadMessage(f"record {header.first} is the first, but {header.oldest} the oldest")
     if not payload.endswith(b"\n") or payload.count(b"\n") != header.count:

@@ -66,7 +66,7 @@ def test_nothing_is_acknowledged_before_it_is_synced(fsync: Fsync, due_at: float
     assert not core.is_sync_due(due_at - 0.01) and core.is_sync_due(due_at)
     core.synced()
     assert core.take_replies(0.0) == [(PEER, Ack("b", 3))]
-    assert not core.has_unsynced
+    assert not core.is_sync_due(1e9)
 
 
 def test_what_was_written_after_the_sync_began_waits_for_the_next() -> None:
@@ -129,7 +129,7 @@ def test_disorder_is_no_gap() -> None:
     core.take_replies(0.0)
     send(core, 5, 2, oldest=3)
     assert write(core) == [] and core.gaps == 0
-    assert core.take_replies(0.0) == [(PEER, Ack("b", 2, True))]
+    assert core.take_replies(0.0) == [(PEER, Ack("b", 0, True))]
     send(core, 3, 2)
     send(core, 5, 2)
     assert numbers(write(core)) == [3, 4, 5, 6]
@@ -140,7 +140,7 @@ def test_a_gap_before_a_disorder() -> None:
     send(core, 9, 2, oldest=5)
     written = write(core)
     assert [record.get("count") for record in written] == [4] and numbers(written) == []
-    assert core.take_replies(0.0)[0] == (PEER, Ack("b", 4, True))
+    assert core.take_replies(0.0)[0] == (PEER, Ack("b", 0, True))
 
 
 def test_positions_are_found_again_in_the_log() -> None:
@@ -153,14 +153,64 @@ def test_positions_are_found_again_in_the_log() -> None:
     assert numbers(write(core)) == [10]
 
 
-def test_a_new_file_holds_all_positions() -> None:
+def test_a_new_file_begins_with_all_positions() -> None:
+    """Of what is in the file before: not of what is only received."""
     core = logger()
-    assert core.positions_line(2.0) == b"", "there is none yet"
     send(core, 1, 2)
     send(core, 1, 5, boot="c")
     write(core)
+    send(core, 3, 1, boot="b")
     line = json.loads(core.positions_line(2.0))
     assert (line["event"], line["fields"], line["at"]) == ("positions", {"b": 2, "c": 5}, 1002.0)
+
+
+def test_what_could_not_be_written_is_not_acknowledged() -> None:
+    """Though it came after something that was, and is synced now."""
+    core = logger(Fsync.INTERVAL)
+    send(core, 1, 2)
+    write(core)
+    send(core, 3, 2)
+    core.failed(core.take_block(0.1))
+    core.synced()
+    assert core.take_replies(0.6) == [(PEER, Ack("b", 2))]
+    assert numbers(write(core)) == [3, 4]
+    core.synced()
+    assert core.take_replies(0.7) == [(PEER, Ack("b", 4))]
+
+
+def test_asking_again_acknowledges_nothing() -> None:
+    core = logger()
+    send(core, 1, 2)
+    send(core, 7, 1, oldest=1)
+    assert core.take_replies(0.0) == [(PEER, Ack("b", 0, True))]
+
+
+def test_lines_of_text_are_bounded_while_nothing_can_be_written() -> None:
+    """Also if it is tried again and again."""
+    core = logger()
+    count = 3 * TEXT_BYTES_MAX // 100_000
+    blocks = [b""]
+    for number in range(count):
+        core.said(b"%06d" % number + b"x" * 100_000)
+        blocks.append(core.take_block(0.0))
+        core.failed(blocks[-1])
+    assert max(map(len, blocks)) < 300_000
+    written = b""
+    for _ in range(2):
+        written += core.take_block(0.0)
+        core.written(0.0)
+    texts = [line for line in written.splitlines() if line[:1] != b"{"]
+    assert len(texts) + core.lost == count
+    assert core.lost > count / 2
+    assert sum(map(len, texts)) < TEXT_BYTES_MAX + 300_000
+
+
+def test_a_boot_that_is_forgotten_before_its_sync() -> None:
+    core = logger()
+    for number in range(POSITIONS_MAX + 5):
+        send(core, 1, 1, boot=f"b{number}")
+    write(core)
+    assert len(core.take_replies(0.0)) == POSITIONS_MAX
 
 
 def test_boots_not_heard_for_longest_are_forgotten() -> None:
@@ -179,10 +229,11 @@ def test_a_block_that_could_not_be_written_comes_first_the_next_time() -> None:
     core.failed(core.take_block(0.0))
     assert not core.can_write and core.take_replies(0.0) == []
     core.said(b"a line")
-    block = core.take_block(1.0)
-    assert block == lines(1, 2) + b"a line\n"
+    assert core.take_block(1.0) == lines(1, 2)
     core.written(1.0)
     assert core.can_write and core.take_replies(1.0) == [(PEER, Ack("b", 2))]
+    assert core.waiting_lines == 1
+    assert core.take_block(1.0) == b"a line\n"
 
 
 def test_text_waits_in_bounded_memory_and_what_is_lost_is_counted() -> None:

@@ -43,16 +43,16 @@ def test_figures(tmp_path: Path) -> None:
     ]
     path = written(tmp_path / "logs", answered, others)
     found = stats(path)
-    assert (found.requests, found.answered, found.open) == (102, 100, 1)
+    assert (found.requests, found.answered, found.open) == (103, 100, 1)
     assert found.failed == {"failed": 1, "refused": 1}
     assert (found.attempts_lost, found.gaps, found.text_lines, found.records) == (1, 17, 1, 711)
     assert found.workers == {"W0": Worker(50, 0, 1, 1, 1), "W1": Worker(50, 1, 0, 0, 0)}
-    assert found.clients == {"C1": Client(100, 100, 0), "C2": Client(1, 0, 2), "C3": Client(1, 0, 0)}
+    assert found.clients == {"C1": Client(100, 100, 0), "C2": Client(2, 0, 2), "C3": Client(1, 0, 0)}
     # From accepted to answered four of the six steps pass: 0.04 s, 0.08 s, …, 4 s.
     assert found.latency_s == pytest.approx({"p50": 2.0, "p90": 3.6, "p99": 3.96, "max": 4.0}, rel=0.01)
     assert (found.since, found.until) == (START, START + 206)
     late = stats(path, START + 150)
-    assert (late.requests, late.answered, late.gaps) == (2, 0, 17)
+    assert (late.requests, late.answered, late.gaps) == (3, 0, 17)
     assert late.latency_s == {"p50": None, "p90": None, "p99": None, "max": None}
     assert stats(path, START + 1000).since is None
 
