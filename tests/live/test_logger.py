@@ -7,6 +7,7 @@ import gzip
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -261,6 +262,29 @@ def test_a_full_disk_is_survived_and_accounted_for(start: Start, small_disk: Pat
         numbers = sent(path, sender.boot)
         assert numbers == list(range(numbers[0], 3001))
         assert sender.status()["dropped"] == 0
+
+
+def test_a_logger_that_is_killed_while_the_disk_is_full(start: Start, small_disk: Path) -> None:
+    """It has acknowledged only what is in the file: senders still have the rest."""
+    path = small_disk / "logs"
+    logger = start("logger", 0, path)
+    port = int(logger.wait_for("text on port").split("text on port ")[1].split(",")[0])
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(b"x" * 150_000)
+    with sending(port) as sender:
+        for _ in range(30):
+            sender.put([record(number) for number in range(100)])
+            time.sleep(0.02)
+        logger.wait_for("cannot write the log", "No space left")
+        time.sleep(1)
+        logger.kill()
+        assert sender.status()["acknowledged"] <= len(sent(path, sender.boot)) < 3000
+        ballast.unlink()
+        moved = Path(shutil.copy(path, small_disk.parent))  # to a disk with room
+        start("logger", port, moved)
+        wait_until(lambda: sender.status()["waiting"] == 0, f"the rest: {sender.status()}")
+        assert sent(moved, sender.boot) == list(range(1, 3001))
+    assert not any(line["event"] in ("gap", "lost") for line in records(moved))
 
 
 def test_text_lines_lost_to_a_full_disk_are_counted(start: Start, small_disk: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
@@ -48,6 +49,33 @@ def client_of(port: int, name: str, log_port: int) -> cbw.Client:
     target = LogTarget(HOST, log_port)
     trace = Trace(is_printing=False, name=name, log=target)
     return cbw.Client(f"{HOST}:{port}", id=name, timeout=60, trace=trace)
+
+
+def test_lines_that_anybody_may_send(start: Start, tmp_path: Path) -> None:
+    """A time beyond all calendars, and text that looks like a record but is none."""
+    path = tmp_path / "logs"
+    known = b'{"at":1.0,"event":"accepted","role":"broker","sender":"B","request":"C/1","client":"C"}\n'
+    path.write_bytes(b'{"at":1e20,"event":"x","sender":"A"}\nsaid "request":"caf\\xe9/1" here\n' + known)
+    shown = ended(start, path).lines
+    assert shown[0].startswith("1e+20")
+    assert len(shown) == 3
+    assert "C/1" in "\n".join(ended(start, "story", "C/9", path, code=1).errors)
+    ended(start, "stats", path)
+
+
+def test_a_damaged_file_is_told_of_by_all(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "logs"
+    lines = [
+        b'{"at":%d.0,"event":"accepted","role":"broker","sender":"B","request":"C/%d"}\n' % (n, n) for n in range(9000)
+    ]
+    packed = gzip.compress(b"".join(lines))
+    path.with_name("logs.20250101T000000.000000.gz").write_bytes(packed[: len(packed) // 2])
+    path.write_bytes(b'{"at":99999.0,"event":"started","role":"broker","sender":"B"}\n')
+    for arguments in ([path], ["stats", path], ["story", "C/1", path]):
+        assert ended(start, *arguments).count("is damaged, the rest of it is missing here")
+    verify = start("verify", "--trace", path)
+    assert verify.exit_code() == 2
+    assert verify.count("is damaged")
 
 
 def test_the_story_of_a_request_whose_worker_died(start: Start, logs: Path, log_port: int) -> None:

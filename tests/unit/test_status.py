@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+import urllib.request
 from bisect import bisect_left
 from typing import Any
 
@@ -13,8 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cbw import metrics
 from cbw.core.latency import BOUNDS_S, Latencies, quantile
-from cbw.core.overview import CLIENTS_MAX, SERVICES_MAX, overview
-from cbw.status import Inquiry, Rates, status_of
+from cbw.core.overview import CLIENTS_MAX, SERVICES_MAX, WORKERS_MAX, overview
+from cbw.status import CONNECTIONS_MAX, HTTP_TIMEOUT_S, Inquiry, Rates, StatusServer, status_of
 
 from .core.system import System
 
@@ -116,6 +118,18 @@ def test_a_loop_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- for Prometheus
 
 
+def test_connections_that_say_nothing_keep_nobody_out() -> None:
+    server = StatusServer(lambda: status_of("worker", "W", 0.0, ""), "127.0.0.1", 0)
+    idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(2 * CONNECTIONS_MAX)]
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/livez", timeout=HTTP_TIMEOUT_S / 2) as answer:
+            assert answer.read() == b"ok\n"
+    finally:
+        for one in idle:
+            one.close()
+        server.close()
+
+
 def told(system: System) -> dict[str, Any]:
     """A broker's status."""
     return status_of("broker", "B", 0.0, "", **overview(system.core, system.now))
@@ -145,16 +159,16 @@ def test_a_broker_at_work() -> None:
 
 def test_series_are_bounded_and_totals_are_not() -> None:
     system = System()
-    for number in range(metrics.WORKERS_MAX + 50):
+    for number in range(WORKERS_MAX + 50):
         system.worker(f"W{number}", services=(f"s{number}",), credit=1)
     for number in range(CLIENTS_MAX + 5):
         system.client(f"C{number}")
         system.ask(1, client=f"C{number}", service="nobody")
     status = told(system)
-    assert status["worker_count"] == len(status["workers"]) == metrics.WORKERS_MAX + 50
+    assert (status["worker_count"], len(status["workers"])) == (WORKERS_MAX + 50, WORKERS_MAX)
     assert len(status["busiest_clients"]) == CLIENTS_MAX
     found = samples(status)
-    assert found["cbw_broker_workers", "free"] == metrics.WORKERS_MAX + 50
+    assert found["cbw_broker_workers", "free"] == WORKERS_MAX + 50
     assert len([name for name in found if name[0] == "cbw_broker_worker_answers_total"]) == metrics.WORKERS_MAX
     assert len([name for name in found if name[0] == "cbw_broker_service_workers"]) <= SERVICES_MAX
     assert not [name for name in found if "C1" in name], "clients have no labels"

@@ -99,6 +99,14 @@ def test_several_rotations_at_once(path: Path) -> None:
     assert found == [*expected, b"z", b"first of 6", b"zz"]
 
 
+def test_a_reader_that_stood_still_while_what_it_read_was_deleted(path: Path) -> None:
+    def delete_oldest() -> None:
+        path.with_name(ROTATED.format(1)).unlink()
+
+    burst = together(rotate(path, 1), rotate(path, 2), rotate(path, 3), delete_oldest)
+    assert followed(path, append(path, b"a\n"), burst) == [b"a", b"first of 2", b"first of 3", b"first of 4"]
+
+
 def test_a_rotation_by_somebody_else(path: Path) -> None:
     def logrotate() -> None:
         path.rename(path.with_name("logs.1"))

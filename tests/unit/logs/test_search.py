@@ -68,6 +68,26 @@ def test_a_field_inside_of_another_is_not_it(tmp_path: Path) -> None:
     assert not lines_of(written(tmp_path / "logs", records), Query(fields={"role": ("broker",)}))
 
 
+def test_a_client_whose_name_begins_like_another(tmp_path: Path) -> None:
+    records = [Record(START, "begun", "worker", "W", name) for name in ("A/1", "A/B/2", "AB/3")]
+    found = lines_of(written(tmp_path / "logs", records), Query(fields={"client": ("A",)}))
+    assert [json.loads(line)["request"] for line in found] == ["A/1"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "lines"), [(r"\Atext", [b"text 2"]), (r"1\Z", [b"a text 1"]), ("^a text", [b"a text 1"])]
+)
+def test_patterns_about_the_ends_of_a_line(tmp_path: Path, pattern: str, lines: list[bytes]) -> None:
+    path = written(tmp_path / "logs", [b"a text 1\n", b"text 2\n"])
+    assert lines_of(path, Query(patterns=(pattern,))) == lines
+
+
+def test_a_file_whose_name_only_looks_like_a_time(tmp_path: Path) -> None:
+    path = written(tmp_path / "logs", [b"new\n"])
+    path.with_name("logs.20259999T999999.999999").write_bytes(b"old\n")
+    assert lines_of(path, Query()) == [b"old", b"new"]
+
+
 def test_names_that_json_escapes(tmp_path: Path) -> None:
     name = 'a"b\\ñ'
     path = written(tmp_path / "logs", life(1, START, client=name))
