@@ -238,8 +238,8 @@ class Broker:
     def _connections(self, facts: list[e.Event]) -> None:
         for side, router in ((e.Side.WORKER, self._workers), (e.Side.CLIENT, self._clients)):
             for peer in router.take_lost():
+                facts += [_undelivered(side, order) for order in self._backlog.forget(side, peer)]
                 facts.append(e.PeerLost(side, peer))
-                self._backlog.forget(side, peer)
                 if peer[:1] == b"\0":
                     self._dialects.pop(peer, None)
             if router.take_connected():
@@ -291,12 +291,8 @@ class Broker:
             case e.SendPlainTask():
                 dialect = self._dialects.get(peer, plain.Dialect.LAB)
                 sent = router.send(peer, plain.write_task(dialect, order.client, order.body))
-                if sent is Sent.UNREACHABLE:
-                    undelivered.append(e.Undelivered(side, peer, []))
             case e.SendPlainReply():
                 sent = router.send(peer, plain.write_reply(order.envelope, plain.reply_body(order.answer)))
-                if sent is Sent.UNREACHABLE:
-                    undelivered.append(e.ReplyUndelivered(peer, order.envelope, order.answer))
             case _:
                 count = 0
                 sent = Sent.YES
@@ -305,14 +301,20 @@ class Broker:
                     if sent is not Sent.YES:
                         break
                     count += size
-                if sent is Sent.UNREACHABLE:
-                    undelivered.append(e.Undelivered(side, peer, order.messages[count:]))
-                elif sent is Sent.FULL and count:
-                    return type(order)(peer, order.messages[count:])
+                if count and sent is not Sent.YES:
+                    order = type(order)(peer, order.messages[count:])
+        if sent is Sent.UNREACHABLE:
+            undelivered.append(_undelivered(side, order))
         return order if sent is Sent.FULL else None
 
     def _retry(self, facts: list[e.Event]) -> None:
         facts += self._backlog.retry(time.monotonic(), lambda side, order: self._try_to_send(side, order, facts))
+
+
+def _undelivered(side: e.Side, order: Any) -> e.Event:
+    if type(order) is e.SendPlainReply:
+        return e.ReplyUndelivered(order.peer, order.envelope, order.answer)
+    return e.Undelivered(side, order.peer, [] if type(order) is e.SendPlainTask else order.messages)
 
 
 def _refusal(side: e.Side, peer: bytes, reason: m.Refusal, why: str) -> e.Event:

@@ -32,6 +32,8 @@ __all__ = ["BrokerCore", "Limits"]
 
 SWEEP_S = 0.25
 """How often silence and absence are looked for."""
+STALL_S = 1.0
+"""A broker that was not asked for so long though it wanted to be has stood still itself, so nobody's silence counts."""
 
 
 class BrokerCore:
@@ -62,6 +64,7 @@ class BrokerCore:
         self._clients = Clients(self._outbox, self._dispatcher, limits, welcome)
         self._workers = Workers(self._outbox, self._dispatcher, self._clients, limits, welcome)
         self._sweep_at = math.inf
+        self._kept_at = 0.0
         self._stop_by = math.inf
         self._is_stopped = False
         self._on: dict[type, Callable[[Any], None]] = {
@@ -126,13 +129,16 @@ class BrokerCore:
 
     def _keep_time(self, now: float) -> None:
         workers, clients = self._workers, self._clients
-        if now >= self._sweep_at:
+        if now - self._kept_at > STALL_S and now >= self._sweep_at:
+            self._sweep_at = now + SWEEP_S  # it was we who stood still: hear first what the others have said meanwhile
+        elif now >= self._sweep_at:
             self._sweep_at = math.inf
             workers.sweep()
             clients.sweep()
             for service in self._dispatcher.take_unserved(now):
                 text = "requests wait, and no worker here serves them"
                 self._outbox.trace("unserved", service=service.name, count=service.waiting_count, text=text)
+        self._kept_at = now
         if now >= workers.due_at:
             workers.find_late()
         self._expire(now)
@@ -165,7 +171,7 @@ class BrokerCore:
         dropped = sum(len(getattr(order, "messages", (order,))) for order in fact.orders)
         self.counts["messages_dropped"] += dropped
         self._outbox.trace("unread", **{fact.side.value: side.name_of(fact.peer)}, text=f"{dropped} messages dropped")
-        side.unread(fact.peer)
+        side.unread(fact)
 
     def _bad_message_arrived(self, fact: e.BadMessageArrived) -> None:
         self._outbox.count_bad(fact.side, self._side(fact.side).name_of(fact.peer), fact.why)

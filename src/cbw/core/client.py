@@ -22,6 +22,8 @@ DUPLICATE_PATIENCE_S = 4.0
 """How long a refused id is tried again: a broker needs up to 3 s to notice that the last owner of the id is dead."""
 UNASKED_BYTES = 512 * 1024
 """A larger body is sent only when the broker has told its limit: one far over it would end the connection, every time."""
+CANCELLED_MAX = 10_000
+"""So many cancelled requests are kept to be told of, the newest."""
 EXPIRY_STEP_S = 0.01
 """Deadlines are looked at no more often than this."""
 
@@ -62,6 +64,7 @@ class ClientCore:
         self._out: list[m.Message] = []
         self._held: list[Pending] = []  # big bodies, until the broker has told its limit
         self._too_big: list[Ended] = []
+        self._cancelled: dict[int, None] = {}  # of which the broker may not have been told
         self._next_id = 1
         self._expiry_at: float | None = None
         self._hello_at: float | None = None
@@ -79,6 +82,7 @@ class ClientCore:
         self._is_connected = False
         self.broker = None
         self._hello_at = None
+        self._keep_cancels(_cancels_in(self._out))
         self._out.clear()
 
     def submit(self, service: str, body: bytes, deadline_at: float | None, now: float, sink: Any) -> int:
@@ -102,6 +106,8 @@ class ClientCore:
             return None
         if self._is_connected:
             self._out.append(m.Cancel(request_id))
+        if self.broker is None:
+            self._keep_cancels([request_id])
         return _ended(pending, Status.CANCELLED, "cancelled by this client")
 
     def received(self, messages: Iterable[m.Message], now: float) -> list[Ended]:
@@ -118,6 +124,7 @@ class ClientCore:
             elif type(message) is m.Welcome:
                 self.broker = message
                 self.has_met_broker = True
+                self._cancelled.clear()
                 self._hello_at = None
                 self._refused_since = None
                 held, self._held = self._held, []
@@ -185,7 +192,8 @@ class ClientCore:
 
     def _say_hello(self, now: float) -> None:
         self._hello_at = now + HELLO_PATIENCE_S
-        self._out = [m.ClientHello(self.name, self.boot)]
+        self._keep_cancels(_cancels_in(self._out))
+        self._out = [m.ClientHello(self.name, self.boot), *map(m.Cancel, self._cancelled)]
         self._held.clear()
         for pending in self.in_flight.values():
             if len(pending.request.body) > UNASKED_BYTES:
@@ -196,6 +204,12 @@ class ClientCore:
             self._out.append(pending.request)
         if self.has_met_broker:
             self.sent_again += len(self.in_flight)
+
+    def _keep_cancels(self, request_ids: Iterable[int]) -> None:
+        """For the next hello: else the broker would run what nobody wants."""
+        self._cancelled.update(dict.fromkeys(request_ids))
+        while len(self._cancelled) > CANCELLED_MAX:
+            del self._cancelled[next(iter(self._cancelled))]
 
     def _send_big(self, pending: Pending, now: float) -> None:
         request = pending.request
@@ -225,6 +239,10 @@ class ClientCore:
         self._hello_at = None
         self.refused = refused
         return self.fail_all(Status.FAILED, refused.text)
+
+
+def _cancels_in(messages: Iterable[m.Message]) -> list[int]:
+    return [message.id for message in messages if type(message) is m.Cancel]
 
 
 def _ended(pending: Pending, status: Status, text: str) -> Ended:

@@ -19,6 +19,8 @@ from cbw.core.outbox import Outbox
 from cbw.core.request import State
 from cbw.core.tables import LAB_SERVICE, Client, Entry, Worker, is_anonymous, printable
 
+DEAD_BODY_BYTES_MAX = 1024
+"""What has ended may lie in a queue or among the timers for a while, but not with a larger body."""
 RETURN_GRACE_S = 0.25
 """A client that was started anew asks at once, one that has come back says nothing: so long it is heard first."""
 
@@ -254,6 +256,8 @@ class Clients:
         self.requests -= 1
         self.requests_bytes -= len(request.body)
         del client.entries[request.id]
+        if len(request.body) > DEAD_BODY_BYTES_MAX:
+            entry.request = m.Request(request.id, request.service, b"")
         outbox.counts[name] += 1
         if event is r.ANSWERED:
             outbox.latencies_s.append(outbox.now - entry.accepted_at)
@@ -329,7 +333,7 @@ class Clients:
 
     def undelivered(self, fact: e.Undelivered) -> None:
         """A batch did not reach it: the answers are kept."""
-        client = self.by_peer.get(fact.peer)
+        client = self.by_peer.get(fact.peer) or next((c for c in self.absent if c.peer == fact.peer), None)
         if client is not None:
             self._away(client)
             for message in fact.messages:
@@ -345,14 +349,14 @@ class Clients:
             if client.absent_since is not None:
                 self.kept.keep(client, fact.envelope, fact.answer)
 
-    def unread(self, peer: bytes) -> None:
+    def unread(self, fact: e.PeerUnread) -> None:
         """It has not read for long. When it reads on, it has to learn that answers are missing, or it would wait for
         them for ever.
         """
-        client = self.by_peer.get(peer)
-        self.lost(peer)
+        client = self.by_peer.get(fact.peer)
+        self.lost(fact.peer)
         if client is None or not client.is_plain:
-            self._ask_for_hello(peer)
+            self._ask_for_hello(fact.peer)
 
     def connected(self) -> None:
         """Somebody has connected, and it may be one of those that were lost."""
@@ -438,5 +442,5 @@ class Clients:
                 self._forget(client, f"away for {limits.absence_s:g} s")
         for client in [c for c, since in self.returned.items() if since < now - limits.liveness_s]:
             del self.returned[client]
-            if client.absent_since is None:
+            if client.absent_since is None and not client.is_doubted:
                 self.kept.take_all(client)

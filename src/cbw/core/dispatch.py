@@ -26,6 +26,8 @@ RECALL_PATIENCE_S = 0.1
 """A recall that was not answered by then may be repeated."""
 UNSERVED_S = 2.0
 """Requests for a service that nobody serves have waited this long when it is said: workers may only be starting."""
+TIMERS_MIN = 1000
+"""Timers of requests that wait no more are swept out when there are twice as many as the last sweep left, but not for fewer."""
 DEAD_MAX = 64
 """So many ended requests may lie in a queue before they are swept out, if they are more than those that live."""
 
@@ -48,6 +50,7 @@ class Dispatcher:
         self._unserved: dict[Service, float] = {}  # those with requests and no worker: when to say so
         self._deadlines: list[tuple[float, int, Entry]] = []
         self._deadline_number = 0
+        self._deadlines_max = TIMERS_MIN
         self._arrived: list[Entry] = []  # with a deadline, since the last handing out
 
     def service(self, name: str) -> Service:
@@ -216,7 +219,7 @@ class Dispatcher:
             service.suspects = deque(entry for entry in service.suspects if entry.state is not State.ENDED)
             service.dead = 0
         if not service.workers:
-            if service.waiting or service.suspects:
+            if service.waiting_count:
                 self._unserved.setdefault(service, now + UNSERVED_S)
             else:
                 self.services.pop(service.name, None)
@@ -248,11 +251,10 @@ class Dispatcher:
             return
         self._deadline_number += 1
         heapq.heappush(self._deadlines, (entry.deadline_at, self._deadline_number, entry))
-        if len(self._deadlines) > 1000 and self._deadline_number % 1000 == 0:
-            live = [item for item in self._deadlines if item[2].state in _WAITS]
-            if len(live) < len(self._deadlines) // 2:
-                self._deadlines = live
-                heapq.heapify(self._deadlines)
+        if len(self._deadlines) > self._deadlines_max:
+            self._deadlines = [item for item in self._deadlines if item[2].state in _WAITS]
+            heapq.heapify(self._deadlines)
+            self._deadlines_max = max(TIMERS_MIN, 2 * len(self._deadlines))
 
     @property
     def has_unserved(self) -> bool:
@@ -271,7 +273,7 @@ class Dispatcher:
         self.recall_at = math.inf
         recalls: list[tuple[Worker, list[int]]] = []
         for service in self.services.values():
-            if not service.surplus or not service.free or service.waiting_count:
+            if not service.surplus or not service.free:  # what waits beside a free worker are suspects, and not for it
                 continue
             self.recall_at = now + RECALL_AFTER_S
             idle = len(service.free)

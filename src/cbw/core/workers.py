@@ -332,9 +332,17 @@ class Workers:
             self._credit_changed(worker, 0)
             self._dispatcher.place(worker)
 
-    def unread(self, peer: bytes) -> None:
-        """It has not read for long. When it reads on it speaks first, and is told then that it was taken for lost."""
-        self.lost(peer)
+    def unread(self, fact: e.PeerUnread) -> None:
+        """It has not read for long. When it reads on it speaks first, and is told then that it was taken for lost.
+
+        Tasks that were not sent at all cannot have begun.
+        """
+        worker = self.by_peer.get(fact.peer)
+        if worker is not None:
+            for order in fact.orders:
+                unsent = [*worker.in_hand] if worker.is_plain else [x.id for x in order.messages if type(x) is m.Task]
+                self._returned(worker, unsent)
+        self.lost(fact.peer)
 
     def connected(self) -> None:
         """Somebody has connected, and it may be one of those that were lost."""

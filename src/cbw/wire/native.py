@@ -22,6 +22,8 @@ BATCH_BYTES = 512 * 1024
 """A batch frame is closed when it holds this much, so that one slow peer never makes us build a giant message."""
 BATCH_MESSAGES = 1024
 """And when it holds this many messages: the other end begins with them while we go on."""
+BATCH_MESSAGES_MAX = 16 * 1024
+"""A batch of others may hold so many; more are refused."""
 
 _encode = msgspec.msgpack.Encoder(enc_hook=bytes).encode  # Parts: msgspec takes no subclasses of bytes
 T = TypeVar("T", bound=m.Message)
@@ -48,6 +50,8 @@ class Decoder(Generic[T]):
             raise BadMessage(text)
         if len(frames) < 2:
             raise BadMessage("no batch behind the magic frame")
+        if _count(frames[1]) > BATCH_MESSAGES_MAX:
+            raise BadMessage(f"a batch of more than {BATCH_MESSAGES_MAX} messages")
         try:
             batch: list[T] = self._decode(frames[1])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -55,6 +59,14 @@ class Decoder(Generic[T]):
         if len(frames) > 2 or (batch and type(batch[-1]) is m.Attached):
             _attach(batch, frames[2:])
         return batch
+
+
+def _count(batch: Any) -> int:
+    """How many messages are in a batch, by its first bytes: a beat takes two, so a large batch could be of millions."""
+    head = bytes(batch[:5])
+    if head[:1] == b"\xdc":
+        return int.from_bytes(head[1:3], "big")
+    return int.from_bytes(head[1:5], "big") if head[:1] == b"\xdd" else 0  # of up to 15, or none
 
 
 def _attach(batch: list[Any], bodies: Sequence[Any]) -> None:

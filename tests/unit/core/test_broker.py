@@ -6,7 +6,7 @@ import pytest
 
 from cbw.core import events as e
 from cbw.core import messages as m
-from cbw.core.dispatch import UNSERVED_S
+from cbw.core.dispatch import TIMERS_MIN, UNSERVED_S
 from cbw.core.kept import ANSWER_BYTES
 from cbw.core.limits import NAME_CHARS_MAX
 from cbw.core.messages import Refusal, Status
@@ -87,6 +87,22 @@ class TestHandingOut:
 
 
 class TestRecall:
+    def test_a_suspect_that_waits_stops_no_recall(self, system: System) -> None:
+        """It waits for a worker without another suspect; the free slot of one that has one is for the others."""
+        for name, number in (("W1", 1), ("W2", 2)):
+            system.worker(name)
+            system.ask(number)
+        system.worker("S", credit=10)
+        system.ask(*range(10, 20))
+        system.take("S")
+        system.worker("F", concurrency=2, credit=2)
+        system.tell(e.PeerLost(e.Side.WORKER, b"W1"), e.PeerLost(e.Side.WORKER, b"W2"))
+        assert system.bodies("F") == [1]
+        system.wait(0.1, "S", "F")
+        recalls = [message for message in system.take("S") if isinstance(message, m.Recall)]
+        system.tell(e.WorkerSaid(b"S", [m.Returned(recalls[0].tasks)]))
+        assert len(system.bodies("F")) == 1
+
     def test_tasks_not_begun_are_recalled_for_an_idle_worker(self, system: System) -> None:
         system.worker("W1", credit=10)
         system.ask(*range(5))
@@ -558,10 +574,63 @@ class TestLimits:
             system.ask(number, service=f"s{number}")
         for number in range(10):
             system.tell(e.ClientSaid(b"C1", [m.Cancel(number)]))
+        assert not system.core._dispatcher.services, "though no worker ever came"
         for number in range(10):
             system.worker(f"W{number}", services=(f"s{number}",))
             system.lose_worker(f"W{number}")
         assert not system.core._dispatcher.services
+
+    def test_what_has_ended_keeps_no_large_body(self, system: System) -> None:
+        system.worker("W1")
+        system.ask(0)  # the worker is busy, so what follows waits, and has a timer
+        for number in range(1, 50):
+            request = m.Request(number, "s", bytes(100_000), 3600.0)
+            system.tell(e.ClientSaid(b"C1", [request]))
+            system.tell(e.ClientSaid(b"C1", [m.Cancel(number)]))
+        timers = [entry for *_, entry in system.core._dispatcher._deadlines]
+        assert sum(len(entry.request.body) for entry in timers) == 0
+
+    def test_timers_are_as_many_as_requests_that_wait(self, system: System) -> None:
+        for number in range(20_000):
+            system.tell(e.ClientSaid(b"C1", [m.Request(number, "s", b"", 3600.0), m.Cancel(number - 100)]))
+        assert len(system.core._dispatcher._deadlines) <= TIMERS_MIN + 1
+
+
+class TestTheBrokerItself:
+    def test_when_it_has_stood_still_nobody_elses_silence_counts(self, system: System) -> None:
+        """What they have said meanwhile has not been read."""
+        for number in range(5):
+            system.worker(f"W{number}")
+        system.wait(1, *(f"W{number}" for number in range(5)))
+        system.now += 60
+        system.tell()
+        for number in range(5):
+            system.tell(e.WorkerSaid(b"W%d" % number, [m.Beat()]))
+        system.wait(1, *(f"W{number}" for number in range(5)))
+        assert len(system.core.workers) == 5
+        system.wait(5)
+        assert not system.core.workers
+
+    def test_tasks_that_were_never_sent_blame_nobody(self, system: System) -> None:
+        system.worker("W1", concurrency=2, credit=2)
+        system.ask(1, 2)
+        sent, unsent = system.take_tasks("W1")
+        system.tell(e.PeerUnread(e.Side.WORKER, b"W1", [e.SendToWorker(b"W1", [unsent])]))
+        assert system.core.counts["attempts_failed"] == 1
+        assert system.core.counts["tasks_returned"] == 1
+        system.worker("W2", concurrency=2, credit=2)
+        assert [(task.body, task.attempt) for task in system.take_tasks("W2")] == [(sent.body, 2), (unsent.body, 1)]
+
+    def test_answers_that_two_batches_could_not_deliver_are_kept(self, system: System) -> None:
+        system.worker("W1", concurrency=2, credit=2)
+        system.ask(1, 2)
+        system.answer_all("W1")
+        system.take("C1")
+        answers = (m.Answer(number, Status.OK, b"") for number in (1, 2))
+        system.tell(*(e.Undelivered(e.Side.CLIENT, b"C1", [answer]) for answer in answers))
+        system.client(peer="C1b")
+        system.ask(1, 2, client="C1b")
+        assert system.answers("C1b") == [(1, Status.OK), (2, Status.OK)]
 
 
 class TestPlainPeers:
@@ -648,6 +717,20 @@ class TestPlainPeers:
         lab.wait(1)
         assert self.replies(lab, "P1") == []
         assert lab.core.counts["clients_doubted"] == 1
+
+    def test_it_gets_its_answer_however_long_the_doubt_takes(self, lab: System) -> None:
+        self.ask(lab, "P1")
+        lab.tell(e.PeerLost(e.Side.CLIENT, b"P1"))
+        lab.tell(e.PlainWorkerSaid(b"PW1", b"P1", b"first"))
+        lab.tell(e.PeersConnected(e.Side.CLIENT))
+        lab.wait(1)
+        assert self.replies(lab, "P1") == [b"first"]
+        self.ask(lab, "P1", b"again")
+        lab.tell(e.PeerDoubted(b"P1", True))
+        lab.tell(e.PlainWorkerSaid(b"PW1", b"P1", b"second"))
+        lab.wait(10)
+        lab.tell(e.PeerDoubted(b"P1", False))
+        assert self.replies(lab, "P1") == [b"first", b"second"]
 
     def test_it_gets_its_answer_when_there_is_no_doubt_any_more(self, lab: System) -> None:
         self.test_a_client_whose_identity_another_may_have_gets_nothing(lab)

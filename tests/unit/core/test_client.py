@@ -6,6 +6,7 @@ import pytest
 
 from cbw.core import messages as m
 from cbw.core.client import (
+    CANCELLED_MAX,
     DUPLICATE_PATIENCE_S,
     EXPIRY_STEP_S,
     HELLO_PATIENCE_S,
@@ -39,6 +40,43 @@ def ok(number: int) -> m.Answer:
 
 
 # --- requests
+
+
+def test_what_is_cancelled_without_a_connection_is_told_with_the_next_hello() -> None:
+    """The broker has the request, and would run what nobody wants."""
+    core = welcomed()
+    number = core.submit("s", b"body", None, 0.0, "sink")
+    core.take_messages()
+    core.disconnected()
+    assert core.cancel(number) is not None
+    for now in (1.0, 2.0):  # until a broker has heard it
+        core.connected(now)
+        assert core.take_messages() == [HELLO, m.Cancel(number)]
+        core.disconnected()
+    core.connected(3.0)
+    core.received([WELCOME], 3.0)
+    core.take_messages()
+    core.disconnected()
+    core.connected(4.0)
+    assert core.take_messages() == [HELLO]
+
+
+def test_a_cancel_that_a_hello_overtakes_is_told_with_it() -> None:
+    core = welcomed()
+    number = core.submit("s", b"body", None, 0.0, "sink")
+    core.take_messages()
+    core.cancel(number)
+    core.received([m.HelloAgain()], 1.0)
+    assert core.take_messages() == [HELLO, m.Cancel(number)]
+
+
+def test_cancels_that_are_kept_are_bounded() -> None:
+    core = ClientCore("C1", "boot")
+    for _ in range(CANCELLED_MAX + 5):
+        core.cancel(core.submit("s", b"", None, 0.0, "sink"))
+    core.connected(1.0)
+    told = core.take_messages()
+    assert (len(told), told[-1]) == (1 + CANCELLED_MAX, m.Cancel(CANCELLED_MAX + 5))
 
 
 def test_a_request_and_its_answer() -> None:

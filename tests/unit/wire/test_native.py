@@ -129,3 +129,13 @@ def test_a_broker_of_another_version_has_refused_us_whatever_it_says(decoder: An
 def test_an_error_body_that_is_none_is_read_all_the_same() -> None:
     assert m.error_of(m.error_body("kind", "text")) == ("kind", "text")
     assert m.error_of(b"\xff nonsense") == ("error", "\ufffd nonsense")
+
+
+def test_a_batch_of_very_many_messages() -> None:
+    """A beat takes two bytes, so the bound on bytes alone would be none."""
+    beats = [m.Beat()] * native.BATCH_MESSAGES_MAX
+    assert len(native.from_client([native.MAGIC, msgspec.msgpack.encode(beats)])) == len(beats)
+    for count in (len(beats) + 1, 70_000):
+        frame = msgspec.msgpack.encode([m.Beat()] * count)
+        with pytest.raises(BadMessage, match="a batch of more than"):
+            native.from_client([native.MAGIC, frame])
