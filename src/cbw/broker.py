@@ -124,11 +124,12 @@ class Broker:
             if self._is_stop_wanted:
                 self._is_stop_wanted = False
                 facts.append(e.StopRequested(time.monotonic() + self._grace_s))
+            from_workers: list[e.Event] = []
             for arrival in workers.receive(TURN_MESSAGES):
                 if arrival.excess:
-                    self._refuse_excess(e.Side.WORKER, arrival, facts)
+                    self._refuse_excess(e.Side.WORKER, arrival, from_workers)
                 else:
-                    self._from_worker(arrival.peer, arrival.frames, facts)
+                    self._from_worker(arrival.peer, arrival.frames, from_workers)
             if self._is_reading_clients:
                 for arrival in clients.receive(TURN_MESSAGES):
                     if arrival.excess:
@@ -137,8 +138,12 @@ class Broker:
                         self._from_client(arrival.peer, arrival.frames, arrival.is_replaced, facts)
             if clients.is_contested:
                 facts = self._with_doubts(facts)
-            if workers.has_changes or clients.has_changes:
-                self._connections(facts)
+            # First what became of clients: an answer must not go to a connection that another program has now (G1).
+            if clients.has_changes:
+                self._connections(e.Side.CLIENT, clients, facts)
+            facts += from_workers
+            if workers.has_changes:
+                self._connections(e.Side.WORKER, workers, facts)
             if self._backlog:
                 self._retry(facts)
             is_serving = self._carry_out(core.step(facts, time.monotonic()))
@@ -235,15 +240,14 @@ class Broker:
         changes = [e.PeerDoubted(peer, is_doubted) for peer, is_doubted in self._clients.take_doubts()]
         return [*(c for c in changes if c.is_doubted), *facts, *(c for c in changes if not c.is_doubted)]
 
-    def _connections(self, facts: list[e.Event]) -> None:
-        for side, router in ((e.Side.WORKER, self._workers), (e.Side.CLIENT, self._clients)):
-            for peer in router.take_lost():
-                facts += [_undelivered(side, order) for order in self._backlog.forget(side, peer)]
-                facts.append(e.PeerLost(side, peer))
-                if peer[:1] == b"\0":
-                    self._dialects.pop(peer, None)
-            if router.take_connected():
-                facts.append(e.PeersConnected(side))
+    def _connections(self, side: e.Side, router: Router, facts: list[e.Event]) -> None:
+        for peer in router.take_lost():
+            facts += [_undelivered(side, order) for order in self._backlog.forget(side, peer)]
+            facts.append(e.PeerLost(side, peer))
+            if peer[:1] == b"\0":
+                self._dialects.pop(peer, None)
+        if router.take_connected():
+            facts.append(e.PeersConnected(side))
 
     # --- out: orders to bytes
 
