@@ -284,7 +284,10 @@ def _clients_that_do_not_read(plan: Plan) -> None:
 def unread_clients_are_not_told() -> list[Patch]:
     """A client that did not read for long does not learn that answers were dropped."""
 
-    return [(Clients, "unread", Clients.lost)]
+    def only_lost(self: Clients, fact: e.PeerUnread) -> None:
+        self.lost(fact.peer)
+
+    return [(Clients, "unread", only_lost)]
 
 
 # --- G5
