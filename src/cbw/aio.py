@@ -139,11 +139,13 @@ class AsyncClient:
         session = self._session
         if session.is_closed:
             return
+        is_orphan = self._loop is not None and self._loop.is_closed()  # nobody is left who could be told
         for end in session.fail_all():
-            end.sink(end)
+            if not is_orphan:
+                end.sink(end)
         if self._timer is not None:
             self._timer.cancel()
-        if self._loop is not None and not self._loop.is_closed():
+        if self._loop is not None and not is_orphan:
             self._loop.remove_reader(session.link.news)
             self._loop.remove_reader(session.link.monitor_news)
         session.close()
@@ -174,7 +176,7 @@ class AsyncClient:
 
     def _take_turn_soon(self) -> None:
         """After everything that the program does in this turn of the loop, so that it travels in one batch."""
-        if not self._is_turn_due and self._loop is not None:
+        if not self._is_turn_due and self._loop is not None and not self._loop.is_closed():
             self._is_turn_due = True
             self._loop.call_soon(self._turn)
 

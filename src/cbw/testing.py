@@ -420,7 +420,7 @@ class MemoryWorker(_Peer):
         if core.wake_at is not None and core.wake_at <= now:
             core.tick(now)
         self._carry_out()
-        messages = core.take_messages(now)
+        messages = core.take_messages()
         if self._address is not None:
             for frames, _ in native.encode(messages):
                 self._system._facts.append(e.WorkerSaid(self._address, native.from_worker(frames)))
@@ -441,6 +441,7 @@ class MemoryWorker(_Peer):
 
     def _carry_out(self) -> None:
         core, now = self.core, self._system.now
+        self._waiting.extend(core.take_tasks())
         if core.to_take_back:
             wanted, core.to_take_back = core.to_take_back, []
             back = [task.id for task in self._waiting if task.id in wanted]
@@ -453,7 +454,6 @@ class MemoryWorker(_Peer):
                 self._waiting = deque(waiting for waiting in self._waiting if waiting.id != task)
                 self._done.insert(0, (now, cancelled(task)))
         core.to_cancel.clear()
-        self._waiting.extend(core.take_tasks())
 
     def _work(self) -> bool:
         """Begin one task, if there is room. Its handler may do anything, also make this worker work on."""

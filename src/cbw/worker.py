@@ -296,6 +296,11 @@ class _Session:
     def _order(self, now: float) -> None:
         """Carry out what the core wants of the pool."""
         core, pool = self._core, self._pool
+        tasks = core.take_tasks()
+        if tasks:  # before what is wanted back or cancelled: that may be among them
+            is_here = core.is_quick and self._busy_since is None
+            pool.begin(tasks, is_here=is_here)
+            self._is_here |= is_here
         if core.to_take_back:
             wanted, core.to_take_back = core.to_take_back, []
             core.returned(pool.take_back(wanted), now)
@@ -303,14 +308,9 @@ class _Session:
             for task in core.to_cancel:
                 pool.cancel(task)
             core.to_cancel.clear()
-        tasks = core.take_tasks()
-        if tasks:
-            is_here = core.is_quick and self._busy_since is None
-            pool.begin(tasks, is_here=is_here)
-            self._is_here |= is_here
 
     def _send(self) -> None:
-        messages = self._core.take_messages(time.monotonic())
+        messages = self._core.take_messages()
         if messages:
             self._unsent.extend(frames for frames, _ in native.encode(messages))
         while self._unsent and self._link.send(self._unsent[0]):

@@ -124,4 +124,4 @@ def test_our_own_ends_survive_a_mad_broker(batches: list[Any]) -> None:
         client.tick(now)
         worker.tick(now)
         client.take_messages()
-        worker.take_messages(now)
+        worker.take_messages()

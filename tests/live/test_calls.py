@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import queue
 import threading
@@ -414,6 +415,23 @@ def test_async_client_made_outside_of_a_loop_belongs_to_the_first(shared: Broker
 
     assert asyncio.run(ask()) == b"x"
     asyncio.run(close())
+
+
+def test_async_client_whose_loop_is_closed_is_closed_all_the_same(shared: Broker) -> None:
+    client = cbw.AsyncClient(shared.address, timeout=PATIENCE_S)
+
+    async def ask() -> asyncio.Future[bytes]:
+        future = client.submit("30", "sleep")
+        future.add_done_callback(lambda _: None)
+        mapping = client.map(["30"], "sleep")
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.ensure_future(anext(mapping)), 0.2)
+        return future
+
+    future = asyncio.run(ask())
+    assert not future.done()
+    asyncio.run(client.close())
+    assert client._session.link.socket.closed
 
 
 def test_async_client_and_a_broker_that_starts_later(

@@ -223,9 +223,9 @@ class SimWorker(Peer):
             link.reopen()
             self._unsent.clear()
         self._order()
-        self._send(core.take_messages(now))
+        self._send(core.take_messages())
         if core.is_done:
-            self._send(core.take_messages(now))
+            self._send(core.take_messages())
             self.world.say(self.who, f"ended {core.refused or ''}")
             for task in pool.running:
                 self.checker.died(task)

@@ -195,6 +195,21 @@ def test_cancel_what_waits_and_what_runs(system: System) -> None:
     assert [attempt.is_cancelled for attempt in seen] == [True, False]
 
 
+def test_a_task_that_is_cancelled_before_its_worker_has_read_it_is_not_begun(system: System) -> None:
+    seen: list[bytes] = []
+
+    def remember(body: bytes) -> None:
+        seen.append(body)
+
+    worker = system.worker(remember)
+    worker.freeze()
+    request = system.submit("unwanted")
+    request.cancel()
+    worker.thaw()
+    assert system.call("wanted") == b""
+    assert seen == [b"wanted"]
+
+
 def test_a_broker_that_is_killed_and_started_again(system: System) -> None:
     system.worker(upper, work_time_s=2)
     request = system.submit("hello")

@@ -279,6 +279,7 @@ class BrokerCore:
                 assert not worker.is_late and len(worker.in_hand) < min(worker.concurrency, worker.credit)
             if not self.is_stopping:  # G2
                 fresh = any(entry.state is State.WAITING for entry in service.waiting)
-                assert not (fresh and (service.free or service.ahead)), "room for work while work waits"
+                has_room = service.free or (service.ahead and not service.suspects)
+                assert not (fresh and has_room), "room for work while work waits"
                 idle = any(not worker.in_hand for worker in service.free)
                 assert not (idle and service.waiting_count), "a worker is idle while work waits"

@@ -75,6 +75,7 @@ class ClientCore:
     def connected(self, now: float) -> None:
         """The connection is there: introduce ourselves and send everything that is in flight."""
         self._is_connected = True
+        self._refused_since = None
         self._say_hello(now)
 
     def disconnected(self) -> None:

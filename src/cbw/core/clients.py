@@ -67,6 +67,9 @@ class Clients:
             if type(message) is m.Request:
                 requests.append(message)
             elif type(message) is m.ClientHello:
+                if client is not None:
+                    self._accept(client, requests)
+                    requests = []
                 client = self._hello(fact.peer, message)
                 if client is None:
                     return
@@ -334,7 +337,7 @@ class Clients:
     def undelivered(self, fact: e.Undelivered) -> None:
         """A batch did not reach it: the answers are kept."""
         client = self.by_peer.get(fact.peer) or next((c for c in self.absent if c.peer == fact.peer), None)
-        if client is not None:
+        if client is not None and not client.is_plain:  # else the CBW/1 client that it was for is forgotten
             self._away(client)
             for message in fact.messages:
                 if type(message) is m.Answer:
@@ -361,7 +364,7 @@ class Clients:
     def connected(self) -> None:
         """Somebody has connected, and it may be one of those that were lost."""
         self._connected_at = self._outbox.now
-        if any(client.is_plain and client.kept for client in self.absent):
+        if self.kept.count and any(client.is_plain and client.kept for client in self.absent):
             self._look_soon()
 
     def look(self) -> None:

@@ -5,8 +5,8 @@ turns, the least recently used first. A worker with a free slot (``Service.free`
 something ahead (``Service.ahead``). Waiting requests are spread over all of them, not poured into the first.
 
 A request whose attempt took a worker down is a *suspect* and travels alone: into a free slot of a worker that holds no
-other suspect, and nothing is sent ahead behind it. So a request that kills its workers drags its neighbours down once
-at most, and only its own attempts add up.
+other suspect, and nothing is sent ahead behind it, nor while one waits: or no slot would come free under load. So a
+request that kills its workers drags its neighbours down once at most, and only its own attempts add up.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Dispatcher:
         self._arrived: list[Entry] = []  # with a deadline, since the last handing out
 
     def service(self, name: str) -> Service:
-        """The service of that name; it lives while it has a worker or a request."""
+        """The service of that name, made if need be; it goes again when it has neither a worker nor a request."""
         service = self.services.get(name)
         if service is None:
             service = self.services[name] = Service(name)
@@ -176,11 +176,12 @@ class Dispatcher:
 
     def _serve(self, service: Service, now: float) -> None:
         waiting, free, ahead = service.waiting, service.free, service.ahead
-        while waiting and (free or ahead):
+        while waiting and (free or (ahead and not service.suspects)):
             tier = free or ahead
             worker = next(iter(tier))
             share = -(-len(waiting) // len(tier))
-            room = worker.credit if worker.suspect is None else min(worker.concurrency, worker.credit)
+            is_ahead_wanted = worker.suspect is None and not service.suspects  # or no slot would ever be free for them
+            room = worker.credit if is_ahead_wanted else min(worker.concurrency, worker.credit)
             self._give(worker, service, waiting, min(share, room - len(worker.in_hand)), now)
 
     def _give(self, worker: Worker, service: Service, queue: deque[Entry], count: int, now: float) -> None:
@@ -240,6 +241,7 @@ class Dispatcher:
         """The requests that wait and whose deadline has passed; the caller ends each and buries it."""
         while self._deadlines and self._deadlines[0][0] <= now:
             entry = heapq.heappop(self._deadlines)[2]
+            entry.has_timer = False
             if entry.state in _WAITS:
                 self._expired.append(entry)
         expired, self._expired = self._expired, []
@@ -247,12 +249,15 @@ class Dispatcher:
 
     def _watch(self, entry: Entry) -> None:
         """Only what still waits after a handing out needs a timer: at full speed nothing does."""
-        if entry.deadline_at is None or entry.state not in _WAITS:
+        if entry.deadline_at is None or entry.has_timer or entry.state not in _WAITS:
             return
+        entry.has_timer = True
         self._deadline_number += 1
         heapq.heappush(self._deadlines, (entry.deadline_at, self._deadline_number, entry))
         if len(self._deadlines) > self._deadlines_max:
-            self._deadlines = [item for item in self._deadlines if item[2].state in _WAITS]
+            for _, _, entry in self._deadlines:
+                entry.has_timer = entry.state in _WAITS
+            self._deadlines = [item for item in self._deadlines if item[2].has_timer]
             heapq.heapify(self._deadlines)
             self._deadlines_max = max(TIMERS_MIN, 2 * len(self._deadlines))
 

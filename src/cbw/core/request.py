@@ -12,7 +12,7 @@ from typing import Final
 
 
 class State(IntEnum):
-    """Where a request is. A request that has ended is not kept, so ENDED is never seen in the broker's tables."""
+    """Where a request is. One that has ended may lie in a queue or a hand until its turn comes."""
 
     WAITING = 0  #: in its service's queue
     SUSPECT = 1  #: waiting as well, after an attempt that took its worker down: it will travel alone

@@ -92,6 +92,7 @@ class Entry(msgspec.Struct, gc=False, eq=False):
     task: int = 0
     worker: Worker | None = None
     handed_out_at: float = 0.0
+    has_timer: bool = False  # for its deadline
     name: str = ""  # what the trace calls it, once somebody has asked
 
 

@@ -72,6 +72,7 @@ class WorkerCore:
             return
         self._is_connected = True
         self._heard_at = now
+        self._refused_since = None
         self._forget_session()
         self._say_hello(now)
 
@@ -203,7 +204,7 @@ class WorkerCore:
         tasks, self._tasks = self._tasks, []
         return tasks
 
-    def take_messages(self, now: float) -> list[m.Message]:
+    def take_messages(self) -> list[m.Message]:
         """What is to be sent now."""
         out = self._out
         if out:

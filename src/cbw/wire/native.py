@@ -71,7 +71,7 @@ def _count(batch: Any) -> int:
 
 def _attach(batch: list[Any], bodies: Sequence[Any]) -> None:
     attached = batch.pop() if batch else None
-    if type(attached) is not m.Attached or len(attached.positions) != len(bodies):
+    if type(attached) is not m.Attached or not len(set(attached.positions)) == len(attached.positions) == len(bodies):
         raise BadMessage(f"{len(bodies)} body frames that no message claims")
     for position, body in zip(attached.positions, bodies, strict=True):
         if not 0 <= position < len(batch) or not hasattr(batch[position], "body"):
@@ -83,9 +83,10 @@ def encode(messages: Sequence[m.Message]) -> Iterator[tuple[list[Any], int]]:
     """``(frames, how many messages)`` for each wire message that ``messages`` need. Keeps ``messages`` as they are."""
     if not messages:
         return
-    if len(messages) <= BATCH_MESSAGES:
+    if len(messages) <= BATCH_MESSAGES and not _is_big(messages[0]):
         batch = _encode(messages)
-        if len(batch) < FRAME_BYTES:  # so no body in it is big: the usual case
+        # The usual case: so small that no body in it can be big; or larger, but there is none.
+        if len(batch) < FRAME_BYTES or (len(batch) < BATCH_BYTES and not any(map(_is_big, messages))):
             yield [MAGIC, batch], len(messages)
             return
     batched: list[m.Message] = []
@@ -95,7 +96,7 @@ def encode(messages: Sequence[m.Message]) -> Iterator[tuple[list[Any], int]]:
     for message in messages:
         body = getattr(message, "body", b"")
         length = len(body)
-        if length >= FRAME_BYTES:
+        if _is_big(message):
             message = msgspec.structs.replace(message, body=b"")
             positions.append(len(batched))
             bodies.append(body)
@@ -106,6 +107,10 @@ def encode(messages: Sequence[m.Message]) -> Iterator[tuple[list[Any], int]]:
             batched, bodies, positions, size = [], [], [], 0
     if batched:
         yield _frames(batched, bodies, positions), len(batched)
+
+
+def _is_big(message: m.Message) -> bool:
+    return len(getattr(message, "body", b"")) >= FRAME_BYTES
 
 
 def _frames(batch: list[m.Message], bodies: list[bytes], positions: list[int]) -> list[Any]:

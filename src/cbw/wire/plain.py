@@ -15,6 +15,8 @@ from cbw.errors import BadMessage
 
 ENVELOPE_FRAMES_MAX = 8
 """Request ids in front of the empty frame. DEALER programs use one; each ROUTER hop on the way would add one."""
+ENVELOPE_BYTES_MAX = 4096
+"""And so many bytes: what a ROUTER adds has 255 at most (ZMTP). They lie here with the request, and nobody counts them."""
 
 
 class Dialect(Enum):
@@ -48,13 +50,16 @@ def read_request(frames: Sequence[bytes]) -> tuple[tuple[bytes, ...], bytes]:
     """``(envelope, body)`` of a client's message; the envelope goes back in front of its reply.
 
     Raises:
-        BadMessage: no empty frame near the front, or nothing behind it.
+        BadMessage: no empty frame near the front, too much before it, or nothing behind it.
     """
     for position, frame in enumerate(frames[: ENVELOPE_FRAMES_MAX + 1]):
         if not frame:
             if position + 1 == len(frames):
                 raise BadMessage("an envelope without a body")
-            return tuple(frames[: position + 1]), _body(frames[position + 1 :])
+            envelope = tuple(frames[: position + 1])
+            if sum(map(len, envelope)) > ENVELOPE_BYTES_MAX:
+                raise BadMessage(f"an envelope of more than {ENVELOPE_BYTES_MAX} bytes")
+            return envelope, _body(frames[position + 1 :])
     raise BadMessage(f"neither CBW/1 nor an envelope: it begins {_head(frames)}")
 
 

@@ -299,6 +299,22 @@ class TestGivingUp:
         system.ask(2)
         assert system.bodies("W") == [1]
 
+    def test_a_suspect_gets_a_slot_though_its_worker_always_wants_more_ahead(self, system: System) -> None:
+        system.worker("W1")
+        system.ask(1)
+        system.worker("W2", credit=10)
+        system.ask(*range(10, 60))
+        system.lose_worker("W1")
+        hand = system.take_tasks("W2")
+        begun = []
+        for number in range(60, 90):  # one is done, another is asked
+            task = hand.pop(0)
+            begun.append(task.body)
+            answer = m.Answer(task.id, Status.OK, b"")
+            system.tell(e.WorkerSaid(b"W2", [answer]), e.ClientSaid(b"C1", [m.Request(number, "s", b"%d" % number)]))
+            hand += system.take_tasks("W2")
+        assert b"1" in begun
+
     def test_a_crashed_handler_process_costs_an_attempt_not_the_worker(self, system: System) -> None:
         system.worker("W1")
         system.ask(1)
@@ -382,6 +398,20 @@ class TestClients:
         system.tell(e.ClientSaid(b"X", [m.Request(1, "s", b"")]))
         assert system.said("X", m.HelloAgain)
         assert system.core.requests == 0
+
+    def test_a_request_before_a_hello_that_is_refused_is_accepted(self, system: System) -> None:
+        system.worker()
+        hello, bad = m.ClientHello("C2", "b"), m.ClientHello("", "b")
+        system.tell(e.ClientSaid(b"C2", [hello, m.Request(1, "s", b"1"), bad]))
+        system.answer_all("W1")
+        assert system.answers("C2") == [(1, Status.OK)]
+
+    def test_nothing_is_kept_for_a_plain_client_on_the_connection_of_another(self, system: System) -> None:
+        peer = b"\0anon"
+        system.tell(e.ClientSaid(peer, [m.ClientHello("C2", "b")]))
+        system.tell(e.PlainClientSaid(peer, (b"",), b"x"))
+        system.tell(e.Undelivered(e.Side.CLIENT, peer, [m.Answer(1, Status.OK, b"")]))
+        assert system.core.kept_bytes == 0
 
     def test_a_request_sent_again_joins_the_running_one(self, system: System) -> None:
         system.worker("W1", concurrency=2)
@@ -589,6 +619,16 @@ class TestLimits:
             system.tell(e.ClientSaid(b"C1", [m.Cancel(number)]))
         timers = [entry for *_, entry in system.core._dispatcher._deadlines]
         assert sum(len(entry.request.body) for entry in timers) == 0
+
+    def test_one_that_is_returned_again_and_again_has_one_timer(self, system: System) -> None:
+        system.ask(1, ttl=9.0)
+        for _ in range(50):
+            system.worker(credit=1)
+            (task,) = system.take_tasks("W1")
+            system.tell(e.WorkerSaid(b"W1", [m.Credit(0), m.Returned([task.id]), m.Goodbye()]))
+        assert len(system.core._dispatcher._deadlines) == 1
+        system.wait(10)
+        assert system.answers() == [(1, Status.EXPIRED)]
 
     def test_timers_are_as_many_as_requests_that_wait(self, system: System) -> None:
         for number in range(20_000):

@@ -272,3 +272,13 @@ def test_a_refused_id_is_tried_again_for_a_while() -> None:
     assert ends(ended) == [("sink", Status.FAILED)]
     assert core.refused == refused
     assert tries == DUPLICATE_PATIENCE_S / HELLO_RETRY_S
+
+
+def test_and_for_as_long_after_the_next_connection() -> None:
+    core = connected()
+    refused = m.Refused(m.Refusal.DUPLICATE_ID, "C1 is here")
+    core.received([refused], 0.0)
+    core.disconnected()
+    core.connected(100.0)
+    core.received([refused], 100.0)
+    assert core.refused is None

@@ -34,7 +34,7 @@ def started(concurrency: int = 1) -> WorkerCore:
     """A worker that has said hello at time 0."""
     core = WorkerCore("W1", "boot", [""], concurrency)
     core.connected(0.0)
-    assert [type(message) for message in core.take_messages(0.0)] == [m.WorkerHello]
+    assert [type(message) for message in core.take_messages()] == [m.WorkerHello]
     return core
 
 
@@ -42,7 +42,7 @@ def welcomed(concurrency: int = 1) -> WorkerCore:
     """A worker that the broker knows."""
     core = started(concurrency)
     core.received([WELCOME], 0.0)
-    assert core.take_messages(0.0) == []
+    assert core.take_messages() == []
     return core
 
 
@@ -59,17 +59,17 @@ def busy(*numbers: int, concurrency: int = 1) -> WorkerCore:
 
 def test_says_hello_with_what_it_is() -> None:
     core = WorkerCore("W1", "boot", ["a", "b"], 3)
-    assert core.take_messages(0.0) == []
+    assert core.take_messages() == []
     core.connected(0.0)
-    assert core.take_messages(0.0) == [m.WorkerHello("W1", "boot", ["a", "b"], 3, 3)]
+    assert core.take_messages() == [m.WorkerHello("W1", "boot", ["a", "b"], 3, 3)]
 
 
 def test_a_hello_without_an_answer_is_said_again() -> None:
     core = started()
     core.tick(BEAT_S - 0.01)
-    assert core.take_messages(BEAT_S) == []
+    assert core.take_messages() == []
     core.tick(BEAT_S)
-    assert [type(message) for message in core.take_messages(BEAT_S)] == [m.WorkerHello]
+    assert [type(message) for message in core.take_messages()] == [m.WorkerHello]
 
 
 def test_a_task_is_begun_once_and_answered() -> None:
@@ -78,7 +78,7 @@ def test_a_task_is_begun_once_and_answered() -> None:
     assert [begun.id for begun in core.take_tasks()] == [1]
     assert core.take_tasks() == []
     core.finished([ok(1)], SLOW_S, 1.0)
-    assert core.take_messages(1.0) == [ok(1)]
+    assert core.take_messages() == [ok(1)]
     assert (core.done, core.failed, dict(core.in_hand)) == (1, 0, {})
 
 
@@ -91,9 +91,9 @@ def test_a_task_before_the_welcome_is_of_an_earlier_connection() -> None:
 def test_beats_when_it_is_idle() -> None:
     core = welcomed()
     core.tick(BEAT_S)
-    assert core.take_messages(BEAT_S) == [m.Beat()]
+    assert core.take_messages() == [m.Beat()]
     core.tick(BEAT_S + 0.1)
-    assert core.take_messages(BEAT_S) == []
+    assert core.take_messages() == []
     assert core.wake_at == 2 * BEAT_S
 
 
@@ -110,10 +110,10 @@ def test_connects_again_when_the_broker_is_silent() -> None:
 def test_one_that_was_frozen_lets_the_broker_speak_first() -> None:
     core = welcomed()
     core.tick(BEAT_S)
-    core.take_messages(BEAT_S)
+    core.take_messages()
     core.tick(60.0)
     assert not core.is_reconnect_wanted
-    assert core.take_messages(60.0) == [m.Beat()]
+    assert core.take_messages() == [m.Beat()]
     core.tick(60.0 + BEAT_S + 0.1)  # it did not: BEAT_S is all that it gets
     assert core.is_reconnect_wanted
 
@@ -121,10 +121,10 @@ def test_one_that_was_frozen_lets_the_broker_speak_first() -> None:
 def test_says_hello_again_when_the_broker_does_not_know_it() -> None:
     core = busy(1)
     core.received([m.HelloAgain()], 1.0)
-    (hello,) = core.take_messages(1.0)
+    (hello,) = core.take_messages()
     assert hello == m.WorkerHello("W1", "boot", [""], 1, 0)  # its only slot has the handler of the earlier session
     core.received([m.HelloAgain()], 1.1)
-    assert core.take_messages(1.1) == []  # the hello is on its way
+    assert core.take_messages() == []  # the hello is on its way
 
 
 def test_what_has_not_begun_is_forgotten_with_the_connection() -> None:
@@ -154,9 +154,19 @@ def test_a_refused_id_is_tried_again_for_a_while() -> None:
         core.received([refused], now)
         now += HELLO_RETRY_S
         core.tick(now)
-        tries += len(core.take_messages(now))
+        tries += len(core.take_messages())
     assert core.refused == refused
     assert tries == DUPLICATE_PATIENCE_S / HELLO_RETRY_S
+
+
+def test_and_for_as_long_after_the_next_connection() -> None:
+    core = started()
+    refused = m.Refused(Refusal.DUPLICATE_ID, "W1 is here")
+    core.received([refused], 0.0)
+    core.disconnected(1.0)
+    core.connected(100.0)
+    core.received([refused], 100.0)
+    assert not core.is_done
 
 
 def test_an_id_that_is_free_again_is_had() -> None:
@@ -174,7 +184,7 @@ def test_an_id_that_is_free_again_is_had() -> None:
 def test_quick_handlers_want_work_ahead() -> None:
     core = busy(1)
     core.finished([ok(1)], QUICK_S, 0.1)
-    answer, credit = core.take_messages(0.1)
+    answer, credit = core.take_messages()
     assert answer == ok(1)
     assert isinstance(credit, m.Credit)
     assert 1 < credit.tasks <= 1 + AHEAD_MAX
@@ -184,9 +194,9 @@ def test_quick_handlers_want_work_ahead() -> None:
 def test_slow_handlers_want_none() -> None:
     core = busy(1, 2, concurrency=2)
     core.finished([ok(1)], QUICK_S, 0.1)
-    core.take_messages(0.1)
+    core.take_messages()
     core.finished([ok(2)], SLOW_S, 1.1)  # one slow one is enough
-    assert core.take_messages(1.1) == [ok(2), m.Credit(2)]
+    assert core.take_messages() == [ok(2), m.Credit(2)]
     assert not core.is_quick
 
 
@@ -194,7 +204,7 @@ def test_an_answer_over_the_size_of_the_broker_is_an_error() -> None:
     core = busy(1, 2, concurrency=2)
     core.finished([ok(1, b"x" * BODY_BYTES_MAX)], SLOW_S, 1.0)
     core.finished([ok(2, b"x" * (BODY_BYTES_MAX + 1))], SLOW_S, 1.0)
-    fits, too_big = core.take_messages(1.0)
+    fits, too_big = core.take_messages()
     assert fits == ok(1, b"x" * BODY_BYTES_MAX)
     assert isinstance(too_big, m.Answer)
     assert (too_big.id, too_big.status) == (2, Status.FAILED)
@@ -213,12 +223,12 @@ def test_counts_what_failed() -> None:
 def test_a_left_over_handler_has_its_slot() -> None:
     core = busy(1, concurrency=2)
     core.received([m.HelloAgain()], 1.0)
-    (hello,) = core.take_messages(1.0)
+    (hello,) = core.take_messages()
     assert isinstance(hello, m.WorkerHello)
     assert (hello.concurrency, hello.credit) == (2, 1)
     core.received([WELCOME], 1.0)
     core.finished([ok(1)], SLOW_S, 1.5)
-    assert core.take_messages(1.5) == [ok(1), m.Credit(2)]  # late, for the broker to fence off
+    assert core.take_messages() == [ok(1), m.Credit(2)]  # late, for the broker to fence off
 
 
 def test_a_task_that_came_before_the_broker_knew_of_a_left_over_handler_goes_back() -> None:
@@ -226,9 +236,9 @@ def test_a_task_that_came_before_the_broker_knew_of_a_left_over_handler_goes_bac
     core = busy(1)
     core.received([WELCOME, task(2)], 1.0)
     assert core.take_tasks() == []
-    assert core.take_messages(1.0) == [m.Credit(0), m.Returned([2])]
+    assert core.take_messages() == [m.Credit(0), m.Returned([2])]
     core.finished([ok(1)], SLOW_S, 1.5)
-    assert core.take_messages(1.5) == [ok(1), m.Credit(1)]
+    assert core.take_messages() == [ok(1), m.Credit(1)]
     core.received([task(3)], 1.6)
     assert [begun.id for begun in core.take_tasks()] == [3]
 
@@ -237,18 +247,18 @@ def test_a_task_for_a_slot_beside_a_left_over_handler_is_begun() -> None:
     core = busy(1, concurrency=2)
     core.received([WELCOME, task(2), task(3)], 1.0)
     assert [begun.id for begun in core.take_tasks()] == [2]
-    assert core.take_messages(1.0) == [m.Credit(1), m.Returned([3])]
+    assert core.take_messages() == [m.Credit(1), m.Returned([3])]
 
 
 def test_a_late_answer_waits_for_the_next_session() -> None:
     core = busy(1)
     core.disconnected(0.5)
     core.finished([ok(1)], SLOW_S, 1.0)
-    assert core.take_messages(1.0) == []
+    assert core.take_messages() == []
     core.connected(2.0)
-    assert core.take_messages(2.0) == [m.WorkerHello("W1", "boot", [""], 1, 1)]
+    assert core.take_messages() == [m.WorkerHello("W1", "boot", [""], 1, 1)]
     core.received([WELCOME], 2.0)
-    assert core.take_messages(2.0) == [ok(1)]
+    assert core.take_messages() == [ok(1)]
 
 
 def test_late_answers_are_bounded() -> None:
@@ -257,9 +267,9 @@ def test_late_answers_are_bounded() -> None:
     core.disconnected(0.5)
     core.finished([ok(number) for number in numbers], SLOW_S, 1.0)
     core.connected(2.0)
-    core.take_messages(2.0)
+    core.take_messages()
     core.received([WELCOME], 2.0)
-    late = [message for message in core.take_messages(2.0) if isinstance(message, m.Answer)]
+    late = [message for message in core.take_messages() if isinstance(message, m.Answer)]
     assert [answer.id for answer in late] == list(numbers)[2:]
 
 
@@ -271,7 +281,7 @@ def test_a_recall_is_for_the_pool() -> None:
     core.received([task(1), task(2), m.Recall([2])], 0.0)
     assert core.to_take_back == [2]
     core.returned([2], 0.0)
-    assert core.take_messages(0.0) == [m.Returned([2])]
+    assert core.take_messages() == [m.Returned([2])]
     assert list(core.in_hand) == [1]
 
 
@@ -279,7 +289,7 @@ def test_a_recall_of_what_has_begun_is_answered_too() -> None:
     core = busy(1)
     core.received([m.Recall([1])], 0.0)
     core.returned([], 0.0)
-    assert core.take_messages(0.0) == [m.Returned([])]
+    assert core.take_messages() == [m.Returned([])]
     assert list(core.in_hand) == [1]
 
 
@@ -296,7 +306,7 @@ def test_an_idle_worker_leaves_at_once() -> None:
     core = welcomed()
     core.stop_requested(1.0, by=10.0)
     assert core.is_done
-    assert core.take_messages(1.0) == [m.Credit(0), m.Goodbye()]
+    assert core.take_messages() == [m.Credit(0), m.Goodbye()]
 
 
 def test_a_busy_one_finishes_what_it_began_and_returns_the_rest() -> None:
@@ -305,22 +315,22 @@ def test_a_busy_one_finishes_what_it_began_and_returns_the_rest() -> None:
     assert not core.is_done
     assert core.to_take_back == [1, 2]
     core.returned([2], 1.0)
-    assert core.take_messages(1.0) == [m.Credit(0), m.Returned([2])]
+    assert core.take_messages() == [m.Credit(0), m.Returned([2])]
     core.received([task(3)], 1.1)  # was on its way
-    assert core.take_messages(1.1) == [m.Returned([3])]
+    assert core.take_messages() == [m.Returned([3])]
     core.finished([ok(1)], SLOW_S, 2.0)
     assert core.is_done
-    assert core.take_messages(2.0) == [ok(1), m.Goodbye()]
+    assert core.take_messages() == [ok(1), m.Goodbye()]
 
 
 def test_what_runs_over_the_grace_has_crashed() -> None:
     core = busy(1)
     core.stop_requested(1.0, by=10.0)
-    core.take_messages(1.0)
+    core.take_messages()
     assert core.wake_at is not None and core.wake_at <= 10.0
     core.tick(10.0)
     assert core.is_done
-    *_, crashed, goodbye = core.take_messages(10.0)
+    *_, crashed, goodbye = core.take_messages()
     assert isinstance(crashed, m.Answer)
     assert (crashed.id, crashed.status) == (1, Status.CRASHED)
     assert goodbye == m.Goodbye()
@@ -339,6 +349,6 @@ def test_leaves_without_a_connection() -> None:
     core = WorkerCore("W1", "boot", [""], 1)
     core.stop_requested(0.0, by=1.0)
     assert core.is_done
-    assert core.take_messages(0.0) == []
+    assert core.take_messages() == []
     core.connected(0.1)
-    assert core.take_messages(0.1) == []
+    assert core.take_messages() == []

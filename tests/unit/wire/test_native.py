@@ -88,6 +88,15 @@ def test_and_of_bytes() -> None:
     assert decoded(native.from_client, messages) == messages
 
 
+def test_a_batch_that_is_neither_small_nor_too_large_goes_whole() -> None:
+    small: list[m.Message] = [m.Request(n, "s", b"x" * 100) for n in range(1000)]
+    assert [count for _, count in native.encode(small)] == [1000]
+    with_a_big_one = [*small, m.Request(1000, "s", BIG)]
+    ((frames, count),) = native.encode(with_a_big_one)
+    assert (len(frames), count) == (3, 1001)
+    assert decoded(native.from_client, with_a_big_one) == with_a_big_one
+
+
 def test_a_body_of_several_frames_is_sent_as_one() -> None:
     assert decoded(native.to_worker, [m.Task(1, "s", Parts((b"a", b"b")), None, 1)]) == [m.Task(1, "s", b"ab", None, 1)]
 
@@ -111,6 +120,7 @@ def _batch(*messages: Any) -> bytes:
         [native.MAGIC, _batch([11, 1, "s", b"", None]), b"a body that nobody claims"],
         [native.MAGIC, _batch([11, 1, "s", b"", None], [60, [1]]), b"for a message that is not there"],
         [native.MAGIC, _batch([11, 1, "s", b"", None], [60, [-1]]), b"before the first"],
+        [native.MAGIC, _batch([11, 1, "s", b"", None], [60, [0, 0]]), b"two", b"for one message"],
         [native.MAGIC, _batch([12, 1], [60, [0]]), b"for a message without a body"],
         [native.MAGIC, _batch([11, 1, "s", b"", None], [60, [0]])],
     ],

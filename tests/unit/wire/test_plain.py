@@ -31,7 +31,9 @@ class TestClients:
         assert body == b"ac"
         assert plain.write_reply(envelope, body) == [b"", b"a", b"", b"c"]
 
-    @pytest.mark.parametrize("frames", [[], [b""], [b"hi"], [b"id", b""], [b"x"] * 20, [*[b"x"] * 9, b"", b"hi"]])
+    @pytest.mark.parametrize(
+        "frames", [[], [b""], [b"hi"], [b"id", b""], [b"x"] * 20, [*[b"x"] * 9, b"", b"hi"], [b"x" * 5000, b"", b"hi"]]
+    )
     def test_what_is_no_request(self, frames: list[bytes]) -> None:
         with pytest.raises(BadMessage):
             plain.read_request(frames)
