@@ -1,8 +1,28 @@
-"""Times for people, in their own time zone. Anybody may send a record, so a time may be beyond all calendars."""
+"""The time of day: of monotonic times, and for people in their own time zone."""
 
 from __future__ import annotations
 
 import time
+
+STEP_S = 1.0
+
+
+class Epoch:
+    """What turns monotonic seconds into seconds since 1970.
+
+    It is one number as long as the clock is not set, and the machine does not sleep, by more than :data:`STEP_S`. So times
+    stay in order, and a role that was started before the clock was right is right soon after.
+    """
+
+    def __init__(self) -> None:
+        self._offset = time.time() - time.monotonic()
+
+    def offset(self) -> float:
+        """What to add to a monotonic time."""
+        offset = time.time() - time.monotonic()
+        if abs(offset - self._offset) > STEP_S:
+            self._offset = offset
+        return self._offset
 
 
 def day_of(at: float) -> str:
@@ -16,7 +36,7 @@ def clock_of(at: float) -> str:
 
 
 def _local(at: float, form: str) -> str:
-    try:
+    try:  # anybody may send a record, so its time may be beyond all calendars
         return time.strftime(form, time.localtime(at))
     except (OverflowError, ValueError, OSError):
         return f"{at:g}"

@@ -275,6 +275,7 @@ class LogFile:
             others = [path for path in files_of(self.path) if path != self.path]
             for path in others[: -self._rotation.keep or None]:
                 path.unlink(missing_ok=True)
+                _unfinished(path).unlink(missing_ok=True)
             if self._rotation.is_compressing:
                 for path in others[-self._rotation.keep :] if self._rotation.keep else []:
                     if path.suffix != ".gz":
@@ -314,7 +315,7 @@ def _began_at(head: bytes) -> float:
 def _compress(path: Path) -> None:
     """Compress it, unless another logger is at it."""
     target = path.with_name(path.name + ".gz")
-    unfinished = path.with_name(path.name + ".tmp")
+    unfinished = _unfinished(path)
     with path.open("rb") as source:
         try:
             fcntl.flock(source, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -329,6 +330,10 @@ def _compress(path: Path) -> None:
             os.fsync(raw.fileno())
         unfinished.rename(target)
         path.unlink(missing_ok=True)
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_name(path.name + ".tmp")
 
 
 def _take(lock: int) -> None:

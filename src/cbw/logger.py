@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from cbw.clock import Epoch
 from cbw.core.lines import Refused
 from cbw.core.logger import Fsync, LoggerCore
 from cbw.errors import BadMessage, CannotBind, NotReady
@@ -57,10 +58,11 @@ class Logger:
         keep: int = default_of(LOGGER, "keep"),
         compress: bool = default_of(LOGGER, "compress"),
     ) -> None:
+        self._epoch = Epoch()
         self.core = LoggerCore(
             name or f"LOG_{socket.gethostname()}",
             os.urandom(8).hex(),
-            epoch=time.time() - time.monotonic(),
+            epoch=self._epoch.offset(),
             fsync=Fsync(fsync),
             render=text_line(text_of) if format == "text" else None,
         )
@@ -179,6 +181,7 @@ class Logger:
     def _turn(self) -> None:
         """Take what has arrived, write it, tell who is to be told."""
         core = self.core
+        core.epoch = self._epoch.offset()
         now = time.monotonic()
         for frames in self._texts.receive(TURN_MESSAGES):
             core.said(_line(frames))

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Sequence
 
+from cbw.clock import Epoch
 from cbw.core.events import Record
 from cbw.core.lines import Ack, Lines
 from cbw.core.spool import Chunk, Spool
@@ -34,10 +35,10 @@ ABSENT_S = 0.25
 class LogSender:
     """Delivers the records of ``name`` to the logger's record port at ``host`` : ``port``.
 
-    ``epoch`` is added to the times of the records, to make them seconds since 1970.
+    With ``epoch`` the times of the records are monotonic, and made seconds since 1970.
     """
 
-    def __init__(self, name: str, host: str, port: int, *, spool_bytes: int, epoch: float = 0.0) -> None:
+    def __init__(self, name: str, host: str, port: int, *, spool_bytes: int, epoch: Epoch | None = None) -> None:
         self.name = name
         self.address = f"{host}:{port}"
         self._place = host, port
@@ -111,10 +112,10 @@ class LogSender:
         records, self._pending = self._pending, []
         for start in range(0, len(records), log.BATCH_RECORDS):
             batch = records[start : start + log.BATCH_RECORDS]
-            number, boot, epoch = self._spool.last, self.boot, self._epoch
+            number, boot, offset = self._spool.last, self.boot, self._epoch.offset() if self._epoch else 0.0
             for record in batch:
                 number += 1
-                record.at += epoch
+                record.at += offset
                 record.seq = number
                 record.boot = boot
             for count, payload in log.split(lines_of(batch)):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import IO
 import msgspec
 
 from cbw import settings
-from cbw.clock import clock_of
+from cbw.clock import Epoch, clock_of
 from cbw.core.events import Record
 from cbw.errors import UsageError
 from cbw.sender import LogSender
@@ -71,8 +70,8 @@ class LogTarget(msgspec.Struct, frozen=True):
 class Trace:
     """Where the records of one role go: the terminal, a file of JSON lines, the logger, all or none of them.
 
-    ``name`` is the role's id, for the logger. Times are written as seconds since 1970; the cores' monotonic ones are moved by
-    an offset taken once, so the lines of one role never go back in time.
+    ``name`` is the role's id, for the logger. Times are written as seconds since 1970; those of the cores are monotonic (see
+    :class:`cbw.clock.Epoch`).
 
     Raises:
         UsageError: the file cannot be opened.
@@ -87,7 +86,7 @@ class Trace:
         name: str = "",
         log: LogTarget | None = None,
     ) -> None:
-        self._offset = time.time() - time.monotonic()
+        self._epoch = Epoch()
         self._file: IO[bytes] | None = None
         self.path = path
         self._is_printing = is_printing
@@ -106,7 +105,7 @@ class Trace:
         self.sender: LogSender | None = None
         if self.log is not None:
             host, port = self.log.host, self.log.port + 1
-            self.sender = LogSender(name, host, port, spool_bytes=self.log.spool_bytes, epoch=self._offset)
+            self.sender = LogSender(name, host, port, spool_bytes=self.log.spool_bytes, epoch=self._epoch)
             self._only_sends = self._sends_all and self._file is None and not is_printing
 
     @property
@@ -128,7 +127,8 @@ class Trace:
             self._print([record for record in records if self.is_verbose or record.event not in ROUTINE])
         if self._file is not None:
             try:
-                self._file.write(lines_of([_at_time_of_day(record, self._offset) for record in records]))
+                offset = self._epoch.offset()
+                self._file.write(lines_of([_at_time_of_day(record, offset) for record in records]))
             except OSError as error:
                 print(f"the trace ends here: {error.strerror}", file=sys.stderr)
                 self._file.close()
@@ -137,9 +137,10 @@ class Trace:
             sender.put(records if self._sends_all else [record for record in records if self.log.wants(record)])
 
     def _print(self, records: Sequence[Record]) -> None:
+        offset = self._epoch.offset()
         try:
             for record in records:
-                print(text_of(record, self._offset), flush=True)
+                print(text_of(record, offset), flush=True)
         except BrokenPipeError:
             raise  # whoever read it has gone, and wants no more of us
         except OSError as error:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from cbw.core.events import Record
-from cbw.trace import Trace
+from cbw.trace import Trace, read
 
 FULL = Path("/dev/full")
 
@@ -32,6 +33,19 @@ def test_a_full_disk_under_the_file(capsys: pytest.CaptureFixture[str]) -> None:
         trace.write([Record(0.0, "worker_ready", "broker", "BRO")])
     trace.close()
     assert capsys.readouterr().err == "the trace ends here: No space left on device\n"
+
+
+def test_a_clock_that_is_set_moves_the_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "trace"
+    trace = Trace(str(path), is_printing=False)
+    monotonic = time.monotonic()
+    began_at = time.time()
+    trace.write([Record(monotonic, "worker_ready", "broker", "BRO")])
+    for later_s in (0.5, 3600.0, -3600.0):
+        monkeypatch.setattr("cbw.clock.time.time", lambda at=began_at + later_s: at)
+        trace.write([Record(monotonic, "worker_ready", "broker", "BRO")])
+    trace.close()
+    assert [record.at - began_at for record in read(str(path))] == pytest.approx([0, 0, 3600, -3600], abs=0.3)
 
 
 def test_whoever_read_what_is_printed_has_gone() -> None:

@@ -99,7 +99,7 @@ class BrokerCore:
             self._finish_stopping(now)
         else:
             self._workers.hand_out()
-            self._expire(now)
+        self._expire(now)
         if self._sweep_at == math.inf and (
             self._workers.wants_sweep or self._clients.wants_sweep or self._dispatcher.has_unserved
         ):
@@ -141,7 +141,6 @@ class BrokerCore:
         self._kept_at = now
         if now >= workers.due_at:
             workers.find_late()
-        self._expire(now)
         if now >= self._dispatcher.recall_at:
             workers.recall()
         if now >= workers.look_at:

@@ -37,7 +37,8 @@ class Fsync(Enum):
 
 
 class LoggerCore:
-    """``name`` and ``boot`` are the logger's own; ``now`` is monotonic seconds, ``epoch`` what turns it into the time of day.
+    """``name`` and ``boot`` are the logger's own; ``now`` is monotonic seconds, ``epoch`` what
+    is added to make them seconds since 1970.
 
     ``render`` makes the line that is written from a JSON line, without its end; None leaves it as it is.
     """
@@ -57,7 +58,7 @@ class LoggerCore:
         self._in_file: dict[str, int] = {}  # the same, of what is written
         self.can_write = True
         self.records = self.text_lines = self.gaps = self.missing = self.duplicates = self.lost = self.bad_messages = 0
-        self._epoch = epoch
+        self.epoch = epoch
         self._fsync = fsync
         self._render = render
         self._seq = 0
@@ -217,7 +218,7 @@ class LoggerCore:
 
     def _record(self, event: str, text: str, now: float, step: int = 1) -> Record:
         self._seq += step
-        return Record(now + self._epoch, event, "logger", self.name, text=text, boot=self.boot, seq=self._seq)
+        return Record(now + self.epoch, event, "logger", self.name, text=text, boot=self.boot, seq=self._seq)
 
     def _add(self, payload: bytes) -> None:
         if self._render is not None:
