@@ -16,7 +16,6 @@ from cbw.core.kept import Kept
 from cbw.core.limits import NAME_CHARS_MAX, Limits, is_name
 from cbw.core.messages import Status
 from cbw.core.outbox import Outbox
-from cbw.core.request import State
 from cbw.core.tables import LAB_SERVICE, Client, Entry, Worker, is_anonymous, printable
 
 DEAD_BODY_BYTES_MAX = 1024
@@ -271,8 +270,6 @@ class Clients:
 
     def expire(self, entry: Entry) -> None:
         """Its deadline passed while it waited."""
-        if entry.state is State.ENDED:  # found twice: when its turn came, or by the timers of two times in the queue
-            return
         name = entry.request.service
         service = self._dispatcher.services.get(name)
         has_worker = service is not None and bool(service.workers)

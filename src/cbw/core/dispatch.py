@@ -45,7 +45,6 @@ class Dispatcher:
         self.recall_at = math.inf
         self._next_task = first_task
         self._given: list[tuple[Worker, list[Entry]]] = []  # in this handing out
-        self._expired: list[Entry] = []  # found when their turn came
         self._stirred: dict[Service, None] = {}
         self._unserved: dict[Service, float] = {}  # those with requests and no worker: when to say so
         self._deadlines: list[tuple[float, int, Entry]] = []
@@ -193,8 +192,7 @@ class Dispatcher:
             if entry.state is State.ENDED:
                 service.dead -= 1
             elif entry.deadline_at is not None and entry.deadline_at <= now:
-                service.dead -= 1  # its place is gone, and the caller will bury it
-                self._expired.append(entry)
+                service.dead -= 1  # its place is gone; its timer ends it, and it is buried
             else:
                 entry.state = r.HANDED_OUT[entry.state]
                 entry.worker = worker
@@ -233,18 +231,16 @@ class Dispatcher:
     @property
     def deadline_at(self) -> float:
         """When the next request that waits expires, or an earlier time; infinity if none ever does."""
-        if self._expired:
-            return -math.inf
         return self._deadlines[0][0] if self._deadlines else math.inf
 
     def take_expired(self, now: float) -> list[Entry]:
         """The requests that wait and whose deadline has passed; the caller ends each and buries it."""
+        expired = []
         while self._deadlines and self._deadlines[0][0] <= now:
             entry = heapq.heappop(self._deadlines)[2]
             entry.has_timer = False
             if entry.state in _WAITS:
-                self._expired.append(entry)
-        expired, self._expired = self._expired, []
+                expired.append(entry)
         return expired
 
     def _watch(self, entry: Entry) -> None:

@@ -181,6 +181,23 @@ class TestFailedWorkers:
         system.ask(1)
         assert system.bodies("W1") == [1]
 
+    def test_what_it_returns_but_does_not_have_is_passed_over(self, system: System) -> None:
+        system.worker("W1", concurrency=2)
+        system.ask(1)
+        (task,) = system.take_tasks("W1")
+        system.tell(e.WorkerSaid(b"W1", [m.Returned([task.id + 1, task.id])]))
+        assert system.bodies("W1") == [1]
+        assert system.core.counts["tasks_returned"] == 1
+
+    def test_its_answers_and_failures_are_counted(self, system: System) -> None:
+        system.worker("W1", concurrency=3)
+        system.ask(1, 2, 3)
+        crashed, *done = system.take_tasks("W1")
+        system.answer("W1", crashed, status=Status.CRASHED)
+        system.answer("W1", *done)
+        worker = system.core.workers[b"W1"]
+        assert (worker.answered, worker.failed) == (3, 1)
+
     def test_goodbye_gives_back_without_blame(self, system: System) -> None:
         system.worker("W1")
         system.ask(1)
@@ -440,6 +457,26 @@ class TestClients:
         system.client("C1", peer="back")
         system.ask(1, client="back")
         assert system.answers("back") == [(1, Status.OK)]
+
+    def test_what_it_does_not_fetch_when_it_is_back_is_dropped(self, system: System) -> None:
+        system.worker()
+        system.ask(1)
+        system.tell(e.PeerLost(e.Side.CLIENT, b"C1"))
+        assert b"C1" not in system.core.clients
+        system.answer_all("W1")
+        assert system.core.kept_bytes
+        system.client(peer="C1b")
+        system.wait(2.5, "W1")
+        assert system.core.kept_bytes
+        system.wait(1, "W1")
+        assert not system.core.kept_bytes
+        assert not system.core._clients.wants_sweep
+
+    def test_one_that_did_not_read_for_long_is_asked_for_its_hello(self, system: System) -> None:
+        """Or it would wait for the answers that were dropped."""
+        system.take("C1")
+        system.tell(e.PeerUnread(e.Side.CLIENT, b"C1", [e.SendToClient(b"C1", [m.Answer(1, Status.OK, b"")])]))
+        assert system.take("C1") == [m.HelloAgain()]
 
     def test_one_that_stays_away_is_forgotten(self, system: System) -> None:
         system.ask(1)
@@ -717,6 +754,28 @@ class TestPlainPeers:
         assert lab.core.counts["answers_fenced"] == 1
         self.ask(lab, "P2", b"next")
         assert lab.plain_tasks["PW1"][-1] == (b"P2", b"next")
+
+    def test_the_late_answer_of_one_that_was_lost_is_fenced(self, lab: System) -> None:
+        self.ask(lab, "P1", b"hi")
+        lab.tell(e.PeerLost(e.Side.WORKER, b"PW1"))
+        lab.tell(e.PlainWorkerSaid(b"PW1", b"P1", b"too late"))
+        assert self.replies(lab, "P1") == []
+        assert lab.core.counts["answers_fenced"] == 1
+        assert lab.plain_tasks["PW1"] == [(b"P1", b"hi")] * 2  # it is not lost, and is given it anew
+
+    def test_one_that_was_lost_is_looked_for_until_it_has_been_away_too_long(self, lab: System) -> None:
+        lab.tell(e.PlainWorkerRegistered(b"PW1"))  # it has only just spoken
+        lab.tell(e.PeerLost(e.Side.WORKER, b"PW1"))
+        looked_for_at = []
+        began_at = lab.now
+        for _ in range(9):
+            lab.tell(e.PeersConnected(e.Side.WORKER))  # but it is somebody else
+            for _ in range(200):
+                lab.wait(0.05)
+                if b"PW1" in lab.core.workers:
+                    looked_for_at.append(lab.now - began_at)
+                    lab.tell(e.PeerLost(e.Side.WORKER, b"PW1"))
+        assert 50 < looked_for_at[-1] < lab.core.limits.absence_s + 1
 
     def test_an_answer_for_another_client_is_void(self, lab: System) -> None:
         self.ask(lab, "P1")

@@ -261,6 +261,13 @@ def test_a_late_answer_waits_for_the_next_session() -> None:
     assert core.take_messages() == [ok(1)]
 
 
+def test_what_the_pool_has_is_wanted_back_when_the_connection_is_lost() -> None:
+    """What has not begun would be run for nobody."""
+    core = busy(1, 2, concurrency=2)
+    core.disconnected(1.0)
+    assert core.to_take_back == [1, 2]
+
+
 def test_late_answers_are_bounded() -> None:
     numbers = range(1, LATE_MAX + 3)
     core = busy(*numbers, concurrency=LATE_MAX + 2)
