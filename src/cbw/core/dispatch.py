@@ -213,12 +213,15 @@ class Dispatcher:
                 self._stirred[other] = None
 
     def _tidy(self, service: Service, now: float) -> None:
-        if service.dead > DEAD_MAX and service.dead > service.waiting_count:
+        count = service.waiting_count
+        if service.dead > DEAD_MAX and service.dead > count:
             service.waiting = deque(entry for entry in service.waiting if entry.state is not State.ENDED)
             service.suspects = deque(entry for entry in service.suspects if entry.state is not State.ENDED)
-            service.dead = 0
+            service.dead = (
+                len(service.waiting) + len(service.suspects) - count
+            )  # those about to be buried are out already
         if not service.workers:
-            if service.waiting_count:
+            if count:
                 self._unserved.setdefault(service, now + UNSERVED_S)
             else:
                 self.services.pop(service.name, None)

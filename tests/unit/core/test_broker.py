@@ -369,6 +369,16 @@ class TestDeadlines:
         assert system.bodies("W1") == []
         assert system.answers() == [(1, Status.EXPIRED)]
 
+    def test_nor_counted_twice_when_the_dead_are_swept_out_meanwhile(self, system: System) -> None:
+        system.ask(1, ttl=1.0)
+        system.ask(*range(2, 202))
+        system.now += 2
+        cancels: list[m.Message] = [m.Cancel(number) for number in range(3, 202)]
+        hello = m.WorkerHello("W1", "b", ["s"], 1, 1)
+        system.tell(e.ClientSaid(b"C1", cancels), e.WorkerSaid(b"W1", [hello]))
+        assert system.bodies("W1") == [2]
+        assert system.core.services["s"].waiting_count == 0
+
     def test_nor_after_a_failed_attempt(self, system: System) -> None:
         system.worker("W1")
         system.ask(1, ttl=1.0)
