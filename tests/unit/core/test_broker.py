@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from cbw.core import events as e
 from cbw.core import messages as m
 from cbw.core.dispatch import TIMERS_MIN, UNSERVED_S
 from cbw.core.kept import ANSWER_BYTES
+from cbw.core.latency import quantile
 from cbw.core.limits import NAME_CHARS_MAX
 from cbw.core.messages import Refusal, Status
 from cbw.core.tables import LAB_SERVICE
-from cbw.core.workers import SERVICES_MAX
+from cbw.core.workers import GHOSTS_MAX, SERVICES_MAX
 from tests.unit.core.system import System
 
 
@@ -113,6 +116,18 @@ class TestRecall:
         assert len(recalls) == 1
         system.tell(e.WorkerSaid(b"W1", [m.Returned(recalls[0].tasks)]))
         assert system.bodies("W2") == [3, 4]
+
+    def test_a_worker_that_has_answered_a_recall_may_be_asked_again_at_once(self, system: System) -> None:
+        system.worker("W1", credit=10)
+        system.ask(*range(5))
+        system.worker("W2")
+        system.wait(0.01, "W1", "W2")
+        (recall,) = (message for message in system.take("W1") if isinstance(message, m.Recall))
+        returned = m.Returned(recall.tasks[-1:])  # it had begun the others
+        system.tell(e.WorkerSaid(b"W1", [returned]))
+        system.answer_all("W2")
+        system.wait(0.01, "W1", "W2")
+        assert system.said("W1", m.Recall)
 
     def test_a_returned_task_is_no_failed_attempt(self, system: System) -> None:
         system.worker("W1", credit=2)
@@ -362,6 +377,14 @@ class TestDeadlines:
         system.wait(0.2)
         assert system.answers() == [(1, Status.EXPIRED)]
 
+    @pytest.mark.parametrize("ttl", [0.0, -1.0, math.nan])
+    def test_one_that_comes_too_late_is_refused(self, system: System, ttl: float) -> None:
+        system.worker()
+        system.ask(1, ttl=ttl)
+        assert system.answers() == [(1, Status.EXPIRED)]
+        assert system.bodies("W1") == []
+        assert system.core.counts["refused_expired"] == 1
+
     def test_an_expired_request_is_never_handed_out(self, system: System) -> None:
         system.ask(1, ttl=1.0)
         system.now += 2.0
@@ -501,6 +524,14 @@ class TestClients:
         system.tell(e.ClientSaid(b"C1", [m.Goodbye()]))
         assert system.core.requests == 0
 
+    def test_how_long_requests_took_is_counted(self, system: System) -> None:
+        system.worker()
+        system.ask(1)
+        system.wait(0.7, "W1")
+        system.answer_all("W1")
+        assert system.core.latencies.total_s == pytest.approx(0.7)
+        assert quantile(system.core.latencies.counts, 1.0) == 1.0  # the step from 0.5 to 1 s
+
     def test_answers_go_to_who_asked(self, system: System) -> None:
         system.client("C2")
         system.worker("W1", concurrency=2)
@@ -562,6 +593,12 @@ class TestDuplicateIds:
         system.worker("W1", boot=boot, peer="y")
         assert self.refusal(system, "y") is Refusal.BAD_HELLO
 
+    def test_and_nothing_after_it_is_heard(self, system: System) -> None:
+        system.tell(e.ClientSaid(b"C2", [m.ClientHello("", "b"), m.Request(1, "s", b"")]))
+        (refused,) = system.take("C2")
+        assert isinstance(refused, m.Refused)
+        assert not system.core.requests
+
     def test_so_is_a_worker_of_too_many_services(self, system: System) -> None:
         system.worker("W1", services=tuple(f"s{number}" for number in range(SERVICES_MAX + 1)))
         assert self.refusal(system, "W1") is Refusal.BAD_HELLO
@@ -585,6 +622,12 @@ class TestLimits:
         system.client()
         system.tell(e.ClientSaid(b"C1", [m.Request(1, "s", b"x" * 8), m.Request(2, "s", b"x" * 8)]))
         assert system.answers() == [(2, Status.BUSY)]
+
+    def test_names_of_lost_workers(self, system: System) -> None:
+        for number in range(GHOSTS_MAX + 10):
+            system.worker(f"W{number}")
+            system.lose_worker(f"W{number}")
+        assert len(system.core._workers._ghosts) == GHOSTS_MAX
 
     def test_a_body(self) -> None:
         system = System(body_bytes_max=10)
@@ -764,6 +807,17 @@ class TestPlainPeers:
         assert lab.core.counts["answers_fenced"] == 1
         self.ask(lab, "P2", b"next")
         assert lab.plain_tasks["PW1"][-1] == (b"P2", b"next")
+
+    def test_one_that_was_late_once_is_not_lost_for_it_later(self, lab: System) -> None:
+        self.ask(lab, "P1", b"hi")
+        lab.wait(2.1)
+        lab.tell(e.PlainWorkerSaid(b"PW1", b"P1", b"too late"))
+        lab.wait(2.1)
+        lab.tell(e.PlainWorkerSaid(b"PW1", b"P1", b"too late"))
+        lab.wait(1)
+        lab.tell(e.PlainWorkerSaid(b"PW1", b"P1", b"in time"))
+        lab.wait(70)
+        assert lab.core.counts["workers_lost"] == 0
 
     def test_the_late_answer_of_one_that_was_lost_is_fenced(self, lab: System) -> None:
         self.ask(lab, "P1", b"hi")

@@ -164,6 +164,19 @@ def test_a_new_file_begins_with_all_positions() -> None:
     assert (line["event"], line["fields"], line["at"]) == ("positions", {"b": 2, "c": 5}, 1002.0)
 
 
+def test_also_of_those_that_were_found_in_the_one_before() -> None:
+    core = logger()
+    core.absorb({"b": 7})
+    assert json.loads(core.positions_line(0.0))["fields"] == {"b": 7}
+
+
+def test_what_the_shell_has_noticed_is_in_the_log() -> None:
+    core = logger()
+    core.noticed("repaired", "a torn line", 5.0, 9)
+    (record,) = write(core)
+    assert (record["event"], record["text"], record["count"], record["at"]) == ("repaired", "a torn line", 9, 1005.0)
+
+
 def test_what_could_not_be_written_is_not_acknowledged() -> None:
     """Though it came after something that was, and is synced now."""
     core = logger(Fsync.INTERVAL)
