@@ -9,7 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any
 
 from cbw import codec
@@ -45,6 +45,8 @@ CHUNKS = 4
 """A window is sent in so many batches, so that client, broker and worker each have one to work on."""
 TIMEOUT_S = 60.0
 RETRY_S = 0.005
+TEXT_BYTES = 1000
+"""So much of a body is recorded, if bodies are to be."""
 
 _ERRORS: dict[Status, type[RequestError]] = {
     Status.FAILED: HandlerFailed,
@@ -55,6 +57,10 @@ _ERRORS: dict[Status, type[RequestError]] = {
     Status.CANCELLED: Cancelled,
     Status.TOO_BIG: TooBig,
 }
+
+
+def _text(body: bytes) -> str:
+    return bytes(body[:TEXT_BYTES]).decode(errors="backslashreplace")
 
 
 def new_id() -> str:
@@ -103,7 +109,7 @@ class Session:
         self.is_closed = True
         self._why_closed = "this client was made before the process was forked; make one in the child"
 
-    def submit(self, service: str, bodies: Iterable[bytes], timeout: float | None, sink: Any) -> list[int]:
+    def submit(self, service: str, bodies: Sequence[bytes], timeout: float | None, sink: Any) -> list[int]:
         """Take on requests; their ids. A negative timeout is that of the client.
 
         Raises:
@@ -125,7 +131,8 @@ class Session:
         submit = self.core.submit
         request_ids = [submit(service, body, deadline_at, now, sink) for body in bodies]
         if self._is_tracing:
-            self._record("sent", request_ids, now, service)
+            texts = map(_text, bodies) if self._trace.tells_bodies else repeat("")
+            self._record("sent", request_ids, now, service, texts)
         return request_ids
 
     def cancel(self, request_id: int) -> Ended | None:
@@ -172,7 +179,7 @@ class Session:
             self._record_ends(ended, now)
         if core.sent_again != self._resent:
             self._resent = core.sent_again
-            self._record("resent", core.in_flight, now)
+            self._record("resent", core.in_flight, now, "", repeat(""))
         return ended
 
     def flush(self) -> None:
@@ -242,9 +249,12 @@ class Session:
 
     # --- the trace
 
-    def _record(self, event: str, request_ids: Iterable[int], now: float, service: str = "") -> None:
+    def _record(self, event: str, request_ids: Iterable[int], now: float, service: str, texts: Iterable[str]) -> None:
         name = self.id
-        self._trace.write([Record(now, event, "client", name, f"{name}/{id}", name, service) for id in request_ids])
+        told = zip(request_ids, texts, strict=False)
+        self._trace.write(
+            [Record(now, event, "client", name, f"{name}/{id}", name, service, text=text) for id, text in told]
+        )
 
     def _record_ends(self, ended: Sequence[Ended], now: float) -> None:
         name = self.id
@@ -254,6 +264,8 @@ class Session:
             record = Record(now, "got" if is_ok else "failed", "client", name, f"{name}/{answer.id}", name, service)
             if not is_ok:
                 record.text = ": ".join(m.error_of(answer.body))
+            elif self._trace.tells_bodies:
+                record.text = _text(answer.body)
             records.append(record)
         if records:
             self._trace.write(records)

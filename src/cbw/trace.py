@@ -70,8 +70,8 @@ class LogTarget(msgspec.Struct, frozen=True):
 class Trace:
     """Where the records of one role go: the terminal, a file of JSON lines, the logger, all or none of them.
 
-    ``name`` is the role's id, for the logger. Times are written as seconds since 1970; those of the cores are monotonic (see
-    :class:`cbw.clock.Epoch`).
+    ``name`` is the role's id, for the logger. With ``tells_bodies`` a client records the beginnings of what it asks and gets.
+    Times are written as seconds since 1970; those of the cores are monotonic (see :class:`cbw.clock.Epoch`).
 
     Raises:
         UsageError: the file cannot be opened.
@@ -85,7 +85,9 @@ class Trace:
         is_verbose: bool = False,
         name: str = "",
         log: LogTarget | None = None,
+        tells_bodies: bool = False,
     ) -> None:
+        self.tells_bodies = tells_bodies
         self._epoch = Epoch()
         self._file: IO[bytes] | None = None
         self.path = path

@@ -69,6 +69,10 @@ def test_the_log_tells_of_every_role(log: Path) -> None:
     for event in (("client", "got"), ("worker", "done"), ("broker", "answered")):
         assert events[event] == 10, events
     assert events["logger", "started"] == 2
+    judged = run("verify", "--trace", log, "--json")
+    assert judged.returncode == 0, judged.stderr
+    (own_replies,) = (check for check in json.loads(judged.stdout)["checks"] if check["name"] == "own-replies")
+    assert (own_replies["figures"]["judged"], own_replies["figures"]["wrong"]) == (10, 0)
 
 
 def test_a_table_for_people() -> None:

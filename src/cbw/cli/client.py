@@ -59,7 +59,7 @@ def command(
     failed = 0
     with (
         stopping_at_once(),
-        Client(address, id=name, timeout=timeout_s, trace=open_trace(name)) as client,
+        Client(address, id=name, timeout=timeout_s, trace=open_trace(name, tells_bodies=True)) as client,
         serve_status(client.status, is_one_of_many=True),
         _said_after(SILENCE_S, lambda: None if client.has_met_broker else click.echo(waiting, err=True)),
     ):

@@ -28,7 +28,9 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 class OpenTrace(Protocol):
     """Opens the trace of the role called ``name``; the logger's place may come from arguments instead of options."""
 
-    def __call__(self, name: str, *, log_host: str | None = None, log_port: int | None = None) -> Trace: ...
+    def __call__(
+        self, name: str, *, log_host: str | None = None, log_port: int | None = None, tells_bodies: bool = False
+    ) -> Trace: ...
 
 
 class ServeStatus(Protocol):
@@ -98,9 +100,11 @@ def trace_options(function: Callable[..., Any]) -> Callable[..., Any]:
         host, port_number, *how = (options.pop(setting.name) for setting in LOG)
         log = LogTarget(host, port_number, *how) if host else None
 
-        def open_trace(name: str, *, log_host: str | None = None, log_port: int | None = None) -> Trace:
+        def open_trace(
+            name: str, *, log_host: str | None = None, log_port: int | None = None, tells_bodies: bool = False
+        ) -> Trace:
             target = log if log_host is None else LogTarget(log_host, log_port or port_number, *how)
-            return Trace(trace, is_verbose=verbose, name=name, log=target)
+            return Trace(trace, is_verbose=verbose, name=name, log=target, tells_bodies=tells_bodies)
 
         return function(*arguments, open_trace=open_trace, **options)
 

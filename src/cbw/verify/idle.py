@@ -2,7 +2,8 @@
 
 Two sources can tell. The broker's records know when a request is accepted, handed out and put back, and who has nothing
 in hand; joined with the workers' records they also show what was handed out only to lie behind other work. Without a
-broker's trace the clients' and the workers' own records must do, which see the way to the broker and back as idleness.
+broker's trace the clients' and the workers' own records must do, which see the way to the broker and back as idleness, and
+know a worker from its first request on. Free is who has nothing at all in hand, however many slots it has.
 """
 
 from __future__ import annotations

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
 from cbw.core.events import Record
 from cbw.verify.failover import HARMS
 from cbw.verify.numbers import Numbers
 from cbw.verify.verdict import EVIDENCE_MAX, Figure, Verdict
 
+_NAMED = re.compile(r"\S+[-/]\d+( |$)")
+
 
 class OwnReplies:
-    """Each reply begins with the text of its own request, and no request gets two.
+    """Each reply is the text of its own request, or that and the name of who answered; and no request gets two.
+
+    That is what demonstration workers answer to ``cbw client`` and ``cbw verify``, whose texts name the request. Other clients
+    record no texts, and other workers answer what they like: such replies are counted, not judged.
 
     In the trace of a ``cbw verify`` every request is owed an answer, except those whose worker came to harm:
     another check follows these. In any other trace a client may have been stopped, or an error been the right end, so
@@ -30,9 +37,13 @@ class OwnReplies:
         self._victims: dict[str, None] = {}
         self._numbers: dict[str, Numbers] = {}  # boot of a client: its records in the log
         self._untold = 0
+        self._unread = 0
+        self._names: dict[str, None] = {}  # of workers, if they have a space in them
         self._verified: dict[str, None] = {}  # services of the verifications in this trace
 
     def see(self, record: Record) -> None:
+        if " " in record.worker:
+            self._names[record.worker] = None
         if record.role == "verify":
             if record.event == "started":
                 self._verified[record.service] = None
@@ -54,12 +65,17 @@ class OwnReplies:
         if sent is None and record.boot and not self._numbers[record.boot].is_whole:
             self._untold += 1
             return
-        self._replies += 1
         if sent is None:
+            self._replies += 1
             self._blame(f"{record.client} got {record.text!r} for {record.request}, which it had not asked or had got")
             return
-        text = sent[0]
-        if record.text != text and not record.text.startswith(text + " "):
+        text, service = sent
+        if service not in self._verified and not (_NAMED.match(text) and _NAMED.match(record.text)):
+            self._unread += 1
+            return
+        self._replies += 1
+        beginning, _, name = record.text.partition(text + " ")
+        if record.text != text and (beginning or not name or (" " in name and name not in self._names)):
             self._blame(f"{record.client} asked {text!r} and got {record.text!r}")
 
     def _blame(self, line: str) -> None:
@@ -81,6 +97,7 @@ class OwnReplies:
             "failed": self._failed,
             "unanswered": len(self._sent),
             "untold": self._untold,
+            "unread": self._unread,
         }
         debts = [line for request, line in self._failures.items() if request not in self._victims]
         debts += [
@@ -96,6 +113,8 @@ class OwnReplies:
             summary += f"; {missing} requests without an answer"
         if self._untold:
             summary += f"; {self._untold} to requests that the log does not tell of"
-        if not self._replies and not self._sent and not self._failed:
+        if self._unread:
+            summary += f"; {self._unread} that do not name their requests"
+        if not self._replies and not self._unread and not self._sent and not self._failed:
             summary = "no client's records in this trace"
         return Verdict(self.name, not evidence, figures, summary, evidence)

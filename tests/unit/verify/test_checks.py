@@ -28,9 +28,9 @@ def given(at: float, event: str, request: str, worker: str, task: int, service: 
     return broker(at, event, request=request, service=service, worker=worker, task=task)
 
 
-def sent(at: float, request: str, service: str = "s") -> Record:
+def sent(at: float, request: str, service: str = "s", *, text: str | None = None) -> Record:
     client = request.partition("/")[0]
-    return Record(at, "sent", "client", client, request, client, service, text=request)
+    return Record(at, "sent", "client", client, request, client, service, text=request if text is None else text)
 
 
 def got(at: float, request: str, text: str) -> Record:
@@ -110,6 +110,27 @@ class TestOwnReplies:
     def test_a_reply_whose_request_only_begins_alike(self) -> None:
         assert not verdict(self.name, [sent(0, "A/1"), got(1, "A/1", "A/10 W")]).passed
 
+    def test_a_reply_whose_request_is_the_beginning_of_another(self) -> None:
+        records = [sent(0, "A/1", text="A-1"), sent(0, "A/2", text="A-1 b")]
+        assert not verdict(self.name, [*records, got(1, "A/1", "A-1 b W"), got(1, "A/2", "A-1 b W")]).passed
+        assert verdict(self.name, [*records, got(1, "A/1", "A-1 W"), got(1, "A/2", "A-1 b W")]).passed
+
+    def test_a_worker_with_a_space_in_its_name(self) -> None:
+        records = [sent(0, "A/1"), got(1, "A/1", "A/1 b W")]
+        assert verdict(self.name, [ready(0, "b W"), *records]).passed
+        assert not verdict(self.name, records).passed
+
+    @pytest.mark.parametrize(("asked", "answered"), [("", ""), ("A-1", "HELLO"), ("A-1", ""), ("what", "A-1 W")])
+    def test_replies_that_do_not_name_their_requests_are_not_judged(self, asked: str, answered: str) -> None:
+        records = [sent(0, "A/1", text=asked), got(1, "A/1", answered)]
+        found = verdict(self.name, records)
+        assert (found.result, found.figures["judged"], found.figures["unread"]) == ("not tried", 0, 1)
+        assert "1 that do not name their requests" in found.summary
+        assert not verdict(self.name, [*records, got(2, "A/1", "")]).passed, "but a second one is"
+
+    def test_but_in_a_verification_they_are(self) -> None:
+        assert not verdict(self.name, [started(0), sent(0, "A/1"), got(1, "A/1", "HELLO")]).passed
+
     def test_a_second_reply(self) -> None:
         assert not verdict(self.name, [sent(0, "A/1"), got(1, "A/1", "A/1 W"), got(2, "A/1", "A/1 W")]).passed
 
@@ -130,7 +151,7 @@ class TestOwnReplies:
         assert not verdict("killed-worker", records).passed
 
     def test_many_faults_have_few_lines(self) -> None:
-        records = [record for n in range(99) for record in (sent(n, f"A/{n}"), got(n + 0.5, f"A/{n}", "B"))]
+        records = [record for n in range(99) for record in (sent(n, f"A/{n}"), got(n + 0.5, f"A/{n}", "B/1"))]
         found = verdict(self.name, records)
         assert found.figures["wrong"] == 99
         assert len(found.evidence) == EVIDENCE_MAX
