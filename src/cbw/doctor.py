@@ -198,7 +198,7 @@ def _workers(host: str, port: int) -> Finding:
         text = f"the broker is cbw {status['version']}, this is {VERSION}"
         return Finding("workers", State.NOTE, text, "They talk to each other, but use the same version where you can.")
     free = sum(worker["state"] == "free" for worker in status["workers"])
-    text = f"{status['worker_count']} workers, {free} free; {status['waiting']} requests wait"
+    text = f"workers: {status['worker_count']}, of them {free} free; requests that wait: {status['waiting']}"
     if status["worker_count"]:
         return Finding("workers", State.OK, text)
     return Finding("workers", State.WRONG, text, f"Start one: cbw worker W1 {host} 9999.")

@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 import zmq
 
 from cbw.errors import CannotBind, UsageError
-from cbw.place import Place
+from cbw.place import Place, endpoint_of
 
 HEARTBEAT_MS = 1000
 HEARTBEAT_TIMEOUT_MS = 3000
@@ -170,6 +170,7 @@ class Router:
     ) -> None:
         self.socket = context.socket(zmq.ROUTER)
         for option, value in (
+            (zmq.IPV6, int(":" in host)),
             (zmq.ROUTER_MANDATORY, 1),
             (zmq.ROUTER_HANDOVER, 1),
             (zmq.LINGER, LINGER_MS),
@@ -185,7 +186,7 @@ class Router:
         self._message_bytes_max = body_bytes_max + ENVELOPE_BYTES
         self.monitor = _monitor(self.socket, zmq.EVENT_ACCEPTED)
         try:
-            self.socket.bind(f"tcp://{host}:{port}")
+            self.socket.bind(endpoint_of(host, port))
         except (zmq.ZMQError, UnicodeError) as error:
             self.close()
             raise _cannot_bind(host, port, error) from None
@@ -368,10 +369,11 @@ class Pull:
 
     def __init__(self, context: zmq.Context[Any], host: str, port: int, *, bytes_max: int) -> None:
         self.socket = context.socket(zmq.PULL)
+        self.socket.setsockopt(zmq.IPV6, int(":" in host))
         self.socket.setsockopt(zmq.MAXMSGSIZE, bytes_max)
         self.socket.setsockopt(zmq.BACKLOG, BACKLOG)
         try:
-            self.socket.bind(f"tcp://{host}:{port}")
+            self.socket.bind(endpoint_of(host, port))
         except (zmq.ZMQError, UnicodeError) as error:
             self.close()
             raise _cannot_bind(host, port, error) from None
@@ -409,6 +411,7 @@ class Link:
     def _open(self) -> None:
         self.socket = self._context.socket(zmq.DEALER)
         for option, value in (
+            (zmq.IPV6, int(self.place.is_ipv6)),
             (zmq.IMMEDIATE, 1),
             (zmq.LINGER, LINGER_MS),
             (zmq.SNDHWM, HWM_MESSAGES),

@@ -11,6 +11,7 @@ import contextlib
 import ipaddress
 import socket
 import time
+from typing import Any
 
 from cbw.errors import CannotResolve
 
@@ -37,7 +38,12 @@ class Place:
     @property
     def endpoint(self) -> str:
         """What to connect to: the address in use, or the name if there is no choice."""
-        return f"tcp://{self.addresses[self._chosen] if self.is_several else self._host}:{self._port}"
+        return endpoint_of(self.addresses[self._chosen] if self.is_several else self._host, self._port)
+
+    @property
+    def is_ipv6(self) -> bool:
+        """Whether its addresses are of IPv6."""
+        return any(":" in address for address in self.addresses)
 
     def look(self) -> None:
         """Look the name up anew and choose its lowest address. It may mean nothing yet: then libzmq tries on."""
@@ -61,8 +67,14 @@ class Place:
         return f"{self.addresses[self._chosen]}, of {self._host}'s {len(self.addresses)} addresses"
 
 
+def endpoint_of(host: str, port: int) -> str:
+    """What libzmq calls it: ``tcp://bro:9998``, ``tcp://[::1]:9998``."""
+    host = host.strip("[]")
+    return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+
+
 def resolve(host: str, port: int) -> list[str]:
-    """The IPv4 addresses of ``host``, lowest first; of what is an address already, itself.
+    """The addresses of ``host``, lowest first: of IPv4, or of IPv6 if it has none of these; of what is an address, itself.
 
     Raises:
         CannotResolve: the name means nothing here, or the name server does not answer.
@@ -70,7 +82,7 @@ def resolve(host: str, port: int) -> list[str]:
     with contextlib.suppress(ValueError):
         return [str(ipaddress.ip_address(host.strip("[]")))]
     try:
-        found = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)
+        found = _look_up(host, port, socket.AF_INET) or _look_up(host, port, socket.AF_UNSPEC)
     except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a host name"
         raise CannotResolve(
@@ -78,3 +90,12 @@ def resolve(host: str, port: int) -> list[str]:
             advice="Check BROKER_HOST, or the host argument.",
         ) from None
     return sorted({str(entry[4][0]) for entry in found}, key=ipaddress.ip_address)
+
+
+def _look_up(host: str, port: int, family: int) -> list[Any]:
+    try:
+        return list(socket.getaddrinfo(host, port, family, socket.SOCK_STREAM))
+    except OSError:
+        if family == socket.AF_UNSPEC:
+            raise
+        return []

@@ -5,6 +5,7 @@ The command line makes its options from this table, and ``docs/reference/setting
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from typing import Any
 
@@ -140,7 +141,7 @@ LOGGER_DIR = Setting(
 )
 
 LOGGER = (
-    _logger("host", "*", "Address to listen on; * is every one of this machine."),
+    _logger("host", "*", "Address to listen on; * is every IPv4 one of this machine, :: every one."),
     _logger(
         "fsync",
         "interval",
@@ -158,7 +159,7 @@ LOGGER = (
 )
 
 BROKER = (
-    _broker("host", "*", "Address to listen on; * is every one of this machine."),
+    _broker("host", "*", "Address to listen on; * is every IPv4 one of this machine, :: every one."),
     _broker(
         "requests_max",
         1_000_000,
@@ -228,12 +229,14 @@ def default_of(table: tuple[Setting, ...], name: str) -> Any:
 
 
 def address(text: str | None, role: str) -> tuple[str, int]:
-    """``(host, port)`` from ``"host:port"``, ``"host"`` or None, completed from the environment.
+    """``(host, port)`` from ``"host:port"``, ``"host"`` or None, completed from the environment; ``[::1]:9998`` is one too.
 
     Raises:
         UsageError: it is none.
     """
-    host, _, port = (text or "").rpartition(":") if text and ":" in text else (text or "", "", "")
+    host, _, port = text.rpartition(":") if text and ":" in text else (text or "", "", "")
+    if ":" in host and not _is_ipv6(host):  # what came last was part of the address
+        host, port = text or "", ""
     host = host or os.environ.get(BROKER_HOST.environment) or BROKER_HOST.default
     port = port or os.environ.get(BROKER_PORT.environment) or str(CLIENT_PORT if role == "client" else WORKER_PORT)
     if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
@@ -241,3 +244,11 @@ def address(text: str | None, role: str) -> tuple[str, int]:
     if any(character.isspace() or character in "/;" or "\ud800" <= character <= "\udfff" for character in host):
         raise UsageError(f"{host!r} is no host", advice=f"Give HOST:PORT, or set {BROKER_HOST.environment}.")
     return host.strip("[]"), int(port)
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        ipaddress.IPv6Address(host.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    return True

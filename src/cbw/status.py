@@ -129,7 +129,7 @@ class StatusServer:
             server_pages: ClassVar[StatusServer] = pages
 
         try:
-            self._server = _Server(("" if host == "*" else host, port), Handler)
+            self._server = _Server(("" if host == "*" else host.strip("[]"), port), Handler)
         except (OSError, OverflowError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise CannotBind(
@@ -229,6 +229,7 @@ class _Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
 
     def __init__(self, address: tuple[str, int], handler: type[_Handler]) -> None:
         self._since: dict[Any, float] = {}  # open connections and when they were accepted
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, handler)
 
     def server_bind(self) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import HOST, Broker, Log, Start, StartWorker
+from .conftest import HOST, Broker, Log, Start, StartWorker, broker_of
 from .program import PATIENCE_S, SOON_S, Program, environment, wait_until
 
 RUNS = {
@@ -31,6 +31,18 @@ def test_the_system_by_hand(start: Start, broker: Broker) -> None:
     client = start("client", "C1", 3, HOST, broker.client_port)
     assert client.exit_code() == 0
     assert [line.partition("  (")[0] for line in client.lines] == [f"C1-{n} -> C1-{n} W1" for n in (1, 2, 3)]
+
+
+def test_ipv6(start: Start) -> None:
+    program = start("broker", 0, 0, "--host", "::1")
+    if not Path("/proc/net/if_inet6").exists():
+        program.wait_for("cannot listen on ::1")
+        return
+    broker = broker_of(program)
+    start("worker", "W1", "::1", broker.worker_port, "--work-time", 0).wait_for("connected")
+    client = start("client", "C1", 1, "::1", broker.client_port)
+    assert client.exit_code() == 0
+    assert start("call", "--broker", f"[::1]:{broker.client_port}", "/dev/null").exit_code() == 0
 
 
 def test_ids_after_the_host(start: Start, broker: Broker) -> None:

@@ -90,3 +90,20 @@ def test_looks_again(names: Names, clock: Callable[[float], None]) -> None:
     names("bro", ["10.0.0.3"])
     bro.look()
     assert bro.endpoint == "tcp://bro:9998"
+
+
+def test_a_name_without_an_ipv4_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    def getaddrinfo(host: str, port: int, family: int, *_: int) -> list[Any]:
+        if family == socket.AF_INET:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("fd00::2", port, 0, 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    place = Place("bro", 9998)
+    assert (place.endpoint, place.is_ipv6) == ("tcp://bro:9998", True)
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_an_ipv6_address_stands_in_brackets(host: str) -> None:
+    place = Place(host, 9998)
+    assert (place.endpoint, place.is_ipv6) == ("tcp://[::1]:9998", True)

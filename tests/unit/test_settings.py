@@ -1,0 +1,36 @@
+"""Addresses as people give them."""
+
+from __future__ import annotations
+
+import pytest
+
+from cbw.errors import UsageError
+from cbw.settings import CLIENT_PORT, address
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("bro:1234", ("bro", 1234)),
+        ("bro", ("bro", CLIENT_PORT)),
+        ("bro:", ("bro", CLIENT_PORT)),
+        (":1234", ("127.0.0.1", 1234)),
+        (None, ("127.0.0.1", CLIENT_PORT)),
+        ("10.0.0.2:1234", ("10.0.0.2", 1234)),
+        ("[::1]:1234", ("::1", 1234)),
+        ("[::1]", ("::1", CLIENT_PORT)),
+        ("::1", ("::1", CLIENT_PORT)),
+        ("fd00::2:1234", ("fd00::2", 1234)),
+        ("fd00:0:0:0:0:0:0:2", ("fd00:0:0:0:0:0:0:2", CLIENT_PORT)),
+    ],
+)
+def test_an_address(text: str | None, found: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("BROKER_HOST", "BROKER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    assert address(text, "client") == found
+
+
+@pytest.mark.parametrize("text", ["bro:x", "bro:0", "bro:65536", "two words:1", "a/b:1"])
+def test_no_address(text: str) -> None:
+    with pytest.raises(UsageError):
+        address(text, "client")
