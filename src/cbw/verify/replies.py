@@ -109,12 +109,14 @@ class OwnReplies:
         count = len(self._clients)
         summary = f"{self._replies} replies to {count} client{'s' if count != 1 else ''}, "
         summary += f"{self._wrong} of them not to their own requests" if self._wrong else "each to its own request"
+        if self._unread and not self._replies:
+            summary = f"{self._unread} replies, but none that names its request, so it is not known whose they are"
+        elif self._unread:
+            summary += f"; {self._unread} that do not name their requests"
         if missing := self._failed + len(self._sent):
             summary += f"; {missing} requests without an answer"
         if self._untold:
             summary += f"; {self._untold} to requests that the log does not tell of"
-        if self._unread:
-            summary += f"; {self._unread} that do not name their requests"
         if not self._replies and not self._unread and not self._sent and not self._failed:
             summary = "no client's records in this trace"
         return Verdict(self.name, not evidence, figures, summary, evidence)

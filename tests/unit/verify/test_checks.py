@@ -125,7 +125,7 @@ class TestOwnReplies:
         records = [sent(0, "A/1", text=asked), got(1, "A/1", answered)]
         found = verdict(self.name, records)
         assert (found.result, found.figures["judged"], found.figures["unread"]) == ("not tried", 0, 1)
-        assert "1 that do not name their requests" in found.summary
+        assert "1 replies, but none that names its request" in found.summary
         assert not verdict(self.name, [*records, got(2, "A/1", "")]).passed, "but a second one is"
 
     def test_but_in_a_verification_they_are(self) -> None:
