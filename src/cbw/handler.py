@@ -56,6 +56,8 @@ class Handler:
     def __init__(self, service: str, function: Callable[..., Any]) -> None:
         self.service = service
         self.function = function
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise UsageError(f"{_name(function)} cannot be a handler: it yields, and a request has one answer")
         self.is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
         try:
             hints = typing.get_type_hints(function if inspect.isroutine(function) else type(function).__call__)

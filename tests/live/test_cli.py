@@ -200,6 +200,14 @@ def test_a_full_disk_under_the_output(broker: Broker, start_worker: StartWorker)
     assert (done.returncode, done.stderr) == (1, b"cbw: No space left on device\n")
 
 
+def test_closed_streams(broker: Broker, start_worker: StartWorker) -> None:
+    """Sockets do not get their numbers, and nobody is told of what nobody wants to hear."""
+    start_worker("W1", "echo")
+    command = f'exec "$0" -m cbw call --broker {broker.address} - <&- >&- 2>&-'
+    done = subprocess.run(["sh", "-c", command, sys.executable], env=environment(), timeout=PATIENCE_S, check=False)
+    assert done.returncode == 0
+
+
 def test_an_answer_and_the_prompt_of_a_terminal(broker: Broker, start_worker: StartWorker) -> None:
     """The answer ends its line there, and nowhere else."""
     start_worker("W1", "echo")
