@@ -95,7 +95,7 @@ def resolve(host: str, port: int) -> list[str]:
 def _look_up(host: str, port: int, family: int) -> list[Any]:
     try:
         return list(socket.getaddrinfo(host, port, family, socket.SOCK_STREAM))
-    except OSError:
-        if family == socket.AF_UNSPEC:
+    except OSError as error:
+        if family == socket.AF_UNSPEC or error.errno == socket.EAI_AGAIN:  # a name server that is silent is asked once
             raise
         return []

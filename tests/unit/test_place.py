@@ -103,6 +103,19 @@ def test_a_name_without_an_ipv4_address(monkeypatch: pytest.MonkeyPatch) -> None
     assert (place.endpoint, place.is_ipv6) == ("tcp://bro:9998", True)
 
 
+def test_a_name_server_that_does_not_answer_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def getaddrinfo(*question: object) -> list[Any]:
+        asked.append(question)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    with pytest.raises(CannotResolve, match="Temporary failure"):
+        resolve("bro", 9998)
+    assert len(asked) == 1
+
+
 @pytest.mark.parametrize("host", ["::1", "[::1]"])
 def test_an_ipv6_address_stands_in_brackets(host: str) -> None:
     place = Place(host, 9998)

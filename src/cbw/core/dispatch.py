@@ -217,9 +217,8 @@ class Dispatcher:
         if service.dead > DEAD_MAX and service.dead > count:
             service.waiting = deque(entry for entry in service.waiting if entry.state is not State.ENDED)
             service.suspects = deque(entry for entry in service.suspects if entry.state is not State.ENDED)
-            service.dead = (
-                len(service.waiting) + len(service.suspects) - count
-            )  # those about to be buried are out already
+            # Not 0: what has expired in this step is out already, and about to be buried.
+            service.dead = len(service.waiting) + len(service.suspects) - count
         if not service.workers:
             if count:
                 self._unserved.setdefault(service, now + UNSERVED_S)
