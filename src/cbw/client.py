@@ -96,8 +96,13 @@ class Client:
             Closed: the client is closed.
         """
         answers: queue.SimpleQueue[Ended] = queue.SimpleQueue()
-        self._submit(service, body, timeout, answers.put)
-        return self._session.result(self._wait(answers), returns)
+        request_id = self._submit(service, body, timeout, answers.put)
+        try:
+            ended = self._wait(answers)
+        except BaseException:  # Ctrl-C: nobody waits for it any more
+            self._cancel(request_id)
+            raise
+        return self._session.result(ended, returns)
 
     def submit(self, body: Any = b"", service: str = "", *, timeout: float | None = -1) -> Future[bytes]:
         """One request; its future. ``future.cancel()`` takes the request back.

@@ -110,7 +110,7 @@ class Handler:
                 return failed(task, error)
         try:
             arguments = self.arguments(task, attempt)
-        except (msgspec.DecodeError, UnicodeDecodeError, TypeError) as error:
+        except Exception as error:  # msgspec raises RecursionError too, and a user's type whatever it likes
             return _bad_request(task, error)
         try:
             return _answer(task, self.function(**arguments))
@@ -123,7 +123,7 @@ class Handler:
         """Run an async handler; the same, and a cancellation is told as well."""
         try:
             arguments = self.arguments(task, attempt)
-        except (msgspec.DecodeError, UnicodeDecodeError, TypeError) as error:
+        except Exception as error:  # msgspec raises RecursionError too, and a user's type whatever it likes
             return _bad_request(task, error)
         try:
             return _answer(task, await self.function(**arguments))

@@ -144,7 +144,10 @@ class ThreadPool:
             attempt = running[task.id] = Attempt(task, received_at)
             if watch is not None:
                 watch(task, None)
-            answer = handlers[task.service].run(task, attempt)
+            try:
+                answer = handlers[task.service].run(task, attempt)
+            except BaseException as error:  # KeyboardInterrupt too: it is the handler's own, signals do not come here
+                answer = failed(task, error)
             answers.append(answer)
             if watch is not None:
                 watch(task, answer)
@@ -243,6 +246,8 @@ class AsyncPool:
             answer = await self._handlers[task.service].run_async(task, attempt)
         except asyncio.CancelledError as error:  # by us, or by something that the handler awaited
             answer = cancelled(task.id) if attempt.is_cancelled else failed(task, error)
+        except BaseException as error:
+            answer = failed(task, error)
         if self._watch is not None:
             self._watch(task, answer)
         self._room += 1

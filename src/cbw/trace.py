@@ -193,7 +193,7 @@ def read(path: str) -> Iterable[Record]:
                 if line.strip():
                     try:
                         yield decode(line)
-                    except msgspec.DecodeError as error:
+                    except (msgspec.DecodeError, RecursionError) as error:
                         if not line.endswith(b"\n"):
                             return  # the role was killed while it wrote its last line
                         raise UsageError(f"{path}:{number} is no trace record: {error}") from None

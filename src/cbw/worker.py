@@ -230,6 +230,7 @@ class _Session:
             if since is None or time.monotonic() - since < GUARD_S:
                 continue
             with self._turn:
+                self._is_here = False  # the thread that serves is in the handler: sleep for it, and let others work
                 while self._busy_since is not None and self._is_on:
                     self._step(can_sleep=True)
                 if self._core.is_done:

@@ -155,7 +155,7 @@ def connect() -> Iterator[Connect]:
 
 # --- one healthy system for all tests that harm nobody
 
-SERVICES = ("echo", "upper", "double", "mirror", "total", "power", "nothing", "attempt", "fail")
+SERVICES = ("echo", "upper", "double", "mirror", "total", "pick", "depth", "power", "nothing", "attempt", "fail")
 ASYNC_SERVICES = ("sleep", "fail_later")
 
 

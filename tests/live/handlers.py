@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -82,6 +83,23 @@ def total(numbers: list[int]) -> int:
     return sum(numbers)
 
 
+class Picky(msgspec.Struct):
+    """A type whose own check raises what is no ValueError."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        raise KeyError(self.name)
+
+
+def pick(body: Picky) -> None:
+    """Nobody gets here."""
+
+
+def depth(tree: list[Any]) -> int:
+    return 1 + max((depth(branch) for branch in tree), default=0)
+
+
 def power(base: int, exponent: int = 2) -> int:
     return int(base**exponent)
 
@@ -109,6 +127,8 @@ def fail(kind: str) -> object:
         raise KeyError("nothing there")
     if kind == "exit":
         sys.exit(5)
+    if kind == "interrupt":
+        raise KeyboardInterrupt("its own")
     if kind == "surrogate":
         raise OSError("cannot open \udcff")
     if kind == "odd":

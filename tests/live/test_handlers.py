@@ -48,6 +48,8 @@ def test_parameters(client: cbw.Client, service: str, body: Any, answer: Any) ->
         ("mirror", b"{" * 10_000),
         ("total", b"[" * 100_000),
         ("total", [1, "2"]),
+        ("depth", b"[" * 100_000),
+        ("pick", {"name": "x"}),
         ("power", {"exponent": 2}),
         ("power", {"base": 3, "exponnet": 4}),
         ("power", 3),
@@ -56,6 +58,7 @@ def test_parameters(client: cbw.Client, service: str, body: Any, answer: Any) ->
 def test_a_body_that_does_not_fit(client: cbw.Client, service: str, body: Any) -> None:
     with pytest.raises(cbw.BadRequest, match="the body does not fit"):
         client.call(body, service)
+    assert client.call([[], [[]]], "depth", returns=int) == 3
 
 
 # --- what they do wrong
@@ -67,6 +70,7 @@ def test_a_body_that_does_not_fit(client: cbw.Client, service: str, body: Any) -
     [
         ("raise", "KeyError", "nothing there"),
         ("exit", "SystemExit", "5"),
+        ("interrupt", "KeyboardInterrupt", "its own"),
         ("surrogate", "OSError", r"cannot open \\udcff"),
         ("odd", "Odd", "its text cannot be made: ValueError"),
         ("type", "TypeError", "object"),

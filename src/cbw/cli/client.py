@@ -67,7 +67,7 @@ def command(
             request = f"{name}-{number}"
             began_at = time.monotonic()
             try:
-                answer = client.call(request, returns=str)
+                answer = client.call(request).decode(errors="backslashreplace")
             except RequestError as error:
                 if not client.has_met_broker:
                     raise no_broker(host, broker_port, timeout_s) from None

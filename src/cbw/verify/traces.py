@@ -109,7 +109,7 @@ def _records(parts: Iterable[Part]) -> Iterator[Record]:
         for block in part.blocks():
             try:
                 yield from _decode_lines(block)
-            except (msgspec.DecodeError, UnicodeDecodeError):  # text among them, or somebody else's JSON
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # text, or somebody else's JSON
                 yield from filter(None, map(record_of, block.split(b"\n")))
 
 
