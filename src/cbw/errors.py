@@ -29,7 +29,7 @@ from __future__ import annotations
 
 
 class CbwError(Exception):
-    """Base of all of them. ``advice`` says what to do next, and is what the command line prints on its second line."""
+    """Base of all of them. ``advice`` says what to do next: on the command line's second line, and below a traceback."""
 
     exit_code = 1
     advice = ""
@@ -38,6 +38,8 @@ class CbwError(Exception):
         super().__init__(text)
         if advice:
             self.advice = advice
+        if self.advice:
+            self.add_note(self.advice)
 
 
 class UsageError(CbwError):

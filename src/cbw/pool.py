@@ -1,7 +1,7 @@
 """Where handlers run, beside the thread that owns the socket. Whole batches cross between the two.
 
-A pool is given tasks with :meth:`Pool.begin`, may be asked to give back those that it has not begun, and puts what is
-done into ``done`` as ``(answers, seconds of handler time)``, calling ``notify`` after each.
+A pool is given tasks with :meth:`Pool.begin`, may be asked to give back those that it has not begun, and puts a
+:class:`Report` of what is done into ``done``, calling ``notify`` after each.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from itertools import repeat
 from queue import SimpleQueue
 from typing import Protocol
 
+import msgspec
+
 from cbw.core import messages as m
 from cbw.core.events import Record
 from cbw.core.messages import Status
@@ -27,7 +29,19 @@ HAND_OVER_S = 0.0002
 CLOSE_S = 1.0
 """How long a closing pool waits for its coroutines to take note."""
 
-Done = SimpleQueue[tuple[list[m.Answer], float]]
+
+class Report(msgspec.Struct, array_like=True):
+    """What a pool tells: answers, the seconds of handler time that they took together, and tasks that it gives back.
+
+    ``returned`` is None if nothing was asked for: an empty list is an answer too.
+    """
+
+    answers: list[m.Answer] = []
+    busy_s: float = 0.0
+    returned: list[int] | None = None
+
+
+Done = SimpleQueue[Report]
 Watch = Callable[[m.Task, m.Answer | None], None]
 """Told ``(task, None)`` just before a handler gets it and ``(task, answer)`` just after, in the handler's thread."""
 
@@ -35,11 +49,18 @@ Watch = Callable[[m.Task, m.Answer | None], None]
 class Pool(Protocol):
     """What every pool can do; ``done`` and ``notify`` as in the module's docstring."""
 
+    def is_able(self) -> bool:
+        """Whether it can run anything now; it notifies when that changes. What is begun nevertheless comes back.
+
+        Raises:
+            UsageError: it never will.
+        """
+
     def begin(self, tasks: Sequence[m.Task], *, is_here: bool = False) -> None:
         """Run these when there is room; ``is_here`` promises a :meth:`work_here` at once."""
 
-    def take_back(self, tasks: Iterable[int]) -> list[int]:
-        """Those of ``tasks`` that have not begun; they will not."""
+    def take_back(self, tasks: Iterable[int]) -> list[int] | None:
+        """Those of ``tasks`` that have not begun; they will not. None: a report will tell."""
 
     def cancel(self, task: int) -> None:
         """Stop ``task`` if that is possible: what has not begun and what awaits; a plain function runs on."""
@@ -77,6 +98,9 @@ class ThreadPool:
         for number in range(concurrency):
             threading.Thread(target=self._run, name=f"handler {number + 1}", daemon=True).start()
 
+    def is_able(self) -> bool:
+        return True
+
     def begin(self, tasks: Sequence[m.Task], *, is_here: bool = False) -> None:
         self._waiting.extend(zip(tasks, repeat(time.monotonic())))
         if not is_here:
@@ -104,7 +128,7 @@ class ThreadPool:
 
     def cancel(self, task: int) -> None:
         if self.take_back([task]):
-            self._done.put(([cancelled(task)], 0.0))
+            self._done.put(Report([cancelled(task)]))
             self._notify()
         elif (attempt := self._running.get(task)) is not None:
             attempt.is_cancelled = True
@@ -162,7 +186,7 @@ class ThreadPool:
         return bool(answers)
 
     def _hand_over(self, answers: list[m.Answer], busy_s: float) -> None:
-        self._done.put((answers, busy_s))
+        self._done.put(Report(answers, busy_s))
         self._notify()
 
 
@@ -189,6 +213,9 @@ class AsyncPool:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="handlers", daemon=True)
         self._thread.start()
+
+    def is_able(self) -> bool:
+        return True
 
     def begin(self, tasks: Sequence[m.Task], *, is_here: bool = False) -> None:
         self._waiting.extend(zip(tasks, repeat(time.monotonic())))
@@ -264,11 +291,11 @@ class AsyncPool:
             attempt.is_cancelled = True
             running.cancel()
         elif self.take_back([task]):
-            self._done.put(([cancelled(task)], 0.0))
+            self._done.put(Report([cancelled(task)]))
             self._notify()
 
     def _hand_over(self) -> None:
-        self._done.put((self._answers, self._busy_s))
+        self._done.put(Report(self._answers, self._busy_s))
         self._answers, self._busy_s = [], 0.0
         self._notify()
 

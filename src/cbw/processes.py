@@ -3,6 +3,9 @@
 Each child runs a pool of its own and is fed over a pipe. Two threads here belong to each: one writes its orders, as a child
 that holds the GIL does not read its pipe, and whoever has the worker's socket must not wait for that; the other reads its
 answers. A child that dies takes the attempts that it held with it, and only those; another is started in its place.
+
+A child is given work ahead, as a worker is by the broker, and asked back for it when another has none: that takes a child
+that reads its pipe. One that holds the GIL gives nothing back until it lets go.
 """
 
 from __future__ import annotations
@@ -17,8 +20,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from itertools import repeat
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -28,33 +31,53 @@ from cbw.core import messages as m
 from cbw.core.messages import Status
 from cbw.errors import NotReady, UsageError
 from cbw.handler import Handler, cancelled
-from cbw.pool import Done, make_pool, watcher
+from cbw.pool import Done, Report, make_pool, watcher
 from cbw.trace import LogTarget, Trace
 
 RESTART_S = 0.5
 """A child that died before it was ready, or cannot be started, is not started again sooner."""
+GUARD_ADVICE = 'Write if __name__ == "__main__": before worker.run(): the children import the program again.'
 Traced = tuple[str, str | None, LogTarget | None]
 """What a child's trace is made of: the worker's id, the trace file, the logger."""
+Order = m.Task | m.Recall | m.CancelTask
 _spawn = multiprocessing.get_context("spawn")
 _encode = msgspec.msgpack.encode
-_decode_orders = msgspec.msgpack.Decoder(list[m.Task | m.CancelTask]).decode
-_decode_done = msgspec.msgpack.Decoder(tuple[list[m.Answer], float]).decode
+_decode_orders = msgspec.msgpack.Decoder(list[Order]).decode
+_decode_report = msgspec.msgpack.Decoder(Report).decode
+
+
+@dataclass(slots=True)
+class _Held:
+    """A task that waits here or is in a child's hand."""
+
+    task: m.Task
+    counts_from: float  # when its time to live began to run
+    is_wanted_back: bool = False  # by the broker
+
+    def for_child(self) -> m.Task:
+        """The task for a child, which counts from when it gets it."""
+        now = time.monotonic()
+        if self.task.ttl is not None:
+            self.task.ttl -= now - self.counts_from
+        self.counts_from = now
+        return self.task
 
 
 class _Child:
     """One child process, the tasks it holds, and our end of its pipe.
 
     Raises:
-        UsageError: the handlers cannot go to another process.
+        UsageError: the handlers cannot go to another process, or this one may not start any.
         NotReady: the system starts no more processes.
     """
 
     def __init__(self, handlers: Mapping[str, Handler], concurrency: int, trace: Traced | None) -> None:
         self.pipe, theirs = _spawn.Pipe()
-        self.in_hand: dict[int, None] = {}
+        self.in_hand: dict[int, _Held] = {}
         self.is_ready = False
         self.is_ending = False
-        self._orders: queue.SimpleQueue[Sequence[m.Task | m.CancelTask]] = queue.SimpleQueue()
+        self.is_asked = False  # for what it has not begun, because another has nothing to do
+        self._orders: queue.SimpleQueue[Sequence[Order]] = queue.SimpleQueue()
         functions = {handler.service: handler.function for handler in handlers.values()}
         self.process = _spawn.Process(target=_serve, args=(functions, concurrency, theirs, trace), daemon=True)
         try:
@@ -62,6 +85,9 @@ class _Child:
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             advice = "Define it with def, at the top level of a module that can be imported."
             raise UsageError(f"a handler cannot go to a child process: {error}", advice=advice) from None
+        except (RuntimeError, AssertionError):  # how multiprocessing says that this is such a child itself, or a daemon
+            text = "a process that multiprocessing has just started, or as a daemon, may not start others"
+            raise UsageError(text, advice=GUARD_ADVICE) from None
         except OSError as error:
             text = f"a child process cannot be started: {error.strerror}"
             raise NotReady(text, advice="Give a lower --processes, or look at ulimit -u and -n.") from None
@@ -69,7 +95,12 @@ class _Child:
             theirs.close()
         threading.Thread(target=self._write, name=f"to child {self.process.pid}", daemon=True).start()
 
-    def send(self, orders: Sequence[m.Task | m.CancelTask]) -> None:
+    @property
+    def is_able(self) -> bool:
+        """Whether it can be given tasks."""
+        return self.is_ready and not self.is_ending
+
+    def send(self, orders: Sequence[Order]) -> None:
         """Returns at once."""
         self._orders.put(orders)
 
@@ -108,7 +139,9 @@ class ProcessPool:
         self._done = done
         self._notify = notify
         self._lock = threading.Lock()
-        self._waiting: deque[tuple[m.Task, float]] = deque()  # with the times at which they came
+        self._waiting: deque[_Held] = deque()
+        self._has_been_able = False
+        self._problem: UsageError | None = None
         self._is_closed = threading.Event()
         self._children: list[_Child] = []
         try:
@@ -124,30 +157,42 @@ class ProcessPool:
         for reader in self._readers:
             reader.start()
 
+    def is_able(self) -> bool:
+        if self._problem is not None:
+            raise self._problem
+        return any(child.is_able for child in self._children)
+
     def begin(self, tasks: Sequence[m.Task], *, is_here: bool = False) -> None:
+        now = time.monotonic()
         with self._lock:
-            self._waiting.extend(zip(tasks, repeat(time.monotonic())))
+            self._waiting.extend(_Held(task, now) for task in tasks)
             self._fill()
 
-    def take_back(self, tasks: Iterable[int]) -> list[int]:
+    def take_back(self, tasks: Iterable[int]) -> list[int] | None:
         wanted = set(tasks)
+        is_asked = False
         with self._lock:
-            back = [task.id for task, _ in self._waiting if task.id in wanted]
-            self._waiting = deque(waiting for waiting in self._waiting if waiting[0].id not in wanted)
-        return back
+            back = self._take_waiting(wanted)
+            for child in self._children:
+                mine = [held for task, held in child.in_hand.items() if task in wanted]
+                is_asked = is_asked or bool(mine)
+                new = [held for held in mine if not held.is_wanted_back]
+                for held in new:
+                    held.is_wanted_back = True
+                if new:
+                    child.send([m.Recall([held.task.id for held in new])])
+        return back if back or not is_asked else None
 
     def cancel(self, task: int) -> None:
         """Unlike in other pools a plain function is stopped too, if its child runs nothing else: by ending the child."""
-        if self.take_back([task]):
-            self._done.put(([cancelled(task)], 0.0))
-            self._notify()
-            return
         with self._lock:
+            if self._take_waiting({task}):
+                self._done.put(Report([cancelled(task)]))
             for child in self._children:
                 if list(child.in_hand) == [task]:
                     child.in_hand.clear()
                     child.kill()
-                    self._done.put(([cancelled(task)], 0.0))
+                    self._done.put(Report([cancelled(task)]))
                 elif task in child.in_hand:
                     child.send([m.CancelTask(task)])
         self._notify()
@@ -174,15 +219,36 @@ class ProcessPool:
             child.kill()
             child.bury()
 
+    def _take_waiting(self, wanted: set[int]) -> list[int]:
+        """Those of ``wanted`` that no child has been given. The caller has the lock."""
+        back = [held.task.id for held in self._waiting if held.task.id in wanted]
+        self._waiting = deque(held for held in self._waiting if held.task.id not in wanted)
+        return back
+
     def _fill(self) -> None:
-        """Give waiting tasks to children with room, in equal shares. The caller has the lock."""
-        free = [child for child in self._children if len(child.in_hand) < self._concurrency and not child.is_ending]
+        """Give waiting tasks to children with room, in equal shares; back, if no child is able. The caller has the lock."""
+        able = [child for child in self._children if child.is_able]
+        if self._waiting and not able:
+            self._done.put(Report(returned=[held.task.id for held in self._waiting]))
+            self._waiting.clear()
+        free = [child for child in able if len(child.in_hand) < self._concurrency]
         while free and self._waiting:
             share = -(-len(self._waiting) // len(free))
             child = free.pop()
-            tasks = [_with_time_left(*self._waiting.popleft()) for _ in range(share)]
-            child.in_hand.update(dict.fromkeys(task.id for task in tasks))
-            child.send(tasks)
+            given = [self._waiting.popleft() for _ in range(share)]
+            child.in_hand.update((held.task.id, held) for held in given)
+            child.send([held.for_child() for held in given])
+        if free:
+            self._ask_back(len(free))
+
+    def _ask_back(self, idle: int) -> None:
+        """So many children have room, and nothing waits: others may have more than they can run. The caller has the lock."""
+        for child in self._children:
+            ahead = list(child.in_hand)[self._concurrency :]
+            if ahead and not child.is_asked:
+                child.is_asked = True
+                share = -(-len(ahead) * idle // (idle + 1))
+                child.send([m.Recall(ahead[-share:])])
 
     def _read(self, place: int) -> None:
         child = self._children[place]
@@ -195,17 +261,23 @@ class ProcessPool:
                     return
                 child = heir
                 continue
-            child.is_ready = True
-            if not data:
-                continue
-            answers, busy_s = _decode_done(data)
+            report = _decode_report(data) if data else None
             with self._lock:
-                mine = [answer for answer in answers if answer.id in child.in_hand]
-                for answer in mine:
-                    del child.in_hand[answer.id]
+                if report is None:  # its first word
+                    child.is_ready = self._has_been_able = True
+                else:
+                    self._done.put(self._heard(child, report))
                 self._fill()
-            self._done.put((mine, busy_s))
             self._notify()
+
+    def _heard(self, child: _Child, report: Report) -> Report:
+        """What is to be told of a child's report. The caller has the lock."""
+        mine = [answer for answer in report.answers if child.in_hand.pop(answer.id, None) is not None]
+        back = [held for held in (child.in_hand.pop(task, None) for task in report.returned or ()) if held is not None]
+        if report.returned is not None:
+            child.is_asked = False
+        self._waiting.extendleft(held for held in reversed(back) if not held.is_wanted_back)
+        return Report(mine, report.busy_s, [held.task.id for held in back if held.is_wanted_back] or None)
 
     def _replace(self, place: int, dead: _Child) -> _Child | None:
         """Tell what ``dead`` took with it, and start another in its place; None: the pool is closed."""
@@ -213,10 +285,15 @@ class ProcessPool:
             dead.is_ending = True
             lost, dead.in_hand = dead.in_hand, {}
         dead.process.join()
+        end = f"the handler's process {_end_of(dead.process.exitcode)}"
         if lost:
-            why = m.error_body("crashed", f"the handler's process {_end_of(dead.process.exitcode)}")
-            self._done.put(([m.Answer(task, Status.CRASHED, why) for task in lost], 0.0))
-            self._notify()
+            why = m.error_body("crashed", end)
+            self._done.put(Report([m.Answer(task, Status.CRASHED, why) for task in lost]))
+        with self._lock:
+            self._fill()
+            if not self._has_been_able:
+                self._problem = UsageError(f"{end} before it was ready", advice=f"See what it printed. {GUARD_ADVICE}")
+        self._notify()
         if not dead.is_ready:
             self._is_closed.wait(RESTART_S)
         while not self._is_closed.is_set():
@@ -231,17 +308,9 @@ class ProcessPool:
                     heir.bury()
                     return None
                 self._children[place] = heir
-                self._fill()
             dead.bury()
             return heir
         return None
-
-
-def _with_time_left(task: m.Task, received_at: float) -> m.Task:
-    """``task`` for a child, which counts from when it gets it."""
-    if task.ttl is not None:
-        task.ttl -= time.monotonic() - received_at
-    return task
 
 
 def _end_of(code: int | None) -> str:
@@ -274,6 +343,8 @@ def _serve(functions: dict[str, Callable[..., Any]], concurrency: int, pipe: Con
             for order in orders:
                 if isinstance(order, m.CancelTask):
                     pool.cancel(order.id)
+                elif isinstance(order, m.Recall):
+                    done.put(Report(returned=pool.take_back(order.tasks)))
     except (EOFError, OSError):
         os._exit(0)  # our parent is gone
 

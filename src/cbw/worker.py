@@ -50,8 +50,9 @@ class Worker:
     ``broker`` is ``"host:port"`` of the broker's worker port (default: ``BROKER_HOST`` and ``BROKER_PORT``, else
     ``127.0.0.1:9999``). ``id`` must be its own among living workers (default: ``WOR_<host>_<process>``).
     ``concurrency`` tasks run at once; with ``processes`` they run in that many child processes, each with that
-    concurrency, and a handler that crashes costs one attempt instead of the worker. ``trace`` is where records go (default:
-    to the logger of ``LOGGER_HOST``, if that is set); the worker closes it.
+    concurrency, and a handler that crashes costs one attempt instead of the worker; every child imports your program
+    again, so let :meth:`run` stand below ``if __name__ == "__main__":``. ``trace`` is where records go (default: to the
+    logger of ``LOGGER_HOST``, if that is set); the worker closes it.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ class Worker:
         """Serve until :meth:`stop`.
 
         Raises:
-            UsageError: no service, or the broker refuses the hello.
+            UsageError: no service, the broker refuses the hello, or a child process ends before it is ready.
             DuplicateId: another living worker has this id.
             VersionMismatch: the broker speaks another version.
         """
@@ -251,7 +252,10 @@ class _Session:
             except BadMessage as error:
                 self._say("bad_message", str(error))
         while not done.empty():
-            core.finished(*done.get(), now)
+            report = done.get()
+            core.finished(report.answers, report.busy_s, now)
+            if report.returned is not None:
+                core.returned(report.returned, now)
         if core.wake_at is not None and now >= core.wake_at:
             core.tick(now)
         if core.is_reconnect_wanted:
@@ -269,6 +273,7 @@ class _Session:
     def _status(self) -> dict[str, Any]:
         worker, core, sender = self._worker, self._core, self._worker._trace.sender
         problem = "leaving" if core.is_leaving else "" if core.broker is not None else "not registered with a broker"
+        problem = problem or ("" if core.is_able else "no child process is ready")
         return status_of(
             "worker",
             worker.id,
@@ -297,6 +302,7 @@ class _Session:
     def _order(self, now: float) -> None:
         """Carry out what the core wants of the pool."""
         core, pool = self._core, self._pool
+        core.able(pool.is_able())
         tasks = core.take_tasks()
         if tasks:  # before what is wanted back or cancelled: that may be among them
             is_here = core.is_quick and self._busy_since is None
@@ -304,7 +310,9 @@ class _Session:
             self._is_here |= is_here
         if core.to_take_back:
             wanted, core.to_take_back = core.to_take_back, []
-            core.returned(pool.take_back(wanted), now)
+            back = pool.take_back(wanted)
+            if back is not None:
+                core.returned(back, now)
         if core.to_cancel:
             for task in core.to_cancel:
                 pool.cancel(task)

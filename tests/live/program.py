@@ -67,6 +67,12 @@ class Program:
         """The process to look at."""
         return self._process.pid
 
+    @property
+    def cpu_s(self) -> float:
+        """The seconds of processor time that it has used."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def count(self, *words: str) -> int:
         """How many lines it has printed that hold all of ``words``."""
         with self._changed:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +158,40 @@ def test_a_second_attempt_knows_that_it_is_one(
     assert log.lines == ["attempt 1", "attempt 2"]
 
 
+def test_a_program_whose_children_would_start_it_again(broker: Broker, connect: Connect, tmp_path: Path) -> None:
+    """It says what is missing, and no request has lost an attempt to it."""
+    program = tmp_path / "unguarded.py"
+    program.write_text(
+        "import cbw\n"
+        f'worker = cbw.Worker("{HOST}:{broker.worker_port}", processes=2)\n'
+        "@worker.service()\n"
+        "def echo(body: bytes) -> bytes:\n"
+        "    return body\n"
+        "worker.run()\n"
+    )
+    waiting = connect(broker).submit(b"x")
+    ended = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=PATIENCE_S)
+    assert ended.returncode == 1
+    assert 'Write if __name__ == "__main__":' in ended.stderr
+    assert not waiting.done()
+    assert broker.program.count("died") + broker.program.count("crashed") == 0
+
+
+def test_a_child_process_that_cannot_import_its_handlers(start: Start, broker: Broker, tmp_path: Path) -> None:
+    (tmp_path / "parents_only.py").write_text(
+        "import multiprocessing\n"
+        'assert multiprocessing.current_process().name == "MainProcess", "not in a child"\n'
+        "def echo(body: bytes) -> bytes:\n"
+        "    return body\n"
+    )
+    options = ["--handler", "parents_only:echo", "--processes", 2]
+    worker = start("worker", "W1", HOST, broker.worker_port, *options, PYTHONPATH=str(tmp_path))
+    assert worker.exit_code() == 2
+    assert worker.count("the handler's process exited with 1 before it was ready"), worker
+    assert worker.count("not in a child"), worker
+    worker.errors.clear()  # the child's traceback is what the user needs
+
+
 # --- handlers that take long
 
 
@@ -188,6 +225,26 @@ def test_handlers_that_hold_the_gil(
     assert in_thread.result(PATIENCE_S) == b"held"
     assert not broker.program.count("worker lost", "BEATING")
     assert not broker.program.count("worker lost", "OTHER")
+
+
+@pytest.mark.parametrize("options", [[], ["--processes", 1]], ids=["threads", "processes"])
+def test_what_waits_for_a_handler_that_has_turned_slow_goes_to_another_worker(
+    options: list[object], broker: Broker, start_worker: StartWorker, connect: Connect, log: Log
+) -> None:
+    """Hundreds were handed out ahead of a worker that had been quick; and waiting for its handler costs no CPU time."""
+    client = connect(broker)
+    workers = [start_worker(f"W{number}", "hang", options=options) for number in (1, 2)]
+    for _ in client.map(["quick"] * 8000):
+        pass
+    hanging = client.submit("for ever", timeout=PATIENCE_S)
+    log.wait_for("begun for ever")
+    spent_s = sum(worker.cpu_s for worker in workers)
+    began_at = time.monotonic()
+    assert all(answer == b"quick" for answer in client.map(["quick"] * 300))
+    assert time.monotonic() - began_at < SOON_S
+    time.sleep(1.0)
+    assert sum(worker.cpu_s for worker in workers) - spent_s < 0.5
+    hanging.cancel()
 
 
 @pytest.mark.parametrize("first", ["for ever", "quick"])

@@ -23,21 +23,23 @@ from . import handlers
 from .program import PATIENCE_S, wait_until
 
 SHORT_S = 0.5
-"""So long something is looked for that must not come."""
+"""By then a task has begun, and an order for another has been written."""
 
 
 class Pool:
-    """A pool of one child, whose handlers answer at once, never, or after holding the GIL."""
+    """A pool, of one child if not told otherwise, whose handlers answer at once, later, never, or after holding the GIL."""
 
-    def __init__(self, concurrency: int = 1) -> None:
+    def __init__(self, concurrency: int = 1, processes: int = 1) -> None:
         served = {
             "echo": Handler("echo", handlers.echo),
             "hang": Handler("hang", handlers.hang),
             "hold": Handler("hold", handlers.hold_gil),
+            "sleep": Handler("sleep", handlers.echo_slowly),
         }
         self._done: Done = queue.SimpleQueue()
-        self.pool = ProcessPool(served, 1, concurrency, self._done, lambda: None)
-        wait_until(lambda: self.child.is_ready, "the child is ready")
+        self._ended: list[m.Answer] = []
+        self.pool = ProcessPool(served, processes, concurrency, self._done, lambda: None)
+        wait_until(lambda: all(child.is_ready for child in self.pool._children), "the children are ready")
 
     @property
     def child(self) -> Any:
@@ -54,8 +56,20 @@ class Pool:
 
     def next(self, timeout_s: float = PATIENCE_S) -> tuple[int, Status]:
         """The next task that has ended, and how."""
-        (answer,), _ = self._done.get(timeout=timeout_s)
+        while not self._ended:
+            self._ended = self._done.get(timeout=timeout_s).answers
+        answer = self._ended.pop(0)
         return answer.id, answer.status
+
+    def returned(self) -> list[int]:
+        """The next tasks that are given back."""
+        while not (returned := self._done.get(timeout=PATIENCE_S).returned):
+            pass
+        return returned
+
+    def able(self) -> None:
+        """Wait until it can run something again."""
+        wait_until(self.pool.is_able, "a child is ready")
 
     def cannot_start(self) -> Callable[[], None]:
         """From now on no child can be started; what ends that."""
@@ -85,12 +99,15 @@ def _closes(pool: ProcessPool) -> bool:
     return not closer.is_alive()
 
 
-def test_a_task_after_a_cancelled_one_goes_to_the_next_child(pool: Pool) -> None:
+def test_a_task_after_a_cancelled_one_is_not_for_the_same_child(pool: Pool) -> None:
     """The old one is about to end, and would take an innocent attempt with it."""
     pool.begin(1, "hang")
     pool.pool.cancel(1)
     pool.begin(2)
     assert pool.next() == (1, Status.CANCELLED)
+    assert pool.returned() == [2]
+    pool.able()
+    pool.begin(2)
     assert pool.next() == (2, Status.OK)
 
 
@@ -100,9 +117,10 @@ def test_what_a_child_took_with_it_is_told_before_another_can_be_started(pool: P
     pool.kill_child()
     assert pool.next() == (1, Status.CRASHED)
     pool.begin(2)
-    with pytest.raises(queue.Empty):
-        pool.next(SHORT_S)
+    assert pool.returned() == [2]
     mend()
+    pool.able()
+    pool.begin(2)
     assert pool.next() == (2, Status.OK)
 
 
@@ -112,12 +130,10 @@ def test_cancel_while_a_child_is_replaced(pool: Pool) -> None:
     pool.kill_child()
     assert pool.next() == (1, Status.CRASHED)
     pool.pool.cancel(1)
-    pool.begin(2)
-    pool.pool.cancel(2)
-    assert pool.next() == (2, Status.CANCELLED)
     mend()
-    pool.begin(3)
-    assert pool.next() == (3, Status.OK)
+    pool.able()
+    pool.begin(2)
+    assert pool.next() == (2, Status.OK)
 
 
 def test_close_while_no_child_can_be_started() -> None:
@@ -172,3 +188,40 @@ def test_a_child_that_does_not_read_makes_nobody_wait() -> None:
     assert time.monotonic() - began_at < SHORT_S
     assert {made.next(), made.next()} == {(1, Status.OK), (2, Status.OK)}
     assert _closes(made.pool)
+
+
+# --- what a child has been given and has not begun
+
+
+def test_a_child_that_idles_gets_what_waits_for_another() -> None:
+    made = Pool(processes=2)
+    made.pool.begin([m.Task(number, "sleep", b"30 x" if number == 1 else b"0 x", None, 1) for number in range(1, 101)])
+    assert sorted(made.next() for _ in range(99)) == [(number, Status.OK) for number in range(2, 101)]
+    assert _closes(made.pool)
+
+
+def test_the_broker_gets_back_what_a_child_has_not_begun(pool: Pool) -> None:
+    pool.pool.begin([m.Task(1, "hang", b"for ever", None, 1), m.Task(2, "echo", b"x", None, 1)])
+    time.sleep(SHORT_S)
+    assert pool.pool.take_back([1, 2]) is None
+    assert pool.returned() == [2]
+    assert pool.pool.take_back([3]) == []
+    pool.pool.cancel(1)
+    assert pool.next() == (1, Status.CANCELLED)
+
+
+def test_a_child_that_does_not_read_is_asked_once(pool: Pool) -> None:
+    """However often the broker asks meanwhile."""
+    sent: list[object] = []
+    pool.pool.begin([m.Task(1, "hold", b"1", None, 1), m.Task(2, "echo", b"x", None, 1)])
+    send = pool.child.send
+
+    def record(orders: object) -> None:
+        sent.append(orders)
+        send(orders)
+
+    pool.child.send = record
+    for _ in range(100):
+        assert pool.pool.take_back([2]) is None
+    assert sent == [[m.Recall([2])]]
+    assert pool.next() == (1, Status.OK)

@@ -46,6 +46,7 @@ class WorkerCore:
         self.in_hand: dict[int, None] = {}
         self.left_over: dict[int, None] = {}  # of sessions that are over, but their handlers still run
         self.done = self.failed = 0  # tasks that ended here, and those of them that ended with an error
+        self.is_able = True
         self.is_leaving = False
         self.is_done = False
         self.is_reconnect_wanted = False
@@ -92,7 +93,7 @@ class WorkerCore:
             if type(message) is m.Task:
                 if self.broker is None:
                     continue
-                if self.is_leaving or (self.left_over and len(self.in_hand) >= self._credit_wanted):
+                if self._wants_none or (self.left_over and len(self.in_hand) >= self._credit_wanted):
                     self._out.append(m.Returned([message.id]))  # sent before the broker knew
                 else:
                     self.in_hand[message.id] = None
@@ -146,6 +147,12 @@ class WorkerCore:
             self._out.append(m.Returned(mine))
             self._tell_credit()
         self._finish_leaving(now)
+
+    def able(self, is_able: bool) -> None:
+        """Whether the pool can run anything now. While it cannot, nothing is wanted."""
+        if is_able is not self.is_able:
+            self.is_able = is_able
+            self._tell_credit()
 
     def stop_requested(self, now: float, by: float) -> None:
         """Leave: take nothing more, give back what has not begun, finish what has until ``by``."""
@@ -249,9 +256,13 @@ class WorkerCore:
         self.to_take_back = list(self.left_over)
 
     @property
+    def _wants_none(self) -> bool:
+        return self.is_leaving or not self.is_able
+
+    @property
     def _credit_wanted(self) -> int:
         """Handlers that run on for an earlier session have their slots, and nothing ahead is wanted until they end."""
-        if self.is_leaving:
+        if self._wants_none:
             return 0
         return max(0, self.concurrency - len(self.left_over)) if self.left_over else self.credit
 

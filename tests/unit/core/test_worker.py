@@ -280,7 +280,7 @@ def test_late_answers_are_bounded() -> None:
     assert [answer.id for answer in late] == list(numbers)[2:]
 
 
-# --- recalls and cancels
+# --- recalls
 
 
 def test_a_recall_is_for_the_pool() -> None:
@@ -298,6 +298,48 @@ def test_a_recall_of_what_has_begun_is_answered_too() -> None:
     core.returned([], 0.0)
     assert core.take_messages() == [m.Returned([])]
     assert list(core.in_hand) == [1]
+
+
+def test_a_recall_may_be_answered_later() -> None:
+    """A pool of processes asks its children, and goes on meanwhile."""
+    core = busy(1, 2, 3)
+    core.received([m.Recall([2, 3])], 0.0)
+    core.finished([ok(1), ok(2)], 2 * SLOW_S, 1.0)
+    core.returned([3], 1.0)
+    assert core.take_messages() == [ok(1), ok(2), m.Returned([3])]
+    assert not core.in_hand
+
+
+# --- a pool that cannot run anything
+
+
+def test_nothing_is_wanted_while_the_pool_is_not_able() -> None:
+    core = WorkerCore("W1", "boot", [""], 2)
+    core.able(False)
+    core.connected(0.0)
+    (hello,) = core.take_messages()
+    assert isinstance(hello, m.WorkerHello)
+    assert (hello.concurrency, hello.credit) == (2, 0)
+    core.received([WELCOME], 0.0)
+    core.able(False)
+    assert core.take_messages() == []
+    core.able(True)
+    core.able(True)
+    assert core.take_messages() == [m.Credit(2)]
+
+
+def test_what_comes_for_a_pool_that_is_not_able_goes_back() -> None:
+    core = busy(1)
+    core.able(False)
+    core.received([task(2)], 1.0)  # was on its way
+    assert core.take_tasks() == []
+    assert core.take_messages() == [m.Credit(0), m.Returned([2])]
+    assert list(core.in_hand) == [1]  # the pool tells what becomes of it
+    core.able(True)
+    assert core.take_messages() == [m.Credit(1)]
+
+
+# --- cancels
 
 
 def test_a_cancelled_task_is_for_the_pool() -> None:
