@@ -392,7 +392,7 @@ def signature(name: str, function: Callable[..., Any], defaults: Callable[..., A
         if default is ... and parameter.name in real:
             default = real[parameter.name].default
         if default is not parameter.empty:
-            shown = default.__name__ if isinstance(default, type) else repr(default)
+            shown = "..." if default is ... else default.__name__ if isinstance(default, type) else repr(default)
             word += f" = {shown}" if parameter.annotation is not parameter.empty else f"={shown}"
         words.append(word)
     result = (

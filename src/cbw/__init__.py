@@ -13,6 +13,7 @@ from cbw.broker import Broker
 from cbw.client import Client
 from cbw.core.broker import Limits
 from cbw.errors import (
+    BadAnswer,
     BadRequest,
     Busy,
     Cancelled,
@@ -42,6 +43,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AsyncClient",
     "Attempt",
+    "BadAnswer",
     "BadRequest",
     "Broker",
     "Busy",

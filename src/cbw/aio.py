@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar, overload
 from cbw import codec
 from cbw.core.client import Ended
 from cbw.core.messages import Status
-from cbw.session import TIMEOUT_S, WINDOW, Mapping, Session
+from cbw.session import TIMEOUT_S, WINDOW, Mapping, Session, Timeout, decode
 from cbw.trace import Trace
 
 T = TypeVar("T")
@@ -54,25 +54,23 @@ class AsyncClient:
     # --- requests
 
     @overload
-    async def call(self, body: Any = b"", service: str = "", *, timeout: float | None = ...) -> bytes: ...
+    async def call(self, body: Any = b"", service: str = "", *, timeout: Timeout = ...) -> bytes: ...
     @overload
-    async def call(self, body: Any = b"", service: str = "", *, timeout: float | None = ..., returns: type[T]) -> T: ...
-    async def call(
-        self, body: Any = b"", service: str = "", *, timeout: float | None = -1, returns: Any = bytes
-    ) -> Any:
+    async def call(self, body: Any = b"", service: str = "", *, timeout: Timeout = ..., returns: type[T]) -> T: ...
+    async def call(self, body: Any = b"", service: str = "", *, timeout: Timeout = ..., returns: Any = bytes) -> Any:
         """One request, and wait for its answer. ``body`` and ``returns`` as in :meth:`cbw.Client.call`.
 
         Raises:
-            RequestError: it ended without an answer; the subclass says how.
+            RequestError: it ended without an answer, or with one that ``returns`` does not fit; the subclass says how.
+            UsageError: ``service`` is no name, or ``timeout`` no number.
             Closed: the client is closed.
         """
-        return codec.decode(await self.submit(body, service, timeout=timeout), returns)
+        future = self._request(body, service, timeout)
+        return decode(await future, returns, future.request_id, service)
 
-    def submit(self, body: Any = b"", service: str = "", *, timeout: float | None = -1) -> asyncio.Future[bytes]:
+    def submit(self, body: Any = b"", service: str = "", *, timeout: Timeout = ...) -> asyncio.Future[bytes]:
         """One request; its future. ``future.cancel()`` takes the request back. Call it in the event loop's thread."""
-        future = _RequestFuture(self, self._attach())
-        (future.request_id,) = self._submit(service, [codec.encode(body)], timeout, future.end)
-        return future
+        return self._request(body, service, timeout)
 
     def map(
         self,
@@ -80,7 +78,7 @@ class AsyncClient:
         service: str = "",
         *,
         window: int = WINDOW,
-        timeout: float | None = -1,
+        timeout: Timeout = ...,
         returns: Any = bytes,
         is_ordered: bool = True,
         on_progress: Callable[[int], None] | None = None,
@@ -94,7 +92,7 @@ class AsyncClient:
         self,
         mapping: Mapping,
         service: str,
-        timeout: float | None,
+        timeout: Timeout,
         returns: Any,
         is_ordered: bool,
         on_progress: Callable[[int], None] | None,
@@ -163,9 +161,12 @@ class AsyncClient:
             raise RuntimeError("this client belongs to another event loop")
         return loop
 
-    def _submit(
-        self, service: str, bodies: list[bytes], timeout: float | None, sink: Callable[[Ended], None]
-    ) -> list[int]:
+    def _request(self, body: Any, service: str, timeout: Timeout) -> _RequestFuture:
+        future = _RequestFuture(self, self._attach())
+        (future.request_id,) = self._submit(service, [codec.encode(body)], timeout, future.end)
+        return future
+
+    def _submit(self, service: str, bodies: list[bytes], timeout: Timeout, sink: Callable[[Ended], None]) -> list[int]:
         ids = self._session.submit(service, bodies, timeout, sink)
         self._take_turn_soon()
         return ids

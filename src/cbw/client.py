@@ -19,7 +19,7 @@ from cbw.core.messages import Status
 from cbw.errors import CbwError, Closed, UsageError
 from cbw.fork import tell_if_forked
 from cbw.net import Sleeper, Waker
-from cbw.session import TIMEOUT_S, WINDOW, Mapping, Session
+from cbw.session import TIMEOUT_S, WINDOW, Mapping, Session, Timeout
 from cbw.trace import Trace
 
 T = TypeVar("T")
@@ -82,17 +82,19 @@ class Client:
     # --- requests
 
     @overload
-    def call(self, body: Any = b"", service: str = "", *, timeout: float | None = ...) -> bytes: ...
+    def call(self, body: Any = b"", service: str = "", *, timeout: Timeout = ...) -> bytes: ...
     @overload
-    def call(self, body: Any = b"", service: str = "", *, timeout: float | None = ..., returns: type[T]) -> T: ...
-    def call(self, body: Any = b"", service: str = "", *, timeout: float | None = -1, returns: Any = bytes) -> Any:
+    def call(self, body: Any = b"", service: str = "", *, timeout: Timeout = ..., returns: type[T]) -> T: ...
+    def call(self, body: Any = b"", service: str = "", *, timeout: Timeout = ..., returns: Any = bytes) -> Any:
         """One request, and wait for its answer.
 
         ``body`` is sent as it is if it is ``bytes``, as UTF-8 if it is ``str``, else as JSON; ``returns`` says how to
-        read the answer in the same way (default: ``bytes``).
+        read the answer in the same way (default: ``bytes``). ``timeout`` is in seconds; None waits for ever, and without
+        it the client's own counts.
 
         Raises:
-            RequestError: it ended without an answer; the subclass says how.
+            RequestError: it ended without an answer, or with one that ``returns`` does not fit; the subclass says how.
+            UsageError: ``service`` is no name, or ``timeout`` no number.
             Closed: the client is closed.
         """
         answers: queue.SimpleQueue[Ended] = queue.SimpleQueue()
@@ -104,7 +106,7 @@ class Client:
             raise
         return self._session.result(ended, returns)
 
-    def submit(self, body: Any = b"", service: str = "", *, timeout: float | None = -1) -> Future[bytes]:
+    def submit(self, body: Any = b"", service: str = "", *, timeout: Timeout = ...) -> Future[bytes]:
         """One request; its future. ``future.cancel()`` takes the request back.
 
         The future's callbacks run in the thread that reads the socket: they must not wait for another answer.
@@ -127,7 +129,7 @@ class Client:
         service: str = "",
         *,
         window: int = WINDOW,
-        timeout: float | None = -1,
+        timeout: Timeout = ...,
         returns: Any = bytes,
         is_ordered: bool = True,
         on_progress: Callable[[int], None] | None = None,
@@ -146,7 +148,7 @@ class Client:
         self,
         mapping: Mapping,
         service: str,
-        timeout: float | None,
+        timeout: Timeout,
         returns: Any,
         is_ordered: bool,
         on_progress: Callable[[int], None] | None,
@@ -205,11 +207,11 @@ class Client:
         self._session.end()
         self._waker.close()
 
-    def _submit(self, service: str, body: Any, timeout: float | None, sink: Callable[[Ended], None]) -> int:
+    def _submit(self, service: str, body: Any, timeout: Timeout, sink: Callable[[Ended], None]) -> int:
         return self._submit_all(service, [codec.encode(body)], timeout, sink)[0]
 
     def _submit_all(
-        self, service: str, bodies: list[bytes], timeout: float | None, sink: Callable[[Ended], None]
+        self, service: str, bodies: list[bytes], timeout: Timeout, sink: Callable[[Ended], None]
     ) -> list[int]:
         with self._lock:
             ids = self._session.submit(service, bodies, timeout, sink)
@@ -294,8 +296,7 @@ class Client:
                 with self._lock:
                     ended = session.turn(has_changes=has_changes)
                     self._is_sleeping = not ended
-                for end in ended:
-                    end.sink(end)
+                _deliver(ended)
         finally:
             self._is_sleeping = False
             self._reader = None
@@ -311,6 +312,17 @@ class Client:
             finally:
                 self._turn.release()
             self._attend()
+
+
+def _deliver(ended: list[Ended]) -> None:
+    """Each to its own; also after a Ctrl-C in between, which is the business of one caller only."""
+    left = iter(ended)
+    try:
+        for end in left:
+            end.sink(end)
+    finally:
+        for end in left:
+            end.sink(end)
 
 
 class _RequestFuture(Future[bytes]):

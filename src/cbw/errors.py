@@ -14,6 +14,7 @@
     ├── RequestError      a request ended without an answer; see its ``request_id`` and ``service``
     │   ├── HandlerFailed     the worker's handler raised: ``kind`` and ``text`` are its exception's
     │   ├── BadRequest        the handler wants another body
+    │   ├── BadAnswer         it has an answer, but no such one as ``returns`` wants
     │   ├── Expired           the deadline passed (also a TimeoutError)
     │   ├── GaveUp            its workers died again and again
     │   ├── Busy              the broker is at a limit; try again later
@@ -107,6 +108,10 @@ class BadRequest(RequestError):
     """The handler wants another body."""
 
     exit_code = 2
+
+
+class BadAnswer(RequestError):
+    """The answer cannot be read as ``returns``. ``kind`` is the type of the exception that says why, its ``__cause__``."""
 
 
 class Expired(RequestError, TimeoutError):

@@ -5,11 +5,14 @@ Nothing here waits, locks or calls back: :mod:`cbw.client` does that with thread
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, repeat
+from numbers import Real
+from types import EllipsisType
 from typing import Any
 
 from cbw import codec
@@ -18,6 +21,7 @@ from cbw.core.client import ClientCore, Ended
 from cbw.core.events import Record
 from cbw.core.messages import Status
 from cbw.errors import (
+    BadAnswer,
     BadMessage,
     BadRequest,
     Busy,
@@ -45,6 +49,8 @@ CHUNKS = 4
 """A window is sent in so many batches, so that client, broker and worker each have one to work on."""
 TIMEOUT_S = 60.0
 RETRY_S = 0.005
+Timeout = float | EllipsisType | None
+"""Seconds that a request may take; None: for ever; ``...``: what its client was made with."""
 TEXT_BYTES = 1000
 """So much of a body is recorded, if bodies are to be."""
 
@@ -72,6 +78,33 @@ def error_of(answer: m.Answer, service: str) -> RequestError:
     """The exception that tells a caller what ``answer`` tells."""
     kind, text = m.error_of(answer.body)
     return _ERRORS.get(answer.status, RequestError)(text, kind=kind, request_id=answer.id, service=service)
+
+
+def deadline_after(now: float, timeout: float | None) -> float | None:
+    """When ``timeout`` seconds have passed; None: never.
+
+    Raises:
+        UsageError: ``timeout`` is no number.
+    """
+    if timeout is None or timeout == math.inf:
+        return None
+    if not isinstance(timeout, Real) or math.isnan(timeout):
+        raise UsageError(f"the timeout is {timeout!r}; it must be a number of seconds, or None to wait for ever")
+    return now + max(0.0, float(timeout))
+
+
+def decode(body: Any, returns: Any, request_id: int, service: str) -> Any:
+    """An answer, read as ``returns``.
+
+    Raises:
+        BadAnswer: it is something else.
+    """
+    try:
+        return codec.decode(body, returns)
+    except Exception as error:  # a user's type may raise whatever it likes
+        name = getattr(returns, "__qualname__", None) or repr(returns)
+        text = f"the answer cannot be read as {name}: {error}"
+        raise BadAnswer(text, kind=type(error).__name__, request_id=request_id, service=service) from error
 
 
 class Session:
@@ -109,8 +142,8 @@ class Session:
         self.is_closed = True
         self._why_closed = "this client was made before the process was forked; make one in the child"
 
-    def submit(self, service: str, bodies: Sequence[bytes], timeout: float | None, sink: Any) -> list[int]:
-        """Take on requests; their ids. A negative timeout is that of the client.
+    def submit(self, service: str, bodies: Sequence[bytes], timeout: Timeout, sink: Any) -> list[int]:
+        """Take on requests; their ids.
 
         Raises:
             Closed: the client is closed.
@@ -123,11 +156,7 @@ class Session:
             raise refusal_error(self.core.refused)
         service = checked_service(service)
         now = time.monotonic()
-        if timeout is not None and timeout < 0:
-            timeout = self.timeout
-        deadline_at = None if timeout is None else now + float(timeout)
-        if deadline_at != deadline_at:
-            raise UsageError("the timeout is not a number")
+        deadline_at = deadline_after(now, self.timeout if timeout is ... else timeout)
         submit = self.core.submit
         request_ids = [submit(service, body, deadline_at, now, sink) for body in bodies]
         if self._is_tracing:
@@ -228,12 +257,14 @@ class Session:
 
     def result(self, ended: Ended, returns: Any, return_errors: bool = False) -> Any:
         """The answer, read as ``returns``, or its error: raised, or returned with ``return_errors``."""
-        if ended.answer.status is Status.OK:
-            return codec.decode(ended.answer.body, returns)
-        error = self.error_of(ended)
-        if return_errors:
-            return error
-        raise error
+        try:
+            if ended.answer.status is Status.OK:
+                return decode(ended.answer.body, returns, ended.answer.id, ended.service)
+            raise self.error_of(ended)
+        except CbwError as error:
+            if return_errors:
+                return error
+            raise
 
     def close(self) -> None:
         """Say goodbye and give the socket back. It may still deliver what was sent until :meth:`end`."""

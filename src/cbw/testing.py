@@ -35,7 +35,7 @@ from cbw.core.worker import WorkerCore
 from cbw.errors import CbwError, NoAnswer
 from cbw.handler import Attempt, Handler, cancelled
 from cbw.refusal import refusal_error
-from cbw.session import TIMEOUT_S, error_of
+from cbw.session import TIMEOUT_S, Timeout, deadline_after, decode, error_of
 from cbw.wire import native
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -108,11 +108,11 @@ class System:
         client.mend()
         return client
 
-    def call(self, body: Any = b"", service: str = "", *, timeout: float | None = -1, returns: Any = bytes) -> Any:
+    def call(self, body: Any = b"", service: str = "", *, timeout: Timeout = ..., returns: Any = bytes) -> Any:
         """One request of the first client, and its answer, as :meth:`cbw.Client.call`. Time passes until it is there."""
         return self.submit(body, service, timeout=timeout).result(returns)
 
-    def submit(self, body: Any = b"", service: str = "", *, timeout: float | None = -1) -> MemoryRequest:
+    def submit(self, body: Any = b"", service: str = "", *, timeout: Timeout = ...) -> MemoryRequest:
         """One request of the first client. No time passes; what can happen at once has happened."""
         client = self._clients[0] if self._clients else self.client()
         return client.submit(body, service, timeout=timeout)
@@ -209,7 +209,7 @@ class MemoryRequest:
         """Its answer, read as ``returns``. Time passes until it is there.
 
         Raises:
-            RequestError: it ended without an answer; the subclass says how.
+            RequestError: it ended without an answer, or with one that ``returns`` does not fit; the subclass says how.
             NoAnswer: it has no deadline, and nobody who could answer it.
         """
         system = self._client._system
@@ -220,7 +220,7 @@ class MemoryRequest:
                 raise NoAnswer("nobody will answer this request", advice="Start a worker for it, or give it a timeout.")
             system.pass_time(max(TICK_S, at - system.now))
         if self._ended.answer.status is Status.OK:
-            return codec.decode(self._ended.answer.body, returns)
+            return decode(self._ended.answer.body, returns, self.id, self._ended.service)
         raise self._client._error_of(self._ended)
 
     def cancel(self) -> None:
@@ -299,19 +299,17 @@ class MemoryClient(_Peer):
         self.core = ClientCore(name, name)
         self.timeout = timeout
 
-    def call(self, body: Any = b"", service: str = "", *, timeout: float | None = -1, returns: Any = bytes) -> Any:
+    def call(self, body: Any = b"", service: str = "", *, timeout: Timeout = ..., returns: Any = bytes) -> Any:
         """One request, and its answer."""
         return self.submit(body, service, timeout=timeout).result(returns)
 
-    def submit(self, body: Any = b"", service: str = "", *, timeout: float | None = -1) -> MemoryRequest:
+    def submit(self, body: Any = b"", service: str = "", *, timeout: Timeout = ...) -> MemoryRequest:
         """One request."""
         if self.core.refused is not None:
             raise refusal_error(self.core.refused)
         system = self._system
-        if timeout is not None and timeout < 0:
-            timeout = self.timeout
+        deadline_at = deadline_after(system.now, self.timeout if timeout is ... else timeout)
         request = MemoryRequest(self)
-        deadline_at = None if timeout is None else system.now + timeout
         request.id = self.core.submit(service, codec.encode(body), deadline_at, system.now, request._end)
         system._settle()
         return request

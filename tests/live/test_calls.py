@@ -169,6 +169,57 @@ def test_a_timeout_ends_the_wait(client: cbw.Client) -> None:
     assert expired.value.service == "there"
 
 
+@pytest.mark.parametrize("timeout", [0, -0.5, -1, float("-inf")])
+def test_a_time_that_is_over_already(client: cbw.Client, run_async: RunAsync, timeout: float) -> None:
+    """As what is left of a longer one may be; it is not the client's own."""
+    began_at = time.monotonic()
+    for submit in (client.call, lambda *rest, **options: next(client.map([rest[0]], rest[1], **options))):
+        with pytest.raises(cbw.Expired):
+            submit("x", "nobody serves this", timeout=timeout)
+
+    async def use(client: cbw.AsyncClient) -> None:
+        with pytest.raises(cbw.Expired):
+            await client.call("x", "nobody serves this", timeout=timeout)
+
+    run_async(use)
+    assert time.monotonic() - began_at < SOON_S
+
+
+@pytest.mark.parametrize("timeout", ["1", [], float("nan"), 1j])
+def test_a_timeout_that_is_none(client: cbw.Client, timeout: Any) -> None:
+    for submit in (client.call, client.submit):
+        with pytest.raises(cbw.UsageError, match="must be a number of seconds"):
+            submit("x", "echo", timeout=timeout)
+    assert client.call("x", "echo", timeout=float("inf")) == b"x"
+
+
+@pytest.mark.parametrize(
+    ("body", "returns", "kind"),
+    [
+        ("no number", int, "DecodeError"),
+        ("[1]", dict[str, int], "ValidationError"),
+        (b"\xff", str, "UnicodeDecodeError"),
+    ],
+)
+def test_an_answer_that_is_something_else(
+    client: cbw.Client, run_async: RunAsync, body: Any, returns: Any, kind: str
+) -> None:
+    with pytest.raises(cbw.BadAnswer, match="the answer cannot be read as ") as caught:
+        client.call(body, "echo", returns=returns)
+    assert (caught.value.kind, caught.value.service) == (kind, "echo")
+    assert caught.value.request_id > 0
+    (error,) = client.map([body], "echo", returns=returns, return_errors=True)
+    assert isinstance(error, cbw.BadAnswer)
+
+    async def use(client: cbw.AsyncClient) -> None:
+        with pytest.raises(cbw.BadAnswer):
+            await client.call(body, "echo", returns=returns)
+        (error,) = [one async for one in client.map([body], "echo", returns=returns, return_errors=True)]
+        assert isinstance(error, cbw.BadAnswer)
+
+    run_async(use)
+
+
 def test_a_handler_sees_the_deadline(client: cbw.Client) -> None:
     seen = client.call("x", "attempt", timeout=7, returns=dict)
     assert 5 < seen.pop("time_left") <= 7
