@@ -112,7 +112,7 @@ def _scraped() -> tuple[Measured, int]:
     thread = threading.Thread(target=scrape)
     thread.start()
     try:
-        measured = measure(Load(seconds=SECONDS, has_status=True))
+        measured = measure(Load(seconds=SECONDS, status_port=STATUS_PORT))
     finally:
         is_over.set()
         thread.join()

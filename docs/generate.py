@@ -203,9 +203,7 @@ def _kind(param: click.Parameter) -> str:
     if isinstance(param, click.Option) and param.is_flag:
         return ""
     kind = param.type
-    name = {"integer range": "integer", "float range": "number", "float": "number", "filename": "file"}.get(
-        kind.name, kind.name
-    )
+    name = {"float": "number", "filename": "file"}.get(kind.name, kind.name)
     if isinstance(kind, click.IntRange | click.FloatRange):
         name += _range(kind.min, kind.max)
     if isinstance(kind, click.Choice):

@@ -110,7 +110,7 @@ MAY_IMPORT = {
     "verify.restart": "core.events verify.numbers verify.verdict",
     "verify.checks": "core.events errors verify.failover verify.idle verify.replies verify.restart verify.verdict",
     "verify.handler": "core.events handler trace",
-    "verify.caller": "client core.events trace",
+    "verify.caller": "client core.events errors session trace",
     "verify.traces": "core.events errors logs.files logs.search",
     "verify.scenario": "core.events errors local trace verify.caller verify.handler verify.traces",
     "verify.evidence": "core.events",

@@ -20,10 +20,12 @@ import msgspec
 
 from cbw.client import Client
 from cbw.errors import CbwError, NotReady
-from cbw.local import Options, Role, Scale, System
+from cbw.local import Options, Role, Scale, System, die_with_parent
 
 WARM_UP_S = 1.0
 REACH_S = 3.0
+ANSWER_S = 10.0
+"""Nobody answers any more if an answer takes so long: the workers do nothing, and at most a window is before it."""
 SAMPLE_EVERY = 16
 """Latency is measured of every 16th request: reading the clock twice for each would cost a tenth of the throughput."""
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -32,8 +34,8 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 class Load(msgspec.Struct, frozen=True, kw_only=True):
     """What to measure. ``broker`` is ``(host, client port, worker port)`` of one that runs already.
 
-    ``logged``: a logger runs too, and gets the whole trace of the ``broker`` or of ``all`` roles. ``has_status``:
-    the broker serves its status pages, on the usual port.
+    ``logged``: a logger runs too, and gets the whole trace of the ``broker`` or of ``all`` roles. ``status_port``:
+    where the broker serves its status pages; 0: nowhere.
     """
 
     clients: int = 1
@@ -43,7 +45,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 5.0
     broker: tuple[str, int, int] | None = None
     logged: Literal["", "broker", "all"] = ""
-    has_status: bool = False
+    status_port: int = 0
 
 
 class Measured(msgspec.Struct):
@@ -83,7 +85,7 @@ def measure(load: Load) -> Measured:
     with tempfile.TemporaryDirectory(prefix="cbw-bench-") as folder:
         log_file = f"{folder}/logs"
         options = Options(
-            scale=scale, client_port=0, worker_port=0, log_port=0, log_file=log_file, has_status=load.has_status
+            scale=scale, client_port=0, worker_port=0, log_port=0, log_file=log_file, status_port=load.status_port
         )
         with System(options, lambda _role, _line: None) as system:
             if load.broker is None:
@@ -135,15 +137,20 @@ def _reach(host: str, port: int) -> None:
 def _start_client(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[str]:
     pipe = subprocess.PIPE
     environment = {**os.environ, **environment}
-    # A session of its own: Ctrl-C is for us, who end it.
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment, start_new_session=True)
+    return subprocess.Popen(
+        command,
+        stdin=pipe,
+        stdout=pipe,
+        text=True,
+        env=environment,
+        start_new_session=True,  # Ctrl-C is for us, who end it
+        preexec_fn=die_with_parent,
+    )
 
 
 def _run(load: Load, system: System, workers: Sequence[Role], clients: Sequence[subprocess.Popen[str]]) -> Measured:
     for client in clients:
-        assert client.stdout is not None
-        if client.stdout.readline() != "ready\n":
-            raise NotReady("a client of the benchmark got no answer", advice="Are the broker's ports reachable?")
+        _said(client)
     pids = {
         "logger": [role.process.pid for role in system.loggers if role.process is not None],
         "broker": [system.broker.process.pid]
@@ -157,7 +164,7 @@ def _run(load: Load, system: System, workers: Sequence[Role], clients: Sequence[
         assert client.stdin is not None
         client.stdin.write("go\n")
         client.stdin.flush()
-    results = [msgspec.json.decode(client.stdout.readline(), type=_Sent) for client in clients if client.stdout]
+    results = [msgspec.json.decode(_said(client), type=_Sent) for client in clients]
     after = {role: sum(map(_cpu_s, those)) for role, those in pids.items()}
     requests = sum(result.requests for result in results)
     latencies = sorted(latency for result in results for latency in result.latencies)
@@ -168,6 +175,17 @@ def _run(load: Load, system: System, workers: Sequence[Role], clients: Sequence[
         latencies[int(0.99 * len(latencies))],
         {role: (after[role] - before[role]) / requests * 1e6 for role, those in pids.items() if those},
     )
+
+
+def _said(client: subprocess.Popen[str]) -> str:
+    """The next line of a client: that it is ready, or what it has measured."""
+    assert client.stdout is not None
+    line = client.stdout.readline()
+    if not line:
+        raise NotReady(
+            "a client of the benchmark got no answer", advice="Is the broker there, and are its ports reachable?"
+        )
+    return line
 
 
 def _cpu_s(pid: int) -> float:
@@ -181,14 +199,14 @@ def _cpu_s(pid: int) -> float:
 
 def _client(broker: str, service: str, window: int, body_bytes: int, seconds: float) -> None:
     body = b"x" * body_bytes
-    with Client(broker, timeout=30.0) as client:
+    with Client(broker, timeout=ANSWER_S) as client:
         try:
             _send(client, service, window, body, WARM_UP_S)
+            print("ready", flush=True)
+            sys.stdin.readline()
+            sent = _send(client, service, window, body, seconds)
         except CbwError as error:
             sys.exit(f"{error}")
-        print("ready", flush=True)
-        sys.stdin.readline()
-        sent = _send(client, service, window, body, seconds)
         print(msgspec.json.encode(sent).decode(), flush=True)
         sys.stdin.readline()  # until our parent has read our CPU time
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from cbw.errors import CannotBind, CbwError, NotReady, UsageError
-from cbw.settings import LOG_PORT
+from cbw.settings import LOG_PORT, LOGGER_DIR, STATUS
 from cbw.trace import read
 
 START_S = 10.0
@@ -29,12 +29,13 @@ RESTART_DOUBLINGS_MAX = 3
 STOP_S = 12.0
 """A role that has not ended so long after SIGTERM is killed: a little more than the grace time of the roles."""
 _PR_SET_PDEATHSIG = 1
-LOG_FILE = "cbw-logs/logs"
+LOG_FILE = f"{LOGGER_DIR.default}/logs"
 _PORTS = re.compile(r"serves clients on port (\d+), workers on port (\d+)")
 _LOG_PORT = re.compile(r"logs to .*: text on port (\d+)")
 _ANSWER = re.compile(r" -> .* (\S+)  \(\d+\.\d+ s\)$")
 """What the demonstration client prints: the demonstration worker's answer ends with its id."""
-_NO_STATUS = {"CBW_STATUS_PORT": "0"}
+_STATUS_PORT = STATUS[0].environment
+_NO_STATUS = {_STATUS_PORT: "0"}
 """All roles are on one host, where only one can have the usual port."""
 _libc = ctypes.CDLL(None)
 
@@ -61,7 +62,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     trace: str | None = None
     log_port: int = LOG_PORT
     log_file: str = LOG_FILE
-    has_status: bool = False  # the broker serves its status pages, on the usual port
+    status_port: int = 0  # where the broker serves its status pages; 0: nowhere
     is_verbose: bool = False
     is_restarting: bool = True
 
@@ -108,7 +109,7 @@ class Role:
             text=True,
             errors="replace",
             start_new_session=True,  # Ctrl-C is for us, who stop them in order
-            preexec_fn=_die_with_parent,
+            preexec_fn=die_with_parent,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **self._environment},
         )
         threading.Thread(target=self._read, args=(self.process,), name=self.name, daemon=True).start()
@@ -206,7 +207,7 @@ class System:
         ports = [str(options.client_port), str(options.worker_port)]
         arguments = ["--host", options.host, *(["--verbose"] if options.is_verbose else [])]
         arguments += ["--trace", options.trace] if options.trace else []
-        environment = {**({} if options.has_status else _NO_STATUS), **self.log_environment(1)}
+        environment = {_STATUS_PORT: str(options.status_port), **self.log_environment(1)}
         self.broker = Role("bro_1", self._command("broker", *ports, *arguments), self._on_line, environment)
         actual = self._wait_for(self.broker, "broker", _PORTS)
         self.broker.command = self._command("broker", *actual, *arguments)
@@ -314,7 +315,9 @@ class System:
                 role.process.kill()
 
     def summary(self) -> list[ClientSummary]:
-        """What each client did, from its own trace; who answered, from what it printed."""
+        """What each client did, from its own trace, and who answered, from what it printed: of one that was started again,
+        what it did since, for it begins with its first request again.
+        """
         return [self._summary_of(f"CLI_{number}", role.name) for number, role in enumerate(self.clients, 1)]
 
     def _summary_of(self, client: str, role: str) -> ClientSummary:
@@ -323,8 +326,11 @@ class System:
         path = self._trace(client)
         for record in read(path) if Path(path).exists() else ():
             if record.event == "sent":
+                if record.request in sent:
+                    sent.clear()
+                    times.clear()
                 sent[record.request] = record.at
-            elif record.event == "got":
+            elif record.event == "got" and record.request in sent:
                 times.append(record.at - sent[record.request])
         times.sort()
         workers = sorted(self._workers_of.get(role, ()))
@@ -349,7 +355,8 @@ def _end_of(code: int | None) -> str:
     return f"exited with {code}"
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """For ``preexec_fn``: the kernel ends the child when the thread that started it ends."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

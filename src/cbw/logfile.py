@@ -354,9 +354,9 @@ def _reason(path: Path, error: OSError) -> str:
 
 def _advice(path: Path, error: OSError) -> str:
     if isinstance(error, IsADirectoryError):
-        return "Give a file in it: FILE, or LOGGER_DIR for the folder."
+        return "Give a file in it: FILE (--log-file of cbw up), or LOGGER_DIR for the folder."
     if isinstance(error, NotADirectoryError | FileExistsError):
-        return "Move that file away, or give another place: FILE, or LOGGER_DIR for the folder."
+        return "Move that file away, or give another place: FILE (--log-file of cbw up), or LOGGER_DIR for the folder."
     if isinstance(error, PermissionError):
         return f"User {os.getuid()} may not write in {path.parent}: chown it (of a container's volume, on its host)."
-    return "Give another place: FILE, or LOGGER_DIR for the folder."
+    return "Give another place: FILE (--log-file of cbw up), or LOGGER_DIR for the folder."

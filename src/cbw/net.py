@@ -544,4 +544,6 @@ def _cannot_bind(host: str, port: int, error: zmq.ZMQError | UnicodeError) -> Ca
         )
     if number == errno.EACCES:
         return CannotBind(f"port {port} may not be used: permission denied", advice="Give a port above 1023.")
+    if number in (errno.ENODEV, errno.EADDRNOTAVAIL):
+        return CannotBind(f"{host} is no address of this machine", advice="Check --host; * is every address.")
     return CannotBind(f"cannot listen on {host}:{port}: {_why(error)}", advice="Check --host and the port.")

@@ -238,6 +238,7 @@ class Session:
             problem,
             boot=core.boot,
             broker=core.broker.broker if core.broker is not None else None,
+            liveness_s=core.broker.liveness_s if core.broker is not None else None,
             in_flight=len(core.in_flight),
             counts={
                 "requests_sent": core.submitted,

@@ -12,12 +12,14 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from .conftest import StartBroker
 from .program import PATIENCE_S, Program, environment, wait_until
 
 LOG = Path(tempfile.gettempdir()) / f"cbw-test-up-{os.getpid()}" / "logs"
@@ -126,6 +128,43 @@ def test_unless_told_not_to() -> None:
     assert up.exit_code() == 0
 
 
+def test_a_client_that_dies_begins_again() -> None:
+    """The summary is of what it did then, and all its answers are there."""
+    up = Program("up", "--scale", "cli=1", "--work-time", 0.1, "--until-done", "--json", *PORTS)
+    up.wait_for("CLI_1-5 -> ")
+    (victim, *_) = [pid for pid in children(up.pid) if "CLI_1" in Path(f"/proc/{pid}/cmdline").read_text()]
+    os.kill(victim, signal.SIGKILL)
+    assert up.exit_code() == 0
+    assert up.count("CLI_1-5 -> ") == 2
+    summary = json.loads(up.lines[-1])
+    assert (summary["requests"], summary["answers"]) == (10, 10)
+
+
+def test_its_status_page_is_where_it_says() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    up = Program("up", "--scale", "cli=0", "--scale", "wor=1", "--status-port", port, *PORTS)
+    place = up.wait_for("the broker's status is on ").split()[-1]
+    with urllib.request.urlopen(place) as page:
+        assert json.load(page)["role"] == "broker"
+    up.signal(signal.SIGINT)
+    assert up.exit_code() == 0
+    up = Program("up", "--scale", "cli=0", "--until-done", *PORTS, CBW_STATUS_PORT="0")
+    assert up.exit_code() == 0
+    assert not up.count("status is on")
+
+
+def test_the_log_is_in_the_folder_of_the_environment(tmp_path: Path) -> None:
+    options = ("--scale", "cli=0", "--until-done", *PORTS[:-2])
+    up = Program("up", *options, LOGGER_DIR=str(tmp_path / "here"))
+    assert up.exit_code() == 0
+    assert (tmp_path / "here" / "logs").exists()
+    up = Program("up", *options, LOGGER_DIR="/proc/here")
+    assert up.exit_code() == 3
+    assert up.count("cannot write the log /proc/here/logs") and up.count("--log-file"), up
+
+
 def test_no_worker_is_said() -> None:
     up = Program("up", "--scale", "cli=1", "--scale", "wor=0", *PORTS)
     up.wait_for("no worker: requests wait")
@@ -188,3 +227,26 @@ def test_bench_of_a_broker_that_is_not_there() -> None:
     done = run("bench", "--broker", "127.0.0.1:1", "--seconds", 0.3)
     assert done.returncode == 3
     assert done.stderr.startswith("cbw: 127.0.0.1:1 cannot be reached: Connection refused")
+
+
+def test_bench_of_a_broker_that_dies(start_broker: StartBroker) -> None:
+    broker = start_broker()
+    ports = ("--broker", broker.address, "--worker-port", broker.worker_port)
+    bench = Program("bench", *ports, "--seconds", 30)
+    wait_until(lambda: len(children(bench.pid)) == 2, "its client and its worker run")
+    broker.program.wait_for("worker ready")
+    broker.program.kill()
+    assert bench.exit_code(within_s=2 * PATIENCE_S) == 3
+    assert bench.count("a client of the benchmark got no answer"), bench
+    assert not bench.count("Traceback"), bench
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_bench_that_is_broken_off_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None:
+    bench = Program("bench", "--seconds", 30, TMPDIR=str(tmp_path))
+    wait_until(lambda: len(children(bench.pid)) == 3, "its client, its broker and its worker run")
+    roles = children(bench.pid)
+    bench.signal(number)
+    assert bench.exit_code() == (-number if number is signal.SIGKILL else 128 + number)
+    wait_until(lambda: not any(lives(pid) for pid in roles), "all are gone")
+    assert number is signal.SIGKILL or list(tmp_path.iterdir()) == []

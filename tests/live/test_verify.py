@@ -205,6 +205,16 @@ def test_workers_that_cannot_reach_the_broker(start_broker: StartBroker) -> None
     assert "--worker-port" in done.stderr or f"workers connect to port {broker.worker_port}" in done.stderr
 
 
+def test_a_broker_that_takes_longer_than_the_requests_have() -> None:
+    """No promise is broken if nobody had the time to keep it."""
+    done = run("--timeout", "2")
+    assert done.returncode == 2
+    assert "the broker gives it up after 3 s (its --liveness)" in done.stderr and "Give --timeout 7." in done.stderr
+    done = run(CBW_BROKER_LIVENESS_S="30")
+    assert done.returncode == 2
+    assert "the broker gives it up after 30 s" in done.stderr
+
+
 def test_a_broker_that_does_not_start() -> None:
     """Its settings make no sense."""
     done = run(CBW_BROKER_LIVENESS_S="never")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 
 import click
@@ -11,16 +12,16 @@ from rich.table import Table
 
 from cbw import settings
 from cbw.bench import Load, Measured, measure
-from cbw.cli.options import port
+from cbw.cli.options import Integer, Number, ending_on_sigterm, port
 from cbw.settings import address
 
 
 @click.command("bench", context_settings={"max_content_width": 110})
-@click.option("--clients", type=click.IntRange(1), default=1, show_default=True, help="Client processes.")
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Worker processes.")
-@click.option("--window", type=click.IntRange(1), default=256, show_default=True, help="In flight; 1: one at a time.")
-@click.option("--body-bytes", type=click.IntRange(0), default=100, show_default=True, help="Of request and answer.")
-@click.option("--seconds", type=click.FloatRange(0.1), default=5.0, show_default=True, help="After a warm-up of 1 s.")
+@click.option("--clients", type=Integer(1), default=1, show_default=True, help="Client processes.")
+@click.option("--workers", type=Integer(1), default=1, show_default=True, help="Worker processes.")
+@click.option("--window", type=Integer(1), default=256, show_default=True, help="In flight; 1: one at a time.")
+@click.option("--body-bytes", type=Integer(0), default=100, show_default=True, help="Of request and answer.")
+@click.option("--seconds", type=Number(0.1), default=5.0, show_default=True, help="After a warm-up of 1 s.")
 @click.option("--broker", metavar="HOST:PORT", help="Measure this broker, with own clients and own workers.")
 @click.option("--worker-port", type=port, default=settings.WORKER_PORT, show_default=True, help="Of that broker.")
 @click.option("--log", "is_logged", is_flag=True, help="With a logger that gets every step of every request.")
@@ -55,15 +56,17 @@ def command(
         broker=target,
         logged="all" if is_logged else "",
     )
-    if sys.stderr.isatty():
-        with Console(stderr=True).status(f"{clients} clients, {workers} workers: about {seconds + 2:g} s"):
-            measured = measure(load)
-    else:
+    with ending_on_sigterm(), _telling(f"{clients} clients, {workers} workers: about {seconds + 2:g} s"):
         measured = measure(load)
     if is_json:
         sys.stdout.write(msgspec.json.encode(measured).decode() + "\n")
     else:
         _print(measured)
+
+
+def _telling(text: str) -> contextlib.AbstractContextManager[object]:
+    """Show ``text`` meanwhile, to whoever watches."""
+    return Console(stderr=True).status(text) if sys.stderr.isatty() else contextlib.nullcontext()
 
 
 def _print(measured: Measured) -> None:

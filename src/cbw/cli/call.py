@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import BinaryIO
 
 import click
 
 from cbw import settings
-from cbw.cli.options import no_broker, setting_options
+from cbw.cli.options import no_broker, no_host, setting_options, telling_who_waits
 from cbw.client import Client
 from cbw.errors import RequestError
 from cbw.settings import address
@@ -26,9 +27,11 @@ def command(file: BinaryIO, broker: str | None, service: str, timeout_s: float) 
     echo hello | cbw call
     cbw call --service thumbnail photo.jpg > small.jpg
     """
+    if not broker and os.environ.get(settings.BROKER_HOST.environment) == "":  # as in the images
+        raise no_host("with --broker")
     body = file.read()
     host, port = address(broker, "client")
-    with Client(broker, timeout=timeout_s) as client:
+    with Client(broker, timeout=timeout_s) as client, telling_who_waits(client, host, port, timeout_s):
         try:
             answer = client.call(body, service)
         except RequestError as error:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
 import time
-from collections.abc import Callable, Iterator
 
 import click
 
 from cbw import settings
 from cbw.cli.options import (
+    Integer,
     OpenTrace,
     ServeStatus,
     broker_place,
@@ -20,19 +18,17 @@ from cbw.cli.options import (
     setting_options,
     status_options,
     stopping_at_once,
+    telling_who_waits,
     trace_options,
     warn_if_unresolved,
 )
 from cbw.client import Client
 from cbw.errors import RequestError
 
-SILENCE_S = 2.0
-"""After so long without a broker it is said that one is waited for."""
-
 
 @click.command("client", context_settings={"max_content_width": 110})
 @click.argument("id", default=None, metavar="[ID]")
-@click.argument("count", type=click.IntRange(0), default=10, metavar="[N]")
+@click.argument("count", type=Integer(0), default=10, metavar="[N]")
 @click.argument("broker_host", envvar="BROKER_HOST", default=None, metavar="[BROKER_HOST]")
 @click.argument("broker_port", type=port, envvar="BROKER_PORT", default=settings.CLIENT_PORT, metavar="[BROKER_PORT]")
 @setting_options(*settings.CLIENT)
@@ -55,13 +51,12 @@ def command(
     name = role_id(id, "CLI")
     host, address = broker_place(broker_host, broker_port)
     warn_if_unresolved(host, broker_port)
-    waiting = f"waiting for a broker at {host}:{broker_port}, up to {timeout_s:g} s for each request"
     failed = 0
     with (
         stopping_at_once(),
         Client(address, id=name, timeout=timeout_s, trace=open_trace(name, tells_bodies=True)) as client,
         serve_status(client.status, is_one_of_many=True),
-        _said_after(SILENCE_S, lambda: None if client.has_met_broker else click.echo(waiting, err=True)),
+        telling_who_waits(client, host, broker_port, timeout_s),
     ):
         for number in range(1, count + 1):
             request = f"{name}-{number}"
@@ -77,14 +72,3 @@ def command(
                 click.echo(f"{request} -> {answer}  ({time.monotonic() - began_at:.3f} s)")
     if failed:
         raise click.exceptions.Exit(1)
-
-
-@contextlib.contextmanager
-def _said_after(seconds: float, say: Callable[[], None]) -> Iterator[None]:
-    timer = threading.Timer(seconds, say)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()

@@ -17,7 +17,7 @@ import click
 import msgspec
 
 from cbw import settings
-from cbw.cli.options import setting_options
+from cbw.cli.options import Integer, setting_options
 from cbw.clock import clock_of, day_of
 from cbw.core.events import Record
 from cbw.errors import CbwError, UsageError
@@ -100,9 +100,7 @@ def _filters(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.command("logs", cls=_Logs, context_settings={"max_content_width": 110})
 @_log_file
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is written from now on, also in a new file.")
-@click.option(
-    "-n", "--lines", "count", type=click.IntRange(0), help="Only so many, the last ones.  [with --follow: 10]"
-)
+@click.option("-n", "--lines", "count", type=Integer(0), help="Only so many, the last ones.  [with --follow: 10]")
 @_period
 @_filters
 @click.option("--grep", "patterns", multiple=True, metavar="REGEX", help="Lines of the file that contain this.")

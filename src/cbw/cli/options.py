@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 import re
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
@@ -23,6 +25,27 @@ from cbw.status import Ask, StatusServer
 from cbw.trace import LogTarget, Trace
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+SILENCE_S = 2.0
+"""After so long without a broker it is said that one is waited for."""
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Integer(click.IntRange):
+    """A whole number within bounds."""
+
+    name = "integer"
+
+
+class Number(click.FloatRange):
+    """A number within bounds, which ``nan`` is not."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a valid {self.name}.", param, ctx)
+        return number
 
 
 class OpenTrace(Protocol):
@@ -47,6 +70,14 @@ class Stoppable(Protocol):
 
     def stop(self) -> None:
         """Finish what runs and end."""
+
+
+class Waiting(Protocol):
+    """A client that may not have found its broker yet."""
+
+    @property
+    def has_met_broker(self) -> bool:
+        """Whether a broker has ever welcomed it."""
 
 
 def setting_options(*settings: Setting) -> Decorator:
@@ -83,9 +114,9 @@ def _type(setting: Setting) -> Any:
     if setting.type is int:
         low = None if setting.minimum is None else int(setting.minimum)
         high = None if setting.maximum is None else int(setting.maximum)
-        return click.IntRange(low, high)
+        return Integer(low, high)
     if setting.type is float:
-        return click.FloatRange(setting.minimum, setting.maximum)
+        return Number(setting.minimum, setting.maximum)
     return click.STRING
 
 
@@ -116,7 +147,7 @@ def status_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def with_status(*arguments: Any, status_port: int, status_host: str, **options: Any) -> Any:
-        is_asked_for = click.get_current_context().get_parameter_source("status_port") is not ParameterSource.DEFAULT
+        is_asked_for = is_given("status_port")
 
         @contextlib.contextmanager
         def serve_status(ask: Ask, *, is_one_of_many: bool = False) -> Iterator[None]:
@@ -140,7 +171,12 @@ def status_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return setting_options(*STATUS)(with_status)
 
 
-port = click.IntRange(0, 65535)
+port = Integer(0, 65535)
+
+
+def is_given(parameter: str) -> bool:
+    """Whether the running command was told ``parameter``, by an option or by the environment."""
+    return click.get_current_context().get_parameter_source(parameter) is not ParameterSource.DEFAULT
 
 
 def role_id(text: str | None, prefix: str) -> str:
@@ -166,10 +202,7 @@ def broker_place(host: str | None, port_number: int) -> tuple[str, str]:
     if host is None and BROKER_HOST.environment not in os.environ:
         host = str(BROKER_HOST.default)
     if not host:
-        raise click.UsageError(
-            f"where is the broker? Give its host as an argument, or set {BROKER_HOST.environment}\n"
-            f"(docker run -e {BROKER_HOST.environment}=172.17.0.2 …; docker inspect shows a container's address)."
-        )
+        raise no_host("as an argument")
     if found := re.fullmatch(r"([^:]+):(\d+)", host):
         raise click.UsageError(f"host and port are two arguments: {found[1]} {found[2]}")
     if not re.fullmatch(r"[^\s/;,]+", host):
@@ -177,15 +210,25 @@ def broker_place(host: str | None, port_number: int) -> tuple[str, str]:
     return host, f"[{host}]:{port_number}" if ":" in host and not host.startswith("[") else f"{host}:{port_number}"
 
 
+def no_host(how: str) -> click.UsageError:
+    """What to tell whoever has not said where the broker is, and could give it ``how``."""
+    name = BROKER_HOST.environment
+    return click.UsageError(
+        f"where is the broker? Give its host {how}, or set {name}\n"
+        f"(docker run -e {name}=172.17.0.2 …; docker inspect shows a container's address)."
+    )
+
+
 @contextlib.contextmanager
 def stopping(role: Stoppable) -> Iterator[None]:
     """SIGTERM and Ctrl-C ask ``role`` to stop; a second one ends the process at once."""
 
-    def stop(number: int, _frame: object) -> None:
-        signal.signal(number, signal.SIG_DFL)
+    def stop(_number: int, _frame: object) -> None:
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
         role.stop()
 
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    previous = {number: signal.signal(number, stop) for number in STOP_SIGNALS}
     take_signals()
     try:
         yield
@@ -200,7 +243,7 @@ def take_signals() -> None:
     Our images start every role with SIGTERM blocked. The first process of a container would ignore one that came before its
     handler was there, and docker stop would wait for nothing; a blocked one waits.
     """
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
 @contextlib.contextmanager
@@ -226,6 +269,38 @@ def stopping_at_once() -> Iterator[None]:
 
 class _StopError(BaseException):
     """So that nobody between the signal and its context takes it for an error."""
+
+
+@contextlib.contextmanager
+def ending_on_sigterm() -> Iterator[None]:
+    """SIGTERM ends us as Ctrl-C does: by way of everything that is to be stopped."""
+
+    def end(_number: int, _frame: object) -> None:
+        sys.exit(128 + signal.SIGTERM)
+
+    previous = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+@contextlib.contextmanager
+def telling_who_waits(client: Waiting, host: str, port_number: int, timeout_s: float) -> Iterator[None]:
+    """Say after a while that ``client`` still waits for a broker, if it does."""
+
+    def say() -> None:
+        if not client.has_met_broker:
+            text = f"waiting for a broker at {host}:{port_number}, up to {timeout_s:g} s for each request"
+            click.echo(text, err=True)
+
+    timer = threading.Timer(SILENCE_S, say)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def no_broker(host: str, port_number: int, timeout_s: float) -> CbwError:

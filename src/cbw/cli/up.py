@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import click
 import msgspec
@@ -14,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cbw import settings
-from cbw.cli.options import port, take_signals
+from cbw.cli.options import STOP_SIGNALS, Integer, Number, is_given, port, setting_options, take_signals
 from cbw.local import LOG_FILE, ClientSummary, Options, Scale, System, scale_of, totals
 
 _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "bright_cyan", "bright_yellow", "bright_green")
@@ -24,15 +26,16 @@ _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "bright_cyan", "bright
 @click.option(
     "--scale", "scales", multiple=True, metavar="SERVICE=N", help="cli=2, wor=4, bro=1 or log=1. May be repeated."
 )
-@click.option("--requests", type=click.IntRange(0), default=10, show_default=True, help="Requests of each client.")
-@click.option(
-    "--work-time", "work_time_s", type=click.FloatRange(0), default=1.0, show_default=True, help="Of a worker."
-)
+@click.option("--requests", type=Integer(0), default=10, show_default=True, help="Requests of each client.")
+@click.option("--work-time", "work_time_s", type=Number(0), default=1.0, show_default=True, help="Of a worker.")
 @click.option("--handler", "handlers", multiple=True, metavar="[SERVICE=]MODULE:FUNCTION", help="As in cbw worker.")
 @click.option("--client-port", type=port, default=settings.CLIENT_PORT, show_default=True, help="0 takes a free one.")
 @click.option("--worker-port", type=port, default=settings.WORKER_PORT, show_default=True, help="0 takes a free one.")
 @click.option("--log-port", type=port, default=settings.LOG_PORT, show_default=True, help="0 takes a free one.")
-@click.option("--log-file", default=LOG_FILE, show_default=True, metavar="FILE", help="Where the logger writes.")
+@click.option(
+    "--log-file", metavar="FILE", help=f"Where the logger writes.  [default: {LOG_FILE}, or logs in LOGGER_DIR]"
+)
+@setting_options(settings.STATUS[0])
 @click.option("--until-done", is_flag=True, help="End when every client has its answers.")
 @click.option("--no-restart", is_flag=True, help="Leave a role that dies dead.")
 @click.option("--verbose", "-v", is_flag=True, help="The broker prints what it does with every request.")
@@ -45,7 +48,8 @@ def command(
     client_port: int,
     worker_port: int,
     log_port: int,
-    log_file: str,
+    log_file: str | None,
+    status_port: int,
     until_done: bool,
     no_restart: bool,
     verbose: bool,
@@ -62,13 +66,16 @@ def command(
         scale = scale_of(scales, Scale())
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--scale") from None
+    log_file = log_file or str(
+        Path(os.environ.get(settings.LOGGER_DIR.environment) or settings.LOGGER_DIR.default, "logs")
+    )
     options = Options(
         scale=scale,
         client_port=client_port,
         worker_port=worker_port,
         log_port=log_port,
         log_file=log_file,
-        has_status=_is_free(settings.STATUS_PORT),
+        status_port=status_port if is_given("status_port") or _is_free(status_port) else 0,
         requests=requests,
         work_time_s=work_time_s,
         handlers=handlers,
@@ -82,8 +89,10 @@ def command(
         ports = system.start()
         if scale.log:
             printer.say(f"the log is {log_file} (cbw logs {log_file} -f)")
-        if options.has_status:
-            printer.say(f"the broker's status is on http://{options.host}:{settings.STATUS_PORT}/status.json")
+        if options.status_port:
+            printer.say(f"the broker's status is on http://{options.host}:{options.status_port}/status.json")
+        elif status_port:
+            printer.say(f"port {status_port} is taken: the broker has no status page (--status-port gives it another)")
         if not scale.wor:
             printer.say(f"no worker: requests wait until one comes (cbw worker W1 127.0.0.1 {ports[1]})")
         stays = "" if until_done else "; the system stays up, Ctrl-C ends it"
@@ -110,11 +119,12 @@ def _is_free(number: int) -> bool:
 
 
 def _stop_on_signals(system: System) -> None:
-    def stop(number: int, _frame: object) -> None:
-        signal.signal(number, lambda *_: system.kill())  # a second time means at once
+    def stop(_number: int, _frame: object) -> None:
+        for number in STOP_SIGNALS:
+            signal.signal(number, lambda *_: system.kill())  # a second one means at once
         system.request_stop()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOP_SIGNALS:
         signal.signal(number, stop)
     take_signals()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cbw import settings
-from cbw.cli.options import port
+from cbw.cli.options import Number, ending_on_sigterm, port
 from cbw.errors import PromiseBroken, UsageError
 from cbw.settings import address
 from cbw.verify.checks import judge, report
@@ -48,7 +47,7 @@ _COLOURS = {"kept": "green", "not tried": "yellow", "broken": "red"}
 @click.option(
     "--timeout",
     "timeout_s",
-    type=click.FloatRange(1.0),
+    type=Number(1.0),
     default=TIMEOUT_S,
     show_default=True,
     help="Seconds for an answer: more than the broker's --liveness and 2 s.",
@@ -130,7 +129,7 @@ def _run_compose(files: tuple[str, ...], project: str | None, keep: str | None, 
 def _folder(keep: str | None) -> Iterator[str]:
     """For the traces. In there SIGTERM ends us as Ctrl-C does."""
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_ending_on_sigterm())
+        stack.enter_context(ending_on_sigterm())
         folder = keep or stack.enter_context(tempfile.TemporaryDirectory(prefix="cbw-verify-"))
         try:
             Path(folder).mkdir(parents=True, exist_ok=True)
@@ -148,20 +147,6 @@ def _progress(text: str) -> None:
 def _announce(text: str) -> None:
     """What is done to a deployment, for everybody."""
     click.secho(f"  {text}", dim=sys.stderr.isatty(), err=True)
-
-
-@contextlib.contextmanager
-def _ending_on_sigterm() -> Iterator[None]:
-    """SIGTERM ends us as Ctrl-C does: by way of everything that is to be stopped."""
-
-    def end(_number: int, _frame: object) -> None:
-        sys.exit(128 + signal.SIGTERM)
-
-    previous = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 def _print(verdicts: Sequence[Verdict]) -> None:

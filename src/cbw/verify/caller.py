@@ -7,7 +7,12 @@ from concurrent.futures import Future
 
 from cbw.client import Client
 from cbw.core.events import Record
+from cbw.errors import UsageError
+from cbw.session import Timeout
 from cbw.trace import Trace
+
+SPARE_S = 2.0
+"""For the work of an heir, beyond the time after which its broker gives a silent worker up."""
 
 
 class Caller:
@@ -19,11 +24,12 @@ class Caller:
     def __init__(self, address: str, id: str, service: str, path: str, timeout_s: float) -> None:
         self.id = id
         self._service = service
+        self._timeout_s = timeout_s
         self._trace = Trace(path, is_printing=False)
         self._client = Client(address, id=id, timeout=timeout_s)
         self._count = 0
 
-    def submit(self, more: str = "", *, timeout_s: float = -1.0) -> Future[str]:
+    def submit(self, more: str = "", *, timeout_s: Timeout = ...) -> Future[str]:
         """Send ``<request>``, with ``more`` behind it: the id of the worker that has answered, or nothing.
 
         When the id is there, the answer stands in the trace. One thread at a time may do this: the requests are counted as
@@ -53,6 +59,20 @@ class Caller:
     def last_request(self) -> str:
         """``<id>/<number>`` of what was submitted last, as it stands in all traces."""
         return f"{self.id}/{self._count}"
+
+    def check_patience(self) -> None:
+        """Whether requests have the time that their broker, once it has been met, needs to hand them to another worker.
+
+        Raises:
+            UsageError: they are not.
+        """
+        liveness_s = self._client.status()["liveness_s"]
+        if liveness_s is not None and self._timeout_s < liveness_s + SPARE_S:
+            raise UsageError(
+                f"within --timeout {self._timeout_s:g} s nobody can answer for a frozen worker: "
+                f"the broker gives it up after {liveness_s:g} s (its --liveness)",
+                advice=f"Give --timeout {liveness_s + 2 * SPARE_S:g}.",
+            )
 
     @property
     def has_met_broker(self) -> bool:

@@ -149,7 +149,12 @@ class Scenario:
         role.start()
 
     def _await_workers(self, target: Target) -> None:
-        """All workers are there when each of them has answered."""
+        """All workers are there when each of them has answered.
+
+        Raises:
+            NotReady: they do not answer.
+            UsageError: the broker needs more time than the requests have.
+        """
         caller = self._callers[0]
         deadline = time.monotonic() + self._timeout_s
         seen: dict[str, None] = {}
@@ -159,6 +164,7 @@ class Scenario:
                 if not role.is_running:
                     said = " ".join(self._last_words[name]).removeprefix("cbw: ")
                     raise NotReady(f"worker {name} ended with exit code {role.exit_code}: {said}")
+            caller.check_patience()
             if time.monotonic() > deadline:
                 if not caller.has_met_broker:
                     raise NotReady(f"no broker serves clients at {target.client_address}", advice="See --broker.")

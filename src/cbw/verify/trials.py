@@ -167,6 +167,7 @@ class Trials:
                 f"the workers answer within {self._work_s:.3f} s: too soon to be hurt in the middle of it",
                 advice="Set CBW_WORKER_WORK_TIME_S=1 for the verification.",
             )
+        self._callers[0].check_patience()
 
     def _not_met(self, asked: dict[str, Future[str]]) -> CbwError:
         if any(_await(asked)) and not self._is_any_begun(asked):
