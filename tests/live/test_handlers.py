@@ -295,6 +295,25 @@ def test_what_hangs_is_given_to_another_when_its_worker_is_stopped(
     assert future.result(PATIENCE_S) == b"1.5 x"
 
 
+@pytest.mark.parametrize("options", [[], ["--processes", 1]], ids=["threads", "processes"])
+def test_what_a_stopped_worker_has_not_begun_is_given_to_another_at_once(
+    options: list[object], broker: Broker, start_worker: StartWorker, connect: Connect, log: Log
+) -> None:
+    """It is not kept for the grace time, in which the worker may finish what it has begun."""
+    client = connect(broker)
+    worker = start_worker("W1", "hang", options=["--grace", 2 * PATIENCE_S, *options])
+    for _ in client.map(["quick"] * 2000):
+        pass
+    hanging = client.submit("for ever")
+    log.wait_for("begun for ever")
+    quick = [client.submit("quick") for _ in range(50)]
+    worker.signal(signal.SIGTERM)
+    start_worker("W2", "hang")
+    assert all(future.result(SOON_S) == b"quick" for future in quick)
+    assert worker.is_running
+    hanging.cancel()
+
+
 # --- handlers that cannot be
 
 
