@@ -291,7 +291,9 @@ class ProcessPool:
             self._done.put(Report([m.Answer(task, Status.CRASHED, why) for task in lost]))
         with self._lock:
             self._fill()
-            if not self._has_been_able:
+            if (
+                not self._has_been_able and dead.process.exitcode != -signal.SIGKILL
+            ):  # the system's doing, not the program's
                 self._problem = UsageError(f"{end} before it was ready", advice=f"See what it printed. {GUARD_ADVICE}")
         self._notify()
         if not dead.is_ready:

@@ -29,7 +29,7 @@ SHORT_S = 0.5
 class Pool:
     """A pool, of one child if not told otherwise, whose handlers answer at once, later, never, or after holding the GIL."""
 
-    def __init__(self, concurrency: int = 1, processes: int = 1) -> None:
+    def __init__(self, concurrency: int = 1, processes: int = 1, *, is_awaited: bool = True) -> None:
         served = {
             "echo": Handler("echo", handlers.echo),
             "hang": Handler("hang", handlers.hang),
@@ -39,7 +39,8 @@ class Pool:
         self._done: Done = queue.SimpleQueue()
         self._ended: list[m.Answer] = []
         self.pool = ProcessPool(served, processes, concurrency, self._done, lambda: None)
-        wait_until(lambda: all(child.is_ready for child in self.pool._children), "the children are ready")
+        if is_awaited:
+            wait_until(lambda: all(child.is_ready for child in self.pool._children), "the children are ready")
 
     @property
     def child(self) -> Any:
@@ -150,6 +151,16 @@ def test_close_while_a_child_that_died_early_is_replaced() -> None:
     made.child.is_ready = False
     made.kill_child()
     wait_until(lambda: made.child.is_ending, "the pool has noticed")
+    assert _closes(made.pool)
+
+
+def test_a_child_that_is_killed_before_it_is_ready_is_replaced() -> None:
+    """As the system does it that has no memory left: it says nothing about the program."""
+    made = Pool(is_awaited=False)
+    made.kill_child()
+    made.able()
+    made.begin(1)
+    assert made.next() == (1, Status.OK)
     assert _closes(made.pool)
 
 
