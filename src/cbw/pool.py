@@ -50,7 +50,7 @@ class Pool(Protocol):
     """What every pool can do; ``done`` and ``notify`` as in the module's docstring."""
 
     def is_able(self) -> bool:
-        """Whether it can run anything now; it notifies when that changes. What is begun nevertheless comes back.
+        """Whether it can run anything now; it reports when that changes. What is begun nevertheless comes back.
 
         Raises:
             UsageError: it never will.

@@ -265,8 +265,7 @@ class ProcessPool:
             with self._lock:
                 if report is None:  # its first word
                     child.is_ready = self._has_been_able = True
-                else:
-                    self._done.put(self._heard(child, report))
+                self._done.put(Report() if report is None else self._heard(child, report))
                 self._fill()
             self._notify()
 
@@ -285,16 +284,14 @@ class ProcessPool:
             dead.is_ending = True
             lost, dead.in_hand = dead.in_hand, {}
         dead.process.join()
-        end = f"the handler's process {_end_of(dead.process.exitcode)}"
-        if lost:
-            why = m.error_body("crashed", end)
-            self._done.put(Report([m.Answer(task, Status.CRASHED, why) for task in lost]))
+        code = dead.process.exitcode
+        end = f"the handler's process {_end_of(code)}"
+        why = m.error_body("crashed", end)
         with self._lock:
-            self._fill()
-            if (
-                not self._has_been_able and dead.process.exitcode != -signal.SIGKILL
-            ):  # the system's doing, not the program's
+            if not self._has_been_able and code != -signal.SIGKILL:  # which would be the system's doing
                 self._problem = UsageError(f"{end} before it was ready", advice=f"See what it printed. {GUARD_ADVICE}")
+            self._done.put(Report([m.Answer(task, Status.CRASHED, why) for task in lost]))
+            self._fill()
         self._notify()
         if not dead.is_ready:
             self._is_closed.wait(RESTART_S)

@@ -201,6 +201,18 @@ def test_a_child_that_does_not_read_makes_nobody_wait() -> None:
     assert _closes(made.pool)
 
 
+def test_it_reports_when_it_can_run_something_and_when_it_cannot() -> None:
+    """Whoever sleeps until there is a report must not sleep on."""
+    made = Pool(is_awaited=False)
+    assert not made.pool.is_able()
+    for is_able in (True, False, True, False):
+        assert made._done.get(timeout=PATIENCE_S).answers == []
+        assert made.pool.is_able() is is_able
+        if is_able:
+            made.kill_child()
+    assert _closes(made.pool)
+
+
 # --- what a child has been given and has not begun
 
 
