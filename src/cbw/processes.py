@@ -2,7 +2,7 @@
 
 Each child runs a pool of its own and is fed over a pipe. Two threads here belong to each: one writes its orders, as a child
 that holds the GIL does not read its pipe, and whoever has the worker's socket must not wait for that; the other reads its
-answers. A child that dies takes the attempts that it held with it, and only those; another is started in its place.
+answers. A child that dies takes the attempts that it had begun with it, and only those; another is started in its place.
 
 A child is given work ahead, as a worker is by the broker, and asked back for it when another has none: that takes a child
 that reads its pipe. One that holds the GIL gives nothing back until it lets go.
@@ -11,6 +11,7 @@ that reads its pipe. One that holds the GIL gives nothing back until it lets go.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import multiprocessing
 import os
 import pickle
@@ -31,7 +32,7 @@ from cbw.core import messages as m
 from cbw.core.messages import Status
 from cbw.errors import NotReady, UsageError
 from cbw.handler import Handler, cancelled
-from cbw.pool import Done, Report, make_pool, watcher
+from cbw.pool import Done, Report, Watch, make_pool, watcher
 from cbw.trace import LogTarget, Trace
 
 RESTART_S = 0.5
@@ -52,6 +53,7 @@ class _Held:
 
     task: m.Task
     counts_from: float  # when its time to live began to run
+    number: int = 0  # among all that its child has been given, which begins them in this order
     is_wanted_back: bool = False  # by the broker
 
     def for_child(self) -> m.Task:
@@ -78,8 +80,12 @@ class _Child:
         self.is_ending = False
         self.is_asked = False  # for what it has not begun, because another has nothing to do
         self._orders: queue.SimpleQueue[Sequence[Order]] = queue.SimpleQueue()
+        self._given = 0
+        self._begun = _spawn.RawValue(ctypes.c_uint64)  # shared, so that it is known when the child is dead
         functions = {handler.service: handler.function for handler in handlers.values()}
-        self.process = _spawn.Process(target=_serve, args=(functions, concurrency, theirs, trace), daemon=True)
+        self.process = _spawn.Process(
+            target=_serve, args=(functions, concurrency, theirs, self._begun, trace), daemon=True
+        )
         try:
             self.process.start()
         except (pickle.PicklingError, AttributeError, TypeError) as error:
@@ -99,6 +105,18 @@ class _Child:
     def is_able(self) -> bool:
         """Whether it can be given tasks."""
         return self.is_ready and not self.is_ending
+
+    def give(self, tasks: Sequence[_Held]) -> None:
+        """Have it run these."""
+        for held in tasks:
+            self._given += 1
+            held.number = self._given
+            self.in_hand[held.task.id] = held
+        self.send([held.for_child() for held in tasks])
+
+    def has_begun(self, held: _Held) -> bool:
+        """Whether it may have begun that task: it was given it, and is dead."""
+        return held.number <= int(self._begun.value)
 
     def send(self, orders: Sequence[Order]) -> None:
         """Returns at once."""
@@ -235,9 +253,7 @@ class ProcessPool:
         while free and self._waiting:
             share = -(-len(self._waiting) // len(free))
             child = free.pop()
-            given = [self._waiting.popleft() for _ in range(share)]
-            child.in_hand.update((held.task.id, held) for held in given)
-            child.send([held.for_child() for held in given])
+            child.give([self._waiting.popleft() for _ in range(share)])
         if free:
             self._ask_back(len(free))
 
@@ -275,14 +291,18 @@ class ProcessPool:
         back = [held for held in (child.in_hand.pop(task, None) for task in report.returned or ()) if held is not None]
         if report.returned is not None:
             child.is_asked = False
-        self._waiting.extendleft(held for held in reversed(back) if not held.is_wanted_back)
-        return Report(mine, report.busy_s, [held.task.id for held in back if held.is_wanted_back] or None)
+        return Report(mine, report.busy_s, self._put_back(back))
+
+    def _put_back(self, tasks: Sequence[_Held]) -> list[int] | None:
+        """What a child has not begun waits for another, but for what the broker wants back. The caller has the lock."""
+        self._waiting.extendleft(held for held in reversed(tasks) if not held.is_wanted_back)
+        return [held.task.id for held in tasks if held.is_wanted_back] or None
 
     def _replace(self, place: int, dead: _Child) -> _Child | None:
         """Tell what ``dead`` took with it, and start another in its place; None: the pool is closed."""
         with self._lock:
             dead.is_ending = True
-            lost, dead.in_hand = dead.in_hand, {}
+            held, dead.in_hand = [*dead.in_hand.values()], {}
         dead.process.join()
         code = dead.process.exitcode
         end = f"the handler's process {_end_of(code)}"
@@ -290,7 +310,8 @@ class ProcessPool:
         with self._lock:
             if not self._has_been_able and code != -signal.SIGKILL:  # which would be the system's doing
                 self._problem = UsageError(f"{end} before it was ready", advice=f"See what it printed. {GUARD_ADVICE}")
-            self._done.put(Report([m.Answer(task, Status.CRASHED, why) for task in lost]))
+            lost = [m.Answer(one.task.id, Status.CRASHED, why) for one in held if dead.has_begun(one)]
+            self._done.put(Report(lost, 0.0, self._put_back([one for one in held if not dead.has_begun(one)])))
             self._fill()
         self._notify()
         if not dead.is_ready:
@@ -321,23 +342,35 @@ def _end_of(code: int | None) -> str:
 # --- in the child
 
 
-def _serve(functions: dict[str, Callable[..., Any]], concurrency: int, pipe: Connection, trace: Traced | None) -> None:
+def _serve(
+    functions: dict[str, Callable[..., Any]], concurrency: int, pipe: Connection, begun: Any, trace: Traced | None
+) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; our parent decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    watch = None
-    if trace is not None:
-        name, path, log = trace
-        watch = watcher(name, Trace(path, is_printing=False, name=name, log=log).write)
+    numbers: dict[int, int] = {}  # of the tasks that are here
+    lock = threading.Lock()
+    record = _recorder(trace)
+
+    def watch(task: m.Task, answer: m.Answer | None) -> None:
+        if answer is None:
+            with lock:
+                begun.value = max(begun.value, numbers[task.id])
+        if record is not None:
+            record(task, answer)
+
     handlers = {name: Handler(name, function) for name, function in functions.items()}
     done: Done = queue.SimpleQueue()
     pool = make_pool(handlers, concurrency, done, lambda: None, watch)
-    threading.Thread(target=_report, args=(done, pipe), daemon=True).start()
+    threading.Thread(target=_report, args=(done, pipe, numbers), daemon=True).start()
+    given = 0
     try:
         pipe.send_bytes(b"")
         while True:
             orders = _decode_orders(pipe.recv_bytes())
             tasks = [order for order in orders if isinstance(order, m.Task)]
             if tasks:
+                numbers.update((task.id, number) for number, task in enumerate(tasks, given + 1))
+                given += len(tasks)
                 pool.begin(tasks)
             for order in orders:
                 if isinstance(order, m.CancelTask):
@@ -348,9 +381,19 @@ def _serve(functions: dict[str, Callable[..., Any]], concurrency: int, pipe: Con
         os._exit(0)  # our parent is gone
 
 
-def _report(done: Done, pipe: Connection) -> None:
+def _recorder(trace: Traced | None) -> Watch | None:
+    if trace is None:
+        return None
+    name, path, log = trace
+    return watcher(name, Trace(path, is_printing=False, name=name, log=log).write)
+
+
+def _report(done: Done, pipe: Connection, numbers: dict[int, int]) -> None:
     try:
         while True:
-            pipe.send_bytes(_encode(done.get()))
+            report = done.get()
+            for task in (*(answer.id for answer in report.answers), *(report.returned or ())):
+                numbers.pop(task, None)
+            pipe.send_bytes(_encode(report))
     except OSError:
         os._exit(0)

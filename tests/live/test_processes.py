@@ -51,6 +51,13 @@ class Pool:
         """Hand task ``number`` over."""
         self.pool.begin([m.Task(number, service, body, None, 1)])
 
+    def begin_for_ever(self, number: int, *behind: int) -> None:
+        """Hand task ``number`` over, whose handler hangs, with others behind it, and wait until it does."""
+        tasks = [m.Task(number, "hang", b"for ever", None, 1), *(m.Task(one, "echo", b"x", None, 1) for one in behind)]
+        self.pool.begin(tasks)
+        held = self.child.in_hand[number]
+        wait_until(lambda: self.child.has_begun(held), f"task {number} has begun")
+
     def kill_child(self) -> None:
         """As the system does it that has no memory left."""
         os.kill(self.child.process.pid, signal.SIGKILL)
@@ -114,7 +121,7 @@ def test_a_task_after_a_cancelled_one_is_not_for_the_same_child(pool: Pool) -> N
 
 def test_what_a_child_took_with_it_is_told_before_another_can_be_started(pool: Pool) -> None:
     mend = pool.cannot_start()
-    pool.begin(1, "hang")
+    pool.begin_for_ever(1)
     pool.kill_child()
     assert pool.next() == (1, Status.CRASHED)
     pool.begin(2)
@@ -127,7 +134,7 @@ def test_what_a_child_took_with_it_is_told_before_another_can_be_started(pool: P
 
 def test_cancel_while_a_child_is_replaced(pool: Pool) -> None:
     mend = pool.cannot_start()
-    pool.begin(1, "hang")
+    pool.begin_for_ever(1)
     pool.kill_child()
     assert pool.next() == (1, Status.CRASHED)
     pool.pool.cancel(1)
@@ -223,9 +230,27 @@ def test_a_child_that_idles_gets_what_waits_for_another() -> None:
     assert _closes(made.pool)
 
 
+def test_what_a_child_had_not_begun_did_not_die_with_it(pool: Pool) -> None:
+    pool.begin_for_ever(1, 2, 3)
+    assert pool.pool.take_back([3]) is None
+    assert pool.returned() == [3]
+    pool.kill_child()
+    assert pool.next() == (1, Status.CRASHED)
+    assert pool.returned() == [2]
+
+
+def test_another_child_runs_what_a_dead_one_had_not_begun() -> None:
+    made = Pool(processes=2)
+    made.pool.begin([m.Task(1, "sleep", b"0.5 x", None, 1)])
+    made.begin_for_ever(2, 3, 4)
+    made.kill_child()
+    assert made.next() == (2, Status.CRASHED)
+    assert {made.next(), made.next(), made.next()} == {(1, Status.OK), (3, Status.OK), (4, Status.OK)}
+    assert _closes(made.pool)
+
+
 def test_the_broker_gets_back_what_a_child_has_not_begun(pool: Pool) -> None:
-    pool.pool.begin([m.Task(1, "hang", b"for ever", None, 1), m.Task(2, "echo", b"x", None, 1)])
-    time.sleep(SHORT_S)
+    pool.begin_for_ever(1, 2)
     assert pool.pool.take_back([1, 2]) is None
     assert pool.returned() == [2]
     assert pool.pool.take_back([3]) == []

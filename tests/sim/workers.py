@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 
 from cbw.core import messages as m
 from cbw.core.messages import Status
 from cbw.core.worker import WorkerCore
+from cbw.pool import Report
 from cbw.wire import native
 
 from .network import Native, Network, Parcel, Peer, PlainAnswer, PlainReady, PlainTask, Router, summary
@@ -16,6 +17,9 @@ from .plan import PlainWorkerPlan, WorkerPlan
 from .world import World
 
 HAND_OVER_S = 0.0002
+RECALL_S = 0.003
+"""By then a child process has given back what it has not begun."""
+CHILD_START_S = 0.3
 HANG_S = 5.0
 """How long a handler that hangs holds the GIL: longer than the broker's patience."""
 TWIN_RESTART_S = 1.0
@@ -44,14 +48,18 @@ class Run:
 
 
 class SimPool:
-    """As :class:`cbw.pool.ThreadPool`, or an :class:`~cbw.pool.AsyncPool` if the plan says async."""
+    """As :class:`cbw.pool.ThreadPool`, or an :class:`~cbw.pool.AsyncPool` if the plan says async.
+
+    If the plan says sheltered, all of it is in a child process, as in a :class:`~cbw.processes.ProcessPool` of one.
+    """
 
     def __init__(self, worker: SimWorker) -> None:
         self._worker = worker
         self._world = worker.world
         self.waiting: deque[m.Task] = deque()
         self.running: dict[int, Run] = {}
-        self.done: deque[tuple[list[m.Answer], float]] = deque()
+        self.done: deque[Report] = deque()
+        self.is_able = True
         self._batch: list[m.Answer] = []
         self._batch_since = 0.0
         self._is_dead = False
@@ -60,26 +68,64 @@ class SimPool:
     def is_idle(self) -> bool:
         return not (self.waiting or self.running or self.done or self._batch)
 
-    def begin(self, tasks: Iterable[m.Task]) -> None:
+    def begin(self, tasks: Sequence[m.Task]) -> None:
+        if not self.is_able:
+            self._report(Report(returned=[task.id for task in tasks]))
+            return
         for task in tasks:
             self._worker.checker.in_pool(task.id)
             self.waiting.append(task)
         self._fill()
 
-    def take_back(self, tasks: Iterable[int]) -> list[int]:
+    def take_back(self, tasks: Iterable[int]) -> list[int] | None:
         wanted = dict.fromkeys(tasks)
+        if self._worker.plan.is_sheltered and (self.waiting or self.running):
+            self._world.after(self._world.between(0, RECALL_S), self._give_back, wanted)
+            return None
+        return self._take_waiting(wanted)
+
+    def _give_back(self, wanted: Container[int]) -> None:
+        if not self._is_dead:
+            self._report(Report(returned=self._take_waiting(wanted)))
+
+    def _take_waiting(self, wanted: Container[int]) -> list[int]:
         back = [task.id for task in self.waiting if task.id in wanted]
         self.waiting = deque(task for task in self.waiting if task.id not in wanted)
         return back
 
     def cancel(self, task: int) -> None:
-        if self.take_back([task]):
+        plan = self._worker.plan
+        is_alone = plan.is_sheltered and list(self.running) == [task] and not self.waiting
+        if is_alone:
+            run = self.running.pop(task)
+            run.is_void = True
+            self._worker.checker.died(task)
+            self._end_child()
+        if is_alone or self._take_waiting([task]):
             self._finished(m.Answer(task, Status.CANCELLED, m.error_body("cancelled", "")), 0.0)
-        elif task in self.running and self._worker.plan.is_async:
+        elif task in self.running and plan.is_async:
             run = self.running.pop(task)
             run.is_void = True
             self._finished(m.Answer(task, Status.CANCELLED, m.error_body("cancelled", "")), 0.0)
             self._fill()
+
+    def _end_child(self) -> None:
+        """What it has begun dies with it; another starts in its place, which takes a moment."""
+        why = m.error_body("crashed", "the handler's process was ended")
+        for task, run in self.running.items():
+            run.is_void = True
+            self._worker.checker.died(task)
+        lost = [m.Answer(task, Status.CRASHED, why) for task in self.running]
+        self._report(Report(lost, returned=[task.id for task in self.waiting]))
+        self.running.clear()
+        self.waiting.clear()
+        self.is_able = False
+        self._world.after(self._world.between(0.05, CHILD_START_S), self._child_started)
+
+    def _child_started(self) -> None:
+        if not self._is_dead:
+            self.is_able = True
+            self._report(Report())
 
     def close(self) -> None:
         self._is_dead = True
@@ -109,11 +155,12 @@ class SimPool:
             worker.checker.died(task)
             worker.crash()
             return
-        del self.running[task]
         if run.kind == "die":
-            worker.checker.died(task)
-            answer = m.Answer(task, Status.CRASHED, m.error_body("crashed", "the handler's process was ended"))
-        elif run.kind == "raise":
+            self._hand_over(self._batch)
+            self._end_child()
+            return
+        del self.running[task]
+        if run.kind == "raise":
             answer = m.Answer(task, Status.FAILED, m.error_body("ValueError", run.token))
         else:
             answer = m.Answer(task, Status.OK, write_answer(run.token, worker.who, task))
@@ -133,9 +180,12 @@ class SimPool:
 
     def _hand_over(self, batch: list[m.Answer]) -> None:
         if batch is self._batch and batch:
-            self.done.append((batch, self._world.now - self._batch_since))
             self._batch = []
-            self._worker.wake()
+            self._report(Report(batch, self._world.now - self._batch_since))
+
+    def _report(self, report: Report) -> None:
+        self.done.append(report)
+        self._worker.wake()
 
 
 class SimWorker(Peer):
@@ -214,7 +264,10 @@ class SimWorker(Peer):
             assert isinstance(parcel, Native)
             core.received(self.network.unpack(parcel, native.to_worker), now)
         while pool.done:
-            core.finished(*pool.done.popleft(), now)
+            report = pool.done.popleft()
+            core.finished(report.answers, report.busy_s, now)
+            if report.returned is not None:
+                core.returned(report.returned, now)
         if core.wake_at is not None and now >= core.wake_at:
             core.tick(now)
         if core.is_reconnect_wanted:
@@ -232,7 +285,8 @@ class SimWorker(Peer):
             link.close()
             self._end()
             return
-        is_idle = core.broker is not None and not core.in_hand and pool.is_idle and not core.is_leaving
+        is_idle = core.broker is not None and not core.in_hand and pool.is_idle and pool.is_able
+        is_idle = is_idle and not core.is_leaving
         if not is_idle:
             self.idle_since = None
         elif self.idle_since is None:
@@ -241,16 +295,19 @@ class SimWorker(Peer):
     def _order(self) -> None:
         """As in :mod:`cbw.worker`."""
         core, pool, now = self.core, self.pool, self.world.now
+        core.able(pool.is_able)
+        tasks = core.take_tasks()
+        if tasks:
+            pool.begin(tasks)
         if core.to_take_back:
             wanted, core.to_take_back = core.to_take_back, []
-            core.returned(pool.take_back(wanted), now)
+            back = pool.take_back(wanted)
+            if back is not None:
+                core.returned(back, now)
         if core.to_cancel:
             for task in core.to_cancel:
                 pool.cancel(task)
             core.to_cancel.clear()
-        tasks = core.take_tasks()
-        if tasks:
-            pool.begin(tasks)
 
     def _send(self, messages: list[m.Message]) -> None:
         if messages:
