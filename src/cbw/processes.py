@@ -74,14 +74,17 @@ class _Child:
     """
 
     def __init__(self, handlers: Mapping[str, Handler], concurrency: int, trace: Traced | None) -> None:
-        self.pipe, theirs = _spawn.Pipe()
+        try:
+            self.pipe, theirs = _spawn.Pipe()
+            self._begun = _spawn.RawValue(ctypes.c_uint64)  # shared, so that it is known when the child is dead
+        except OSError as error:
+            raise _cannot_start(error) from None
         self.in_hand: dict[int, _Held] = {}
         self.is_ready = False
         self.is_ending = False
         self.is_asked = False  # for what it has not begun, because another has nothing to do
         self._orders: queue.SimpleQueue[Sequence[Order]] = queue.SimpleQueue()
         self._given = 0
-        self._begun = _spawn.RawValue(ctypes.c_uint64)  # shared, so that it is known when the child is dead
         functions = {handler.service: handler.function for handler in handlers.values()}
         self.process = _spawn.Process(
             target=_serve, args=(functions, concurrency, theirs, self._begun, trace), daemon=True
@@ -95,8 +98,7 @@ class _Child:
             text = "a process that multiprocessing has just started, or as a daemon, may not start others"
             raise UsageError(text, advice=GUARD_ADVICE) from None
         except OSError as error:
-            text = f"a child process cannot be started: {error.strerror}"
-            raise NotReady(text, advice="Give a lower --processes, or look at ulimit -u and -n.") from None
+            raise _cannot_start(error) from None
         finally:
             theirs.close()
         threading.Thread(target=self._write, name=f"to child {self.process.pid}", daemon=True).start()
@@ -331,6 +333,11 @@ class ProcessPool:
             dead.bury()
             return heir
         return None
+
+
+def _cannot_start(error: OSError) -> NotReady:
+    text = f"a child process cannot be started: {error.strerror}"
+    return NotReady(text, advice="Give a lower --processes, or look at ulimit -u and -n.")
 
 
 def _end_of(code: int | None) -> str:
