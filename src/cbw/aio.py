@@ -193,7 +193,7 @@ class AsyncClient:
         self._is_turn_due = False
         if session.is_closed:
             return
-        link.woke((link.news,))
+        link.forget_input()
         for end in session.turn(has_changes=has_changes):
             end.sink(end)
         if not session.is_closed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import socket
 import time
@@ -22,6 +23,8 @@ from cbw.wire import native, plain
 TURN_MESSAGES = 512
 """Messages taken from one port before the broker decides: enough to batch well, few enough to stay quick."""
 UNREAD_RETRY_S = 0.01
+UNTOLD_RETRY_S = 0.001
+"""So soon the core is told of a lost peer whose last words may not have been read in this turn."""
 DIALECTS_MAX = 10_000
 """Plain workers whose dialect is remembered; one that was forgotten and returns without a word is spoken to as one of the lab."""
 FAREWELL_S = 0.2
@@ -82,7 +85,7 @@ class Broker:
         self._dialects: dict[bytes, plain.Dialect] = {}
         self._backlog = Backlog(self.core.limits.kept_bytes_max)
         self._sleeper = Sleeper(
-            self._waker.fileno(), self._workers.news, self._workers.monitor_news, self._clients.monitor_news
+            self._workers.socket, self._waker.fileno(), self._workers.monitor_news, self._clients.monitor_news
         )
         self._is_reading_clients = False
         self._read_clients(True)
@@ -112,15 +115,11 @@ class Broker:
         is_serving = True
         while is_serving:
             facts: list[e.Event] = []
-            if not workers.has_input and not (self._is_reading_clients and clients.has_input):
-                news = self._sleeper.sleep(self._timeout_s())
-                workers.woke(news)
-                clients.woke(news)
-                if self._waker.fileno() in news:
-                    self._waker.clear()
-            else:  # who never sleeps is told nothing, so ask
-                workers.watch()
-                clients.watch()
+            news = self._sleeper.sleep(self._timeout_s())
+            workers.woke(news)
+            clients.woke(news)
+            if self._waker.fileno() in news:
+                self._waker.clear()
             if self._is_stop_wanted:
                 self._is_stop_wanted = False
                 facts.append(e.StopRequested(time.monotonic() + self._grace_s))
@@ -130,12 +129,11 @@ class Broker:
                     self._refuse_excess(e.Side.WORKER, arrival, from_workers)
                 else:
                     self._from_worker(arrival.peer, arrival.frames, from_workers)
-            if self._is_reading_clients:
-                for arrival in clients.receive(TURN_MESSAGES):
-                    if arrival.excess:
-                        self._refuse_excess(e.Side.CLIENT, arrival, facts)
-                    else:
-                        self._from_client(arrival.peer, arrival.frames, arrival.is_replaced, facts)
+            for arrival in clients.receive(TURN_MESSAGES) if self._is_reading_clients else ():
+                if arrival.excess:
+                    self._refuse_excess(e.Side.CLIENT, arrival, facts)
+                else:
+                    self._from_client(arrival.peer, arrival.frames, arrival.is_replaced, facts)
             if clients.is_contested:
                 facts = self._with_doubts(facts)
             # First what became of clients: an answer must not go to a connection that another program has now (G1).
@@ -169,10 +167,12 @@ class Broker:
 
     def _timeout_s(self) -> float | None:
         wake_at = self.core.wake_at
+        timeout_s = math.inf if wake_at is None else wake_at - time.monotonic()
         if self._backlog:
-            retry_at = time.monotonic() + UNREAD_RETRY_S
-            wake_at = retry_at if wake_at is None else min(wake_at, retry_at)
-        return None if wake_at is None else wake_at - time.monotonic()
+            timeout_s = min(timeout_s, UNREAD_RETRY_S)
+        if self._workers.has_changes or self._clients.has_changes:
+            timeout_s = min(timeout_s, UNTOLD_RETRY_S)
+        return None if timeout_s == math.inf else timeout_s
 
     # --- in: bytes to facts
 
@@ -225,7 +225,7 @@ class Broker:
 
     def _refuse_excess(self, side: e.Side, arrival: Arrival, facts: list[e.Event]) -> None:
         """Count a message that is too large, and tell its sender if there is a way to."""
-        peer, frames, _, why = arrival
+        peer, frames, why = arrival.peer, arrival.frames, arrival.excess
         facts.append(e.BadMessageArrived(side, peer, why))
         if frames[0][:3] == native.MAGIC_PREFIX:
             self._send(side, _refusal(side, peer, m.Refusal.BAD_MESSAGE, why), facts)
@@ -274,16 +274,15 @@ class Broker:
 
     def _read_clients(self, is_wanted: bool) -> None:
         if is_wanted and not self._is_reading_clients:
-            self._sleeper.add(self._clients.news)
+            self._sleeper.add(self._clients.socket)
         elif not is_wanted and self._is_reading_clients:
-            self._sleeper.remove(self._clients.news)
+            self._sleeper.remove(self._clients.socket)
         self._is_reading_clients = is_wanted
 
     def _send(self, side: e.Side, order: Any, undelivered: list[e.Event]) -> None:
-        if self._backlog and self._backlog.has(side, order.peer):
-            self._backlog.add(side, order, time.monotonic())
-            return
-        rest = self._try_to_send(side, order, undelivered)
+        rest = order
+        if not (self._backlog and self._backlog.has(side, order.peer)):
+            rest = self._try_to_send(side, order, undelivered)
         if rest is not None:
             self._backlog.add(side, rest, time.monotonic())
 

@@ -50,7 +50,7 @@ class Client:
         self.id = self._session.id
         self._waker = Waker()
         link = self._session.link
-        self._sleeper = Sleeper(self._waker.fileno(), link.news, link.monitor_news)
+        self._sleeper = Sleeper(link.socket, self._waker.fileno(), link.monitor_news)
         self._make_locks()
         self._reader: int | None = None  # the thread that has the turn and may run callbacks
         self._attended = 0  # waiters and futures that need somebody at the socket
@@ -233,10 +233,8 @@ class Client:
 
     def _wait(self, answers: queue.SimpleQueue[Ended]) -> Ended:
         """The first of ``answers``: read the socket for it, or wait until whoever has the turn does."""
-        try:
-            return answers.get_nowait()
-        except queue.Empty:
-            pass
+        if not answers.empty():
+            return answers.get()
         with self._lock:
             self._attended += 1
         try:
@@ -246,11 +244,10 @@ class Client:
                         self._pump(lambda: not answers.empty())
                 finally:
                     self._turn.release()
-                try:
-                    return answers.get_nowait()
-                except queue.Empty:
-                    if self._session.is_closed:
-                        raise Closed("the client was closed") from None
+                if not answers.empty():
+                    return answers.get()
+                if self._session.is_closed:
+                    raise Closed("the client was closed")
             if self._reader == threading.get_ident():
                 raise UsageError("a future's callback cannot wait for another answer", advice="Submit it there.")
             return answers.get()
@@ -288,7 +285,7 @@ class Client:
                 session.flush()
                 self._is_sleeping = True
             while not (is_enough() or session.is_closed):
-                news = self._sleeper.sleep(session.timeout_s) if not ended and not link.has_input else []
+                news = self._sleeper.sleep(0.0 if ended else session.timeout_s)
                 self._is_sleeping = False
                 has_changes = link.woke(news)
                 if self._waker.fileno() in news:

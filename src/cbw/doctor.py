@@ -147,7 +147,7 @@ def _hello(host: str, port: int) -> m.Message | None:
     """What a broker says to the hello of a client, which says goodbye at once."""
     context = new_context()
     link = Link(context, host, port)
-    sleeper = Sleeper(link.news, link.monitor_news)
+    sleeper = Sleeper(link.socket, link.monitor_news)
     until = time.monotonic() + HELLO_S
     try:
         while time.monotonic() < until:

@@ -85,7 +85,9 @@ class Logger:
         self._failure = ""
         self._retry_at = 0.0
         self._rotate_at = 0.0
-        self._sleeper = Sleeper(self._waker.fileno(), self._texts.news, self._records.news, self._records.monitor_news)
+        self._sleeper = Sleeper(
+            self._texts.socket, self._records.socket, self._waker.fileno(), self._records.monitor_news
+        )
 
     def _bind(self, host: str, port: int) -> tuple[Pull, Router]:
         for _ in range(100):
@@ -147,6 +149,7 @@ class Logger:
             leave_at = time.monotonic() + LEAVE_S
             while self._texts.has_input and self.core.can_write and time.monotonic() < leave_at:
                 self._turn()
+                self._sleep()
             self._turn()
             self.core.noticed("stopped", "", time.monotonic())
             self._turn()
@@ -275,11 +278,7 @@ class Logger:
 
     def _sleep(self) -> None:
         core = self.core
-        if self._is_stop_wanted or self._texts.has_input or self._records.has_input:
-            return
-        if core.can_write and core.waiting_lines:
-            return
-        wake_at = core.wake_at
+        wake_at = 0.0 if self._is_stop_wanted or (core.can_write and core.waiting_lines) else core.wake_at
         if not core.can_write:
             wake_at = self._retry_at if wake_at is None else min(wake_at, self._retry_at)
         news = self._sleeper.sleep(None if wake_at is None else wake_at - time.monotonic())

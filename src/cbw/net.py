@@ -20,14 +20,14 @@ import contextlib
 import errno
 import math
 import os
-import select
 import signal
 import struct
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any
 
+import msgspec
 import zmq
 
 from cbw.errors import CannotBind, UsageError
@@ -64,9 +64,10 @@ LAST_WORDS_S = 0.05
 CONTEST_S = 60.0
 """So long after two connections had one identity, the one that lost it may come back and take it again."""
 _FD_FREE = -1
-_EVENTS = zmq.EVENTS
 _POLLIN, _NOBLOCK = int(zmq.POLLIN), int(zmq.NOBLOCK)  # plain: arithmetic on enum members costs a microsecond each
 _MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
+_send_frame = zmq.backend.Socket.send
+"""What ``zmq.Socket.send`` calls when it has looked at options that are for sockets of other types."""
 _EVENT = struct.Struct("=hi")
 
 
@@ -97,29 +98,26 @@ class Waker:
 
 
 class Sleeper:
-    """Waits for file descriptors: those of wakers, and those by which libzmq says that a socket has news.
+    """Waits for sockets and for file descriptors: those of wakers and of monitors.
 
-    libzmq says it once, at the moment: so before each sleep ask the sockets themselves (``has_input``), also after
-    sending, and read monitors to their end. In return a turn costs a third of what ``zmq.Poller`` does.
+    A monitor's descriptor says once that there is news, so read a monitor to its end.
     """
 
-    def __init__(self, *descriptors: int) -> None:
-        self._poll = select.poll()
-        for descriptor in descriptors:
-            self.add(descriptor)
+    def __init__(self, *sources: zmq.Socket[Any] | int) -> None:
+        self._items = [(source, _POLLIN) for source in sources]
 
-    def add(self, descriptor: int) -> None:
+    def add(self, source: zmq.Socket[Any] | int) -> None:
         """Wake for this one too."""
-        self._poll.register(descriptor, select.POLLIN)
+        self._items.append((source, _POLLIN))
 
-    def remove(self, descriptor: int) -> None:
+    def remove(self, source: zmq.Socket[Any] | int) -> None:
         """Do not wake for this one any more."""
-        self._poll.unregister(descriptor)
+        self._items.remove((source, _POLLIN))
 
-    def sleep(self, timeout_s: float | None) -> list[int]:
-        """Sleep, at most ``timeout_s`` seconds (None: for ever); the descriptors that have news."""
-        timeout_ms = None if timeout_s is None else max(0, int(min(SLEEP_MAX_S, timeout_s) * 1000) + 1)
-        return [descriptor for descriptor, _ in self._poll.poll(timeout_ms)]
+    def sleep(self, timeout_s: float | None) -> list[Any]:
+        """Sleep, at most ``timeout_s`` seconds (None: for ever), until there is news; from which of the sources."""
+        timeout_ms = -1 if timeout_s is None else max(0, int(min(SLEEP_MAX_S, timeout_s) * 1000) + 1)
+        return [source for source, _ in zmq.zmq_poll(self._items, timeout_ms)]
 
 
 def new_context() -> zmq.Context[Any]:
@@ -137,7 +135,7 @@ def new_context() -> zmq.Context[Any]:
     return context
 
 
-class Arrival(NamedTuple):
+class Arrival(msgspec.Struct, gc=False):
     """A message at a ROUTER.
 
     ``is_replaced``: the peer spoke before, over another connection. ``excess``: why it is larger than a message may be;
@@ -190,37 +188,37 @@ class Router:
         except (zmq.ZMQError, UnicodeError) as error:
             self.close()
             raise _cannot_bind(host, port, error) from None
-        self.news: int = self.socket.FD
         self.monitor_news: int = self.monitor.FD
         self.port = int(self.socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
         self._fd_of: dict[bytes, int] = {}
         self._peer_of: dict[int, bytes] = {}
         self._lost: list[bytes] = []
         self._lost_at: float | None = None  # since when somebody is in that list
-        self._is_behind = False  # the last receive ended at its limit
+        self._has_input = False  # as the last sleep said, or the last receive found when it ended
+        self._is_behind = False  # what lost peers said last may not be read yet
         self._has_connected = False
         self._connections = 0  # so far
         self._silent: dict[int, int] = {}  # those that have said nothing yet, by descriptor: their numbers
         self._rivals: dict[int, bytes] = {}  # living connections whose identities others have taken
         self._contested: dict[bytes, tuple[int, float]] = {}  # the connection that has it, by its number; until when
         self._doubted: dict[bytes, None] = {}
-        self._is_drained = False  # found empty by the last receive, and nothing done since that could hide news
 
     def receive(self, limit: int) -> Iterator[Arrival]:
-        """Up to ``limit`` messages that are there now."""
+        """Up to ``limit`` messages, if the last sleep said that there are any."""
         socket = self.socket
-        self._is_behind = True
-        self._is_drained = False  # that was so the last time; who has not slept since was not told of news
-        for _ in range(limit):
-            if not self.has_input:
-                self._is_behind = False
-                return
+        if self._lost and not self._has_input:  # what they said last may have come since
+            self._has_input = _has_input(socket)
+        while self._has_input and limit:
+            limit -= 1
             peer = socket.recv(_NOBLOCK)
             first = socket.recv(_NOBLOCK, False)
             # The ROUTER made an identity that begins with zero up, so it stands for one connection only.
             is_known = peer[0] == 0 and peer in self._fd_of
             frames, excess = self._read(first)
-            yield Arrival(peer, frames, False if is_known else self._bind(peer, first), excess)
+            is_replaced = False if is_known else self._bind(peer, first)
+            self._has_input = _has_input(socket)
+            yield Arrival(peer, frames, is_replaced, excess)
+        self._is_behind = self._has_input
 
     def _read(self, first: zmq.Frame) -> tuple[list[Any], str]:
         """The message that begins with ``first``, up to where it becomes too large, and why it is."""
@@ -239,15 +237,9 @@ class Router:
                 frames.append(frame.bytes if len(frames) < 2 else frame.buffer)
         return frames, excess
 
-    @property
-    def has_input(self) -> bool:
-        """Whether a message is there. Ask before each sleep."""
-        if not self._is_drained:
-            self._is_drained = not self.socket.getsockopt(_EVENTS) & _POLLIN
-        return not self._is_drained
-
-    def woke(self, news: Sequence[int]) -> None:
+    def woke(self, news: Sequence[Any]) -> None:
         """Take note of what a :class:`Sleeper` said."""
+        self._has_input = self.socket in news
         if self.monitor_news in news:
             self.watch()
 
@@ -274,7 +266,7 @@ class Router:
 
     def watch(self) -> None:
         """Read the monitor."""
-        while int(self.monitor.getsockopt(_EVENTS)) & _POLLIN:
+        while _has_input(self.monitor):
             event, value = _EVENT.unpack(self.monitor.recv_multipart(_NOBLOCK)[0])
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self._has_connected = True
@@ -291,11 +283,12 @@ class Router:
             if peer is not None:
                 del self._fd_of[peer]
                 self._lost.append(peer)
+                self._is_behind = True
 
     def take_lost(self) -> list[bytes]:
         """The peers whose connections were lost since the last call. Handle what was received before this.
 
-        As long as :meth:`receive` has not got to the end, their last words may be among what is still to be read; but
+        As long as :meth:`receive` has not got to the end since, their last words may be among what is still to be read; but
         nobody waits for those longer than ``LAST_WORDS_S``.
         """
         if self._is_behind and self._lost:
@@ -341,9 +334,8 @@ class Router:
 
     def send(self, peer: bytes, frames: Sequence[Any], *, is_copied: bool = True) -> Sent:
         """Send one message, or say why not. ``is_copied=False`` saves a copy of big frames and costs more for small ones."""
-        self._is_drained = False
         try:
-            self.socket.send(peer, _MORE)
+            _send_frame(self.socket, peer, _MORE)
             _send(self.socket, frames, is_copied)
         except zmq.Again:
             return Sent.FULL
@@ -377,7 +369,6 @@ class Pull:
         except (zmq.ZMQError, UnicodeError) as error:
             self.close()
             raise _cannot_bind(host, port, error) from None
-        self.news: int = self.socket.FD
         self.port = int(self.socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
 
     def receive(self, limit: int) -> Iterator[list[bytes]]:
@@ -390,8 +381,8 @@ class Pull:
 
     @property
     def has_input(self) -> bool:
-        """Whether a message is there. Ask before each sleep."""
-        return bool(self.socket.getsockopt(_EVENTS) & _POLLIN)
+        """Whether a message is there."""
+        return _has_input(self.socket)
 
     def close(self) -> None:
         """Close; what was not received is lost."""
@@ -409,6 +400,7 @@ class Link:
         self._open()
 
     def _open(self) -> None:
+        self.unsent: list[Sequence[Any]] = []  # messages that wait for room
         self.socket = self._context.socket(zmq.DEALER)
         for option, value in (
             (zmq.IPV6, int(self.place.is_ipv6)),
@@ -425,7 +417,7 @@ class Link:
         ):
             self.socket.setsockopt(option, value)
         self.monitor = _monitor(self.socket, zmq.EVENT_CLOSED if self.place.is_several else 0)
-        self._is_drained = False
+        self._has_input: bool | None = None  # None: ask
         self._endpoint = self.place.endpoint
         try:
             self.socket.connect(self._endpoint)
@@ -457,6 +449,8 @@ class Link:
                     self._move()
                 continue
             was_connected, self.is_connected = self.is_connected, event == zmq.EVENT_HANDSHAKE_SUCCEEDED
+            if not self.is_connected:
+                self.unsent.clear()
             if not self.is_connected and self.place.is_several:
                 if was_connected:
                     self.place.look()
@@ -476,29 +470,45 @@ class Link:
         """The frames of the next message that is there now, or None. Frames behind the batch are not copied."""
         if not self.has_input:
             return None
+        self._has_input = None
         return _frames(self.socket, self.socket.recv(_NOBLOCK, False))
 
     @property
     def has_input(self) -> bool:
-        """Whether a message is there. Ask before each sleep."""
-        if not self._is_drained:
-            self._is_drained = not self.socket.getsockopt(_EVENTS) & _POLLIN
-        return not self._is_drained
+        """Whether a message is there."""
+        if self._has_input is None:
+            self._has_input = _has_input(self.socket)
+        return self._has_input
 
-    def woke(self, news: Sequence[int]) -> bool:
+    def woke(self, news: Sequence[Any]) -> bool:
         """Take note of what a :class:`Sleeper` said; True: :meth:`watch` has something to tell."""
-        if self.news in news:
-            self._is_drained = False
+        self._has_input = self.socket in news
         return self.monitor_news in news
+
+    def forget_input(self) -> None:
+        """Ask the socket itself whether a message is there: for an event loop, which knows only :attr:`news`.
+
+        libzmq says by that descriptor once that there is news, at the moment, and not while it is being sent to.
+        """
+        self._has_input = None
 
     def send(self, frames: Sequence[Any]) -> bool:
         """Send one message; False if that is not possible now."""
-        self._is_drained = False
+        self._has_input = None
         try:
             _send(self.socket, frames, len(frames) <= 2)
         except zmq.Again:
             return False
         return True
+
+    def post(self, messages: Iterable[Sequence[Any]]) -> None:
+        """Send messages, or keep those that cannot be sent now until the next call, or until the connection is lost."""
+        unsent = self.unsent
+        while unsent and self.send(unsent[0]):
+            del unsent[0]
+        for frames in messages:
+            if unsent or not self.send(frames):
+                unsent.append(frames)
 
     def close(self) -> None:
         """Close, delivering what was sent for at most a second."""
@@ -515,6 +525,11 @@ def _monitor(socket: zmq.Socket[bytes], more: int = 0) -> zmq.Socket[bytes]:
     return monitor
 
 
+def _has_input(socket: zmq.Socket[bytes]) -> bool:
+    """Whether a message is there. (A question for ``EVENTS`` costs Python more, as pyzmq looks its type up first.)"""
+    return bool(zmq.zmq_poll([(socket, _POLLIN)], 0))
+
+
 def _frames(socket: zmq.Socket[bytes], first: zmq.Frame) -> list[Any]:
     """The message that begins with ``first``: two frames as bytes, those behind, which may be big, as views."""
     frames: list[Any] = [first.bytes]
@@ -526,9 +541,10 @@ def _frames(socket: zmq.Socket[bytes], first: zmq.Frame) -> list[Any]:
 
 
 def _send(socket: zmq.Socket[bytes], frames: Sequence[Any], is_copied: bool) -> None:
-    for frame in frames[:-1]:
-        socket.send(frame, _MORE, is_copied)
-    socket.send(frames[-1], _NOBLOCK, is_copied)
+    *first, last = frames
+    for frame in first:
+        _send_frame(socket, frame, _MORE, is_copied)
+    _send_frame(socket, last, _NOBLOCK, is_copied)
 
 
 def _why(error: zmq.ZMQError | UnicodeError) -> str:

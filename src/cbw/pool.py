@@ -94,7 +94,7 @@ class ThreadPool:
         self._running: dict[int, Attempt] = {}
         self._wake: SimpleQueue[bool] = SimpleQueue()
         self._concurrency = concurrency
-        self._slots = threading.Semaphore(concurrency)
+        self._slots = threading.Lock() if concurrency == 1 else threading.Semaphore(concurrency)  # a lock costs less
         for number in range(concurrency):
             threading.Thread(target=self._run, name=f"handler {number + 1}", daemon=True).start()
 

@@ -183,11 +183,11 @@ class LogSender:
         self._is_awake = False
         with self._lock:
             is_idle = self._spool.is_empty and not self._pending
-        if link.has_input or (self._pending and link.is_connected):
+        if self._pending and link.is_connected:
             return
         is_patient = self._close_at is None and not link.is_connected
         link.woke(sleeper.sleep(None if is_idle and self._close_at is None else ABSENT_S if is_patient else RETRY_S))
         self._waker.clear()
 
     def _new_sleeper(self) -> Sleeper:
-        return Sleeper(self._waker.fileno(), self._link.news, self._link.monitor_news)
+        return Sleeper(self._link.socket, self._waker.fileno(), self._link.monitor_news)

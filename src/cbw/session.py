@@ -126,9 +126,9 @@ class Session:
         self._why_closed = "this client is closed"
         self._trace = trace or Trace(is_printing=False, name=self.id, log=LogTarget.from_environment())
         self._is_tracing = self._trace.wants_all
+        self._service = ""  # the last one, which was checked
         self._resent = 0
         self._started_at = time.monotonic()
-        self._unsent: list[list[Any]] = []
         self._context = new_context()
         try:
             self.link = Link(self._context, host, port)
@@ -154,7 +154,8 @@ class Session:
             raise Closed(self._why_closed)
         if self.core.refused is not None:
             raise refusal_error(self.core.refused)
-        service = checked_service(service)
+        if service is not self._service:
+            self._service = checked_service(service)
         now = time.monotonic()
         deadline_at = deadline_after(now, self.timeout if timeout is ... else timeout)
         submit = self.core.submit
@@ -191,7 +192,6 @@ class Session:
                 core.connected(now)
             else:
                 core.disconnected()
-                self._unsent.clear()
         ended: list[Ended] = []
         while (frames := link.receive()) is not None:
             try:
@@ -214,15 +214,13 @@ class Session:
     def flush(self) -> None:
         """Send what is to be sent. What cannot be sent now is kept until the next time."""
         messages = self.core.take_messages()
-        if messages:
-            self._unsent.extend(frames for frames, _ in native.encode(messages))
-        while self._unsent and self.link.send(self._unsent[0]):
-            del self._unsent[0]
+        if messages or self.link.unsent:
+            self.link.post([frames for frames, _ in native.encode(messages)])
 
     @property
     def timeout_s(self) -> float | None:
         """How long until :meth:`turn` is due even if nothing arrives; None: for ever."""
-        if self._unsent:
+        if self.link.unsent:
             return RETRY_S
         wake_at = self.core.wake_at
         return None if wake_at is None else wake_at - time.monotonic()
@@ -291,9 +289,10 @@ class Session:
     def _record_ends(self, ended: Sequence[Ended], now: float) -> None:
         name = self.id
         records = []
-        for _, answer, service in ended:
+        for end in ended:
+            answer = end.answer
             is_ok = answer.status is Status.OK
-            record = Record(now, "got" if is_ok else "failed", "client", name, f"{name}/{answer.id}", name, service)
+            record = Record(now, "got" if is_ok else "failed", "client", name, f"{name}/{answer.id}", name, end.service)
             if not is_ok:
                 record.text = ": ".join(m.error_of(answer.body))
             elif self._trace.tells_bodies:

@@ -164,7 +164,6 @@ class _Session:
         self._is_here = False  # tasks wait for the thread that serves to run them
         self._is_over = threading.Event()
         self._error: BaseException | None = None
-        self._unsent: list[list[Any]] = []
         self._has_changes = False
         self._sleeper = self._new_sleeper()
 
@@ -246,23 +245,26 @@ class _Session:
             core.stop_requested(now, now + worker._grace_s)
         if self._has_changes:
             self._connections(now)
-        while (frames := link.receive()) is not None:
-            try:
-                core.received(native.to_worker(frames), now)
-            except BadMessage as error:
-                self._say("bad_message", str(error))
         while not done.empty():
             report = done.get()
             core.finished(report.answers, report.busy_s, now)
             if report.returned is not None:
                 core.returned(report.returned, now)
-        if core.wake_at is not None and now >= core.wake_at:
+        self._send()  # answers come before everything else
+        while (frames := link.receive()) is not None:
+            try:
+                core.received(native.to_worker(frames), now)
+            except BadMessage as error:
+                self._say("bad_message", str(error))
+            if core.is_quick:
+                break  # to ask for more takes as long as to answer this
+        wake_at = core.wake_at
+        if wake_at is not None and now >= wake_at:
             core.tick(now)
         if core.is_reconnect_wanted:
             core.is_reconnect_wanted = False
             self._say("reconnecting", "the broker is silent")
             link.reopen()
-            self._unsent.clear()
             self._sleeper = self._new_sleeper()
         self._order(now)
         self._send()
@@ -297,7 +299,6 @@ class _Session:
             else:
                 self._say("disconnected")
                 self._core.disconnected(now)
-                self._unsent.clear()
 
     def _order(self, now: float) -> None:
         """Carry out what the core wants of the pool."""
@@ -320,18 +321,16 @@ class _Session:
 
     def _send(self) -> None:
         messages = self._core.take_messages()
-        if messages:
-            self._unsent.extend(frames for frames, _ in native.encode(messages))
-        while self._unsent and self._link.send(self._unsent[0]):
-            del self._unsent[0]
+        if messages or self._link.unsent:
+            self._link.post([frames for frames, _ in native.encode(messages)])
 
     def _sleep(self, now: float, *, can_sleep: bool) -> None:
         worker, core = self._worker, self._core
         worker._is_sleeping = True
         can_sleep = can_sleep and self._done.empty() and not worker._is_stop_wanted and not core.is_done
-        if can_sleep and not self._link.has_input:
+        if can_sleep:
             wake_at = core.wake_at
-            news = self._sleeper.sleep(RETRY_S if self._unsent else None if wake_at is None else wake_at - now)
+            news = self._sleeper.sleep(RETRY_S if self._link.unsent else None if wake_at is None else wake_at - now)
             self._has_changes = self._link.woke(news)
             if worker._waker.fileno() in news:
                 worker._waker.clear()
@@ -340,7 +339,7 @@ class _Session:
         worker._is_sleeping = False
 
     def _new_sleeper(self) -> Sleeper:
-        return Sleeper(self._worker._waker.fileno(), self._link.news, self._link.monitor_news)
+        return Sleeper(self._link.socket, self._worker._waker.fileno(), self._link.monitor_news)
 
     def _say(self, event: str, text: str = "") -> None:
         name = self._worker.id

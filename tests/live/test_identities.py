@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import zmq
 
-from cbw.net import Arrival, Router, Sent, new_context
+from cbw.net import Arrival, Router, Sent, Sleeper, new_context
 
 from .conftest import HOST
 from .program import wait_until
@@ -47,9 +47,10 @@ def dial(router: Router) -> Iterator[Dial]:
 def hear(router: Router) -> Arrival:
     """The next message."""
     heard: list[Arrival] = []
+    sleeper = Sleeper(router.socket)
 
     def has_come() -> bool:
-        router.woke([router.news])
+        router.woke(sleeper.sleep(0.0))
         heard.extend(router.receive(1))
         return bool(heard)
 

@@ -32,6 +32,8 @@ __all__ = ["BrokerCore", "Limits"]
 
 SWEEP_S = 0.25
 """How often silence and absence are looked for."""
+LATENCIES_MAX = 256
+"""They are counted so many at a time: a batch of them costs little more than one."""
 STALL_S = 1.0
 """A broker that was not asked for so long though it wanted to be has stood still itself, so nobody's silence counts."""
 
@@ -59,7 +61,7 @@ class BrokerCore:
         self.is_stopping = False
         welcome = m.Welcome(name, boot, limits.liveness_s, limits.body_bytes_max)
         self._outbox = Outbox(name, is_tracing=is_tracing)
-        self.latencies = Latencies()
+        self._latencies = Latencies()
         self._dispatcher = Dispatcher(first_task)
         self._clients = Clients(self._outbox, self._dispatcher, limits, welcome)
         self._workers = Workers(self._outbox, self._dispatcher, self._clients, limits, welcome)
@@ -104,9 +106,8 @@ class BrokerCore:
             self._workers.wants_sweep or self._clients.wants_sweep or self._dispatcher.has_unserved
         ):
             self._sweep_at = now + SWEEP_S
-        if self._outbox.latencies_s:
-            self.latencies.add(self._outbox.latencies_s)
-            self._outbox.latencies_s = []
+        if len(self._outbox.latencies_s) >= LATENCIES_MAX:
+            self._count_latencies()
         orders = self._outbox.take_orders()
         if self._is_stopped:
             orders.append(e.Stop())
@@ -232,6 +233,12 @@ class BrokerCore:
         return self._clients.kept.bytes
 
     @property
+    def latencies(self) -> Latencies:
+        """How long requests took until they were answered."""
+        self._count_latencies()
+        return self._latencies
+
+    @property
     def is_paused(self) -> bool:
         """Whether the client port is not read, because there is too much."""
         return self._clients.is_paused
@@ -249,6 +256,11 @@ class BrokerCore:
     @records.setter
     def records(self, records: list[e.Record]) -> None:
         self._outbox.records = records
+
+    def _count_latencies(self) -> None:
+        latencies_s, self._outbox.latencies_s = self._outbox.latencies_s, []
+        if latencies_s:
+            self._latencies.add(latencies_s)
 
     def check(self) -> None:
         """Assert that the whole state makes sense. For tests: it looks at everything."""

@@ -8,7 +8,7 @@ in flight is sent again under the same ids, and the broker joins what it knows a
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -36,7 +36,7 @@ class Pending(msgspec.Struct, gc=False, eq=False):
     deadline_at: float | None
 
 
-class Ended(NamedTuple):
+class Ended(msgspec.Struct, gc=False):
     """The end of a request: its sink, and the answer in which it is told."""
 
     sink: Any
@@ -172,8 +172,10 @@ class ClientCore:
         """When :meth:`tick` is due."""
         if self._too_big:
             return 0.0
-        times = [time for time in (self._expiry_at, self._hello_at) if time is not None]
-        return min(times, default=None)
+        expiry_at, hello_at = self._expiry_at, self._hello_at
+        if expiry_at is None or (hello_at is not None and hello_at < expiry_at):
+            return hello_at
+        return expiry_at
 
     def take_messages(self) -> list[m.Message]:
         """What is to be sent now."""

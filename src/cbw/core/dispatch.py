@@ -163,7 +163,8 @@ class Dispatcher:
                 self._tidy(service, now)
         if self._arrived:
             for entry in self._arrived:
-                self._watch(entry)
+                if entry.state in _WAITS:
+                    self._watch(entry)
             self._arrived.clear()
         given, self._given = self._given, []
         return given

@@ -5,6 +5,7 @@ Whether a task has begun is known by the pool that runs the handlers, so recalls
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Sequence
 
@@ -195,16 +196,14 @@ class WorkerCore:
     @property
     def wake_at(self) -> float | None:
         """When :meth:`tick` is due."""
-        times = []
-        if self._is_connected:
-            times.append(self._beat_at + BEAT_S)
+        wake_at = self._beat_at + BEAT_S if self._is_connected else math.inf
         if self._hello_at is not None:
-            times.append(self._hello_at)
+            wake_at = min(wake_at, self._hello_at)
         if self.broker is not None:
-            times.append(self._heard_at + self.broker.liveness_s)
+            wake_at = min(wake_at, self._heard_at + self.broker.liveness_s)
         if self.is_leaving:
-            times.append(self._leave_by)
-        return min(times, default=None)
+            wake_at = min(wake_at, self._leave_by)
+        return None if wake_at == math.inf else wake_at
 
     def take_tasks(self) -> list[m.Task]:
         """What is to be begun."""

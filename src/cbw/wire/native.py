@@ -6,7 +6,7 @@ msgpack array of messages; bodies of :data:`FRAME_BYTES` or more travel in frame
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -25,6 +25,8 @@ BATCH_MESSAGES = 1024
 BATCH_MESSAGES_MAX = 16 * 1024
 """A batch of others may hold so many; more are refused."""
 
+_LONG = (b"\xdc", b"\xdd")
+"""With these msgpack begins an array of 16 or more, and its length follows in two or four bytes."""
 _encode = msgspec.msgpack.Encoder(enc_hook=bytes).encode  # Parts: msgspec takes no subclasses of bytes
 T = TypeVar("T", bound=m.Message)
 
@@ -50,7 +52,7 @@ class Decoder(Generic[T]):
             raise BadMessage(text)
         if len(frames) < 2:
             raise BadMessage("no batch behind the magic frame")
-        if _count(frames[1]) > BATCH_MESSAGES_MAX:
+        if frames[1][:1] in _LONG and _count(frames[1]) > BATCH_MESSAGES_MAX:
             raise BadMessage(f"a batch of more than {BATCH_MESSAGES_MAX} messages")
         try:
             batch: list[T] = self._decode(frames[1])
@@ -62,11 +64,8 @@ class Decoder(Generic[T]):
 
 
 def _count(batch: Any) -> int:
-    """How many messages are in a batch, by its first bytes: a beat takes two, so a large batch could be of millions."""
-    head = bytes(batch[:5])
-    if head[:1] == b"\xdc":
-        return int.from_bytes(head[1:3], "big")
-    return int.from_bytes(head[1:5], "big") if head[:1] == b"\xdd" else 0  # of up to 15, or none
+    """How many messages a long batch claims to have: a beat takes two bytes, so it could be millions."""
+    return int.from_bytes(batch[1 : 3 if batch[:1] == _LONG[0] else 5], "big")
 
 
 def _attach(batch: list[Any], bodies: Sequence[Any]) -> None:
@@ -79,16 +78,19 @@ def _attach(batch: list[Any], bodies: Sequence[Any]) -> None:
         batch[position].body = body
 
 
-def encode(messages: Sequence[m.Message]) -> Iterator[tuple[list[Any], int]]:
+def encode(messages: Sequence[m.Message]) -> Iterable[tuple[list[Any], int]]:
     """``(frames, how many messages)`` for each wire message that ``messages`` need. Keeps ``messages`` as they are."""
     if not messages:
-        return
+        return []
     if len(messages) <= BATCH_MESSAGES and not _is_big(messages[0]):
         batch = _encode(messages)
         # The usual case: so small that no body in it can be big; or larger, but there is none.
         if len(batch) < FRAME_BYTES or (len(batch) < BATCH_BYTES and not any(map(_is_big, messages))):
-            yield [MAGIC, batch], len(messages)
-            return
+            return [([MAGIC, batch], len(messages))]
+    return _split(messages)
+
+
+def _split(messages: Sequence[m.Message]) -> Iterator[tuple[list[Any], int]]:
     batched: list[m.Message] = []
     bodies: list[bytes] = []
     positions: list[int] = []

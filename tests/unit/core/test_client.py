@@ -84,7 +84,7 @@ def test_a_request_and_its_answer() -> None:
     number = core.submit("s", b"body", 5.0, 1.0, "sink")
     assert core.take_messages() == [m.Request(number, "s", b"body", 4.0)]
     assert core.take_messages() == []
-    assert core.received([ok(number)], 2.0) == [("sink", ok(number), "s")]
+    assert core.received([ok(number)], 2.0) == [Ended("sink", ok(number), "s")]
     assert (core.submitted, len(core.in_flight)) == (1, 0)
 
 
