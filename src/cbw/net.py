@@ -197,6 +197,7 @@ class Router:
         self._has_input = False  # as the last sleep said, or the last receive found when it ended
         self._is_behind = False  # what lost peers said last may not be read yet
         self._has_connected = False
+        self.has_changes = False  # connections were made or lost since they were last taken
         self._connections = 0  # so far
         self._silent: dict[int, int] = {}  # those that have said nothing yet, by descriptor: their numbers
         self._rivals: dict[int, bytes] = {}  # living connections whose identities others have taken
@@ -229,10 +230,10 @@ class Router:
         while frame.more:
             frame = self.socket.recv(_NOBLOCK, False)
             size += len(frame)
-            if len(frames) == FRAMES_MAX:
-                excess = f"a message of more than {FRAMES_MAX} frames"
-            elif size > self._message_bytes_max:
+            if size > self._message_bytes_max:
                 excess = f"a message of more than {self._message_bytes_max} bytes"
+            elif len(frames) == FRAMES_MAX:
+                excess = f"a message of more than {FRAMES_MAX} frames"
             if not excess:
                 frames.append(frame.bytes if len(frames) < 2 else frame.buffer)
         return frames, excess
@@ -260,6 +261,7 @@ class Router:
         if other is not None and other != peer:
             self._fd_of.pop(other, None)
             self._lost.append(other)
+            self.has_changes = True
         self._fd_of[peer] = fd
         self._peer_of[fd] = peer
         return was_known
@@ -269,7 +271,7 @@ class Router:
         while _has_input(self.monitor):
             event, value = _EVENT.unpack(self.monitor.recv_multipart(_NOBLOCK)[0])
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
-                self._has_connected = True
+                self._has_connected = self.has_changes = True
                 continue
             if event == zmq.EVENT_ACCEPTED:
                 self._connections += 1
@@ -283,7 +285,7 @@ class Router:
             if peer is not None:
                 del self._fd_of[peer]
                 self._lost.append(peer)
-                self._is_behind = True
+                self._is_behind = self.has_changes = True
 
     def take_lost(self) -> list[bytes]:
         """The peers whose connections were lost since the last call. Handle what was received before this.
@@ -297,17 +299,14 @@ class Router:
             if now - self._lost_at < LAST_WORDS_S:
                 return []
         self._lost_at = None
+        self.has_changes = self._has_connected
         lost, self._lost = self._lost, []
         return [peer for peer in lost if peer not in self._fd_of]
-
-    @property
-    def has_changes(self) -> bool:
-        """Whether connections were made or lost since they were last taken."""
-        return bool(self._lost) or self._has_connected
 
     def take_connected(self) -> bool:
         """Whether anybody has connected since the last call."""
         has_connected, self._has_connected = self._has_connected, False
+        self.has_changes = bool(self._lost)
         return has_connected
 
     @property

@@ -88,7 +88,7 @@ def deadline_after(now: float, timeout: float | None) -> float | None:
     """
     if timeout is None or timeout == math.inf:
         return None
-    if not isinstance(timeout, Real) or math.isnan(timeout):
+    if not isinstance(timeout, (float, Real)) or math.isnan(timeout):
         raise UsageError(f"the timeout is {timeout!r}; it must be a number of seconds, or None to wait for ever")
     return now + max(0.0, float(timeout))
 

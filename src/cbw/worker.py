@@ -217,12 +217,15 @@ class _Session:
         self._busy_since = time.monotonic()
         self._turn.release()
         try:
-            return self._pool.work_here()
+            has_worked = self._pool.work_here()
         finally:
             self._busy_since = None
             if not self._turn.acquire(blocking=False):  # the guard has it
                 self._worker._waker.wake()
                 self._turn.acquire()
+        if self._is_on:
+            self._answer(time.monotonic())
+        return has_worked
 
     def _guard(self) -> None:
         while not self._is_over.wait(GUARD_S):
@@ -238,19 +241,14 @@ class _Session:
 
     def _step(self, *, can_sleep: bool) -> None:
         """Take in everything that has happened, let the core decide, carry it out, and wait for more."""
-        worker, core, link, done = self._worker, self._core, self._link, self._done
+        worker, core, link = self._worker, self._core, self._link
         now = time.monotonic()
         if worker._is_stop_wanted:
             worker._is_stop_wanted = False
             core.stop_requested(now, now + worker._grace_s)
         if self._has_changes:
             self._connections(now)
-        while not done.empty():
-            report = done.get()
-            core.finished(report.answers, report.busy_s, now)
-            if report.returned is not None:
-                core.returned(report.returned, now)
-        self._send()  # answers come before everything else
+        self._answer(now)
         while (frames := link.receive()) is not None:
             try:
                 core.received(native.to_worker(frames), now)
@@ -318,6 +316,16 @@ class _Session:
             for task in core.to_cancel:
                 pool.cancel(task)
             core.to_cancel.clear()
+
+    def _answer(self, now: float) -> None:
+        """Send what the pool has done: before everything else, as clients wait for it."""
+        core, done = self._core, self._done
+        while not done.empty():
+            report = done.get()
+            core.finished(report.answers, report.busy_s, now)
+            if report.returned is not None:
+                core.returned(report.returned, now)
+        self._send()
 
     def _send(self) -> None:
         messages = self._core.take_messages()

@@ -47,6 +47,7 @@ class WorkerCore:
         self.in_hand: dict[int, None] = {}
         self.left_over: dict[int, None] = {}  # of sessions that are over, but their handlers still run
         self.done = self.failed = 0  # tasks that ended here, and those of them that ended with an error
+        self.is_quick = False  # handlers take less, one after another, than a change of threads would cost
         self.is_able = True
         self.is_leaving = False
         self.is_done = False
@@ -189,11 +190,6 @@ class WorkerCore:
     # --- what the shell asks
 
     @property
-    def is_quick(self) -> bool:
-        """Whether handlers are so fast, one after another, that a change of threads would cost more than they do."""
-        return self.concurrency == 1 and self._service_s is not None and self._service_s < AHEAD_S
-
-    @property
     def wake_at(self) -> float | None:
         """When :meth:`tick` is due."""
         wake_at = self._beat_at + BEAT_S if self._is_connected else math.inf
@@ -277,6 +273,7 @@ class WorkerCore:
             self._service_s = service_s
         else:
             self._service_s = known + SERVICE_TIME_WEIGHT * (service_s - known)
+        self.is_quick = self.concurrency == 1 and self._service_s < AHEAD_S
         ahead = min(AHEAD_MAX, int(AHEAD_S / max(self._service_s, 1e-9)))
         credit = self.concurrency * (1 + ahead)
         if abs(credit - self.credit) > CREDIT_CHANGE * self.credit or (ahead == 0) != (self.credit == self.concurrency):
