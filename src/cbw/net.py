@@ -245,14 +245,20 @@ class Router:
             self.watch()
 
     def _bind(self, peer: bytes, first: zmq.Frame) -> bool:
+        """Note over which connection ``peer`` speaks; whether it is another one than before."""
         fd: int = first.get(zmq.SRCFD)
         was_known = peer in self._fd_of or peer in self._lost
         # The descriptor may be a reused one, even of the same peer: what was lost with it is on the monitor already.
         self.watch()
-        number = self._silent.pop(fd, self._connections)
         before = self._fd_of.get(peer)
         if before == fd:
             return False
+        if fd not in self._silent:  # it said that before its connection ended, or lost its identity to another one
+            if not was_known:  # and that is all that it will ever have said
+                self._lost.append(peer)
+                self.has_changes = True
+            return False
+        number = self._silent.pop(fd)
         if before is not None:
             self._peer_of.pop(before, None)
             self._rivals[before] = peer  # it lives on, without its identity

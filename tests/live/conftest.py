@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import cbw
+from cbw.net import Router, new_context
 
 from .program import PATIENCE_S, Program, wait_until
 
@@ -112,6 +113,16 @@ def broker(start_broker: StartBroker) -> Broker:
 def log(tmp_path: Path) -> Log:
     """What the handlers note."""
     return Log(tmp_path / "log")
+
+
+@pytest.fixture
+def router() -> Iterator[Router]:
+    """A broker's socket alone, in the test's own process."""
+    context = new_context()
+    router = Router(context, HOST, 0, body_bytes_max=1000)
+    yield router
+    router.close()
+    context.term()
 
 
 def handler_options(handlers: tuple[str, ...]) -> list[str]:

@@ -8,21 +8,12 @@ from collections.abc import Callable, Iterator
 import pytest
 import zmq
 
-from cbw.net import Arrival, Router, Sent, Sleeper, new_context
+from cbw.net import Arrival, Router, Sent, Sleeper
 
 from .conftest import HOST
 from .program import wait_until
 
 Dial = Callable[[bytes], "zmq.Socket[bytes]"]
-
-
-@pytest.fixture
-def router() -> Iterator[Router]:
-    context = new_context()
-    router = Router(context, HOST, 0, body_bytes_max=1000)
-    yield router
-    router.close()
-    context.term()
 
 
 @pytest.fixture
