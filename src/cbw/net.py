@@ -246,7 +246,10 @@ class Router:
 
     def _bind(self, peer: bytes, first: zmq.Frame) -> bool:
         """Note over which connection ``peer`` speaks; whether it is another one than before."""
-        fd: int = first.get(zmq.SRCFD)
+        try:
+            fd: int = first.get(zmq.SRCFD)
+        except zmq.ZMQError:  # it speaks ZMTP 2.0 or earlier, of which libzmq tells nothing
+            return False
         was_known = peer in self._fd_of or peer in self._lost
         # The descriptor may be a reused one, even of the same peer: what was lost with it is on the monitor already.
         self.watch()

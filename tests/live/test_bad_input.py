@@ -8,6 +8,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 
 import msgspec
 import pytest
@@ -26,6 +27,8 @@ GREETING = b"\xff\0\0\0\0\0\0\0\x01\x7f\x03\0NULL" + bytes(16) + b"\0" + bytes(3
 READY = b"\x04\x29\x05READY\x0bSocket-Type\0\0\0\x06DEALER\x08Identity\0\0\0\0"
 """What a ZMTP 3 DEALER says first (RFC 23)."""
 assert READY[1] == len(READY) - 2
+OLDER = [b"\x01\0\x02\0x", b"\xff" + bytes(7) + b"\x01\x7f\x01\x05\0\0\0\x01x"]
+"""ZMTP 1.0 and 2.0 (RFCs 13 and 15): the greeting of a nameless peer, and a message of one frame."""
 
 
 @pytest.fixture
@@ -181,6 +184,8 @@ def test_what_is_no_zmtp(side: str, sturdy: Broker) -> None:
         b"",
         b"\0",
         b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nUser-Agent: " + b"a browser " * 40 + b"\r\n\r\n",
+        *OLDER,
         b"\x16\x03\x01\x02\x00" + bytes(512),
         bytes(100_000),
         b"\xff" * 100_000,
@@ -204,6 +209,28 @@ def test_what_is_no_zmtp(side: str, sturdy: Broker) -> None:
     opened = [socket.create_connection((HOST, port), timeout=PATIENCE_S) for _ in range(200)]
     for one in opened:
         one.close()
+
+
+@pytest.mark.parametrize("side", ["client", "worker"])
+def test_bytes_of_any_kind(side: str, sturdy: Broker) -> None:
+    """What might be ZMTP, of any version, up to some byte."""
+    random = Random(1)
+    port = sturdy.client_port if side == "client" else sturdy.worker_port
+    pieces = [GREETING, READY, *OLDER, b"\x01\x04CBW1", b"\0\x05hello", b"\x01\0", b"\0\0", b"\x04\x05\x04PING"]
+    for _ in range(300):
+        said = b"".join(random.choice([*pieces, random.randbytes(4)]) for _ in range(random.randrange(1, 6)))
+        with tcp(port) as one, contextlib.suppress(ConnectionError):
+            one.sendall(said[: random.randrange(1, len(said) + 1)])
+
+
+def test_a_client_of_the_first_zmtp_is_served(sturdy: Broker) -> None:
+    """As REQ sockets of ZeroMQ 2 speak: frames with their lengths and flags before them (RFC 13)."""
+    with tcp(sturdy.client_port) as one:
+        one.sendall(b"\x01\0" + b"\x01\x01" + b"\x06\0hello")
+        heard = b""
+        while len(heard) < len(GREETING[:10]) + 9:
+            heard += one.recv(100)
+    assert heard == GREETING[:10] + b"\x01\x01" + b"\x06\0hello"
 
 
 def rss(pid: int) -> int:
