@@ -8,10 +8,11 @@
         print(client.call(b"hello"))
 """
 
-from cbw.aio import AsyncClient
-from cbw.broker import Broker
-from cbw.client import Client
-from cbw.core.broker import Limits
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from cbw.errors import (
     BadAnswer,
     BadRequest,
@@ -33,10 +34,36 @@ from cbw.errors import (
     UsageError,
     VersionMismatch,
 )
-from cbw.handler import Attempt
-from cbw.log_handler import LogHandler
-from cbw.trace import LogTarget, Trace
-from cbw.worker import Worker
+
+if TYPE_CHECKING:
+    from cbw.aio import AsyncClient
+    from cbw.broker import Broker
+    from cbw.client import Client
+    from cbw.core.limits import Limits
+    from cbw.handler import Attempt
+    from cbw.log_handler import LogHandler
+    from cbw.trace import LogTarget, Trace
+    from cbw.worker import Worker
+else:
+    _HOMES = {
+        "AsyncClient": "cbw.aio",
+        "Attempt": "cbw.handler",
+        "Broker": "cbw.broker",
+        "Client": "cbw.client",
+        "Limits": "cbw.core.limits",
+        "LogHandler": "cbw.log_handler",
+        "LogTarget": "cbw.trace",
+        "Trace": "cbw.trace",
+        "Worker": "cbw.worker",
+    }
+
+    def __getattr__(name: str) -> Any:
+        """Imported when it is first asked for: a client need not load a broker, nor the command line both."""
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+        return value
+
 
 __version__ = "0.1.0"
 

@@ -15,7 +15,8 @@ from cbw.core.backlog import Backlog
 from cbw.core.broker import BrokerCore, Limits
 from cbw.core.overview import overview
 from cbw.errors import BadMessage
-from cbw.net import Arrival, Router, Sent, Sleeper, Waker, new_context
+from cbw.net import Arrival, Router, Sent, new_context
+from cbw.sleeper import Sleeper, Waker
 from cbw.status import Inquiry, status_of
 from cbw.trace import Trace
 from cbw.wire import native, plain

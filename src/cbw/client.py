@@ -18,8 +18,8 @@ from cbw.core.client import Ended
 from cbw.core.messages import Status
 from cbw.errors import CbwError, Closed, UsageError
 from cbw.fork import tell_if_forked
-from cbw.net import Sleeper, Waker
 from cbw.session import TIMEOUT_S, WINDOW, Mapping, Session, Timeout
+from cbw.sleeper import Sleeper, Waker
 from cbw.trace import Trace
 
 T = TypeVar("T")

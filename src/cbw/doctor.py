@@ -17,8 +17,9 @@ import msgspec
 from cbw.client import Client
 from cbw.core import messages as m
 from cbw.errors import BadMessage, CbwError, RequestError
-from cbw.net import Link, Sleeper, new_context
+from cbw.net import Link, new_context
 from cbw.settings import LOG_PORT, LOGGER_HOST, LOGGER_PORT, STATUS_PORT
+from cbw.sleeper import Sleeper
 from cbw.status import VERSION
 from cbw.wire import native
 

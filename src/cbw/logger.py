@@ -14,8 +14,9 @@ from cbw.core.lines import Refused
 from cbw.core.logger import Fsync, LoggerCore
 from cbw.errors import BadMessage, CannotBind, NotReady
 from cbw.logfile import LogFile, Rotation, text_line
-from cbw.net import Arrival, Pull, Router, Sleeper, Waker, new_context
+from cbw.net import Arrival, Pull, Router, new_context
 from cbw.settings import LOG_PORT, LOGGER, default_of
+from cbw.sleeper import Sleeper, Waker
 from cbw.status import Inquiry, status_of
 from cbw.trace import text_of
 from cbw.wire import log

@@ -30,8 +30,9 @@ from typing import Any
 import msgspec
 import zmq
 
-from cbw.errors import CannotBind, UsageError
+from cbw.errors import CannotBind, NotReady, UsageError
 from cbw.place import Place, endpoint_of
+from cbw.sleeper import has_input
 
 HEARTBEAT_MS = 1000
 HEARTBEAT_TIMEOUT_MS = 3000
@@ -57,67 +58,16 @@ ENVELOPE_BYTES = 1 << 20
 FRAMES_MAX = 2048
 """Frames of a message: twice a full batch of CBW/1 whose bodies all have frames of their own. An empty frame takes 200
 bytes here, so the bound on a message's bytes alone would be none."""
-SLEEP_MAX_S = 3600.0
-"""Nobody sleeps longer at once: poll(2) takes no more than 24 days, and a deadline may be further away."""
+MORE_FILES = "Allow more of them: ulimit -n 1024, and for a broker or a logger one more for each peer."
 LAST_WORDS_S = 0.05
 """So long a broker that has much to read takes it that a lost peer has said more than was read: see ``take_lost``."""
 CONTEST_S = 60.0
 """So long after two connections had one identity, the one that lost it may come back and take it again."""
-_FD_FREE = -1
-_POLLIN, _NOBLOCK = int(zmq.POLLIN), int(zmq.NOBLOCK)  # plain: arithmetic on enum members costs a microsecond each
+_NOBLOCK = int(zmq.NOBLOCK)  # plain: arithmetic on enum members costs a microsecond each
 _MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 _send_frame = zmq.backend.Socket.send
 """What ``zmq.Socket.send`` calls when it has looked at options that are for sockets of other types."""
 _EVENT = struct.Struct("=hi")
-
-
-class Waker:
-    """Ends another thread's wait, or one's own from a signal handler. Readable while somebody has called :meth:`wake`."""
-
-    def __init__(self) -> None:
-        self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-
-    def fileno(self) -> int:
-        return self._fd
-
-    def wake(self) -> None:
-        """End the wait; safe from any thread and from signal handlers."""
-        if self._fd != _FD_FREE:
-            os.eventfd_write(self._fd, 1)
-
-    def clear(self) -> None:
-        """Forget all calls of :meth:`wake` until now."""
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._fd)
-
-    def close(self) -> None:
-        """Give the descriptor back."""
-        if self._fd != _FD_FREE:
-            os.close(self._fd)
-            self._fd = _FD_FREE
-
-
-class Sleeper:
-    """Waits for sockets and for file descriptors: those of wakers and of monitors.
-
-    A monitor's descriptor says once that there is news, so read a monitor to its end.
-    """
-
-    def __init__(self, *sources: zmq.Socket[Any] | int) -> None:
-        self._items = [(source, _POLLIN) for source in sources]
-
-    def add(self, source: zmq.Socket[Any] | int) -> None:
-        """Wake for this one too."""
-        self._items.append((source, _POLLIN))
-
-    def remove(self, source: zmq.Socket[Any] | int) -> None:
-        """Do not wake for this one any more."""
-        self._items.remove((source, _POLLIN))
-
-    def sleep(self, timeout_s: float | None) -> list[Any]:
-        """Sleep, at most ``timeout_s`` seconds (None: for ever), until there is news; from which of the sources."""
-        timeout_ms = -1 if timeout_s is None else max(0, int(min(SLEEP_MAX_S, timeout_s) * 1000) + 1)
-        return [source for source, _ in zmq.zmq_poll(self._items, timeout_ms)]
 
 
 def new_context() -> zmq.Context[Any]:
@@ -129,7 +79,7 @@ def new_context() -> zmq.Context[Any]:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         context: zmq.Context[Any] = zmq.Context()
-        context.socket(zmq.PAIR).close()  # the first socket starts the threads
+        _socket(context, zmq.PAIR).close()  # the first socket starts the threads
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return context
@@ -166,8 +116,7 @@ class Router:
     def __init__(
         self, context: zmq.Context[Any], host: str, port: int, *, body_bytes_max: int, is_for_workers: bool = False
     ) -> None:
-        self.socket = context.socket(zmq.ROUTER)
-        for option, value in (
+        options = (
             (zmq.IPV6, int(":" in host)),
             (zmq.ROUTER_MANDATORY, 1),
             (zmq.ROUTER_HANDOVER, 1),
@@ -179,8 +128,8 @@ class Router:
             (zmq.HEARTBEAT_TIMEOUT, WORKER_HEARTBEAT_TIMEOUT_MS if is_for_workers else CLIENT_HEARTBEAT_TIMEOUT_MS),
             (zmq.TCP_MAXRT, 0 if is_for_workers else CLIENT_UNACKNOWLEDGED_MS),
             (zmq.MAXMSGSIZE, body_bytes_max + ENVELOPE_BYTES),  # of one frame; see _read for all of them
-        ):
-            self.socket.setsockopt(option, value)
+        )
+        self.socket = _socket(context, zmq.ROUTER, *options)
         self._message_bytes_max = body_bytes_max + ENVELOPE_BYTES
         self.monitor = _monitor(self.socket, zmq.EVENT_ACCEPTED)
         try:
@@ -208,7 +157,7 @@ class Router:
         """Up to ``limit`` messages, if the last sleep said that there are any."""
         socket = self.socket
         if self._lost and not self._has_input:  # what they said last may have come since
-            self._has_input = _has_input(socket)
+            self._has_input = has_input(socket)
         while self._has_input and limit:
             limit -= 1
             peer = socket.recv(_NOBLOCK)
@@ -217,7 +166,7 @@ class Router:
             is_known = peer[0] == 0 and peer in self._fd_of
             frames, excess = self._read(first)
             is_replaced = False if is_known else self._bind(peer, first)
-            self._has_input = _has_input(socket)
+            self._has_input = has_input(socket)
             yield Arrival(peer, frames, is_replaced, excess)
         self._is_behind = self._has_input
 
@@ -277,7 +226,7 @@ class Router:
 
     def watch(self) -> None:
         """Read the monitor."""
-        while _has_input(self.monitor):
+        while has_input(self.monitor):
             event, value = _EVENT.unpack(self.monitor.recv_multipart(_NOBLOCK)[0])
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self._has_connected = self.has_changes = True
@@ -368,10 +317,8 @@ class Pull:
     """
 
     def __init__(self, context: zmq.Context[Any], host: str, port: int, *, bytes_max: int) -> None:
-        self.socket = context.socket(zmq.PULL)
-        self.socket.setsockopt(zmq.IPV6, int(":" in host))
-        self.socket.setsockopt(zmq.MAXMSGSIZE, bytes_max)
-        self.socket.setsockopt(zmq.BACKLOG, BACKLOG)
+        options = ((zmq.IPV6, int(":" in host)), (zmq.MAXMSGSIZE, bytes_max), (zmq.BACKLOG, BACKLOG))
+        self.socket = _socket(context, zmq.PULL, *options)
         try:
             self.socket.bind(endpoint_of(host, port))
         except (zmq.ZMQError, UnicodeError) as error:
@@ -390,7 +337,7 @@ class Pull:
     @property
     def has_input(self) -> bool:
         """Whether a message is there."""
-        return _has_input(self.socket)
+        return has_input(self.socket)
 
     def close(self) -> None:
         """Close; what was not received is lost."""
@@ -409,8 +356,7 @@ class Link:
 
     def _open(self) -> None:
         self.unsent: list[Sequence[Any]] = []  # messages that wait for room
-        self.socket = self._context.socket(zmq.DEALER)
-        for option, value in (
+        options = (
             (zmq.IPV6, int(self.place.is_ipv6)),
             (zmq.IMMEDIATE, 1),
             (zmq.LINGER, LINGER_MS),
@@ -422,8 +368,8 @@ class Link:
             (zmq.HANDSHAKE_IVL, HEARTBEAT_TIMEOUT_MS),
             (zmq.RECONNECT_IVL, RECONNECT_MS),
             (zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS),
-        ):
-            self.socket.setsockopt(option, value)
+        )
+        self.socket = _socket(self._context, zmq.DEALER, *options)
         self.monitor = _monitor(self.socket, zmq.EVENT_CLOSED if self.place.is_several else 0)
         self._has_input: bool | None = None  # None: ask
         self._endpoint = self.place.endpoint
@@ -485,7 +431,7 @@ class Link:
     def has_input(self) -> bool:
         """Whether a message is there."""
         if self._has_input is None:
-            self._has_input = _has_input(self.socket)
+            self._has_input = has_input(self.socket)
         return self._has_input
 
     def woke(self, news: Sequence[Any]) -> bool:
@@ -525,17 +471,39 @@ class Link:
         self.socket.close()
 
 
+def _socket(context: zmq.Context[Any], kind: int, *options: tuple[int, int]) -> zmq.Socket[bytes]:
+    """A socket with these options.
+
+    Raises:
+        NotReady: no descriptors are left.
+    """
+    try:
+        socket: zmq.Socket[bytes] = context.socket(kind)
+    except zmq.ZMQError as error:
+        raise _no_socket(error) from None
+    try:
+        for option, value in options:
+            socket.setsockopt(option, value)
+    except BaseException:  # a context waits for its sockets when it ends
+        socket.close(0)
+        raise
+    return socket
+
+
 def _monitor(socket: zmq.Socket[bytes], more: int = 0) -> zmq.Socket[bytes]:
-    """A monitor of connections made and lost. It gives news only after a read that found nothing, so here is one."""
-    monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | more)
+    """A monitor of connections made and lost. It gives news only after a read that found nothing, so here is one.
+
+    Raises:
+        NotReady: no descriptors are left; ``socket`` is closed.
+    """
+    try:
+        monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | more)
+    except zmq.ZMQError as error:
+        socket.close(0)
+        raise _no_socket(error) from None
     with contextlib.suppress(zmq.Again):
         monitor.recv(_NOBLOCK)
     return monitor
-
-
-def _has_input(socket: zmq.Socket[bytes]) -> bool:
-    """Whether a message is there. (A question for ``EVENTS`` costs Python more, as pyzmq looks its type up first.)"""
-    return bool(zmq.zmq_poll([(socket, _POLLIN)], 0))
 
 
 def _frames(socket: zmq.Socket[bytes], first: zmq.Frame) -> list[Any]:
@@ -559,6 +527,10 @@ def _why(error: zmq.ZMQError | UnicodeError) -> str:
     return "not a host name" if isinstance(error, UnicodeError) else str(error.strerror)
 
 
+def _no_socket(error: zmq.ZMQError) -> NotReady:
+    return NotReady(f"no socket is to be had: {error.strerror}", advice=MORE_FILES)
+
+
 def _cannot_bind(host: str, port: int, error: zmq.ZMQError | UnicodeError) -> CannotBind:
     number = getattr(error, "errno", None)
     if number == errno.EADDRINUSE:
@@ -568,6 +540,8 @@ def _cannot_bind(host: str, port: int, error: zmq.ZMQError | UnicodeError) -> Ca
         )
     if number == errno.EACCES:
         return CannotBind(f"port {port} may not be used: permission denied", advice="Give a port above 1023.")
+    if number in (errno.EMFILE, errno.ENFILE):
+        return CannotBind(f"cannot listen on port {port}: {os.strerror(number)}", advice=MORE_FILES)
     if number in (errno.ENODEV, errno.EADDRNOTAVAIL):
         return CannotBind(f"{host} is no address of this machine", advice="Check --host; * is every address.")
     return CannotBind(f"cannot listen on {host}:{port}: {_why(error)}", advice="Check --host and the port.")

@@ -17,7 +17,8 @@ from cbw.core.lines import Ack, Lines
 from cbw.core.spool import Chunk, Spool
 from cbw.errors import BadMessage
 from cbw.fork import tell_if_forked
-from cbw.net import Link, Sleeper, Waker, new_context
+from cbw.net import Link, new_context
+from cbw.sleeper import Sleeper, Waker
 from cbw.wire import log
 from cbw.wire.records import lines_of
 

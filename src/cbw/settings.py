@@ -174,6 +174,7 @@ BROKER = (
         "Largest body of a request. A larger one is refused; a message of a body this large and 1 MiB more ends the "
         "connection it comes over.",
         minimum=1,
+        maximum=1 << 40,
     ),
     _broker(
         "kept_bytes_max",

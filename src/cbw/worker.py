@@ -20,10 +20,11 @@ from cbw.core.events import Record
 from cbw.core.worker import WorkerCore
 from cbw.errors import BadMessage, UsageError
 from cbw.handler import Handler
-from cbw.net import Link, Sleeper, Waker, new_context
+from cbw.net import Link, new_context
 from cbw.pool import Done, Pool, make_pool, watcher
 from cbw.refusal import checked_id, checked_service, refusal_error
 from cbw.settings import address
+from cbw.sleeper import Sleeper, Waker
 from cbw.status import Inquiry, status_of
 from cbw.trace import LogTarget, Trace
 from cbw.wire import native

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 import pytest
 import zmq
 
-from cbw.net import Arrival, Router, Sent, Sleeper
+from cbw.net import Arrival, Router, Sent
+from cbw.sleeper import Sleeper
 
 from .conftest import HOST
 from .program import wait_until

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 import zmq
 
-from cbw.net import Router, Sleeper
+from cbw.net import Router
+from cbw.sleeper import Sleeper
 
 from .conftest import HOST
 from .program import wait_until

@@ -1,0 +1,68 @@
+"""How a role waits for news of its sockets, and how others end its wait."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Any
+
+import zmq
+
+SLEEP_MAX_S = 3600.0
+"""Nobody sleeps longer at once: poll(2) takes no more than 24 days, and a deadline may be further away."""
+_FD_FREE = -1
+_POLLIN = int(zmq.POLLIN)
+
+
+class Waker:
+    """Ends another thread's wait, or one's own from a signal handler. Readable while somebody has called :meth:`wake`."""
+
+    def __init__(self) -> None:
+        self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def wake(self) -> None:
+        """End the wait; safe from any thread and from signal handlers."""
+        if self._fd != _FD_FREE:
+            os.eventfd_write(self._fd, 1)
+
+    def clear(self) -> None:
+        """Forget all calls of :meth:`wake` until now."""
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._fd)
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        if self._fd != _FD_FREE:
+            os.close(self._fd)
+            self._fd = _FD_FREE
+
+
+class Sleeper:
+    """Waits for sockets and for file descriptors: those of wakers and of monitors.
+
+    A monitor's descriptor says once that there is news, so read a monitor to its end.
+    """
+
+    def __init__(self, *sources: zmq.Socket[Any] | int) -> None:
+        self._items = [(source, _POLLIN) for source in sources]
+
+    def add(self, source: zmq.Socket[Any] | int) -> None:
+        """Wake for this one too."""
+        self._items.append((source, _POLLIN))
+
+    def remove(self, source: zmq.Socket[Any] | int) -> None:
+        """Do not wake for this one any more."""
+        self._items.remove((source, _POLLIN))
+
+    def sleep(self, timeout_s: float | None) -> list[Any]:
+        """Sleep, at most ``timeout_s`` seconds (None: for ever), until there is news; from which of the sources."""
+        timeout_ms = -1 if timeout_s is None else max(0, int(min(SLEEP_MAX_S, timeout_s) * 1000) + 1)
+        return [source for source, _ in zmq.zmq_poll(self._items, timeout_ms)]
+
+
+def has_input(socket: zmq.Socket[Any]) -> bool:
+    """Whether a message is there. (A question for ``EVENTS`` costs Python more, as pyzmq looks its type up first.)"""
+    return bool(zmq.zmq_poll([(socket, _POLLIN)], 0))
