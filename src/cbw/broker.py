@@ -28,9 +28,6 @@ UNTOLD_RETRY_S = 0.001
 """So soon the core is told of a lost peer whose last words may not have been read in this turn."""
 DIALECTS_MAX = 10_000
 """Plain workers whose dialect is remembered; one that was forgotten and returns without a word is spoken to as one of the lab."""
-FAREWELL_S = 0.2
-"""So long the connections stay after the last words: a DEALER with ``IMMEDIATE`` (our clients) loses what it has received
-and not read when its connection ends (libzmq drops its pipe), and with it an answer that was given on the way out."""
 
 
 class Broker:
@@ -102,8 +99,6 @@ class Broker:
             self._trace.write([e.Record(time.monotonic(), "started", "broker", self.core.name)])
         try:
             self._serve()
-            if self.core.clients or self.core.workers:
-                time.sleep(FAREWELL_S)
         finally:
             self._clients.close()
             self._workers.close()

@@ -5,13 +5,16 @@
   its old connection is noticed to be dead (libzmq#2019, #778, #2010). CBW/1 peers set no identity, so that only touches
   plain ones; who they were before is told by the connection's descriptor.
 * Dead connections are found on both ends without a line of Python. Our DEALERs send ZMTP heartbeats every second and give
-  up after three (ten between broker and workers, who have beats of their own). The broker's port for clients sends them too,
-  but goes by whether the other kernel acknowledges what was sent: the answer to a heartbeat stands behind all that a client
-  has sent, and a port that is paused does not get to it.
-* Our own DEALERs are *immediate*: what is not connected is not sent, so nothing stale arrives after a reconnection.
-  Names are resolved anew at each attempt (libzmq does, and :mod:`cbw.place` for those with several addresses), and an
-  attempt that hangs in SYN_SENT is given up after 2 s (cppzmq#603: a peer that came back with another address was never
-  found again).
+  up after three (ten between broker and workers, who have beats of their own). A ROUTER sends none, and goes by whether the
+  other kernel acknowledges what was sent and TCP's own probes: the answer to a heartbeat stands behind all that a peer has
+  sent, which a paused port does not read; and a timer of a connection whose input libzmq has stopped, and whose peer has
+  gone meanwhile, ends the process (``stream_engine_base.cpp``: ``Assertion failed: !_io_error``).
+* Our own DEALERs send only while they are connected. They are not *immediate*, as that drops what was received and not read
+  when a connection ends, in the middle of a message too, of which libzmq then makes an end of the process (``fq.cpp``:
+  ``Assertion failed: !_more``). So the last words of an old connection may come before the hello of the next, as a
+  stranger's. Names are resolved anew at each attempt (libzmq does, and :mod:`cbw.place` for those with several addresses),
+  and an attempt that hangs in SYN_SENT is given up after 2 s (cppzmq#603: a peer that came back with another address was
+  never found again).
 """
 
 from __future__ import annotations
@@ -39,11 +42,8 @@ HEARTBEAT_TIMEOUT_MS = 3000
 WORKER_HEARTBEAT_TIMEOUT_MS = 10_000
 """Between broker and workers beats tell within 3 s who is lost; the connection of a frozen worker is kept for longer, so
 that what it says when it wakes arrives, is fenced off, and stands in the trace."""
-CLIENT_HEARTBEAT_TIMEOUT_MS = 600_000
-"""A client's answer to a heartbeat may be unread for so long while its port is paused. It matters only behind a proxy, whose
-kernel acknowledges everything."""
-CLIENT_UNACKNOWLEDGED_MS = 3000
-"""The connection of a client whose kernel acknowledges nothing for so long is given up (``TCP_USER_TIMEOUT``)."""
+KEEPALIVE_S = 1
+"""So often TCP asks the kernel of a silent peer whether it is there."""
 CONNECT_TIMEOUT_MS = 2000
 RECONNECT_MS = 50
 RECONNECT_MAX_MS = 1000
@@ -116,6 +116,7 @@ class Router:
     def __init__(
         self, context: zmq.Context[Any], host: str, port: int, *, body_bytes_max: int, is_for_workers: bool = False
     ) -> None:
+        silence_ms = WORKER_HEARTBEAT_TIMEOUT_MS if is_for_workers else HEARTBEAT_TIMEOUT_MS
         options = (
             (zmq.IPV6, int(":" in host)),
             (zmq.ROUTER_MANDATORY, 1),
@@ -124,9 +125,11 @@ class Router:
             (zmq.SNDHWM, HWM_MESSAGES),
             (zmq.RCVHWM, HWM_MESSAGES),
             (zmq.BACKLOG, BACKLOG),
-            (zmq.HEARTBEAT_IVL, HEARTBEAT_MS),
-            (zmq.HEARTBEAT_TIMEOUT, WORKER_HEARTBEAT_TIMEOUT_MS if is_for_workers else CLIENT_HEARTBEAT_TIMEOUT_MS),
-            (zmq.TCP_MAXRT, 0 if is_for_workers else CLIENT_UNACKNOWLEDGED_MS),
+            (zmq.TCP_KEEPALIVE, 1),
+            (zmq.TCP_KEEPALIVE_IDLE, KEEPALIVE_S),
+            (zmq.TCP_KEEPALIVE_INTVL, KEEPALIVE_S),
+            (zmq.TCP_KEEPALIVE_CNT, silence_ms // 1000 // KEEPALIVE_S),
+            (zmq.TCP_MAXRT, silence_ms),  # TCP_USER_TIMEOUT
             (zmq.MAXMSGSIZE, body_bytes_max + ENVELOPE_BYTES),  # of one frame; see _read for all of them
         )
         self.socket = _socket(context, zmq.ROUTER, *options)
@@ -358,7 +361,6 @@ class Link:
         self.unsent: list[Sequence[Any]] = []  # messages that wait for room
         options = (
             (zmq.IPV6, int(self.place.is_ipv6)),
-            (zmq.IMMEDIATE, 1),
             (zmq.LINGER, LINGER_MS),
             (zmq.SNDHWM, HWM_MESSAGES),
             (zmq.RCVHWM, 0),
@@ -383,9 +385,8 @@ class Link:
 
     def reopen(self) -> None:
         """Drop the connection, dead or not, and make another."""
-        self.socket.setsockopt(zmq.LINGER, 0)
-        self.close()
         self.is_connected = False
+        self.close()
         self.place.look()
         self._open()
 
@@ -448,6 +449,8 @@ class Link:
 
     def send(self, frames: Sequence[Any]) -> bool:
         """Send one message; False if that is not possible now."""
+        if not self.is_connected:
+            return False
         self._has_input = None
         try:
             _send(self.socket, frames, len(frames) <= 2)
@@ -465,10 +468,10 @@ class Link:
                 unsent.append(frames)
 
     def close(self) -> None:
-        """Close, delivering what was sent for at most a second."""
+        """Close, delivering what was sent, if there is a connection, for at most a second."""
         self.socket.disable_monitor()
         self.monitor.close(0)
-        self.socket.close()
+        self.socket.close(None if self.is_connected else 0)
 
 
 def _socket(context: zmq.Context[Any], kind: int, *options: tuple[int, int]) -> zmq.Socket[bytes]:
