@@ -459,8 +459,8 @@ def api_page() -> str:
     kinds = {name: getattr(cbw, name) for name in cbw.__all__ if isinstance(getattr(cbw, name), type)}
     exceptions = [name for name, kind in kinds.items() if issubclass(kind, Exception)]
     parts = [
-        "All that `import cbw` gives, and `cbw.testing`. Times are seconds. A `timeout` of -1 is that of the client, None "
-        "waits for ever. What is not here is not public and may change.",
+        "All that `import cbw` gives, and `cbw.testing`. Times are seconds. Without a `timeout` that of the client counts; "
+        "None waits for ever. What is not here is not public and may change.",
         "Exceptions are on [a page of their own](errors.md): " + ", ".join(code(name) for name in exceptions) + ".",
         *(_class(name, kind) for name, kind in kinds.items() if name not in exceptions),
         "## Handlers",

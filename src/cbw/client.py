@@ -7,6 +7,7 @@ thread takes the turn over. It is started when it is first needed.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -257,7 +258,12 @@ class Client:
             self._attend()
 
     def _attend(self) -> None:
-        """See to it that somebody reads the socket if anybody needs that."""
+        """See to it that what is to be sent is, and that somebody reads the socket if anybody needs that.
+
+        Owed by whoever gives the turn back: others may have found it taken.
+        """
+        if self._session.core.wants_to_send and not self._session.is_closed:
+            self._push()
         if self._attended and not self._turn.locked():
             if self._background is None:
                 with self._lock:
@@ -272,8 +278,9 @@ class Client:
             self._background_wanted.clear()
             with self._turn:
                 if not self._session.is_closed:
-                    self._pump(lambda: not self._attended)
-            self._attend()  # somebody may have come since and found the turn taken
+                    with contextlib.suppress(SystemExit, KeyboardInterrupt):  # of a callback: others need us still
+                        self._pump(lambda: not self._attended)
+            self._attend()
 
     def _pump(self, is_enough: Callable[[], bool]) -> None:
         """Send and receive until ``is_enough`` or closed. The caller has the turn."""

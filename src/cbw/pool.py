@@ -289,7 +289,7 @@ class AsyncPool:
         if task in self._running:
             running, attempt = self._running[task]
             attempt.is_cancelled = True
-            running.cancel()
+            self._loop.call_soon(running.cancel)  # behind its first step: without that it would end and tell nobody
         elif self.take_back([task]):
             self._done.put(Report([cancelled(task)]))
             self._notify()

@@ -86,11 +86,15 @@ def deadline_after(now: float, timeout: float | None) -> float | None:
     Raises:
         UsageError: ``timeout`` is no number.
     """
-    if timeout is None or timeout == math.inf:
+    if timeout is None:
         return None
-    if not isinstance(timeout, (float, Real)) or math.isnan(timeout):
+    if not isinstance(timeout, (float, Real)) or timeout != timeout:  # which is NaN
         raise UsageError(f"the timeout is {timeout!r}; it must be a number of seconds, or None to wait for ever")
-    return now + max(0.0, float(timeout))
+    try:
+        seconds = float(timeout)
+    except OverflowError:  # a whole number beyond all floats
+        return None
+    return None if seconds == math.inf else now + max(0.0, seconds)
 
 
 def decode(body: Any, returns: Any, request_id: int, service: str) -> Any:
@@ -310,8 +314,8 @@ class Mapping:
     """
 
     def __init__(self, bodies: Iterable[Any], window: int, *, is_ordered: bool) -> None:
-        if window < 1:
-            raise UsageError(f"window is {window}; it must be at least 1")
+        if not isinstance(window, int) or window < 1:
+            raise UsageError(f"window is {window!r}; it must be a whole number, at least 1")
         self._bodies = iter(bodies)
         self._window = window
         self._chunk = -(-window // CHUNKS)

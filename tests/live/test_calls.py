@@ -190,7 +190,14 @@ def test_a_timeout_that_is_none(client: cbw.Client, timeout: Any) -> None:
     for submit in (client.call, client.submit):
         with pytest.raises(cbw.UsageError, match="must be a number of seconds"):
             submit("x", "echo", timeout=timeout)
-    assert client.call("x", "echo", timeout=float("inf")) == b"x"
+    for for_ever in (float("inf"), 10**400):
+        assert client.call("x", "echo", timeout=for_ever) == b"x"
+
+
+@pytest.mark.parametrize("window", ["1", 1.5, 0, -1, None])
+def test_a_window_that_is_none(client: cbw.Client, window: Any) -> None:
+    with pytest.raises(cbw.UsageError, match="a whole number, at least 1"):
+        client.map(["x"], "echo", window=window)
 
 
 @pytest.mark.parametrize(
@@ -291,6 +298,24 @@ def test_a_futures_callback_may_close_the_client(shared: Broker, connect: Connec
     with pytest.raises(cbw.Closed):
         client.call("x", "echo")
     wait_until(lambda: client._waker._fd == -1, "everything is given back")
+
+
+def test_a_futures_callback_may_cancel_another(client: cbw.Client, shared_log: Log) -> None:
+    """It runs where the socket is read; the cancel leaves without anything else being asked."""
+    other = client.submit("30 other", "sleep")
+    shared_log.wait_for("begun 30 other")
+    client.submit("0.1 first", "sleep").add_done_callback(lambda _: other.cancel())
+    shared_log.wait_for("cancelled 30 other")
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_a_futures_callback_that_raises_ends_nothing(client: cbw.Client, error: type[BaseException]) -> None:
+    def leave(_: object) -> None:
+        raise error
+
+    client.submit("x", "echo").add_done_callback(leave)
+    assert client.submit("0.2 y", "sleep").result(PATIENCE_S) == b"0.2 y"
+    assert client.submit("z", "echo").result(PATIENCE_S) == b"z"
 
 
 def test_a_futures_callback_cannot_wait_for_an_answer(client: cbw.Client) -> None:

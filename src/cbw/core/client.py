@@ -168,6 +168,11 @@ class ClientCore:
         return self._next_id - 1
 
     @property
+    def wants_to_send(self) -> bool:
+        """Whether :meth:`take_messages` has anything."""
+        return bool(self._out)
+
+    @property
     def wake_at(self) -> float | None:
         """When :meth:`tick` is due."""
         if self._too_big:
