@@ -52,6 +52,24 @@ def test_broker_worker_and_client_by_hand(images: dict[str, str], run: Run) -> N
         assert inspect(role)["State"]["ExitCode"] == 0  # type: ignore[index]
 
 
+def test_machines_that_vanish(images: dict[str, str], run: Run) -> None:
+    """A container taken off its network says nothing more, not even that it goes. A client has no beats: TCP's probes find it."""
+    broker = run("--detach", images["imbroker"])
+    host = ["-e", f"BROKER_HOST={address_of(inspect(broker))}"]
+    run("--detach", *host, "-e", "HN=BUSY", "-e", "CBW_WORKER_WORK_TIME_S=60", images["imworker"])
+    client = run("--detach", *host, images["imclient"])
+    is_told(broker, "worker ready")
+    idle = run("--detach", *host, "-e", "HN=IDLE", images["imworker"])
+    wait_until(lambda: must("logs", broker).count("worker ready") == 2, "both workers are ready")
+    for container, loss in ((client, "client away"), (idle, "worker lost")):
+        must("network", "disconnect", "--force", "bridge", container)
+        is_told(broker, loss, within_s=8)
+
+
+def is_told(container: str, words: str, within_s: float = 30) -> None:
+    wait_until(lambda: words in must("logs", container), words, within_s=within_s)
+
+
 def health(name: str) -> str:
     return str(inspect(name)["State"]["Health"]["Status"])  # type: ignore[index]
 
