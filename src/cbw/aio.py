@@ -111,9 +111,11 @@ class AsyncClient:
                 while batch := mapping.take_bodies():
                     mapping.sent(self._submit(service, batch, timeout, arrived))
                     self._flush()
+                    if mapping.is_slow:
+                        break
                 if not mapping.in_flight:
                     break
-                await has_answers.wait()
+                await (asyncio.sleep(0) if mapping.is_slow else has_answers.wait())
                 has_answers.clear()
                 for ended in answers:
                     mapping.ended(ended)

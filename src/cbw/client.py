@@ -139,6 +139,7 @@ class Client:
         """The answers to ``bodies``, with at most ``window`` requests in flight.
 
         In the order of ``bodies``, or as they come with ``is_ordered=False``: then each is a pair (position, answer).
+        What is answered is given out before more of ``bodies`` are waited for; these are taken while an answer is.
         ``on_progress`` is told after each batch how many have ended. A failed request raises its error here, and what
         is in flight is cancelled; with ``return_errors`` the error stands in the place of the answer.
         """
@@ -156,14 +157,23 @@ class Client:
         return_errors: bool,
     ) -> Iterator[Any]:
         answers: queue.SimpleQueue[Ended] = queue.SimpleQueue()
+        is_attended = False  # while we wait for bodies, too
         try:
             while not mapping.is_done:
                 while batch := mapping.take_bodies():
                     mapping.sent(self._submit_all(service, batch, timeout, answers.put))
                     self._push()
+                    if mapping.is_slow:
+                        break
                 if not mapping.in_flight:
                     break
-                mapping.ended(self._wait(answers))
+                if not mapping.is_slow:
+                    mapping.ended(self._wait(answers))
+                elif not is_attended:
+                    is_attended = True
+                    with self._lock:
+                        self._attended += 1
+                    self._attend()
                 while not answers.empty():
                     mapping.ended(answers.get())
                 if on_progress is not None:
@@ -172,6 +182,9 @@ class Client:
                     result = self._session.result(ended, returns, return_errors)
                     yield result if is_ordered else (position, result)
         finally:
+            if is_attended:
+                with self._lock:
+                    self._attended -= 1
             for request_id in mapping.in_flight:
                 self._cancel(request_id)
 

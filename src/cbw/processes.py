@@ -354,6 +354,7 @@ def _serve(
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; our parent decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _keep(pipe)
     numbers: dict[int, int] = {}  # of the tasks that are here
     lock = threading.Lock()
     record = _recorder(trace)
@@ -386,6 +387,12 @@ def _serve(
                     done.put(Report(returned=pool.take_back(order.tasks)))
     except (EOFError, OSError):
         os._exit(0)  # our parent is gone
+
+
+def _keep(pipe: Connection) -> None:
+    """See to it that no process that a handler starts has the pipe too: our parent knows by its end that we have ended."""
+    os.set_inheritable(pipe.fileno(), False)
+    os.register_at_fork(after_in_child=pipe.close)
 
 
 def _recorder(trace: Traced | None) -> Watch | None:

@@ -47,6 +47,8 @@ WINDOW = 256
 """Requests that ``map`` keeps in flight: enough for full batches, few enough to fit the workers' credit."""
 CHUNKS = 4
 """A window is sent in so many batches, so that client, broker and worker each have one to work on."""
+SLOW_S = 0.001
+"""A batch whose bodies take longer to come is sent as far as it is."""
 TIMEOUT_S = 60.0
 RETRY_S = 0.005
 Timeout = float | EllipsisType | None
@@ -309,8 +311,8 @@ class Session:
 class Mapping:
     """The book-keeping of one ``map``: which bodies are to be sent, which answers are to be given out, and when.
 
-    Owed in turns, until :attr:`is_done`: send every batch of :meth:`take_bodies` and tell the ids to :meth:`sent`; wait
-    for answers and tell them to :meth:`ended`; give out those of :meth:`take_answers`.
+    Owed in turns, until :attr:`is_done`: send the batches of :meth:`take_bodies` and tell the ids to :meth:`sent`; wait
+    for answers, unless it :attr:`is_slow`, and tell them to :meth:`ended`; give out those of :meth:`take_answers`.
     """
 
     def __init__(self, bodies: Iterable[Any], window: int, *, is_ordered: bool) -> None:
@@ -321,6 +323,8 @@ class Mapping:
         self._chunk = -(-window // CHUNKS)
         self._is_ordered = is_ordered
         self._is_more = True
+        self.is_slow = False
+        """Whether bodies come so slowly that what is answered should be given out before the next is taken."""
         self._next_in = self._next_out = 0
         self._held: dict[int, Ended] = {}  # answered, but not yet its turn
         self.in_flight: dict[int, int] = {}  # request ids to positions
@@ -333,11 +337,19 @@ class Mapping:
 
     def take_bodies(self) -> list[bytes]:
         """The next batch to be sent, encoded; empty: no room in the window, or no more bodies."""
+        self.is_slow = False
         room = min(self._chunk, self._window - len(self.in_flight) - len(self._held))
         if not self._is_more or room < 1:
             return []
-        batch = [body if type(body) is bytes else codec.encode(body) for body in islice(self._bodies, room)]
-        self._is_more = len(batch) == room
+        batch: list[bytes] = []
+        until = time.monotonic() + SLOW_S
+        for body in islice(self._bodies, room):
+            batch.append(body if type(body) is bytes else codec.encode(body))
+            if time.monotonic() > until:
+                self.is_slow = True
+                break
+        else:
+            self._is_more = len(batch) == room
         return batch
 
     def sent(self, request_ids: Sequence[int]) -> None:

@@ -187,6 +187,17 @@ def hold_gil(seconds: float) -> str:
     return "held"
 
 
+def leave_behind(kind: str) -> None:
+    """Start a process that outlives this one by far, and die."""
+    if kind == "fork":
+        if os.fork() == 0:
+            time.sleep(20)
+            os._exit(0)
+    else:
+        os.system("sleep 20 &")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def hang(body: str) -> str:
     """``"quick"`` makes the worker take it for a quick handler; anything else never comes back."""
     if body != "quick":

@@ -281,6 +281,38 @@ def test_cancel_kills_the_process_that_runs_it(
     assert client.call("quick") == b"quick", "by a new process"
 
 
+SLOW_S = 0.02
+"""Between one body and the next: longer than an answer takes."""
+
+
+def slow_bodies(taken: list[int]) -> Iterator[int]:
+    for number in range(40):
+        time.sleep(SLOW_S)
+        taken.append(number)
+        yield number
+
+
+@pytest.mark.parametrize("is_ordered", [True, False])
+def test_answers_do_not_wait_for_slow_bodies(client: cbw.Client, is_ordered: bool) -> None:
+    taken: list[int] = []
+    answers = client.map(slow_bodies(taken), "double", returns=int, is_ordered=is_ordered)
+    first = next(answers)
+    assert first == (0 if is_ordered else (0, 0))
+    assert len(taken) < 20
+    assert len(list(answers)) == 39
+    assert client.call("x", "echo") == b"x"
+
+
+def test_a_request_of_slow_bodies_is_answered_while_the_next_is_awaited(client: cbw.Client) -> None:
+    def bodies() -> Iterator[str]:
+        time.sleep(SLOW_S)
+        yield "0 first of slow ones"
+        wait_until(lambda: client.status()["in_flight"] == 0, "it is answered")
+        yield "0 second"
+
+    assert len(list(client.map(bodies(), "sleep"))) == 2
+
+
 def test_a_futures_callback_may_close_the_client(shared: Broker, connect: Connect) -> None:
     """It runs in the thread that reads the socket, so it cannot wait for that one."""
     client = connect(shared)
@@ -386,6 +418,17 @@ def test_async_call_and_submit(run_async: RunAsync) -> None:
         assert client.has_met_broker
 
     run_async(use)
+
+
+def test_async_map_of_slow_bodies(run_async: RunAsync) -> None:
+    async def main(client: cbw.AsyncClient) -> None:
+        taken: list[int] = []
+        answers = client.map(slow_bodies(taken), "double", returns=int)
+        assert await anext(answers) == 0
+        assert len(taken) < 20
+        assert len([answer async for answer in answers]) == 39
+
+    run_async(main)
 
 
 def test_async_map(run_async: RunAsync) -> None:

@@ -33,6 +33,7 @@ class Pool:
         served = {
             "echo": Handler("echo", handlers.echo),
             "hang": Handler("hang", handlers.hang),
+            "leave": Handler("leave", handlers.leave_behind),
             "hold": Handler("hold", handlers.hold_gil),
             "sleep": Handler("sleep", handlers.echo_slowly),
         }
@@ -159,6 +160,15 @@ def test_close_while_a_child_that_died_early_is_replaced() -> None:
     made.kill_child()
     wait_until(lambda: made.child.is_ending, "the pool has noticed")
     assert _closes(made.pool)
+
+
+@pytest.mark.parametrize("kind", ["fork", "system"])
+def test_a_child_that_leaves_a_process_behind_is_seen_to_have_ended(kind: str) -> None:
+    """What a handler has started has no hold on the child's pipe."""
+    pool = Pool()
+    pool.begin(1, "leave", kind.encode())
+    assert pool.next() == (1, Status.CRASHED)
+    assert _closes(pool.pool)
 
 
 def test_a_child_that_is_killed_before_it_is_ready_is_replaced() -> None:
