@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +20,7 @@ import msgspec
 
 from cbw.client import Client
 from cbw.errors import CbwError, NotReady
-from cbw.local import Options, Role, Scale, System, die_with_parent
+from cbw.local import Options, Role, Scale, System, start_process
 
 WARM_UP_S = 1.0
 REACH_S = 3.0
@@ -111,7 +111,7 @@ def _measure(load: Load, system: System, host: str, client_port: int, worker_por
         command = [sys.executable, "-m", "cbw.bench", f"{host}:{client_port}", service]
         command += [str(load.window), str(load.body_bytes), str(load.seconds)]
         for _ in range(load.clients):
-            clients.append(_start_client(command, environment))
+            clients.append(start_process(command, environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
         return _run(load, system, workers, clients)
     finally:
         for client in clients:
@@ -132,20 +132,6 @@ def _reach(host: str, port: int) -> None:
     except OSError as error:
         text = f"{host}:{port} cannot be reached: {error.strerror or error}"
         raise NotReady(text, advice=f"Is a broker running there? cbw doctor {host} finds out.") from None
-
-
-def _start_client(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[str]:
-    pipe = subprocess.PIPE
-    environment = {**os.environ, **environment}
-    return subprocess.Popen(
-        command,
-        stdin=pipe,
-        stdout=pipe,
-        text=True,
-        env=environment,
-        start_new_session=True,  # Ctrl-C is for us, who end it
-        preexec_fn=die_with_parent,
-    )
 
 
 def _run(load: Load, system: System, workers: Sequence[Role], clients: Sequence[subprocess.Popen[str]]) -> Measured:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import queue
@@ -12,12 +13,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
-from cbw.errors import CannotBind, CbwError, NotReady, UsageError
+from cbw.errors import CannotBind, NotReady, UsageError
 from cbw.settings import LOG_PORT, LOGGER_DIR, STATUS
 from cbw.trace import read
 
@@ -30,6 +31,7 @@ STOP_S = 12.0
 """A role that has not ended so long after SIGTERM is killed: a little more than the grace time of the roles."""
 _PR_SET_PDEATHSIG = 1
 LOG_FILE = f"{LOGGER_DIR.default}/logs"
+PORTS_ADVICE = "Stop what listens there, or give others: --client-port, --worker-port, --log-port."
 _PORTS = re.compile(r"serves clients on port (\d+), workers on port (\d+)")
 _LOG_PORT = re.compile(r"logs to .*: text on port (\d+)")
 _ANSWER = re.compile(r" -> .* (\S+)  \(\d+\.\d+ s\)$")
@@ -94,6 +96,7 @@ class Role:
         self.command = command
         self.restarts = 0
         self.restart_at: float | None = None
+        self.is_end_told = False
         self.process: subprocess.Popen[str] | None = None
         self.first_lines: queue.SimpleQueue[str | None] | None = None  # while somebody wants them
         self._on_line = on_line
@@ -101,16 +104,12 @@ class Role:
     def start(self) -> None:
         """Start it. Must be called from a thread that lives as long as the system: its end would end the process."""
         self.restart_at = None
-        self.process = subprocess.Popen(
+        self.process = start_process(
             self.command,
+            {"PYTHONUNBUFFERED": "1", **self._environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,  # Ctrl-C is for us, who stop them in order
-            preexec_fn=die_with_parent,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **self._environment},
         )
         threading.Thread(target=self._read, args=(self.process,), name=self.name, daemon=True).start()
 
@@ -172,6 +171,7 @@ class System:
 
         Raises:
             CannotBind: a port is taken.
+            UsageError: the broker or a logger cannot run with what it was told; it has said why.
             NotReady: a logger or the broker does not start.
         """
         options = self.options
@@ -239,8 +239,14 @@ class System:
             if found := pattern.search(line):
                 role.first_lines = None
                 return found.groups()
-        kind: type[CbwError] = CannotBind if role.exit_code == CannotBind.exit_code else NotReady
-        raise kind(f"the {name} did not start: {said[0] if said else 'it said nothing'}", advice=" ".join(said[1:]))
+        if role.exit_code == UsageError.exit_code:
+            raise UsageError(f"the {name} cannot run like this; it says why above")
+        text = f"the {name} did not start: {said[0] if said else 'it said nothing'}"
+        raise (
+            CannotBind(text, advice=PORTS_ADVICE)
+            if text.endswith("is in use")
+            else NotReady(text, advice=" ".join(said[1:]))
+        )
 
     def _answered(self, role: str, line: str) -> None:
         """A client printed a line: take down who answered."""
@@ -282,6 +288,9 @@ class System:
         if role.exit_code == UsageError.exit_code:
             raise UsageError(f"{role.name} cannot run like this; it says why above")
         if _has_ended(role, self.options.is_restarting):
+            if not (role.is_end_told or _has_done_its_work(role)):
+                role.is_end_told = True
+                self._on_line(role.name, f"{_end_of(role.exit_code)}; it stays so")
             return
         now = time.monotonic()
         if role.restart_at is None:
@@ -346,7 +355,12 @@ def _has_ended(role: Role, is_restarting: bool) -> bool:
     code = role.exit_code
     if role.is_running or (code is None and role.process is not None):
         return False
-    return not is_restarting or (role.kind == "cli" and code in (0, 1))
+    return not is_restarting or _has_done_its_work(role)
+
+
+def _has_done_its_work(role: Role) -> bool:
+    """Whether ``role`` is a client that ended by itself, with all of its answers or not."""
+    return role.kind == "cli" and role.exit_code in (0, 1)
 
 
 def _end_of(code: int | None) -> str:
@@ -355,7 +369,42 @@ def _end_of(code: int | None) -> str:
     return f"exited with {code}"
 
 
-def die_with_parent() -> None:
+def start_process(command: Sequence[str], environment: Mapping[str, str], **streams: int) -> subprocess.Popen[str]:
+    """A process that does not see our Ctrl-C, and ends with the thread that starts it."""
+    with _signals_wait():
+        return subprocess.Popen(
+            command,
+            text=True,
+            errors="replace",
+            start_new_session=True,  # so that we can stop all of them in order
+            preexec_fn=_die_with_parent,
+            env={**os.environ, **environment},
+            **streams,
+        )
+
+
+@contextlib.contextmanager
+def _signals_wait() -> Iterator[None]:
+    """What the handler of a signal raises would be lost in the hooks that Python runs around a fork."""
+    if threading.current_thread() is not threading.main_thread():  # handlers run in the main thread only
+        yield
+        return
+    come: list[int] = []
+    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number, handler in previous.items():
+        if callable(handler):
+            signal.signal(number, lambda number, _frame: come.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            if callable(handler):
+                signal.signal(number, handler)
+        for one in come:
+            signal.raise_signal(one)
+
+
+def _die_with_parent() -> None:
     """For ``preexec_fn``: the kernel ends the child when the thread that started it ends."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 

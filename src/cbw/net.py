@@ -546,5 +546,5 @@ def _cannot_bind(host: str, port: int, error: zmq.ZMQError | UnicodeError) -> Ca
     if number in (errno.EMFILE, errno.ENFILE):
         return CannotBind(f"cannot listen on port {port}: {os.strerror(number)}", advice=MORE_FILES)
     if number in (errno.ENODEV, errno.EADDRNOTAVAIL):
-        return CannotBind(f"{host} is no address of this machine", advice="Check --host; * is every address.")
+        return CannotBind(f"{host!r} is no address of this machine", advice="Check --host; * is every address.")
     return CannotBind(f"cannot listen on {host}:{port}: {_why(error)}", advice="Check --host and the port.")

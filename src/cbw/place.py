@@ -73,7 +73,7 @@ def endpoint_of(host: str, port: int) -> str:
     return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
 
 
-def resolve(host: str, port: int) -> list[str]:
+def resolve(host: str, port: int, role: str = "broker") -> list[str]:
     """The addresses of ``host``, lowest first: of IPv4, or of IPv6 if it has none of these; of what is an address, itself.
 
     Raises:
@@ -86,8 +86,8 @@ def resolve(host: str, port: int) -> list[str]:
     except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a host name"
         raise CannotResolve(
-            f"the broker's host {host!r} does not resolve: {reason}",
-            advice="Check BROKER_HOST, or the host argument.",
+            f"the {role}'s host {host!r} does not resolve: {reason}",
+            advice=f"Check {role.upper()}_HOST, or the host argument.",
         ) from None
     return sorted({str(entry[4][0]) for entry in found}, key=ipaddress.ip_address)
 

@@ -143,7 +143,7 @@ class _Child:
 
 
 class ProcessPool:
-    """A :class:`~cbw.pool.Pool` of ``processes`` children with ``concurrency`` each."""
+    """A :class:`~cbw.pool.Pool` of ``processes`` children with ``concurrency`` each; fewer, if it ``is_unwanted`` meanwhile."""
 
     def __init__(
         self,
@@ -153,6 +153,7 @@ class ProcessPool:
         done: Done,
         notify: Callable[[], None],
         trace: Traced | None = None,
+        is_unwanted: Callable[[], bool] = lambda: False,
     ) -> None:
         self._make_child: Callable[[], _Child] = partial(_Child, handlers, concurrency, trace)
         self._concurrency = concurrency
@@ -165,14 +166,14 @@ class ProcessPool:
         self._is_closed = threading.Event()
         self._children: list[_Child] = []
         try:
-            for _ in range(processes):
+            while len(self._children) < processes and not is_unwanted():
                 self._children.append(self._make_child())
         except BaseException:
             self._end()
             raise
         self._readers = [
             threading.Thread(target=self._read, args=(place,), name=f"child {place + 1}", daemon=True)
-            for place in range(processes)
+            for place in range(len(self._children))
         ]
         for reader in self._readers:
             reader.start()

@@ -32,7 +32,7 @@ def _checked(text: object, what: str, chars_min: int) -> str:
         with contextlib.suppress(UnicodeEncodeError):
             text.encode()
             return str(text)
-    advice = f"Give a text of {chars_min} to {NAME_CHARS_MAX} characters."
+    advice = f"Give {chars_min} to {NAME_CHARS_MAX} characters of Unicode."
     raise UsageError(f"{repr(text)[:NAME_CHARS_MAX]} cannot be {what}", advice=advice)
 
 

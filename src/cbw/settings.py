@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from typing import Any
 
 import msgspec
@@ -214,6 +215,7 @@ WORKER = (
         "Child processes that run the handler, each with the concurrency above; 0 runs it in this process. Needed for "
         "handlers that crash, or hold the GIL in C for longer than the broker's liveness.",
         minimum=0,
+        maximum=1024,
     ),
     _worker("grace_s", 10.0, "After SIGTERM: time for running tasks to finish.", minimum=0.0),
     _worker("work_time_s", 1.0, "How long the demonstration worker takes for a request.", minimum=0.0),
@@ -235,6 +237,8 @@ def address(text: str | None, role: str) -> tuple[str, int]:
     Raises:
         UsageError: it is none.
     """
+    if text == "":
+        raise _no_host(text, BROKER_HOST)
     host, _, port = text.rpartition(":") if text and ":" in text else (text or "", "", "")
     if ":" in host and not _is_ipv6(host):  # what came last was part of the address
         host, port = text or "", ""
@@ -242,14 +246,31 @@ def address(text: str | None, role: str) -> tuple[str, int]:
     port = port or os.environ.get(BROKER_PORT.environment) or str(CLIENT_PORT if role == "client" else WORKER_PORT)
     if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
         raise UsageError(f"{port!r} is no port", advice=f"Give HOST:PORT, or set {BROKER_PORT.environment}.")
-    if any(character.isspace() or character in "/;" or "\ud800" <= character <= "\udfff" for character in host):
-        raise UsageError(f"{host!r} is no host", advice=f"Give HOST:PORT, or set {BROKER_HOST.environment}.")
-    return host.strip("[]"), int(port)
+    return checked_host(host, BROKER_HOST), int(port)
+
+
+def checked_host(text: str, setting: Setting) -> str:
+    """``text``, if a host may be called so; an IPv6 address without its brackets.
+
+    Raises:
+        UsageError: it may not; the advice names ``setting``.
+    """
+    if _is_ipv6(text):
+        return text.strip("[]")
+    if re.fullmatch(r"\w[\w.-]*", text):
+        return text
+    raise _no_host(text, setting)
 
 
 def _is_ipv6(host: str) -> bool:
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     try:
-        ipaddress.IPv6Address(host.removeprefix("[").removesuffix("]"))
+        ipaddress.IPv6Address(bare)
     except ValueError:
         return False
     return True
+
+
+def _no_host(text: str, setting: Setting) -> UsageError:
+    advice = f"Give a name or an IP address, or check {setting.environment}."
+    return UsageError(f"{text!r} is no host", advice=advice)

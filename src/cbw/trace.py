@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import zlib
 from collections.abc import Iterable, Sequence
@@ -19,6 +20,7 @@ from cbw.sender import LogSender
 from cbw.vocabulary import EVENTS
 from cbw.wire.records import lines_of
 
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 ROUTINE = frozenset(event for event, meaning in EVENTS.items() if meaning.level == "debug")
 """What is shown to people only if they ask (``--verbose``)."""
 
@@ -31,11 +33,17 @@ def level_of(record: Record) -> str:
     return meaning.level if meaning is not None else "warning"
 
 
+PORT_ADVICE = "Give the logger's text port, 9995, or check LOGGER_PORT; records go to the next one up."
+
+
 class LogTarget(msgspec.Struct, frozen=True):
     """Where the logger is, and what it gets.
 
     ``port`` is its text port; records go to the next one up. ``level`` is the lowest that is sent. Of the routine records
     of requests only the share ``sample`` is, chosen by the request, so that all roles choose the same ones.
+
+    Raises:
+        UsageError: ``host`` is none, or there can be no logger at ``port``.
     """
 
     host: str
@@ -44,17 +52,22 @@ class LogTarget(msgspec.Struct, frozen=True):
     sample: float = 1.0
     spool_bytes: int = settings.default_of(settings.LOG, "log_spool_bytes")
 
+    def __post_init__(self) -> None:
+        settings.checked_host(self.host, settings.LOGGER_HOST)
+        if not 0 < self.port < 65535:
+            raise UsageError(f"{self.port} is no port of a logger", advice=PORT_ADVICE)
+
     @staticmethod
     def from_environment() -> LogTarget | None:
         """What ``LOGGER_HOST`` and ``LOGGER_PORT`` say; None without ``LOGGER_HOST``.
 
         Raises:
-            UsageError: ``LOGGER_PORT`` is no port.
+            UsageError: they say no place.
         """
         host = os.environ.get(settings.LOGGER_HOST.environment, "")
         port = os.environ.get(settings.LOGGER_PORT.environment) or str(settings.LOG_PORT)
         if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65535:
-            raise UsageError(f"{port!r} is no port", advice="Set LOGGER_PORT to the logger's text port, 9995.")
+            raise UsageError(f"{port!r} is no port", advice=PORT_ADVICE)
         return LogTarget(host, int(port)) if host else None
 
     def wants(self, record: Record) -> bool:
@@ -177,7 +190,12 @@ def text_of(record: Record, offset: float = 0.0) -> str:
         words.append(f"count {record.count}")
     if record.fields:
         words += [f"{name}={value}" for name, value in record.fields.items()]
-    return " ".join(words)
+    return harmless(" ".join(words))
+
+
+def harmless(text: str) -> str:
+    """``text`` from anybody, which must not control a terminal: nor the direction in which it writes."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def read(path: str) -> Iterable[Record]:

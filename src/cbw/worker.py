@@ -142,7 +142,15 @@ class Worker:
             from cbw.processes import ProcessPool  # it takes time that most workers need not spend
 
             trace = (self.id, self._trace.path, self._trace.log) if self._trace.wants_all else None
-            return ProcessPool(self._handlers, self._processes, self._concurrency, done, self._notify, trace)
+            return ProcessPool(
+                self._handlers,
+                self._processes,
+                self._concurrency,
+                done,
+                self._notify,
+                trace,
+                is_unwanted=lambda: self._is_stop_wanted,
+            )
         watch = watcher(self.id, self._trace.write) if self._trace.wants_all else None
         return make_pool(self._handlers, self._concurrency, done, self._notify, watch)
 

@@ -108,6 +108,20 @@ def assert_ends(program: Program, code: int, *, out: str | None = None, error: s
         ["worker", "W1", "", 9999],
         ["worker", "W1", f"{HOST}:9999"],
         ["worker", "W1", "no host", 9999],
+        ["worker", "W1", "*", 9999],
+        ["worker", "W1", "[::1]:9999"],
+        ["worker", "W1", "[::1", 9999],
+        ["worker", "W1", HOST, 9999, "--logger-host", "a b"],
+        ["worker", "W1", HOST, 9999, "--logger-host", f"{HOST}:9995"],
+        ["worker", "W1", HOST, 9999, "--logger-host", HOST, "--logger-port", 65535],
+        ["worker", "W1", HOST, 9999, "--processes", 10_000],
+        ["broker", 0, 0, HOST, 0],
+        ["broker", 0, 0, HOST, 65535],
+        ["up", "--client-port", 19998, "--worker-port", 19998],
+        ["up", "--log-port", 65535],
+        ["bench", "--body-bytes", 1 << 40],
+        ["bench", "--broker", ""],
+        ["verify", "--broker", ""],
         ["worker", "W1", HOST, 9999, "--concurrency", 0],
         ["worker", "x" * 201, HOST, 9999],
         ["worker", "W\udcff", HOST, 9999],
@@ -126,6 +140,8 @@ def assert_ends(program: Program, code: int, *, out: str | None = None, error: s
         ["client", "x" * 201, 1, HOST, 9998],
         ["call", "/no/such/file"],
         ["call", "--broker", "x:y"],
+        ["call", "--broker", ""],
+        ["call", "--broker", f"{HOST}:9998:1"],
         ["call", "--broker", f"{HOST}:0"],
     ],
     ids=lambda arguments: " ".join(str(argument)[:20] for argument in arguments),
@@ -150,10 +166,23 @@ def test_a_port_that_is_in_use(start: Start, shared: Broker, place: tuple[int, i
 
 def test_an_address_that_is_not_of_this_machine(start: Start) -> None:
     for host in ("192.0.2.1", "no.such.host.invalid"):
-        assert_ends(start("broker", 0, 0, "--host", host), 3, error=f"{host} is no address of this machine")
+        assert_ends(start("broker", 0, 0, "--host", host), 3, error=f"{host!r} is no address of this machine")
     for role in (["broker", 0, 0], ["logger", 0]):
         assert_ends(start(*role, "--host", "\udcff"), 3, error="not a host name")
-    assert_ends(start("broker", 0, 0, LOGGER_HOST="\udcff"), 2, error="is no address")
+    assert_ends(start("broker", 0, 0, LOGGER_HOST="\udcff"), 2, error="is no host")
+
+
+def test_a_logger_whose_host_is_unknown(start: Start) -> None:
+    start("broker", 0, 0, LOGGER_HOST="no.such.host.invalid").wait_for(
+        "the logger's host 'no.such.host.invalid' does not"
+    )
+
+
+def test_the_current_folder_is_gone(tmp_path: Path) -> None:
+    code = "import os, sys; os.rmdir(os.getcwd()); sys.argv = ['cbw', 'logger', '0']; from cbw.cli.main import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "the current folder is not there any more" in done.stderr
 
 
 def test_an_unknown_host(start: Start) -> None:
@@ -223,6 +252,22 @@ def test_an_answer_and_the_prompt_of_a_terminal(broker: Broker, start_worker: St
     subprocess.run(command, input=b"x", stdout=there, env=environment(), check=True, timeout=PATIENCE_S)
     os.close(there)
     assert os.read(here, 10) == b"x\r\n"
+    os.close(here)
+
+
+@pytest.mark.parametrize("no_colour", ["", "1"])
+def test_colours_of_a_terminal(no_colour: str) -> None:
+    here, there = os.openpty()
+    ports = ["--client-port", "0", "--worker-port", "0", "--log-port", "0"]
+    subprocess.run(
+        [sys.executable, "-m", "cbw", "up", "--scale", "cli=0", "--scale", "wor=0", "--until-done", *ports],
+        stdout=there,
+        env={**environment(), "NO_COLOR": no_colour, "CBW_STATUS_PORT": "0"},
+        check=True,
+        timeout=PATIENCE_S,
+    )
+    os.close(there)
+    assert (b"\x1b[36m" in os.read(here, 10_000)) is (not no_colour)
     os.close(here)
 
 

@@ -171,6 +171,15 @@ def test_a_child_that_leaves_a_process_behind_is_seen_to_have_ended(kind: str) -
     assert _closes(pool.pool)
 
 
+def test_one_that_is_to_stop_starts_no_more_children() -> None:
+    """Each takes a while."""
+    served = {"echo": Handler("echo", handlers.echo)}
+    wanted = iter([True, True])
+    pool = ProcessPool(served, 100, 1, queue.SimpleQueue(), lambda: None, is_unwanted=lambda: not next(wanted, False))
+    assert len(pool._children) == 2
+    assert _closes(pool)
+
+
 def test_a_child_that_is_killed_before_it_is_ready_is_replaced() -> None:
     """As the system does it that has no memory left: it says nothing about the program."""
     made = Pool(is_awaited=False)

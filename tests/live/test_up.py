@@ -122,7 +122,9 @@ def test_unless_told_not_to() -> None:
     (victim, *_) = [pid for pid in children(up.pid) if "WOR_1" in Path(f"/proc/{pid}/cmdline").read_text()]
     os.kill(victim, signal.SIGKILL)
     up.wait_for("worker lost")
+    up.wait_for("wor_1 | was ended by SIGKILL; it stays so")
     time.sleep(0.8)  # longer than the first back-off
+    assert up.count("it stays so") == 1
     assert not up.count("starting it again")
     up.signal(signal.SIGINT)
     assert up.exit_code() == 0
@@ -203,6 +205,19 @@ def test_a_reader_that_stops_reading() -> None:
     assert up.wait(PATIENCE_S) == 0
 
 
+def test_a_full_disk_under_the_output() -> None:
+    with Path("/dev/full").open("w") as full:
+        up = subprocess.run(
+            [sys.executable, "-m", "cbw", "up", "--scale", "cli=0", *map(str, PORTS)],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            check=False,
+        )
+    assert up.returncode == 1
+    assert b"No space left on device" in up.stderr
+
+
 def test_a_port_in_use() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -210,7 +225,7 @@ def test_a_port_in_use() -> None:
         port = taken.getsockname()[1]
         done = run("up", "--client-port", port, "--worker-port", 0)
     assert done.returncode == 3
-    assert f"port {port} is in use" in done.stderr and "Traceback" not in done.stderr
+    assert f"port {port} is in use" in done.stderr and "--client-port" in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("window", [1, 64])

@@ -299,7 +299,7 @@ def attempts_count_twice() -> list[Patch]:
     fail = Workers._fail
 
     def double(self: Workers, entry: Entry, worker: Worker, why: str) -> None:
-        entry.attempts_failed += 1
+        entry.attempt += 1
         fail(self, entry, worker, why)
 
     return [(Workers, "_fail", double)]
@@ -311,7 +311,7 @@ def attempts_never_count() -> list[Patch]:
     fail = Workers._fail
 
     def forgive(self: Workers, entry: Entry, worker: Worker, why: str) -> None:
-        entry.attempts_failed = -1
+        entry.attempt = 0
         fail(self, entry, worker, why)
 
     return [(Workers, "_fail", forgive)]

@@ -30,7 +30,9 @@ def test_an_address(text: str | None, found: tuple[str, int], monkeypatch: pytes
     assert address(text, "client") == found
 
 
-@pytest.mark.parametrize("text", ["bro:x", "bro:0", "bro:65536", "two words:1", "a/b:1"])
+@pytest.mark.parametrize(
+    "text", ["bro:x", "bro:0", "bro:65536", "two words:1", "a/b:1", "", "[::1:1", "1.2.3.4:5:6", "*:1"]
+)
 def test_no_address(text: str) -> None:
     with pytest.raises(UsageError):
         address(text, "client")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cbw.core.events import Record
-from cbw.trace import Trace, read
+from cbw.trace import Trace, read, text_of
 
 FULL = Path("/dev/full")
 
@@ -33,6 +33,11 @@ def test_a_full_disk_under_the_file(capsys: pytest.CaptureFixture[str]) -> None:
         trace.write([Record(0.0, "worker_ready", "broker", "BRO")])
     trace.close()
     assert capsys.readouterr().err == "the trace ends here: No space left on device\n"
+
+
+def test_what_peers_call_themselves_does_not_control_a_terminal() -> None:
+    line = text_of(Record(0.0, "worker_ready", "broker", "BRO", worker="W\x1b[2J\n\u202eñ", text="a\tb"))
+    assert line.endswith("BRO worker ready worker W\\x1b[2J\\n\\u202eñ (a\tb)")
 
 
 def test_a_clock_that_is_set_moves_the_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

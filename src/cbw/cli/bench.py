@@ -15,12 +15,16 @@ from cbw.bench import Load, Measured, measure
 from cbw.cli.options import Integer, Number, ending_on_sigterm, port
 from cbw.settings import address
 
+BODY_BYTES_MAX = settings.default_of(settings.BROKER, "body_bytes_max")
+
 
 @click.command("bench", context_settings={"max_content_width": 110})
 @click.option("--clients", type=Integer(1), default=1, show_default=True, help="Client processes.")
 @click.option("--workers", type=Integer(1), default=1, show_default=True, help="Worker processes.")
 @click.option("--window", type=Integer(1), default=256, show_default=True, help="In flight; 1: one at a time.")
-@click.option("--body-bytes", type=Integer(0), default=100, show_default=True, help="Of request and answer.")
+@click.option(
+    "--body-bytes", type=Integer(0, BODY_BYTES_MAX), default=100, show_default=True, help="Of request and answer."
+)
 @click.option("--seconds", type=Number(0.1), default=5.0, show_default=True, help="After a warm-up of 1 s.")
 @click.option("--broker", metavar="HOST:PORT", help="Measure this broker, with own clients and own workers.")
 @click.option("--worker-port", type=port, default=settings.WORKER_PORT, show_default=True, help="Of that broker.")
@@ -46,7 +50,7 @@ def command(
 
     Broker, workers and clients are processes of this machine: compare figures of one machine only.
     """
-    target = (*address(broker, "client"), worker_port) if broker else None
+    target = (*address(broker, "client"), worker_port) if broker is not None else None
     load = Load(
         clients=clients,
         workers=workers,

@@ -27,7 +27,7 @@ def command(file: BinaryIO, broker: str | None, service: str, timeout_s: float) 
     echo hello | cbw call
     cbw call --service thumbnail photo.jpg > small.jpg
     """
-    if not broker and os.environ.get(settings.BROKER_HOST.environment) == "":  # as in the images
+    if broker is None and os.environ.get(settings.BROKER_HOST.environment) == "":  # as in the images
         raise no_host("with --broker")
     body = file.read()
     host, port = address(broker, "client")

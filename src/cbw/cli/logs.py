@@ -6,7 +6,6 @@ import contextlib
 import difflib
 import functools
 import os
-import re
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -28,7 +27,7 @@ from cbw.logs.search import FIELDS, Query, Search, found, last_found, record_of
 from cbw.logs.stats import QUANTILES, Stats, stats_of
 from cbw.logs.story import Story, tell
 from cbw.logs.times import time_of
-from cbw.trace import level_of, text_of
+from cbw.trace import harmless, level_of, text_of
 from cbw.vocabulary import EVENTS, ROLES
 
 FOLLOWED_LINES = 10
@@ -37,7 +36,6 @@ CLIENTS_MAX = 20
 """So many clients are listed, those with the most requests; ``--json`` has all."""
 _LEVEL_COLOURS = {"warning": "yellow", "error": "red", "critical": "red"}
 _ROLE_COLOURS = {"broker": "cyan", "worker": "green", "client": "blue", "logger": "magenta"}
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 _HELP = {"request": "Of this request: CLIENT/ID.", "event": "Of this kind, as accepted or worker_lost."}
 
 Show = Callable[[list[bytes]], None]
@@ -206,21 +204,16 @@ def _text(line: bytes) -> str:
     """For people, in one line whatever is in it, and in colours on a terminal."""
     record = record_of(line)
     if record is None:
-        return _harmless(line.decode(errors="replace"))
+        return harmless(line.decode(errors="replace"))
     clock, _, rest = text_of(record).partition(" ")
     clock = f"{day_of(record.at)} {clock}"
-    rest = _harmless(rest)
     if not _is_coloured():
         return f"{clock} {rest}"
-    sender, rest = rest[: len(record.sender)], rest[len(record.sender) :]
+    sender = harmless(record.sender)
+    rest = rest[len(sender) :]
     level = level_of(record)
     rest = click.style(rest, fg=_LEVEL_COLOURS.get(level), dim=level == "debug")
     return f"{click.style(clock, dim=True)} {click.style(sender, fg=_ROLE_COLOURS.get(record.role))}{rest}"
-
-
-def _harmless(text: str) -> str:
-    """Anybody may send lines to the logger: they must not control a terminal."""
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 @functools.cache
@@ -260,12 +253,12 @@ def _story_lines(told: Story) -> Iterator[str]:
     attempts = {attempt.task: number for number, attempt in enumerate(told.attempts, 1)}
     width = max(len(record.sender) for record in told.records)
     for record in told.records:
-        what = _harmless(f"{record.event.replace('_', ' ')}{_details(record, attempts)}")
+        what = harmless(f"{record.event.replace('_', ' ')}{_details(record, attempts)}")
         colour = _LEVEL_COLOURS.get(level_of(record))
-        sender = click.style(f"{_harmless(record.sender):<{width}}", fg=_ROLE_COLOURS.get(record.role))
+        sender = click.style(f"{harmless(record.sender):<{width}}", fg=_ROLE_COLOURS.get(record.role))
         yield f"  {record.at - start:+11.6f}  {sender}  {click.style(what, fg=colour)}"
     for worker in told.fenced:
-        yield f"  a late answer{f' of {_harmless(worker)}' if worker else ''} was fenced off: it reached nobody"
+        yield f"  a late answer{f' of {harmless(worker)}' if worker else ''} was fenced off: it reached nobody"
     if told.skew_s:
         yield f"  the clocks of these hosts differ by {told.skew_s:.3f} s or more"
     if told.earlier:
@@ -290,7 +283,7 @@ def _details(record: Record, attempts: dict[int, int]) -> str:
 
 def _summary(told: Story) -> str:
     count = len(told.attempts)
-    outcome = told.outcome.replace("_", " ") + (f" by {_harmless(told.worker)}" if told.worker else "")
+    outcome = told.outcome.replace("_", " ") + (f" by {harmless(told.worker)}" if told.worker else "")
     took = "" if told.took_s is None else f" after {told.took_s:.6f} s"
     return f"{outcome}{took}, {count} attempt{'s' if count != 1 else ''}"
 
@@ -336,11 +329,11 @@ def _stats_lines(figures: Stats) -> Iterator[str]:
     }
     yield "log        " + (", ".join(f"{count} {name}" for name, count in lacks.items() if count) or "complete")
     workers = [
-        (_harmless(name), w.done, w.errors, w.lost, w.fenced, w.went) for name, w in sorted(figures.workers.items())
+        (harmless(name), w.done, w.errors, w.lost, w.fenced, w.went) for name, w in sorted(figures.workers.items())
     ]
     yield from _table(("worker", "done", "errors", "attempts lost", "fenced", "was lost"), workers)
     ranked = sorted(figures.clients.items(), key=lambda item: (-item[1].requests, item[0]))
-    clients = [(_harmless(name), c.requests, c.answered, c.failed) for name, c in ranked[:CLIENTS_MAX]]
+    clients = [(harmless(name), c.requests, c.answered, c.failed) for name, c in ranked[:CLIENTS_MAX]]
     yield from _table(("client", "requests", "answered", "failed"), clients)
     if len(ranked) > CLIENTS_MAX:
         yield f"and {len(ranked) - CLIENTS_MAX} clients more"

@@ -45,7 +45,14 @@ class _Commands(click.Group):
             formatter.write_dl(list(_COMMANDS.items()))
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+_COLOUR = False if os.environ.get("NO_COLOR") else None
+"""None: where it can be seen."""
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110, "color": _COLOUR},
+)
 @click.version_option(package_name="cbw", message="cbw %(version)s")
 def cli() -> None:
     """A fault-tolerant client-broker-worker system over ZeroMQ.
@@ -84,10 +91,10 @@ def main(arguments: list[str] | None = None) -> Any:
     except OSError as error:  # a full disk under our output, most often
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would try once more at the end
-        click.secho(
-            f"cbw: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", fg="red", err=True
-        )
-        sys.exit(1)
+        if isinstance(error, FileNotFoundError) and error.filename is None:  # only os.getcwd() does not say which
+            _fail(UsageError("the current folder is not there any more", advice="Change to another one."))
+        where = f": {error.filename}" if error.filename else ""
+        _fail(CbwError(f"{error.strerror or error}{where}"))
     except UnicodeEncodeError as error:  # what Python makes of an argument or a variable that is no UTF-8
         _fail(UsageError(f"{error.object!r} is no UTF-8 text", advice="Check the arguments and the environment."))
     except CbwError as error:
@@ -95,7 +102,7 @@ def main(arguments: list[str] | None = None) -> Any:
 
 
 def _fail(error: CbwError) -> NoReturn:
-    click.secho(f"cbw: {error}", fg="red", err=True)
+    click.secho(f"cbw: {error}", fg="red", err=True, color=_COLOUR)
     if error.advice:
         click.echo(f"     {error.advice}", err=True)
     sys.exit(error.exit_code)

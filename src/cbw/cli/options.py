@@ -20,7 +20,7 @@ from click.core import ParameterSource
 from cbw.errors import CannotBind, CannotResolve, CbwError, NoAnswer
 from cbw.place import resolve
 from cbw.refusal import checked_id
-from cbw.settings import BROKER_HOST, LOG, STATUS, TRACE, Setting
+from cbw.settings import BROKER_HOST, LOG, STATUS, TRACE, Setting, checked_host
 from cbw.status import Ask, StatusServer
 from cbw.trace import LogTarget, Trace
 
@@ -134,7 +134,11 @@ def trace_options(function: Callable[..., Any]) -> Callable[..., Any]:
         def open_trace(
             name: str, *, log_host: str | None = None, log_port: int | None = None, tells_bodies: bool = False
         ) -> Trace:
-            target = log if log_host is None else LogTarget(log_host, log_port or port_number, *how)
+            target = (
+                log if log_host is None else LogTarget(log_host, port_number if log_port is None else log_port, *how)
+            )
+            if target is not None:
+                warn_if_unresolved(target.host, target.port, role="logger")
             return Trace(trace, is_verbose=verbose, name=name, log=target, tells_bodies=tells_bodies)
 
         return function(*arguments, open_trace=open_trace, **options)
@@ -197,17 +201,17 @@ def broker_place(host: str | None, port_number: int) -> tuple[str, str]:
     Without one it is this machine; but a ``BROKER_HOST`` that is set to nothing, as in the images, is one left out.
 
     Raises:
-        click.UsageError: there is no host.
+        click.UsageError: there is no host, or a port behind it.
+        UsageError: it is none.
     """
     if host is None and BROKER_HOST.environment not in os.environ:
         host = str(BROKER_HOST.default)
     if not host:
         raise no_host("as an argument")
-    if found := re.fullmatch(r"([^:]+):(\d+)", host):
+    if found := re.fullmatch(r"(\[.+\]|[^:]+):(\d+)", host):
         raise click.UsageError(f"host and port are two arguments: {found[1]} {found[2]}")
-    if not re.fullmatch(r"[^\s/;,]+", host):
-        raise click.UsageError(f"{host!r} is no host; check {BROKER_HOST.environment}.")
-    return host, f"[{host}]:{port_number}" if ":" in host and not host.startswith("[") else f"{host}:{port_number}"
+    host = checked_host(host, BROKER_HOST)
+    return host, f"[{host}]:{port_number}" if ":" in host else f"{host}:{port_number}"
 
 
 def no_host(how: str) -> click.UsageError:
@@ -314,13 +318,17 @@ def no_broker(host: str, port_number: int, timeout_s: float) -> CbwError:
 
 
 def warn_if_unresolved(
-    host: str, port_number: int, echo: Callable[[str], None] = lambda text: click.echo(text)
+    host: str,
+    port_number: int,
+    echo: Callable[[str], None] = lambda text: click.echo(text),
+    *,
+    role: str = "broker",
 ) -> None:
-    """Say in the background if the broker's name does not resolve (yet): the connection is tried again and again."""
+    """Say in the background if the name of that role's host does not resolve (yet): the connection is tried again and again."""
 
     def look_up() -> None:
         try:
-            resolve(host, port_number)
+            resolve(host, port_number, role)
         except CannotResolve as error:
             echo(f"{error}; trying again until it does. {error.advice}")
 

@@ -31,7 +31,9 @@ _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "bright_cyan", "bright
 @click.option("--handler", "handlers", multiple=True, metavar="[SERVICE=]MODULE:FUNCTION", help="As in cbw worker.")
 @click.option("--client-port", type=port, default=settings.CLIENT_PORT, show_default=True, help="0 takes a free one.")
 @click.option("--worker-port", type=port, default=settings.WORKER_PORT, show_default=True, help="0 takes a free one.")
-@click.option("--log-port", type=port, default=settings.LOG_PORT, show_default=True, help="0 takes a free one.")
+@click.option(
+    "--log-port", type=Integer(0, 65534), default=settings.LOG_PORT, show_default=True, help="0 takes a free one."
+)
 @click.option(
     "--log-file", metavar="FILE", help=f"Where the logger writes.  [default: {LOG_FILE}, or logs in LOGGER_DIR]"
 )
@@ -66,6 +68,8 @@ def command(
         scale = scale_of(scales, Scale())
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--scale") from None
+    if client_port and client_port == worker_port:
+        raise click.UsageError(f"clients and workers need two ports, not {client_port} for both.")
     log_file = log_file or str(
         Path(os.environ.get(settings.LOGGER_DIR.environment) or settings.LOGGER_DIR.default, "logs")
     )
@@ -103,8 +107,10 @@ def command(
         printer.say("stopping")
         system.stop()
         clients = system.summary()
-    if not printer.is_closed:
+    if printer.error is None:
         _report(clients, is_json)
+    elif not isinstance(printer.error, BrokenPipeError):
+        raise printer.error
     if any(client.answers < requests for client in clients):
         raise click.exceptions.Exit(1)
 
@@ -137,8 +143,10 @@ class _Printer:
         self._width = width
         self._lock = threading.Lock()
         self._colours: dict[str, str] = {}
-        self.is_closed = False
-        self.on_closed: Callable[[], None] = lambda: None  # nobody reads any more, as after ``| head``
+        self._colour = click.get_current_context().color
+        self.error: OSError | None = None
+        """Why no more is printed: nobody reads, as after ``| head``, or the disk is full."""
+        self.on_closed: Callable[[], None] = lambda: None
 
     def line(self, role: str, text: str) -> None:
         """A line that ``role`` printed."""
@@ -152,12 +160,12 @@ class _Printer:
             self._print(click.style(f"{'cbw':<{self._width}} | {text}", bold=True))
 
     def _print(self, line: str) -> None:
-        if self.is_closed:
+        if self.error is not None:
             return
         try:
-            click.echo(line, err=self._to_stderr)
-        except OSError:
-            self.is_closed = True
+            click.echo(line, err=self._to_stderr, color=self._colour)
+        except OSError as error:
+            self.error = error
             self.on_closed()
 
 

@@ -80,11 +80,11 @@ def command(
     traces += more_traces
     if project and not compose_files:
         raise UsageError("--project goes with --compose FILE")
-    if compose_files and (broker or traces):
+    if compose_files and (broker is not None or traces):
         raise UsageError("--compose goes without --broker and --trace")
     if compose_files:
         verdicts = _run_compose(compose_files, project, keep, timeout_s)
-    elif traces and not broker:
+    elif traces and broker is None:
         verdicts = judge(merged(traces))
     else:
         verdicts = _run(broker, worker_port, traces, keep, timeout_s)
@@ -102,7 +102,7 @@ def _run(
     broker: str | None, worker_port: int, traces: tuple[str, ...], keep: str | None, timeout_s: float
 ) -> list[Verdict]:
     target = None
-    if broker:
+    if broker is not None:
         host, client_port = address(broker, "client")
         target = Target(host, client_port, worker_port, traces)
         for _ in merged(traces):  # better now than when all is done: can they be read?

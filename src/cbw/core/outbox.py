@@ -72,7 +72,7 @@ class Outbox:
                 entry.request.service,
                 worker.name if worker else "",
                 entry.task,
-                entry.attempts_failed + 1,
+                entry.attempt,
                 text,
             )
         )

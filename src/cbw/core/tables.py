@@ -88,7 +88,7 @@ class Entry(msgspec.Struct, gc=False, eq=False):
     accepted_at: float
     deadline_at: float | None = None
     envelope: tuple[bytes, ...] = ()
-    attempts_failed: int = 0
+    attempt: int = 1  # the one that runs, or is next
     task: int = 0
     worker: Worker | None = None
     handed_out_at: float = 0.0

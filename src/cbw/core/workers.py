@@ -216,7 +216,7 @@ class Workers:
                     request, deadline_at = entry.request, entry.deadline_at
                     ttl = None if deadline_at is None else deadline_at - now
                     name = request_name(entry) if is_tracing else ""
-                    out.append(m.Task(entry.task, request.service, request.body, ttl, entry.attempts_failed + 1, name))
+                    out.append(m.Task(entry.task, request.service, request.body, ttl, entry.attempt, name))
             if is_tracing:
                 for entry in entries:
                     outbox.trace_entry("handed_out", entry, worker)
@@ -269,17 +269,17 @@ class Workers:
 
     def _fail(self, entry: Entry, worker: Worker, why: str) -> None:
         """An attempt that may have begun took its worker down, or was left behind by it."""
-        entry.attempts_failed += 1
         worker.failed += 1
         self._outbox.counts["attempts_failed"] += 1
         if self._outbox.is_tracing:
             self._outbox.trace_entry("attempt_failed", entry, worker, why)
-        if entry.attempts_failed >= self._limits.attempts_max:
-            text = f"{entry.attempts_failed} workers failed at it; the last was {worker.name}: {why}"
+        if entry.attempt >= self._limits.attempts_max:
+            text = f"{entry.attempt} workers failed at it; the last was {worker.name}: {why}"
             answer = m.Answer(0, Status.GAVE_UP, m.error_body("gave_up", text))
             self._clients.end(entry, r.GAVE_UP, answer, "gave_up", worker, why)
             self._outbox.counts["requests_given_up"] += 1
         else:
+            entry.attempt += 1
             self._put_back(entry, r.WORKER_FAILED)
 
     def _put_back(self, entry: Entry, event: r.Table) -> None:

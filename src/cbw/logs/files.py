@@ -161,7 +161,7 @@ def opened(path: str | Path) -> Iterator[list[Part]]:
             with contextlib.suppress(FileNotFoundError):  # compressed or deleted meanwhile
                 parts.append(_part(file, Path(path)))
         if not parts:
-            raise UsageError(f"there is no log at {path}", advice="Give its FILE, or LOGGER_DIR for the folder.")
+            raise UsageError(f"there is no file {path}", advice="Check the path; LOGGER_DIR names the folder of a log.")
         for before, part in itertools.pairwise(parts):
             part.opened_at = before.closed_at
         yield parts

@@ -312,6 +312,8 @@ class TestGivingUp:
         system.ask(1)
         assert [self.fail(system, number) for number in range(3)] == [[1], [1], [1]]
         assert system.answers() == [(1, Status.GAVE_UP)]
+        failures = [record for record in system.core.records if record.event in ("attempt_failed", "gave_up")]
+        assert [record.attempt for record in failures] == [1, 2, 3, 3]
         assert self.fail(system, 4) == []
 
     def test_a_suspect_travels_alone_so_its_neighbours_survive(self, system: System) -> None:

@@ -163,7 +163,7 @@ def test_a_damaged_file_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
 
 
 def test_no_log(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no log"), opened(tmp_path / "logs"):
+    with pytest.raises(UsageError, match="no file"), opened(tmp_path / "logs"):
         pass
 
 
