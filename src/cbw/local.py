@@ -369,7 +369,9 @@ def _end_of(code: int | None) -> str:
     return f"exited with {code}"
 
 
-def start_process(command: Sequence[str], environment: Mapping[str, str], **streams: int) -> subprocess.Popen[str]:
+def start_process(
+    command: Sequence[str], environment: Mapping[str, str], *, stdin: int, stdout: int, stderr: int | None = None
+) -> subprocess.Popen[str]:
     """A process that does not see our Ctrl-C, and ends with the thread that starts it."""
     with _signals_wait():
         return subprocess.Popen(
@@ -379,7 +381,9 @@ def start_process(command: Sequence[str], environment: Mapping[str, str], **stre
             start_new_session=True,  # so that we can stop all of them in order
             preexec_fn=_die_with_parent,
             env={**os.environ, **environment},
-            **streams,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
         )
 
 
