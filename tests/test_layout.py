@@ -35,6 +35,7 @@ MAY_IMPORT = {
     "core.outbox": "core.events core.messages core.tables",
     "core.kept": "core.messages core.outbox core.tables",
     "core.backlog": "core.events",
+    "core.connections": "",
     "core.clients": (
         "core.dispatch core.events core.kept core.limits core.messages core.outbox core.request core.tables"
     ),
@@ -62,7 +63,7 @@ MAY_IMPORT = {
     "fork": "",
     "place": "errors",
     "sleeper": "",
-    "net": "errors place sleeper",
+    "net": "core.connections errors place sleeper",
     "refusal": "core.limits core.messages errors",
     "sender": "clock core.events core.lines core.spool errors fork net sleeper wire.log wire.records",
     "vocabulary": "",

@@ -130,7 +130,7 @@ class Broker:
                     self._refuse_excess(e.Side.CLIENT, arrival, facts)
                 else:
                     self._from_client(arrival.peer, arrival.frames, arrival.is_replaced, facts)
-            if clients.is_contested:
+            if clients.connections.is_contested:
                 facts = self._with_doubts(facts)
             # First what became of clients: an answer must not go to a connection that another program has now (G1).
             if clients.has_changes:

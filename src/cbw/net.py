@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import math
 import os
 import signal
 import struct
@@ -33,6 +32,7 @@ from typing import Any
 import msgspec
 import zmq
 
+from cbw.core.connections import Connections
 from cbw.errors import CannotBind, NotReady, UsageError
 from cbw.place import Place, endpoint_of
 from cbw.sleeper import has_input
@@ -59,10 +59,6 @@ FRAMES_MAX = 2048
 """Frames of a message: twice a full batch of CBW/1 whose bodies all have frames of their own. An empty frame takes 200
 bytes here, so the bound on a message's bytes alone would be none."""
 MORE_FILES = "Allow more of them: ulimit -n 1024, and for a broker or a logger one more for each peer."
-LAST_WORDS_S = 0.05
-"""So long a broker that has much to read takes it that a lost peer has said more than was read: see ``take_lost``."""
-CONTEST_S = 60.0
-"""So long after two connections had one identity, the one that lost it may come back and take it again."""
 _NOBLOCK = int(zmq.NOBLOCK)  # plain: arithmetic on enum members costs a microsecond each
 _MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 _send_frame = zmq.backend.Socket.send
@@ -142,36 +138,26 @@ class Router:
             raise _cannot_bind(host, port, error) from None
         self.monitor_news: int = self.monitor.FD
         self.port = int(self.socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
-        self._fd_of: dict[bytes, int] = {}
-        self._peer_of: dict[int, bytes] = {}
-        self._lost: list[bytes] = []
-        self._lost_at: float | None = None  # since when somebody is in that list
+        self.connections = Connections()
         self._has_input = False  # as the last sleep said, or the last receive found when it ended
-        self._is_behind = False  # what lost peers said last may not be read yet
         self._has_connected = False
         self.has_changes = False  # connections were made or lost since they were last taken
-        self._connections = 0  # so far
-        self._silent: dict[int, int] = {}  # those that have said nothing yet, by descriptor: their numbers
-        self._rivals: dict[int, bytes] = {}  # living connections whose identities others have taken
-        self._contested: dict[bytes, tuple[int, float]] = {}  # the connection that has it, by its number; until when
-        self._doubted: dict[bytes, None] = {}
 
     def receive(self, limit: int) -> Iterator[Arrival]:
         """Up to ``limit`` messages, if the last sleep said that there are any."""
-        socket = self.socket
-        if self._lost and not self._has_input:  # what they said last may have come since
+        socket, certain = self.socket, self.connections.certain
+        if not (self._has_input or self.connections.is_all_read):  # more may have come since
             self._has_input = has_input(socket)
         while self._has_input and limit:
             limit -= 1
             peer = socket.recv(_NOBLOCK)
             first = socket.recv(_NOBLOCK, False)
-            # The ROUTER made an identity that begins with zero up, so it stands for one connection only.
-            is_known = peer[0] == 0 and peer in self._fd_of
             frames, excess = self._read(first)
-            is_replaced = False if is_known else self._bind(peer, first)
+            is_replaced = False if peer in certain else self._spoke(peer, first)
             self._has_input = has_input(socket)
             yield Arrival(peer, frames, is_replaced, excess)
-        self._is_behind = self._has_input
+        if not (self._has_input or self.connections.is_all_read):
+            self.connections.all_is_read()
 
     def _read(self, first: zmq.Frame) -> tuple[list[Any], str]:
         """The message that begins with ``first``, up to where it becomes too large, and why it is."""
@@ -196,36 +182,16 @@ class Router:
         if self.monitor_news in news:
             self.watch()
 
-    def _bind(self, peer: bytes, first: zmq.Frame) -> bool:
+    def _spoke(self, peer: bytes, first: zmq.Frame) -> bool:
         """Note over which connection ``peer`` speaks; whether it is another one than before."""
         try:
             fd: int = first.get(zmq.SRCFD)
         except zmq.ZMQError:  # it speaks ZMTP 2.0 or earlier, of which libzmq tells nothing
             return False
-        was_known = peer in self._fd_of or peer in self._lost
-        # The descriptor may be a reused one, even of the same peer: what was lost with it is on the monitor already.
         self.watch()
-        before = self._fd_of.get(peer)
-        if before == fd:
-            return False
-        if fd not in self._silent:  # it said that before its connection ended, or lost its identity to another one
-            if not was_known:  # and that is all that it will ever have said
-                self._lost.append(peer)
-                self.has_changes = True
-            return False
-        number = self._silent.pop(fd)
-        if before is not None:
-            self._peer_of.pop(before, None)
-            self._rivals[before] = peer  # it lives on, without its identity
-            self._contested[peer] = number, math.inf
-        other = self._peer_of.pop(fd, None)
-        if other is not None and other != peer:
-            self._fd_of.pop(other, None)
-            self._lost.append(other)
-            self.has_changes = True
-        self._fd_of[peer] = fd
-        self._peer_of[fd] = peer
-        return was_known
+        is_replaced = self.connections.spoke(peer, fd)
+        self.has_changes = self._has_connected or bool(self.connections.lost)
+        return is_replaced
 
     def watch(self) -> None:
         """Read the monitor."""
@@ -233,64 +199,28 @@ class Router:
             event, value = _EVENT.unpack(self.monitor.recv_multipart(_NOBLOCK)[0])
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self._has_connected = self.has_changes = True
-                continue
-            if event == zmq.EVENT_ACCEPTED:
-                self._connections += 1
-                self._silent[value] = self._connections
-                continue
-            self._silent.pop(value, None)
-            rival = self._rivals.pop(value, None)
-            if rival is not None and rival not in self._rivals.values():  # the last of them
-                self._contested[rival] = self._contested[rival][0], time.monotonic() + CONTEST_S
-            peer = self._peer_of.pop(value, None)
-            if peer is not None:
-                del self._fd_of[peer]
-                self._lost.append(peer)
-                self._is_behind = self.has_changes = True
+            elif event == zmq.EVENT_ACCEPTED:
+                self.connections.accepted(value)
+            else:
+                self.connections.ended(value, time.monotonic())
+                self.has_changes = self._has_connected or bool(self.connections.lost)
 
     def take_lost(self) -> list[bytes]:
-        """The peers whose connections were lost since the last call. Handle what was received before this.
-
-        As long as :meth:`receive` has not got to the end since, their last words may be among what is still to be read; but
-        nobody waits for those longer than ``LAST_WORDS_S``.
-        """
-        if self._is_behind and self._lost:
-            now = time.monotonic()
-            self._lost_at = self._lost_at or now
-            if now - self._lost_at < LAST_WORDS_S:
-                return []
-        self._lost_at = None
-        self.has_changes = self._has_connected
-        lost, self._lost = self._lost, []
-        return [peer for peer in lost if peer not in self._fd_of]
+        """The peers whose connections were lost since the last call; see :meth:`~cbw.core.connections.Connections.take_lost`."""
+        lost = self.connections.take_lost(time.monotonic())
+        self.has_changes = self._has_connected or bool(self.connections.lost)
+        return lost
 
     def take_connected(self) -> bool:
         """Whether anybody has connected since the last call."""
         has_connected, self._has_connected = self._has_connected, False
-        self.has_changes = bool(self._lost)
+        self.has_changes = bool(self.connections.lost)
         return has_connected
 
-    @property
-    def is_contested(self) -> bool:
-        """Whether two living connections have had one identity, so that :meth:`take_doubts` has something to look at."""
-        return bool(self._contested)
-
     def take_doubts(self) -> list[tuple[bytes, bool]]:
-        """Identities of which it is in doubt since the last call who has them, and (False) those with no doubt any more.
-
-        A ROUTER does not tell whose a new connection is before it speaks. As long as one has said nothing, it may be that
-        of a program which lost its identity to another one, and has taken it back by connecting again. (Its old one may
-        seem to live, if the network broke in silence.)
-        """
+        """Who is in doubt; see :meth:`~cbw.core.connections.Connections.take_doubts`."""
         self.watch()
-        newest = max(self._silent.values(), default=0)
-        now = time.monotonic()
-        for peer in [peer for peer, (_, until) in self._contested.items() if now > until]:
-            del self._contested[peer]
-        doubted = dict.fromkeys(peer for peer, (number, _) in self._contested.items() if newest > number)
-        before, self._doubted = self._doubted, doubted
-        changes = [(peer, True) for peer in doubted if peer not in before]
-        return changes + [(peer, False) for peer in before if peer not in doubted]
+        return self.connections.take_doubts(time.monotonic())
 
     def send(self, peer: bytes, frames: Sequence[Any], *, is_copied: bool = True) -> Sent:
         """Send one message, or say why not. ``is_copied=False`` saves a copy of big frames and costs more for small ones."""

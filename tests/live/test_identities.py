@@ -62,7 +62,7 @@ def watch_until(router: Router, is_so: Callable[[], object], what: str) -> None:
 
 def connected(router: Router, count: int) -> None:
     """Wait until so many connections have been made since the start."""
-    watch_until(router, lambda: router._connections >= count, f"{count} connections")
+    watch_until(router, lambda: router.connections.count >= count, f"{count} connections")
 
 
 def contest(router: Router, dial: Dial) -> tuple[zmq.Socket[bytes], zmq.Socket[bytes]]:
@@ -78,7 +78,7 @@ def contest(router: Router, dial: Dial) -> tuple[zmq.Socket[bytes], zmq.Socket[b
 
 def test_the_earlier_of_two_comes_back_without_a_word(router: Router, dial: Dial) -> None:
     one, _ = contest(router, dial)
-    assert router.is_contested
+    assert router.connections.is_contested
     assert router.take_doubts() == []
     place = one.get_string(zmq.LAST_ENDPOINT)
     one.disconnect(place)
@@ -87,7 +87,7 @@ def test_the_earlier_of_two_comes_back_without_a_word(router: Router, dial: Dial
     assert router.take_doubts() == [(b"SAME", True)]
     assert router.take_doubts() == []
     one.close()
-    watch_until(router, lambda: not router._silent, "the end of its connection")
+    watch_until(router, lambda: not router.connections._silent, "the end of its connection")
     assert router.take_doubts() == [(b"SAME", False)]
 
 
@@ -110,7 +110,7 @@ def test_a_client_that_was_started_anew_contests_nothing(router: Router, dial: D
         hear(router)
         one.close()
         watch_until(router, lambda: router.take_lost() == [b"SAME"], "the end of its connection")
-    assert not router.is_contested
+    assert not router.connections.is_contested
 
 
 @pytest.mark.parametrize(
@@ -120,4 +120,4 @@ def test_a_connection_that_never_says_anything_is_not_remembered(said: bytes, ro
     with socket.create_connection((HOST, router.port)) as one:
         one.sendall(said)
         connected(router, 1)
-    watch_until(router, lambda: not router._silent, "the end of its connection")
+    watch_until(router, lambda: not router.connections._silent, "the end of its connection")

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 import zmq
 
+import cbw
+from cbw.core import messages as m
 from cbw.net import Router
 from cbw.sleeper import Sleeper
+from cbw.wire import native
 
-from .conftest import HOST
+from .conftest import HOST, Broker, StartWorker
 from .program import wait_until
 
 PATIENCE_S = 20.0
+SHORT_S = 5.0
+"""An answer that is withheld does not come within any time."""
 Die = Callable[[], None]
 
 
@@ -78,10 +84,49 @@ def test_the_words_of_one_that_came_and_went_unseen(router: Router) -> None:
 
     def has_gone() -> bool:
         router.watch()
-        return router._connections == 1 and not router._silent
+        return router.connections.count == 1 and not router.connections._silent
 
     wait_until(has_gone, "the end of its connection")
     router.woke([router.socket])
     assert said(router) == [b"only words"]
     assert len(router.take_lost()) == 1
-    assert not router._fd_of
+    assert not router.connections._fd_of
+
+
+@pytest.fixture
+def busy(broker: Broker, start_worker: StartWorker) -> Iterator[Broker]:
+    """A broker that always has something to read, so that words and ends of connections are noticed in any order."""
+    start_worker("W1", "echo")
+    is_over = threading.Event()
+
+    def load() -> None:
+        with cbw.Client(broker.address) as client:
+            while not is_over.is_set():
+                list(client.map([b"x" * 100] * 2000, window=1000))
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    yield broker
+    is_over.set()
+    thread.join()
+
+
+def test_clients_that_come_and_go_get_the_descriptors_of_those_before(busy: Broker) -> None:
+    """The goodbye of one is not taken for a word of the next: who lives is answered."""
+    for _ in range(150):
+        with cbw.Client(busy.address, timeout=SHORT_S) as client:
+            assert client.call("x") == b"x"
+
+
+def test_strangers_that_speak_and_go_at_once_leave_their_descriptors_to_others(busy: Broker) -> None:
+    (hello, _), *_ = native.encode([m.ClientHello("T", "boot")])
+    with zmq.Context() as context:
+        for number in range(100):
+            stranger = context.socket(zmq.DEALER)
+            if number % 2:
+                stranger.setsockopt(zmq.IDENTITY, b"P%d" % number)
+            stranger.connect(f"tcp://{HOST}:{busy.client_port}")
+            stranger.send_multipart(hello)
+            stranger.close(1000)
+            with cbw.Client(busy.address, timeout=SHORT_S) as client:
+                assert client.call("x") == b"x"
