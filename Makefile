@@ -10,8 +10,8 @@ demo: $(READY)  ## a whole system on this machine, then proof that it survives a
 	$(BIN)/cbw up --scale cli=2 --scale wor=4 --until-done
 	$(BIN)/cbw verify
 
-test: $(READY) tests/interop/node_modules/.package-lock.json  ## every test
-	$(BIN)/python -m pytest
+test: $(READY) tests/interop/node_modules/.package-lock.json  ## every test; those of deployments beside the others
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 check: $(READY)  ## style and types
 	$(BIN)/ruff check .

@@ -171,7 +171,7 @@ class System:
 
         Raises:
             CannotBind: a port is taken.
-            UsageError: the broker or a logger cannot run with what it was told; it has said why.
+            UsageError: the broker or a logger cannot run with what it was told.
             NotReady: a logger or the broker does not start.
         """
         options = self.options
@@ -240,7 +240,8 @@ class System:
                 role.first_lines = None
                 return found.groups()
         if role.exit_code == UsageError.exit_code:
-            raise UsageError(f"the {name} cannot run like this; it says why above")
+            why = next((line.removeprefix("Error: ") for line in said if line.startswith("Error: ")), said[0])
+            raise UsageError(f"the {name} cannot run like this: {why}")
         text = f"the {name} did not start: {said[0] if said else 'it said nothing'}"
         raise (
             CannotBind(text, advice=PORTS_ADVICE)

@@ -218,8 +218,11 @@ def test_a_broker_that_takes_longer_than_the_requests_have() -> None:
 def test_a_broker_that_does_not_start() -> None:
     """Its settings make no sense."""
     done = run(CBW_BROKER_LIVENESS_S="never")
-    assert done.returncode == 3
-    assert "the broker did not start" in done.stderr
+    assert done.returncode == 2
+    assert "the broker cannot run like this: Invalid value for '--liveness'" in done.stderr
+    done = run(LOGGER_HOST="no host")
+    assert done.returncode == 2
+    assert "the broker cannot run like this: 'no host' is no host" in done.stderr
 
 
 @pytest.mark.parametrize("text", ["nonsense\n", "{}\n", "", None])
