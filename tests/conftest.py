@@ -12,8 +12,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+DEPLOY = Path(__file__).parent / "deploy"
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
     """With ``-n 2 --dist loadgroup`` (``make test``) those that wait for Docker, most of the time, run beside all others."""
-    deploy = Path(__file__).parent / "deploy"
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("deploy" if deploy in item.path.parents else "here"))
+    item.add_marker(pytest.mark.xdist_group("deploy" if DEPLOY in item.path.parents else "here"))

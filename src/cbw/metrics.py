@@ -48,6 +48,7 @@ COUNTERS = {
         "requests_sent": "Requests that were made.",
         "requests_ended": "Requests that ended, also with an error.",
         "requests_resent": "Requests sent again after a lost connection.",
+        "answers_unasked": "Answers to requests that had ended here: cancelled, expired or answered already.",
     },
     "logger": {
         "records": "Records written.",

@@ -248,6 +248,7 @@ class Session:
                 "requests_sent": core.submitted,
                 "requests_ended": core.submitted - len(core.in_flight),
                 "requests_resent": core.sent_again,
+                "answers_unasked": core.answers_unasked,
             },
             log=sender.status() if sender is not None else None,
         )

@@ -41,6 +41,9 @@ EVENTS: dict[str, Meaning] = {
     "got": _debug("client", "The client has the answer."),
     "failed": _warning("broker, client", "The request ended with an error; `text` says which."),
     # what can happen to it on the way
+    "unasked": _warning(
+        "client", "Answers came to requests that had ended, `count` of them. Only `cbw verify` records this."
+    ),
     "resent": _info("client", "Sent again over a new connection: it was in flight when the last one was lost."),
     "recalled": _debug("broker", "`worker` was asked to give back what it has not begun, as others are idle."),
     "returned": _debug(

@@ -254,8 +254,7 @@ def test_a_planted_fault_is_found(trials: Trials, fault: str) -> None:
     assert broken >= {*FOUND_BY[fault]}, done.stdout
 
 
-def test_every_fault_is_tried_and_every_check_can_fail() -> None:
-    assert FOUND_BY.keys() >= faulty_broker.FAULTS.keys()
+def test_every_check_can_fail() -> None:
     assert {check for checks in FOUND_BY.values() for check in checks} == {*CHECKS}
 
 

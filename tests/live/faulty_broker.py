@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,7 @@ from cbw.core.broker import BrokerCore
 from cbw.core.clients import Clients
 from cbw.core.dispatch import Dispatcher
 from cbw.core.events import WorkerSaid
-from cbw.core.messages import Answer
+from cbw.core.messages import Answer, Status
 from cbw.core.tables import Entry, Service, Worker
 from cbw.core.workers import Workers
 
@@ -27,6 +28,63 @@ def swaps_replies() -> None:
 
     table: Any = Clients
     table._reply = swapped
+
+
+def answers_twice() -> None:
+    """Every answer goes out twice."""
+    reply = Clients._reply
+
+    def doubled(clients: Clients, entry: Entry, answer: Any) -> None:
+        reply(clients, entry, answer)
+        reply(clients, entry, answer)
+
+    table: Any = Clients
+    table._reply = doubled
+
+
+def invents_answers() -> None:
+    """Some of the first requests are answered in the name of workers that have never seen them."""
+    choose, hand_out = Dispatcher.hand_out, Workers.hand_out
+    invented: list[tuple[Worker, Entry]] = []
+    count = itertools.count()
+
+    def withheld(dispatcher: Dispatcher, now: float) -> list[tuple[Worker, list[Entry]]]:
+        given = choose(dispatcher, now)
+        for worker, batch in given:
+            for entry in batch[:]:
+                if next(count) in range(20, 100, 10):
+                    batch.remove(entry)
+                    invented.append((worker, entry))
+        return [(worker, batch) for worker, batch in given if batch]
+
+    def pretended(workers: Workers) -> None:
+        hand_out(workers)
+        while invented:
+            worker, entry = invented.pop()
+            del worker.in_hand[entry.task]
+            answer = Answer(entry.task, Status.OK, entry.request.body + b" " + worker.name.encode())
+            workers._answered(worker, entry, answer)
+            workers._dispatcher.place(worker)
+
+    dispatcher: Any = Dispatcher
+    dispatcher.hand_out = withheld
+    table: Any = Workers
+    table.hand_out = pretended
+
+
+def starves_one() -> None:
+    """One of the workers is never given anything."""
+    serve = Dispatcher._serve
+
+    def unfair(dispatcher: Dispatcher, service: Service, now: float) -> None:
+        starved = [worker for worker in service.free if worker.name.endswith("WOR_2")]
+        for worker in starved:
+            del service.free[worker]
+        serve(dispatcher, service, now)
+        service.free.update(dict.fromkeys(starved))
+
+    table: Any = Dispatcher
+    table._serve = unfair
 
 
 def has_a_favourite() -> None:
@@ -85,7 +143,17 @@ def delivers_late_answers() -> None:
 
 
 FAULTS: dict[str, Callable[[], None]] = {
-    fault.__name__: fault for fault in (swaps_replies, has_a_favourite, is_deaf, has_no_fence, delivers_late_answers)
+    fault.__name__: fault
+    for fault in (
+        swaps_replies,
+        answers_twice,
+        invents_answers,
+        has_a_favourite,
+        starves_one,
+        is_deaf,
+        has_no_fence,
+        delivers_late_answers,
+    )
 }
 
 if __name__ == "__main__":

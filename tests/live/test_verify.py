@@ -29,7 +29,10 @@ CHECKS = ["own-replies", "no-idle-while-waiting", "killed-worker", "frozen-worke
 FOUND_BY = {
     # fault: the checks that must find it, and those that must also if they have no trace of the broker
     "swaps_replies": (["own-replies"], ["own-replies"]),
+    "answers_twice": (["own-replies"], ["own-replies"]),
+    "invents_answers": (["own-replies"], ["own-replies"]),
     "has_a_favourite": (["no-idle-while-waiting"], ["no-idle-while-waiting"]),
+    "starves_one": (["no-idle-while-waiting"], []),
     "is_deaf": (["killed-worker", "frozen-worker"], ["killed-worker", "frozen-worker"]),
     "has_no_fence": (["frozen-worker"], []),
     "delivers_late_answers": (["frozen-worker"], ["frozen-worker"]),

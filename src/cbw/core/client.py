@@ -60,6 +60,8 @@ class ClientCore:
         self.has_met_broker = False
         self.sent_again = 0
         self.bad_messages = 0
+        self.answers_unasked = 0
+        """Answers to requests that had ended here: cancelled, expired, or answered already."""
         self._is_connected = False
         self._out: list[m.Message] = []
         self._held: list[Pending] = []  # big bodies, until the broker has told its limit
@@ -122,6 +124,8 @@ class ClientCore:
                 pending = in_flight.pop(message.id, None)
                 if pending is not None:
                     ended.append(Ended(pending.sink, message, pending.request.service))
+                else:
+                    self.answers_unasked += 1
             elif type(message) is m.Welcome:
                 self.broker = message
                 self.has_met_broker = True

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 
 from cbw.client import Client
 from cbw.core.events import Record
-from cbw.errors import UsageError
+from cbw.errors import Expired, UsageError
 from cbw.session import Timeout
 from cbw.trace import Trace
 
@@ -28,6 +28,8 @@ class Caller:
         self._trace = Trace(path, is_printing=False)
         self._client = Client(address, id=id, timeout=timeout_s)
         self._count = 0
+        self._expired = 0  # requests that may still be answered
+        self._is_closed = False
 
     def submit(self, more: str = "", *, timeout_s: Timeout = ...) -> Future[str]:
         """Send ``<request>``, with ``more`` behind it: the id of the worker that has answered, or nothing.
@@ -47,6 +49,7 @@ class Caller:
 
         def ended(done: Future[bytes]) -> None:
             error = done.exception()
+            self._expired += isinstance(error, Expired)
             said = done.result().decode(errors="replace") if error is None else str(error)
             note("got" if error is None else "failed", said)
             noted.set_result(said.rpartition(" ")[2] if error is None else "")
@@ -82,4 +85,10 @@ class Caller:
     def close(self) -> None:
         """End what is in flight as failed, and close the trace. Safe to call twice."""
         self._client.close()
+        unasked = self._client.status()["counts"]["answers_unasked"] - self._expired
+        if unasked > 0 and not self._is_closed:
+            record = Record(time.monotonic(), "unasked", "client", self.id, client=self.id, service=self._service)
+            record.count = unasked
+            self._trace.write([record])
+        self._is_closed = True
         self._trace.close()

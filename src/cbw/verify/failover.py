@@ -72,14 +72,19 @@ class _Failover:
         self._requests: dict[int, str] = {}  # task: request, of what is in some hand, by the broker's records
         self._begun: dict[str, dict[str, int]] = {}  # worker: request: task
         self._victims: list[_Victim] = []
+        self._earlier: list[_Victim] = []  # of other verifications in this trace, whose requests had the same names
 
     def see(self, record: Record) -> None:
-        if record.role == "verify" and record.event in HARMS:
+        if record.role == "verify" and record.event == "started":
+            self._earlier += self._victims
+            self._victims = []
+            self._requests.clear()
+            self._begun.clear()
+        elif record.role == "verify" and record.event in HARMS:
             if record.event == self.event:
                 task = self._begun.get(record.worker, {}).get(record.request)
                 self._victims.append(_Victim(record, task or record.task, task is not None))
-            return
-        if record.role == "broker":
+        elif record.role == "broker":
             self._see_broker(record)
         elif record.role == "worker" and record.event in ("begun", "done", "error"):
             self._see_worker(record, record.request or self._requests.get(record.task, ""))
@@ -142,6 +147,10 @@ class _Failover:
 
     # --- the verdict
 
+    @property
+    def _all(self) -> list[_Victim]:
+        return self._earlier + self._victims
+
     def _complaints(self, victim: _Victim) -> list[str]:
         worker, request = victim.worker, victim.request
         if not victim.has_begun:
@@ -169,7 +178,7 @@ class _Failover:
 
     def _figures(self) -> dict[str, Figure]:
         """Times are from the harm on, the longest of all victims."""
-        victims = self._victims
+        victims = self._all
         return {
             "judged": len(victims),
             "unanswered": sum(not victim.answers for victim in victims),
@@ -182,7 +191,7 @@ class _Failover:
     def verdict(self) -> Verdict:
         evidence: list[str] = []
         passed = True
-        for victim in self._victims:
+        for victim in self._all:
             complaints = self._complaints(victim)
             passed &= not complaints
             evidence += complaints or [self._story(victim)]
@@ -190,9 +199,9 @@ class _Failover:
         return Verdict(self.name, passed, figures, self._summary(figures), evidence)
 
     def _summary(self, figures: dict[str, Figure]) -> str:
-        if not self._victims:
+        if not self._all:
             return f"no worker was {self.harm} in this trace"
-        count, lost = len(self._victims), int(figures["unanswered"] or 0)
+        count, lost = len(self._all), int(figures["unanswered"] or 0)
         summary = f"{count} worker{'s' if count > 1 else ''} {self.harm}, {count - lost} of {count} requests answered"
         soonest = (
             figures["handed_out_again_s"] if figures["handed_out_again_s"] is not None else figures["begun_again_s"]
@@ -234,9 +243,9 @@ class FrozenWorker(_Failover):
 
     def _figures(self) -> dict[str, Figure]:
         return super()._figures() | {
-            "late": sum(victim.late_at is not None for victim in self._victims),
-            "fenced": sum(victim.is_fenced for victim in self._victims),
-            "used_again": sum(victim.used_again_at is not None for victim in self._victims),
+            "late": sum(victim.late_at is not None for victim in self._all),
+            "fenced": sum(victim.is_fenced for victim in self._all),
+            "used_again": sum(victim.used_again_at is not None for victim in self._all),
         }
 
 
@@ -265,6 +274,6 @@ class CutOffWorker(_Failover):
 
     def _figures(self) -> dict[str, Figure]:
         return super()._figures() | {
-            "fenced": sum(victim.is_fenced for victim in self._victims),
-            "used_again": sum(victim.used_again_at is not None for victim in self._victims),
+            "fenced": sum(victim.is_fenced for victim in self._all),
+            "used_again": sum(victim.used_again_at is not None for victim in self._all),
         }

@@ -278,16 +278,19 @@ class EndsView:
             case "client", "got" | "failed":
                 self._unwait(at, request)
             case "worker", "begun" if request:
-                self.begun += 1
+                hand = self._hands.setdefault(worker, set())
+                self.begun += (
+                    request not in hand
+                )  # a worker may tell it twice: to its trace, and to that of its handler
+                hand.add(request)
                 self._unwait(at, request)
                 services = self._services.setdefault(worker, [])
                 if record.service not in services:
                     services.append(record.service)
-                self._hands.setdefault(worker, set()).add(request)
                 self.meter.busy(at, worker, services)
             case "worker", "done" | "error" if request:
-                hand = self._hands.get(worker)
-                if hand is not None and request in hand:
+                hand = self._hands.get(worker, set())
+                if request in hand:
                     hand.discard(request)
                     if not hand:
                         self.meter.free(at, worker, self._services[worker])

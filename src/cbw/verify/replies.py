@@ -20,8 +20,9 @@ class OwnReplies:
 
     In the trace of a ``cbw verify`` every request is owed an answer, except those whose worker came to harm:
     another check follows these. In any other trace a client may have been stopped, or an error been the right end, so
-    requests without an answer are only counted. A log may lack records of a client: its oldest files are deleted, and what a
-    full spool dropped is a gap. An answer to a request that may be among them is counted too, not judged.
+    requests without an answer are only counted. There a worker must also have begun what is answered in its name. A log
+    may lack records of a client: its oldest files are deleted, and what a full spool dropped is a gap. An answer to a request
+    that may be among them is counted too, not judged.
     """
 
     name = "own-replies"
@@ -40,6 +41,8 @@ class OwnReplies:
         self._unread = 0
         self._names: dict[str, None] = {}  # of workers, if they have a space in them
         self._verified: dict[str, None] = {}  # services of the verifications in this trace
+        self._begun: set[tuple[str, str]] = set()  # there: request, worker
+        self._answered: list[tuple[str, str]] = []
 
     def see(self, record: Record) -> None:
         if " " in record.worker:
@@ -49,6 +52,9 @@ class OwnReplies:
                 self._verified[record.service] = None
             elif record.event in HARMS:
                 self._victims[record.request] = None
+        elif record.role == "worker":
+            if record.event == "begun" and record.request and self._verified:
+                self._begun.add((record.request, record.worker))
         elif record.role == "client":
             if record.boot:
                 self._numbers.setdefault(record.boot, Numbers(record.sender)).add(record.seq)
@@ -59,6 +65,8 @@ class OwnReplies:
                 self._got(record)
             elif record.event == "failed":
                 self._fail(record)
+            elif record.event == "unasked":
+                self._blame(f"{record.client} got {record.count} answers to requests that had ended")
 
     def _got(self, record: Record) -> None:
         sent = self._sent.pop(record.request, None)
@@ -77,6 +85,8 @@ class OwnReplies:
         beginning, _, name = record.text.partition(text + " ")
         if record.text != text and (beginning or not name or (" " in name and name not in self._names)):
             self._blame(f"{record.client} asked {text!r} and got {record.text!r}")
+        elif service in self._verified:
+            self._answered.append((record.request, name))
 
     def _blame(self, line: str) -> None:
         self._wrong += 1
@@ -90,10 +100,16 @@ class OwnReplies:
             self._failures[record.request] = f"{record.request} was not answered: {record.text}"
 
     def verdict(self) -> Verdict:
+        invented = [
+            f"{request} was answered in the name of {worker or 'nobody'}, which had not begun it"
+            for request, worker in (self._answered if self._begun else ())
+            if (request, worker) not in self._begun
+        ]
+        wrong = self._wrong + len(invented)
         figures: dict[str, Figure] = {
             "judged": self._replies,
             "clients": len(self._clients),
-            "wrong": self._wrong,
+            "wrong": wrong,
             "failed": self._failed,
             "unanswered": len(self._sent),
             "untold": self._untold,
@@ -105,10 +121,10 @@ class OwnReplies:
             for request, (_, service) in self._sent.items()
             if service in self._verified and request not in self._victims
         ]
-        evidence = self._evidence + debts[:EVIDENCE_MAX]
+        evidence = self._evidence + invented[:EVIDENCE_MAX] + debts[:EVIDENCE_MAX]
         count = len(self._clients)
         summary = f"{self._replies} replies to {count} client{'s' if count != 1 else ''}, "
-        summary += f"{self._wrong} of them not to their own requests" if self._wrong else "each to its own request"
+        summary += f"{wrong} of them not to their own requests" if wrong else "each to its own request"
         if self._unread and not self._replies:
             summary = f"{self._unread} replies, but none that names its request, so it is not known whose they are"
         elif self._unread:

@@ -79,6 +79,7 @@ class Scenario:
         self._system = contextlib.ExitStack()
         self._workers: dict[str, Role] = {}
         self._last_words: dict[str, deque[str]] = {}
+        self._connected: set[str] = set()
         self._callers: list[Caller] = []
         self._notes = Trace(self._path("verify"), is_printing=False)
 
@@ -144,12 +145,18 @@ class Scenario:
         command += ["--handler", f"{self._service}=cbw.verify.handler:serve", "--concurrency", "1", "--processes", "0"]
         command += ["--trace", self._path(name)]
         words = self._last_words[name] = deque(maxlen=2)
+
+        def said(_role: str, line: str) -> None:
+            words.append(line)
+            if f"{name} connected" in line:
+                self._connected.add(name)
+
         environment = {"CBW_STATUS_PORT": "0", WORKER: name, TRACE: self._path(f"{name}.requests")}
-        role = self._workers[name] = Role(f"wor_{name}", command, lambda _role, line: words.append(line), environment)
+        role = self._workers[name] = Role(f"wor_{name}", command, said, environment)
         role.start()
 
     def _await_workers(self, target: Target) -> None:
-        """All workers are there when each of them has answered.
+        """All workers are there when each of them has answered; or is connected, and not used: the checks will tell.
 
         Raises:
             NotReady: they do not answer.
@@ -168,6 +175,8 @@ class Scenario:
             if time.monotonic() > deadline:
                 if not caller.has_met_broker:
                     raise NotReady(f"no broker serves clients at {target.client_address}", advice="See --broker.")
+                if len(self._connected) == WORKERS and seen:
+                    break
                 raise NotReady(
                     f"only {len(seen)} of {WORKERS} workers answer",
                     advice=f"Do workers reach {target.host}:{target.worker_port}? See --worker-port.",

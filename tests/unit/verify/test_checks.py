@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from cbw.core.events import Record
@@ -130,6 +131,22 @@ class TestOwnReplies:
 
     def test_but_in_a_verification_they_are(self) -> None:
         assert not verdict(self.name, [started(0), sent(0, "A/1"), got(1, "A/1", "HELLO")]).passed
+
+    def test_what_nobody_had_begun_is_no_answer(self) -> None:
+        records = [started(0), sent(0, "A/1"), sent(0, "A/2"), begun(1, "W", "A/1"), begun(1, "V", "A/2")]
+        records += [got(2, "A/1", "A/1 W"), got(2, "A/2", "A/2 V")]
+        assert verdict(self.name, records).passed
+        found = verdict(self.name, [*records, sent(3, "A/3"), got(4, "A/3", "A/3 W")])
+        assert found.evidence == ["A/3 was answered in the name of W, which had not begun it"]
+        assert not verdict(self.name, [record for record in records if record.worker != "V"]).passed
+        assert not verdict(self.name, [*records, sent(3, "A/3"), begun(3, "V", "A/3"), got(4, "A/3", "A/3")]).passed
+        assert verdict(self.name, without([*records, sent(3, "A/3"), got(4, "A/3", "A/3 W")], "started")).passed
+        assert verdict(self.name, without(records, "begun")).passed, "nothing is known of the workers"
+
+    def test_answers_that_nobody_asked_for(self) -> None:
+        unasked = Record(3, "unasked", "client", "A", client="A", count=2)
+        found = verdict(self.name, [sent(0, "A/1"), got(1, "A/1", "A/1 W"), unasked])
+        assert found.evidence == ["A got 2 answers to requests that had ended"]
 
     def test_a_second_reply(self) -> None:
         assert not verdict(self.name, [sent(0, "A/1"), got(1, "A/1", "A/1 W"), got(2, "A/1", "A/1 W")]).passed
@@ -344,6 +361,11 @@ class TestNoIdleWhileWaiting:
         assert "for the way to the broker and back" in found.evidence[0]
         assert not verdict(self.name, self.ends(1.0 + WAY_S_MAX + 2 * IDLE_S_MAX)).passed
 
+    def test_from_the_ends_a_beginning_that_is_told_twice_counts_once(self) -> None:
+        """By a worker's trace, and by that of its handler."""
+        twice = [record for record in self.ends(1.001) for _ in range(2 if record.event in ("begun", "done") else 1)]
+        assert verdict(self.name, twice).figures["judged"] == 2
+
     @pytest.mark.parametrize("event", ["killed", "frozen"])
     def test_from_the_ends_what_a_hurt_worker_had_does_not_wait(self, event: str) -> None:
         records = [*self.ends(1.001), sent(3.0, "A/2"), begun(3.001, "W2", "A/2"), hurt(3.5, event, "W2", "A/2")]
@@ -371,6 +393,18 @@ class TestKilledWorker:
             given(1.65, "answered", "A/1", "W2", 2),
             got(1.7, "A/1", "A/1 W2"),
         ]
+
+    def test_two_verifications_in_one_trace(self) -> None:
+        """Their requests have the same names."""
+        later = [msgspec.structs.replace(record, at=record.at + 10) for record in self.records()]
+        found = verdict(self.name, [started(-1), *self.records(), started(9), *later])
+        assert found.passed
+        assert (found.figures["judged"], found.figures["unanswered"]) == (2, 0)
+        assert len(found.evidence) == 2
+        assert (
+            verdict(self.name, [started(-1), *without(self.records(), "got"), started(9), *later]).figures["unanswered"]
+            == 1
+        )
 
     def test_answered_by_another(self) -> None:
         found = verdict(self.name, self.records())
