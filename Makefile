@@ -11,7 +11,7 @@ demo: $(READY)  ## a whole system on this machine, then proof that it survives a
 	$(BIN)/cbw verify
 
 test: $(READY) tests/interop/node_modules/.package-lock.json  ## every test; those of deployments beside the others
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2
 
 check: $(READY)  ## style and types
 	$(BIN)/ruff check .
