@@ -82,7 +82,6 @@ class Handler:
             if len(fields) <= 1
             else msgspec.defstruct(f"{_name(function)}_body", fields, kw_only=True, forbid_unknown_fields=True)
         )
-        self._has_body = bool(fields)
 
     def arguments(self, task: m.Task, attempt: Attempt) -> dict[str, Any]:
         """The keyword arguments for ``task``; what they raise is the client's error."""

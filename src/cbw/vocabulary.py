@@ -78,7 +78,7 @@ EVENTS: dict[str, Meaning] = {
     "unread": _warning("broker", "A peer has not read for so long that what was meant for it was dropped."),
     "bad_message": _warning("broker, worker, logger", "Bytes that are no message; `text` says why."),
     # roles start and stop
-    "started": _debug("broker, logger", "A new run begins: what its trace said before belongs to another."),
+    "started": _debug("broker, logger, verify", "A new run begins: what its trace said before belongs to another."),
     "stopping": _info("broker", "It takes nothing new and finishes what runs, within `--grace`."),
     "stopped_serving": _info("broker", "Nothing runs any more; it has said goodbye to all."),
     "stopped": _info("broker, logger", "The logger has ended; or a request had to, with its broker."),
@@ -90,6 +90,19 @@ EVENTS: dict[str, Meaning] = {
     "gap": _warning("logger", "`count` records of a sender are lost for good: its memory was full."),
     "duplicates": _warning("logger", "`count` records came a second time, and were not written again."),
     "lost": _warning("logger", "`count` lines of text are lost: the log could not be written, and memory was full."),
+    # what a verification does, in its own trace
+    "deployed": _info("verify", "It is a deployment with Docker Compose; `text` names its services."),
+    "killed": _info("verify", "It has killed `worker`, which worked on `request`."),
+    "frozen": _info("verify", "It has frozen `worker`, which worked on `request`."),
+    "thawed": _info("verify", "It has woken `worker` again."),
+    "cut_off": _info("verify", "It has taken `worker`, which worked on `request`, off its network."),
+    "reconnected": _info("verify", "It has put `worker` on its network again."),
+    "broker_restarted": _info("verify", "It restarts the broker, under load."),
+    "broker_killed": _info("verify", "It kills the broker, under load."),
+    "broker_back": _info("verify", "The broker is started again."),
+    "logger_restarted": _info("verify", "It restarts a logger, under load."),
+    "logger_killed": _info("verify", "It kills a logger, under load."),
+    "logger_writes": _info("verify", "The logger writes again."),
     # programs of yours
     "log": _info("app", "A line of a program that uses `cbw.LogHandler`, with a `level` of its own."),
 }

@@ -112,7 +112,8 @@ class WorkerHello(Message, tag=20):
 
 
 class Credit(Message, tag=21):
-    """From now on I want ``tasks`` in hand; 0 means: no more, I am leaving."""
+    """From now on I want ``tasks`` in hand; 0 means: nothing, as I am leaving, or have no child
+    process that is ready."""
 
     tasks: int
 
@@ -127,7 +128,7 @@ class Returned(Message, tag=22):
 
 
 class Welcome(Message, tag=30):
-    """The hello was accepted. ``body_bytes_max`` is the largest body; a peer silent for ``liveness_s`` seconds is lost."""
+    """The hello was accepted. ``body_bytes_max`` is the largest body; a worker silent for ``liveness_s`` seconds is lost."""
 
     broker: str
     boot: str
@@ -140,7 +141,7 @@ class HelloAgain(Message, tag=31):
 
 
 class Refused(Message, tag=32):
-    """The hello was refused, and why."""
+    """A hello was refused, or a message that is none or too large; and why."""
 
     reason: Refusal
     text: str
