@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from cbw.core import events as e
 from cbw.core import messages as m
-from cbw.core.dispatch import TIMERS_MIN, UNSERVED_S
+from cbw.core.dispatch import RECALL_AFTER_S, RECALL_PATIENCE_S, TIMERS_MIN, UNSERVED_S
 from cbw.core.kept import ANSWER_BYTES
 from cbw.core.latency import quantile
 from cbw.core.limits import NAME_CHARS_MAX
 from cbw.core.messages import Refusal, Status
-from cbw.core.tables import LAB_SERVICE
+from cbw.core.tables import LAB_SERVICE, Entry
 from cbw.core.workers import GHOSTS_MAX, SERVICES_MAX
 from tests.unit.core.system import System
 
@@ -88,6 +90,21 @@ class TestHandingOut:
         system.tell(e.WorkerSaid(b"W1", [m.Credit(2)]))
         assert system.bodies("W1") == [2]
 
+    def test_of_two_services_the_one_whose_request_waits_longest_is_first(self, system: System) -> None:
+        system.ask(1, service="b")
+        system.wait(0.1)
+        system.ask(2, service="a")
+        system.worker("W1", services=("a", "b"))
+        assert system.bodies("W1") == [1]
+
+    def test_nothing_goes_ahead_of_a_suspect_or_it_would_never_get_a_slot(self, system: System) -> None:
+        system.worker("W1")
+        system.ask(1)
+        system.lose_worker("W1")
+        system.ask(*range(2, 20))
+        system.worker("W2", concurrency=2, credit=10)
+        assert system.bodies("W2") == [1, 2]
+
 
 class TestRecall:
     def test_a_suspect_that_waits_stops_no_recall(self, system: System) -> None:
@@ -145,6 +162,72 @@ class TestRecall:
         system.tell(e.WorkerSaid(b"W1", [m.Credit(0), m.Returned([task.id for task in tasks])]))
         system.worker("W2", credit=6)
         assert system.bodies("W2") == [0, 1, 2, 3, 4, 5]
+
+    def recalled(self, system: System, worker: str = "W1") -> list[int]:
+        """The requests, by their numbers, that the broker wants back."""
+        recalls = [message for message in system.take(worker) if isinstance(message, m.Recall)]
+        return [int(entry.request.body) for recall in recalls for entry in map(self.entry_of(system), recall.tasks)]
+
+    def entry_of(self, system: System) -> Callable[[int], Entry]:
+        return lambda task: next(w.in_hand[task] for w in system.core.workers.values() if task in w.in_hand)
+
+    def hoard(self, system: System, *requests: int, **options: Any) -> list[m.Task]:
+        """W1 holds them all, and can run one."""
+        system.worker("W1", credit=10, **options)
+        system.ask(*requests)
+        return system.take_tasks("W1")
+
+    def test_it_comes_soon(self, system: System) -> None:
+        self.hoard(system, 1, 2, 3)
+        system.worker("W2")
+        assert system.core.wake_at is not None and system.core.wake_at <= system.now + RECALL_AFTER_S
+
+    def test_a_worker_with_full_slots_has_nothing_too_much(self, system: System) -> None:
+        system.worker("W1", concurrency=2)
+        system.ask(1, 2)
+        system.worker("W2")
+        assert system.core._dispatcher.recall_at == math.inf
+
+    def test_one_that_is_not_answered_is_said_again_but_not_at_once(self, system: System) -> None:
+        self.hoard(system, 1, 2, 3)
+        system.worker("W2")
+        system.wait(2 * RECALL_AFTER_S)
+        assert self.recalled(system) == [3]
+        system.wait(RECALL_PATIENCE_S / 2)
+        assert self.recalled(system) == []
+        system.wait(RECALL_PATIENCE_S)
+        assert self.recalled(system) == [3]
+
+    def test_of_one_that_leaves_nothing_is_wanted_back(self, system: System) -> None:
+        """It gives back what it has not begun by itself."""
+        self.hoard(system, 1, 2, 3)
+        system.tell(e.WorkerSaid(b"W1", [m.Credit(0)]))
+        system.worker("W2")
+        system.wait(0.05)
+        assert self.recalled(system) == []
+
+    def test_what_was_cancelled_is_not_wanted_back(self, system: System) -> None:
+        self.hoard(system, 1, 2, 3)
+        system.tell(e.ClientSaid(b"C1", [m.Cancel(3)]))
+        system.worker("W2")
+        system.wait(2 * RECALL_AFTER_S)
+        assert self.recalled(system) == [2]
+
+    def test_nor_what_the_idle_worker_does_not_serve(self, system: System) -> None:
+        system.worker("W1", services=("a", "b"), credit=10)
+        system.ask(1, 2, 3, service="a")
+        system.ask(4, 5, service="b")
+        system.take("W1")
+        system.worker("W2", services=("b",))
+        system.wait(2 * RECALL_AFTER_S)
+        assert self.recalled(system) == [5]
+
+    def test_too_much_of_one_service_concerns_the_free_workers_of_another(self, system: System) -> None:
+        """What is wanted of the other service may stand behind it."""
+        system.worker("W2", services=("b",))
+        system.worker("W1", services=("a", "b"), credit=10)
+        system.ask(1, 2, 3, service="a")
+        assert system.core._dispatcher.recall_at < math.inf
 
 
 class TestFailedWorkers:
@@ -264,6 +347,36 @@ class TestFailedWorkers:
         assert system.answers() == []
         assert system.core.counts["answers_fenced"] == 1
 
+    def test_a_second_hello_over_the_same_connection_is_no_failure(self, system: System) -> None:
+        system.worker("W1")
+        system.ask(1)
+        system.take("W1")
+        system.worker("W1")
+        (task,) = system.take_tasks("W1")
+        assert (task.body, task.attempt) == (b"1", 1)
+        assert system.core.counts["attempts_failed"] == 0
+
+    def test_one_that_calls_itself_otherwise_is_another(self, system: System) -> None:
+        system.worker("W1", peer="P")
+        system.ask(1)
+        system.take("P")
+        system.worker("W2", peer="P")
+        assert system.bodies("P") == [1]
+        assert [worker.name for worker in system.core.workers.values()] == ["W2"]
+
+    def test_a_stranger_that_leaves_is_told_nothing(self, system: System) -> None:
+        system.tell(e.WorkerSaid(b"X", [m.Goodbye()]))
+        assert system.take("X") == []
+
+    def test_a_suspect_that_was_given_back_is_given_again(self, system: System) -> None:
+        system.worker("W1")
+        system.ask(1)
+        system.lose_worker("W1")
+        system.worker("W2")
+        (task,) = system.take_tasks("W2")
+        system.tell(e.WorkerSaid(b"W2", [m.Returned([task.id])]))
+        assert system.bodies("W2") == [1]
+
 
 class TestNobodyServes:
     def unserved(self, system: System) -> list[tuple[str, int]]:
@@ -295,6 +408,12 @@ class TestNobodyServes:
 
     def test_nor_of_requests_that_have_expired(self, system: System) -> None:
         system.ask(1, ttl=1.0)
+        system.wait(UNSERVED_S + 2)
+        assert self.unserved(system) == []
+
+    def test_nor_if_they_were_cancelled(self, system: System) -> None:
+        system.ask(1)
+        system.tell(e.ClientSaid(b"C1", [m.Cancel(1)]))
         system.wait(UNSERVED_S + 2)
         assert self.unserved(system) == []
 
@@ -444,6 +563,11 @@ class TestCancelling:
         system.tell(e.ClientSaid(b"C1", [m.Cancel(77)]))
         assert system.answers() == []
 
+    def test_it_is_counted(self, system: System) -> None:
+        system.ask(1)
+        system.tell(e.ClientSaid(b"C1", [m.Cancel(1), m.Cancel(2)]))
+        assert system.core.counts["requests_cancelled"] == 1
+
 
 class TestClients:
     def test_a_stranger_is_asked_for_its_hello(self, system: System) -> None:
@@ -544,6 +668,40 @@ class TestClients:
         assert (system.answers("C1"), system.answers("C2")) == ([], [(1, Status.OK)])
         system.answer("W1", first)
         assert system.answers("C1") == [(1, Status.OK)]
+
+    def test_the_end_of_the_connection_that_it_has_left_does_not_make_it_absent(self, system: System) -> None:
+        system.client("C2", peer="P1")
+        system.client("C2", peer="P2")
+        system.tell(e.PeerLost(e.Side.CLIENT, b"P1"))
+        system.worker()
+        system.ask(1, client="P2")
+        system.answer_all("W1")
+        assert system.answers("P2") == [(1, Status.OK)]
+
+    def test_one_that_calls_itself_otherwise_is_another(self, system: System) -> None:
+        system.client("C2", peer="P")
+        system.ask(1, client="P")
+        system.client("C3", peer="P")
+        system.worker()
+        assert system.take_tasks("W1") == [], "nobody waits for it any more"
+        assert "client_gone" in system.events()
+
+    def test_an_answer_for_one_that_cannot_be_reached_is_kept(self, system: System) -> None:
+        system.worker()
+        system.ask(1)
+        tasks = system.take_tasks("W1")
+        system.take("C1")
+        system.tell(e.Undelivered(e.Side.CLIENT, b"C1", []))
+        system.answer("W1", *tasks)
+        assert system.answers() == []
+        system.client(peer="again")
+        system.ask(1, client="again")
+        assert system.answers("again") == [(1, Status.OK)]
+
+    def test_what_one_that_does_not_read_has_missed_is_counted(self, system: System) -> None:
+        order = e.SendToClient(b"C1", [m.Answer(1, Status.OK, b""), m.Answer(2, Status.OK, b"")])
+        system.tell(e.PeerUnread(e.Side.CLIENT, b"C1", [order]))
+        assert system.core.counts["messages_dropped"] == 2
 
 
 class TestDuplicateIds:
@@ -980,6 +1138,14 @@ class TestStopping:
         system.tell(e.StopRequested(system.now + 10))
         system.ask(2)
         assert system.answers() == [(2, Status.STOPPING)]
+
+    def test_a_second_request_to_stop_gives_no_more_time(self, system: System) -> None:
+        system.worker()
+        system.ask(1)
+        for seconds in (1.0, 100.0):
+            system.tell(e.StopRequested(system.now + seconds))
+        system.wait(1.1)
+        assert any(isinstance(order, e.Stop) for order in system.others)
 
 
 def test_a_bad_message_is_counted_and_told(system: System) -> None:

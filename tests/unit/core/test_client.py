@@ -282,3 +282,42 @@ def test_and_for_as_long_after_the_next_connection() -> None:
     core.connected(100.0)
     core.received([refused], 100.0)
     assert core.refused is None
+
+
+# --- what is easily forgotten
+
+
+def test_what_is_too_big_is_told_without_delay() -> None:
+    core = welcomed()
+    core.submit("s", bytes(LIMIT + 1), None, 0.0, "sink")
+    assert core.wake_at == 0.0
+    assert ends(core.tick(0.0)) == [("sink", Status.TOO_BIG)]
+    assert core.wake_at is None
+
+
+def test_a_big_body_is_sent_once_however_many_connections_it_took() -> None:
+    core = ClientCore("C1", "boot")
+    number = core.submit("s", bytes(UNASKED_BYTES + 1), None, 0.0, "sink")
+    for now in (0.0, 1.0):
+        core.connected(now)
+        core.take_messages()
+    core.received([WELCOME], 1.0)
+    assert [message.id for message in core.take_messages() if isinstance(message, m.Request)] == [number]
+
+
+def test_refusals_with_a_welcome_between_them_are_not_added_up() -> None:
+    core = ClientCore("C1", "boot")
+    refused = m.Refused(m.Refusal.DUPLICATE_ID, "a client called C1 lives")
+    core.connected(0.0)
+    core.received([refused], 0.0)
+    core.tick(HELLO_RETRY_S)
+    core.received([WELCOME], HELLO_RETRY_S)
+    core.received([m.HelloAgain()], 100.0)
+    core.received([refused], 100.0)
+    assert core.refused is None
+
+
+def test_two_requests_for_a_hello_in_one_batch_are_answered_once() -> None:
+    core = welcomed()
+    core.received([m.HelloAgain(), m.HelloAgain()], 1.0)
+    assert core.take_messages() == [HELLO]

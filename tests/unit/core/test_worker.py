@@ -401,3 +401,48 @@ def test_leaves_without_a_connection() -> None:
     assert core.take_messages() == []
     core.connected(0.1)
     assert core.take_messages() == []
+
+
+# --- what is easily forgotten
+
+
+def test_what_the_pool_gives_back_of_an_earlier_session_has_no_slot_any_more() -> None:
+    core = busy(1, 2, concurrency=2)
+    core.received([m.HelloAgain()], 1.0)
+    core.returned([1, 2], 1.0)
+    core.take_messages()
+    core.received([WELCOME], 1.0)
+    assert core.take_messages() == [m.Credit(2)]
+
+
+def test_after_the_brokers_goodbye_nothing_is_begun() -> None:
+    core = busy(1)
+    core.received([m.Goodbye()], 1.0)
+    assert core.broker is None
+    assert not core.in_hand
+    core.received([task(2)], 1.0)
+    assert core.take_tasks() == []
+
+
+def test_after_a_freeze_the_broker_may_speak_first() -> None:
+    core = welcomed()
+    core.tick(100.0)
+    assert not core.is_reconnect_wanted
+    core.tick(100.0 + BEAT_S / 2)
+    assert not core.is_reconnect_wanted
+    core.tick(100.0 + 1.5 * BEAT_S)
+    assert core.is_reconnect_wanted
+
+
+def test_with_several_at_once_none_is_quick() -> None:
+    """Quick ones run where the socket is, one at a time."""
+    for concurrency, is_quick in ((1, True), (2, False)):
+        core = busy(1, concurrency=concurrency)
+        core.finished([ok(1)], QUICK_S, 1.0)
+        assert core.is_quick is is_quick
+
+
+def test_it_wakes_when_its_grace_is_over() -> None:
+    core = busy(1)
+    core.stop_requested(0.1, 0.2)
+    assert core.wake_at is not None and core.wake_at <= 0.2
