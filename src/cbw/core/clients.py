@@ -190,9 +190,8 @@ class Clients:
         deadline_at = None if request.ttl is None else outbox.now + request.ttl
         entry = Entry(request, client, r.ACCEPTED, outbox.now, deadline_at, fact.envelope)
         refusal = self._refusal(LAB_SERVICE, len(fact.body))
-        if (
-            refusal is not None and refusal[0] is not Status.BUSY
-        ):  # its dialect has no word for busy: see _pause_if_high
+        # Its dialect has no word for busy: see _pause_if_high.
+        if refusal is not None and refusal[0] is not Status.BUSY:
             self._count_refusal(client, request, *refusal)
             self._reply(entry, m.Answer(0, refusal[0], m.error_body(refusal[0].name.lower(), refusal[1])))
             return
