@@ -11,7 +11,9 @@ demo: $(READY)  ## a whole system on this machine, then proof that it survives a
 	$(BIN)/cbw verify
 
 test: $(READY) tests/interop/node_modules/.package-lock.json  ## every test; those of deployments beside the others
-	$(BIN)/python -m pytest -n 2
+	@beside=$$(mktemp); $(BIN)/python -m pytest -p no:cacheprovider tests/deploy >$$beside 2>&1 & deploy=$$!; \
+	$(BIN)/python -m pytest --ignore=tests/deploy; here=$$?; \
+	wait $$deploy; there=$$?; cat $$beside; rm -f $$beside; exit $$((here | there))
 
 check: $(READY)  ## style and types
 	$(BIN)/ruff check .
