@@ -239,10 +239,11 @@ class System:
             if found := pattern.search(line):
                 role.first_lines = None
                 return found.groups()
+        first = said[0] if said else "it said nothing"
         if role.exit_code == UsageError.exit_code:
-            why = next((line.removeprefix("Error: ") for line in said if line.startswith("Error: ")), said[0])
+            why = next((line.removeprefix("Error: ") for line in said if line.startswith("Error: ")), first)
             raise UsageError(f"the {name} cannot run like this: {why}")
-        text = f"the {name} did not start: {said[0] if said else 'it said nothing'}"
+        text = f"the {name} did not start: {first}"
         raise (
             CannotBind(text, advice=PORTS_ADVICE)
             if text.endswith("is in use")
