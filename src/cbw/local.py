@@ -233,7 +233,10 @@ class System:
                 line = lines.get(timeout=0.1)
             except queue.Empty:
                 continue
-            if line is None:
+            if line is None:  # it is about to end
+                assert role.process is not None
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    role.process.wait(START_S)
                 break
             said.append(line.strip().removeprefix("cbw: "))
             if found := pattern.search(line):
