@@ -247,11 +247,9 @@ class System:
             why = next((line.removeprefix("Error: ") for line in said if line.startswith("Error: ")), first)
             raise UsageError(f"the {name} cannot run like this: {why}")
         text = f"the {name} did not start: {first}"
-        raise (
-            CannotBind(text, advice=PORTS_ADVICE)
-            if text.endswith("is in use")
-            else NotReady(text, advice=" ".join(said[1:]))
-        )
+        if text.endswith("is in use"):
+            raise CannotBind(text, advice=PORTS_ADVICE)
+        raise NotReady(text, advice=" ".join(said[1:]))
 
     def _answered(self, role: str, line: str) -> None:
         """A client printed a line: take down who answered."""

@@ -10,10 +10,9 @@ from typing import Any
 import msgspec
 
 from cbw.core.events import Record
-from cbw.errors import UsageError
 from cbw.refusal import checked_id
 from cbw.sender import LogSender
-from cbw.settings import LOG, LOG_PORT, default_of
+from cbw.settings import LOG, LOG_PORT, LOGGER_HOST, LOGGER_PORT, checked_host, checked_port, default_of
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -44,8 +43,8 @@ class LogHandler(logging.Handler):
         level: int = logging.NOTSET,
     ) -> None:
         super().__init__(level)
-        if not 0 < port < 65535:
-            raise UsageError(f"{port} is no port", advice=f"Give the logger's text port, usually {LOG_PORT}.")
+        checked_host(host, LOGGER_HOST)
+        checked_port(port, LOGGER_PORT)
         self._name = f"APP_{socket.gethostname()}_{os.getpid()}" if name is None else checked_id(name)
         self._sender = LogSender(self._name, host, port + 1, spool_bytes=spool_bytes)
 

@@ -141,7 +141,6 @@ class Router:
         self.connections = Connections()
         self._has_input = False  # as the last sleep said, or the last receive found when it ended
         self._has_connected = False
-        self.has_changes = False  # connections were made or lost since they were last taken
 
     def receive(self, limit: int) -> Iterator[Arrival]:
         """Up to ``limit`` messages, if the last sleep said that there are any."""
@@ -189,32 +188,31 @@ class Router:
         except zmq.ZMQError:  # it speaks ZMTP 2.0 or earlier, of which libzmq tells nothing
             return False
         self.watch()
-        is_replaced = self.connections.spoke(peer, fd)
-        self.has_changes = self._has_connected or bool(self.connections.lost)
-        return is_replaced
+        return self.connections.spoke(peer, fd)
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether connections were made or lost since they were last taken."""
+        return self._has_connected or bool(self.connections.lost)
 
     def watch(self) -> None:
         """Read the monitor."""
         while has_input(self.monitor):
             event, value = _EVENT.unpack(self.monitor.recv_multipart(_NOBLOCK)[0])
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
-                self._has_connected = self.has_changes = True
+                self._has_connected = True
             elif event == zmq.EVENT_ACCEPTED:
                 self.connections.accepted(value)
             else:
                 self.connections.ended(value, time.monotonic())
-                self.has_changes = self._has_connected or bool(self.connections.lost)
 
     def take_lost(self) -> list[bytes]:
         """The peers whose connections were lost since the last call; see :meth:`~cbw.core.connections.Connections.take_lost`."""
-        lost = self.connections.take_lost(time.monotonic())
-        self.has_changes = self._has_connected or bool(self.connections.lost)
-        return lost
+        return self.connections.take_lost(time.monotonic())
 
     def take_connected(self) -> bool:
         """Whether anybody has connected since the last call."""
         has_connected, self._has_connected = self._has_connected, False
-        self.has_changes = bool(self.connections.lost)
         return has_connected
 
     def take_doubts(self) -> list[tuple[bytes, bool]]:

@@ -244,9 +244,7 @@ def address(text: str | None, role: str) -> tuple[str, int]:
         host, port = text or "", ""
     host = host or os.environ.get(BROKER_HOST.environment) or BROKER_HOST.default
     port = port or os.environ.get(BROKER_PORT.environment) or str(CLIENT_PORT if role == "client" else WORKER_PORT)
-    if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
-        raise UsageError(f"{port!r} is no port", advice=f"Give HOST:PORT, or set {BROKER_PORT.environment}.")
-    return checked_host(host, BROKER_HOST), int(port)
+    return checked_host(host, BROKER_HOST), checked_port(port, BROKER_PORT)
 
 
 def checked_host(text: str, setting: Setting) -> str:
@@ -260,6 +258,19 @@ def checked_host(text: str, setting: Setting) -> str:
     if re.fullmatch(r"\w[\w.-]*", text):
         return text
     raise _no_host(text, setting)
+
+
+def checked_port(port: int | str, setting: Setting) -> int:
+    """``port`` as a number, if ``setting`` may have it.
+
+    Raises:
+        UsageError: it may not; the advice names ``setting``.
+    """
+    low, high = int(setting.minimum or 0), int(setting.maximum or 65535)
+    text = str(port)
+    if text.isascii() and text.isdigit() and len(text) <= len(str(high)) and low <= int(text) <= high:
+        return int(text)
+    raise UsageError(f"{port!r} is no port", advice=f"Give one from {low} to {high}, or check {setting.environment}.")
 
 
 def _is_ipv6(host: str) -> bool:

@@ -33,9 +33,6 @@ def level_of(record: Record) -> str:
     return meaning.level if meaning is not None else "warning"
 
 
-PORT_ADVICE = "Give the logger's text port, 9995, or check LOGGER_PORT; records go to the next one up."
-
-
 class LogTarget(msgspec.Struct, frozen=True):
     """Where the logger is, and what it gets.
 
@@ -54,8 +51,7 @@ class LogTarget(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         settings.checked_host(self.host, settings.LOGGER_HOST)
-        if not 0 < self.port < 65535:
-            raise UsageError(f"{self.port} is no port of a logger", advice=PORT_ADVICE)
+        settings.checked_port(self.port, settings.LOGGER_PORT)
 
     @staticmethod
     def from_environment() -> LogTarget | None:
@@ -65,10 +61,9 @@ class LogTarget(msgspec.Struct, frozen=True):
             UsageError: they say no place.
         """
         host = os.environ.get(settings.LOGGER_HOST.environment, "")
-        port = os.environ.get(settings.LOGGER_PORT.environment) or str(settings.LOG_PORT)
-        if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65535:
-            raise UsageError(f"{port!r} is no port", advice=PORT_ADVICE)
-        return LogTarget(host, int(port)) if host else None
+        port = os.environ.get(settings.LOGGER_PORT.environment) or settings.LOG_PORT
+        number = settings.checked_port(port, settings.LOGGER_PORT)
+        return LogTarget(host, number) if host else None
 
     def wants(self, record: Record) -> bool:
         """Whether ``record`` is sent."""

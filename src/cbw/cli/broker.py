@@ -9,7 +9,17 @@ import click
 
 from cbw import settings
 from cbw.broker import Broker
-from cbw.cli.options import OpenTrace, ServeStatus, port, setting_options, status_options, stopping, trace_options
+from cbw.cli.options import (
+    OpenTrace,
+    ServeStatus,
+    check_two_ports,
+    port,
+    setting_options,
+    setting_type,
+    status_options,
+    stopping,
+    trace_options,
+)
 from cbw.core.broker import Limits
 
 
@@ -17,7 +27,7 @@ from cbw.core.broker import Limits
 @click.argument("client_port", type=port, default=settings.CLIENT_PORT, metavar="[FRONTEND_PORT]")
 @click.argument("worker_port", type=port, default=settings.WORKER_PORT, metavar="[BACKEND_PORT]")
 @click.argument("log_host", default=None, metavar="[LOGGER_HOST]")
-@click.argument("log_port", type=port, default=None, metavar="[LOGGER_PORT]")
+@click.argument("log_port", type=setting_type(settings.LOGGER_PORT), default=None, metavar="[LOGGER_PORT]")
 @setting_options(*settings.BROKER)
 @trace_options
 @status_options
@@ -38,8 +48,7 @@ def command(
 
     It serves CBW/1 peers and the lab's REQ programs on the same ports. SIGTERM lets running requests finish.
     """
-    if client_port and client_port == worker_port:
-        raise click.UsageError(f"clients and workers need two ports, not {client_port} for both.")
+    check_two_ports(client_port, worker_port)
     name = f"BRO_{socket.gethostname()}"
     broker = Broker(
         client_port,

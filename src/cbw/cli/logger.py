@@ -9,12 +9,12 @@ from typing import Any
 import click
 
 from cbw import settings
-from cbw.cli.options import ServeStatus, port, setting_options, status_options, stopping
+from cbw.cli.options import ServeStatus, logger_port, setting_options, status_options, stopping
 from cbw.logger import Logger
 
 
 @click.command("logger", context_settings={"max_content_width": 110})
-@click.argument("text_port", type=port, default=settings.LOG_PORT, metavar="[PORT]")
+@click.argument("text_port", type=logger_port, default=settings.LOG_PORT, metavar="[PORT]")
 @click.argument("file", type=click.Path(path_type=Path), default=None, metavar="[FILE]")
 @setting_options(settings.LOGGER_DIR, *settings.LOGGER)
 @status_options
@@ -27,8 +27,6 @@ def command(text_port: int, file: Path | None, logger_dir: str, serve_status: Se
     PORT (9995) takes a line of text from any PUSH socket; the next port up takes the records of our own roles and
     acknowledges them. Read the file with cbw logs. SIGHUP opens it anew, for logrotate.
     """
-    if text_port == 65535:
-        raise click.UsageError("there is no port above 65535 for records; give a lower one.")
     file = file or Path(logger_dir) / "logs"
     logger = Logger(text_port, file, **options)
     signal.signal(signal.SIGHUP, lambda *_: logger.reopen())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import difflib
 import functools
-import os
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -218,7 +217,7 @@ def _text(line: bytes) -> str:
 
 @functools.cache
 def _is_coloured() -> bool:
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    return sys.stdout.isatty() and click.get_current_context().color is None
 
 
 # --- the story of a request

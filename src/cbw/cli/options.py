@@ -90,7 +90,7 @@ def setting_options(*settings: Setting) -> Decorator:
                 _flag(setting) if is_flag else setting.option,
                 *([setting.short] if setting.short else []),
                 setting.name,
-                type=None if is_flag else _type(setting),
+                type=None if is_flag else setting_type(setting),
                 is_flag=is_flag,
                 default=setting.default,
                 envvar=setting.environment,
@@ -108,7 +108,8 @@ def _flag(setting: Setting) -> str:
     return f"{setting.option}/--no-{setting.option[2:]}" if setting.default else setting.option
 
 
-def _type(setting: Setting) -> Any:
+def setting_type(setting: Setting) -> Any:
+    """What takes the values of ``setting`` on the command line."""
     if setting.choices:
         return click.Choice(setting.choices)
     if setting.type is int:
@@ -138,7 +139,7 @@ def trace_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 log if log_host is None else LogTarget(log_host, port_number if log_port is None else log_port, *how)
             )
             if target is not None:
-                warn_if_unresolved(target.host, target.port, role="logger")
+                warn_if_unresolved(target.host, target.port, "logger")
             return Trace(trace, is_verbose=verbose, name=name, log=target, tells_bodies=tells_bodies)
 
         return function(*arguments, open_trace=open_trace, **options)
@@ -176,6 +177,14 @@ def status_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 port = Integer(0, 65535)
+logger_port = Integer(0, 65534)
+"""Of a logger, whose records have the next one up."""
+
+
+def check_two_ports(client_port: int, worker_port: int) -> None:
+    """Refuse one port for both sides of a broker; 0 is any that is free, so it may be given twice."""
+    if client_port and client_port == worker_port:
+        raise click.UsageError(f"clients and workers need two ports, not {client_port} for both.")
 
 
 def is_given(parameter: str) -> bool:
@@ -317,19 +326,13 @@ def no_broker(host: str, port_number: int, timeout_s: float) -> CbwError:
     return NoAnswer(f"no broker at {host}:{port_number} in {timeout_s:g} s", advice=advice)
 
 
-def warn_if_unresolved(
-    host: str,
-    port_number: int,
-    echo: Callable[[str], None] = lambda text: click.echo(text),
-    *,
-    role: str = "broker",
-) -> None:
+def warn_if_unresolved(host: str, port_number: int, role: str = "broker") -> None:
     """Say in the background if the name of that role's host does not resolve (yet): the connection is tried again and again."""
 
     def look_up() -> None:
         try:
             resolve(host, port_number, role)
         except CannotResolve as error:
-            echo(f"{error}; trying again until it does. {error.advice}")
+            click.echo(f"{error}; trying again until it does. {error.advice}")
 
     threading.Thread(target=look_up, daemon=True).start()

@@ -16,7 +16,17 @@ from rich.console import Console
 from rich.table import Table
 
 from cbw import settings
-from cbw.cli.options import STOP_SIGNALS, Integer, Number, is_given, port, setting_options, take_signals
+from cbw.cli.options import (
+    STOP_SIGNALS,
+    Integer,
+    Number,
+    check_two_ports,
+    is_given,
+    logger_port,
+    port,
+    setting_options,
+    take_signals,
+)
 from cbw.local import LOG_FILE, ClientSummary, Options, Scale, System, scale_of, totals
 
 _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "bright_cyan", "bright_yellow", "bright_green")
@@ -31,9 +41,7 @@ _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "bright_cyan", "bright
 @click.option("--handler", "handlers", multiple=True, metavar="[SERVICE=]MODULE:FUNCTION", help="As in cbw worker.")
 @click.option("--client-port", type=port, default=settings.CLIENT_PORT, show_default=True, help="0 takes a free one.")
 @click.option("--worker-port", type=port, default=settings.WORKER_PORT, show_default=True, help="0 takes a free one.")
-@click.option(
-    "--log-port", type=Integer(0, 65534), default=settings.LOG_PORT, show_default=True, help="0 takes a free one."
-)
+@click.option("--log-port", type=logger_port, default=settings.LOG_PORT, show_default=True, help="0 takes a free one.")
 @click.option(
     "--log-file", metavar="FILE", help=f"Where the logger writes.  [default: {LOG_FILE}, or logs in LOGGER_DIR]"
 )
@@ -68,8 +76,7 @@ def command(
         scale = scale_of(scales, Scale())
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--scale") from None
-    if client_port and client_port == worker_port:
-        raise click.UsageError(f"clients and workers need two ports, not {client_port} for both.")
+    check_two_ports(client_port, worker_port)
     log_file = log_file or str(
         Path(os.environ.get(settings.LOGGER_DIR.environment) or settings.LOGGER_DIR.default, "logs")
     )
