@@ -6,11 +6,12 @@ import json
 import os
 import secrets
 import shutil
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.ports import free_port
 
 from .engine import DEPLOY, LABEL, ROOT, Project, docker, must, offline_base, service_override
 
@@ -112,10 +113,3 @@ def run(engine: None) -> Iterator[Callable[..., str]]:
     yield start
     for name in names:
         docker("rm", "--force", "--volumes", name)
-
-
-def free_port() -> int:
-    """A port of this machine that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])

@@ -19,8 +19,9 @@ import pytest
 
 from cbw.logfile import files_of
 from tests.live.program import wait_until
+from tests.ports import free_port
 
-from .conftest import NewProject, free_port
+from .conftest import NewProject
 from .engine import Project, address_of, answers_in, docker
 
 pytestmark = pytest.mark.timeout(400)

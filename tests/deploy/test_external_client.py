@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.live.program import environment
+from tests.ports import free_port
 
-from .conftest import NewProject, free_port
+from .conftest import NewProject
 from .engine import answers_in
 
 pytestmark = pytest.mark.timeout(300)

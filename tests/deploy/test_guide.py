@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.docs import test_examples as pages
+from tests.ports import free_port
 
-from .conftest import free_port
 from .engine import LABEL, ROOT, docker, offline_base
 
 TUTORIAL = ROOT / "docs" / "tutorial"

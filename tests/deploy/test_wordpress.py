@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import free_port
+from tests.ports import free_port
+
 from .engine import DEPLOY, LABEL, docker, must
 
 FOLDER = DEPLOY / "wordpress"

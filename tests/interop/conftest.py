@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import socket
 import subprocess
@@ -14,6 +13,8 @@ from typing import Any
 
 import pytest
 import zmq
+
+from tests.ports import free_port
 
 from .program import HERE, PATIENCE_S, Program, command_of
 from .proxy import Proxy
@@ -89,7 +90,7 @@ def start_broker(start: Start) -> StartBroker:
     """``start_broker("--answer-timeout", 0.5)``: a broker on free ports, that listens."""
 
     def start_one(*options: object) -> Broker:
-        front, back = _free_ports(2)
+        front, back = free_port(), free_port()
         broker = Broker(start("broker", front, back, *options), front, back)
         deadline = time.monotonic() + PATIENCE_S
         while not (_is_listening(front) and _is_listening(back)):
@@ -152,6 +153,7 @@ class Peer:
 
     def close(self) -> None:
         """End it, as a program that crashes would."""
+        self._socket.disable_monitor()  # now: once the socket is closed, the next may get its monitor's name too soon
         self._handshakes.close()
         self._socket.close()
 
@@ -175,20 +177,6 @@ def connect() -> Iterator[Connect]:
         yield connect_one
         for peer in peers:
             peer.close()
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago, below those that the kernel gives to outgoing connections."""
-    ports: list[int] = []
-    while len(ports) < count:
-        port = random.randrange(20_000, 32_000)
-        try:
-            socket.create_server((HOST, port)).close()
-        except OSError:
-            continue
-        if port not in ports:
-            ports.append(port)
-    return ports
 
 
 def _is_listening(port: int) -> bool:

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from cbw import doctor
+from tests.ports import free_port
 
 from .conftest import HOST, Broker, Start, StartWorker
-from .test_status import free_port
 
 
 def findings(start: Start, *arguments: object, code: int) -> dict[str, dict[str, Any]]:

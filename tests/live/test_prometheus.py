@@ -15,10 +15,11 @@ import pytest
 
 import cbw
 from cbw.metrics import COUNTERS
+from tests.ports import free_port
 
 from .conftest import HOST, Start, StartBroker, StartWorker
 from .program import wait_until
-from .test_status import free_port, get, listens, metrics
+from .test_status import get, listens, metrics
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "observability"
 RULES = (FOLDER / "rules.yml").read_text()

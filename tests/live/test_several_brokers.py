@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 import cbw
+from tests.ports import free_port
 
 from .conftest import Broker, Start, broker_of
 from .program import PATIENCE_S, wait_until
-from .test_status import free_port
 
 LOWER, HIGHER = "127.0.0.2", "127.0.0.3"
 StartAt = Callable[[str], Broker]

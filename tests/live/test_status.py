@@ -18,16 +18,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import cbw
 from cbw.status import HTTP_TIMEOUT_S, Inquiry, StatusServer
+from tests.ports import free_port
 
 from .conftest import HOST, Broker, Start, StartBroker, StartWorker, broker_of
 from .program import wait_until
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 def get(port: int, path: str) -> tuple[int, str]:

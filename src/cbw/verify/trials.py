@@ -198,15 +198,25 @@ class Trials:
 
     def freeze(self) -> None:
         """``docker pause`` a worker in the middle of a request, and wake it while another works on that."""
-        hurt = self._hurt("frozen", lambda victim, _: victim.pause(), lambda victim, _: victim.unpause())
-        if hurt is not None:
-            # While the heir works, a late answer is not only unwanted: a broker without a fence would deliver it.
-            self._wait(self._timeout_s, lambda: hurt.future.done() or len(self._begun(hurt.request)) > 1)
-            self._say(f"waking {hurt.worker}")
-            self._note("thawed", worker=hurt.worker, request=hurt.request)
-            self._containers[hurt.worker].unpause()
-            hurt.future.result()
-            self._await_use(hurt.worker)
+        for _ in range(TRIES):
+            hurt = self._hurt("frozen", lambda victim, _: victim.pause(), lambda victim, _: victim.unpause())
+            if hurt is None or self._wake(hurt):
+                return
+            self._say(f"another had answered {hurt.request} before {hurt.worker} was awake")
+
+    def _wake(self, hurt: _Hurt) -> bool:
+        """Wake a frozen worker; False: its heir was faster than Docker.
+
+        While the heir works, a late answer is not only unwanted: a broker without a fence would deliver it.
+        """
+        self._wait(self._timeout_s, lambda: hurt.future.done() or len(self._begun(hurt.request)) > 1)
+        self._say(f"waking {hurt.worker}")
+        self._note("thawed", worker=hurt.worker, request=hurt.request)
+        self._containers[hurt.worker].unpause()
+        was_answered = hurt.future.done()
+        answered_by = hurt.future.result()
+        self._await_use(hurt.worker)
+        return not was_answered or answered_by in ("", hurt.worker)
 
     def cut_off(self) -> None:
         """``docker network disconnect`` a worker in the middle of a request, and connect it again."""
