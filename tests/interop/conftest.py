@@ -152,7 +152,9 @@ class Peer:
         assert self._handshakes.poll(int(PATIENCE_S * 1000)), "not connected"
 
     def close(self) -> None:
-        """End it, as a program that crashes would."""
+        """End it, as a program that crashes would. Safe to call twice."""
+        if self._socket.closed:
+            return
         self._socket.disable_monitor()  # now: once the socket is closed, the next may get its monitor's name too soon
         self._handshakes.close()
         self._socket.close()

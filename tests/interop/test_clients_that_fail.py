@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import zmq
+
+from cbw.trace import read
+from tests.live.program import wait_until
 
 from .conftest import HOST, Broker, Connect, Start, StartBroker, StartProxy
 
@@ -130,12 +135,17 @@ def test_two_that_live_under_one_identity(broker: Broker, start: Start, connect:
     assert one.reply(within_s=0.2) is None
 
 
-def test_two_node_programs_under_one_identity(broker: Broker, start: Start) -> None:
+def test_two_node_programs_under_one_identity(start_broker: StartBroker, start: Start, tmp_path: Path) -> None:
     """The same with programs: the second gets all of its answers, the first none of them."""
+    trace = tmp_path / "broker.jsonl"
+    broker = start_broker("--answer-timeout", 60, "--trace", trace)
     worker = start("lab_worker.js", "W1", HOST, broker.back, WORK_MS, 1, 300)
     one = start("lab_client.js", "SAME", 5, HOST, broker.front)
     worker.wait_for("task SAME SAME-1")
+    worker.freeze()
     two = start("modern_client.js", "SAME", 5, HOST, broker.front)
+    wait_until(lambda: [record.event for record in read(str(trace))].count("accepted") == 2, "both have asked")
+    worker.thaw()
     assert two.finish() == [f"SAME-{number} W1" for number in range(1, 6)]
     assert one.said("reply") == []
 

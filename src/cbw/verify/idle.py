@@ -17,7 +17,7 @@ from cbw.verify.verdict import Figure, Verdict
 
 IDLE_S_MAX = 0.020
 """G2: on the wire no worker is free for longer than this while a request that it could serve waits (p99)."""
-WAY_S_MAX = 0.080
+WAY_S_MAX = 0.180
 """Allowed on top where only the ends can be seen: to them an answer's way to the broker, the next task's way back, and the
 turns that processes take on a busy machine all look like idleness. A broker that is farther away needs its own trace."""
 PRINTED_S_MAX = 0.250
