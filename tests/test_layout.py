@@ -48,8 +48,9 @@ MAY_IMPORT = {
         "core.clients core.dispatch core.events core.latency core.limits core.messages "
         "core.outbox core.request core.tables core.workers"
     ),
-    "core.client": "core.messages",
-    "core.worker": "core.messages",
+    "core.hello": "core.messages",
+    "core.client": "core.hello core.messages",
+    "core.worker": "core.hello core.messages",
     "core.spool": "",
     "core.lines": "",
     "core.logger": "core.events core.lines",
@@ -61,11 +62,12 @@ MAY_IMPORT = {
     "wire.records": "core.events",
     # parts of the shells
     "fork": "",
+    "threads": "",
     "place": "errors",
-    "sleeper": "",
-    "net": "core.connections errors place sleeper",
+    "sleeper": "errors",
+    "net": "core.connections errors place sleeper threads",
     "refusal": "core.limits core.messages errors",
-    "sender": "clock core.events core.lines core.spool errors fork net sleeper wire.log wire.records",
+    "sender": "clock core.events core.lines core.spool errors fork net sleeper wire.log wire.records threads",
     "vocabulary": "",
     "trace": "clock core.events errors sender settings vocabulary wire.records",
     "handler": "codec core.messages errors",
@@ -90,8 +92,8 @@ MAY_IMPORT = {
     ),
     # whole systems
     "metrics": "",
-    "status": "core.latency errors metrics",
-    "logfile": "clock core.events errors",
+    "status": "core.latency errors metrics threads",
+    "logfile": "clock core.events errors threads",
     "logger": "clock core.lines core.logger errors logfile net settings sleeper status trace wire.log",
     "log_handler": "core.events errors refusal sender settings",
     "local": "errors settings trace",
@@ -122,24 +124,27 @@ MAY_IMPORT = {
     "verify.trials": (
         "client core.events errors trace verify.caller verify.compose verify.evidence verify.printed verify.restart"
     ),
-    "doctor": "client core.messages errors net settings sleeper status wire.native",
+    "doctor": "client core.messages errors net settings sleeper status trace wire.native",
     # the command line: imported by nobody
     "cli": "",
     "cli.main": "errors",
+    "cli.signals": "",
     "cli.options": "errors place refusal settings status trace",
-    "cli.broker": "broker cli.options core.broker settings",
-    "cli.worker": "cli.options handler settings worker",
-    "cli.client": "cli.options client errors settings",
+    "cli.broker": "broker cli.options cli.signals core.broker settings",
+    "cli.worker": "cli.options cli.signals handler settings worker",
+    "cli.client": "cli.options cli.signals client errors settings",
     "cli.doctor": "cli.options doctor settings",
-    "cli.logger": "cli.options logger settings",
+    "cli.logger": "cli.options cli.signals logger settings",
     "cli.logs": (
         "cli.options clock core.events errors logs.files logs.find logs.follow logs.search logs.stats logs.story logs.times "
         "settings trace vocabulary"
     ),
     "cli.call": "cli.options client errors settings",
-    "cli.up": "cli.options local settings",
-    "cli.bench": "bench cli.options settings",
-    "cli.verify": "cli.options errors settings verify.checks verify.compose verify.scenario verify.trials verify.verdict",
+    "cli.up": "cli.options cli.signals local settings",
+    "cli.bench": "bench cli.options cli.signals settings",
+    "cli.verify": (
+        "cli.options cli.signals errors settings verify.checks verify.compose verify.scenario verify.trials verify.verdict"
+    ),
     "__main__": "cli.main",
 }
 """Which modules of cbw each may import. ``cbw`` is the package's own ``__init__``."""

@@ -24,7 +24,8 @@ class AsyncClient:
             answers = await asyncio.gather(client.call(b"one"), client.call(b"two"))
 
     It may be made anywhere, but belongs to the event loop in which it is first used. What is submitted in one turn of
-    the loop travels in one batch. To cancel whoever awaits an answer cancels the request.
+    the loop travels in one batch. To cancel whoever awaits an answer cancels the request. The broker's name is looked up
+    when the client is made and, if it has several addresses, when a connection is lost: meanwhile the loop waits.
 
     Raises:
         UsageError: the address or the id is none.

@@ -14,7 +14,7 @@ from cbw.core import messages as m
 from cbw.core.backlog import Backlog
 from cbw.core.broker import BrokerCore, Limits
 from cbw.core.overview import overview
-from cbw.errors import BadMessage
+from cbw.errors import BadMessage, CbwError
 from cbw.net import Arrival, Router, Sent, new_context
 from cbw.sleeper import Sleeper, Waker
 from cbw.status import Inquiry, status_of
@@ -60,6 +60,7 @@ class Broker:
             first_task=int.from_bytes(boot[:5], "big") << 20,
             is_tracing=self._trace.wants_all,
         )
+        self._waker = Waker()
         self._context = new_context()
         body_bytes_max = self.core.limits.body_bytes_max
         try:
@@ -71,12 +72,11 @@ class Broker:
             except BaseException:
                 self._clients.close()
                 raise
-        except BaseException:
+        except CbwError:  # but not after a Ctrl-C: with a socket half made this would wait for ever
             self._context.term()
             raise
         self.client_port = self._clients.port
         self.worker_port = self._workers.port
-        self._waker = Waker()
         self._is_stop_wanted = False
         self.inquiry = Inquiry(self._waker.wake)
         self._started_at = time.monotonic()

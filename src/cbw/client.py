@@ -47,9 +47,9 @@ class Client:
         timeout: float | None = TIMEOUT_S,
         trace: Trace | None = None,
     ) -> None:
+        self._waker = Waker()
         self._session = Session(broker, id, timeout, trace)
         self.id = self._session.id
-        self._waker = Waker()
         link = self._session.link
         self._sleeper = Sleeper(link.socket, self._waker.fileno(), link.monitor_news)
         self._make_locks()

@@ -18,9 +18,10 @@ from cbw.client import Client
 from cbw.core import messages as m
 from cbw.errors import BadMessage, CbwError, RequestError
 from cbw.net import Link, new_context
-from cbw.settings import LOG_PORT, LOGGER_HOST, LOGGER_PORT, STATUS_PORT
+from cbw.settings import STATUS_PORT
 from cbw.sleeper import Sleeper
 from cbw.status import VERSION
+from cbw.trace import LogTarget
 from cbw.wire import native
 
 CONNECT_S = 3.0
@@ -54,7 +55,11 @@ def examine(
     """Everything between here and the broker at ``host``, in the order in which it would fail; ends where nothing can follow.
 
     ``sends``: also send a request to the nameless service, which a worker will run.
+
+    Raises:
+        UsageError: ``LOGGER_HOST`` or ``LOGGER_PORT`` say no place.
     """
+    logger = LogTarget.from_environment()
     addresses = yield from _resolves(host, port)
     if not addresses:
         return
@@ -65,14 +70,12 @@ def examine(
         if greeting.state is State.OK:
             yield _speaks(host, port)
     yield from _worker_port(host, worker_port)
-    yield _workers(host, status_port)
+    yield _workers(host, worker_port, status_port)
     if sends and can_reach:
         yield _answers(host, port)
-    logger = os.environ.get(LOGGER_HOST.environment)
-    if logger:
-        text_port = int(os.environ.get(LOGGER_PORT.environment) or LOG_PORT)
-        for log_port in (text_port, text_port + 1):
-            yield from _reaches(logger, log_port, "the logger")
+    if logger is not None:
+        for log_port in (logger.port, logger.port + 1):
+            yield from _reaches(logger.host, log_port, "the logger", "cbw logger")
 
 
 def _resolves(host: str, port: int) -> Generator[Finding, None, list[str]]:
@@ -90,23 +93,23 @@ def _resolves(host: str, port: int) -> Generator[Finding, None, list[str]]:
     return addresses
 
 
-def _reaches(host: str, port: int, whose: str) -> Generator[Finding, None, bool]:
+def _reaches(host: str, port: int, whose: str, start: str = "cbw broker") -> Generator[Finding, None, bool]:
     check = f"port {port}"
     try:
         socket.create_connection((host, port), CONNECT_S).close()
     except OSError as error:
-        yield Finding(check, State.WRONG, *_unreached(host, port, whose, error))
+        yield Finding(check, State.WRONG, *_unreached(host, port, whose, start, error))
         return False
     yield Finding(check, State.OK, f"something listens on {host}:{port}")
     return True
 
 
-def _unreached(host: str, port: int, whose: str, error: OSError) -> tuple[str, str]:
+def _unreached(host: str, port: int, whose: str, start: str, error: OSError) -> tuple[str, str]:
     if isinstance(error, ConnectionRefusedError):
         publish = f'publish the port in its Compose file (ports: "{port}:{port}")'
         return (
             f"{host}:{port} refuses: nothing listens there for {whose}",
-            f"Start it (cbw broker); if it runs in a container, {publish} or docker run -p {port}:{port}.",
+            f"Start it ({start}); if it runs in a container, {publish} or docker run -p {port}:{port}.",
         )
     if isinstance(error, TimeoutError) or error.errno == errno.ETIMEDOUT:
         return (
@@ -177,7 +180,7 @@ def _worker_port(host: str, port: int) -> Iterator[Finding]:
     try:
         socket.create_connection((host, port), CONNECT_S).close()
     except OSError as error:
-        text, _ = _unreached(host, port, "workers", error)
+        text, _ = _unreached(host, port, "workers", "cbw broker", error)
         yield Finding(
             check, State.NOTE, text, "Only workers need it; from outside of a deployment that is as it should be."
         )
@@ -190,19 +193,20 @@ def _worker_port(host: str, port: int) -> Iterator[Finding]:
         yield Finding(check, State.WRONG, f"{host}:{port} is not a broker's port for workers", "Give --worker-port.")
 
 
-def _workers(host: str, port: int) -> Finding:
-    status = _status(host, port)
+def _workers(host: str, worker_port: int, status_port: int) -> Finding:
+    status = _status(host, status_port)
     if status is None:
-        advice = f"Publish port {port}, give --status-port, or let a worker answer: cbw doctor --send."
-        return Finding("workers", State.NOTE, f"cannot be counted: no status page of a broker on {host}:{port}", advice)
+        advice = f"Publish port {status_port}, give --status-port, or let a worker answer: cbw doctor --send."
+        text = f"cannot be counted: no status page of a broker on {host}:{status_port}"
+        return Finding("workers", State.NOTE, text, advice)
     if status["version"] != VERSION:
         text = f"the broker is cbw {status['version']}, this is {VERSION}"
         return Finding("workers", State.NOTE, text, "They talk to each other, but use the same version where you can.")
-    free = sum(worker["state"] == "free" for worker in status["workers"])
+    free = status["worker_states"].get("free", 0)
     text = f"workers: {status['worker_count']}, of them {free} free; requests that wait: {status['waiting']}"
     if status["worker_count"]:
         return Finding("workers", State.OK, text)
-    return Finding("workers", State.WRONG, text, f"Start one: cbw worker W1 {host} 9999.")
+    return Finding("workers", State.WRONG, text, f"Start one: cbw worker W1 {host} {worker_port}.")
 
 
 def _status(host: str, port: int) -> dict[str, Any] | None:

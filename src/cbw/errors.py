@@ -28,6 +28,9 @@
 
 from __future__ import annotations
 
+MORE_FILES = "Allow more of them: ulimit -n 1024, and for a broker or a logger one more for each peer."
+"""What to do when no descriptors are left."""
+
 
 class CbwError(Exception):
     """Base of all of them. ``advice`` says what to do next: on the command line's second line, and below a traceback."""

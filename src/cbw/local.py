@@ -305,7 +305,7 @@ class System:
             role.start()
 
     def stop(self) -> None:
-        """Stop clients, then workers, then the broker and the loggers, each with its grace time; kill what does not end."""
+        """Stop clients, then workers, then the broker and the loggers; kill what has not ended after :data:`STOP_S` in all."""
         deadline = time.monotonic() + STOP_S
         for group in (self.clients, self.workers, [self.broker] if self.broker else [], self.loggers):
             running = [role for role in group if role.is_running]

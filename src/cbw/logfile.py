@@ -22,6 +22,7 @@ from pathlib import Path
 
 import msgspec
 
+from cbw import threads
 from cbw.clock import day_of
 from cbw.core.events import Record
 from cbw.errors import NotReady
@@ -147,8 +148,7 @@ class LogFile:
         self.rotated += 1
         self._open()
         self.size = len(first_line)
-        thread = threading.Thread(target=self._tidy, name="compress", daemon=True)
-        thread.start()
+        thread = threads.start(self._tidy, "compress")
         self._compressors = [*(one for one in self._compressors if one.is_alive()), thread]
 
     def sync(self) -> None:
@@ -272,13 +272,15 @@ class LogFile:
     def _tidy(self) -> None:
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)  # Linux: of this thread only
-            others = [path for path in files_of(self.path) if path != self.path]
-            for path in others[: -self._rotation.keep or None]:
+        others = [path for path in files_of(self.path) if path != self.path]
+        for path in others[: -self._rotation.keep or None]:
+            with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
                 _unfinished(path).unlink(missing_ok=True)
-            if self._rotation.is_compressing:
-                for path in others[-self._rotation.keep :] if self._rotation.keep else []:
-                    if path.suffix != ".gz":
+        if self._rotation.is_compressing:
+            for path in others[-self._rotation.keep :] if self._rotation.keep else []:
+                if path.suffix != ".gz":
+                    with contextlib.suppress(OSError):
                         _compress(path)
 
 
@@ -323,11 +325,15 @@ def _compress(path: Path) -> None:
             return
         if not path.exists():
             return
-        with unfinished.open("wb") as raw:
-            with gzip.GzipFile(path.name, "wb", 1, raw) as packed:
-                shutil.copyfileobj(source, packed, _READ_BYTES)
-            raw.flush()
-            os.fsync(raw.fileno())
+        try:
+            with unfinished.open("wb") as raw:
+                with gzip.GzipFile(path.name, "wb", 1, raw) as packed:
+                    shutil.copyfileobj(source, packed, _READ_BYTES)
+                raw.flush()
+                os.fsync(raw.fileno())
+        except OSError:  # the disk is full, and needs what this takes
+            unfinished.unlink(missing_ok=True)
+            raise
         unfinished.rename(target)
         path.unlink(missing_ok=True)
 

@@ -12,7 +12,7 @@ from typing import Any
 from cbw.clock import Epoch
 from cbw.core.lines import Refused
 from cbw.core.logger import Fsync, LoggerCore
-from cbw.errors import BadMessage, CannotBind, NotReady
+from cbw.errors import BadMessage, CannotBind, CbwError, NotReady
 from cbw.logfile import LogFile, Rotation, text_line
 from cbw.net import Arrival, Pull, Router, new_context
 from cbw.settings import LOG_PORT, LOGGER, default_of
@@ -70,16 +70,16 @@ class Logger:
         rotation = Rotation(rotate_bytes, rotate_age_s, keep, compress)
         self._file = LogFile(path, rotation, is_text=format == "text")
         self.path = self._file.path
+        self._waker = Waker()
         self._context = new_context()
         try:
             self._texts, self._records = self._bind(host, text_port)
-        except BaseException:
+        except CbwError:  # but not after a Ctrl-C: with a socket half made this would wait for ever
             self._context.term()
             self._file.close()
             raise
         self.text_port = self._texts.port
         self.record_port = self._records.port
-        self._waker = Waker()
         self._is_stop_wanted = self._is_reopen_wanted = False
         self.inquiry = Inquiry(self._waker.wake)
         self._started_at = time.monotonic()
@@ -95,9 +95,9 @@ class Logger:
             texts = Pull(self._context, host, port, bytes_max=TEXT_LINE_BYTES_MAX)
             try:
                 return texts, Router(self._context, host, texts.port + 1, body_bytes_max=log.BATCH_BYTES_MAX)
-            except CannotBind:
+            except CbwError as error:
                 texts.close()
-                if port != 0:
+                if port != 0 or not isinstance(error, CannotBind):
                     raise
         raise CannotBind("no two free ports in a row", advice="Give a port.")
 

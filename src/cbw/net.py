@@ -22,7 +22,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import signal
 import struct
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -32,8 +31,9 @@ from typing import Any
 import msgspec
 import zmq
 
+from cbw import threads
 from cbw.core.connections import Connections
-from cbw.errors import CannotBind, NotReady, UsageError
+from cbw.errors import MORE_FILES, CannotBind, NotReady, UsageError
 from cbw.place import Place, endpoint_of
 from cbw.sleeper import has_input
 
@@ -58,7 +58,6 @@ ENVELOPE_BYTES = 1 << 20
 FRAMES_MAX = 2048
 """Frames of a message: twice a full batch of CBW/1 whose bodies all have frames of their own. An empty frame takes 200
 bytes here, so the bound on a message's bytes alone would be none."""
-MORE_FILES = "Allow more of them: ulimit -n 1024, and for a broker or a logger one more for each peer."
 _NOBLOCK = int(zmq.NOBLOCK)  # plain: arithmetic on enum members costs a microsecond each
 _MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 _send_frame = zmq.backend.Socket.send
@@ -67,17 +66,10 @@ _EVENT = struct.Struct("=hi")
 
 
 def new_context() -> zmq.Context[Any]:
-    """A context whose threads take no signals.
-
-    libzmq's threads block signals themselves, but not from their first moment. One that arrives in that moment would be
-    noticed by Python only when its main thread runs again, which may sleep for long (CPython sets no eval breaker then).
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    try:
+    """A context whose threads take no signals: libzmq lets them block these, but not from their first moment."""
+    with threads.taking_no_signals():
         context: zmq.Context[Any] = zmq.Context()
         _socket(context, zmq.PAIR).close()  # the first socket starts the threads
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return context
 
 
@@ -299,8 +291,9 @@ class Link:
             (zmq.RECONNECT_IVL, RECONNECT_MS),
             (zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS),
         )
-        self.socket = _socket(self._context, zmq.DEALER, *options)
-        self.monitor = _monitor(self.socket, zmq.EVENT_CLOSED if self.place.is_several else 0)
+        socket = _socket(self._context, zmq.DEALER, *options)
+        self.monitor = _monitor(socket, zmq.EVENT_CLOSED if self.place.is_several else 0)
+        self.socket = socket
         self._has_input: bool | None = None  # None: ask
         self._endpoint = self.place.endpoint
         try:
@@ -312,7 +305,11 @@ class Link:
         self.monitor_news: int = self.monitor.FD
 
     def reopen(self) -> None:
-        """Drop the connection, dead or not, and make another."""
+        """Drop the connection, dead or not, and make another.
+
+        Raises:
+            NotReady: no descriptors are left; it can be tried again.
+        """
         self.is_connected = False
         self.close()
         self.place.look()
@@ -396,7 +393,9 @@ class Link:
                 unsent.append(frames)
 
     def close(self) -> None:
-        """Close, delivering what was sent, if there is a connection, for at most a second."""
+        """Close, delivering what was sent, if there is a connection, for at most a second. Safe to call twice."""
+        if self.socket.closed:
+            return
         self.socket.disable_monitor()
         self.monitor.close(0)
         self.socket.close(None if self.is_connected else 0)

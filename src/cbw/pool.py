@@ -122,8 +122,7 @@ class ThreadPool:
                 else:
                     kept.append(waiting)
         self._waiting.extendleft(kept)
-        if kept:
-            self._wake.put(True)
+        self.go_on()  # whoever found the queue empty meanwhile sleeps
         return back
 
     def cancel(self, task: int) -> None:

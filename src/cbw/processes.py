@@ -35,6 +35,7 @@ from cbw.handler import Handler, cancelled
 from cbw.pool import Done, Report, Watch, make_pool, watcher
 from cbw.trace import LogTarget, Trace
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 RESTART_S = 0.5
 """A child that died before it was ready, or cannot be started, is not started again sooner."""
 GUARD_ADVICE = 'Write if __name__ == "__main__": before worker.run(): the children import the program again.'
@@ -89,6 +90,8 @@ class _Child:
         self.process = _spawn.Process(
             target=_serve, args=(functions, concurrency, theirs, self._begun, trace), daemon=True
         )
+        # Ours are blocked in it from its first moment, until it has handlers for them.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         try:
             self.process.start()
         except (pickle.PicklingError, AttributeError, TypeError) as error:
@@ -100,6 +103,7 @@ class _Child:
         except OSError as error:
             raise _cannot_start(error) from None
         finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             theirs.close()
         threading.Thread(target=self._write, name=f"to child {self.process.pid}", daemon=True).start()
 
@@ -353,8 +357,11 @@ def _end_of(code: int | None) -> str:
 def _serve(
     functions: dict[str, Callable[..., Any]], concurrency: int, pipe: Connection, begun: Any, trace: Traced | None
 ) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; our parent decides
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # Ctrl-C, `timeout` and service managers tell the whole group; our parent decides. (To ignore is inherited by programs
+    # that a handler starts, to handle is not.)
+    for number in STOP_SIGNALS:
+        signal.signal(number, lambda _number, _frame: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     _keep(pipe)
     numbers: dict[int, int] = {}  # of the tasks that are here
     lock = threading.Lock()

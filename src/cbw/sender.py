@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 
+from cbw import threads
 from cbw.clock import Epoch
 from cbw.core.events import Record
 from cbw.core.lines import Ack, Lines
 from cbw.core.spool import Chunk, Spool
-from cbw.errors import BadMessage
+from cbw.errors import BadMessage, NotReady
 from cbw.fork import tell_if_forked
 from cbw.net import Link, new_context
 from cbw.sleeper import Sleeper, Waker
@@ -52,8 +54,8 @@ class LogSender:
     def _reset(self) -> None:
         self.boot = os.urandom(8).hex()
         self._spool = Spool(self._spool_bytes, time.monotonic())
-        self._pending: list[Record] = []
-        self._lock = threading.Lock()  # the spool, and what is pending
+        self._pending: deque[Record] = deque()  # anybody may add to it, whoever has the lock takes from it
+        self._lock = threading.Lock()  # the spool, and the start
         self._is_awake = False
         self._closed_at = 0.0
         self._close_at: float | None = None
@@ -63,8 +65,7 @@ class LogSender:
         self._waker = Waker()
         self._context = new_context()
         self._link = Link(self._context, *self._place)
-        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
-        self._thread.start()
+        self._thread = threads.start(self._run, "log")
 
     def inherited(self) -> None:
         """A forked process is a sender of its own, from its first record on; the parent delivers what it has recorded."""
@@ -72,13 +73,18 @@ class LogSender:
         self._reset()
 
     def put(self, records: Sequence[Record]) -> None:
-        """Take over ``records``. Returns at once, whatever the logger does."""
-        with self._lock:
-            if self._thread is None:
-                self._start()
-            self._pending += records
-            if len(self._pending) >= CHUNK_RECORDS:
-                self._encode()
+        """Take over ``records``. Returns at once, whatever the logger does; safe from any thread and from signal handlers."""
+        self._pending.extend(records)
+        is_full = len(self._pending) >= CHUNK_RECORDS
+        # Never wait for the lock: a signal handler may have interrupted the thread that has it.
+        if (is_full or self._thread is None) and self._lock.acquire(blocking=False):
+            try:
+                if self._thread is None:
+                    self._start()
+                if is_full:
+                    self._encode()
+            finally:
+                self._lock.release()
         if not self._is_awake:
             self._is_awake = True
             self._waker.wake()
@@ -110,7 +116,8 @@ class LogSender:
 
     def _encode(self) -> None:
         """Number what is pending and put it into the spool. The caller has the lock."""
-        records, self._pending = self._pending, []
+        pending = self._pending
+        records = [pending.popleft() for _ in range(len(pending))]
         for start in range(0, len(records), log.BATCH_RECORDS):
             batch = records[start : start + log.BATCH_RECORDS]
             number, boot, offset = self._spool.last, self.boot, self._epoch.offset() if self._epoch else 0.0
@@ -127,12 +134,22 @@ class LogSender:
             sleeper = self._new_sleeper()
             while not self._is_over():
                 if self._turn():
-                    self._link.reopen()
+                    self._reopen()
                     sleeper = self._new_sleeper()
                 self._sleep(sleeper)
         finally:
             self._link.close()
             self._context.term()
+
+    def _reopen(self) -> None:
+        while True:
+            try:
+                self._link.reopen()
+                return
+            except NotReady:  # no descriptors are left, just now
+                if self._is_over():
+                    raise
+                time.sleep(ABSENT_S)
 
     def _is_over(self) -> bool:
         if self._close_at is None:

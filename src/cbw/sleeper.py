@@ -8,6 +8,8 @@ from typing import Any
 
 import zmq
 
+from cbw.errors import MORE_FILES, NotReady
+
 SLEEP_MAX_S = 3600.0
 """Nobody sleeps longer at once: poll(2) takes no more than 24 days, and a deadline may be further away."""
 _FD_FREE = -1
@@ -15,18 +17,28 @@ _POLLIN = int(zmq.POLLIN)
 
 
 class Waker:
-    """Ends another thread's wait, or one's own from a signal handler. Readable while somebody has called :meth:`wake`."""
+    """Ends another thread's wait, or one's own from a signal handler. Readable while somebody has called :meth:`wake`.
+
+    Raises:
+        NotReady: no descriptors are left.
+    """
 
     def __init__(self) -> None:
-        self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._fd = _FD_FREE
+        try:
+            self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        except OSError as error:
+            raise NotReady(f"no descriptor is to be had: {error.strerror}", advice=MORE_FILES) from None
 
     def fileno(self) -> int:
         return self._fd
 
     def wake(self) -> None:
         """End the wait; safe from any thread and from signal handlers."""
-        if self._fd != _FD_FREE:
-            os.eventfd_write(self._fd, 1)
+        descriptor = self._fd
+        if descriptor != _FD_FREE:
+            with contextlib.suppress(OSError):  # it is being closed
+                os.eventfd_write(descriptor, 1)
 
     def clear(self) -> None:
         """Forget all calls of :meth:`wake` until now."""
@@ -35,9 +47,12 @@ class Waker:
 
     def close(self) -> None:
         """Give the descriptor back."""
-        if self._fd != _FD_FREE:
-            os.close(self._fd)
-            self._fd = _FD_FREE
+        descriptor, self._fd = self._fd, _FD_FREE  # first: whoever wakes us now must not write to the next that has it
+        if descriptor != _FD_FREE:
+            os.close(descriptor)
+
+    def __del__(self) -> None:
+        self.close()
 
 
 class Sleeper:

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from cbw import threads
 from cbw.core.latency import quantile
 from cbw.errors import CannotBind
 
@@ -70,11 +71,15 @@ class Inquiry:
         self._is_answered.set()
 
 
+_SAMPLES_MAX = int(max(WINDOWS_S) / (SAMPLE_S / 2)) + 1
+"""As they may come every half of it."""
+
+
 class Rates:
     """Samples of counters, a second apart; how fast they rise, and latencies of the last minute."""
 
     def __init__(self, now: float) -> None:
-        self._samples: deque[tuple[float, dict[str, int], list[int]]] = deque(maxlen=max(WINDOWS_S) + 1)
+        self._samples: deque[tuple[float, dict[str, int], list[int]]] = deque(maxlen=_SAMPLES_MAX)
         self._samples.append((now, {}, []))
 
     def sample(self, status: dict[str, Any], now: float) -> None:
@@ -138,12 +143,12 @@ class StatusServer:
             ) from None
         self.port: int = self._server.server_address[1]
         for work, name in ((self._server.serve_forever, "status"), (self._sample, "status samples")):
-            threading.Thread(target=work, name=name, daemon=True).start()
+            threads.start(work, name)
 
     def close(self) -> None:
         """Close the port, within half a second; a role that ends need not wait for it."""
         self._is_over.set()
-        threading.Thread(target=self._end, name="status end", daemon=True).start()
+        threads.start(self._end, "status end")
 
     def _end(self) -> None:
         self._server.shutdown()

@@ -13,7 +13,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from cbw.core.events import Record
@@ -33,6 +33,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 GUARD_S = 0.25
 """The guard takes the turn from a handler that has had it for this long: well under a beat."""
 RETRY_S = 0.005
+SIGNAL_S = 0.25
+"""The main thread looks so often for a signal that a handler's thread has taken (see :mod:`cbw.threads`): they may."""
 
 
 class Worker:
@@ -77,6 +79,7 @@ class Worker:
         self._handlers: dict[str, Handler] = {}
         self._waker = Waker()
         self._is_stop_wanted = False
+        self._failure: OSError | None = None
         self.inquiry = Inquiry(self._waker.wake)
         self._started_at = time.monotonic()
         self._is_sleeping = False  # the thread that has the turn sleeps, or is about to
@@ -129,6 +132,8 @@ class Worker:
                 _Session(self, core, link, pool, done).serve()
                 if core.refused is not None:
                     raise refusal_error(core.refused)
+                if self._failure is not None:
+                    raise self._failure
             finally:
                 pool.close()
         finally:
@@ -151,8 +156,16 @@ class Worker:
                 trace,
                 is_unwanted=lambda: self._is_stop_wanted,
             )
-        watch = watcher(self.id, self._trace.write) if self._trace.wants_all else None
+        watch = watcher(self.id, self._write) if self._trace.wants_all else None
         return make_pool(self._handlers, self._concurrency, done, self._notify, watch)
+
+    def _write(self, records: Sequence[Record]) -> None:
+        """From a handler's thread: if nobody reads what we print, the worker ends, and not only that thread."""
+        try:
+            self._trace.write(records)
+        except OSError as error:
+            self._failure = error
+            self.stop()
 
     def _notify(self) -> None:
         if self._is_sleeping:
@@ -185,7 +198,8 @@ class _Session:
         for thread in threads:
             thread.start()
         try:
-            self._is_over.wait()
+            while not self._is_over.wait(SIGNAL_S):
+                pass
         finally:
             self._is_over.set()
             self._worker._waker.wake()

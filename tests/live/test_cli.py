@@ -8,9 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+
+from cbw.cli.signals import SAME_WISH_S
+from tests.ports import free_port
 
 from .conftest import HOST, Broker, Log, Start, StartWorker, broker_of
 from .program import PATIENCE_S, SOON_S, Program, environment, wait_until
@@ -293,13 +297,6 @@ def threads(program: Program) -> int:
     return len(list(Path(f"/proc/{program.pid}/task").iterdir()))
 
 
-def caught(program: Program, number: signal.Signals) -> bool:
-    """Whether it has a handler for this signal."""
-    status = Path(f"/proc/{program.pid}/status").read_text()
-    mask = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
-    return bool(int(mask.split()[1], 16) & 1 << number - 1)
-
-
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_ends_it_at_once(
     second: signal.Signals, start: Start, broker: Broker, start_worker: StartWorker, log: Log
@@ -308,9 +305,90 @@ def test_a_second_signal_ends_it_at_once(
     start("call", "--broker", broker.address, stdin=b"for ever")
     log.wait_for("begun for ever")
     worker.signal(signal.SIGINT)
-    wait_until(lambda: not (caught(worker, signal.SIGINT) or caught(worker, signal.SIGTERM)), "the first has been seen")
+    time.sleep(2 * SAME_WISH_S)
     worker.signal(second)
     assert worker.exit_code(within_s=SOON_S) == -second
+
+
+def test_a_signal_that_comes_twice_at_once_is_one(
+    start: Start, broker: Broker, start_worker: StartWorker, log: Log
+) -> None:
+    """As `timeout` and service managers tell a process, and tell it again with its group."""
+    worker = start_worker("W1", "echo_slowly")
+    call = start("call", "--broker", broker.address, stdin=b"1 x")
+    log.wait_for("begun 1 x")
+    worker.signal(signal.SIGTERM)
+    worker.signal(signal.SIGINT)
+    worker.signal(signal.SIGTERM)
+    assert worker.exit_code(within_s=SOON_S) == 0
+    assert call.exit_code() == 0 and call.lines == ["1 x"]
+
+
+@pytest.mark.parametrize("options", [["--verbose"], ["--verbose", "--concurrency", "2"]])
+def test_what_a_handler_s_thread_prints_that_nobody_reads_any_more(
+    options: list[str], start: Start, broker: Broker
+) -> None:
+    """As in ``cbw worker --verbose | head -1``: the worker ends, and is no worker that is there and never answers."""
+    command = [sys.executable, "-m", "cbw", "worker", "W1", HOST, str(broker.worker_port), "--work-time", "0", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()) as worker:
+        assert worker.stdout and worker.stderr
+        try:
+            broker.program.wait_for("worker ready")
+            worker.stdout.close()
+            start("call", "--broker", broker.address, stdin=b"x")
+            assert worker.wait(PATIENCE_S) == 1
+            assert b"Traceback" not in worker.stderr.read()
+        finally:
+            worker.kill()
+
+
+def test_a_demonstration_that_nobody_watches_any_more(start: Start, broker: Broker) -> None:
+    """Its clients do not care."""
+    command = [sys.executable, "-m", "cbw", "worker", "W1", HOST, str(broker.worker_port), "--work-time", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment()) as worker:
+        assert worker.stdout
+        try:
+            broker.program.wait_for("worker ready")
+            worker.stdout.close()
+            call = start("call", "--broker", broker.address, stdin=b"x")
+            assert call.exit_code() == 0 and call.lines == ["x W1"]
+        finally:
+            worker.kill()
+
+
+@pytest.mark.parametrize("role", ["broker", "logger"])
+def test_too_few_descriptors(role: str, tmp_path: Path) -> None:
+    """However few they are, it serves or ends; for want of some libzmq itself ends it."""
+    words = {"broker": "broker 0 0", "logger": f"logger 0 {tmp_path}/logs"}[role]
+    runs = [
+        subprocess.Popen(
+            ["sh", "-c", f"ulimit -c 0; ulimit -n {limit}; exec {sys.executable} -m cbw {words} --host {HOST}"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment(PYTHONUNBUFFERED="1"),
+        )
+        for limit in range(3, 20)
+    ]
+    said = []
+    for run in runs:
+        with run:
+            assert run.stdout
+            said.append(next((line for line in run.stdout if "text on port" in line or "serves" in line), "ended"))
+            run.kill()
+    assert "ended" in said and said[-1] != "ended"
+
+
+@pytest.mark.parametrize("role", ["broker", "worker"])
+def test_signals_that_come_at_once_are_heard(start: Start, role: str) -> None:
+    """The kernel may give them to any thread that takes signals."""
+    programs = [start(*RUNS[role], "--status-port", free_port(), "--logger-host", HOST) for _ in range(6)]
+    for program in programs:
+        program.wait_for({"broker": "serves clients", "worker": "works for"}[role])
+    for program in programs:
+        program.signal(signal.SIGTERM)
+        program.signal(signal.SIGINT)
+    assert [program.exit_code() for program in programs] == [0] * 6
 
 
 def test_an_output_that_nobody_reads_any_more(start: Start, broker: Broker) -> None:

@@ -114,4 +114,10 @@ def test_the_logger_too(start: Start, broker: Broker) -> None:
         "doctor", broker.address, "--worker-port", broker.worker_port, "--json", LOGGER_HOST=HOST, LOGGER_PORT=str(port)
     )
     assert program.exit_code() == 1
-    assert f"{HOST}:{port} refuses" in program.lines[0]
+    assert f"{HOST}:{port} refuses" in program.lines[0] and "Start it (cbw logger)" in program.lines[0]
+
+
+def test_a_logger_s_port_that_is_none(start: Start, broker: Broker) -> None:
+    program = start("doctor", broker.address, LOGGER_HOST=HOST, LOGGER_PORT="abc")
+    assert program.exit_code() == 2
+    assert "Traceback" not in "".join(program.errors) and "LOGGER_PORT" in "".join(program.errors)

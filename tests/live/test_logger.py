@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -21,13 +22,16 @@ import pytest
 import zmq
 
 import cbw
+from cbw import net
 from cbw.core.events import Record
+from cbw.errors import NotReady
 from cbw.logfile import files_of
 from cbw.logger import Logger
 from cbw.sender import LogSender
+from tests.ports import free_port
 
 from .conftest import HOST, Start, StartBroker, broker_of
-from .program import SOON_S, Program, wait_until
+from .program import PATIENCE_S, SOON_S, Program, wait_until
 
 StartLogger = Callable[..., tuple[Program, int]]
 
@@ -467,3 +471,61 @@ def test_garbage_on_the_record_port(start_logger: StartLogger, logs: Path) -> No
         sender.put([record(1)])
         wait_until(lambda: sender.status()["acknowledged"] == 1, "a record, all the same")
     assert sum(line["event"] == "bad_message" for line in records(logs)) == 6
+
+
+def test_a_signal_handler_that_logs(start_logger: StartLogger) -> None:
+    """It may interrupt a thread that has the sender's lock, which it must not wait for."""
+    _, port = start_logger()
+    with sending(port, spool_bytes=256 << 20) as sender:
+        heard = []
+
+        def on_signal(_number: int, _frame: object) -> None:
+            heard.append(0)
+            sender.put([Record(time.monotonic(), "log", "app", "S", text="interrupted")])
+
+        previous = signal.signal(signal.SIGUSR1, on_signal)
+        is_over = threading.Event()
+
+        def disturb() -> None:
+            while not is_over.is_set():
+                os.kill(os.getpid(), signal.SIGUSR1)
+                time.sleep(0.0002)
+
+        disturber = threading.Thread(target=disturb)
+        try:
+            disturber.start()
+            for _ in range(3000):
+                sender.put([Record(time.monotonic(), "log", "app", "S") for _ in range(20)])
+        finally:
+            is_over.set()
+            disturber.join()
+            signal.signal(signal.SIGUSR1, previous)
+        assert heard
+        assert sender.status()["records"] == 3000 * 20 + len(heard)
+        wait_until(lambda: sender.status()["acknowledged"] == 3000 * 20 + len(heard), "all are on the disk")
+
+
+def test_a_logger_that_cannot_be_reached_again_for_want_of_descriptors(
+    start_logger: StartLogger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that delivers tries on."""
+    port = free_port()
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as mute, sending(port) as sender:
+        mute.bind(f"tcp://{HOST}:{port + 1}")
+        mute.linger = 0
+        refused: list[int] = []
+
+        def make(*arguments: Any) -> zmq.Socket[bytes]:
+            if len(refused) < 3:
+                refused.append(0)
+                raise NotReady("no socket is to be had")
+            return new_socket(*arguments)
+
+        new_socket = net._socket
+        sender.put([Record(time.monotonic(), "log", "app", "S")])
+        assert mute.poll(int(PATIENCE_S * 1000)), "it is connected"
+        monkeypatch.setattr(net, "_socket", make)
+        wait_until(lambda: len(refused) == 3, "it has given up the mute one, and could not connect anew")
+        mute.close()
+        start_logger(port=port)
+        wait_until(lambda: sender.status()["acknowledged"] == 1, "it is delivered")

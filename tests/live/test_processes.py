@@ -171,6 +171,23 @@ def test_a_child_that_leaves_a_process_behind_is_seen_to_have_ended(kind: str) -
     assert _closes(pool.pool)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_for_the_whole_group_leaves_the_children_to_their_parent(number: signal.Signals) -> None:
+    """As Ctrl-C, `timeout` and service managers send it; also while a child starts."""
+    made = Pool(processes=2, is_awaited=False)
+    children = list(made.pool._children)
+    for child in children:
+        os.kill(child.process.pid or 0, number)
+    wait_until(lambda: all(child.is_ready for child in children), "they are ready")
+    made.begin(1, "sleep", b"0.3 x")
+    wait_until(lambda: any(child.in_hand for child in children), "it is in a child's hand")
+    for child in children:
+        os.kill(child.process.pid or 0, number)
+    assert made.next() == (1, Status.OK)
+    assert made.pool._children == children
+    assert _closes(made.pool)
+
+
 def test_one_that_is_to_stop_starts_no_more_children() -> None:
     """Each takes a while."""
     served = {"echo": Handler("echo", handlers.echo)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -108,3 +109,33 @@ def test_the_age_of_a_file_is_that_of_its_first_line_however_long_that_is(
     file = log_file(path)
     with file.turn():
         assert file.is_full(now) is is_full
+
+
+def test_one_file_that_cannot_be_deleted_does_not_keep_the_others(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does it matter that the system gives no lower priority."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "setpriority", refuse)
+    file = LogFile(path, Rotation(1, DAY_S, 1, True), is_text=False)
+    old = [path.with_name(f"logs.2026010{day}T000000.000000") for day in (1, 2, 3)]
+    old[0].mkdir()
+    for one in old[1:]:
+        one.write_bytes(line("a", 1))
+    file._tidy()
+    left = sorted(one.name for one in path.parent.iterdir() if one != path and one.suffix != ".lock")
+    assert left == [old[0].name, f"{old[2].name}.gz"]
+
+
+def test_a_disk_without_room_for_a_compressed_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    file = LogFile(path, Rotation(1, DAY_S, 1, True), is_text=False)
+    old = path.with_name("logs.20260101T000000.000000")
+    old.write_bytes(line("a", 1))
+    monkeypatch.setattr(os, "fsync", refuse)
+    file._tidy()
+    assert old.read_bytes() == line("a", 1)
+    assert not list(path.parent.glob("*.tmp")) and not list(path.parent.glob("*.gz"))

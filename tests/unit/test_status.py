@@ -179,3 +179,12 @@ def test_names_of_peers_are_escaped() -> None:
     name = 'W"1\\\n{}'
     system.worker(name, credit=1)
     assert samples(told(system))["cbw_broker_worker_answers_total", name] == 0
+
+
+def test_rates_of_a_minute_are_of_a_minute_however_often_one_asks() -> None:
+    rates = Rates(0.0)
+    for half_seconds in range(1, 400):
+        now = half_seconds / 2
+        rates.sample({"counts": {"x": half_seconds if now <= 150 else 300}}, now)
+    before = 2 * (now - 60)
+    assert rates.rates({"counts": {"x": 300}}, now)["x"]["60s"] == pytest.approx((300 - before) / 60, abs=0.02)

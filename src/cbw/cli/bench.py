@@ -12,7 +12,8 @@ from rich.table import Table
 
 from cbw import settings
 from cbw.bench import Load, Measured, measure
-from cbw.cli.options import Integer, Number, ending_on_sigterm, port
+from cbw.cli.options import Integer, Number, port
+from cbw.cli.signals import ending_on_sigterm
 from cbw.settings import address
 
 BODY_BYTES_MAX = settings.default_of(settings.BROKER, "body_bytes_max")

@@ -17,9 +17,9 @@ from cbw.cli.options import (
     setting_options,
     setting_type,
     status_options,
-    stopping,
     trace_options,
 )
+from cbw.cli.signals import stopping
 from cbw.core.broker import Limits
 
 

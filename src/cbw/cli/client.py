@@ -17,11 +17,11 @@ from cbw.cli.options import (
     role_id,
     setting_options,
     status_options,
-    stopping_at_once,
     telling_who_waits,
     trace_options,
     warn_if_unresolved,
 )
+from cbw.cli.signals import stopping_at_once
 from cbw.client import Client
 from cbw.errors import RequestError
 

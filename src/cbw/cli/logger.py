@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from cbw import settings
-from cbw.cli.options import ServeStatus, logger_port, setting_options, status_options, stopping
+from cbw.cli.options import ServeStatus, logger_port, setting_options, status_options
+from cbw.cli.signals import stopping
 from cbw.logger import Logger
 
 

@@ -7,9 +7,7 @@ import functools
 import math
 import os
 import re
-import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
@@ -27,7 +25,6 @@ from cbw.trace import LogTarget, Trace
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 SILENCE_S = 2.0
 """After so long without a broker it is said that one is waited for."""
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Integer(click.IntRange):
@@ -63,13 +60,6 @@ class ServeStatus(Protocol):
     """
 
     def __call__(self, ask: Ask, *, is_one_of_many: bool = False) -> contextlib.AbstractContextManager[None]: ...
-
-
-class Stoppable(Protocol):
-    """A role that can be asked to end."""
-
-    def stop(self) -> None:
-        """Finish what runs and end."""
 
 
 class Waiting(Protocol):
@@ -230,72 +220,6 @@ def no_host(how: str) -> click.UsageError:
         f"where is the broker? Give its host {how}, or set {name}\n"
         f"(docker run -e {name}=172.17.0.2 …; docker inspect shows a container's address)."
     )
-
-
-@contextlib.contextmanager
-def stopping(role: Stoppable) -> Iterator[None]:
-    """SIGTERM and Ctrl-C ask ``role`` to stop; a second one ends the process at once."""
-
-    def stop(_number: int, _frame: object) -> None:
-        for number in STOP_SIGNALS:
-            signal.signal(number, signal.SIG_DFL)
-        role.stop()
-
-    previous = {number: signal.signal(number, stop) for number in STOP_SIGNALS}
-    take_signals()
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-def take_signals() -> None:
-    """Handlers are in place: take what has been waiting.
-
-    Our images start every role with SIGTERM blocked. The first process of a container would ignore one that came before its
-    handler was there, and docker stop would wait for nothing; a blocked one waits.
-    """
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-
-
-@contextlib.contextmanager
-def stopping_at_once() -> Iterator[None]:
-    """SIGTERM ends what runs in the context in order, as leaving it does, and the command with exit code 0.
-
-    Without this, a process that is the first of its container would not even notice the signal.
-    """
-
-    def stop(_number: int, _frame: object) -> None:
-        raise _StopError
-
-    previous = signal.signal(signal.SIGTERM, stop)
-    try:
-        take_signals()
-        yield
-    except _StopError:
-        click.echo("stopped", err=True)
-        raise click.exceptions.Exit(0) from None
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-class _StopError(BaseException):
-    """So that nobody between the signal and its context takes it for an error."""
-
-
-@contextlib.contextmanager
-def ending_on_sigterm() -> Iterator[None]:
-    """SIGTERM ends us as Ctrl-C does: by way of everything that is to be stopped."""
-
-    def end(_number: int, _frame: object) -> None:
-        sys.exit(128 + signal.SIGTERM)
-
-    previous = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 @contextlib.contextmanager

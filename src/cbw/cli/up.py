@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import sys
 import threading
@@ -17,7 +16,6 @@ from rich.table import Table
 
 from cbw import settings
 from cbw.cli.options import (
-    STOP_SIGNALS,
     Integer,
     Number,
     check_two_ports,
@@ -25,8 +23,8 @@ from cbw.cli.options import (
     logger_port,
     port,
     setting_options,
-    take_signals,
 )
+from cbw.cli.signals import STOP_SIGNALS, handling
 from cbw.local import LOG_FILE, ClientSummary, Options, Scale, System, scale_of, totals
 
 _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "bright_cyan", "bright_yellow", "bright_green")
@@ -94,9 +92,9 @@ def command(
         is_restarting=not no_restart,
     )
     printer = _Printer(is_json, width=len(f"cli_{max(scale.cli, scale.wor)}"))
-    with System(options, printer.line) as system:
+    system = System(options, printer.line)
+    with handling(STOP_SIGNALS, lambda _number: system.request_stop(), lambda _number: system.kill()), system:
         printer.on_closed = system.request_stop
-        _stop_on_signals(system)
         ports = system.start()
         if scale.log:
             printer.say(f"the log is {log_file} (cbw logs {log_file} -f)")
@@ -129,17 +127,6 @@ def _is_free(number: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def _stop_on_signals(system: System) -> None:
-    def stop(_number: int, _frame: object) -> None:
-        for number in STOP_SIGNALS:
-            signal.signal(number, lambda *_: system.kill())  # a second one means at once
-        system.request_stop()
-
-    for number in STOP_SIGNALS:
-        signal.signal(number, stop)
-    take_signals()
 
 
 class _Printer:

@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from cbw import settings
-from cbw.cli.options import Number, ending_on_sigterm, port
+from cbw.cli.options import Number, port
+from cbw.cli.signals import ending_on_sigterm
 from cbw.errors import PromiseBroken, UsageError
 from cbw.settings import address
 from cbw.verify.checks import judge, report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import click
@@ -15,10 +16,10 @@ from cbw.cli.options import (
     role_id,
     setting_options,
     status_options,
-    stopping,
     trace_options,
     warn_if_unresolved,
 )
+from cbw.cli.signals import stopping
 from cbw.handler import load
 from cbw.worker import Worker
 
@@ -88,7 +89,8 @@ class Demonstration:
         self._work_time_s = work_time_s
 
     def __call__(self, message: bytes) -> bytes:
-        click.echo(f"{self._name} begins {message.decode(errors='replace').rstrip()}")
+        with contextlib.suppress(OSError):  # nobody reads it; the client does not care
+            click.echo(f"{self._name} begins {message.decode(errors='replace').rstrip()}")
         if self._work_time_s:
             time.sleep(self._work_time_s)
         return message + b" " + self._name.encode()

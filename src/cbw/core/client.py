@@ -13,13 +13,11 @@ from typing import Any
 import msgspec
 
 from cbw.core import messages as m
-from cbw.core.messages import Refusal, Status
+from cbw.core.hello import Patience
+from cbw.core.messages import Status
 
-HELLO_RETRY_S = 0.5
 HELLO_PATIENCE_S = 3.0
 """After so long without a word to it, a hello is said again: of a peer that did not read, all that waits is thrown away."""
-DUPLICATE_PATIENCE_S = 4.0
-"""How long a refused id is tried again: a broker needs up to 3 s to notice that the last owner of the id is dead."""
 UNASKED_BYTES = 512 * 1024
 """A larger body is sent only when the broker has told its limit: one far over it would end the connection, every time."""
 CANCELLED_MAX = 10_000
@@ -70,14 +68,14 @@ class ClientCore:
         self._next_id = 1
         self._expiry_at: float | None = None
         self._hello_at: float | None = None
-        self._refused_since: float | None = None
+        self._patience = Patience()
 
     # --- facts
 
     def connected(self, now: float) -> None:
         """The connection is there: introduce ourselves and send everything that is in flight."""
         self._is_connected = True
-        self._refused_since = None
+        self._patience.welcomed()
         self._say_hello(now)
 
     def disconnected(self) -> None:
@@ -131,7 +129,7 @@ class ClientCore:
                 self.has_met_broker = True
                 self._cancelled.clear()
                 self._hello_at = None
-                self._refused_since = None
+                self._patience.welcomed()
                 held, self._held = self._held, []
                 for pending in held:
                     if pending.request.id in in_flight:
@@ -242,13 +240,9 @@ class ClientCore:
         return too_big
 
     def _was_refused(self, refused: m.Refused, now: float) -> list[Ended]:
-        if refused.reason is Refusal.DUPLICATE_ID:
-            if self._refused_since is None:
-                self._refused_since = now
-            if now - self._refused_since < DUPLICATE_PATIENCE_S:
-                self._hello_at = now + HELLO_RETRY_S
-                return []
-        self._hello_at = None
+        self._hello_at = self._patience.retry_at(refused, now)
+        if self._hello_at is not None:
+            return []
         self.refused = refused
         return self.fail_all(Status.FAILED, refused.text)
 

@@ -71,8 +71,8 @@ class Dispatcher:
             self._arrived.append(entry)
 
     def put_back(self, entry: Entry, event: r.Table) -> None:
-        """Queue a request again: at the front, as it was accepted before everything that waits there; a suspect in the
-        queue of suspects, behind those that failed before it.
+        """Queue a request again: at the front, as it was handed out before everything that waits there was; a suspect in
+        the queue of suspects, behind those that failed before it.
         """
         service = self.service(entry.request.service)
         entry.state = event[entry.state]

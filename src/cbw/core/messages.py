@@ -112,8 +112,7 @@ class WorkerHello(Message, tag=20):
 
 
 class Credit(Message, tag=21):
-    """From now on I want ``tasks`` in hand; 0 means: nothing, as I am leaving, or have no child
-    process that is ready."""
+    """From now on I want ``tasks`` in hand; 0: nothing, as I am leaving, or have no child process that is ready."""
 
     tasks: int
 
@@ -141,10 +140,14 @@ class HelloAgain(Message, tag=31):
 
 
 class Refused(Message, tag=32):
-    """A hello was refused, or a message that is none or too large; and why."""
+    """A hello was refused, or a message that is none or too large; and why.
+
+    If another has the id: after ``owner_lost_s`` seconds of silence it would be lost.
+    """
 
     reason: Refusal
     text: str
+    owner_lost_s: float = 0.0
 
 
 # --- broker to worker

@@ -10,7 +10,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 from cbw.core import messages as m
-from cbw.core.messages import Refusal, Status
+from cbw.core.hello import Patience
+from cbw.core.messages import Status
 
 BEAT_S = 1.0
 AHEAD_S = 0.002
@@ -19,9 +20,6 @@ AHEAD_MAX = 1000
 """At most so many tasks ahead for each one that it can run."""
 LATE_MAX = 1000
 """Late answers that are kept for the next connection, to be fenced off by the broker where its trace shows them."""
-HELLO_RETRY_S = 0.5
-DUPLICATE_PATIENCE_S = 4.0
-"""How long a refused id is tried again: a broker needs up to 3 s to notice that the last owner of the id is dead."""
 SERVICE_TIME_WEIGHT = 0.2
 """Weight of a new measurement that is faster than the last ones; a slower one counts at once."""
 CREDIT_CHANGE = 0.25
@@ -64,7 +62,7 @@ class WorkerCore:
         self._heard_at = 0.0
         self._ticked_at = 0.0
         self._hello_at: float | None = None
-        self._refused_since: float | None = None
+        self._patience = Patience()
         self._leave_by = 0.0
 
     # --- facts
@@ -75,7 +73,7 @@ class WorkerCore:
             return
         self._is_connected = True
         self._heard_at = now
-        self._refused_since = None
+        self._patience.welcomed()
         self._forget_session()
         self._say_hello(now)
 
@@ -95,9 +93,9 @@ class WorkerCore:
             if type(message) is m.Task:
                 if self.broker is None:
                     continue
-                if self._wants_none or (self.left_over and len(self.in_hand) >= self._credit_wanted):
+                if self._wants_none or (self.left_over and self._has_no_room_for(message.id)):
                     self._out.append(m.Returned([message.id]))  # sent before the broker knew
-                else:
+                elif message.id not in self.in_hand:
                     self.in_hand[message.id] = None
                     self._tasks.append(message)
             elif type(message) is m.Recall:
@@ -107,7 +105,7 @@ class WorkerCore:
             elif type(message) is m.Welcome:
                 self._forget_session()  # if this answers a second hello, the broker has put back what we got after the first
                 self.broker = message
-                self._refused_since = None
+                self._patience.welcomed()
                 self._tell_credit()
                 self._send_late()
             elif type(message) is m.HelloAgain:
@@ -254,6 +252,9 @@ class WorkerCore:
     def _wants_none(self) -> bool:
         return self.is_leaving or not self.is_able
 
+    def _has_no_room_for(self, task: int) -> bool:
+        return task in self.left_over or len(self.in_hand) >= self._credit_wanted
+
     @property
     def _credit_wanted(self) -> int:
         """Handlers that run on for an earlier session have their slots, and nothing ahead is wanted until they end."""
@@ -280,14 +281,10 @@ class WorkerCore:
             self.credit = credit
 
     def _was_refused(self, refused: m.Refused, now: float) -> None:
-        if refused.reason is Refusal.DUPLICATE_ID:
-            if self._refused_since is None:
-                self._refused_since = now
-            if now - self._refused_since < DUPLICATE_PATIENCE_S:
-                self._hello_at = now + HELLO_RETRY_S
-                return
-        self.refused = refused
-        self.is_done = True
+        self._hello_at = self._patience.retry_at(refused, now)
+        if self._hello_at is None:
+            self.refused = refused
+            self.is_done = True
 
     def _finish_leaving(self, now: float) -> None:
         if not self.is_leaving or self.is_done or (self.in_hand and now < self._leave_by):

@@ -129,7 +129,8 @@ class Workers:
         known = self._by_name.get(hello.worker)
         if known is not None:
             if known.boot != hello.boot:
-                outbox.tell_worker(peer, m.Refused(m.Refusal.DUPLICATE_ID, f"a worker called {hello.worker!r} lives"))
+                text = f"a worker called {hello.worker!r} lives"
+                outbox.tell_worker(peer, m.Refused(m.Refusal.DUPLICATE_ID, text, self._limits.liveness_s))
                 outbox.trace("refused", worker=hello.worker, text="duplicate id")
                 outbox.counts["hellos_refused"] += 1
                 return None
@@ -194,6 +195,7 @@ class Workers:
                 self._outbox.count_bad(e.Side.WORKER, worker.name, "answered for another client")
                 return
         worker.is_probed = False
+        worker.absent_since = None
         worker.owes_since = None
         worker.is_late = False
         self._late.pop(worker, None)

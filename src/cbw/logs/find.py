@@ -23,7 +23,7 @@ NEAR_BYTES = 64 << 20
 """So far back is looked for names that resemble one that is not there."""
 NEAR_MAX = 5
 _JOIN_S = 86400.0
-"""Task numbers of a broker begin at 1 again when it starts: a worker's record of another day is of another task."""
+"""Task numbers are a broker's own, by chance like another's: a worker's record of another day is of another task."""
 
 _encode = msgspec.json.Encoder().encode
 

@@ -114,6 +114,8 @@ def last_found(parts: list[Part], search: Search, count: int) -> list[bytes]:
     lines: list[list[bytes]] = []
     left = count
     for part in reversed(parts):
+        if left <= 0:
+            break
         if not part.covers(query.since, query.until):
             continue
         for block in part.blocks_backward():

@@ -15,6 +15,7 @@ from cbw.core.kept import ANSWER_BYTES
 from cbw.core.latency import quantile
 from cbw.core.limits import NAME_CHARS_MAX
 from cbw.core.messages import Refusal, Status
+from cbw.core.overview import state_of
 from cbw.core.tables import LAB_SERVICE, Entry
 from cbw.core.workers import GHOSTS_MAX, SERVICES_MAX
 from tests.unit.core.system import System
@@ -1000,6 +1001,16 @@ class TestPlainPeers:
                     looked_for_at.append(lab.now - began_at)
                     lab.tell(e.PeerLost(e.Side.WORKER, b"PW1"))
         assert 50 < looked_for_at[-1] < lab.core.limits.absence_s + 1
+
+    def test_one_that_came_back_without_a_word_is_absent_until_it_speaks(self, lab: System) -> None:
+        lab.tell(e.PeerLost(e.Side.WORKER, b"PW1"))
+        lab.tell(e.PeersConnected(e.Side.WORKER))
+        lab.wait(0.1)
+        assert state_of(lab.core.workers[b"PW1"]) == "absent"
+        self.ask(lab, "P1", b"hi")
+        lab.tell(e.PlainWorkerSaid(b"PW1", b"P1", b"ho"))
+        assert self.replies(lab, "P1") == [b"ho"]
+        assert state_of(lab.core.workers[b"PW1"]) == "free"
 
     def test_an_answer_for_another_client_is_void(self, lab: System) -> None:
         self.ask(lab, "P1")

@@ -7,14 +7,13 @@ import pytest
 from cbw.core import messages as m
 from cbw.core.client import (
     CANCELLED_MAX,
-    DUPLICATE_PATIENCE_S,
     EXPIRY_STEP_S,
     HELLO_PATIENCE_S,
-    HELLO_RETRY_S,
     UNASKED_BYTES,
     ClientCore,
     Ended,
 )
+from cbw.core.hello import DUPLICATE_PATIENCE_S, HELLO_RETRY_S
 from cbw.core.messages import Status
 
 LIMIT = 1 << 20

@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 
 from cbw.core import messages as m
+from cbw.core.hello import DUPLICATE_PATIENCE_S, HELLO_RETRY_S
 from cbw.core.messages import Refusal, Status
 from cbw.core.worker import (
     AHEAD_MAX,
     BEAT_S,
-    DUPLICATE_PATIENCE_S,
-    HELLO_RETRY_S,
     LATE_MAX,
     WorkerCore,
 )
@@ -157,6 +156,37 @@ def test_a_refused_id_is_tried_again_for_a_while() -> None:
         tries += len(core.take_messages())
     assert core.refused == refused
     assert tries == DUPLICATE_PATIENCE_S / HELLO_RETRY_S
+
+
+def test_and_for_longer_if_the_broker_notices_later_that_the_owner_is_dead() -> None:
+    core = started()
+    refused = m.Refused(Refusal.DUPLICATE_ID, "W1 is here", 10.0)
+    core.received([refused], 0.0)
+    core.received([refused], 10.5)
+    assert not core.is_done
+    core.received([refused], 11.0)
+    assert core.is_done
+
+
+def test_a_task_that_comes_twice_is_begun_once() -> None:
+    core = busy(1)
+    core.take_tasks()
+    core.received([task(2), task(2)], 0.1)
+    assert [one.id for one in core.take_tasks()] == [2]
+    core.received([task(3), task(3), m.HelloAgain()], 0.2)
+    assert core.take_tasks() == []
+
+
+def test_a_task_that_still_runs_for_an_earlier_session_is_given_back() -> None:
+    core = busy(1)
+    core.take_tasks()
+    core.disconnected(0.1)
+    core.connected(0.2)
+    core.received([WELCOME], 0.2)
+    core.take_messages()
+    core.received([task(1)], 0.3)
+    assert core.take_tasks() == []
+    assert core.take_messages() == [m.Returned([1])]
 
 
 def test_and_for_as_long_after_the_next_connection() -> None:

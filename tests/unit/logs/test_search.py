@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -128,6 +129,19 @@ def test_the_last_lines(path: Path) -> None:
         assert last_found(parts, Search(done), 150) == lines_of(path, done)[-150:]
         late = Query(since=START + 2500, fields={"event": ("done",)})
         assert last_found(parts, Search(late), 150) == lines_of(path, done)[-50:]
+
+
+def test_the_last_lines_are_looked_for_no_further_than_needed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An older file is compressed, and to read it means to unpack all of it."""
+
+    def refuse() -> NoReturn:
+        raise AssertionError("unpacked")
+
+    with opened(path) as parts:
+        assert len(parts) > 1
+        for part in parts[:-1]:
+            monkeypatch.setattr(part, "blocks_backward", refuse)
+        assert len(last_found(parts, Search(Query()), 3)) == 3
 
 
 def test_records_that_came_late_are_found_by_their_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
