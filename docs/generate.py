@@ -639,8 +639,9 @@ def events_page() -> str:
     return page(
         "Events",
         fields
-        + "`debug` is printed with `--verbose` only, but sent to a logger; `--log-level` and `--log-sample` choose what "
-        "of it. How to find something: [read the log](../howto/read-the-log.md).",
+        + "What happens to single requests is recorded with `--verbose`, for a `--trace` file or for a logger that gets "
+        "`debug`, of which `--log-sample` chooses a share; `attempt_failed` and `gave_up` always are. How to find something: "
+        "[read the log](../howto/read-the-log.md).",
         table(["event", "recorded by", "level", "meaning"], rows),
     )
 

@@ -63,6 +63,7 @@ MAY_IMPORT = {
     # parts of the shells
     "fork": "",
     "threads": "",
+    "signals": "",
     "place": "errors",
     "sleeper": "errors",
     "net": "core.connections errors place sleeper threads",
@@ -76,12 +77,12 @@ MAY_IMPORT = {
     "session": "codec core.client core.events core.messages errors fork net refusal settings status trace wire.native",
     # the shells: one for each role
     "broker": (
-        "core.backlog core.broker core.events core.messages core.overview errors net sleeper status trace wire.native "
-        "wire.plain"
+        "core.backlog core.broker core.events core.messages core.overview errors net signals sleeper status trace "
+        "wire.native wire.plain"
     ),
     "worker": (
-        "core.events core.messages core.worker errors handler net pool processes refusal settings sleeper status "
-        "trace wire.native"
+        "core.events core.messages core.worker errors handler net pool processes refusal settings signals sleeper "
+        "status trace wire.native"
     ),
     "client": "codec core.client core.messages errors fork session sleeper trace",
     "aio": "codec core.client core.messages session trace",
@@ -128,19 +129,19 @@ MAY_IMPORT = {
     # the command line: imported by nobody
     "cli": "",
     "cli.main": "errors",
-    "cli.signals": "",
+    "cli.signals": "signals",
     "cli.options": "errors place refusal settings status trace",
-    "cli.broker": "broker cli.options cli.signals core.broker settings",
-    "cli.worker": "cli.options cli.signals handler settings worker",
+    "cli.broker": "broker cli.options core.broker settings signals",
+    "cli.worker": "cli.options handler settings signals worker",
     "cli.client": "cli.options cli.signals client errors settings",
     "cli.doctor": "cli.options doctor settings",
-    "cli.logger": "cli.options cli.signals logger settings",
+    "cli.logger": "cli.options logger settings signals",
     "cli.logs": (
         "cli.options clock core.events errors logs.files logs.find logs.follow logs.search logs.stats logs.story logs.times "
         "settings trace vocabulary"
     ),
     "cli.call": "cli.options client errors settings",
-    "cli.up": "cli.options cli.signals local settings",
+    "cli.up": "cli.options local settings signals",
     "cli.bench": "bench cli.options cli.signals settings",
     "cli.verify": (
         "cli.options cli.signals errors settings verify.checks verify.compose verify.scenario verify.trials verify.verdict"

@@ -28,7 +28,7 @@ class AsyncClient:
     when the client is made and, if it has several addresses, when a connection is lost: meanwhile the loop waits.
 
     Raises:
-        UsageError: the address or the id is none.
+        UsageError: the address or the id is not valid.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class AsyncClient:
 
         Raises:
             RequestError: it ended without an answer, or with one that ``returns`` does not fit; the subclass says how.
-            UsageError: ``service`` is no name, or ``timeout`` no number.
+            UsageError: ``service`` is not a valid name, or ``timeout`` not a number.
             Closed: the client is closed.
         """
         future = self._request(body, service, timeout)

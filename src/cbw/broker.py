@@ -16,6 +16,7 @@ from cbw.core.broker import BrokerCore, Limits
 from cbw.core.overview import overview
 from cbw.errors import BadMessage, CbwError
 from cbw.net import Arrival, Router, Sent, new_context
+from cbw.signals import stopping_unless_handled
 from cbw.sleeper import Sleeper, Waker
 from cbw.status import Inquiry, status_of
 from cbw.trace import Trace
@@ -94,11 +95,12 @@ class Broker:
         self._waker.wake()
 
     def run(self) -> None:
-        """Serve until :meth:`stop`."""
+        """Serve until :meth:`stop`; SIGTERM and Ctrl-C call it, unless your program has handlers of its own for them."""
         if self._trace.wants_all:  # so that a trace of several runs can be told apart
             self._trace.write([e.Record(time.monotonic(), "started", "broker", self.core.name)])
         try:
-            self._serve()
+            with stopping_unless_handled(self):
+                self._serve()
         finally:
             self._clients.close()
             self._workers.close()

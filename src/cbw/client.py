@@ -36,7 +36,7 @@ class Client:
     A process that is forked from this one has it closed, and makes one of its own.
 
     Raises:
-        UsageError: the address or the id is none.
+        UsageError: the address or the id is not valid.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Client:
 
         Raises:
             RequestError: it ended without an answer, or with one that ``returns`` does not fit; the subclass says how.
-            UsageError: ``service`` is no name, or ``timeout`` no number.
+            UsageError: ``service`` is not a valid name, or ``timeout`` not a number.
             Closed: the client is closed.
         """
         answers: queue.SimpleQueue[Ended] = queue.SimpleQueue()

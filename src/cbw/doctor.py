@@ -229,7 +229,10 @@ def _answers(host: str, port: int) -> Finding:
             answer = client.call(b"doctor")
     except RequestError as error:
         return Finding(
-            "request", State.WRONG, f"a request was not answered: {error}", "Is there a worker? cbw worker W1 HOST"
+            "request",
+            State.WRONG,
+            f"a request to the nameless service was not answered: {error}",
+            "Does a worker serve it? Named services are not asked here: cbw call --service NAME",
         )
     except CbwError as error:
         return Finding("request", State.WRONG, str(error), error.advice)

@@ -7,7 +7,7 @@
     ├── NotReady          a part of the system is not there (yet)
     │   ├── CannotBind        the port is taken, or not ours to take
     │   ├── CannotResolve     the host's name means nothing here
-    │   ├── NoAnswer          the command line met no broker in time (the library raises Expired)
+    │   ├── NoAnswer          the command line met no broker in time (the library raises Expired), cbw.testing no answer
     │   └── DuplicateId       another living peer has this id
     ├── VersionMismatch   the other side speaks another protocol version
     ├── BadMessage        bytes that are no message (raised by ``cbw.wire``, never to a user)
@@ -67,7 +67,7 @@ class CannotResolve(NotReady):
 
 
 class NoAnswer(NotReady):
-    """The command line met no broker in time; the library raises :class:`Expired`."""
+    """The command line met no broker in time, or ``cbw.testing`` no answer; the library raises :class:`Expired`."""
 
 
 class DuplicateId(NotReady):

@@ -36,7 +36,7 @@ _PORTS = re.compile(r"serves clients on port (\d+), workers on port (\d+)")
 _LOG_PORT = re.compile(r"logs to .*: text on port (\d+)")
 _ANSWER = re.compile(r" -> .* (\S+)  \(\d+\.\d+ s\)$")
 """What the demonstration client prints: the demonstration worker's answer ends with its id."""
-_STATUS_PORT = STATUS[0].environment
+_STATUS_PORT, _STATUS_HOST = (setting.environment for setting in STATUS)
 _NO_STATUS = {_STATUS_PORT: "0"}
 """All roles are on one host, where only one can have the usual port."""
 _libc = ctypes.CDLL(None)
@@ -195,11 +195,13 @@ class System:
 
     def _start_logger(self, number: int) -> None:
         """One more logger; all of them write to the same file, and the roles are spread over them."""
-        port = str(self.options.log_port if number == 1 else 0)
-        role = Role(f"log_{number}", self._command("logger", port, self.options.log_file), self._on_line, _NO_STATUS)
+        options = self.options
+        port = str(options.log_port if number == 1 else 0)
+        arguments = [options.log_file, "--host", options.host]
+        role = Role(f"log_{number}", self._command("logger", port, *arguments), self._on_line, _NO_STATUS)
         self.loggers.append(role)
         (port,) = self._wait_for(role, "logger", _LOG_PORT)
-        role.command = self._command("logger", port, self.options.log_file)
+        role.command = self._command("logger", port, *arguments)
         self._log_ports.append(port)
 
     def _start_broker(self) -> tuple[int, int]:
@@ -207,7 +209,7 @@ class System:
         ports = [str(options.client_port), str(options.worker_port)]
         arguments = ["--host", options.host, *(["--verbose"] if options.is_verbose else [])]
         arguments += ["--trace", options.trace] if options.trace else []
-        environment = {_STATUS_PORT: str(options.status_port), **self.log_environment(1)}
+        environment = {_STATUS_PORT: str(options.status_port), _STATUS_HOST: options.host, **self.log_environment(1)}
         self.broker = Role("bro_1", self._command("broker", *ports, *arguments), self._on_line, environment)
         actual = self._wait_for(self.broker, "broker", _PORTS)
         self.broker.command = self._command("broker", *actual, *arguments)
@@ -220,7 +222,7 @@ class System:
         """What tells role ``number`` of its kind where its logger is."""
         if not self._log_ports:
             return {}  # one outside, if the caller's environment names it
-        return {"LOGGER_HOST": "127.0.0.1", "LOGGER_PORT": self._log_ports[number % len(self._log_ports)]}
+        return {"LOGGER_HOST": self.options.host, "LOGGER_PORT": self._log_ports[number % len(self._log_ports)]}
 
     def _wait_for(self, role: Role, name: str, pattern: re.Pattern[str]) -> Sequence[str]:
         """Start ``role`` and wait until it says its ports."""

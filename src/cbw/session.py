@@ -120,7 +120,7 @@ class Session:
     have ended owes a call of their sinks; and a :meth:`turn` is owed by :attr:`wake_at`.
 
     Raises:
-        UsageError: the address or the id is none.
+        UsageError: the address or the id is not valid.
     """
 
     def __init__(self, broker: str | None, id: str | None, timeout: float | None, trace: Trace | None) -> None:
@@ -154,7 +154,7 @@ class Session:
         Raises:
             Closed: the client is closed.
             DuplicateId, VersionMismatch, UsageError: the broker has refused this client for good.
-            UsageError: ``service`` is no name, or ``timeout`` no number.
+            UsageError: ``service`` is not a valid name, or ``timeout`` not a number.
         """
         if self.is_closed:
             raise Closed(self._why_closed)

@@ -114,7 +114,8 @@ LOG = (
         "log_level",
         "debug",
         "CBW_LOG_LEVEL",
-        "What the logger gets: debug is every step of every request, info what happens to roles, warning what goes wrong.",
+        "What the logger gets: debug is every step of every request; info what happens to roles, and failed attempts; warning "
+        "what of that is bad news.",
         choices=("debug", "info", "warning", "off"),
     ),
     Setting(
@@ -235,7 +236,7 @@ def address(text: str | None, role: str) -> tuple[str, int]:
     """``(host, port)`` from ``"host:port"``, ``"host"`` or None, completed from the environment; ``[::1]:9998`` is one too.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not valid.
     """
     if text == "":
         raise _no_host(text, BROKER_HOST)

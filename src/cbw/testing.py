@@ -2,14 +2,17 @@
 
 ::
 
+    import shop
+    from cbw.testing import System
+
     def test_a_killed_worker_costs_no_answer() -> None:
-        with cbw.testing.System() as system:
+        with System() as system:
             first = system.worker(shop.price, work_time_s=2)
-            request = system.submit({"article": 7})
+            request = system.submit({"article": "tea", "count": 2})
             system.pass_time(1)
             first.kill()
             system.worker(shop.price)
-            assert request.result(returns=int) == 12
+            assert request.result(returns=int) == 980
             assert request.story == ["accepted", "handed_out", "attempt_failed", "handed_out", "answered"]
 
 Client, broker and worker decide what they decide in earnest: their cores and the bytes between them are the real ones.

@@ -40,7 +40,7 @@ class LogTarget(msgspec.Struct, frozen=True):
     of requests only the share ``sample`` is, chosen by the request, so that all roles choose the same ones.
 
     Raises:
-        UsageError: ``host`` is none, or there can be no logger at ``port``.
+        UsageError: ``host`` is not valid, or there can be no logger at ``port``.
     """
 
     host: str

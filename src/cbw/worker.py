@@ -24,6 +24,7 @@ from cbw.net import Link, new_context
 from cbw.pool import Done, Pool, make_pool, watcher
 from cbw.refusal import checked_id, checked_service, refusal_error
 from cbw.settings import address
+from cbw.signals import stopping_unless_handled
 from cbw.sleeper import Sleeper, Waker
 from cbw.status import Inquiry, status_of
 from cbw.trace import LogTarget, Trace
@@ -97,7 +98,8 @@ class Worker:
         """Serve requests for ``name`` with ``function``.
 
         Raises:
-            UsageError: ``name`` is no name or is served already, the function cannot be a handler, or is async beside a sync one.
+            UsageError: ``name`` is not valid or is served already, the function cannot be a handler, or is async beside one
+                that is not.
         """
         handler = Handler(checked_service(name), function)
         if name in self._handlers:
@@ -112,7 +114,7 @@ class Worker:
         self._waker.wake()
 
     def run(self) -> None:
-        """Serve until :meth:`stop`.
+        """Serve until :meth:`stop`; SIGTERM and Ctrl-C call it, unless your program has handlers of its own for them.
 
         Raises:
             UsageError: no service, the broker refuses the hello, or a child process ends before it is ready.
@@ -121,6 +123,10 @@ class Worker:
         """
         if not self._handlers:
             raise UsageError("a worker without a service", advice="Register one with @worker.service(name).")
+        with stopping_unless_handled(self):
+            self._run()
+
+    def _run(self) -> None:
         context = new_context()
         link = Link(context, *self._address, is_for_worker=True)
         done: Done = queue.SimpleQueue()

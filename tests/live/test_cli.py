@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cbw.cli.signals import SAME_WISH_S
+from cbw.signals import SAME_WISH_S
 from tests.ports import free_port
 
 from .conftest import HOST, Broker, Log, Start, StartWorker, broker_of

@@ -14,7 +14,7 @@ import pytest
 import cbw
 
 from .conftest import HOST, Broker, Connect, Log, Start, StartBroker, StartWorker, handler_options
-from .program import PATIENCE_S, SOON_S, wait_until
+from .program import PATIENCE_S, SOON_S, environment, wait_until
 
 # --- what they are given
 
@@ -280,6 +280,32 @@ def test_an_async_handler_that_blocks_its_loop(
     with pytest.raises(cbw.Expired):
         hanging.result(PATIENCE_S)
     assert worker.terminate() < SOON_S
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_program_of_one_s_own_drains_too(
+    number: signal.Signals, broker: Broker, connect: Connect, tmp_path: Path
+) -> None:
+    """``Worker.run`` takes the signals for which the program has no handlers."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import cbw, time\n"
+        f'worker = cbw.Worker("{HOST}:{broker.worker_port}")\n'
+        "@worker.service()\n"
+        "def nap(seconds: float) -> str:\n"
+        '    print("begun", flush=True)\n'
+        "    time.sleep(seconds)\n"
+        '    return "rested"\n'
+        "worker.run()\n"
+        'print("drained")\n'
+    )
+    with subprocess.Popen([sys.executable, program], stdout=subprocess.PIPE, env=environment()) as worker:
+        assert worker.stdout
+        future = connect(broker).submit("1")
+        assert worker.stdout.readline() == b"begun\n"
+        worker.send_signal(number)
+        assert future.result(PATIENCE_S) == b"rested"
+        assert worker.communicate(timeout=PATIENCE_S)[0] == b"drained\n" and worker.returncode == 0
 
 
 def test_what_hangs_is_given_to_another_when_its_worker_is_stopped(

@@ -19,8 +19,8 @@ from cbw.cli.options import (
     status_options,
     trace_options,
 )
-from cbw.cli.signals import stopping
 from cbw.core.broker import Limits
+from cbw.signals import stopping
 
 
 @click.command("broker", context_settings={"max_content_width": 110})

@@ -27,7 +27,9 @@ _MARKS = {State.OK: ("ok", "green"), State.NOTE: ("note", "yellow"), State.WRONG
     show_default=True,
     help="The broker's, of its status page.",
 )
-@click.option("--send", "sends", is_flag=True, help="Also send a request, which a worker will run.")
+@click.option(
+    "--send", "sends", is_flag=True, help="Also send a request to the nameless service; one of its workers will run it."
+)
 @click.option("--json", "is_json", is_flag=True, help="Print the findings as JSON.")
 def command(broker: str | None, worker_port: int, status_port: int, sends: bool, is_json: bool) -> None:
     """Find out why a client here does not reach the broker at HOST (default: BROKER_HOST, else this machine).

@@ -10,8 +10,8 @@ import click
 
 from cbw import settings
 from cbw.cli.options import ServeStatus, logger_port, setting_options, status_options
-from cbw.cli.signals import stopping
 from cbw.logger import Logger
+from cbw.signals import stopping
 
 
 @click.command("logger", context_settings={"max_content_width": 110})

@@ -24,18 +24,30 @@ from cbw.cli.options import (
     port,
     setting_options,
 )
-from cbw.cli.signals import STOP_SIGNALS, handling
 from cbw.local import LOG_FILE, ClientSummary, Options, Scale, System, scale_of, totals
+from cbw.signals import STOP_SIGNALS, handling
 
 _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "bright_cyan", "bright_yellow", "bright_green")
 
 
 @click.command("up", context_settings={"max_content_width": 110})
 @click.option(
-    "--scale", "scales", multiple=True, metavar="SERVICE=N", help="cli=2, wor=4, bro=1 or log=1. May be repeated."
+    "--scale",
+    "scales",
+    multiple=True,
+    metavar="SERVICE=N",
+    help="How many clients (cli), workers (wor) and loggers (log); there is one broker. [default: cli=2 wor=4 log=1] May be "
+    "repeated.",
 )
 @click.option("--requests", type=Integer(0), default=10, show_default=True, help="Requests of each client.")
-@click.option("--work-time", "work_time_s", type=Number(0), default=1.0, show_default=True, help="Of a worker.")
+@click.option(
+    "--work-time",
+    "work_time_s",
+    type=Number(0),
+    default=1.0,
+    show_default=True,
+    help="Seconds that a demonstration worker takes for a request.",
+)
 @click.option("--handler", "handlers", multiple=True, metavar="[SERVICE=]MODULE:FUNCTION", help="As in cbw worker.")
 @click.option("--client-port", type=port, default=settings.CLIENT_PORT, show_default=True, help="0 takes a free one.")
 @click.option("--worker-port", type=port, default=settings.WORKER_PORT, show_default=True, help="0 takes a free one.")

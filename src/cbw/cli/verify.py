@@ -51,7 +51,7 @@ _COLOURS = {"kept": "green", "not tried": "yellow", "broken": "red"}
     type=Number(1.0),
     default=TIMEOUT_S,
     show_default=True,
-    help="Seconds for an answer: more than the broker's --liveness and 2 s.",
+    help="Seconds to wait for an answer: at least the broker's --liveness and 2 s.",
 )
 @click.option("--json", "is_json", is_flag=True, help="Print the verdicts as JSON.")
 def command(

@@ -19,8 +19,8 @@ from cbw.cli.options import (
     trace_options,
     warn_if_unresolved,
 )
-from cbw.cli.signals import stopping
 from cbw.handler import load
+from cbw.signals import stopping
 from cbw.worker import Worker
 
 

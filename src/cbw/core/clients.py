@@ -248,7 +248,7 @@ class Clients:
         In a queue or a hand it stays as a dead entry, to be passed over there.
         """
         outbox = self._outbox
-        if outbox.is_tracing:
+        if outbox.is_tracing or (event is r.GAVE_UP and outbox.wants_failures):
             outbox.trace_entry(name, entry, worker, text)
         request, client = entry.request, entry.client
         if entry.worker is None:

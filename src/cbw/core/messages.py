@@ -140,7 +140,7 @@ class HelloAgain(Message, tag=31):
 
 
 class Refused(Message, tag=32):
-    """A hello was refused, or a message that is none or too large; and why.
+    """A hello was refused, or a message that cannot be read or is too large; and why.
 
     If another has the id: after ``owner_lost_s`` seconds of silence it would be lost.
     """

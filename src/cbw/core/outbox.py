@@ -54,13 +54,18 @@ class Outbox:
 
     # --- the trace
 
+    @property
+    def wants_failures(self) -> bool:
+        """Whether failed attempts are to be recorded: even if tracing is off, but for a flood."""
+        return self.is_tracing or len(self.records) < RECORDS_MAX
+
     def trace(self, event: str, **fields: Any) -> None:
         """Record something that does not happen to every request: made even if tracing is off."""
-        if self.is_tracing or len(self.records) < RECORDS_MAX:
+        if self.wants_failures:
             self.records.append(e.Record(self.now, event, "broker", self.name, **fields))
 
     def trace_entry(self, event: str, entry: Entry, worker: Worker | None = None, text: str = "") -> None:
-        """Record what happens to a request. Ask for ``is_tracing`` first."""
+        """Record what happens to a request. Ask for ``is_tracing`` first, or for ``wants_failures``."""
         self.records.append(
             e.Record(
                 self.now,

@@ -273,7 +273,7 @@ class Workers:
         """An attempt that may have begun took its worker down, or was left behind by it."""
         worker.failed += 1
         self._outbox.counts["attempts_failed"] += 1
-        if self._outbox.is_tracing:
+        if self._outbox.wants_failures:
             self._outbox.trace_entry("attempt_failed", entry, worker, why)
         if entry.attempt >= self._limits.attempts_max:
             text = f"{entry.attempt} workers failed at it; the last was {worker.name}: {why}"

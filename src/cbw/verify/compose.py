@@ -29,7 +29,9 @@ try:
     from docker.models.containers import Container
     from docker.models.volumes import Volume
 except ImportError:  # the extra is not installed
-    raise UsageError("the Docker SDK is not installed", advice="pip install 'cbw[docker]'") from None
+    raise UsageError(
+        "the Docker SDK is not installed", advice="In a checkout of cbw: pip install '.[docker]'"
+    ) from None
 
 BROKER, WORKER, LOGGER = "bro", "wor", "log"
 """Services of the lab's Compose files."""

@@ -375,7 +375,7 @@ class NoIdleWhileWaiting:
         summary = f"no worker was free while one of {judged} requests waited"
         if count:
             summary = (
-                f"a worker was free while one of {judged} requests waited {count} time{'s' if count > 1 else ''}: longest "
+                f"{count} time{'s' if count > 1 else ''} a worker was free while one of {judged} requests waited: longest "
                 f"{intervals.longest * 1000:.1f} ms, p99 {p99 * 1000:.1f} ms, together {intervals.total * 1000:.1f} ms"
             )
         summary += f" (seen by {source})"

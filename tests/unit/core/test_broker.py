@@ -15,6 +15,7 @@ from cbw.core.kept import ANSWER_BYTES
 from cbw.core.latency import quantile
 from cbw.core.limits import NAME_CHARS_MAX
 from cbw.core.messages import Refusal, Status
+from cbw.core.outbox import RECORDS_MAX
 from cbw.core.overview import state_of
 from cbw.core.tables import LAB_SERVICE, Entry
 from cbw.core.workers import GHOSTS_MAX, SERVICES_MAX
@@ -435,6 +436,23 @@ class TestGivingUp:
         failures = [record for record in system.core.records if record.event in ("attempt_failed", "gave_up")]
         assert [record.attempt for record in failures] == [1, 2, 3, 3]
         assert self.fail(system, 4) == []
+
+    def test_failed_attempts_are_told_even_without_a_trace(self) -> None:
+        system = System(is_tracing=False)
+        system.client()
+        system.ask(1)
+        for number in range(3):
+            self.fail(system, number)
+        failures = [record.event for record in system.core.records if record.request]
+        assert failures == ["attempt_failed", "attempt_failed", "attempt_failed", "gave_up"]
+
+    def test_but_no_flood_of_them(self) -> None:
+        system = System(is_tracing=False)
+        system.client()
+        system.ask(*range(1, 1001))
+        system.worker("W1", concurrency=1000)
+        system.lose_worker("W1")
+        assert len(system.core.records) == RECORDS_MAX
 
     def test_a_suspect_travels_alone_so_its_neighbours_survive(self, system: System) -> None:
         system.ask(1, 2, 3, 4)
