@@ -8,6 +8,7 @@ thread takes the turn over. It is started when it is first needed.
 from __future__ import annotations
 
 import contextlib
+import logging
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -24,6 +25,7 @@ from cbw.sleeper import Sleeper, Waker
 from cbw.trace import Trace
 
 T = TypeVar("T")
+_log = logging.getLogger("concurrent.futures")
 
 
 class Client:
@@ -291,7 +293,7 @@ class Client:
             self._background_wanted.clear()
             with self._turn:
                 if not self._session.is_closed:
-                    with contextlib.suppress(SystemExit, KeyboardInterrupt):  # of a callback: others need us still
+                    with contextlib.suppress(KeyboardInterrupt):  # of a callback: others need us still
                         self._pump(lambda: not self._attended)
             self._attend()
 
@@ -357,14 +359,25 @@ class _RequestFuture(Future[bytes]):
         return self.cancelled()
 
     def end(self, ended: Ended) -> None:
+        """Whatever its callbacks raise is told, and nobody else's business; but for Ctrl-C."""
         client = self._client
         with client._lock:
             client._attended -= 1
-        if ended.answer.status is Status.CANCELLED and not client._session.is_closed:
+        try:
+            self._end(ended, client._session)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # concurrent.futures itself tells of each Exception
+            _log.exception("exception calling callback for %r", self)
+
+    def _end(self, ended: Ended, session: Session) -> None:
+        if ended.answer.status is Status.CANCELLED and not session.is_closed:
             super().cancel()
             self.set_running_or_notify_cancel()
             return
         try:
-            self.set_result(client._session.result(ended, bytes))
+            answer = session.result(ended, bytes)
         except CbwError as error:
             self.set_exception(error)
+        else:
+            self.set_result(answer)

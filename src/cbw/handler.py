@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib
 import inspect
 import sys
@@ -60,7 +61,7 @@ class Handler:
             raise UsageError(f"{_name(function)} cannot be a handler: it yields, and a request has one answer")
         self.is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
         try:
-            hints = typing.get_type_hints(function if inspect.isroutine(function) else type(function).__call__)
+            hints = typing.get_type_hints(_annotated(function), include_extras=True)
             parameters = list(inspect.signature(function).parameters.values())
         except (TypeError, NameError, ValueError) as error:
             raise UsageError(f"{_name(function)} cannot be a handler: {error}") from None
@@ -153,6 +154,13 @@ def _bad_request(task: m.Task, error: Exception) -> m.Answer:
 def cancelled(task_id: int) -> m.Answer:
     """The answer of a task that was cancelled before it ended."""
     return m.Answer(task_id, Status.CANCELLED, m.error_body("cancelled", "cancelled by the client"))
+
+
+def _annotated(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What tells the types of its parameters."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function if inspect.isroutine(function) else type(function).__call__
 
 
 def _name(function: Callable[..., Any]) -> str:

@@ -209,6 +209,7 @@ class AsyncPool:
         self._running: dict[int, tuple[asyncio.Task[None], Attempt]] = {}
         self._answers: list[m.Answer] = []
         self._busy_s = 0.0
+        self._is_closed = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="handlers", daemon=True)
         self._thread.start()
@@ -240,6 +241,7 @@ class AsyncPool:
 
     def close(self) -> None:
         self._waiting.clear()
+        self._is_closed = True
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(CLOSE_S)  # longer only if a coroutine blocks the loop
 
@@ -247,7 +249,11 @@ class AsyncPool:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
+        while (
+            not self._is_closed
+        ):  # a handler may stop the loop, or exit in a task of its own: that is no end for others
+            with contextlib.suppress(SystemExit, KeyboardInterrupt):
+                self._loop.run_forever()
         for running, _ in self._running.values():
             running.cancel()
         self._loop.run_until_complete(asyncio.sleep(0))

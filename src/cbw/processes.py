@@ -43,7 +43,7 @@ Traced = tuple[str, str | None, LogTarget | None]
 """What a child's trace is made of: the worker's id, the trace file, the logger."""
 Order = m.Task | m.Recall | m.CancelTask
 _spawn = multiprocessing.get_context("spawn")
-_encode = msgspec.msgpack.encode
+_encode = msgspec.msgpack.Encoder(enc_hook=bytes).encode  # for subclasses of bytes, which handlers may return
 _decode_orders = msgspec.msgpack.Decoder(list[Order]).decode
 _decode_report = msgspec.msgpack.Decoder(Report).decode
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -46,21 +47,14 @@ class Setting(msgspec.Struct, frozen=True):
         return self.kind or type(self.default)
 
 
-def _broker(name: str, default: Any, text: str, **bounds: Any) -> Setting:
-    return Setting(name, default, f"CBW_BROKER_{name.upper()}", text, **bounds)
+def _of(role: str) -> Callable[..., Setting]:
+    def setting(name: str, default: Any, text: str, **bounds: Any) -> Setting:
+        return Setting(name, default, f"CBW_{role}_{name.upper()}", text, **bounds)
+
+    return setting
 
 
-def _worker(name: str, default: Any, text: str, **bounds: Any) -> Setting:
-    return Setting(name, default, f"CBW_WORKER_{name.upper()}", text, **bounds)
-
-
-def _logger(name: str, default: Any, text: str, **bounds: Any) -> Setting:
-    return Setting(name, default, f"CBW_LOGGER_{name.upper()}", text, **bounds)
-
-
-def _client(name: str, default: Any, text: str, **bounds: Any) -> Setting:
-    return Setting(name, default, f"CBW_CLIENT_{name.upper()}", text, **bounds)
-
+_broker, _worker, _logger, _client = map(_of, ("BROKER", "WORKER", "LOGGER", "CLIENT"))
 
 BROKER_HOST = Setting("broker_host", "127.0.0.1", "BROKER_HOST", "Where the broker is: a name or an IP address.")
 BROKER_PORT = Setting(
@@ -238,7 +232,7 @@ def address(text: str | None, role: str) -> tuple[str, int]:
     Raises:
         UsageError: it is not valid.
     """
-    if text == "":
+    if text == "" or not isinstance(text, str | None):
         raise _no_host(text, BROKER_HOST)
     host, _, port = text.rpartition(":") if text and ":" in text else (text or "", "", "")
     if ":" in host and not _is_ipv6(host):  # what came last was part of the address
@@ -283,6 +277,6 @@ def _is_ipv6(host: str) -> bool:
     return True
 
 
-def _no_host(text: str, setting: Setting) -> UsageError:
+def _no_host(text: object, setting: Setting) -> UsageError:
     advice = f"Give a name or an IP address, or check {setting.environment}."
     return UsageError(f"{text!r} is no host", advice=advice)

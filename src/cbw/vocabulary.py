@@ -6,6 +6,7 @@ a line and no cause for worry; ``warning`` for what somebody may want to look in
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 
@@ -17,17 +18,7 @@ class Meaning(NamedTuple):
     text: str
 
 
-def _debug(roles: str, text: str) -> Meaning:
-    return Meaning("debug", roles, text)
-
-
-def _info(roles: str, text: str) -> Meaning:
-    return Meaning("info", roles, text)
-
-
-def _warning(roles: str, text: str) -> Meaning:
-    return Meaning("warning", roles, text)
-
+_debug, _info, _warning = (partial(Meaning, level) for level in ("debug", "info", "warning"))
 
 EVENTS: dict[str, Meaning] = {
     # the life of a request, in its usual order

@@ -71,15 +71,16 @@ class Worker:
     ) -> None:
         self._address = address(broker, "worker")
         self.id = f"WOR_{socket.gethostname()}_{os.getpid()}" if id is None else checked_id(id)
-        if concurrency < 1 or processes < 0:
-            raise UsageError(f"concurrency {concurrency} and processes {processes}: at least 1 and 0")
+        for name, value, least in (("concurrency", concurrency, 1), ("processes", processes, 0)):
+            if not isinstance(value, int) or value < least:
+                raise UsageError(f"{name} is {value!r}; it must be a whole number, at least {least}")
         self._concurrency = concurrency
         self._processes = processes
         self._grace_s = grace_s
         self._trace = trace or Trace(is_printing=False, name=self.id, log=LogTarget.from_environment())
         self._handlers: dict[str, Handler] = {}
         self._waker = Waker()
-        self._is_stop_wanted = False
+        self._has_run = self._is_stop_wanted = False
         self._failure: OSError | None = None
         self.inquiry = Inquiry(self._waker.wake)
         self._started_at = time.monotonic()
@@ -117,12 +118,15 @@ class Worker:
         """Serve until :meth:`stop`; SIGTERM and Ctrl-C call it, unless your program has handlers of its own for them.
 
         Raises:
-            UsageError: no service, the broker refuses the hello, or a child process ends before it is ready.
+            UsageError: no service, it has run before, the broker refuses the hello, or a child process ends before it is ready.
             DuplicateId: another living worker has this id.
             VersionMismatch: the broker speaks another version.
         """
+        if self._has_run:
+            raise UsageError("a worker runs once", advice="Make another Worker.")
         if not self._handlers:
             raise UsageError("a worker without a service", advice="Register one with @worker.service(name).")
+        self._has_run = True
         with stopping_unless_handled(self):
             self._run()
 

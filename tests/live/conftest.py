@@ -166,7 +166,22 @@ def connect() -> Iterator[Connect]:
 
 # --- one healthy system for all tests that harm nobody
 
-SERVICES = ("echo", "upper", "double", "mirror", "total", "pick", "depth", "power", "nothing", "attempt", "fail")
+SERVICES = (
+    "echo",
+    "upper",
+    "double",
+    "mirror",
+    "total",
+    "pick",
+    "depth",
+    "power",
+    "tripled",
+    "seventh",
+    "subclass",
+    "nothing",
+    "attempt",
+    "fail",
+)
 ASYNC_SERVICES = ("sleep", "fail_later")
 
 

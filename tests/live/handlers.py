@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import functools
 import os
 import signal
 import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -38,6 +39,31 @@ def echo_slowly(text: str) -> str:
     time.sleep(float(text.split()[0]))
     note(f"done {text}")
     return text
+
+
+class Bytes(bytes):
+    """As libraries have them."""
+
+
+def subclass(body: bytes) -> bytes:
+    return Bytes(body)
+
+
+async def leave_in_a_task(body: bytes) -> None:
+    """Exits in a task of its own; also when ``body`` says how."""
+    if body == b"stop":
+        asyncio.get_running_loop().stop()
+        await asyncio.sleep(0)
+        return
+
+    async def leave() -> None:
+        raise {b"exit": SystemExit(3), b"interrupt": KeyboardInterrupt()}[body]
+
+    await asyncio.gather(leave())
+
+
+async def echo_async(body: bytes) -> bytes:
+    return body
 
 
 nameless = lambda body: body  # noqa: E731 - a function that cannot go to a child process
@@ -102,6 +128,17 @@ def depth(tree: list[Any]) -> int:
 
 def power(base: int, exponent: int = 2) -> int:
     return int(base**exponent)
+
+
+def tripled(number: Annotated[int, msgspec.Meta(gt=3)]) -> int:
+    return 3 * number
+
+
+def labelled(label: str, number: int) -> str:
+    return f"{label} {number}"
+
+
+seventh = functools.partial(labelled, number=7)
 
 
 def nothing() -> None:

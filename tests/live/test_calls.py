@@ -340,7 +340,22 @@ def test_a_futures_callback_may_cancel_another(client: cbw.Client, shared_log: L
     shared_log.wait_for("cancelled 30 other")
 
 
-@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+@pytest.mark.parametrize("error", [SystemExit, GeneratorExit, asyncio.CancelledError])
+def test_what_a_futures_callback_raises_is_no_business_of_others(
+    client: cbw.Client, error: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who waits for an answer of its own runs the callbacks of others."""
+
+    def leave(_: object) -> None:
+        raise error
+
+    other = client.submit("0.2 x", "sleep")
+    other.add_done_callback(leave)
+    assert client.call("0.5 y", "sleep") == b"0.5 y"
+    assert other.done() and "exception calling callback" in caplog.text
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError])
 def test_a_futures_callback_that_raises_ends_nothing(client: cbw.Client, error: type[BaseException]) -> None:
     def leave(_: object) -> None:
         raise error

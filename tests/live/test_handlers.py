@@ -30,6 +30,9 @@ from .program import PATIENCE_S, SOON_S, environment, wait_until
         ("total", [1, 2, 3], 6),
         ("power", {"base": 3, "exponent": 4}, 81),
         ("power", {"base": 3}, 9),
+        ("tripled", 4, 12),
+        ("seventh", "the", "the 7"),
+        ("subclass", b"x", b"x"),
         ("nothing", b"", b""),
         ("nothing", b"ignored", b""),
     ],
@@ -54,6 +57,7 @@ def test_parameters(client: cbw.Client, service: str, body: Any, answer: Any) ->
         ("depth", b"[" * 100_000),
         ("pick", {"name": "x"}),
         ("power", {"exponent": 2}),
+        ("tripled", 3),
         ("power", {"base": 3, "exponnet": 4}),
         ("power", 3),
     ],
@@ -88,6 +92,41 @@ def test_a_handler_that_raises_or_returns_what_no_body_can_be(
             client.call(kind, service)
         assert failed.value.kind == error
     assert client.call("fine", service) == b"fine"
+
+
+@pytest.mark.parametrize("options", [[], ["--processes", 1]], ids=["threads", "processes"])
+def test_an_async_handler_that_exits_in_a_task_of_its_own(
+    options: list[object], broker: Broker, start_worker: StartWorker, connect: Connect
+) -> None:
+    """Out of which the event loop lets it go; and so it does if the handler stops it."""
+    client = connect(broker)
+    start_worker("W1", "leave=leave_in_a_task", "echo=echo_async", options=["--concurrency", 4, *options])
+    for kind, error in (("exit", "SystemExit"), ("interrupt", "KeyboardInterrupt")):
+        with pytest.raises(cbw.HandlerFailed) as failed:
+            client.call(kind, "leave")
+        assert failed.value.kind == error
+    client.call("stop", "leave")
+    assert list(client.map(["x"] * 100, "echo")) == [b"x"] * 100
+
+
+def test_a_child_process_that_returns_nearly_bytes(broker: Broker, start_worker: StartWorker, connect: Connect) -> None:
+    start_worker("W1", "subclass", options=["--processes", 1])
+    assert connect(broker).call(b"x") == b"x"
+
+
+def test_a_worker_runs_once(broker: Broker) -> None:
+    worker = cbw.Worker(f"{HOST}:{broker.worker_port}")
+    worker.add("", lambda body: body)
+    worker.stop()
+    worker.run()
+    with pytest.raises(cbw.UsageError, match="runs once"):
+        worker.run()
+
+
+@pytest.mark.parametrize("wrong", [{"concurrency": 1.5}, {"concurrency": "2"}, {"processes": -1}, {"concurrency": 0}])
+def test_numbers_that_are_none(wrong: dict[str, Any]) -> None:
+    with pytest.raises(cbw.UsageError, match="must be a whole number"):
+        cbw.Worker(**wrong)
 
 
 def test_an_async_handler_that_is_cancelled_by_itself(client: cbw.Client) -> None:

@@ -273,7 +273,10 @@ class Clients:
         service = self._dispatcher.services.get(name)
         has_worker = service is not None and bool(service.workers)
         why = "was free" if has_worker else f"came that serves {name!r}" if name else "came"
-        answer = m.Answer(0, Status.EXPIRED, m.error_body("expired", f"the deadline passed before a worker {why}"))
+        text = f"the deadline passed before {'another' if entry.attempt > 1 else 'a'} worker {why}"
+        if entry.attempt > 1:
+            text += f"; {entry.attempt - 1} failed at it"
+        answer = m.Answer(0, Status.EXPIRED, m.error_body("expired", text))
         self.end(entry, r.EXPIRED, answer, "expired")
 
     def stop(self) -> None:
@@ -299,7 +302,6 @@ class Clients:
         entry = client.entries.get(key)
         if entry is None:
             return
-        self._outbox.counts["requests_cancelled"] += 1
         if entry.worker is not None and not entry.worker.is_plain:
             # The slot stays taken until the worker says what became of it: it may not be able to stop.
             self._outbox.tell_worker(entry.worker.peer, m.CancelTask(entry.task))

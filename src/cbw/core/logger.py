@@ -37,8 +37,7 @@ class Fsync(Enum):
 
 
 class LoggerCore:
-    """``name`` and ``boot`` are the logger's own; ``now`` is monotonic seconds, ``epoch`` what
-    is added to make them seconds since 1970.
+    """``name`` and ``boot`` are the logger's own; ``now`` is monotonic seconds, ``epoch`` what makes them seconds since 1970.
 
     ``render`` makes the line that is written from a JSON line, without its end; None leaves it as it is.
     """
@@ -88,9 +87,8 @@ class LoggerCore:
         if header.oldest > position + 1:
             self._missing(header, position, now)
             position = header.oldest - 1
-        if (
-            header.first > position + 1
-        ):  # out of order, as after a quick reconnect: the sender still has what is between
+        if header.first > position + 1:
+            # Out of order, as after a quick reconnect: the sender still has what is between.
             self._replies.append((peer, Ack(boot, 0, True)))
             return
         known = min(position + 1 - header.first, header.count)

@@ -276,10 +276,10 @@ class Workers:
         if self._outbox.wants_failures:
             self._outbox.trace_entry("attempt_failed", entry, worker, why)
         if entry.attempt >= self._limits.attempts_max:
-            text = f"{entry.attempt} workers failed at it; the last was {worker.name}: {why}"
+            who = f"{entry.attempt} workers" if entry.attempt > 1 else "1 worker"
+            text = f"{who} failed at it; the last was {worker.name}: {why}"
             answer = m.Answer(0, Status.GAVE_UP, m.error_body("gave_up", text))
             self._clients.end(entry, r.GAVE_UP, answer, "gave_up", worker, why)
-            self._outbox.counts["requests_given_up"] += 1
         else:
             entry.attempt += 1
             self._put_back(entry, r.WORKER_FAILED)

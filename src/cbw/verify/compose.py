@@ -207,9 +207,8 @@ class Deployment:
             if name not in _networks(container):
                 self._join(container, settings)
         container.reload()
-        is_hurt = (
-            container.labels.get("com.docker.compose.service") in self.services
-        )  # a client may have ended by itself
+        # A client may have ended by itself.
+        is_hurt = container.labels.get("com.docker.compose.service") in self.services
         if is_hurt and found.is_running and container.status != "running":
             container.start()
         elif (is_hurt or self._is_started_here) and not found.is_running and container.status == "running":

@@ -279,9 +279,8 @@ class EndsView:
                 self._unwait(at, request)
             case "worker", "begun" if request:
                 hand = self._hands.setdefault(worker, set())
-                self.begun += (
-                    request not in hand
-                )  # a worker may tell it twice: to its trace, and to that of its handler
+                # A worker may tell it twice: to its trace, and to that of its handler.
+                self.begun += request not in hand
                 hand.add(request)
                 self._unwait(at, request)
                 services = self._services.setdefault(worker, [])

@@ -15,9 +15,8 @@ class Numbers:
         self.twice = 0
         self._first = 0
         self._last = 0
-        self._gaps: list[
-            tuple[int, int]
-        ] = []  # in order: the first and the last of numbers that are missing in between
+        # In order: the first and the last of numbers that are missing in between.
+        self._gaps: list[tuple[int, int]] = []
 
     def add(self, number: int) -> None:
         """One more record, its number from 1 on."""

@@ -99,8 +99,6 @@ def read_worker(dialect: Dialect, frames: Sequence[bytes]) -> WorkerWord:
         BadMessage: not an answer in the worker's own dialect.
     """
     match dialect, [bytes(frame) for frame in frames]:
-        case (Dialect.GUIDE, [b"", b"READY"]):
-            return WorkerWord(None, b"")
         case (Dialect.LAB, [b"", client, message]):
             return WorkerWord(client or None, message)
         case (Dialect.EARLIER_LAB, [b"", client, b"", message]):

@@ -551,6 +551,16 @@ class TestDeadlines:
         assert system.bodies("W2") == []
         assert system.answers() == [(1, Status.EXPIRED)]
 
+    def test_whoever_failed_at_it_before_is_not_forgotten(self, system: System) -> None:
+        system.worker("W1")
+        system.ask(1, ttl=1.0)
+        system.lose_worker("W1")
+        system.wait(1.1)
+        (answer,) = [message for message in system.to["C1"] if isinstance(message, m.Answer)]
+        assert m.error_of(answer.body)[1] == (
+            "the deadline passed before another worker came that serves 's'; 1 failed at it"
+        )
+
     def test_the_worker_is_told_the_time_left(self, system: System) -> None:
         system.ask(1, ttl=5.0)
         system.wait(2.0)
@@ -585,7 +595,7 @@ class TestCancelling:
     def test_it_is_counted(self, system: System) -> None:
         system.ask(1)
         system.tell(e.ClientSaid(b"C1", [m.Cancel(1), m.Cancel(2)]))
-        assert system.core.counts["requests_cancelled"] == 1
+        assert system.core.counts["cancelled"] == 1
 
 
 class TestClients:
