@@ -39,8 +39,15 @@ MAY_IMPORT = {
     "core.clients": (
         "core.dispatch core.events core.kept core.limits core.messages core.outbox core.request core.tables"
     ),
-    "core.workers": (
+    "core.hands": (
         "core.clients core.dispatch core.events core.limits core.messages core.outbox core.request core.tables"
+    ),
+    "core.plain_workers": (
+        "core.dispatch core.events core.hands core.limits core.messages core.outbox core.request core.tables"
+    ),
+    "core.workers": (
+        "core.clients core.dispatch core.events core.hands core.limits core.messages core.outbox core.plain_workers "
+        "core.request core.tables"
     ),
     "core.latency": "",
     "core.overview": "core.broker core.latency core.tables",

@@ -12,6 +12,7 @@ from cbw.core.broker import BrokerCore
 from cbw.core.clients import Clients
 from cbw.core.dispatch import Dispatcher
 from cbw.core.events import WorkerSaid
+from cbw.core.hands import Hands
 from cbw.core.messages import Answer, Status
 from cbw.core.tables import Entry, Service, Worker
 from cbw.core.workers import Workers
@@ -63,7 +64,7 @@ def invents_answers() -> None:
             worker, entry = invented.pop()
             del worker.in_hand[entry.task]
             answer = Answer(entry.task, Status.OK, entry.request.body + b" " + worker.name.encode())
-            workers._answered(worker, entry, answer)
+            workers._hands.answered(worker, entry, answer)
             workers._dispatcher.place(worker)
 
     dispatcher: Any = Dispatcher
@@ -112,8 +113,8 @@ def is_deaf() -> None:
 
 def has_no_fence() -> None:
     """Late answers leave no trace."""
-    workers: Any = Workers
-    workers._fence = lambda workers, *_: None
+    table: Any = Hands
+    table.fence = lambda hands, *_: None
 
 
 def delivers_late_answers() -> None:
@@ -133,7 +134,7 @@ def delivers_late_answers() -> None:
                 worker = entry.worker
                 if worker is not None and entry.task in worker.in_hand:
                     del worker.in_hand[entry.task]
-                    workers._answered(worker, entry, message)
+                    workers._hands.answered(worker, entry, message)
         said(workers, fact)
 
     table: Any = Workers

@@ -15,7 +15,7 @@ from unittest.mock import patch
 import msgspec
 
 import cbw.core.dispatch
-import cbw.core.workers
+import cbw.core.plain_workers
 from cbw.core import events as e
 from cbw.core import messages as m
 from cbw.core import request as r
@@ -23,6 +23,7 @@ from cbw.core.broker import BrokerCore
 from cbw.core.client import ClientCore
 from cbw.core.clients import Clients
 from cbw.core.dispatch import Dispatcher
+from cbw.core.hands import Hands
 from cbw.core.kept import Kept
 from cbw.core.request import State
 from cbw.core.tables import Client, Entry, Service, Worker
@@ -108,7 +109,7 @@ def owed_answers_are_taken_for_new_ones() -> list[Patch]:
     def frame(worker: Worker, entry: Entry) -> bytes:
         return entry.client.peer if entry.client.is_plain else entry.client.name.encode()
 
-    return [(cbw.core.workers, "_client_frame", frame)]
+    return [(cbw.core.plain_workers, "_client_frame", frame)]
 
 
 # --- G2
@@ -148,11 +149,11 @@ def recalls_are_not_answered() -> list[Patch]:
 def returned_tasks_are_lost() -> list[Patch]:
     """What a worker gives back is forgotten."""
 
-    def forget(self: Workers, worker: Worker, tasks: list[int]) -> None:
+    def forget(self: Hands, worker: Worker, tasks: list[int]) -> None:
         for task in tasks:
             worker.in_hand.pop(task, None)
 
-    return _without_check((Workers, "_returned", forget))
+    return _without_check((Hands, "give_back", forget))
 
 
 def _lost_workers_with_long_work(plan: Plan) -> None:
@@ -216,33 +217,33 @@ def silence_is_not_noticed() -> list[Patch]:
 def late_answers_are_not_fenced() -> list[Patch]:
     """The answer of a void attempt ends its request, if that still waits."""
     said = Workers.said
-    lose = Workers._lose
+    remove = Hands.remove
     void: dict[int, Entry] = {}
 
-    def remember(self: Workers, worker: Worker, why: str, **options: Any) -> None:
+    def remember(self: Hands, worker: Worker, why: str, **options: Any) -> None:
         void.update(worker.in_hand)
-        lose(self, worker, why, **options)
+        remove(self, worker, why, **options)
 
     def believe(self: Workers, fact: e.WorkerSaid) -> None:
         for message in fact.messages:
             if type(message) is m.Answer and message.status is m.Status.OK:
                 entry = void.pop(message.id, None)
                 if entry is not None and entry.state in (State.WAITING, State.SUSPECT):
-                    self._clients.end(entry, r.CANCELLED, m.Answer(0, m.Status.OK, message.body), "answered")
+                    self._hands._clients.end(entry, r.CANCELLED, m.Answer(0, m.Status.OK, message.body), "answered")
         said(self, fact)
 
-    return [(Workers, "_lose", remember), (Workers, "said", believe)]
+    return [(Hands, "remove", remember), (Workers, "said", believe)]
 
 
 @canary("")
 def tasks_of_lost_workers_are_lost() -> list[Patch]:
     """They are not put back."""
 
-    def forget(self: Workers, worker: Worker, why: str, *, is_blamed: bool = True) -> None:
+    def forget(self: Hands, worker: Worker, why: str, *, is_blamed: bool = True) -> None:
         worker.in_hand.clear()
         worker.suspect = None
 
-    return _without_check((Workers, "_fail_hand", forget))
+    return _without_check((Hands, "fail_hand", forget))
 
 
 @canary("")
@@ -296,31 +297,31 @@ def unread_clients_are_not_told() -> list[Patch]:
 @canary("G5")
 def attempts_count_twice() -> list[Patch]:
     """Each failure is two."""
-    fail = Workers._fail
+    fail = Hands._fail
 
-    def double(self: Workers, entry: Entry, worker: Worker, why: str) -> None:
+    def double(self: Hands, entry: Entry, worker: Worker, why: str) -> None:
         entry.attempt += 1
         fail(self, entry, worker, why)
 
-    return [(Workers, "_fail", double)]
+    return [(Hands, "_fail", double)]
 
 
 @canary("G5")
 def attempts_never_count() -> list[Patch]:
     """A request may take workers down for ever."""
-    fail = Workers._fail
+    fail = Hands._fail
 
-    def forgive(self: Workers, entry: Entry, worker: Worker, why: str) -> None:
+    def forgive(self: Hands, entry: Entry, worker: Worker, why: str) -> None:
         entry.attempt = 0
         fail(self, entry, worker, why)
 
-    return [(Workers, "_fail", forgive)]
+    return [(Hands, "_fail", forgive)]
 
 
 @canary("G5", _quick_then_slow)
 def returned_tasks_are_blamed() -> list[Patch]:
     """An attempt that has not begun counts."""
-    return [(Workers, "_wait_again", lambda self, entry, worker, why: self._fail(entry, worker, why))]
+    return [(Hands, "_wait_again", lambda self, entry, worker, why: self._fail(entry, worker, why))]
 
 
 def _poison_among_quick_requests(plan: Plan) -> None:
@@ -357,12 +358,12 @@ def _hellos_while_the_broker_is_frozen(plan: Plan) -> None:
 @canary("G5", _hellos_while_the_broker_is_frozen)
 def second_hellos_are_blamed() -> list[Patch]:
     """Attempts count although the worker lives: it only said hello twice before it was welcomed."""
-    lose = Workers._lose
+    remove = Hands.remove
 
-    def blame(self: Workers, worker: Worker, why: str, *, is_blamed: bool = True) -> None:
-        lose(self, worker, why, is_blamed=is_blamed or why == "said hello again")
+    def blame(self: Hands, worker: Worker, why: str, *, is_blamed: bool = True) -> None:
+        remove(self, worker, why, is_blamed=is_blamed or why == "said hello again")
 
-    return [(Workers, "_lose", blame)]
+    return [(Hands, "remove", blame)]
 
 
 # --- G6

@@ -16,6 +16,7 @@ from cbw.core import events as e
 from cbw.core import messages as m
 from cbw.core.client import Ended
 from cbw.core.messages import Status
+from cbw.core.overview import state_of
 from cbw.core.request import State
 
 from .clients import PlainClient, SimClient
@@ -483,7 +484,7 @@ class Checker:
             if connection is None or connection.is_lost or not worker.is_alive:
                 return False
             known = broker.core.workers.get(connection.peer)
-            if known is not None and known.is_late:
+            if known is not None and state_of(known) == "late":
                 worker.disturbed()  # a lab worker's answer did not come, so it is left in peace
             return now - worker.settled_at > calm_s
 

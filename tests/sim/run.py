@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 
+from cbw.core.overview import state_of
 from cbw.wire import native
 
 from .checker import SAMPLE_S
@@ -150,7 +151,9 @@ class _Run:
             busy = next(worker for worker in system.servers if worker.idle_since is None)
             raise ViolationError(f"stuck: {busy.who} never gets idle")
         # The answer of a lab worker may have been lost; then it waits for a task as the broker does for the answer.
-        if not world.run(world.now + self._patience_s, lambda: not any(w.is_late for w in core.workers.values())):
+        if not world.run(
+            world.now + self._patience_s, lambda: not any(state_of(w) == "late" for w in core.workers.values())
+        ):
             raise ViolationError("stuck: a lab worker is late for ever")
         world.run(world.now + 1)
         known = {worker.name: worker.boot for worker in core.workers.values()}

@@ -150,7 +150,7 @@ def test_a_handler_that_crashes_its_workers_is_given_up(system: System) -> None:
 def test_attempts_max_is_a_limit_of_the_system() -> None:
     with System(cbw.Limits(attempts_max=1)) as system:
         worker = system.worker(lambda body: worker.kill())
-        with pytest.raises(cbw.GaveUp, match="1 workers failed"):
+        with pytest.raises(cbw.GaveUp, match="1 worker failed"):
             system.call()
 
 

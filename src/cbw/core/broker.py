@@ -6,8 +6,8 @@ Two rules hold in the broker's core:
    facts, decides once, and returns everything that is to be done as a list of orders, one batch a peer.
 2. A request ends in exactly one place, :meth:`cbw.core.clients.Clients.end`.
 
-Who asks, and what is accepted, is decided in :mod:`cbw.core.clients`; who works, and whose answer counts, in
-:mod:`cbw.core.workers`; which request goes to which worker in :mod:`cbw.core.dispatch`.
+Who asks, and what is accepted, is decided in :mod:`cbw.core.clients`; who works in :mod:`cbw.core.workers`, whose answer
+counts in :mod:`cbw.core.hands`; which request goes to which worker in :mod:`cbw.core.dispatch`.
 """
 
 from __future__ import annotations
@@ -116,12 +116,12 @@ class BrokerCore:
     @property
     def wake_at(self) -> float | None:
         """When :meth:`step` wants to be called even if nothing happens; None: only for a fact."""
-        workers, clients, dispatcher = self._workers, self._clients, self._dispatcher
+        plain, clients, dispatcher = self._workers.plain, self._clients, self._dispatcher
         wake_at = min(
             self._sweep_at,
             self._stop_by,
-            workers.look_at,
-            workers.due_at,
+            plain.probe_at,
+            plain.due_at,
             clients.look_at,
             dispatcher.recall_at,
             dispatcher.deadline_at,
@@ -140,12 +140,12 @@ class BrokerCore:
                 text = "requests wait, and no worker here serves them"
                 self._outbox.trace("unserved", service=service.name, count=service.waiting_count, text=text)
         self._kept_at = now
-        if now >= workers.due_at:
-            workers.find_late()
+        if now >= workers.plain.due_at:
+            workers.plain.find_late()
         if now >= self._dispatcher.recall_at:
             workers.recall()
-        if now >= workers.look_at:
-            workers.look()
+        if now >= workers.plain.probe_at:
+            workers.plain.probe()
         if now >= clients.look_at:
             clients.look()
 
@@ -287,7 +287,7 @@ class BrokerCore:
             assert not (set(service.free) & set(service.ahead))
             assert service.surplus == sum(worker.is_surplus for worker in service.workers.values())
             for worker in service.free:
-                assert not worker.is_late and len(worker.in_hand) < min(worker.concurrency, worker.credit)
+                assert len(worker.in_hand) < min(worker.concurrency, worker.credit)
             if not self.is_stopping:  # G2
                 fresh = any(entry.state is State.WAITING for entry in service.waiting)
                 has_room = service.free or (service.ahead and not service.suspects)

@@ -111,7 +111,7 @@ class Dispatcher:
         worker.is_surplus = False
 
     def place(self, worker: Worker) -> None:
-        """Put ``worker`` where it now belongs in its services, because its hand, its credit or its lateness changed."""
+        """Put ``worker`` where it now belongs in its services, because its hand or its credit changed."""
         for service in worker.services:
             self._stirred[service] = None
         self._place(worker)
@@ -120,7 +120,7 @@ class Dispatcher:
         """The same, behind the others if it was just given something. That makes no work possible, so it stirs nothing."""
         hand = len(worker.in_hand)
         concurrency = worker.concurrency
-        is_open = hand < worker.credit and not worker.is_late
+        is_open = hand < worker.credit
         is_free = is_open and hand < concurrency
         is_ahead = is_open and hand >= concurrency and worker.suspect is None
         is_surplus = hand > concurrency

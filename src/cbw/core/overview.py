@@ -10,7 +10,7 @@ import msgspec
 
 from cbw.core.broker import BrokerCore
 from cbw.core.latency import BOUNDS_S
-from cbw.core.tables import Worker
+from cbw.core.tables import PlainWorker, Presence, Worker
 
 CLIENTS_MAX = 20
 """So many clients are told of, those with the most requests here."""
@@ -73,10 +73,8 @@ def _worker(worker: Worker, now: float) -> dict[str, Any]:
 
 def state_of(worker: Worker) -> str:
     """``busy``, ``free``, ``leaving`` (it wants no more), ``late`` (a plain one that owes an answer) or ``absent``."""
-    if worker.absent_since is not None:
-        return "absent"
-    if worker.is_late:
-        return "late"
+    if isinstance(worker, PlainWorker) and worker.presence is not Presence.HEARD:
+        return "late" if worker.presence is Presence.LATE else "absent"
     if worker.in_hand:
         return "busy"
     return "free" if worker.credit else "leaving"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict, deque
+from enum import Enum
+from typing import ClassVar
 
 import msgspec
 
@@ -37,7 +40,6 @@ class Worker:
     """A worker as the broker sees it. ``in_hand`` is keyed by task id, oldest first."""
 
     __slots__ = (
-        "absent_since",
         "answered",
         "boot",
         "concurrency",
@@ -45,38 +47,56 @@ class Worker:
         "failed",
         "heard_at",
         "in_hand",
-        "is_late",
-        "is_plain",
-        "is_probed",
         "is_surplus",
         "name",
-        "owes_since",
         "peer",
         "recalled_at",
         "services",
         "since",
         "suspect",
     )
+    is_plain: ClassVar[bool] = False
 
-    def __init__(self, name: str, boot: str, peer: bytes, services: list[Service], *, is_plain: bool) -> None:
+    def __init__(self, name: str, boot: str, peer: bytes, services: list[Service]) -> None:
         self.name = name
         self.boot = boot
         self.peer = peer
         self.services = services
-        self.is_plain = is_plain
         self.concurrency = 1
         self.credit = 1
         self.in_hand: dict[int, Entry] = {}
         self.heard_at = 0.0
-        self.is_late = False  # plain only: its time to answer is over; what it says next is thrown away
-        self.absent_since: float | None = None  # plain only: when it lost its last connection
-        self.is_probed = False  # plain only: looked for after that, and silent since
-        self.owes_since: float | None = None  # plain only: it may still answer what it was given then, or until then
         self.is_surplus = False  # has more in hand than it can run
         self.recalled_at: float | None = None
         self.suspect: Entry | None = None
         self.since = 0.0  # it has been registered
         self.answered = self.failed = 0  # attempts
+
+
+class Presence(Enum):
+    """What the broker knows of a plain worker, whose connections come and go without a word."""
+
+    HEARD = "heard"  #: it has spoken over the connection that it has
+    PROBED = "probed"  #: given its place back because somebody has connected, and silent since
+    LATE = "late"  #: its time to answer is over: it keeps its place, gets nothing, and what it says next is thrown away
+    ABSENT = "absent"  #: without connection and place; remembered for a while
+
+
+class PlainWorker(Worker):
+    """One that speaks a dialect of the lab: one task at a time, and no word but its answers.
+
+    It lost its last connection at ``absent_since``. If it ``owes_since`` a time, it may still answer what it was given then,
+    or until then.
+    """
+
+    __slots__ = ("absent_since", "owes_since", "presence")
+    is_plain = True
+
+    def __init__(self, peer: bytes, service: Service, presence: Presence) -> None:
+        super().__init__(printable(peer), "", peer, [service])
+        self.presence = presence
+        self.absent_since = -math.inf
+        self.owes_since: float | None = None
 
 
 class Entry(msgspec.Struct, gc=False, eq=False):

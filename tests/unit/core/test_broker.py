@@ -11,6 +11,7 @@ import pytest
 from cbw.core import events as e
 from cbw.core import messages as m
 from cbw.core.dispatch import RECALL_AFTER_S, RECALL_PATIENCE_S, TIMERS_MIN, UNSERVED_S
+from cbw.core.hands import GHOSTS_MAX
 from cbw.core.kept import ANSWER_BYTES
 from cbw.core.latency import quantile
 from cbw.core.limits import NAME_CHARS_MAX
@@ -18,7 +19,7 @@ from cbw.core.messages import Refusal, Status
 from cbw.core.outbox import RECORDS_MAX
 from cbw.core.overview import state_of
 from cbw.core.tables import LAB_SERVICE, Entry
-from cbw.core.workers import GHOSTS_MAX, SERVICES_MAX
+from cbw.core.workers import SERVICES_MAX
 from tests.unit.core.system import System
 
 
@@ -816,7 +817,7 @@ class TestLimits:
         for number in range(GHOSTS_MAX + 10):
             system.worker(f"W{number}")
             system.lose_worker(f"W{number}")
-        assert len(system.core._workers._ghosts) == GHOSTS_MAX
+        assert len(system.core._workers._hands._ghosts) == GHOSTS_MAX
 
     def test_a_body(self) -> None:
         system = System(body_bytes_max=10)
