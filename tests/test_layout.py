@@ -125,12 +125,14 @@ MAY_IMPORT = {
     "verify.handler": "core.events handler trace",
     "verify.caller": "client core.events errors session trace",
     "verify.traces": "core.events errors logs.files logs.search",
-    "verify.scenario": "core.events errors local trace verify.caller verify.handler verify.traces",
+    "verify.notebook": "core.events errors trace",
+    "verify.scenario": "core.events errors local verify.caller verify.handler verify.notebook verify.traces",
     "verify.evidence": "core.events",
     "verify.compose": "errors settings",
     "verify.printed": "verify.evidence",
     "verify.trials": (
-        "client core.events errors trace verify.caller verify.compose verify.evidence verify.printed verify.restart"
+        "client core.events errors trace verify.caller verify.compose verify.evidence verify.notebook verify.printed "
+        "verify.restart"
     ),
     "doctor": "client core.messages errors net settings sleeper status trace wire.native",
     # the command line: imported by nobody

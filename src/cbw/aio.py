@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar, overload
 from cbw import codec
 from cbw.core.client import Ended
 from cbw.core.messages import Status
-from cbw.session import TIMEOUT_S, WINDOW, Mapping, Session, Timeout, decode
+from cbw.session import TIMEOUT_S, WINDOW, MapWindow, Session, Timeout, decode
 from cbw.trace import Trace
 
 T = TypeVar("T")
@@ -86,12 +86,12 @@ class AsyncClient:
         return_errors: bool = False,
     ) -> AsyncGenerator[Any, None]:
         """The answers to ``bodies``, with at most ``window`` requests in flight; see :meth:`cbw.Client.map`."""
-        mapping = Mapping(bodies, window, is_ordered=is_ordered)
+        mapping = MapWindow(bodies, window, is_ordered=is_ordered)
         return self._map(mapping, service, timeout, returns, is_ordered, on_progress, return_errors)
 
     async def _map(
         self,
-        mapping: Mapping,
+        mapping: MapWindow,
         service: str,
         timeout: Timeout,
         returns: Any,

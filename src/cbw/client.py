@@ -20,7 +20,7 @@ from cbw.core.client import Ended
 from cbw.core.messages import Status
 from cbw.errors import CbwError, Closed, UsageError
 from cbw.fork import tell_if_forked
-from cbw.session import TIMEOUT_S, WINDOW, Mapping, Session, Timeout
+from cbw.session import TIMEOUT_S, WINDOW, MapWindow, Session, Timeout
 from cbw.sleeper import Sleeper, Waker
 from cbw.trace import Trace
 
@@ -145,12 +145,12 @@ class Client:
         ``on_progress`` is told after each batch how many have ended. A failed request raises its error here, and what
         is in flight is cancelled; with ``return_errors`` the error stands in the place of the answer.
         """
-        mapping = Mapping(bodies, window, is_ordered=is_ordered)
+        mapping = MapWindow(bodies, window, is_ordered=is_ordered)
         return self._map(mapping, service, timeout, returns, is_ordered, on_progress, return_errors)
 
     def _map(
         self,
-        mapping: Mapping,
+        mapping: MapWindow,
         service: str,
         timeout: Timeout,
         returns: Any,

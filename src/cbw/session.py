@@ -309,7 +309,7 @@ class Session:
             self._trace.write(records)
 
 
-class Mapping:
+class MapWindow:
     """The book-keeping of one ``map``: which bodies are to be sent, which answers are to be given out, and when.
 
     Owed in turns, until :attr:`is_done`: send the batches of :meth:`take_bodies` and tell the ids to :meth:`sent`; wait

@@ -139,7 +139,7 @@ class Worker:
             try:
                 concurrency = self._concurrency * max(1, self._processes)
                 core = WorkerCore(self.id, os.urandom(8).hex(), list(self._handlers), concurrency)
-                _Session(self, core, link, pool, done).serve()
+                _Run(self, core, link, pool, done).serve()
                 if core.refused is not None:
                     raise refusal_error(core.refused)
                 if self._failure is not None:
@@ -182,7 +182,7 @@ class Worker:
             self._waker.wake()
 
 
-class _Session:
+class _Run:
     """One run of a worker. Whoever has ``turn`` may call :meth:`_step`."""
 
     def __init__(self, worker: Worker, core: WorkerCore, link: Link, pool: Pool, done: Done) -> None:

@@ -17,11 +17,11 @@ from pathlib import Path
 import msgspec
 
 from cbw.core.events import Record
-from cbw.errors import CbwError, NotReady, UsageError
+from cbw.errors import CbwError, NotReady
 from cbw.local import Options, Role, Scale, System
-from cbw.trace import Trace
 from cbw.verify.caller import Caller
 from cbw.verify.handler import TRACE, WORKER
+from cbw.verify.notebook import POLL_S, Notebook, wait
 from cbw.verify.traces import ordered
 
 CLIENTS = 3
@@ -38,7 +38,6 @@ PATIENCE_S = 10.0
 USED_AGAIN_S = 5.0
 """For a worker to be used again after it woke: it says hello at once, or after a new connection."""
 TRIES = 3
-POLL_S = 0.01
 
 
 class Target(msgspec.Struct):
@@ -68,9 +67,7 @@ class Scenario:
     def __init__(
         self, folder: str, target: Target | None, say: Callable[[str], None], *, timeout_s: float = TIMEOUT_S
     ) -> None:
-        self._folder = Path(folder)
-        if next(self._folder.glob("*.jsonl"), None) is not None:
-            raise UsageError(f"{folder} holds the traces of an earlier run", advice="Give an empty folder.")
+        self._notebook = Notebook(folder)
         self._say = say
         self._target = target
         self._timeout_s = timeout_s
@@ -82,7 +79,6 @@ class Scenario:
         self._last_words: dict[str, deque[str]] = {}
         self._connected: set[str] = set()
         self._callers: list[Caller] = []
-        self._notes = Trace(self._path("verify"), is_printing=False)
 
     def __enter__(self) -> Scenario:
         return self
@@ -96,7 +92,7 @@ class Scenario:
         Raises:
             NotReady: the system does not come up, or does not go on.
         """
-        self._note("started", service=self._service)
+        self._notebook.note("started", service=self._service)
         self._start()
         self._say(f"{CLIENTS} clients send {REQUESTS} requests each to {WORKERS} workers")
         self._load()
@@ -115,19 +111,19 @@ class Scenario:
             if worker.process is not None:
                 worker.process.wait()
         self._system.close()
-        self._notes.close()
+        self._notebook.close()
 
     def traces(self) -> list[str]:
         """The files to judge."""
         theirs = self._target.traces if self._target else ()
-        return [*(str(path) for path in sorted(self._folder.glob("*.jsonl"))), *theirs]
+        return [*self._notebook.files(), *theirs]
 
     # --- the parts
 
     def _start(self) -> None:
         if self._target is None:
             options = Options(
-                scale=Scale(cli=0, wor=0, log=0), client_port=0, worker_port=0, trace=self._path("broker")
+                scale=Scale(cli=0, wor=0, log=0), client_port=0, worker_port=0, trace=self._notebook.path("broker")
             )
             self._say("starting a broker")
             system = self._system.enter_context(System(options, lambda _role, _line: None))
@@ -138,13 +134,13 @@ class Scenario:
         for number in range(1, CLIENTS + 1):
             name = f"{self._prefix}CLI_{number}"
             address = self._target.client_address
-            self._callers.append(Caller(address, name, self._service, self._path(name), self._timeout_s))
+            self._callers.append(Caller(address, name, self._service, self._notebook.path(name), self._timeout_s))
         self._await_workers(self._target)
 
     def _start_worker(self, name: str, target: Target) -> None:
         command = [sys.executable, "-m", "cbw", "worker", name, target.host, str(target.worker_port)]
         command += ["--handler", f"{self._service}=cbw.verify.handler:serve", "--concurrency", "1", "--processes", "0"]
-        command += ["--trace", self._path(name)]
+        command += ["--trace", self._notebook.path(name)]
         words = self._last_words[name] = deque(maxlen=2)
 
         def said(_role: str, line: str) -> None:
@@ -152,7 +148,7 @@ class Scenario:
             if f"{name} connected" in line:
                 self._connected.add(name)
 
-        environment = {"CBW_STATUS_PORT": "0", WORKER: name, TRACE: self._path(f"{name}.requests")}
+        environment = {"CBW_STATUS_PORT": "0", WORKER: name, TRACE: self._notebook.path(f"{name}.requests")}
         role = self._workers[name] = Role(f"wor_{name}", command, said, environment)
         role.start()
 
@@ -228,12 +224,12 @@ class Scenario:
         name = self._worker_of(request)
         self._say(f"freezing {name}, which works on {request}")
         self._signal(name, signal.SIGSTOP, "frozen", request)
-        self._wait(lambda: future.done() or len(self._begun(request)) > 1, self._timeout_s)
+        wait(self._timeout_s, lambda: future.done() or len(self._begun(request)) > 1)
         self._say(f"waking {name}")
         was_answered = future.done()
         self._signal(name, signal.SIGCONT, "thawed", request)
         answered_by = future.result()
-        self._wait(lambda: self._is_used_again(name), USED_AGAIN_S)
+        wait(USED_AGAIN_S, self._is_used_again, name)
         return not was_answered or answered_by in ("", name)
 
     def _signal(self, worker: str, number: signal.Signals, event: str, request: str) -> None:
@@ -242,42 +238,21 @@ class Scenario:
         assert process is not None
         process.send_signal(number)
         task = next((record.task for record in self._begun(request) if record.worker == worker), 0)
-        self._note(event, now, worker, request, task)
+        self._notebook.note(event, now, worker=worker, request=request, task=task)
 
     def _worker_of(self, request: str) -> str:
         """Who works on ``request``, by the workers' own records."""
-        if not self._wait(lambda: bool(self._begun(request)), PATIENCE_S):
+        if not wait(PATIENCE_S, self._begun, request):
             raise NotReady(f"waited {PATIENCE_S:g} s in vain for a worker to begin {request}")
         return self._begun(request)[-1].worker
 
     def _begun(self, request: str) -> list[Record]:
         """What the workers have recorded as begun of ``request``, oldest first."""
-        paths = [path for name in self._workers if Path(path := self._path(f"{name}.requests")).exists()]
+        paths = [path for name in self._workers if Path(path := self._notebook.path(f"{name}.requests")).exists()]
         return [record for record in merged(paths) if record.event == "begun" and record.request == request]
 
     def _is_used_again(self, worker: str) -> bool:
         return worker in [future.result() for future in [self._callers[1].submit("0.02") for _ in range(WORKERS)]]
-
-    @staticmethod
-    def _wait(is_true: Callable[[], bool], patience_s: float) -> bool:
-        """Whether it has come true in time; what has not, the trace will show."""
-        deadline = time.monotonic() + patience_s
-        while not is_true():
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(POLL_S)
-        return True
-
-    # --- notes
-
-    def _note(
-        self, event: str, at: float | None = None, worker: str = "", request: str = "", task: int = 0, service: str = ""
-    ) -> None:
-        at = time.monotonic() if at is None else at
-        self._notes.write([Record(at, event, "verify", "verify", request, "", service, worker, task)])
-
-    def _path(self, name: str) -> str:
-        return str(self._folder / f"{name}.jsonl")
 
 
 def merged(paths: Iterable[str]) -> Iterator[Record]:

@@ -22,10 +22,11 @@ from requests.exceptions import RequestException
 from cbw.client import Client
 from cbw.core.events import Record
 from cbw.errors import CbwError, NotReady, UsageError
-from cbw.trace import Trace, read
+from cbw.trace import read
 from cbw.verify import compose, evidence
 from cbw.verify.caller import Caller
 from cbw.verify.compose import Deployment, Networks
+from cbw.verify.notebook import Notebook, wait
 from cbw.verify.printed import Printed
 from cbw.verify.restart import CompleteLog
 
@@ -41,7 +42,6 @@ PRINT_S = 3.0
 WORK_S_MIN = 0.2
 """A worker must take so long that Docker can hurt it meanwhile."""
 TRIES = 3
-POLL_S = 0.02
 RETRY_S = 0.5
 
 Harm = Callable[[Container, Networks], None]
@@ -65,15 +65,12 @@ class Trials:
     """
 
     def __init__(self, folder: str, deployment: Deployment, say: Callable[[str], None], *, timeout_s: float) -> None:
-        self._folder = Path(folder)
-        if next(self._folder.glob("*.jsonl"), None) is not None:
-            raise UsageError(f"{folder} holds the traces of an earlier run", advice="Give an empty folder.")
+        self._notebook = Notebook(folder)
         self._deployment = deployment
         self._say = say
         self._timeout_s = timeout_s
         self._prefix = f"VERIFY_{os.urandom(3).hex()}_"
         self._began_at = time.time()
-        self._notes = Trace(self._path("verify"), is_printing=False)
         self._workers = deployment.containers(compose.WORKER)
         self._loggers = deployment.containers(compose.LOGGER)
         self._printed = Printed([*self._workers, *deployment.containers(compose.BROKER)], self._began_at)
@@ -109,11 +106,11 @@ class Trials:
         for caller in self._callers:
             caller.close()
         self._printed.close()
-        self._notes.close()
+        self._notebook.close()
 
     def traces(self) -> list[str]:
         """The files to judge."""
-        return [str(path) for path in sorted(self._folder.glob("*.jsonl"))]
+        return self._notebook.files()
 
     # --- getting to know it
 
@@ -123,10 +120,10 @@ class Trials:
         Raises:
             NotReady, UsageError: they do not answer, or not as it takes to be verified.
         """
-        self._note(
+        self._notebook.note(
             "deployed", text=" ".join([compose.BROKER, compose.WORKER, *([compose.LOGGER] if self._loggers else [])])
         )
-        self._note("started")
+        self._notebook.note("started")
         self._reach_broker()
         self._meet_workers()
 
@@ -138,7 +135,7 @@ class Trials:
                 self._address = address
                 for number in range(1, CLIENTS + 1):
                     name = f"{self._prefix}CLI_{number}"
-                    self._callers.append(Caller(address, name, "", self._path(name), self._timeout_s))
+                    self._callers.append(Caller(address, name, "", self._notebook.path(name), self._timeout_s))
                 return
         raise NotReady(
             f"the broker does not answer from here at {' or '.join(addresses) or 'any address'}",
@@ -148,7 +145,7 @@ class Trials:
     def _is_broker_at(self, address: str, patience_s: float) -> bool:
         with Client(address, id=f"{self._prefix}PROBE", timeout=MEET_S) as probe:
             probe.submit("is anybody there?")  # a client looks for its broker when it has something to ask
-            return self._wait(patience_s, lambda: probe.has_met_broker)
+            return wait(patience_s, lambda: probe.has_met_broker)
 
     def _meet_workers(self) -> None:
         """Have every worker answer, and learn which container is which worker."""
@@ -156,7 +153,7 @@ class Trials:
         while len(self._containers) < len(self._workers):
             asked = self._ask(len(self._workers))
             is_answered, ended_at = any(_await(asked)), time.time()
-            has_begun = is_answered and self._wait(PRINT_S, self._is_any_begun, asked)
+            has_begun = is_answered and wait(PRINT_S, self._is_any_begun, asked)
             if (is_answered and not has_begun) or time.monotonic() > deadline:
                 raise self._not_met(asked)
             for name, line in [begun for request in asked for begun in self._begun(request)]:
@@ -209,9 +206,9 @@ class Trials:
 
         While the heir works, a late answer is not only unwanted: a broker without a fence would deliver it.
         """
-        self._wait(self._timeout_s, lambda: hurt.future.done() or len(self._begun(hurt.request)) > 1)
+        wait(self._timeout_s, lambda: hurt.future.done() or len(self._begun(hurt.request)) > 1)
         self._say(f"waking {hurt.worker}")
-        self._note("thawed", worker=hurt.worker, request=hurt.request)
+        self._notebook.note("thawed", worker=hurt.worker, request=hurt.request)
         self._containers[hurt.worker].unpause()
         was_answered = hurt.future.done()
         answered_by = hurt.future.result()
@@ -227,7 +224,7 @@ class Trials:
         if hurt is not None:
             hurt.future.result()
             self._say(f"connecting {hurt.worker} again")
-            self._note("reconnected", worker=hurt.worker, request=hurt.request)
+            self._notebook.note("reconnected", worker=hurt.worker, request=hurt.request)
             self._deployment.reconnect(self._containers[hurt.worker], hurt.networks)
             self._await_use(hurt.worker)
 
@@ -239,7 +236,7 @@ class Trials:
         """
         for _ in range(TRIES):
             ((request, future),) = self._ask(1).items()
-            if not self._wait(PATIENCE_S, self._begun, request):
+            if not wait(PATIENCE_S, self._begun, request):
                 self._say(f"no worker begins {request}")
                 return None
             worker = self._begun(request)[0][0]
@@ -249,7 +246,7 @@ class Trials:
             at = time.monotonic()  # before the harm: its effects may be recorded before the next line
             harm(victim, networks)
             if not future.done():
-                self._note(event, at, worker, request)
+                self._notebook.note(event, at, worker=worker, request=request)
                 return _Hurt(worker, request, future, networks)
             heal(victim, networks)
             self._await_use(worker)
@@ -279,9 +276,9 @@ class Trials:
         for how, restart in RESTARTS.items():
             asked = self._ask_and_begin()
             self._say(f"the broker is {how} while {len(asked)} requests are open")
-            self._note(f"broker_{how}")
+            self._notebook.note(f"broker_{how}")
             restart(broker)
-            self._note("broker_back")
+            self._notebook.note("broker_back")
             if self._address not in (addresses := self._deployment.addresses()):
                 raise NotReady(
                     f"the broker came back at {' or '.join(addresses) or 'no address'}, it was at {self._address}",
@@ -300,10 +297,10 @@ class Trials:
             logger = self._loggers[0]
             asked = self._ask_and_begin()
             self._say(f"the logger is {how} while {len(asked)} requests are open")
-            self._note(f"logger_{how}")
+            self._notebook.note(f"logger_{how}")
             restart(logger)
-            if self._wait(PATIENCE_S, self._has_grown, logger, self._deployment.log_size(logger)):
-                self._note("logger_writes")
+            if wait(PATIENCE_S, self._has_grown, logger, self._deployment.log_size(logger)):
+                self._notebook.note("logger_writes")
             _await(asked)
 
     def _has_grown(self, logger: Container, size: int) -> bool:
@@ -312,7 +309,7 @@ class Trials:
     def _ask_and_begin(self) -> dict[str, Future[str]]:
         """Two requests for each worker; the first is begun, none is answered yet."""
         asked = self._ask(2 * len(self._workers), more_s=PATIENCE_S)
-        self._wait(PATIENCE_S, self._is_any_begun, asked)
+        wait(PATIENCE_S, self._is_any_begun, asked)
         return asked
 
     # --- what is left behind
@@ -320,8 +317,8 @@ class Trials:
     def collect(self) -> None:
         """The records that the deployment has left, in a trace; those of the log when it is complete, or time is up."""
         self._say("reading what it has left behind")
-        called = [record for caller in self._callers for record in read(self._path(caller.id))]
-        notes = list(read(self._path("verify")))
+        called = [record for caller in self._callers for record in read(self._notebook.path(caller.id))]
+        notes = list(read(self._notebook.path("verify")))
         deadline = time.monotonic() + PATIENCE_S
         while True:
             logged = self._logged()
@@ -332,7 +329,7 @@ class Trials:
             if not self._loggers or log.verdict().passed or time.monotonic() > deadline:
                 break
             time.sleep(RETRY_S)
-        Path(self._path("deployment")).write_bytes(msgspec.json.Encoder().encode_lines(records))
+        Path(self._notebook.path("deployment")).write_bytes(msgspec.json.Encoder().encode_lines(records))
 
     def _logged(self) -> list[Record]:
         """Several loggers share one file, so any of them will do."""
@@ -342,7 +339,7 @@ class Trials:
             return []
         return [record for file in files for record in evidence.logged_in(file, self._began_at)]
 
-    # --- requests and notes
+    # --- requests
 
     def _ask(self, count: int, *, more_s: float = 0.0) -> dict[str, Future[str]]:
         """Requests at once, the clients taking turns: who has answered each."""
@@ -359,23 +356,6 @@ class Trials:
 
     def _is_any_begun(self, asked: Iterable[str]) -> bool:
         return any(self._begun(request) for request in asked)
-
-    @staticmethod
-    def _wait(patience_s: float, is_true: Callable[..., object], *arguments: object) -> bool:
-        """Whether it has come true in time; what has not, the records will show."""
-        deadline = time.monotonic() + patience_s
-        while not is_true(*arguments):
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(POLL_S)
-        return True
-
-    def _note(self, event: str, at: float | None = None, worker: str = "", request: str = "", text: str = "") -> None:
-        at = time.monotonic() if at is None else at
-        self._notes.write([Record(at, event, "verify", "verify", request, worker=worker, text=text)])
-
-    def _path(self, name: str) -> str:
-        return str(self._folder / f"{name}.jsonl")
 
 
 def _await(asked: dict[str, Future[str]]) -> list[str]:
