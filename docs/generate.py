@@ -273,7 +273,8 @@ def cli_page() -> str:
         ),
         "Every command exits with "
         + ", ".join(f"{number} {text}" for number, text in _exit_codes())
-        + "; 130 after Ctrl-C, but roles that serve finish what runs and exit with 0. "
+        + "; 130 after Ctrl-C, 143 after SIGTERM. But `broker`, `worker`, `logger` and `up` then finish what runs and exit as "
+        "usual, and `client` exits with 0 after SIGTERM. "
         "Errors go to standard error: what happened, then what to do.",
         *(_command(name, command) for name, command in found.items()),
     )
