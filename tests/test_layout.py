@@ -80,7 +80,7 @@ MAY_IMPORT = {
     "trace": "clock core.events errors sender settings vocabulary wire.records",
     "handler": "codec core.messages errors",
     "pool": "core.events core.messages handler",
-    "processes": "core.messages errors handler pool trace",
+    "processes": "core.messages errors handler pool signals trace",
     "session": "codec core.client core.events core.messages errors fork net refusal settings status trace wire.native",
     # the shells: one for each role
     "broker": (

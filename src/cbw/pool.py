@@ -249,9 +249,8 @@ class AsyncPool:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        while (
-            not self._is_closed
-        ):  # a handler may stop the loop, or exit in a task of its own: that is no end for others
+        while not self._is_closed:
+            # A handler may stop the loop, or exit in a task of its own: that is no end for others.
             with contextlib.suppress(SystemExit, KeyboardInterrupt):
                 self._loop.run_forever()
         for running, _ in self._running.values():

@@ -33,9 +33,9 @@ from cbw.core.messages import Status
 from cbw.errors import NotReady, UsageError
 from cbw.handler import Handler, cancelled
 from cbw.pool import Done, Report, Watch, make_pool, watcher
+from cbw.signals import STOP_SIGNALS
 from cbw.trace import LogTarget, Trace
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 RESTART_S = 0.5
 """A child that died before it was ready, or cannot be started, is not started again sooner."""
 GUARD_ADVICE = 'Write if __name__ == "__main__": before worker.run(): the children import the program again.'
