@@ -198,9 +198,8 @@ class Workers:
         goodbye, has arrived and may not have been read. :meth:`lost` comes after that.
         """
         worker = self.by_peer.get(fact.peer)
-        if isinstance(
-            worker, PlainWorker
-        ):  # it may only have been probed, and nothing tells that who is not there was lost
+        if isinstance(worker, PlainWorker):
+            # It may only have been probed, and nothing tells that who is not there was lost.
             self._hands.give_back(worker, list(worker.in_hand))
             self.plain.lost(worker)
         elif worker is not None:
