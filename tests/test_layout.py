@@ -73,7 +73,7 @@ MAY_IMPORT = {
     "signals": "",
     "place": "errors",
     "sleeper": "errors",
-    "net": "core.connections errors place sleeper threads",
+    "net": "core.connections errors fork place sleeper threads",
     "refusal": "core.limits core.messages errors",
     "sender": "clock core.events core.lines core.spool errors fork net sleeper wire.log wire.records threads",
     "vocabulary": "",

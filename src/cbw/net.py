@@ -34,6 +34,7 @@ import zmq
 from cbw import threads
 from cbw.core.connections import Connections
 from cbw.errors import MORE_FILES, CannotBind, NotReady, UsageError
+from cbw.fork import let_go, tell_if_forked
 from cbw.place import Place, endpoint_of
 from cbw.sleeper import has_input
 
@@ -276,6 +277,11 @@ class Link:
         self.place = Place(host, port)
         self.is_connected = False
         self._open()
+        tell_if_forked(self)
+
+    def inherited(self) -> None:
+        """A forked process has a copy of the connection, which would seem to live as long as it does."""
+        let_go(self.place.peers)
 
     def _open(self) -> None:
         self.unsent: list[Sequence[Any]] = []  # messages that wait for room

@@ -41,6 +41,11 @@ class Place:
         return endpoint_of(self.addresses[self._chosen] if self.is_several else self._host, self._port)
 
     @property
+    def peers(self) -> set[tuple[str, int]]:
+        """Where connections to it may lead: addresses and ports."""
+        return {(address, self._port) for address in self.addresses}
+
+    @property
     def is_ipv6(self) -> bool:
         """Whether its addresses are of IPv6."""
         return any(":" in address for address in self.addresses)

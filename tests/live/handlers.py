@@ -41,6 +41,15 @@ def echo_slowly(text: str) -> str:
     return text
 
 
+def fork_and_wait(body: bytes) -> bytes:
+    """Leaves a child behind, and waits to be killed."""
+    child = os.fork()
+    if child:
+        note(f"begun {child}")
+    time.sleep(60)
+    os._exit(0)
+
+
 class Bytes(bytes):
     """As libraries have them."""
 

@@ -6,6 +6,11 @@ import asyncio
 import json
 import logging
 import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,8 +18,8 @@ import pytest
 
 import cbw
 
-from .conftest import HOST, Broker, Start
-from .program import PATIENCE_S
+from .conftest import HOST, Broker, Connect, Log, Start, StartWorker
+from .program import PATIENCE_S, SOON_S, environment, wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 _fork = multiprocessing.get_context("fork")
@@ -57,6 +62,51 @@ def test_an_async_client_is_closed_in_the_child(shared: Broker) -> None:
             assert await client.call("x", "echo") == b"x"
 
     asyncio.run(main())
+
+
+def test_a_killed_worker_whose_child_lives_on_is_noticed_at_once(
+    broker: Broker, start_worker: StartWorker, connect: Connect, log: Log
+) -> None:
+    """Its connection ends with it, and not when its child ends, or when it has missed three beats."""
+    victim = start_worker("W1", "fork_and_wait")
+    future = connect(broker).submit("x")
+    child = int(log.wait_for("begun").split()[1])
+    start_worker("W2", "echo")
+    try:
+        began_at = time.monotonic()
+        victim.signal(signal.SIGKILL)
+        assert future.result(PATIENCE_S) == b"x"
+        assert time.monotonic() - began_at < 1.5, "of three seconds that three beats take"
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_a_killed_client_whose_child_lives_on_is_started_again(
+    broker: Broker, connect: Connect, tmp_path: Path
+) -> None:
+    """With its id, which nobody else has any more."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os, time, cbw\n"
+        f'client = cbw.Client("{broker.address}", id="SHOP")\n'
+        "client.submit('x')\n"
+        "while not client.has_met_broker: time.sleep(0.01)\n"
+        "print(os.fork() or 'child', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, program], stdout=subprocess.PIPE, text=True, env=environment()) as parent:
+        assert parent.stdout
+        child = next(int(line) for line in (parent.stdout.readline(), parent.stdout.readline()) if line != "child\n")
+        try:
+            parent.kill()
+            parent.wait()
+            began_at = time.monotonic()
+            again = connect(broker, id="SHOP")
+            again.submit("y")
+            wait_until(lambda: again.has_met_broker, "it is welcome")
+            assert time.monotonic() - began_at < SOON_S
+        finally:
+            os.kill(child, signal.SIGKILL)
 
 
 def test_a_client_of_the_childs_own(shared: Broker, client: cbw.Client) -> None:
