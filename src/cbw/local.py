@@ -209,7 +209,8 @@ class System:
         ports = [str(options.client_port), str(options.worker_port)]
         arguments = ["--host", options.host, *(["--verbose"] if options.is_verbose else [])]
         arguments += ["--trace", options.trace] if options.trace else []
-        environment = {_STATUS_PORT: str(options.status_port), _STATUS_HOST: options.host, **self.log_environment(1)}
+        status_host = os.environ.get(_STATUS_HOST, options.host)
+        environment = {_STATUS_PORT: str(options.status_port), _STATUS_HOST: status_host, **self.log_environment(1)}
         self.broker = Role("bro_1", self._command("broker", *ports, *arguments), self._on_line, environment)
         actual = self._wait_for(self.broker, "broker", _PORTS)
         self.broker.command = self._command("broker", *actual, *arguments)
