@@ -117,6 +117,9 @@ def test_a_client_of_ours_with_many_requests_and_workers_of_the_lab(worker: str,
     start(worker, "W2", HOST, broker.back, 1)
     bodies = [f"request {number}" for number in range(50)]
     with Client(f"{HOST}:{broker.front}") as client:
+        met: set[bytes] = set()
+        while met != {b"W1", b"W2"}:
+            met.add(client.call(b"who is there", timeout=PATIENCE_S)[-2:])
         futures = [client.submit(body, timeout=PATIENCE_S) for body in bodies]
         answers = [future.result(PATIENCE_S).decode() for future in futures]
         assert client.call(b"", timeout=PATIENCE_S) in (b" W1", b" W2")
