@@ -104,7 +104,7 @@ MAY_IMPORT = {
     "logfile": "clock core.events errors threads",
     "logger": "clock core.lines core.logger errors logfile net settings sleeper status trace wire.log",
     "log_handler": "core.events errors refusal sender settings",
-    "local": "errors settings trace",
+    "local": "errors settings signals trace",
     "bench": "client errors local settings",
     "logs": "",
     "logs.files": "errors logfile",

@@ -20,6 +20,7 @@ import msgspec
 
 from cbw.errors import CannotBind, NotReady, UsageError
 from cbw.settings import LOG_PORT, LOGGER_DIR, STATUS
+from cbw.signals import end_of
 from cbw.trace import read
 
 START_S = 10.0
@@ -296,13 +297,13 @@ class System:
         if _has_ended(role, self.options.is_restarting):
             if not (role.is_end_told or _has_done_its_work(role)):
                 role.is_end_told = True
-                self._on_line(role.name, f"{_end_of(role.exit_code)}; it stays so")
+                self._on_line(role.name, f"{end_of(role.exit_code)}; it stays so")
             return
         now = time.monotonic()
         if role.restart_at is None:
             delay = RESTART_S * 2 ** min(role.restarts, RESTART_DOUBLINGS_MAX)
             role.restart_at = now + delay
-            self._on_line(role.name, f"{_end_of(role.exit_code)}; starting it again in {delay:g} s")
+            self._on_line(role.name, f"{end_of(role.exit_code)}; starting it again in {delay:g} s")
         elif now >= role.restart_at:
             role.restarts += 1
             role.start()
@@ -367,12 +368,6 @@ def _has_ended(role: Role, is_restarting: bool) -> bool:
 def _has_done_its_work(role: Role) -> bool:
     """Whether ``role`` is a client that ended by itself, with all of its answers or not."""
     return role.kind == "cli" and role.exit_code in (0, 1)
-
-
-def _end_of(code: int | None) -> str:
-    if code is not None and code < 0:
-        return f"was ended by {signal.Signals(-code).name}"
-    return f"exited with {code}"
 
 
 def start_process(

@@ -33,7 +33,7 @@ from cbw.core.messages import Status
 from cbw.errors import NotReady, UsageError
 from cbw.handler import Handler, cancelled
 from cbw.pool import Done, Report, Watch, make_pool, watcher
-from cbw.signals import STOP_SIGNALS
+from cbw.signals import STOP_SIGNALS, end_of
 from cbw.trace import LogTarget, Trace
 
 RESTART_S = 0.5
@@ -312,7 +312,7 @@ class ProcessPool:
             held, dead.in_hand = [*dead.in_hand.values()], {}
         dead.process.join()
         code = dead.process.exitcode
-        end = f"the handler's process {_end_of(code)}"
+        end = f"the handler's process {end_of(code)}"
         why = m.error_body("crashed", end)
         with self._lock:
             if not self._has_been_able and code != -signal.SIGKILL:  # which would be the system's doing
@@ -343,12 +343,6 @@ class ProcessPool:
 def _cannot_start(error: OSError) -> NotReady:
     text = f"a child process cannot be started: {error.strerror}"
     return NotReady(text, advice="Give a lower --processes, or look at ulimit -u and -n.")
-
-
-def _end_of(code: int | None) -> str:
-    if code is not None and code < 0:
-        return f"was ended by {signal.Signals(-code).name}"
-    return f"exited with {code}"
 
 
 # --- in the child

@@ -1,4 +1,4 @@
-"""What SIGTERM and Ctrl-C do to a role: the first asks it to stop, a second wish ends its process."""
+"""What SIGTERM and Ctrl-C do to a role: the first asks it to stop, a second wish ends its process. And what has ended one."""
 
 from __future__ import annotations
 
@@ -71,3 +71,10 @@ def end_at_once(number: int) -> None:
     signal.signal(number, signal.SIG_DFL)
     signal.raise_signal(number)
     os._exit(128 + number)  # the first process of a container outlives its signals
+
+
+def end_of(code: int | None) -> str:
+    """How a process ended, by its exit code: negative, if a signal has ended it."""
+    if code is not None and code < 0:
+        return f"was ended by {signal.Signals(-code).name}"
+    return f"exited with {code}"

@@ -46,8 +46,7 @@ class PlainWorkers:
         known = self._known(fact.peer)
         if known is not None:
             # If it was only just probed, what it was given came before it registered, and its REQ socket threw it away.
-            is_early = known.presence is Presence.PROBED and self._outbox.now - known.heard_at < RETURN_RETRY_S
-            self.lose(known, "registered anew", is_blamed=not is_early)
+            self.lose(known, "registered anew", is_blamed=not self._was_just_probed(known))
         worker = self._add(fact.peer, Presence.HEARD)
         if known is not None and known.owes_since is not None:
             worker.owes_since = self._outbox.now
@@ -99,13 +98,12 @@ class PlainWorkers:
 
     def lost(self, worker: PlainWorker) -> None:
         """Its connection is gone. It may be back, and is remembered for a while."""
-        now = self._outbox.now
-        was_just_probed = worker.presence is Presence.PROBED and now - worker.heard_at < RETURN_RETRY_S
+        was_just_probed = self._was_just_probed(worker)
         self.lose(worker, "lost its connection")
         if is_anonymous(worker.peer):
             return
         if not was_just_probed:
-            worker.absent_since = now
+            worker.absent_since = self._outbox.now
         self._absent[worker.peer] = worker
         if self._connected_at >= worker.heard_at:
             self._probe_soon()  # its next connection may be older than the news that the last is lost
@@ -184,6 +182,9 @@ class PlainWorkers:
     def _known(self, peer: bytes) -> PlainWorker | None:
         worker = self._hands.by_peer.get(peer)
         return worker if isinstance(worker, PlainWorker) else None
+
+    def _was_just_probed(self, worker: PlainWorker) -> bool:
+        return worker.presence is Presence.PROBED and self._outbox.now - worker.heard_at < RETURN_RETRY_S
 
     def _add(self, peer: bytes, presence: Presence) -> PlainWorker:
         worker = PlainWorker(peer, self._dispatcher.service(LAB_SERVICE), presence)

@@ -47,7 +47,7 @@ class Workers:
     def said(self, fact: e.WorkerSaid) -> None:
         """A batch of a CBW/1 worker."""
         hands = self._hands
-        worker = hands.by_peer.get(fact.peer)
+        worker = self.by_peer.get(fact.peer)
         messages = iter(fact.messages)
         if worker is None or worker.is_plain or (fact.messages and type(fact.messages[0]) is m.WorkerHello):
             worker = self._stranger_said(fact.peer, fact.messages)
@@ -116,8 +116,8 @@ class Workers:
                 return None
             # Over the same connection it lives, and takes nothing down: it only did not hear our welcome in time.
             self._lose(known, "said hello again", is_blamed=known.peer != peer)
-        if peer in self._hands.by_peer:
-            self._lose(self._hands.by_peer[peer], "changed its id")
+        if peer in self.by_peer:
+            self._lose(self.by_peer[peer], "changed its id")
         services = [self._dispatcher.service(name) for name in names]
         worker = Worker(hello.worker, hello.boot, peer, services)
         worker.concurrency = hello.concurrency
