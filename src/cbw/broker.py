@@ -9,13 +9,15 @@ import socket
 import time
 from typing import Any
 
+import zmq
+
 from cbw.core import events as e
 from cbw.core import messages as m
 from cbw.core.backlog import Backlog
 from cbw.core.broker import BrokerCore, Limits
 from cbw.core.overview import overview
 from cbw.errors import BadMessage, CbwError
-from cbw.net import Arrival, Router, Sent, new_context
+from cbw.net import Arrival, Router, Sent
 from cbw.signals import stopping_unless_handled
 from cbw.sleeper import Sleeper, Waker
 from cbw.status import Inquiry, status_of
@@ -62,7 +64,7 @@ class Broker:
             is_tracing=self._trace.wants_all,
         )
         self._waker = Waker()
-        self._context = new_context()
+        self._context: zmq.Context[Any] = zmq.Context()
         body_bytes_max = self.core.limits.body_bytes_max
         try:
             self._clients = Router(self._context, host, client_port, body_bytes_max=body_bytes_max)

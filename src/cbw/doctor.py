@@ -13,11 +13,12 @@ from enum import Enum
 from typing import Any
 
 import msgspec
+import zmq
 
 from cbw.client import Client
 from cbw.core import messages as m
 from cbw.errors import BadMessage, CbwError, RequestError
-from cbw.net import Link, new_context
+from cbw.net import Link
 from cbw.settings import STATUS_PORT
 from cbw.sleeper import Sleeper
 from cbw.status import VERSION
@@ -149,7 +150,7 @@ def _speaks(host: str, port: int) -> Finding:
 
 def _hello(host: str, port: int) -> m.Message | None:
     """What a broker says to the hello of a client, which says goodbye at once."""
-    context = new_context()
+    context: zmq.Context[Any] = zmq.Context()
     link = Link(context, host, port)
     sleeper = Sleeper(link.socket, link.monitor_news)
     until = time.monotonic() + HELLO_S

@@ -22,7 +22,6 @@ from pathlib import Path
 
 import msgspec
 
-from cbw import threads
 from cbw.clock import day_of
 from cbw.core.events import Record
 from cbw.errors import NotReady
@@ -148,7 +147,8 @@ class LogFile:
         self.rotated += 1
         self._open()
         self.size = len(first_line)
-        thread = threads.start(self._tidy, "compress")
+        thread = threading.Thread(target=self._tidy, name="compress", daemon=True)
+        thread.start()
         self._compressors = [*(one for one in self._compressors if one.is_alive()), thread]
 
     def sync(self) -> None:

@@ -9,12 +9,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import zmq
+
 from cbw.clock import Epoch
 from cbw.core.lines import Refused
 from cbw.core.logger import Fsync, LoggerCore
 from cbw.errors import BadMessage, CannotBind, CbwError, NotReady
 from cbw.logfile import LogFile, Rotation, text_line
-from cbw.net import Arrival, Pull, Router, new_context
+from cbw.net import Arrival, Pull, Router
 from cbw.settings import LOG_PORT, LOGGER, default_of
 from cbw.sleeper import Sleeper, Waker
 from cbw.status import Inquiry, status_of
@@ -71,7 +73,7 @@ class Logger:
         self._file = LogFile(path, rotation, is_text=format == "text")
         self.path = self._file.path
         self._waker = Waker()
-        self._context = new_context()
+        self._context: zmq.Context[Any] = zmq.Context()
         try:
             self._texts, self._records = self._bind(host, text_port)
         except CbwError:  # but not after a Ctrl-C: with a socket half made this would wait for ever

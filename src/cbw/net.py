@@ -31,7 +31,6 @@ from typing import Any
 import msgspec
 import zmq
 
-from cbw import threads
 from cbw.core.connections import Connections
 from cbw.errors import MORE_FILES, CannotBind, NotReady, UsageError
 from cbw.fork import let_go, tell_if_forked
@@ -64,14 +63,6 @@ _MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 _send_frame = zmq.backend.Socket.send
 """What ``zmq.Socket.send`` calls when it has looked at options that are for sockets of other types."""
 _EVENT = struct.Struct("=hi")
-
-
-def new_context() -> zmq.Context[Any]:
-    """A context whose threads take no signals: libzmq lets them block these, but not from their first moment."""
-    with threads.taking_no_signals():
-        context: zmq.Context[Any] = zmq.Context()
-        _socket(context, zmq.PAIR).close()  # the first socket starts the threads
-    return context
 
 
 class Arrival(msgspec.Struct, gc=False):

@@ -11,15 +11,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from typing import Any
 
-from cbw import threads
+import zmq
+
 from cbw.clock import Epoch
 from cbw.core.events import Record
 from cbw.core.lines import Ack, Lines
 from cbw.core.spool import Chunk, Spool
 from cbw.errors import BadMessage, NotReady
 from cbw.fork import tell_if_forked
-from cbw.net import Link, new_context
+from cbw.net import Link
 from cbw.sleeper import Sleeper, Waker
 from cbw.wire import log
 from cbw.wire.records import lines_of
@@ -63,9 +65,10 @@ class LogSender:
 
     def _start(self) -> None:
         self._waker = Waker()
-        self._context = new_context()
+        self._context: zmq.Context[Any] = zmq.Context()
         self._link = Link(self._context, *self._place)
-        self._thread = threads.start(self._run, "log")
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+        self._thread.start()
 
     def inherited(self) -> None:
         """A forked process is a sender of its own, from its first record on; the parent delivers what it has recorded."""

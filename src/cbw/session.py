@@ -15,6 +15,8 @@ from numbers import Real
 from types import EllipsisType
 from typing import Any
 
+import zmq
+
 from cbw import codec
 from cbw.core import messages as m
 from cbw.core.client import ClientCore, Ended
@@ -36,7 +38,7 @@ from cbw.errors import (
     UsageError,
 )
 from cbw.fork import tell_if_forked
-from cbw.net import Link, new_context
+from cbw.net import Link
 from cbw.refusal import checked_id, checked_service, refusal_error
 from cbw.settings import address
 from cbw.status import status_of
@@ -135,7 +137,7 @@ class Session:
         self._service = ""  # the last one, which was checked
         self._resent = 0
         self._started_at = time.monotonic()
-        self._context = new_context()
+        self._context: zmq.Context[Any] = zmq.Context()
         try:
             self.link = Link(self._context, host, port)
         except CbwError:  # but not after a Ctrl-C: with a socket half made this would wait for ever

@@ -10,8 +10,9 @@ import zmq
 
 from cbw.errors import MORE_FILES, NotReady
 
-SLEEP_MAX_S = 3600.0
-"""Nobody sleeps longer at once: poll(2) takes no more than 24 days, and a deadline may be further away."""
+SLEEP_MAX_S = 0.25
+"""Nobody sleeps longer at once, as not every signal ends a sleep: Python only notes one that comes just before the system call,
+or that the system gives to another thread, and handles it when the main thread runs again."""
 _FD_FREE = -1
 _POLLIN = int(zmq.POLLIN)
 
@@ -73,8 +74,10 @@ class Sleeper:
         self._items.remove((source, _POLLIN))
 
     def sleep(self, timeout_s: float | None) -> list[Any]:
-        """Sleep, at most ``timeout_s`` seconds (None: for ever), until there is news; from which of the sources."""
-        timeout_ms = -1 if timeout_s is None else max(0, int(min(SLEEP_MAX_S, timeout_s) * 1000) + 1)
+        """Sleep until there is news, at most ``timeout_s`` seconds, and not longer than a signal may wait; from which sources."""
+        timeout_ms = int(SLEEP_MAX_S * 1000)
+        if timeout_s is not None and timeout_s < SLEEP_MAX_S:
+            timeout_ms = max(0, int(timeout_s * 1000) + 1)
         return [source for source, _ in zmq.zmq_poll(self._items, timeout_ms)]
 
 

@@ -19,7 +19,6 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from cbw import threads
 from cbw.core.latency import quantile
 from cbw.errors import CannotBind
 
@@ -143,12 +142,12 @@ class StatusServer:
             ) from None
         self.port: int = self._server.server_address[1]
         for work, name in ((self._server.serve_forever, "status"), (self._sample, "status samples")):
-            threads.start(work, name)
+            threading.Thread(target=work, name=name, daemon=True).start()
 
     def close(self) -> None:
         """Close the port, within half a second; a role that ends need not wait for it."""
         self._is_over.set()
-        threads.start(self._end, "status end")
+        threading.Thread(target=self._end, name="status end", daemon=True).start()
 
     def _end(self) -> None:
         self._server.shutdown()

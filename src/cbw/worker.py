@@ -16,16 +16,18 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+import zmq
+
 from cbw.core.events import Record
 from cbw.core.worker import WorkerCore
 from cbw.errors import BadMessage, UsageError
 from cbw.handler import Handler
-from cbw.net import Link, new_context
+from cbw.net import Link
 from cbw.pool import Done, Pool, make_pool, watcher
 from cbw.refusal import checked_id, checked_service, refusal_error
 from cbw.settings import address
 from cbw.signals import stopping_unless_handled
-from cbw.sleeper import Sleeper, Waker
+from cbw.sleeper import SLEEP_MAX_S, Sleeper, Waker
 from cbw.status import Inquiry, status_of
 from cbw.trace import LogTarget, Trace
 from cbw.wire import native
@@ -34,8 +36,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 GUARD_S = 0.25
 """The guard takes the turn from a handler that has had it for this long: well under a beat."""
 RETRY_S = 0.005
-SIGNAL_S = 0.25
-"""The main thread looks so often for a signal that a handler's thread has taken (see :mod:`cbw.threads`): they may."""
 
 
 class Worker:
@@ -131,7 +131,7 @@ class Worker:
             self._run()
 
     def _run(self) -> None:
-        context = new_context()
+        context: zmq.Context[Any] = zmq.Context()
         link = Link(context, *self._address, is_for_worker=True)
         done: Done = queue.SimpleQueue()
         try:
@@ -208,7 +208,7 @@ class _Run:
         for thread in threads:
             thread.start()
         try:
-            while not self._is_over.wait(SIGNAL_S):
+            while not self._is_over.wait(SLEEP_MAX_S):
                 pass
         finally:
             self._is_over.set()

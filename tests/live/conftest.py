@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zmq
 
 import cbw
-from cbw.net import Router, new_context
+from cbw.net import Router
 
 from .program import PATIENCE_S, Program, wait_until
 
@@ -118,7 +119,7 @@ def log(tmp_path: Path) -> Log:
 @pytest.fixture
 def router() -> Iterator[Router]:
     """A broker's socket alone, in the test's own process."""
-    context = new_context()
+    context: zmq.Context[Any] = zmq.Context()
     router = Router(context, HOST, 0, body_bytes_max=1000)
     yield router
     router.close()

@@ -391,6 +391,35 @@ def test_signals_that_come_at_once_are_heard(start: Start, role: str) -> None:
     assert [program.exit_code() for program in programs] == [0] * 6
 
 
+NOTED = """
+import signal, sys, threading
+from cbw.cli.main import main
+def take():
+    sys.stdin.readline()
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+threading.Thread(target=take, daemon=True).start()
+main()
+"""
+"""It gives a signal to a thread that is not the main one, which sleeps on."""
+
+
+@pytest.mark.parametrize("role", [*RUNS, "logger"])
+def test_a_signal_that_wakes_nobody_is_heard(role: str, tmp_path: Path) -> None:
+    """Python only notes it; so it does with one that comes just before the main thread falls asleep."""
+    words = {**RUNS, "logger": ("logger", 0, tmp_path / "logs", "--host", HOST)}[role]
+    command = [sys.executable, "-c", NOTED, *map(str, words)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment()) as program:
+        assert program.stdin and program.stdout
+        try:
+            if role != "client":
+                program.stdout.readline()
+            time.sleep(1)
+            program.stdin.close()
+            assert program.wait(SOON_S) == (130 if role == "client" else 0)
+        finally:
+            program.kill()
+
+
 def test_an_output_that_nobody_reads_any_more(start: Start, broker: Broker) -> None:
     """As in ``cbw broker | head -1``."""
     command = [sys.executable, "-m", "cbw", "worker", "W1", HOST, str(broker.worker_port), "--work-time", "0"]
