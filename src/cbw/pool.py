@@ -66,7 +66,7 @@ class Pool(Protocol):
         """Stop ``task`` if that is possible: what has not begun and what awaits; a plain function runs on."""
 
     def work_here(self) -> bool:
-        """Run waiting tasks in the calling thread for about :data:`HAND_OVER_S`; False if there was nothing to run."""
+        """Run waiting tasks in the calling thread for about :data:`HAND_OVER_S`; whether any are left for another call."""
 
     def go_on(self) -> None:
         """Run what waits in the pool's own threads: nobody will call :meth:`work_here`."""
@@ -144,17 +144,18 @@ class ThreadPool:
             self._wake.put(True)  # a thread of the pool is about to be done
             return False
         try:
-            return self._work(is_once=True)
+            self._work(is_once=True)
         finally:
             self._slots.release()
+        return bool(self._waiting)
 
     def _run(self) -> None:
         while self._wake.get():
             with self._slots:
                 self._work()
 
-    def _work(self, *, is_once: bool = False) -> bool:
-        """Run what waits; whether it was anything. ``is_once``: only until the first handing over."""
+    def _work(self, *, is_once: bool = False) -> None:
+        """Run what waits. ``is_once``: only until the first handing over."""
         waiting, handlers, running, watch = self._waiting, self._handlers, self._running, self._watch
         clock = time.perf_counter
         answers: list[m.Answer] = []
@@ -182,7 +183,6 @@ class ThreadPool:
                 answers, began_at = [], clock()
         if answers:
             self._hand_over(answers, clock() - began_at)
-        return bool(answers)
 
     def _hand_over(self, answers: list[m.Answer], busy_s: float) -> None:
         self._done.put(Report(answers, busy_s))

@@ -243,14 +243,14 @@ class _Run:
             self._is_over.set()
 
     def _work_here(self) -> bool:
-        """Run some of what waits, if handlers are still quick; False: nothing is left for this thread to run."""
+        """Run some of what waits, if handlers are still quick; whether anything is left for this thread to run."""
         if not self._core.is_quick:
             self._pool.go_on()
             return False
         self._busy_since = time.monotonic()
         self._turn.release()
         try:
-            has_worked = self._pool.work_here()
+            has_more = self._pool.work_here()
         finally:
             self._busy_since = None
             if not self._turn.acquire(blocking=False):  # the guard has it
@@ -258,7 +258,7 @@ class _Run:
                 self._turn.acquire()
         if self._is_on:
             self._answer(time.monotonic())
-        return has_worked
+        return has_more
 
     def _guard(self) -> None:
         while not self._is_over.wait(GUARD_S):
