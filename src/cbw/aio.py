@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Any, Self, TypeVar, overload
 
@@ -28,7 +29,7 @@ class AsyncClient:
     when the client is made and, if it has several addresses, when a connection is lost: meanwhile the loop waits.
 
     Raises:
-        UsageError: the address or the id is not valid.
+        UsageError: the address, the id or the timeout is not valid.
     """
 
     def __init__(
@@ -196,18 +197,18 @@ class AsyncClient:
         self._is_turn_due = False
         if session.is_closed:
             return
-        link.forget_input()
+        link.look()
         for end in session.turn(has_changes=has_changes):
             end.sink(end)
         if not session.is_closed:
-            if link.has_input:  # came while we sent; its descriptor has said so already and will not again
+            if link.look():  # came while we sent; its descriptor has said so already and will not again
                 self._take_turn_soon()
             self._set_timer()
 
     def _set_timer(self) -> None:
         """One timer, for the earliest time that was asked for; when it finds that it was too early, it is set anew."""
         timeout_s = self._session.timeout_s
-        if timeout_s is None or self._loop is None:
+        if timeout_s == math.inf or self._loop is None:
             return
         due_at = self._loop.time() + max(0.0, timeout_s)
         if self._timer is not None:

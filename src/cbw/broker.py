@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import socket
 import time
@@ -25,7 +24,8 @@ from cbw.trace import Trace
 from cbw.wire import native, plain
 
 TURN_MESSAGES = 512
-"""Messages taken from one port before the broker decides: enough to batch well, few enough to stay quick."""
+"""Messages taken from one port before the broker decides: enough to batch well, few enough to stay quick. But of workers that
+have one request among them one message: to ask whether there is another would delay their answer."""
 UNREAD_RETRY_S = 0.01
 UNTOLD_RETRY_S = 0.001
 """So soon the core is told of a lost peer whose last words may not have been read in this turn."""
@@ -124,7 +124,7 @@ class Broker:
                 self._is_stop_wanted = False
                 facts.append(e.StopRequested(time.monotonic() + self._grace_s))
             from_workers: list[e.Event] = []
-            for arrival in workers.receive(TURN_MESSAGES):
+            for arrival in workers.receive(1 if core.requests <= 1 else TURN_MESSAGES):
                 if arrival.excess:
                     self._refuse_excess(e.Side.WORKER, arrival, from_workers)
                 else:
@@ -165,14 +165,11 @@ class Broker:
             **overview(core, time.monotonic()),
         )
 
-    def _timeout_s(self) -> float | None:
-        wake_at = self.core.wake_at
-        timeout_s = math.inf if wake_at is None else wake_at - time.monotonic()
-        if self._backlog:
-            timeout_s = min(timeout_s, UNREAD_RETRY_S)
-        if self._workers.has_changes or self._clients.has_changes:
-            timeout_s = min(timeout_s, UNTOLD_RETRY_S)
-        return None if timeout_s == math.inf else timeout_s
+    def _timeout_s(self) -> float:
+        if self._workers.connections.lost or self._clients.connections.lost:
+            return UNTOLD_RETRY_S
+        timeout_s = self.core.wake_at - time.monotonic()
+        return min(timeout_s, UNREAD_RETRY_S) if self._backlog else timeout_s
 
     # --- in: bytes to facts
 
@@ -289,26 +286,28 @@ class Broker:
     def _try_to_send(self, side: e.Side, order: Any, undelivered: list[e.Event]) -> Any:
         """What of ``order`` is still to be sent because the peer does not read, or None."""
         router = self._workers if side is e.Side.WORKER else self._clients
-        peer = order.peer
-        match order:
-            case e.SendPlainTask():
-                dialect = self._dialects.get(peer, plain.Dialect.LAB)
-                sent = router.send(peer, plain.write_task(dialect, order.client, order.body))
-            case e.SendPlainReply():
-                sent = router.send(peer, plain.write_reply(order.envelope, plain.reply_body(order.answer)))
-            case _:
-                count = 0
-                sent = Sent.YES
-                for frames, size in native.encode(order.messages):
-                    sent = router.send(peer, frames, is_copied=len(frames) == 2)
-                    if sent is not Sent.YES:
-                        break
-                    count += size
-                if count and sent is not Sent.YES:
-                    order = type(order)(peer, order.messages[count:])
-        if sent is Sent.UNREACHABLE:
-            undelivered.append(_undelivered(side, order))
-        return order if sent is Sent.FULL else None
+        peer, kind = order.peer, type(order)
+        sent = Sent.YES
+        if kind is e.SendPlainTask:
+            dialect = self._dialects.get(peer, plain.Dialect.LAB)
+            sent = router.send(peer, plain.write_task(dialect, order.client, order.body))
+        elif kind is e.SendPlainReply:
+            sent = router.send(peer, plain.write_reply(order.envelope, plain.reply_body(order.answer)))
+        else:
+            count = 0
+            for frames, size in native.encode(order.messages):
+                sent = router.send(peer, frames, is_copied=len(frames) == 2)
+                if sent is not Sent.YES:
+                    break
+                count += size
+            if count and sent is not Sent.YES:
+                order = kind(peer, order.messages[count:])
+        if sent is Sent.YES:
+            return None
+        if sent is Sent.FULL:
+            return order
+        undelivered.append(_undelivered(side, order))
+        return None
 
     def _retry(self, facts: list[e.Event]) -> None:
         facts += self._backlog.retry(time.monotonic(), lambda side, order: self._try_to_send(side, order, facts))

@@ -38,7 +38,7 @@ class Client:
     A process that is forked from this one has it closed, and makes one of its own.
 
     Raises:
-        UsageError: the address or the id is not valid.
+        UsageError: the address, the id or the timeout is not valid.
     """
 
     def __init__(

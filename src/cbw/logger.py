@@ -283,8 +283,8 @@ class Logger:
         core = self.core
         wake_at = 0.0 if self._is_stop_wanted or (core.can_write and core.waiting_lines) else core.wake_at
         if not core.can_write:
-            wake_at = self._retry_at if wake_at is None else min(wake_at, self._retry_at)
-        news = self._sleeper.sleep(None if wake_at is None else wake_at - time.monotonic())
+            wake_at = min(wake_at, self._retry_at)
+        news = self._sleeper.sleep(wake_at - time.monotonic())
         self._records.woke(news)
         self._records.take_lost()
         self._records.take_connected()

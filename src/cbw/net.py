@@ -123,21 +123,23 @@ class Router:
         self.monitor_news: int = self.monitor.FD
         self.port = int(self.socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
         self.connections = Connections()
-        self._has_input = False  # as the last sleep said, or the last receive found when it ended
+        self._has_input = False  # as the last sleep said, or the last receive found; when it was at its limit: perhaps
         self._has_connected = False
 
     def receive(self, limit: int) -> Iterator[Arrival]:
-        """Up to ``limit`` messages, if the last sleep said that there are any."""
+        """Up to ``limit`` messages, if the last sleep said that there are any. Whether there are more, the next one says."""
+        if not self._has_input:
+            if self.connections.is_all_read:
+                return
+            self._has_input = has_input(self.socket)  # more may have come since
         socket, certain = self.socket, self.connections.certain
-        if not (self._has_input or self.connections.is_all_read):  # more may have come since
-            self._has_input = has_input(socket)
         while self._has_input and limit:
             limit -= 1
             peer = socket.recv(_NOBLOCK)
             first = socket.recv(_NOBLOCK, False)
             frames, excess = self._read(first)
             is_replaced = False if peer in certain else self._spoke(peer, first)
-            self._has_input = has_input(socket)
+            self._has_input = limit == 0 or has_input(socket)
             yield Arrival(peer, frames, is_replaced, excess)
         if not (self._has_input or self.connections.is_all_read):
             self.connections.all_is_read()
@@ -145,19 +147,18 @@ class Router:
     def _read(self, first: zmq.Frame) -> tuple[list[Any], str]:
         """The message that begins with ``first``, up to where it becomes too large, and why it is."""
         frames: list[Any] = [first.bytes]
-        size = len(first)
-        excess = ""
+        left = self._message_bytes_max - len(first)
         frame = first
         while frame.more:
             frame = self.socket.recv(_NOBLOCK, False)
-            size += len(frame)
-            if size > self._message_bytes_max:
-                excess = f"a message of more than {self._message_bytes_max} bytes"
-            elif len(frames) == FRAMES_MAX:
-                excess = f"a message of more than {FRAMES_MAX} frames"
-            if not excess:
-                frames.append(frame.bytes if len(frames) < 2 else frame.buffer)
-        return frames, excess
+            left -= len(frame)
+            if left < 0 or len(frames) == FRAMES_MAX:
+                limit = f"{FRAMES_MAX} frames" if left >= 0 else f"{self._message_bytes_max} bytes"
+                while frame.more:
+                    frame = self.socket.recv(_NOBLOCK, False)
+                return frames, f"a message of more than {limit}"
+            frames.append(frame.bytes if len(frames) < 2 else frame.buffer)
+        return frames, ""
 
     def woke(self, news: Sequence[Any]) -> None:
         """Take note of what a :class:`Sleeper` said."""
@@ -291,7 +292,7 @@ class Link:
         socket = _socket(self._context, zmq.DEALER, *options)
         self.monitor = _monitor(socket, zmq.EVENT_CLOSED if self.place.is_several else 0)
         self.socket = socket
-        self._has_input: bool | None = None  # None: ask
+        self._has_input: bool | None = False  # as the last sleep said, or the last look; None: ask
         self._endpoint = self.place.endpoint
         try:
             self.socket.connect(self._endpoint)
@@ -344,17 +345,23 @@ class Link:
             self.socket.connect(self._endpoint)
 
     def receive(self) -> list[Any] | None:
-        """The frames of the next message that is there now, or None. Frames behind the batch are not copied."""
-        if not self.has_input:
+        """The frames of the next message, if the last sleep or look has found one. Frames behind the batch are not copied.
+
+        To ask for one more costs as much as to answer a small one; the next sleep tells of it as well.
+        """
+        if self._has_input is None:
+            self.look()
+        if not self._has_input:
             return None
         self._has_input = None
         return _frames(self.socket, self.socket.recv(_NOBLOCK, False))
 
-    @property
-    def has_input(self) -> bool:
-        """Whether a message is there."""
-        if self._has_input is None:
-            self._has_input = has_input(self.socket)
+    def look(self) -> bool:
+        """Whether a message is there: for those that do not sleep, as in an event loop, which knows only :attr:`news`.
+
+        libzmq says by that descriptor once that there is news, at the moment, and not while it is being sent to.
+        """
+        self._has_input = has_input(self.socket)
         return self._has_input
 
     def woke(self, news: Sequence[Any]) -> bool:
@@ -362,18 +369,10 @@ class Link:
         self._has_input = self.socket in news
         return self.monitor_news in news
 
-    def forget_input(self) -> None:
-        """Ask the socket itself whether a message is there: for an event loop, which knows only :attr:`news`.
-
-        libzmq says by that descriptor once that there is news, at the moment, and not while it is being sent to.
-        """
-        self._has_input = None
-
     def send(self, frames: Sequence[Any]) -> bool:
         """Send one message; False if that is not possible now."""
         if not self.is_connected:
             return False
-        self._has_input = None
         try:
             _send(self.socket, frames, len(frames) <= 2)
         except zmq.Again:

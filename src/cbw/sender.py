@@ -6,6 +6,7 @@ logger has it on disk. A logger that is not there costs memory up to a bound, th
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -175,6 +176,7 @@ class LogSender:
                     spool.connected(now)
                 else:
                     spool.disconnected(now)
+            link.look()  # as it does not always sleep
             while (frames := link.receive()) is not None:
                 self._hear(frames, now)
             while (chunk := spool.next(now)) is not None and link.send(self._frames(chunk)):
@@ -207,7 +209,9 @@ class LogSender:
         if self._pending and link.is_connected:
             return
         is_patient = self._close_at is None and not link.is_connected
-        link.woke(sleeper.sleep(None if is_idle and self._close_at is None else ABSENT_S if is_patient else RETRY_S))
+        link.woke(
+            sleeper.sleep(math.inf if is_idle and self._close_at is None else ABSENT_S if is_patient else RETRY_S)
+        )
         self._waker.clear()
 
     def _new_sleeper(self) -> Sleeper:

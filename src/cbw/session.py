@@ -84,21 +84,25 @@ def error_of(answer: m.Answer, service: str) -> RequestError:
     return _ERRORS.get(answer.status, RequestError)(text, kind=kind, request_id=answer.id, service=service)
 
 
-def deadline_after(now: float, timeout: float | None) -> float | None:
-    """When ``timeout`` seconds have passed; None: never.
+def seconds_of(timeout: float | None) -> float:
+    """``timeout`` as a number of seconds, at least 0; infinity for None.
 
     Raises:
         UsageError: ``timeout`` is no number.
     """
     if timeout is None:
-        return None
+        return math.inf
     if not isinstance(timeout, (float, Real)) or timeout != timeout:  # which is NaN
         raise UsageError(f"the timeout is {timeout!r}; it must be a number of seconds, or None to wait for ever")
     try:
-        seconds = float(timeout)
+        return max(0.0, float(timeout))
     except OverflowError:  # a whole number beyond all floats
-        return None
-    return None if seconds == math.inf else now + max(0.0, seconds)
+        return math.inf
+
+
+def deadline_after(now: float, seconds: float) -> float | None:
+    """When ``seconds`` have passed; None: never."""
+    return None if seconds == math.inf else now + seconds
 
 
 def decode(body: Any, returns: Any, request_id: int, service: str) -> Any:
@@ -122,13 +126,13 @@ class Session:
     have ended owes a call of their sinks; and a :meth:`turn` is owed by :attr:`wake_at`.
 
     Raises:
-        UsageError: the address or the id is not valid.
+        UsageError: the address, the id or the timeout is not valid.
     """
 
     def __init__(self, broker: str | None, id: str | None, timeout: float | None, trace: Trace | None) -> None:
         host, port = address(broker, "client")
         self.id = new_id() if id is None else checked_id(id)
-        self.timeout = timeout
+        self._own_timeout_s = seconds_of(timeout)
         self.core = ClientCore(self.id, os.urandom(8).hex())
         self.is_closed = False
         self._why_closed = "this client is closed"
@@ -165,7 +169,7 @@ class Session:
         if service is not self._service:
             self._service = checked_service(service)
         now = time.monotonic()
-        deadline_at = deadline_after(now, self.timeout if timeout is ... else timeout)
+        deadline_at = deadline_after(now, self._own_timeout_s if timeout is ... else seconds_of(timeout))
         submit = self.core.submit
         request_ids = [submit(service, body, deadline_at, now, sink) for body in bodies]
         if self._is_tracing:
@@ -207,9 +211,8 @@ class Session:
             except BadMessage:
                 core.bad_messages += 1
             if not core.in_flight:
-                break  # nothing more is owed: whoever sleeps next looks first
-        wake_at = core.wake_at
-        if wake_at is not None and wake_at <= now:
+                break  # nothing more is owed
+        if core.wake_at <= now:
             ended.extend(core.tick(now))
         self.flush()
         if self._is_tracing:
@@ -226,12 +229,9 @@ class Session:
             self.link.post([frames for frames, _ in native.encode(messages)])
 
     @property
-    def timeout_s(self) -> float | None:
-        """How long until :meth:`turn` is due even if nothing arrives; None: for ever."""
-        if self.link.unsent:
-            return RETRY_S
-        wake_at = self.core.wake_at
-        return None if wake_at is None else wake_at - time.monotonic()
+    def timeout_s(self) -> float:
+        """How long until :meth:`turn` is due even if nothing arrives; infinity: for ever."""
+        return RETRY_S if self.link.unsent else self.core.wake_at - time.monotonic()
 
     def status(self) -> dict[str, Any]:
         """How the client is, for status pages."""

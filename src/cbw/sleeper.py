@@ -11,6 +11,7 @@ import zmq
 from cbw.errors import MORE_FILES, NotReady
 
 SLEEP_MAX_S = 0.25
+SLEEP_MAX_MS = int(SLEEP_MAX_S * 1000)
 """Nobody sleeps longer at once, as not every signal ends a sleep: Python only notes one that comes just before the system call,
 or that the system gives to another thread, and handles it when the main thread runs again."""
 _FD_FREE = -1
@@ -73,11 +74,9 @@ class Sleeper:
         """Do not wake for this one any more."""
         self._items.remove((source, _POLLIN))
 
-    def sleep(self, timeout_s: float | None) -> list[Any]:
+    def sleep(self, timeout_s: float) -> list[Any]:
         """Sleep until there is news, at most ``timeout_s`` seconds, and not longer than a signal may wait; from which sources."""
-        timeout_ms = int(SLEEP_MAX_S * 1000)
-        if timeout_s is not None and timeout_s < SLEEP_MAX_S:
-            timeout_ms = max(0, int(timeout_s * 1000) + 1)
+        timeout_ms = SLEEP_MAX_MS if timeout_s > SLEEP_MAX_S else int(timeout_s * 1000) + 1 if timeout_s > 0 else 0
         return [source for source, _ in zmq.zmq_poll(self._items, timeout_ms)]
 
 

@@ -24,6 +24,7 @@ millisecond, and does the same every time.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self, TypeVar
@@ -38,7 +39,7 @@ from cbw.core.worker import WorkerCore
 from cbw.errors import CbwError, NoAnswer
 from cbw.handler import Attempt, Handler, cancelled
 from cbw.refusal import refusal_error
-from cbw.session import TIMEOUT_S, Timeout, deadline_after, decode, error_of
+from cbw.session import TIMEOUT_S, Timeout, deadline_after, decode, error_of, seconds_of
 from cbw.wire import native
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -128,7 +129,7 @@ class System:
         self._settle()
         while self.now < until:
             at = self._wake_at()
-            self.now = until if at is None else min(until, max(at, self.now + TICK_S))
+            self.now = min(until, max(at, self.now + TICK_S))
             self._settle()
 
     def kill_broker(self) -> None:
@@ -170,8 +171,7 @@ class System:
             is_moving = any(turns)
 
     def _turn(self) -> bool:
-        wake_at = self.broker.wake_at
-        if not self.is_broker_alive or not (self._facts or (wake_at is not None and wake_at <= self.now)):
+        if not self.is_broker_alive or not (self._facts or self.broker.wake_at <= self.now):
             return False
         facts, self._facts = self._facts, []
         orders = self.broker.step(facts, self.now)
@@ -188,11 +188,9 @@ class System:
                 peer._inbox.extend(frames for frames, _ in native.encode(order.messages))
         return bool(facts or orders)
 
-    def _wake_at(self) -> float | None:
+    def _wake_at(self) -> float:
         times = [peer._wake_at for peer in (*self._clients, *self._workers)]
-        if self.is_broker_alive:
-            times.append(self.broker.wake_at)
-        return min((at for at in times if at is not None), default=None)
+        return min(times, default=math.inf) if not self.is_broker_alive else min(self.broker.wake_at, *times)
 
 
 class MemoryRequest:
@@ -219,7 +217,7 @@ class MemoryRequest:
         patient_until = system.now + PATIENCE_S
         while self._ended is None:
             at = system._wake_at()
-            if at is None or at > patient_until:
+            if at > patient_until:
                 raise NoAnswer("nobody will answer this request", advice="Start a worker for it, or give it a timeout.")
             system.pass_time(max(TICK_S, at - system.now))
         if self._ended.answer.status is Status.OK:
@@ -278,7 +276,7 @@ class _Peer:
         return inbox
 
     @property
-    def _wake_at(self) -> float | None:
+    def _wake_at(self) -> float:
         raise NotImplementedError
 
     def _turn(self) -> bool:
@@ -300,7 +298,7 @@ class MemoryClient(_Peer):
     def __init__(self, system: System, name: str, timeout: float | None) -> None:
         super().__init__(system)
         self.core = ClientCore(name, name)
-        self.timeout = timeout
+        self._timeout_s = seconds_of(timeout)
 
     def call(self, body: Any = b"", service: str = "", *, timeout: Timeout = ..., returns: Any = bytes) -> Any:
         """One request, and its answer."""
@@ -311,14 +309,14 @@ class MemoryClient(_Peer):
         if self.core.refused is not None:
             raise refusal_error(self.core.refused)
         system = self._system
-        deadline_at = deadline_after(system.now, self.timeout if timeout is ... else timeout)
+        deadline_at = deadline_after(system.now, self._timeout_s if timeout is ... else seconds_of(timeout))
         request = MemoryRequest(self)
         request.id = self.core.submit(service, codec.encode(body), deadline_at, system.now, request._end)
         system._settle()
         return request
 
     @property
-    def _wake_at(self) -> float | None:
+    def _wake_at(self) -> float:
         return self.core.wake_at
 
     def _turn(self) -> bool:
@@ -327,7 +325,7 @@ class MemoryClient(_Peer):
         inbox = self._take_inbox()
         for frames in inbox:
             ended.extend(self.core.received(native.to_client(frames), now))
-        if self.core.wake_at is not None and self.core.wake_at <= now:
+        if self.core.wake_at <= now:
             ended.extend(self.core.tick(now))
         for end in ended:
             end.sink(end)
@@ -400,11 +398,10 @@ class MemoryWorker(_Peer):
         return self.is_alive
 
     @property
-    def _wake_at(self) -> float | None:
+    def _wake_at(self) -> float:
         if not self.is_alive or self.is_frozen:
-            return None
-        times = [self.core.wake_at, self._done[0][0] if self._done else None]
-        return min((at for at in times if at is not None), default=None)
+            return math.inf
+        return min(self.core.wake_at, self._done[0][0]) if self._done else self.core.wake_at
 
     def _turn(self) -> bool:
         if not self.is_alive or self.is_frozen:
@@ -418,7 +415,7 @@ class MemoryWorker(_Peer):
             answer = self._done.pop(0)[1]
             self._running.pop(answer.id, None)
             core.finished([answer], self._work_time_s, now)
-        if core.wake_at is not None and core.wake_at <= now:
+        if core.wake_at <= now:
             core.tick(now)
         self._carry_out()
         messages = core.take_messages()

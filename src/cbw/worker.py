@@ -196,7 +196,6 @@ class _Run:
         self._is_here = False  # tasks wait for the thread that serves to run them
         self._is_over = threading.Event()
         self._error: BaseException | None = None
-        self._has_changes = False
         self._sleeper = self._new_sleeper()
 
     def serve(self) -> None:
@@ -273,13 +272,14 @@ class _Run:
                     self._end()
 
     def _step(self, *, can_sleep: bool) -> None:
-        """Take in everything that has happened, let the core decide, carry it out, and wait for more."""
+        """Wait for news, if there is time for that; take in everything that has happened, let the core decide, carry it out."""
         worker, core, link = self._worker, self._core, self._link
+        has_changes = self._sleep(can_sleep=can_sleep)
         now = time.monotonic()
         if worker._is_stop_wanted:
             worker._is_stop_wanted = False
             core.stop_requested(now, now + worker._grace_s)
-        if self._has_changes:
+        if has_changes:
             self._connections(now)
         self._answer(now)
         while (frames := link.receive()) is not None:
@@ -288,9 +288,8 @@ class _Run:
             except BadMessage as error:
                 self._say("bad_message", str(error))
             if core.is_quick:
-                break  # to ask for more takes as long as to answer this
-        wake_at = core.wake_at
-        if wake_at is not None and now >= wake_at:
+                break
+        if now >= core.wake_at:
             core.tick(now)
         if core.is_reconnect_wanted:
             core.is_reconnect_wanted = False
@@ -301,7 +300,6 @@ class _Run:
         self._send()
         if worker.inquiry.is_open:
             worker.inquiry.answer(self._status())
-        self._sleep(now, can_sleep=can_sleep and not self._is_here)
 
     def _status(self) -> dict[str, Any]:
         worker, core, sender = self._worker, self._core, self._worker._trace.sender
@@ -353,6 +351,8 @@ class _Run:
     def _answer(self, now: float) -> None:
         """Send what the pool has done: before everything else, as clients wait for it."""
         core, done = self._core, self._done
+        if done.empty():
+            return
         while not done.empty():
             report = done.get()
             core.finished(report.answers, report.busy_s, now)
@@ -365,19 +365,18 @@ class _Run:
         if messages or self._link.unsent:
             self._link.post([frames for frames, _ in native.encode(messages)])
 
-    def _sleep(self, now: float, *, can_sleep: bool) -> None:
-        worker, core = self._worker, self._core
+    def _sleep(self, *, can_sleep: bool) -> bool:
+        """Until there is news; True: of the connection."""
+        worker, link = self._worker, self._link
         worker._is_sleeping = True
-        can_sleep = can_sleep and self._done.empty() and not worker._is_stop_wanted and not core.is_done
-        if can_sleep:
-            wake_at = core.wake_at
-            news = self._sleeper.sleep(RETRY_S if self._link.unsent else None if wake_at is None else wake_at - now)
-            self._has_changes = self._link.woke(news)
-            if worker._waker.fileno() in news:
-                worker._waker.clear()
-        else:
-            self._has_changes = False
+        timeout_s = 0.0
+        if can_sleep and self._done.empty() and not worker._is_stop_wanted:
+            timeout_s = RETRY_S if link.unsent else self._core.wake_at - time.monotonic()
+        news = self._sleeper.sleep(timeout_s)
         worker._is_sleeping = False
+        if worker._waker.fileno() in news:
+            worker._waker.clear()
+        return link.woke(news)
 
     def _new_sleeper(self) -> Sleeper:
         return Sleeper(self._link.socket, self._worker._waker.fileno(), self._link.monitor_news)

@@ -104,7 +104,7 @@ def test_the_broker_makes_sense_whatever_peers_say(
         now += passed
         core.step([e.ClientSaid(peer, from_client), e.WorkerSaid(peer, from_worker)], now)
         core.check()
-        assert core.wake_at is None or core.wake_at == core.wake_at
+        assert core.wake_at == core.wake_at
 
 
 @few

@@ -190,6 +190,9 @@ def test_a_timeout_that_is_none(client: cbw.Client, timeout: Any) -> None:
     for submit in (client.call, client.submit):
         with pytest.raises(cbw.UsageError, match="must be a number of seconds"):
             submit("x", "echo", timeout=timeout)
+    for make in (cbw.Client, cbw.AsyncClient):
+        with pytest.raises(cbw.UsageError, match="must be a number of seconds"):
+            make(timeout=timeout)
     for for_ever in (float("inf"), 10**400):
         assert client.call("x", "echo", timeout=for_ever) == b"x"
 

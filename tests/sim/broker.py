@@ -93,12 +93,8 @@ class SimBroker(Process):
         return self.world.now < self.settled_at
 
     @property
-    def wake_at(self) -> float | None:
-        wake_at = self.core.wake_at
-        if self.backlog:
-            retry_at = self.world.now + UNREAD_RETRY_S
-            wake_at = retry_at if wake_at is None else min(wake_at, retry_at)
-        return wake_at
+    def wake_at(self) -> float:
+        return min(self.core.wake_at, self.world.now + UNREAD_RETRY_S) if self.backlog else self.core.wake_at
 
     def turn(self) -> None:
         facts: list[e.Event] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 
@@ -115,7 +116,7 @@ class SimClient(Peer):
         self.checker.client_ended(f"{self.name}/{answer.id}", job, ended, self)
 
     @property
-    def wake_at(self) -> float | None:
+    def wake_at(self) -> float:
         return self.world.now + 0.005 if self._unsent else self.core.wake_at
 
     def turn(self) -> None:
@@ -134,7 +135,7 @@ class SimClient(Peer):
             assert isinstance(parcel, Native)
             for ended in core.received(self.network.unpack(parcel, native.to_client), now):
                 self._ended(ended)
-        if core.wake_at is not None and core.wake_at <= now:
+        if core.wake_at <= now:
             for ended in core.tick(now):
                 self._ended(ended)
         self._send(core.take_messages())
@@ -212,8 +213,8 @@ class PlainClient(Peer):
             self.wake()
 
     @property
-    def wake_at(self) -> float | None:
-        return None
+    def wake_at(self) -> float:
+        return math.inf
 
     def turn(self) -> None:
         for is_connected in self.link.watch():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
@@ -241,11 +242,8 @@ class SimWorker(Peer):
         self.world.after(TWIN_RESTART_S if self.core.refused else self.plan.restart_s, self.start)
 
     @property
-    def wake_at(self) -> float | None:
-        wake_at = self.core.wake_at
-        if self._unsent:
-            return min(wake_at or 1e9, self.world.now + 0.005)
-        return wake_at
+    def wake_at(self) -> float:
+        return min(self.core.wake_at, self.world.now + 0.005) if self._unsent else self.core.wake_at
 
     def turn(self) -> None:
         core, pool, link, now = self.core, self.pool, self.link, self.world.now
@@ -268,7 +266,7 @@ class SimWorker(Peer):
             core.finished(report.answers, report.busy_s, now)
             if report.returned is not None:
                 core.returned(report.returned, now)
-        if core.wake_at is not None and now >= core.wake_at:
+        if now >= core.wake_at:
             core.tick(now)
         if core.is_reconnect_wanted:
             core.is_reconnect_wanted = False
@@ -369,8 +367,8 @@ class PlainWorker(Peer):
             self.is_orphan = True
 
     @property
-    def wake_at(self) -> float | None:
-        return None
+    def wake_at(self) -> float:
+        return math.inf
 
     def turn(self) -> None:
         for is_connected in self.link.watch():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import math
 import random
 from collections import Counter, deque
 from collections.abc import Callable
@@ -132,8 +133,8 @@ class Process:
         raise NotImplementedError
 
     @property
-    def wake_at(self) -> float | None:
-        """When it wants its next turn even without news."""
+    def wake_at(self) -> float:
+        """When it wants its next turn even without news; infinity: never."""
         raise NotImplementedError
 
     def start_turns(self) -> None:
@@ -168,8 +169,8 @@ class Process:
             self._turn_by(self.frozen_until)
             return
         self.turn()
-        wake_at = self.wake_at if self.is_alive else None
-        if wake_at is not None:
+        wake_at = self.wake_at if self.is_alive else math.inf
+        if wake_at < math.inf:
             self._idle_turns = self._idle_turns + 1 if wake_at <= self.world.now else 0
             if self._idle_turns > SPIN_TURNS:
                 raise ViolationError(f"{self.name} spins: it wants to be woken at {wake_at}")

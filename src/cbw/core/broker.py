@@ -114,10 +114,10 @@ class BrokerCore:
         return orders
 
     @property
-    def wake_at(self) -> float | None:
-        """When :meth:`step` wants to be called even if nothing happens; None: only for a fact."""
+    def wake_at(self) -> float:
+        """When :meth:`step` wants to be called even if nothing happens; infinity: only for a fact."""
         plain, clients, dispatcher = self._workers.plain, self._clients, self._dispatcher
-        wake_at = min(
+        return min(
             self._sweep_at,
             self._stop_by,
             plain.probe_at,
@@ -126,19 +126,14 @@ class BrokerCore:
             dispatcher.recall_at,
             dispatcher.deadline_at,
         )
-        return None if wake_at == math.inf else wake_at
 
     def _keep_time(self, now: float) -> None:
         workers, clients = self._workers, self._clients
-        if now - self._kept_at > STALL_S and now >= self._sweep_at:
-            self._sweep_at = now + SWEEP_S  # it was we who stood still: hear first what the others have said meanwhile
-        elif now >= self._sweep_at:
-            self._sweep_at = math.inf
-            workers.sweep()
-            clients.sweep()
-            for service in self._dispatcher.take_unserved(now):
-                text = "requests wait, and no worker here serves them"
-                self._outbox.trace("unserved", service=service.name, count=service.waiting_count, text=text)
+        if now >= self._sweep_at:
+            if now - self._kept_at > STALL_S:
+                self._sweep_at = now + SWEEP_S  # it was we who stood still: hear the others first
+            else:
+                self._sweep()
         self._kept_at = now
         if now >= workers.plain.due_at:
             workers.plain.find_late()
@@ -148,6 +143,14 @@ class BrokerCore:
             workers.plain.probe()
         if now >= clients.look_at:
             clients.look()
+
+    def _sweep(self) -> None:
+        self._sweep_at = math.inf
+        self._workers.sweep()
+        self._clients.sweep()
+        for service in self._dispatcher.take_unserved(self._outbox.now):
+            text = "requests wait, and no worker here serves them"
+            self._outbox.trace("unserved", service=service.name, count=service.waiting_count, text=text)
 
     def _expire(self, now: float) -> None:
         if now >= self._dispatcher.deadline_at:

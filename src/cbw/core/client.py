@@ -7,6 +7,7 @@ in flight is sent again under the same ids, and the broker joins what it knows a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -66,8 +67,8 @@ class ClientCore:
         self._too_big: list[Ended] = []
         self._cancelled: dict[int, None] = {}  # of which the broker may not have been told
         self._next_id = 1
-        self._expiry_at: float | None = None
-        self._hello_at: float | None = None
+        self._expiry_at = math.inf
+        self._hello_at = math.inf
         self._patience = Patience()
 
     # --- facts
@@ -82,7 +83,7 @@ class ClientCore:
         """The connection is gone, and what had been sent with it may be too."""
         self._is_connected = False
         self.broker = None
-        self._hello_at = None
+        self._hello_at = math.inf
         self._keep_cancels(_cancels_in(self._out))
         self._out.clear()
 
@@ -91,7 +92,7 @@ class ClientCore:
         request = m.Request(self._next_id, service, body, None if deadline_at is None else deadline_at - now)
         self._next_id += 1
         self.in_flight[request.id] = Pending(request, sink, deadline_at)
-        if deadline_at is not None and (self._expiry_at is None or deadline_at < self._expiry_at):
+        if deadline_at is not None and deadline_at < self._expiry_at:
             self._expiry_at = deadline_at
         if self._is_connected:
             if len(body) <= UNASKED_BYTES:
@@ -128,7 +129,7 @@ class ClientCore:
                 self.broker = message
                 self.has_met_broker = True
                 self._cancelled.clear()
-                self._hello_at = None
+                self._hello_at = math.inf
                 self._patience.welcomed()
                 held, self._held = self._held, []
                 for pending in held:
@@ -146,18 +147,18 @@ class ClientCore:
 
     def tick(self, now: float) -> list[Ended]:
         """Time has passed; the requests whose deadline has, and those that turned out to be too big."""
-        if self._hello_at is not None and now >= self._hello_at:
+        if now >= self._hello_at:
             self._say_hello(now)
         ended = self._take_too_big()
-        if self._expiry_at is None or now < self._expiry_at:
+        if now < self._expiry_at:
             return ended
         expired = [p for p in self.in_flight.values() if p.deadline_at is not None and p.deadline_at <= now]
         for pending in expired:
             del self.in_flight[pending.request.id]
             if self._is_connected:
                 self._out.append(m.Cancel(pending.request.id))
-        earliest = min((p.deadline_at for p in self.in_flight.values() if p.deadline_at is not None), default=None)
-        self._expiry_at = None if earliest is None else max(earliest, now + EXPIRY_STEP_S)
+        left = (p.deadline_at for p in self.in_flight.values() if p.deadline_at is not None)
+        self._expiry_at = max(min(left, default=math.inf), now + EXPIRY_STEP_S)
         where = "no answer in time" if self.broker else "the broker was not reached in time"
         ended.extend(_ended(pending, Status.EXPIRED, where) for pending in expired)
         return ended
@@ -175,14 +176,11 @@ class ClientCore:
         return bool(self._out)
 
     @property
-    def wake_at(self) -> float | None:
-        """When :meth:`tick` is due."""
+    def wake_at(self) -> float:
+        """When :meth:`tick` is due; infinity: never."""
         if self._too_big:
             return 0.0
-        expiry_at, hello_at = self._expiry_at, self._hello_at
-        if expiry_at is None or (hello_at is not None and hello_at < expiry_at):
-            return hello_at
-        return expiry_at
+        return self._expiry_at if self._expiry_at < self._hello_at else self._hello_at
 
     def take_messages(self) -> list[m.Message]:
         """What is to be sent now."""
@@ -241,7 +239,7 @@ class ClientCore:
 
     def _was_refused(self, refused: m.Refused, now: float) -> list[Ended]:
         self._hello_at = self._patience.retry_at(refused, now)
-        if self._hello_at is not None:
+        if self._hello_at < math.inf:
             return []
         self.refused = refused
         return self.fail_all(Status.FAILED, refused.text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from cbw.core import messages as m
 
 HELLO_RETRY_S = 0.5
@@ -19,11 +21,11 @@ class Patience:
         """Or connected anew: what was before does not count."""
         self._refused_since = None
 
-    def retry_at(self, refused: m.Refused, now: float) -> float | None:
-        """When to say hello again; None: it is refused for good."""
+    def retry_at(self, refused: m.Refused, now: float) -> float:
+        """When to say hello again; infinity: it is refused for good."""
         if refused.reason is not m.Refusal.DUPLICATE_ID:
-            return None
+            return math.inf
         if self._refused_since is None:
             self._refused_since = now
         is_for_good = now - self._refused_since >= max(DUPLICATE_PATIENCE_S, refused.owner_lost_s + 1.0)
-        return None if is_for_good else now + HELLO_RETRY_S
+        return math.inf if is_for_good else now + HELLO_RETRY_S

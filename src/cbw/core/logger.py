@@ -7,6 +7,7 @@ kept, so a logger that was killed, or another one that writes to the same file, 
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from enum import Enum
@@ -68,9 +69,9 @@ class LoggerCore:
         self._owed: dict[tuple[bytes, str], None] = {}  # (peer, boot): its records are not yet on disk
         self._written: dict[tuple[bytes, str], int] = {}  # (peer, boot): they are written, up to this one
         self._replies: list[tuple[bytes, Ack]] = []
-        self._sync_at: float | None = None
+        self._sync_at = math.inf
         self._is_urgent = False
-        self._beat_at: float | None = None
+        self._beat_at = math.inf
 
     # --- facts
 
@@ -103,7 +104,7 @@ class LoggerCore:
         _move(self.positions, boot, max(position, header.first + header.count - 1))
         self._owed[peer, boot] = None
         self._is_urgent |= header.is_urgent
-        if self._beat_at is None:
+        if self._beat_at == math.inf:
             self._beat_at = now + BEAT_S
 
     def said(self, line: bytes) -> None:
@@ -135,7 +136,7 @@ class LoggerCore:
         self._owed.clear()
         if self._fsync is Fsync.NEVER:
             self.synced()
-        elif self._sync_at is None or self._is_urgent or self._fsync is Fsync.ALWAYS:
+        elif self._sync_at == math.inf or self._is_urgent or self._fsync is Fsync.ALWAYS:
             self._sync_at = now if self._is_urgent or self._fsync is Fsync.ALWAYS else now + SYNC_S
 
     def failed(self, block: bytes) -> None:
@@ -146,7 +147,7 @@ class LoggerCore:
 
     def synced(self) -> None:
         """Everything that was written is on disk."""
-        self._sync_at = None
+        self._sync_at = math.inf
         self._is_urgent = False
         self._replies += [(peer, Ack(boot, through)) for (peer, boot), through in self._written.items()]
         self._written.clear()
@@ -177,17 +178,17 @@ class LoggerCore:
 
     def take_replies(self, now: float) -> list[tuple[bytes, Ack]]:
         """Who is to be told what."""
-        if self._beat_at is not None and now >= self._beat_at:
+        if now >= self._beat_at:
             waiting = {**self._owed, **dict.fromkeys(self._written)}
             # Not their position: that counts what is written, and perhaps not yet on disk.
             self._replies += [(peer, Ack(boot, 0)) for peer, boot in waiting]
-            self._beat_at = now + BEAT_S if waiting else None
+            self._beat_at = now + BEAT_S if waiting else math.inf
         replies, self._replies = self._replies, []
         return replies
 
     def is_sync_due(self, now: float) -> bool:
         """Whether the file is to be synced now."""
-        return self._sync_at is not None and now >= self._sync_at
+        return now >= self._sync_at
 
     @property
     def waiting_lines(self) -> int:
@@ -195,9 +196,9 @@ class LoggerCore:
         return len(self._texts)
 
     @property
-    def wake_at(self) -> float | None:
-        """When there is something to do even if nothing arrives."""
-        return min((at for at in (self._sync_at, self._beat_at) if at is not None), default=None)
+    def wake_at(self) -> float:
+        """When there is something to do even if nothing arrives; infinity: never."""
+        return min(self._sync_at, self._beat_at)
 
     # --- inside
 

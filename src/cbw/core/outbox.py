@@ -43,12 +43,10 @@ class Outbox:
         """What is to be done, in this order: plain peers and ports, then workers, then clients."""
         orders, self.orders = self.orders, []
         if self.to_worker:
-            for peer, messages in self.to_worker.items():
-                orders.append(e.SendToWorker(peer, messages))
+            orders.extend(map(e.SendToWorker, self.to_worker, self.to_worker.values()))
             self.to_worker = {}
         if self.to_client:
-            for peer, messages in self.to_client.items():
-                orders.append(e.SendToClient(peer, messages))
+            orders.extend(map(e.SendToClient, self.to_client, self.to_client.values()))
             self.to_client = {}
         return orders
 

@@ -61,9 +61,9 @@ class WorkerCore:
         self._beat_at = 0.0
         self._heard_at = 0.0
         self._ticked_at = 0.0
-        self._hello_at: float | None = None
+        self._hello_at = math.inf
         self._patience = Patience()
-        self._leave_by = 0.0
+        self._leave_by = math.inf
 
     # --- facts
 
@@ -80,7 +80,7 @@ class WorkerCore:
     def disconnected(self, now: float) -> None:
         """The connection is gone: the broker gives what we had to others."""
         self._is_connected = False
-        self._hello_at = None
+        self._hello_at = math.inf
         self._forget_session()
         self._finish_leaving(now)
 
@@ -156,18 +156,16 @@ class WorkerCore:
 
     def stop_requested(self, now: float, by: float) -> None:
         """Leave: take nothing more, give back what has not begun, finish what has until ``by``."""
-        if self.is_leaving:
-            self._leave_by = min(self._leave_by, by)
-        else:
+        self._leave_by = min(self._leave_by, by)
+        if not self.is_leaving:
             self.is_leaving = True
-            self._leave_by = by
             self._tell_credit()
             self.to_take_back.extend(self.in_hand)
         self._finish_leaving(now)
 
     def tick(self, now: float) -> None:
         """Time has passed."""
-        if self._hello_at is not None and now >= self._hello_at:
+        if now >= self._hello_at:
             self._say_hello(now)
         has_overslept = now - self._ticked_at > 2 * BEAT_S
         self._ticked_at = now
@@ -181,23 +179,21 @@ class WorkerCore:
                 self.is_reconnect_wanted = True
             elif now - self._beat_at >= BEAT_S:
                 self._say_beat(now)
-        elif self._is_connected and self._hello_at is None and now - self._beat_at >= BEAT_S:
+        elif self._is_connected and self._hello_at == math.inf and now - self._beat_at >= BEAT_S:
             self._say_hello(now)  # the last one went unanswered
         self._finish_leaving(now)
 
     # --- what the shell asks
 
     @property
-    def wake_at(self) -> float | None:
-        """When :meth:`tick` is due."""
-        wake_at = self._beat_at + BEAT_S if self._is_connected else math.inf
-        if self._hello_at is not None:
-            wake_at = min(wake_at, self._hello_at)
-        if self.broker is not None:
-            wake_at = min(wake_at, self._heard_at + self.broker.liveness_s)
-        if self.is_leaving:
-            wake_at = min(wake_at, self._leave_by)
-        return None if wake_at == math.inf else wake_at
+    def wake_at(self) -> float:
+        """When :meth:`tick` is due; infinity: never."""
+        return min(
+            self._beat_at + BEAT_S if self._is_connected else math.inf,
+            self._hello_at,
+            self._heard_at + self.broker.liveness_s if self.broker is not None else math.inf,
+            self._leave_by,
+        )
 
     def take_tasks(self) -> list[m.Task]:
         """What is to be begun."""
@@ -214,7 +210,7 @@ class WorkerCore:
     # --- inside
 
     def _say_hello(self, now: float) -> None:
-        self._hello_at = None
+        self._hello_at = math.inf
         self._beat_at = now
         self._credit_told = self._credit_wanted
         self._out = [m.WorkerHello(self.name, self.boot, self.services, self.concurrency, self._credit_told)]
@@ -282,7 +278,7 @@ class WorkerCore:
 
     def _was_refused(self, refused: m.Refused, now: float) -> None:
         self._hello_at = self._patience.retry_at(refused, now)
-        if self._hello_at is None:
+        if self._hello_at == math.inf:
             self.refused = refused
             self.is_done = True
 

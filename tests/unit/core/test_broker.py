@@ -183,7 +183,7 @@ class TestRecall:
     def test_it_comes_soon(self, system: System) -> None:
         self.hoard(system, 1, 2, 3)
         system.worker("W2")
-        assert system.core.wake_at is not None and system.core.wake_at <= system.now + RECALL_AFTER_S
+        assert system.core.wake_at <= system.now + RECALL_AFTER_S
 
     def test_a_worker_with_full_slots_has_nothing_too_much(self, system: System) -> None:
         system.worker("W1", concurrency=2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from cbw.core import messages as m
@@ -238,7 +240,7 @@ def test_an_unanswered_hello_is_said_again_with_all_that_is_in_flight() -> None:
 def test_after_the_welcome_it_is_not() -> None:
     core = connected()
     core.received([WELCOME], 1.0)
-    assert core.wake_at is None
+    assert core.wake_at == math.inf
     core.tick(100.0)
     assert core.take_messages() == []
 
@@ -246,7 +248,7 @@ def test_after_the_welcome_it_is_not() -> None:
 def test_nor_while_there_is_no_connection() -> None:
     core = connected()
     core.disconnected()
-    assert core.wake_at is None
+    assert core.wake_at == math.inf
     core.tick(100.0)
     assert core.take_messages() == []
 
@@ -255,7 +257,7 @@ def test_a_refused_client_says_nothing_more() -> None:
     core = connected()
     (ended,) = core.received([m.Refused(m.Refusal.BAD_HELLO, "no")], 1.0)
     assert (ended.sink, ended.answer.status) == ("sink", Status.FAILED)
-    assert core.wake_at is None
+    assert core.wake_at == math.inf
 
 
 def test_a_refused_id_is_tried_again_for_a_while() -> None:
@@ -291,7 +293,7 @@ def test_what_is_too_big_is_told_without_delay() -> None:
     core.submit("s", bytes(LIMIT + 1), None, 0.0, "sink")
     assert core.wake_at == 0.0
     assert ends(core.tick(0.0)) == [("sink", Status.TOO_BIG)]
-    assert core.wake_at is None
+    assert core.wake_at == math.inf
 
 
 def test_a_big_body_is_sent_once_however_many_connections_it_took() -> None:

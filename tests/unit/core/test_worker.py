@@ -406,7 +406,7 @@ def test_what_runs_over_the_grace_has_crashed() -> None:
     core = busy(1)
     core.stop_requested(1.0, by=10.0)
     core.take_messages()
-    assert core.wake_at is not None and core.wake_at <= 10.0
+    assert core.wake_at <= 10.0
     core.tick(10.0)
     assert core.is_done
     *_, crashed, goodbye = core.take_messages()
@@ -475,4 +475,4 @@ def test_with_several_at_once_none_is_quick() -> None:
 def test_it_wakes_when_its_grace_is_over() -> None:
     core = busy(1)
     core.stop_requested(0.1, 0.2)
-    assert core.wake_at is not None and core.wake_at <= 0.2
+    assert core.wake_at <= 0.2
