@@ -112,13 +112,14 @@ class Broker:
 
     def _serve(self) -> None:
         core, workers, clients = self.core, self._workers, self._clients
+        waker = self._waker.fileno()
         is_serving = True
         while is_serving:
             facts: list[e.Event] = []
             news = self._sleeper.sleep(self._timeout_s())
             workers.woke(news)
             clients.woke(news)
-            if self._waker.fileno() in news:
+            if waker in news:
                 self._waker.clear()
             if self._is_stop_wanted:
                 self._is_stop_wanted = False

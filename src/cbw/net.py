@@ -24,7 +24,7 @@ import errno
 import os
 import struct
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from enum import Enum
 from typing import Any
 
@@ -160,7 +160,7 @@ class Router:
             frames.append(frame.bytes if len(frames) < 2 else frame.buffer)
         return frames, ""
 
-    def woke(self, news: Sequence[Any]) -> None:
+    def woke(self, news: Container[Any]) -> None:
         """Take note of what a :class:`Sleeper` said."""
         self._has_input = self.socket in news
         if self.monitor_news in news:
@@ -364,7 +364,7 @@ class Link:
         self._has_input = has_input(self.socket)
         return self._has_input
 
-    def woke(self, news: Sequence[Any]) -> bool:
+    def woke(self, news: Container[Any]) -> bool:
         """Take note of what a :class:`Sleeper` said; True: :meth:`watch` has something to tell."""
         self._has_input = self.socket in news
         return self.monitor_news in news

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Container
 from typing import Any
 
 import zmq
@@ -74,10 +75,10 @@ class Sleeper:
         """Do not wake for this one any more."""
         self._items.remove((source, _POLLIN))
 
-    def sleep(self, timeout_s: float) -> list[Any]:
+    def sleep(self, timeout_s: float) -> Container[Any]:
         """Sleep until there is news, at most ``timeout_s`` seconds, and not longer than a signal may wait; from which sources."""
         timeout_ms = SLEEP_MAX_MS if timeout_s > SLEEP_MAX_S else int(timeout_s * 1000) + 1 if timeout_s > 0 else 0
-        return [source for source, _ in zmq.zmq_poll(self._items, timeout_ms)]
+        return dict(zmq.zmq_poll(self._items, timeout_ms))
 
 
 def has_input(socket: zmq.Socket[Any]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import zmq
@@ -17,7 +18,6 @@ from cbw.wire import native
 from .conftest import HOST, Broker, StartWorker
 from .program import wait_until
 
-PATIENCE_S = 20.0
 SHORT_S = 5.0
 """An answer that is withheld does not come within any time."""
 Die = Callable[[], None]
@@ -30,16 +30,22 @@ def die(router: Router) -> Iterator[Die]:
         peer = context.socket(zmq.DEALER)
         peer.connect(f"tcp://{HOST}:{router.port}")
         peer.send(b"first words")
-        router.woke(Sleeper(router.socket).sleep(PATIENCE_S))
+        wait_for_news(router.socket)
+        router.woke([router.socket])
         assert said(router) == [b"first words"]
 
         def end() -> None:
             router.watch()
             peer.send(b"last words")
             peer.close()
-            assert Sleeper(router.monitor_news).sleep(PATIENCE_S) == [router.monitor_news]
+            wait_for_news(router.monitor_news)
 
         yield end
+
+
+def wait_for_news(source: Any) -> None:
+    sleeper = Sleeper(source)
+    wait_until(lambda: source in sleeper.sleep(0.1), "news")
 
 
 def said(router: Router) -> list[bytes]:
