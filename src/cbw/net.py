@@ -123,13 +123,13 @@ class Router:
         self.monitor_news: int = self.monitor.FD
         self.port = int(self.socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
         self.connections = Connections()
-        self._has_input = False  # as the last sleep said, or the last receive found; when it was at its limit: perhaps
+        self._has_input: bool | None = False  # as the last sleep said, or the last receive found; None: ask
         self._has_connected = False
 
     def receive(self, limit: int) -> Iterator[Arrival]:
         """Up to ``limit`` messages, if the last sleep said that there are any. Whether there are more, the next one says."""
         if not self._has_input:
-            if self.connections.is_all_read:
+            if self._has_input is False and self.connections.is_all_read:
                 return
             self._has_input = has_input(self.socket)  # more may have come since
         socket, certain = self.socket, self.connections.certain
@@ -139,9 +139,9 @@ class Router:
             first = socket.recv(_NOBLOCK, False)
             frames, excess = self._read(first)
             is_replaced = False if peer in certain else self._spoke(peer, first)
-            self._has_input = limit == 0 or has_input(socket)
+            self._has_input = has_input(socket) if limit else None
             yield Arrival(peer, frames, is_replaced, excess)
-        if not (self._has_input or self.connections.is_all_read):
+        if self._has_input is False and not self.connections.is_all_read:
             self.connections.all_is_read()
 
     def _read(self, first: zmq.Frame) -> tuple[list[Any], str]:

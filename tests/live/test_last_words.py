@@ -52,6 +52,14 @@ def said(router: Router) -> list[bytes]:
     return [arrival.frames[0] for arrival in router.receive(10)]
 
 
+def test_what_was_read_up_to_the_limit(router: Router, die: Die) -> None:
+    """Whether there is more was not asked; it is when somebody reads on without a sleep."""
+    die()
+    router.woke([router.socket])
+    assert [arrival.frames[0] for arrival in router.receive(1)] == [b"last words"]
+    assert said(router) == []
+
+
 def test_a_loss_that_ended_the_sleep(router: Router, die: Die) -> None:
     die()
     router.woke([router.monitor_news])  # the words were not here yet when it was asked for them
