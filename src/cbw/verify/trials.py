@@ -25,7 +25,7 @@ from cbw.errors import CbwError, NotReady, UsageError
 from cbw.trace import read
 from cbw.verify import compose, evidence
 from cbw.verify.caller import Caller
-from cbw.verify.compose import Deployment, Networks
+from cbw.verify.compose import Deployment
 from cbw.verify.notebook import Notebook, wait
 from cbw.verify.printed import Printed
 from cbw.verify.restart import CompleteLog
@@ -41,19 +41,18 @@ PRINT_S = 3.0
 """For what has been printed to be here."""
 WORK_S_MIN = 0.2
 """A worker must take so long that Docker can hurt it meanwhile."""
-TRIES = 3
+TRIES = 5
 RETRY_S = 0.5
 
-Harm = Callable[[Container, Networks], None]
+Harm = Callable[[Container], None]
 
 
 class _Hurt(NamedTuple):
-    """A worker that was hurt, what it was doing, and the networks that it was on."""
+    """A worker that was hurt, and what it was doing."""
 
     worker: str
     request: str
     future: Future[str]
-    networks: Networks
 
 
 class Trials:
@@ -187,7 +186,7 @@ class Trials:
 
     def kill(self) -> None:
         """``docker kill`` a worker in the middle of a request, and start it again."""
-        hurt = self._hurt("killed", lambda victim, _: victim.kill(), lambda victim, _: victim.start())
+        hurt = self._hurt("killed", lambda victim: victim.kill(), lambda victim: victim.start())
         if hurt is not None:
             hurt.future.result()
             self._containers[hurt.worker].start()
@@ -196,7 +195,7 @@ class Trials:
     def freeze(self) -> None:
         """``docker pause`` a worker in the middle of a request, and wake it while another works on that."""
         for _ in range(TRIES):
-            hurt = self._hurt("frozen", lambda victim, _: victim.pause(), lambda victim, _: victim.unpause())
+            hurt = self._hurt("frozen", lambda victim: victim.pause(), lambda victim: victim.unpause())
             if hurt is None or self._wake(hurt):
                 return
             self._say(f"another had answered {hurt.request} before {hurt.worker} was awake")
@@ -217,15 +216,21 @@ class Trials:
 
     def cut_off(self) -> None:
         """``docker network disconnect`` a worker in the middle of a request, and connect it again."""
-        if not self._deployment.common_networks(self._workers[0]):
+        deployment = self._deployment
+        networks = {worker: deployment.common_networks(worker) for worker in self._workers}
+        if not networks[self._workers[0]]:
             self._say("the workers are on no network that could be cut")
             return
-        hurt = self._hurt("cut_off", self._deployment.cut_off, self._deployment.reconnect)
+
+        def reconnect(victim: Container) -> None:
+            deployment.reconnect(victim, networks[victim])
+
+        hurt = self._hurt("cut_off", lambda victim: deployment.cut_off(victim, networks[victim]), reconnect)
         if hurt is not None:
             hurt.future.result()
             self._say(f"connecting {hurt.worker} again")
             self._notebook.note("reconnected", worker=hurt.worker, request=hurt.request)
-            self._deployment.reconnect(self._containers[hurt.worker], hurt.networks)
+            reconnect(self._containers[hurt.worker])
             self._await_use(hurt.worker)
 
     def _hurt(self, event: str, harm: Harm, heal: Harm) -> _Hurt | None:
@@ -241,14 +246,13 @@ class Trials:
                 return None
             worker = self._begun(request)[0][0]
             victim = self._containers[worker]
-            networks = self._deployment.common_networks(victim)
             self._say(f"{worker} is {event.replace('_', ' ')} while it works on {request}")
             at = time.monotonic()  # before the harm: its effects may be recorded before the next line
-            harm(victim, networks)
+            harm(victim)
             if not future.done():
                 self._notebook.note(event, at, worker=worker, request=request)
-                return _Hurt(worker, request, future, networks)
-            heal(victim, networks)
+                return _Hurt(worker, request, future)
+            heal(victim)
             self._await_use(worker)
         raise NotReady(
             f"{TRIES} times a worker had answered before Docker had hurt it",
