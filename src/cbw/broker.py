@@ -125,7 +125,7 @@ class Broker:
                 self._is_stop_wanted = False
                 facts.append(e.StopRequested(time.monotonic() + self._grace_s))
             from_workers: list[e.Event] = []
-            for arrival in workers.receive(1 if core.requests <= 1 else TURN_MESSAGES):
+            for arrival in workers.receive(1 if core.requests == 1 else TURN_MESSAGES):
                 if arrival.excess:
                     self._refuse_excess(e.Side.WORKER, arrival, from_workers)
                 else:

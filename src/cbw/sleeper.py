@@ -12,9 +12,9 @@ import zmq
 from cbw.errors import MORE_FILES, NotReady
 
 SLEEP_MAX_S = 0.25
-SLEEP_MAX_MS = int(SLEEP_MAX_S * 1000)
 """Nobody sleeps longer at once, as not every signal ends a sleep: Python only notes one that comes just before the system call,
 or that the system gives to another thread, and handles it when the main thread runs again."""
+_SLEEP_MAX_MS = int(SLEEP_MAX_S * 1000)
 _FD_FREE = -1
 _POLLIN = int(zmq.POLLIN)
 
@@ -77,7 +77,7 @@ class Sleeper:
 
     def sleep(self, timeout_s: float) -> Container[Any]:
         """Sleep until there is news, at most ``timeout_s`` seconds, and not longer than a signal may wait; from which sources."""
-        timeout_ms = SLEEP_MAX_MS if timeout_s > SLEEP_MAX_S else int(timeout_s * 1000) + 1 if timeout_s > 0 else 0
+        timeout_ms = _SLEEP_MAX_MS if timeout_s > SLEEP_MAX_S else int(timeout_s * 1000) + 1 if timeout_s > 0 else 0
         return dict(zmq.zmq_poll(self._items, timeout_ms))
 
 

@@ -288,7 +288,7 @@ class _Run:
             except BadMessage as error:
                 self._say("bad_message", str(error))
             if core.is_quick:
-                break
+                break  # the next sleep tells of more
         if now >= core.wake_at:
             core.tick(now)
         if core.is_reconnect_wanted:
