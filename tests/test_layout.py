@@ -98,7 +98,7 @@ MAY_IMPORT = {
         "codec core.broker core.client core.events core.messages core.worker errors handler refusal session wire.native"
     ),
     # whole systems
-    "metrics": "",
+    "metrics": "vocabulary",
     "status": "core.latency errors metrics",
     "logfile": "clock core.events errors",
     "logger": "clock core.lines core.logger errors logfile net settings sleeper status trace wire.log",
@@ -110,7 +110,7 @@ MAY_IMPORT = {
     "logs.times": "errors",
     "logs.search": "core.events errors logs.files",
     "logs.follow": "errors logfile logs.files",
-    "logs.story": "core.events",
+    "logs.story": "core.events vocabulary",
     "logs.find": "core.events logs.files logs.search logs.story",
     "logs.stats": "core.events logs.files logs.search",
     "verify": "",

@@ -19,6 +19,8 @@ from prometheus_client.core import (
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
+from cbw.vocabulary import REQUEST_ENDS
+
 WORKERS_MAX = 200
 """No more workers than this have series of their own; all are in ``cbw_broker_workers``."""
 
@@ -60,7 +62,6 @@ COUNTERS = {
         "messages_bad": "Messages that made no sense.",
     },
 }
-ENDS = ("answered", "failed", "expired", "cancelled", "gave_up", "stopped")
 REFUSALS = ("busy", "too_big", "bad_request", "expired", "stopping")
 STATES = ("free", "busy", "leaving", "late", "absent")
 
@@ -114,7 +115,7 @@ class _Status(Collector):
     def _broker(self, counts: dict[str, int]) -> Iterator[Metric]:
         status = self._status
         ends = CounterMetricFamily("cbw_broker_requests_ended", "Requests that ended, and how.", labels=["how"])
-        for how in ENDS:
+        for how in REQUEST_ENDS:
             ends.add_metric([how], counts.get(how, 0))
         yield ends
         refused = CounterMetricFamily("cbw_broker_requests_refused_by_reason", "And why.", labels=["reason"])

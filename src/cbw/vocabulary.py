@@ -98,5 +98,7 @@ EVENTS: dict[str, Meaning] = {
     "log": _info("app", "A line of a program that uses `cbw.LogHandler`, with a `level` of its own."),
 }
 
+REQUEST_ENDS = ("answered", "failed", "expired", "cancelled", "gave_up", "stopped")
+"""With one of these the broker tells that a request which it had accepted has ended."""
 ROLES = frozenset(role for meaning in EVENTS.values() for role in meaning.roles.split(", "))
 """Who records anything."""

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from cbw.core.events import Record
+from cbw.vocabulary import REQUEST_ENDS
 
 BEGINNINGS = ("sent", "accepted")
-ENDS = ("answered", "failed", "gave_up", "expired", "cancelled", "stopped", "refused", "answer_dropped")
+ENDS = (*REQUEST_ENDS, "refused", "answer_dropped")
 """The broker's last words on a request."""
 _TASK_ENDS = {
     "answered": "answered",
