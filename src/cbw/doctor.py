@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import http.client
-import json
 import os
 import socket
 import time
@@ -50,6 +49,18 @@ class Finding(msgspec.Struct, frozen=True):
     advice: str = ""
 
 
+class _Status(msgspec.Struct):
+    """What is looked at of a broker's ``/status.json``."""
+
+    role: str
+    name: str
+    version: str
+    boot: str
+    worker_count: int
+    worker_states: dict[str, int]
+    waiting: int
+
+
 def examine(
     host: str, port: int, worker_port: int, *, status_port: int = STATUS_PORT, sends: bool = False
 ) -> Iterator[Finding]:
@@ -65,13 +76,15 @@ def examine(
     if not addresses:
         return
     can_reach = yield from _reaches(host, port, "clients")
+    said: m.Message | None = None
     if can_reach:
         greeting = _greets(host, port)
         yield greeting
         if greeting.state is State.OK:
-            yield _speaks(host, port)
+            said = _hello(host, port)
+            yield _speaks(said)
     yield from _worker_port(host, worker_port)
-    yield _workers(host, worker_port, status_port)
+    yield _workers(host, worker_port, status_port, said.boot if isinstance(said, m.Welcome) else "")
     if sends and can_reach:
         yield _answers(host, port)
     if logger is not None:
@@ -134,8 +147,7 @@ def _greets(host: str, port: int) -> Finding:
     return Finding("zeromq", State.WRONG, text, f"Another program has port {port} there; give the broker's port.")
 
 
-def _speaks(host: str, port: int) -> Finding:
-    answer = _hello(host, port)
+def _speaks(answer: m.Message | None) -> Finding:
     if isinstance(answer, m.Welcome):
         return Finding("protocol", State.OK, f"{answer.broker} speaks CBW/{m.VERSION}")
     if isinstance(answer, m.Refused):
@@ -194,33 +206,33 @@ def _worker_port(host: str, port: int) -> Iterator[Finding]:
         yield Finding(check, State.WRONG, f"{host}:{port} is not a broker's port for workers", "Give --worker-port.")
 
 
-def _workers(host: str, worker_port: int, status_port: int) -> Finding:
+def _workers(host: str, worker_port: int, status_port: int, boot: str) -> Finding:
+    """``boot``: which broker the clients' port belongs to, if that is known: the status page may be another's."""
     status = _status(host, status_port)
-    if status is None:
+    if status is None or boot not in ("", status.boot):
+        what = "no status page of a broker" if status is None else f"the status page of another broker, {status.name}"
         advice = f"Publish port {status_port}, give --status-port, or let a worker answer: cbw doctor --send."
-        text = f"cannot be counted: no status page of a broker on {host}:{status_port}"
-        return Finding("workers", State.NOTE, text, advice)
-    if status["version"] != VERSION:
-        text = f"the broker is cbw {status['version']}, this is {VERSION}"
+        return Finding("workers", State.NOTE, f"cannot be counted: {what} on {host}:{status_port}", advice)
+    if status.version != VERSION:
+        text = f"the broker is cbw {status.version}, this is {VERSION}"
         return Finding("workers", State.NOTE, text, "They talk to each other, but use the same version where you can.")
-    free = status["worker_states"].get("free", 0)
-    text = f"workers: {status['worker_count']}, of them {free} free; requests that wait: {status['waiting']}"
-    if status["worker_count"]:
+    free = status.worker_states.get("free", 0)
+    text = f"workers: {status.worker_count}, of them {free} free; requests that wait: {status.waiting}"
+    if status.worker_count:
         return Finding("workers", State.OK, text)
     return Finding("workers", State.WRONG, text, f"Start one: cbw worker W1 {host} {worker_port}.")
 
 
-def _status(host: str, port: int) -> dict[str, Any] | None:
+def _status(host: str, port: int) -> _Status | None:
     connection = http.client.HTTPConnection(host, port, timeout=CONNECT_S)
     try:
         connection.request("GET", "/status.json")
-        found = json.loads(connection.getresponse().read())
+        found = msgspec.json.decode(connection.getresponse().read(), type=_Status)
     except (OSError, http.client.HTTPException, ValueError):
         return None
     finally:
         connection.close()
-    is_broker = isinstance(found, dict) and found.get("role") == "broker"
-    return found if is_broker else None
+    return found if found.role == "broker" else None
 
 
 def _answers(host: str, port: int) -> Finding:

@@ -108,6 +108,17 @@ def test_nobody_works(start: Start, broker: Broker, monkeypatch: pytest.MonkeyPa
     assert last.check == "request" and last.state is doctor.State.WRONG
 
 
+def test_the_status_page_of_another_broker(start: Start, broker: Broker, start_worker: StartWorker) -> None:
+    """As two on one host have it: the first one's is on the port where the second one's is looked for."""
+    start_worker("W1", "echo")
+    port = free_port()
+    other = start("broker", 0, 0, "--host", HOST, "--status-port", port)
+    other.wait_for("serves clients")
+    arguments = (broker.address, "--worker-port", broker.worker_port, "--status-port", port)
+    found = findings(start, *arguments, code=0)["workers"]
+    assert found["state"] == "note" and "the status page of another broker" in found["text"]
+
+
 def test_the_logger_too(start: Start, broker: Broker) -> None:
     port = free_port()
     program = start(
