@@ -150,7 +150,7 @@ class Trace:
         offset = self._epoch.offset()
         try:
             for record in records:
-                print(text_of(record, offset), flush=True)
+                print(f"{text_of(record, offset)}\n", end="", flush=True)  # in one piece: others print as well
         except BrokenPipeError:
             raise  # whoever read it has gone, and wants no more of us
         except OSError as error:

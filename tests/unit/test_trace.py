@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -62,3 +64,28 @@ def test_whoever_read_what_is_printed_has_gone() -> None:
         Trace().write([Record(0.0, "worker_ready", "broker", "BRO")])
     with contextlib.suppress(OSError):
         out.close()
+
+
+THREADS = """
+import threading
+from cbw.core.events import Record
+from cbw.trace import Trace
+trace = Trace(is_verbose=True)
+def tell():
+    for _ in range(1000):
+        trace.write([Record(0.0, "begun", "worker", "W1")] * 2)
+threads = [threading.Thread(target=tell) for _ in range(4)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+
+
+def test_lines_of_several_threads_stay_whole() -> None:
+    """Also where Python passes on each word that is printed, as in our images."""
+    command = [sys.executable, "-c", THREADS]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+    )
+    lines = done.stdout.splitlines()
+    assert len(lines) == 8000
+    assert {line.partition(" ")[2] for line in lines} == {"W1 begun"}
