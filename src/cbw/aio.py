@@ -197,11 +197,11 @@ class AsyncClient:
         self._is_turn_due = False
         if session.is_closed:
             return
-        link.look()
+        link.forget_input()
         for end in session.turn(has_changes=has_changes):
             end.sink(end)
         if not session.is_closed:
-            if link.look():  # came while we sent; its descriptor has said so already and will not again
+            if link.has_input:  # came while we sent; its descriptor has said so already and will not again
                 self._take_turn_soon()
             self._set_timer()
 

@@ -167,10 +167,12 @@ class Broker:
         )
 
     def _timeout_s(self) -> float:
-        if self._workers.connections.lost or self._clients.connections.lost:
-            return UNTOLD_RETRY_S
         timeout_s = self.core.wake_at - time.monotonic()
-        return min(timeout_s, UNREAD_RETRY_S) if self._backlog else timeout_s
+        if self._backlog:
+            timeout_s = min(timeout_s, UNREAD_RETRY_S)
+        if self._workers.connections.lost or self._clients.connections.lost:
+            timeout_s = min(timeout_s, UNTOLD_RETRY_S)
+        return timeout_s
 
     # --- in: bytes to facts
 

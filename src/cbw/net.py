@@ -292,7 +292,7 @@ class Link:
         socket = _socket(self._context, zmq.DEALER, *options)
         self.monitor = _monitor(socket, zmq.EVENT_CLOSED if self.place.is_several else 0)
         self.socket = socket
-        self._has_input: bool | None = False  # as the last sleep said, or the last look; None: ask
+        self._has_input: bool | None = None  # as the last sleep said; None: ask
         self._endpoint = self.place.endpoint
         try:
             self.socket.connect(self._endpoint)
@@ -345,23 +345,20 @@ class Link:
             self.socket.connect(self._endpoint)
 
     def receive(self) -> list[Any] | None:
-        """The frames of the next message, if the last sleep or look has found one. Frames behind the batch are not copied.
+        """The frames of the next message that is there, or None. Frames behind the batch are not copied.
 
         To ask for one more costs as much as to answer a small one; the next sleep tells of it as well.
         """
-        if self._has_input is None:
-            self.look()
-        if not self._has_input:
+        if not self.has_input:
             return None
         self._has_input = None
         return _frames(self.socket, self.socket.recv(_NOBLOCK, False))
 
-    def look(self) -> bool:
-        """Whether a message is there: for those that do not sleep, as in an event loop, which knows only :attr:`news`.
-
-        libzmq says by that descriptor once that there is news, at the moment, and not while it is being sent to.
-        """
-        self._has_input = has_input(self.socket)
+    @property
+    def has_input(self) -> bool:
+        """Whether a message is there."""
+        if self._has_input is None:
+            self._has_input = has_input(self.socket)
         return self._has_input
 
     def woke(self, news: Container[Any]) -> bool:
@@ -369,10 +366,18 @@ class Link:
         self._has_input = self.socket in news
         return self.monitor_news in news
 
+    def forget_input(self) -> None:
+        """Ask the socket itself whether a message is there: for those that do not sleep, as in an event loop.
+
+        That knows only :attr:`news`, by which libzmq says once that there is news, and not while it is being sent to.
+        """
+        self._has_input = None
+
     def send(self, frames: Sequence[Any]) -> bool:
         """Send one message; False if that is not possible now."""
         if not self.is_connected:
             return False
+        self._has_input = None
         try:
             _send(self.socket, frames, len(frames) <= 2)
         except zmq.Again:

@@ -176,7 +176,7 @@ class LogSender:
                     spool.connected(now)
                 else:
                     spool.disconnected(now)
-            link.look()  # as it does not always sleep
+            link.forget_input()  # as it does not always sleep
             while (frames := link.receive()) is not None:
                 self._hear(frames, now)
             while (chunk := spool.next(now)) is not None and link.send(self._frames(chunk)):

@@ -180,7 +180,7 @@ class ClientCore:
         """When :meth:`tick` is due; infinity: never."""
         if self._too_big:
             return 0.0
-        return self._expiry_at if self._expiry_at < self._hello_at else self._hello_at
+        return min(self._expiry_at, self._hello_at)
 
     def take_messages(self) -> list[m.Message]:
         """What is to be sent now."""
