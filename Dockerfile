@@ -21,7 +21,9 @@ LABEL org.opencontainers.image.title="tsr-zmq" \
       org.opencontainers.image.description="Python, ZeroMQ and cbw: the base of its roles" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="MIT"
-RUN useradd --system --uid 10001 --no-create-home --home-dir / --shell /usr/sbin/nologin cbw
+# /var/lib/cbw is where a volume for a broker's journal goes: a new volume gets its owner.
+RUN useradd --system --uid 10001 --no-create-home --home-dir / --shell /usr/sbin/nologin cbw \
+ && install --directory --owner=cbw --group=cbw --mode=700 /var/lib/cbw
 COPY --from=build /opt/cbw /opt/cbw
 COPY --chmod=755 deploy/image/cbw-ready /usr/local/bin/cbw-ready
 ENV PATH=/opt/cbw/bin:$PATH \
@@ -31,6 +33,6 @@ ENV PATH=/opt/cbw/bin:$PATH \
 RUN cbw --version
 USER cbw
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --start-interval=500ms --retries=3 CMD ["cbw-ready"]
-# A role takes SIGTERM once it is ready to; one that comes while Python starts waits until then (cbw.cli.options).
+# A role takes SIGTERM once it is ready to; one that comes while Python starts waits until then (cbw.signals).
 ENTRYPOINT ["env", "--block-signal=TERM,INT"]
 CMD ["cbw", "--help"]

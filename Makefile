@@ -1,19 +1,32 @@
 # One target per job; each does its own set-up in .venv. `make demo` and `make test` are all that a newcomer needs.
-.PHONY: demo test check sim bench clean
+.PHONY: demo test test-fast check sim chaos bench peers clean
 
 PYTHON ?= python3
 BIN := .venv/bin
 SEEDS ?= 2000
+MINUTES ?= 5
 READY := .venv/.ready
 
 demo: $(READY)  ## a whole system on this machine, then proof that it survives a killed worker
 	$(BIN)/cbw up --scale cli=2 --scale wor=4 --until-done
 	$(BIN)/cbw verify
 
-test: $(READY) tests/interop/node_modules/.package-lock.json  ## every test; those of deployments beside the others
-	@beside=$$(mktemp); $(BIN)/python -m pytest -p no:cacheprovider tests/deploy >$$beside 2>&1 & deploy=$$!; \
-	$(BIN)/python -m pytest --ignore=tests/deploy; here=$$?; \
-	wait $$deploy; there=$$?; cat $$beside; rm -f $$beside; exit $$((here | there))
+# The fast tests start neither containers nor processes that serve, so they take all processors. Those of tests/deploy mostly
+# wait for containers: two files at once, beside the others. All the rest mostly waits for processes: three tests at once, but
+# for those of one xdist_group, which share what they have started.
+FAST := tests/unit tests/sim tests/fuzz tests/test_layout.py tests/docs/test_reference.py tests/deploy/test_files.py \
+        tests/deploy/test_mirror.py
+REST := $(FAST:%=--ignore=%)
+PARALLEL := -n auto --maxprocesses 8 --dist worksteal
+
+test: $(READY) tests/interop/node_modules/.package-lock.json  ## every test
+	@beside=$$(mktemp); $(BIN)/python -m pytest -p no:cacheprovider -n 2 --dist loadfile $(REST) tests/deploy >$$beside 2>&1 & deploy=$$!; \
+	$(BIN)/python -m pytest $(PARALLEL) $(FAST); fast=$$?; \
+	$(BIN)/python -m pytest -n 3 --dist loadgroup $(REST) --ignore=tests/deploy; live=$$?; \
+	wait $$deploy; there=$$?; cat $$beside; rm -f $$beside; exit $$((fast | live | there))
+
+test-fast: $(READY)  ## the tests without Docker, without processes that serve, without the slow ones: in a minute
+	$(BIN)/python -m pytest -q $(PARALLEL) -m "not slow" $(FAST)
 
 check: $(READY)  ## style and types
 	$(BIN)/ruff check .
@@ -23,8 +36,19 @@ check: $(READY)  ## style and types
 sim: $(READY)  ## the seeded simulation: make sim SEEDS=20000, or SEED=17 for one
 	$(BIN)/python -m tests.sim $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 
+chaos: $(READY)  ## real processes at random harm: make chaos MINUTES=5
+	$(BIN)/python -m tests.chaos --minutes $(MINUTES)
+
 bench: $(READY)  ## the figures of the README
 	$(BIN)/python -m benchmarks
+
+peers: $(READY) build/peers/.ready  ## cbw and five other systems under the same faults: the table of docs/explanation/peers.md
+	$(BIN)/python -m benchmarks.faults
+
+build/peers/.ready: benchmarks/faults/requirements.txt
+	$(PYTHON) -m venv build/peers
+	build/peers/bin/python -m pip install -q -r $<
+	@touch $@
 
 $(READY): pyproject.toml
 	@if command -v uv >/dev/null 2>&1; then \
@@ -43,4 +67,4 @@ tests/interop/node_modules/.package-lock.json: tests/interop/package.json
 	else echo "npm is not here: tests with Node programs will be skipped"; fi
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/interop/node_modules
+	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/interop/node_modules

@@ -1,19 +1,19 @@
 """From ``docker kill`` of a worker's container to its request's answer from another: 10 trials with real containers.
 
 ``python -m benchmarks.compose_failover [FILE]``; the images that FILE names must be there. What is measured includes what
-Docker takes to kill, and the time that the heir works.
+Docker takes to kill, and the time that the replacement works.
 """
 
 from __future__ import annotations
 
-import statistics
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 
-from cbw.core.events import Record
+from benchmarks.figure import Row, median, milliseconds, print_rows
+from cbw.core.record import Record
 from cbw.verify.compose import Deployment
-from cbw.verify.scenario import TIMEOUT_S, merged
+from cbw.verify.scenario import ANSWER_TIMEOUT_S, merged
 from cbw.verify.trials import Trials
 
 TRIALS = 10
@@ -21,26 +21,21 @@ LIMIT_S = 0.1
 FILE = "deploy/cbw/docker-compose.yml"
 
 
-def rows(*files: str) -> Iterator[tuple[str, str, str, str]]:
+def rows(*files: str) -> Iterator[Row]:
     """Times from just before the kill."""
     records = _trials(files or (FILE,))
     begun, answered = _times(records, "begun"), _times(records, "got")
-    p50 = statistics.median(begun) * 1000
     limit = f"limit {LIMIT_S * 1000:.0f} ms and Docker's own time"
-    yield (
-        "docker kill of a worker to its request begun by another",
-        _text(begun),
-        limit,
-        f"{p50 / (LIMIT_S * 1000):.2f}",
-    )
-    yield "docker kill of a worker to the answer from another", _text(answered), "the same, and 1 s of work", ""
+    ratio = f"{median(begun) / LIMIT_S:.2f}"
+    yield Row("docker kill of a worker to its request begun by another", milliseconds(begun), limit, ratio)
+    yield Row("docker kill of a worker to the answer from another", milliseconds(answered), "the same, and 1 s of work")
 
 
 def _trials(files: Sequence[str]) -> list[Record]:
     with (
         tempfile.TemporaryDirectory() as folder,
         Deployment(files, None, _say) as deployment,
-        Trials(folder, deployment, _say, timeout_s=TIMEOUT_S) as trials,
+        Trials(folder, deployment, _say, timeout_s=ANSWER_TIMEOUT_S) as trials,
     ):
         trials.meet()
         for _ in range(TRIALS):
@@ -60,14 +55,9 @@ def _times(records: list[Record], event: str) -> list[float]:
     return times
 
 
-def _text(times: list[float]) -> str:
-    return f"p50 {statistics.median(times) * 1000:.0f} ms, max {max(times) * 1000:.0f} ms of {len(times)}"
-
-
 def _say(text: str) -> None:
     print(f"  {text}", file=sys.stderr)
 
 
 if __name__ == "__main__":
-    for row in rows(*sys.argv[1:]):
-        print(*row, sep=" | ")
+    print_rows(rows(*sys.argv[1:]))

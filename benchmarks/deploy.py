@@ -9,20 +9,30 @@ import json
 import os
 import re
 import secrets
-import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from benchmarks.figure import Row, median, print_rows
 
 ROOT = Path(__file__).parents[1]
 ROUNDS = 3
 FIRST_ANSWER_S = 5.0
 STOP_S = 1.0
 FOLDERS = {"bro": "cbw/broker", "wor": "cbw/worker", "cli": "cbw/client", "log": "cbwl/logger"}
-Row = tuple[str, str, str, str]
+STAYING = ("wor", "bro", "log")
+"""The services that do not end by themselves, in the order in which they are stopped."""
+FIGURES = (
+    "`docker compose up` to the first answer, logger and all",
+    "`docker stop` of an idle role, the slowest of worker, broker and logger",
+    "image `tsr-zmq`",
+    "memory of an idle role's container",
+)
+Run = Callable[..., str]
 
 
 def rows() -> Iterator[Row]:
@@ -31,12 +41,18 @@ def rows() -> Iterator[Row]:
     images = _build(mark)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            yield from _measure(images, Path(folder), f"cbw-bench-{mark}")
+            first_s, stop_s, memory = _measure(images, Path(folder), f"cbw-bench-{mark}")
+        yield Row(FIGURES[0], f"{first_s:.1f} s", f"limit {FIRST_ANSWER_S:g} s", f"{first_s / FIRST_ANSWER_S:.2f}")
+        yield Row(FIGURES[1], f"{stop_s:.2f} s", f"limit {STOP_S:g} s", f"{stop_s / STOP_S:.2f}")
+        base, ours = (_size(image) for image in (images["base"], images["tsr-zmq"]))
+        yield Row(FIGURES[2], f"{ours / 1e6:.0f} MB", f"its base: {base / 1e6:.0f} MB", f"{ours / base:.2f}")
+        yield Row(FIGURES[3], f"{min(memory):.0f} to {max(memory):.0f} MiB")
     finally:
         _run("docker", "image", "rm", "--force", *(image for name, image in images.items() if name != "base"))
 
 
-def _measure(images: dict[str, str], folder: Path, project: str) -> Iterator[Row]:
+def _measure(images: dict[str, str], folder: Path, project: str) -> tuple[float, float, list[float]]:
+    """Seconds to the first answer; seconds to stop the slowest role; MiB of each role."""
     override = folder / "images.yml"
     services: dict[str, dict[str, Any]] = {
         name: {"image": image, "pull_policy": "never"} for name, image in images.items() if name in FOLDERS
@@ -45,54 +61,40 @@ def _measure(images: dict[str, str], folder: Path, project: str) -> Iterator[Row
     services["wor"]["environment"] = {"CBW_WORKER_WORK_TIME_S": "0"}
     override.write_text(json.dumps({"services": services}).replace('"RESET"', "!reset []"))
     (folder / "log").mkdir()
-    compose = [
-        "docker",
-        "compose",
-        "-p",
-        project,
-        "-f",
-        str(ROOT / "deploy/cbwl/docker-compose.yml"),
-        "-f",
-        str(override),
-    ]
-    environment = {"LOG_DIR": str(folder / "log")}
+    files = ("-f", str(ROOT / "deploy/cbwl/docker-compose.yml"), "-f", str(override))
+    compose = partial(_run, "docker", "compose", "-p", project, *files, LOG_DIR=str(folder / "log"))
     firsts: list[float] = []
-    stops: dict[str, list[float]] = {}
-    memory: dict[str, str] = {}
+    stops: dict[str, list[float]] = {service: [] for service in STAYING}
+    memory: list[float] = []
     try:
         for _ in range(ROUNDS):
-            began_at = time.monotonic()
-            _run(*compose, "up", "--detach", "--scale", "wor=2", "--scale", "cli=1", **environment)
-            while " -> " not in _run(*compose, "logs", "cli", **environment):
-                time.sleep(0.02)
-            firsts.append(time.monotonic() - began_at)
+            firsts.append(_first_answer_s(compose))
             time.sleep(2)
-            for service, name in (("wor", "worker"), ("bro", "broker"), ("log", "logger")):
-                container = _run(*compose, "ps", "--quiet", service, **environment).split()[0]
-                used = _run("docker", "stats", "--no-stream", "--format", "{{.MemUsage}}", container)
-                memory[name] = used.partition(" /")[0]
-            for service, name in (("wor", "worker"), ("bro", "broker"), ("log", "logger")):
-                container = _run(*compose, "ps", "--quiet", service, **environment).split()[0]
+            containers = {service: compose("ps", "--quiet", service).split()[0] for service in STAYING}
+            memory += map(_memory_mib, containers.values())
+            for service, container in containers.items():
                 began_at = time.monotonic()
                 _run("docker", "stop", container)
-                stops.setdefault(name, []).append(time.monotonic() - began_at)
-            _run(*compose, "down", **environment)
+                stops[service].append(time.monotonic() - began_at)
+            compose("down")
     finally:
-        _run(*compose, "down", "--volumes", **environment)
-    first = statistics.median(firsts)
-    yield (
-        "docker compose up to the first answer, logger and all",
-        f"{first:.1f} s",
-        "limit 5 s",
-        f"{first / FIRST_ANSWER_S:.2f}",
-    )
-    for name, took in stops.items():
-        stop = statistics.median(took)
-        yield f"docker stop of an idle {name}", f"{stop:.2f} s", "limit 1 s", f"{stop / STOP_S:.2f}"
-    base, ours = (_size(image) for image in (images["base"], images["tsr-zmq"]))
-    yield "image tsr-zmq", f"{ours / 1e6:.0f} MB", f"its base: {base / 1e6:.0f} MB", f"{ours / base:.2f}"
-    for name, used in memory.items():
-        yield f"memory of an idle {name}'s container", used, "-", "-"
+        compose("down", "--volumes")
+    return median(firsts), max(map(median, stops.values())), memory
+
+
+def _first_answer_s(compose: Run) -> float:
+    began_at = time.monotonic()
+    compose("up", "--detach", "--scale", "wor=2", "--scale", "cli=1")
+    while " -> " not in compose("logs", "cli"):
+        time.sleep(0.02)
+    return time.monotonic() - began_at
+
+
+def _memory_mib(container: str) -> float:
+    used = _run("docker", "stats", "--no-stream", "--format", "{{.MemUsage}}", container)
+    found = re.match(r"([\d.]+)MiB", used)
+    assert found, used
+    return float(found[1])
 
 
 def _build(mark: str) -> dict[str, str]:
@@ -124,5 +126,4 @@ def _run(*words: str, given: str | None = None, **environment: str) -> str:
 
 
 if __name__ == "__main__":
-    for row in rows():
-        print(*row, sep=" | ")
+    print_rows(rows())

@@ -5,21 +5,21 @@ from __future__ import annotations
 import gzip
 import json
 import multiprocessing
-import os
 import re
 import shutil
-import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from cbw.core.events import Record
-from cbw.logfile import files_of
-from cbw.sender import LogSender
+from benchmarks.figure import Row, print_rows
+from benchmarks.program import HOST, free_port, running
+from cbw.bench import started
+from cbw.core import catalogue
+from cbw.core.record import Record
+from cbw.logger.logfile import files_of
+from cbw.observe.sender import LogSender
 
 SENDERS = 2
 SECONDS = 6.0
@@ -29,52 +29,32 @@ AHEAD_MAX = 200_000
 TRIALS = 20
 TRIAL_RECORDS = 20_000
 """One second at 20 k records/s, with the logger killed in the middle."""
-_HERE = "127.0.0.1"
+FIGURES = ("logger, structured records", f"logger SIGKILLed under 20 k records/s, {TRIALS} trials")
 
 
-def rows() -> Iterator[tuple[str, str, str, str]]:
+def rows() -> Iterator[Row]:
     """Throughput, then safety."""
+    throughput_figure, safety_figure = FIGURES
     ours = throughput()
     peer = syslog_ng()
     said = f"syslog-ng, lines over TCP: {peer:,.0f}/s" if peer else "syslog-ng is not installed"
-    yield "logger, structured records", f"{ours:,.0f} records/s", said, f"{ours / peer:.2f}" if peer else "-"
+    yield Row(throughput_figure, f"{ours:,.0f} records/s", said, f"{ours / peer:.2f}" if peer else "-")
     lost, repeated = kills()
-    text = f"lost {lost}, duplicated {repeated}"
-    yield f"logger SIGKILLed under 20 k records/s, {TRIALS} trials", text, "0 and 0", "-"
-
-
-class _Logger:
-    """A logger process on a file in ``folder``."""
-
-    def __init__(self, folder: str, port: int = 0) -> None:
-        command = [sys.executable, "-m", "cbw", "logger", str(port), f"{folder}/logs", "--keep", "1000"]
-        environment = {**os.environ, "CBW_STATUS_PORT": "0", "PYTHONUNBUFFERED": "1"}
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-        assert self.process.stdout is not None
-        found = re.search(r"text on port (\d+)", self.process.stdout.readline())
-        assert found is not None
-        self.port = int(found[1])
-
-    def end(self, number: signal.Signals) -> None:
-        self.process.send_signal(number)
-        self.process.wait()
-        if self.process.stdout is not None:
-            self.process.stdout.close()
+    yield Row(safety_figure, f"lost {lost}, duplicated {repeated}", "0 and 0")
 
 
 def throughput() -> float:
     """Records a second that are on disk (``--fsync interval``), from processes that send as fast as it takes them."""
-    with tempfile.TemporaryDirectory() as folder:
-        logger = _Logger(folder)
-        try:
-            with multiprocessing.get_context("spawn").Pool(SENDERS) as pool:
-                return sum(pool.map(_flood, [logger.port] * SENDERS))
-        finally:
-            logger.end(signal.SIGTERM)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        started(loggers=1, log_file=f"{folder}/logs") as system,
+        multiprocessing.get_context("spawn").Pool(SENDERS) as pool,
+    ):
+        return sum(pool.map(_flood, [system.log_port] * SENDERS))
 
 
 def _flood(port: int) -> float:
-    sender = LogSender("BENCH", _HERE, port + 1, spool_bytes=1 << 30)
+    sender = LogSender("BENCH", HOST, port + 1, spool_bytes=1 << 30)
     number = 0
     began_at = time.monotonic()
     while time.monotonic() - began_at < SECONDS:
@@ -92,46 +72,42 @@ def _flood(port: int) -> float:
 
 
 def _record(now: float, number: int) -> Record:
-    return Record(now, "answered", "broker", "BRO_bench", f"CLI_1/{number}", "CLI_1", "", "WOR_1", number, 1)
+    return Record(
+        now,
+        catalogue.ANSWERED,
+        role="broker",
+        sender="BRO_bench",
+        request=f"CLI_1/{number}",
+        client="CLI_1",
+        worker="WOR_1",
+        task=number,
+        attempt=1,
+    )
 
 
 def syslog_ng() -> float:
     """Lines a second of the same length through syslog-ng into a file, from as many processes; 0 if it is not there."""
     if shutil.which("syslog-ng") is None:
         return 0.0
-    with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
-        free.bind((_HERE, 0))
-        port = free.getsockname()[1]
-        free.close()
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
         Path(folder, "conf").write_text(
             "@version: 3.38\n"
-            f'source s {{ network(ip("{_HERE}") port({port}) transport("tcp") flags(no-parse) '
+            f'source s {{ network(ip("{HOST}") port({port}) transport("tcp") flags(no-parse) '
             "max-connections(10) log-iw-size(100000)); };\n"
             f'destination d {{ file("{folder}/out" template("${{MSG}}\\n")); }};\n'
             "log { source(s); destination(d); flags(flow-control); };\n"
         )
-        paths = [
-            f"--cfgfile={folder}/conf",
-            f"--persist-file={folder}/p",
-            f"--control={folder}/c",
-            f"--pidfile={folder}/i",
-        ]
-        process = subprocess.Popen(["syslog-ng", "-F", *paths], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            while socket.socket().connect_ex((_HERE, port)):
-                time.sleep(0.05)
+        paths = ["--cfgfile=conf", "--persist-file=p", "--control=c", "--pidfile=i"]
+        command = ["syslog-ng", "-F", *(path.replace("=", f"={folder}/") for path in paths)]
+        with running(command, port):
             began_at = time.monotonic()
             with multiprocessing.get_context("spawn").Pool(SENDERS) as pool:
                 sent = sum(pool.map(_flood_lines, [port] * SENDERS))
             out = Path(folder, "out")
-            size = 0
-            while not out.exists() or size < sent:
-                size = out.stat().st_size if out.exists() else 0
+            while not out.exists() or out.stat().st_size < sent:
                 time.sleep(0.002)
             return sent / _LINE_BYTES / (time.monotonic() - began_at - _SPAWN_S)
-        finally:
-            process.kill()
-            process.wait()
 
 
 _LINE = json.dumps(
@@ -146,7 +122,7 @@ _SPAWN_S = 0.3
 def _flood_lines(port: int) -> int:
     payload = _LINE * BATCH
     sent = 0
-    with socket.create_connection((_HERE, port)) as peer:
+    with socket.create_connection((HOST, port)) as peer:
         began_at = time.monotonic()
         while time.monotonic() - began_at < SECONDS:
             peer.sendall(payload)
@@ -159,23 +135,26 @@ def kills() -> tuple[int, int]:
     lost = repeated = 0
     for _ in range(TRIALS):
         with tempfile.TemporaryDirectory() as folder:
-            logger = _Logger(folder)
-            sender = LogSender("BENCH", _HERE, logger.port + 1, spool_bytes=1 << 28)
-            for step in range(TRIAL_RECORDS // 200):
-                sender.put([_record(time.time(), step * 200 + one) for one in range(200)])
-                time.sleep(0.01)
-                if step == TRIAL_RECORDS // 400:
-                    logger.end(signal.SIGKILL)
-                    logger = _Logger(folder, logger.port)
-            until = time.monotonic() + 30
-            while sender.status()["waiting"] and time.monotonic() < until:
-                time.sleep(0.01)
-            sender.close()
-            logger.end(signal.SIGTERM)
-            numbers = _numbers(folder, sender.boot)
-            lost += TRIAL_RECORDS - len(set(numbers))
-            repeated += len(numbers) - len(set(numbers))
+            numbers = _numbers_after_a_kill(folder)
+        lost += TRIAL_RECORDS - len(set(numbers))
+        repeated += len(numbers) - len(set(numbers))
     return lost, repeated
+
+
+def _numbers_after_a_kill(folder: str) -> list[int]:
+    """Send records to a logger that is killed and started again meanwhile; the numbers of those in its log."""
+    with started(loggers=1, log_file=f"{folder}/logs") as system:
+        sender = LogSender("BENCH", HOST, system.log_port + 1, spool_bytes=1 << 28)
+        for step in range(TRIAL_RECORDS // 200):
+            sender.put([_record(time.time(), step * 200 + one) for one in range(200)])
+            time.sleep(0.01)
+            if step == TRIAL_RECORDS // 400:
+                system.restart_logger()
+        until = time.monotonic() + 30
+        while sender.status()["waiting"] and time.monotonic() < until:
+            time.sleep(0.01)
+        sender.close()
+    return _numbers(folder, sender.boot)
 
 
 def _numbers(folder: str, boot: str) -> list[int]:
@@ -187,5 +166,4 @@ def _numbers(folder: str, boot: str) -> list[int]:
 
 
 if __name__ == "__main__":
-    for row in rows():
-        print(*row, sep=" | ")
+    print_rows(rows())

@@ -8,11 +8,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
-from cbw.core.events import Record
+from benchmarks.figure import Row, fastest_s, print_rows
+from cbw.core import catalogue
+from cbw.core.record import Record
 
 LOG_BYTES = 1_000_000_000
 """``python -m benchmarks.logs BYTES`` takes another."""
@@ -42,47 +45,58 @@ def _life(number: int) -> tuple[list[Record], list[Record], list[Record]]:
     at = START + number / RATE
     client, worker = f"CLI_{number % 8}", f"WOR_{number % 4}"
     request, task, boot = f"{client}/{number}", (number + 1) << 40, "acf0d8671698fc58"
-    broker = ("broker", "BRO_host", request, client, "echo")
-    ours = ("worker", worker, request, "", "echo", worker, task)
     text = f"{client}-{number}"
+    of_client = partial(
+        Record, role="client", sender=client, request=request, client=client, service="echo", text=text, boot=boot
+    )
+    of_broker = partial(
+        Record, role="broker", sender="BRO_host", request=request, client=client, service="echo", boot=boot
+    )
+    of_worker = partial(
+        Record,
+        role="worker",
+        sender=worker,
+        request=request,
+        service="echo",
+        worker=worker,
+        task=task,
+        boot=boot,
+    )
     return (
+        [of_client(at, catalogue.SENT, seq=2 * number - 1), of_client(at + 0.01, catalogue.GOT, seq=2 * number)],
         [
-            Record(at, "sent", "client", client, request, client, "echo", text=text, boot=boot, seq=2 * number - 1),
-            Record(at + 0.01, "got", "client", client, request, client, "echo", text=text, boot=boot, seq=2 * number),
+            of_broker(at + 0.001, catalogue.ACCEPTED, seq=3 * number - 2),
+            of_broker(at + 0.002, catalogue.HANDED_OUT, worker=worker, task=task, attempt=1, seq=3 * number - 1),
+            of_broker(at + 0.009, catalogue.ANSWERED, worker=worker, task=task, attempt=1, seq=3 * number),
         ],
         [
-            Record(at + 0.001, "accepted", *broker, boot=boot, seq=3 * number - 2),
-            Record(at + 0.002, "handed_out", *broker, worker, task, 1, boot=boot, seq=3 * number - 1),
-            Record(at + 0.009, "answered", *broker, worker, task, 1, boot=boot, seq=3 * number),
-        ],
-        [
-            Record(at + 0.003, "begun", *ours, boot=boot, seq=2 * number - 1),
-            Record(at + 0.008, "done", *ours, boot=boot, seq=2 * number),
+            of_worker(at + 0.003, catalogue.BEGUN, seq=2 * number - 1),
+            of_worker(at + 0.008, catalogue.DONE, seq=2 * number),
         ],
     )
 
 
 def timed(*arguments: str) -> float:
-    """Seconds that the program takes, all of it; the best of three, of which the first brings the file into memory."""
-    best = float("inf")
-    for _ in range(3):
-        began_at = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "cbw", *arguments], stdout=subprocess.DEVNULL, check=True)
-        best = min(best, time.perf_counter() - began_at)
-    return best
+    """Seconds that ``cbw`` takes with these arguments, from its start to its end."""
+    return _timed([sys.executable, "-m", "cbw", *arguments], exit_codes=[0])
 
 
 def grep(word: str, path: Path) -> float:
-    """The same of grep."""
-    best = float("inf")
-    for _ in range(3):
-        began_at = time.perf_counter()
-        subprocess.run(["grep", "-F", word, path], stdout=subprocess.DEVNULL, check=False)
-        best = min(best, time.perf_counter() - began_at)
-    return best
+    """Seconds that grep takes to look for ``word``, which it may find or not."""
+    return _timed(["grep", "-F", word, str(path)], exit_codes=[0, 1])
 
 
-def rows(size: int = LOG_BYTES) -> Iterator[tuple[str, str, str, str]]:
+def _timed(command: list[str], exit_codes: list[int]) -> float:
+    """The best of three tries, of which the first brings the file into memory."""
+
+    def run() -> None:
+        code = subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
+        assert code in exit_codes, f"exit code {code}: {' '.join(command)}"
+
+    return fastest_s(run, 3)
+
+
+def rows(size: int = LOG_BYTES) -> Iterator[Row]:
     """Speed where the whole log is read, seconds where it is not."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "logs"
@@ -91,9 +105,9 @@ def rows(size: int = LOG_BYTES) -> Iterator[tuple[str, str, str, str]]:
         file = str(path)
         middle, late = f"CLI_{count // 2 % 8}/{count // 2}", f"CLI_{(count - 5000) % 8}/{count - 5000}"
 
-        def speed(name: str, seconds: float, peer: float) -> tuple[str, str, str, str]:
+        def speed(name: str, seconds: float, peer: float) -> Row:
             figures = f"{total / seconds / 1e6:,.0f} MB/s", f"grep -F: {total / peer / 1e6:,.0f} MB/s"
-            return (f"log of {total / 1e9:.1f} GB, {name}", *figures, f"{peer / seconds:.2f}")
+            return Row(f"log of {total / 1e9:.1f} GB, {name}", *figures, f"{peer / seconds:.2f}")
 
         yield speed("a word", timed("logs", file, "--grep", "no such word"), grep("no such word", path))
         literal = f'"request":"{middle}"'
@@ -108,11 +122,11 @@ def rows(size: int = LOG_BYTES) -> Iterator[tuple[str, str, str, str]]:
             ("story of a recent request", ("logs", "story", late, file)),
             ("story of one in the middle", ("logs", "story", middle, file)),
         ):
-            yield f"log, {name}", f"{timed(*arguments):.2f} s", f"cbw --version: {timed('--version'):.2f} s", ""
+            yield Row(f"log, {name}", f"{timed(*arguments):.2f} s", f"cbw --version: {timed('--version'):.2f} s")
         for name, whole in (("stats", ["logs", "stats", file]), ("verify --trace", ["verify", "--trace", file])):
             seconds, memory = once(*whole)
             figures = f"{count * 7 / seconds:,.0f} records/s, {memory / 1e6:.0f} MB of memory"
-            yield f"log of {count * 7 / 1e6:.1f} M records, {name}", figures, "", ""
+            yield Row(f"log of {count * 7 / 1e6:.1f} M records, {name}", figures)
 
 
 def once(*arguments: str) -> tuple[float, int]:
@@ -123,5 +137,4 @@ def once(*arguments: str) -> tuple[float, int]:
 
 
 if __name__ == "__main__":
-    for row in rows(int(sys.argv[1]) if len(sys.argv) > 1 else LOG_BYTES):
-        print(*row, sep=" | ", flush=True)
+    print_rows(rows(int(sys.argv[1]) if len(sys.argv) > 1 else LOG_BYTES))

@@ -4,57 +4,50 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
+from benchmarks.figure import Row, in_turns, print_rows
+from benchmarks.program import HOST, free_port, running
 from cbw.bench import Load, measure
 
 ROUNDS = 3
 SECONDS = 4.0
 WINDOW = 256
 BODY = b"x" * 100
+LOADS = {
+    f"throughput, 1 client, 1 worker, window {WINDOW}": Load(window=WINDOW, seconds=SECONDS),
+    f"throughput, 4 clients, 2 workers, window {WINDOW}": Load(clients=4, workers=2, window=WINDOW, seconds=SECONDS),
+}
+FIGURES = tuple(LOADS)
 
 
-def rows() -> Iterator[tuple[str, str, str, str]]:
+def rows() -> Iterator[Row]:
     """Two loads of ``cbw`` and the peer, in turns; the best of each."""
-    ours: dict[tuple[int, int], float] = {}
-    peer = 0.0
-    for _ in range(ROUNDS):
-        for clients, workers in ((1, 1), (4, 2)):
-            load = Load(clients=clients, workers=workers, window=WINDOW, seconds=SECONDS)
-            ours[clients, workers] = max(ours.get((clients, workers), 0.0), measure(load).requests_per_s)
-        if shutil.which("nats-server"):
-            peer = max(peer, nats())
+    measures = {name: partial(rate, load) for name, load in LOADS.items()}
+    if shutil.which("nats-server") is not None:
+        measures["nats"] = partial(nats)
+    best = {name: max(rates) for name, rates in in_turns(ROUNDS, measures).items()}
+    peer = best.get("nats", 0.0)
     said = f"nats-py through nats-server: {peer:,.0f}/s" if peer else "nats-server is not installed"
-    for (clients, workers), best in ours.items():
-        name = (
-            f"throughput, {clients} client{'s' * (clients > 1)}, {workers} worker{'s' * (workers > 1)}, window {WINDOW}"
-        )
-        yield name, f"{best:,.0f} requests/s", said, f"{best / peer:.1f}" if peer else "-"
+    for name in FIGURES:
+        yield Row(name, f"{best[name]:,.0f} requests/s", said, f"{best[name] / peer:.1f}" if peer else "-")
+
+
+def rate(load: Load) -> float:
+    """Requests per second under ``load``."""
+    return measure(load).requests_per_s
 
 
 def nats() -> float:
     """Requests per second of one nats-py client with one nats-py responder, each a process."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = ["nats-server", "-a", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    responder = None
-    try:
-        while socket.socket().connect_ex(("127.0.0.1", port)):
-            time.sleep(0.05)
-        responder = subprocess.Popen([sys.executable, __file__, str(port)])
-        return asyncio.run(_request(f"nats://127.0.0.1:{port}"))
-    finally:
-        for process in (responder, server):
-            if process is not None:
-                process.kill()
-                process.wait()
+    port = free_port()
+    server = running(["nats-server", "-a", HOST, "-p", str(port)], port)
+    with server, running([sys.executable, "-m", "benchmarks.throughput", str(port)]):
+        return asyncio.run(_request(f"nats://{HOST}:{port}"))
 
 
 async def _request(url: str) -> float:
@@ -101,7 +94,6 @@ async def _respond(url: str) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        asyncio.run(_respond(f"nats://127.0.0.1:{sys.argv[1]}"))
+        asyncio.run(_respond(f"nats://{HOST}:{sys.argv[1]}"))
     else:
-        for row in rows():
-            print(*row, sep=" | ")
+        print_rows(rows())

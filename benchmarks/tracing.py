@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Literal
 
-from cbw.bench import Load, measure
+from benchmarks.figure import Row, in_turns, print_rows
+from benchmarks.throughput import rate
+from cbw.bench import Load
 
 ROUNDS = 3
-Who = Literal["", "broker", "all"]
+SECONDS = 4.0
+WHOSE: dict[Literal["", "broker", "all"], str] = {
+    "broker": "throughput with the broker's three records a request logged",
+    "all": "throughput with all roles' seven records a request logged",
+}
+FIGURES = tuple(WHOSE.values())
 
 
-def rows() -> Iterator[tuple[str, str, str, str]]:
-    """The best of each, in turns."""
-    best: dict[Who, float] = {"": 0.0, "broker": 0.0, "all": 0.0}
-    for _ in range(ROUNDS):
-        for logged in best:
-            best[logged] = max(best[logged], measure(Load(logged=logged, seconds=4.0)).requests_per_s)
-    off = best[""]
-    whose: dict[Who, str] = {
-        "broker": "the broker's three records a request",
-        "all": "all roles' seven records a request",
-    }
-    for logged, name in whose.items():
-        on = best[logged]
-        yield f"throughput with {name} logged", f"{on:,.0f} requests/s", f"without: {off:,.0f}/s", f"{on / off:.2f}"
+def rows() -> Iterator[Row]:
+    """With and without, in turns; the best of each."""
+    loads = {"": Load(seconds=SECONDS), **{logged: Load(logged=logged, seconds=SECONDS) for logged in WHOSE}}
+    results = in_turns(ROUNDS, {logged: partial(rate, load) for logged, load in loads.items()})
+    without = max(results[""])
+    for logged, name in WHOSE.items():
+        best = max(results[logged])
+        yield Row(name, f"{best:,.0f} requests/s", f"without: {without:,.0f}/s", f"{best / without:.2f}")
 
 
 if __name__ == "__main__":
-    for row in rows():
-        print(*row, sep=" | ")
+    print_rows(rows())

@@ -26,35 +26,48 @@ from cbw.errors import (
     Expired,
     GaveUp,
     HandlerFailed,
+    JournalBroken,
+    JournalDamaged,
+    JournalError,
+    JournalFenced,
+    JournalFull,
+    JournalInUse,
+    JournalOnNetwork,
+    JournalTooNew,
     NoAnswer,
     NotReady,
     PromiseBroken,
     RequestError,
+    Retry,
+    TicketTaken,
     TooBig,
+    UnknownTicket,
     UsageError,
     VersionMismatch,
 )
 
 if TYPE_CHECKING:
-    from cbw.aio import AsyncClient
     from cbw.broker import Broker
-    from cbw.client import Client
-    from cbw.core.limits import Limits
-    from cbw.handler import Attempt
-    from cbw.log_handler import LogHandler
-    from cbw.trace import LogTarget, Trace
-    from cbw.worker import Worker
+    from cbw.client.async_client import AsyncClient
+    from cbw.client.sync_client import Client
+    from cbw.client.ticket import Ticket
+    from cbw.core.broker.limits import Limits
+    from cbw.observe.log_handler import LogHandler
+    from cbw.observe.trace import LogTarget, Trace
+    from cbw.worker.handler import Attempt
+    from cbw.worker.worker import Worker
 else:
     _HOMES = {
-        "AsyncClient": "cbw.aio",
-        "Attempt": "cbw.handler",
+        "AsyncClient": "cbw.client.async_client",
+        "Attempt": "cbw.worker.handler",
         "Broker": "cbw.broker",
-        "Client": "cbw.client",
-        "Limits": "cbw.core.limits",
-        "LogHandler": "cbw.log_handler",
-        "LogTarget": "cbw.trace",
-        "Trace": "cbw.trace",
-        "Worker": "cbw.worker",
+        "Client": "cbw.client.sync_client",
+        "Limits": "cbw.core.broker.limits",
+        "LogHandler": "cbw.observe.log_handler",
+        "LogTarget": "cbw.observe.trace",
+        "Ticket": "cbw.client.ticket",
+        "Trace": "cbw.observe.trace",
+        "Worker": "cbw.worker.worker",
     }
 
     def __getattr__(name: str) -> Any:
@@ -84,6 +97,14 @@ __all__ = [
     "Expired",
     "GaveUp",
     "HandlerFailed",
+    "JournalBroken",
+    "JournalDamaged",
+    "JournalError",
+    "JournalFenced",
+    "JournalFull",
+    "JournalInUse",
+    "JournalOnNetwork",
+    "JournalTooNew",
     "Limits",
     "LogHandler",
     "LogTarget",
@@ -91,8 +112,12 @@ __all__ = [
     "NotReady",
     "PromiseBroken",
     "RequestError",
+    "Retry",
+    "Ticket",
+    "TicketTaken",
     "TooBig",
     "Trace",
+    "UnknownTicket",
     "UsageError",
     "VersionMismatch",
     "Worker",

@@ -1,26 +1,30 @@
 """``cbw bench``: a broker, workers and clients as processes of this machine, at full speed, and what they cost.
 
 A client process warms up, says that it is ready, waits for the word, sends for a while through the public
-:class:`~cbw.client.Client`, and prints what it measured. CPU time is read from ``/proc`` around that while.
+:class:`~cbw.client.sync_client.Client`, and prints what it measured. CPU time is read from ``/proc`` around that while.
+
+The benchmarks of the repository are built on :func:`measure`, :func:`started` and what this module knows about processes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from cbw.client import Client
+from cbw.client.sync_client import Client
+from cbw.core.histogram import Histogram, exactly
 from cbw.errors import CbwError, NotReady
-from cbw.local import Options, Role, Scale, System, start_process
+from cbw.local import LocalSystem, Options, Role, Scale, start_process
 
 WARM_UP_S = 1.0
 REACH_S = 3.0
@@ -35,7 +39,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     """What to measure. ``broker`` is ``(host, client port, worker port)`` of one that runs already.
 
     ``logged``: a logger runs too, and gets the whole trace of the ``broker`` or of ``all`` roles. ``status_port``:
-    where the broker serves its status pages; 0: nowhere.
+    where the broker serves its status pages; 0: nowhere. ``journal``: the folder of the broker's journal; empty: it has none.
     """
 
     clients: int = 1
@@ -46,6 +50,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     broker: tuple[str, int, int] | None = None
     logged: Literal["", "broker", "all"] = ""
     status_port: int = 0
+    journal: str = ""
 
 
 class Measured(msgspec.Struct):
@@ -69,6 +74,73 @@ class _Sent(msgspec.Struct):
     latencies: list[float]
 
 
+class StartedSystem:
+    """A system that prints nothing and has free ports; its roles are in ``processes``."""
+
+    def __init__(self, processes: LocalSystem) -> None:
+        self.processes = processes
+        self.host = processes.options.host
+        self.client_port, self.worker_port = processes.start()
+
+    @property
+    def broker_pid(self) -> int:
+        """The process of the broker."""
+        (pid,) = self.pids()["broker"]
+        return pid
+
+    @property
+    def log_port(self) -> int:
+        """The text port of its logger."""
+        return int(self.processes.log_environment(1)["LOGGER_PORT"])
+
+    def pids(self) -> dict[str, list[int]]:
+        """The processes of its loggers and of its broker, by role."""
+        broker = [self.processes.broker] if self.processes.broker is not None else []
+        roles = {"logger": self.processes.loggers, "broker": broker}
+        return {name: _pids_of(those) for name, those in roles.items()}
+
+    def restart_logger(self) -> None:
+        """Kill its logger in the middle of whatever it does, and start it again on the same ports."""
+        (logger,) = self.processes.loggers
+        assert logger.process is not None
+        logger.process.kill()
+        logger.process.wait()
+        logger.start()
+
+
+@contextlib.contextmanager
+def started(
+    *,
+    workers: int = 0,
+    handlers: tuple[str, ...] = (),
+    loggers: int = 0,
+    log_file: str | None = None,
+    status_port: int = 0,
+    journal: str = "",
+) -> Iterator[StartedSystem]:
+    """A broker, workers with these handlers, and loggers, as long as the context lasts.
+
+    Without ``log_file`` the loggers write where nobody will read it.
+
+    Raises:
+        CannotBind: no port is free.
+        NotReady: the broker or a logger does not start.
+    """
+    with tempfile.TemporaryDirectory(prefix="cbw-bench-") as folder:
+        options = Options(
+            scale=Scale(cli=0, wor=workers, log=loggers),
+            client_port=0,
+            worker_port=0,
+            log_port=0,
+            log_file=log_file or f"{folder}/logs",
+            handlers=handlers,
+            status_port=status_port,
+            journal=journal or None,
+        )
+        with LocalSystem(options, lambda _role, _line: None) as processes:
+            yield StartedSystem(processes)
+
+
 def echo(body: bytes) -> bytes:
     """The handler of the workers: no work at all."""
     return body
@@ -81,27 +153,31 @@ def measure(load: Load) -> Measured:
         NotReady: a client does not get an answer.
         CannotBind: no port is free.
     """
-    scale = Scale(cli=0, wor=0, log=int(load.logged != ""))
-    with tempfile.TemporaryDirectory(prefix="cbw-bench-") as folder:
-        log_file = f"{folder}/logs"
-        options = Options(
-            scale=scale, client_port=0, worker_port=0, log_port=0, log_file=log_file, status_port=load.status_port
-        )
-        with System(options, lambda _role, _line: None) as system:
-            if load.broker is None:
-                host, (client_port, worker_port) = options.host, system.start()
-            else:
-                host, client_port, worker_port = load.broker
-                for port in (client_port, worker_port):
-                    _reach(host, port)
-            return _measure(load, system, host, client_port, worker_port)
+    if load.broker is not None:
+        host, *ports = load.broker
+        for port in ports:
+            _reach(host, port)
+        return _measure(load, *load.broker, environment={}, pids={})
+    with started(loggers=int(load.logged != ""), status_port=load.status_port, journal=load.journal) as system:
+        environment = system.processes.log_environment(1) if load.logged == "all" else {}
+        place = (system.host, system.client_port, system.worker_port)
+        return _measure(load, *place, environment=environment, pids=system.pids())
 
 
-def _measure(load: Load, system: System, host: str, client_port: int, worker_port: int) -> Measured:
+def _measure(
+    load: Load,
+    host: str,
+    client_port: int,
+    worker_port: int,
+    *,
+    environment: Mapping[str, str],
+    pids: Mapping[str, list[int]],
+) -> Measured:
+    """Start workers and clients, with ``environment``, and measure; ``pids`` are those of the other roles."""
     service = f"bench-{os.urandom(4).hex()}"
     workers: list[Role] = []
     clients: list[subprocess.Popen[str]] = []
-    environment = {"CBW_STATUS_PORT": "0", **(system.log_environment(1) if load.logged == "all" else {})}
+    environment = {"CBW_STATUS_PORT": "0", **environment}
     try:
         for number in range(load.workers):
             command = [sys.executable, "-m", "cbw", "worker", f"{service}-{number}", host, str(worker_port)]
@@ -112,7 +188,7 @@ def _measure(load: Load, system: System, host: str, client_port: int, worker_por
         command += [str(load.window), str(load.body_bytes), str(load.seconds)]
         for _ in range(load.clients):
             clients.append(start_process(command, environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
-        return _run(load, system, workers, clients)
+        return _run(clients, {**pids, "worker": _pids_of(workers), "client": [client.pid for client in clients]})
     finally:
         for client in clients:
             client.kill()
@@ -134,31 +210,26 @@ def _reach(host: str, port: int) -> None:
         raise NotReady(text, advice=f"Is a broker running there? cbw doctor {host} finds out.") from None
 
 
-def _run(load: Load, system: System, workers: Sequence[Role], clients: Sequence[subprocess.Popen[str]]) -> Measured:
+def _run(clients: Sequence[subprocess.Popen[str]], pids: Mapping[str, list[int]]) -> Measured:
+    """Let the clients send as soon as all are ready; what they measured, and what all roles cost."""
     for client in clients:
         _said(client)
-    pids = {
-        "logger": [role.process.pid for role in system.loggers if role.process is not None],
-        "broker": [system.broker.process.pid]
-        if system.broker is not None and system.broker.process is not None
-        else [],
-        "worker": [role.process.pid for role in workers if role.process is not None],
-        "client": [client.pid for client in clients],
-    }
-    before = {role: sum(map(_cpu_s, those)) for role, those in pids.items()}
+    before = {role: sum(map(cpu_s, those)) for role, those in pids.items()}
     for client in clients:
         assert client.stdin is not None
         client.stdin.write("go\n")
         client.stdin.flush()
     results = [msgspec.json.decode(_said(client), type=_Sent) for client in clients]
-    after = {role: sum(map(_cpu_s, those)) for role, those in pids.items()}
+    after = {role: sum(map(cpu_s, those)) for role, those in pids.items()}
     requests = sum(result.requests for result in results)
-    latencies = sorted(latency for result in results for latency in result.latencies)
+    latencies = Histogram(exactly)
+    for latency in (latency for result in results for latency in result.latencies):
+        latencies.add(latency)
     return Measured(
         requests,
         sum(result.requests / result.seconds for result in results),
-        latencies[len(latencies) // 2],
-        latencies[int(0.99 * len(latencies))],
+        latencies.quantile(0.5) or 0.0,
+        latencies.quantile(0.99) or 0.0,
         {role: (after[role] - before[role]) / requests * 1e6 for role, those in pids.items() if those},
     )
 
@@ -174,10 +245,25 @@ def _said(client: subprocess.Popen[str]) -> str:
     return line
 
 
-def _cpu_s(pid: int) -> float:
+# --- processes, by what Linux says of them
+
+
+def _pids_of(roles: Sequence[Role]) -> list[int]:
+    return [role.process.pid for role in roles if role.process is not None]
+
+
+def cpu_s(pid: int) -> float:
     """User and system time of a process (proc(5): fields 14 and 15 of ``stat``)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+
+
+def resident_bytes(pid: int) -> int:
+    """The memory of a process that is in RAM (proc(5): ``VmRSS`` of ``status``)."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    raise ProcessLookupError(f"process {pid} has ended")
 
 
 # --- in a client process

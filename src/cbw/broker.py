@@ -1,45 +1,46 @@
-"""The broker: two ROUTERs around :class:`~cbw.core.broker.BrokerCore`, in one poll loop."""
+"""The broker: two ROUTERs around a :class:`~cbw.core.broker.driver.Driver`, in one poll loop."""
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import socket
 import time
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
-import zmq
-
-from cbw.core import events as e
-from cbw.core import messages as m
-from cbw.core.backlog import Backlog
-from cbw.core.broker import BrokerCore, Limits
-from cbw.core.overview import overview
-from cbw.errors import BadMessage, CbwError
-from cbw.net import Arrival, Router, Sent
+from cbw import memory
+from cbw.core import catalogue
+from cbw.core.broker.core import BrokerCore
+from cbw.core.broker.driver import Driver
+from cbw.core.broker.limits import Limits
+from cbw.core.broker.replay import Replay
+from cbw.core.broker.snapshot import snapshot
+from cbw.core.record import Record
+from cbw.errors import CbwError, JournalBroken
+from cbw.journal.backend import Backend
+from cbw.journal.writer import Writer
+from cbw.observe.status import Inquiry, status_of
+from cbw.observe.trace import Trace
+from cbw.settings import BROKER
 from cbw.signals import stopping_unless_handled
-from cbw.sleeper import Sleeper, Waker
-from cbw.status import Inquiry, status_of
-from cbw.trace import Trace
-from cbw.wire import native, plain
-
-TURN_MESSAGES = 512
-"""Messages taken from one port before the broker decides: enough to batch well, few enough to stay quick. But of workers that
-have one request among them one message: to ask whether there is another would delay their answer."""
-UNREAD_RETRY_S = 0.01
-UNTOLD_RETRY_S = 0.001
-"""So soon the core is told of a lost peer whose last words may not have been read in this turn."""
-DIALECTS_MAX = 10_000
-"""Plain workers whose dialect is remembered; one that was forgotten and returns without a word is spoken to as one of the lab."""
+from cbw.transport.poller import Poller, Waker
+from cbw.transport.router import Router
+from cbw.transport.sockets import Context, Intake
 
 
 class Broker:
     """Binds both ports at once (so a taken one is known), serves in :meth:`run`, ends by :meth:`stop`.
 
-    Port 0 takes a free one; ``client_port`` and ``worker_port`` say which.
+    Port 0 takes a free one; ``client_port`` and ``worker_port`` say which. ``limits`` are by default those of
+    :class:`Limits`, or smaller ones that fit the memory limit of the container. With a ``journal``, which is read before the
+    ports are bound, requests and answers survive the broker; :attr:`recovered` says what was in it.
 
     Raises:
         CannotBind: a port is taken, or may not be used.
+        JournalError: the journal cannot be used.
     """
 
     def __init__(
@@ -47,49 +48,71 @@ class Broker:
         client_port: int = 9998,
         worker_port: int = 9999,
         *,
-        host: str = "*",
+        listen: str = "*",
         name: str | None = None,
         limits: Limits | None = None,
         grace_s: float = 10.0,
+        journal: Backend | None = None,
         trace: Trace | None = None,
     ) -> None:
         self._trace = trace or Trace(is_printing=False)
         self._grace_s = grace_s
+        self._memory_limit = memory.limit_bytes()
         boot = os.urandom(8)
         self.core = BrokerCore(
             name or f"BRO_{socket.gethostname()}",
             boot.hex(),
-            limits or Limits(),
+            limits or Limits(**memory.defaults_of(BROKER, self._memory_limit)),
             first_task=int.from_bytes(boot[:5], "big") << 20,
             is_tracing=self._trace.wants_all,
+            has_journal=journal is not None,
         )
         self._waker = Waker()
-        self._context: zmq.Context[Any] = zmq.Context()
-        body_bytes_max = self.core.limits.body_bytes_max
+        self.recovered = ""
+        self._journal = self._open(journal) if journal is not None else None
+        self._context: Context = Context()
+        bounds = self.core.limits
+        intake = Intake.within(bounds.requests_bytes_max)
+        router = partial(Router, self._context, listen, body_bytes_max=bounds.body_bytes_max, intake=intake)
         try:
-            self._clients = Router(self._context, host, client_port, body_bytes_max=body_bytes_max)
+            self._clients = router(client_port)
             try:
-                self._workers = Router(
-                    self._context, host, worker_port, body_bytes_max=body_bytes_max, is_for_workers=True
-                )
+                self._workers = router(worker_port, is_for_workers=True)
             except BaseException:
                 self._clients.close()
                 raise
         except CbwError:  # but not after a Ctrl-C: with a socket half made this would wait for ever
             self._context.term()
+            if self._journal is not None:
+                self._journal.close()
             raise
         self.client_port = self._clients.port
         self.worker_port = self._workers.port
-        self._is_stop_wanted = False
         self.inquiry = Inquiry(self._waker.wake)
+        self._is_stop_wanted = False
         self._started_at = time.monotonic()
-        self._dialects: dict[bytes, plain.Dialect] = {}
-        self._backlog = Backlog(self.core.limits.kept_bytes_max)
-        self._sleeper = Sleeper(
-            self._workers.socket, self._waker.fileno(), self._workers.monitor_news, self._clients.monitor_news
+        self._driver = Driver(self.core, self._clients, self._workers, journal=self._journal)
+        self._poller = Poller(
+            self._workers.socket,
+            self._waker.fileno(),
+            self._workers.monitor_news,
+            self._clients.monitor_news,
+            self._clients.socket,
         )
-        self._is_reading_clients = False
-        self._read_clients(True)
+        self._is_polling_clients = True
+
+    def _open(self, backend: Backend) -> Writer:
+        """Read the journal into the core, and write it from now on."""
+        try:
+            with contextlib.closing(backend.open()) as batches:
+                replay = recover(self.core, batches, time.monotonic())
+        except BaseException:
+            backend.close()
+            raise
+        if replay.sizes:
+            self.recovered = f"{len(replay.accepted)} requests, {len(replay.answers)} answers"
+            self.recovered += f", {len(replay.dead)} dead letters" if replay.dead else ""
+        return Writer(backend, self._waker.wake)
 
     def stop(self) -> None:
         """Finish what runs, within the grace time, and end :meth:`run`. Safe from any thread and from signal handlers."""
@@ -99,238 +122,105 @@ class Broker:
     def run(self) -> None:
         """Serve until :meth:`stop`; SIGTERM and Ctrl-C call it, unless your program has handlers of its own for them."""
         if self._trace.wants_all:  # so that a trace of several runs can be told apart
-            self._trace.write([e.Record(time.monotonic(), "started", "broker", self.core.name)])
+            started = Record(
+                time.monotonic(), catalogue.STARTED, role="broker", sender=self.core.name, text=self._bounds()
+            )
+            self._write([started])
         try:
             with stopping_unless_handled(self):
                 self._serve()
         finally:
+            is_stored = self._journal is None or self._journal.close()
             self._clients.close()
             self._workers.close()
             self._context.term()
             self._waker.close()
             self._trace.close()
+        if not is_stored:
+            raise JournalBroken("the journal did not take all that was to be stored before the end")
 
     def _serve(self) -> None:
-        core, workers, clients = self.core, self._workers, self._clients
-        waker = self._waker.fileno()
-        is_serving = True
-        while is_serving:
-            facts: list[e.Event] = []
-            news = self._sleeper.sleep(self._timeout_s())
-            workers.woke(news)
-            clients.woke(news)
-            if waker in news:
+        driver, workers, clients = self._driver, self._workers, self._clients
+        waker, outbox = self._waker.fileno(), self.core.outbox
+        while not driver.is_over:
+            ready = self._poller.poll(driver.wake_at - time.monotonic())
+            workers.on_ready(ready)
+            clients.on_ready(ready)
+            if waker in ready:
                 self._waker.clear()
-            if self._is_stop_wanted:
-                self._is_stop_wanted = False
-                facts.append(e.StopRequested(time.monotonic() + self._grace_s))
-            from_workers: list[e.Event] = []
-            for arrival in workers.receive(1 if core.requests == 1 else TURN_MESSAGES):
-                if arrival.excess:
-                    self._refuse_excess(e.Side.WORKER, arrival, from_workers)
-                else:
-                    self._from_worker(arrival.peer, arrival.frames, from_workers)
-            for arrival in clients.receive(TURN_MESSAGES) if self._is_reading_clients else ():
-                if arrival.excess:
-                    self._refuse_excess(e.Side.CLIENT, arrival, facts)
-                else:
-                    self._from_client(arrival.peer, arrival.frames, arrival.is_replaced, facts)
-            if clients.connections.is_contested:
-                facts = self._with_doubts(facts)
-            # First what became of clients: an answer must not go to a connection that another program has now (G1).
-            if clients.has_changes:
-                self._connections(e.Side.CLIENT, clients, facts)
-            facts += from_workers
-            if workers.has_changes:
-                self._connections(e.Side.WORKER, workers, facts)
-            if self._backlog:
-                self._retry(facts)
-            is_serving = self._carry_out(core.step(facts, time.monotonic()))
+            now = time.monotonic()
+            driver.turn(now, self._take_stop_by(now))
+            if driver.is_reading_clients is not self._is_polling_clients:
+                self._poll_clients(driver.is_reading_clients)
+            if self._journal is not None and self._journal.error is not None:
+                raise self._journal.error
             if self.inquiry.is_open:
                 self.inquiry.answer(self._status())
-            if core.records:
-                records, core.records = core.records, []
-                self._trace.write(records)
+            if records := outbox.take_records():
+                self._write(records)
+
+    def _write(self, records: Sequence[Record]) -> None:
+        with contextlib.suppress(
+            BrokenPipeError
+        ):  # everybody depends on the broker, whoever has stopped to read its output
+            self._trace.write(records)
+
+    def _take_stop_by(self, now: float) -> float | None:
+        """When to stop at the latest, if that was asked for since the last call."""
+        if not self._is_stop_wanted:
+            return None
+        self._is_stop_wanted = False
+        return now + self._grace_s
+
+    def _poll_clients(self, is_wanted: bool) -> None:
+        self._is_polling_clients = is_wanted
+        if is_wanted:
+            self._poller.add(self._clients.socket)
+        else:
+            self._poller.remove(self._clients.socket)
+
+    def _bounds(self) -> str:
+        """The bounds on memory, and the memory limit that they have to fit."""
+        names = (setting.name for setting in BROKER if setting.memory_fraction)
+        bounds = ", ".join(f"{name} {getattr(self.core.limits, name)}" for name in names)
+        limit = "none" if self._memory_limit is None else f"{self._memory_limit} bytes"
+        return f"memory limit: {limit}; {bounds}"
+
+    def _journal_status(self) -> dict[str, Any] | None:
+        journal = self._journal
+        if journal is None:
+            return None
+        return {"stored": journal.stored, "size_bytes": journal.size_bytes, "problem": journal.problem}
 
     def _status(self) -> dict[str, Any]:
         core, sender = self.core, self._trace.sender
-        problem = "stopping" if core.is_stopping else ""
         return status_of(
             "broker",
             core.name,
             self._started_at,
-            problem,
+            "stopping" if core.requests.is_stopping else "",
             boot=core.boot,
             ports={"clients": self.client_port, "workers": self.worker_port},
+            memory_limit_bytes=self._memory_limit,
             log=sender.status() if sender is not None else None,
-            **overview(core, time.monotonic()),
+            journal=self._journal_status(),
+            **snapshot(core, time.monotonic()),
         )
 
-    def _timeout_s(self) -> float:
-        timeout_s = self.core.wake_at - time.monotonic()
-        if self._backlog:
-            timeout_s = min(timeout_s, UNREAD_RETRY_S)
-        if self._workers.connections.lost or self._clients.connections.lost:
-            timeout_s = min(timeout_s, UNTOLD_RETRY_S)
-        return timeout_s
 
-    # --- in: bytes to facts
+def recover(core: BrokerCore, batches: Iterable[tuple[int, bytes]], now: float) -> Replay:
+    """Put what ``batches`` say, from which nothing is missing, into ``core``, which has not been stepped yet.
 
-    def _from_client(self, peer: bytes, frames: list[Any], is_replaced: bool, facts: list[e.Event]) -> None:
-        is_native = frames[0][:3] == native.MAGIC_PREFIX
-        try:
-            if is_native:
-                facts.append(e.ClientSaid(peer, native.from_client(frames)))
-            else:
-                envelope, body = plain.read_request([bytes(frame) for frame in frames])
-                facts.append(e.PlainClientSaid(peer, envelope, body, is_replaced))
-        except BadMessage as error:
-            self._refuse(e.Side.CLIENT, peer, frames, str(error), facts)
-
-    def _from_worker(self, peer: bytes, frames: list[Any], facts: list[e.Event]) -> None:
-        is_native = frames[0][:3] == native.MAGIC_PREFIX
-        try:
-            if is_native:
-                facts.append(e.WorkerSaid(peer, native.from_worker(frames)))
-                return
-            parts = [bytes(frame) for frame in frames]
-            dialect = self._dialects.get(peer)
-            try:
-                registered = plain.read_registration(parts)
-            except BadMessage:
-                if dialect is None:
-                    raise
-                word = plain.read_worker(dialect, parts)
-                facts.append(e.PlainWorkerSaid(peer, word.client, word.body))
-            else:
-                self._dialects.pop(peer, None)
-                self._dialects[peer] = registered
-                if len(self._dialects) > DIALECTS_MAX:
-                    del self._dialects[next(iter(self._dialects))]
-                facts.append(e.PlainWorkerRegistered(peer))
-        except BadMessage as error:
-            self._refuse(e.Side.WORKER, peer, frames, str(error), facts)
-
-    def _refuse(self, side: e.Side, peer: bytes, frames: list[Any], why: str, facts: list[e.Event]) -> None:
-        """Count bytes that are no message, and tell a CBW/1 peer why they are none."""
-        if _is_for_the_other(side, frames):
-            if side is e.Side.CLIENT:
-                why = f"this port is for clients; workers connect to port {self.worker_port}"
-            else:
-                why = f"this port is for workers; clients connect to port {self.client_port}"
-        facts.append(e.BadMessageArrived(side, peer, why))
-        if frames[0][:3] == native.MAGIC_PREFIX:
-            reason = m.Refusal.VERSION if frames[0] != native.MAGIC else m.Refusal.BAD_MESSAGE
-            self._send(side, _refusal(side, peer, reason, why), facts)
-
-    def _refuse_excess(self, side: e.Side, arrival: Arrival, facts: list[e.Event]) -> None:
-        """Count a message that is too large, and tell its sender if there is a way to."""
-        peer, frames, why = arrival.peer, arrival.frames, arrival.excess
-        facts.append(e.BadMessageArrived(side, peer, why))
-        if frames[0][:3] == native.MAGIC_PREFIX:
-            self._send(side, _refusal(side, peer, m.Refusal.BAD_MESSAGE, why), facts)
-        elif side is e.Side.CLIENT:
-            with contextlib.suppress(BadMessage):  # then there is no envelope to answer in
-                envelope, _ = plain.read_request([*map(bytes, frames[: plain.ENVELOPE_FRAMES_MAX + 1]), b""])
-                answer = m.Answer(0, m.Status.TOO_BIG, m.error_body("too_big", why))
-                self._send(side, e.SendPlainReply(peer, envelope, answer), facts)
-
-    def _with_doubts(self, facts: list[e.Event]) -> list[e.Event]:
-        """Doubts come before ``facts``, as answers among these must not go astray; their end comes after what ended them."""
-        changes = [e.PeerDoubted(peer, is_doubted) for peer, is_doubted in self._clients.take_doubts()]
-        return [*(c for c in changes if c.is_doubted), *facts, *(c for c in changes if not c.is_doubted)]
-
-    def _connections(self, side: e.Side, router: Router, facts: list[e.Event]) -> None:
-        for peer in router.take_lost():
-            facts += [_undelivered(side, order) for order in self._backlog.forget(side, peer)]
-            facts.append(e.PeerLost(side, peer))
-            if peer[:1] == b"\0":
-                self._dialects.pop(peer, None)
-        if router.take_connected():
-            facts.append(e.PeersConnected(side))
-
-    # --- out: orders to bytes
-
-    def _carry_out(self, orders: list[e.Event]) -> bool:
-        """Do it; False: there is nothing more to do, ever."""
-        undelivered: list[e.Event] = []
-        for order in orders:
-            kind = type(order)
-            if kind is e.SendToWorker or kind is e.SendPlainTask:
-                self._send(e.Side.WORKER, order, undelivered)
-            elif kind is e.SendToClient or kind is e.SendPlainReply:
-                self._send(e.Side.CLIENT, order, undelivered)
-            elif kind is e.PauseClients:
-                self._read_clients(False)
-            elif kind is e.ResumeClients:
-                self._read_clients(True)
-            elif kind is e.Stop:
-                return False
-            else:
-                raise TypeError(f"unknown order {order!r}")
-        if undelivered:
-            return self._carry_out(self.core.step(undelivered, time.monotonic()))
-        return True
-
-    def _read_clients(self, is_wanted: bool) -> None:
-        if is_wanted and not self._is_reading_clients:
-            self._sleeper.add(self._clients.socket)
-        elif not is_wanted and self._is_reading_clients:
-            self._sleeper.remove(self._clients.socket)
-        self._is_reading_clients = is_wanted
-
-    def _send(self, side: e.Side, order: Any, undelivered: list[e.Event]) -> None:
-        rest = order
-        if not (self._backlog and self._backlog.has(side, order.peer)):
-            rest = self._try_to_send(side, order, undelivered)
-        if rest is not None:
-            self._backlog.add(side, rest, time.monotonic())
-
-    def _try_to_send(self, side: e.Side, order: Any, undelivered: list[e.Event]) -> Any:
-        """What of ``order`` is still to be sent because the peer does not read, or None."""
-        router = self._workers if side is e.Side.WORKER else self._clients
-        peer, kind = order.peer, type(order)
-        sent = Sent.YES
-        if kind is e.SendPlainTask:
-            dialect = self._dialects.get(peer, plain.Dialect.LAB)
-            sent = router.send(peer, plain.write_task(dialect, order.client, order.body))
-        elif kind is e.SendPlainReply:
-            sent = router.send(peer, plain.write_reply(order.envelope, plain.reply_body(order.answer)))
-        else:
-            count = 0
-            for frames, size in native.encode(order.messages):
-                sent = router.send(peer, frames, is_copied=len(frames) == 2)
-                if sent is not Sent.YES:
-                    break
-                count += size
-            if count and sent is not Sent.YES:
-                order = kind(peer, order.messages[count:])
-        if sent is Sent.YES:
-            return None
-        if sent is Sent.FULL:
-            return order
-        undelivered.append(_undelivered(side, order))
-        return None
-
-    def _retry(self, facts: list[e.Event]) -> None:
-        facts += self._backlog.retry(time.monotonic(), lambda side, order: self._try_to_send(side, order, facts))
-
-
-def _undelivered(side: e.Side, order: Any) -> e.Event:
-    if type(order) is e.SendPlainReply:
-        return e.ReplyUndelivered(order.peer, order.envelope, order.answer)
-    return e.Undelivered(side, order.peer, [] if type(order) is e.SendPlainTask else order.messages)
-
-
-def _refusal(side: e.Side, peer: bytes, reason: m.Refusal, why: str) -> e.Event:
-    order = e.SendToClient if side is e.Side.CLIENT else e.SendToWorker
-    return order(peer, [m.Refused(reason, why)])
-
-
-def _is_for_the_other(side: e.Side, frames: list[Any]) -> bool:
-    """Whether a message makes sense on the other port: an easy mistake, and worth a clear word."""
+    Raises:
+        JournalError: they cannot be read.
+    """
+    replay = Replay()
+    gc.disable()  # a million new objects, none of them garbage: each look at all of them would take a second
     try:
-        (native.from_worker if side is e.Side.CLIENT else native.from_client)(frames)
-    except BadMessage:
-        return False
-    return True
+        for position, data in batches:
+            replay.read(position, data)
+        core.use_journal(replay, now)
+        gc.freeze()
+    finally:
+        gc.enable()
+    return replay

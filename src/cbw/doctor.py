@@ -1,4 +1,4 @@
-"""``cbw doctor``: why a client does not reach its broker. One finding after another, each with what to do."""
+"""``cbw doctor``: why a client does not reach its broker. Each finding says what to do about it."""
 
 from __future__ import annotations
 
@@ -9,31 +9,32 @@ import socket
 import time
 from collections.abc import Generator, Iterator
 from enum import Enum
-from typing import Any
 
 import msgspec
-import zmq
 
-from cbw.client import Client
-from cbw.core import messages as m
+from cbw.client.sync_client import Client
+from cbw.core import messages
 from cbw.errors import BadMessage, CbwError, RequestError
-from cbw.net import Link
+from cbw.observe.status import PACKAGE_VERSION
+from cbw.observe.trace import LogTarget
 from cbw.settings import STATUS_PORT
-from cbw.sleeper import Sleeper
-from cbw.status import VERSION
-from cbw.trace import LogTarget
+from cbw.transport.link import Link
+from cbw.transport.poller import Poller, Waker
+from cbw.transport.sockets import Context
 from cbw.wire import native
 
 CONNECT_S = 3.0
-"""A host that is there answers in far less; a firewall that drops packets never does."""
+"""Time to connect, and for a first byte: a host that runs needs far less, a firewall that drops packets never answers."""
 HELLO_S = 3.0
+"""Time for a broker to answer a hello, with room for a connection that is lost and made again."""
 SEND_S = 10.0
+"""Time for the answer to a request: several times the work of the lab's worker."""
 _GREETING = b"\xff" + 8 * b"\0" + b"\x7f"
-"""What every ZeroMQ 3 peer says first (ZMTP 3.1, RFC 37: the signature; the eight bytes between may differ)."""
+"""The first bytes of every ZeroMQ peer: the signature of ZMTP 3.1 (RFC 37), whose eight inner bytes may differ."""
 
 
-class State(Enum):
-    """How a check ended. NOTE: nothing is wrong, or it cannot be told from here."""
+class FindingState(Enum):
+    """How a check ended. NOTE: it may be as it should be, which cannot be told from here."""
 
     OK = "ok"
     NOTE = "note"
@@ -41,16 +42,16 @@ class State(Enum):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """What a check found, in one line, and what to do about it."""
+    """The result of one check: what it found, in one line, and what to do about it."""
 
     check: str
-    state: State
+    state: FindingState
     text: str
     advice: str = ""
 
 
-class _Status(msgspec.Struct):
-    """What is looked at of a broker's ``/status.json``."""
+class _BrokerStatus(msgspec.Struct):
+    """The part of a broker's ``/status.json`` that is used here."""
 
     role: str
     name: str
@@ -64,35 +65,36 @@ class _Status(msgspec.Struct):
 def examine(
     host: str, port: int, worker_port: int, *, status_port: int = STATUS_PORT, sends: bool = False
 ) -> Iterator[Finding]:
-    """Everything between here and the broker at ``host``, in the order in which it would fail; ends where nothing can follow.
+    """Check everything between here and the broker at ``host``, one thing after another.
 
-    ``sends``: also send a request to the nameless service, which a worker will run.
+    Ends early when a failure makes the checks after it pointless. With ``sends`` a request is sent to the nameless service,
+    and one of its workers runs it.
 
     Raises:
-        UsageError: ``LOGGER_HOST`` or ``LOGGER_PORT`` say no place.
+        UsageError: ``LOGGER_HOST`` and ``LOGGER_PORT`` do not name an address.
     """
     logger = LogTarget.from_environment()
-    addresses = yield from _resolves(host, port)
+    addresses = yield from _check_name(host, port)
     if not addresses:
         return
-    can_reach = yield from _reaches(host, port, "clients")
-    said: m.Message | None = None
+    can_reach = yield from _check_port(host, port, "clients")
+    said: messages.Message | None = None
     if can_reach:
-        greeting = _greets(host, port)
+        greeting = _check_zeromq(host, port)
         yield greeting
-        if greeting.state is State.OK:
-            said = _hello(host, port)
-            yield _speaks(said)
-    yield from _worker_port(host, worker_port)
-    yield _workers(host, worker_port, status_port, said.boot if isinstance(said, m.Welcome) else "")
+        if greeting.state is FindingState.OK:
+            said = _say_hello(host, port)
+            yield _check_protocol(said)
+    yield from _check_worker_port(host, worker_port)
+    yield _check_workers(host, worker_port, status_port, said.boot if isinstance(said, messages.Welcome) else "")
     if sends and can_reach:
-        yield _answers(host, port)
+        yield _check_request(host, port)
     if logger is not None:
         for log_port in (logger.port, logger.port + 1):
-            yield from _reaches(logger.host, log_port, "the logger", "cbw logger")
+            yield from _check_port(logger.host, log_port, "the logger", "cbw logger")
 
 
-def _resolves(host: str, port: int) -> Generator[Finding, None, list[str]]:
+def _check_name(host: str, port: int) -> Generator[Finding, None, list[str]]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
@@ -100,21 +102,21 @@ def _resolves(host: str, port: int) -> Generator[Finding, None, list[str]]:
         advice = (
             "Check the spelling; inside of Compose use the service's name, outside the host's name or its IP address."
         )
-        yield Finding("name", State.WRONG, f"{host} does not resolve: {reason}", advice)
+        yield Finding("name", FindingState.WRONG, f"{host} does not resolve: {reason}", advice)
         return []
     addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-    yield Finding("name", State.OK, f"{host} is {', '.join(addresses)}")
+    yield Finding("name", FindingState.OK, f"{host} is {', '.join(addresses)}")
     return addresses
 
 
-def _reaches(host: str, port: int, whose: str, start: str = "cbw broker") -> Generator[Finding, None, bool]:
+def _check_port(host: str, port: int, whose: str, start: str = "cbw broker") -> Generator[Finding, None, bool]:
     check = f"port {port}"
     try:
         socket.create_connection((host, port), CONNECT_S).close()
     except OSError as error:
-        yield Finding(check, State.WRONG, *_unreached(host, port, whose, start, error))
+        yield Finding(check, FindingState.WRONG, *_unreached(host, port, whose, start, error))
         return False
-    yield Finding(check, State.OK, f"something listens on {host}:{port}")
+    yield Finding(check, FindingState.OK, f"something listens on {host}:{port}")
     return True
 
 
@@ -133,7 +135,7 @@ def _unreached(host: str, port: int, whose: str, start: str, error: OSError) -> 
     return f"{host}:{port} cannot be reached: {error.strerror}", "Check the network between here and there (ping)."
 
 
-def _greets(host: str, port: int) -> Finding:
+def _check_zeromq(host: str, port: int) -> Finding:
     try:
         with socket.create_connection((host, port), CONNECT_S) as peer:
             peer.sendall(_GREETING)  # a server of another protocol may wait for us to speak first
@@ -142,92 +144,107 @@ def _greets(host: str, port: int) -> Finding:
     except OSError:
         said = b""
     if said[:1] == _GREETING[:1]:
-        return Finding("zeromq", State.OK, "it speaks ZeroMQ")
+        return Finding("zeromq", FindingState.OK, "it speaks ZeroMQ")
     text = f"it does not speak ZeroMQ; it said {said[:20]!r}" if said else "it does not speak ZeroMQ; it said nothing"
-    return Finding("zeromq", State.WRONG, text, f"Another program has port {port} there; give the broker's port.")
-
-
-def _speaks(answer: m.Message | None) -> Finding:
-    if isinstance(answer, m.Welcome):
-        return Finding("protocol", State.OK, f"{answer.broker} speaks CBW/{m.VERSION}")
-    if isinstance(answer, m.Refused):
-        is_version = answer.reason is m.Refusal.VERSION
-        advice = "Install the same cbw on both sides." if is_version else "Give another port: cbw doctor HOST:PORT."
-        return Finding("protocol", State.WRONG, f"the broker refuses: {answer.text}", advice)
-    text = f"it does not answer in CBW/{m.VERSION} within {HELLO_S:g} s"
     return Finding(
-        "protocol", State.WRONG, text, "Is it a broker of cbw? The lab's broker serves only the lab's programs."
+        "zeromq", FindingState.WRONG, text, f"Another program has port {port} there; give the broker's port."
     )
 
 
-def _hello(host: str, port: int) -> m.Message | None:
-    """What a broker says to the hello of a client, which says goodbye at once."""
-    context: zmq.Context[Any] = zmq.Context()
-    link = Link(context, host, port)
-    sleeper = Sleeper(link.socket, link.monitor_news)
+def _check_protocol(answer: messages.Message | None) -> Finding:
+    if isinstance(answer, messages.Welcome):
+        return Finding("protocol", FindingState.OK, f"{answer.broker} speaks CBW/{messages.VERSION}")
+    if isinstance(answer, messages.Refused):
+        is_version = answer.reason is messages.Refusal.VERSION
+        advice = "Install the same cbw on both sides." if is_version else "Give another port: cbw doctor HOST:PORT."
+        return Finding("protocol", FindingState.WRONG, f"the broker refuses: {answer.text}", advice)
+    text = f"it does not answer in CBW/{messages.VERSION} within {HELLO_S:g} s"
+    return Finding(
+        "protocol", FindingState.WRONG, text, "Is it a broker of cbw? The lab's broker serves only the lab's programs."
+    )
+
+
+def _say_hello(host: str, port: int) -> messages.Message | None:
+    """Say hello to a broker as a client, and goodbye at once; the broker's answer, or None."""
+    context: Context = Context()
+    waker = Waker()
+    link = Link(context, host, port, waker.wake)
+    poller = Poller(link.socket, link.monitor_news, waker.fileno())
     until = time.monotonic() + HELLO_S
     try:
         while time.monotonic() < until:
             if any(link.watch()):
                 name = f"DOCTOR_{socket.gethostname()}_{os.getpid()}"
-                for hello, _ in native.encode([m.ClientHello(name, os.urandom(8).hex())]):
+                for hello, _ in native.encode([messages.ClientHello(name, os.urandom(8).hex())]):
                     link.send(hello)
             while (frames := link.receive()) is not None:
                 try:
                     for message in native.to_client(frames):
-                        if isinstance(message, m.Welcome | m.Refused):
-                            for goodbye, _ in native.encode([m.Goodbye()]):
+                        if isinstance(message, messages.Welcome | messages.Refused):
+                            for goodbye, _ in native.encode([messages.Goodbye()]):
                                 link.send(goodbye)
                             return message
                 except BadMessage:
                     return None
-            link.woke(sleeper.sleep(0.1))
+            link.on_ready(poller.poll(0.1))
+            waker.clear()
         return None
     finally:
         link.close()
         context.term()
+        waker.close()
 
 
-def _worker_port(host: str, port: int) -> Iterator[Finding]:
+def _check_worker_port(host: str, port: int) -> Iterator[Finding]:
     check = f"port {port}"
     try:
         socket.create_connection((host, port), CONNECT_S).close()
     except OSError as error:
         text, _ = _unreached(host, port, "workers", "cbw broker", error)
         yield Finding(
-            check, State.NOTE, text, "Only workers need it; from outside of a deployment that is as it should be."
+            check,
+            FindingState.NOTE,
+            text,
+            "Only workers need it; from outside of a deployment that is as it should be.",
         )
         return
-    answer = _hello(host, port)
-    is_ours = isinstance(answer, m.Refused) and "for workers" in answer.text
+    answer = _say_hello(host, port)
+    is_ours = isinstance(answer, messages.Refused) and "for workers" in answer.text
     if is_ours:
-        yield Finding(check, State.OK, f"workers can connect to {host}:{port}")
+        yield Finding(check, FindingState.OK, f"workers can connect to {host}:{port}")
     else:
-        yield Finding(check, State.WRONG, f"{host}:{port} is not a broker's port for workers", "Give --worker-port.")
+        yield Finding(
+            check, FindingState.WRONG, f"{host}:{port} is not a broker's port for workers", "Give --worker-port."
+        )
 
 
-def _workers(host: str, worker_port: int, status_port: int, boot: str) -> Finding:
-    """``boot``: which broker the clients' port belongs to, if that is known: the status page may be another's."""
-    status = _status(host, status_port)
+def _check_workers(host: str, worker_port: int, status_port: int, boot: str) -> Finding:
+    """Count the workers on the broker's status page.
+
+    ``boot`` names the broker that serves the clients' port, if it is known: the page may be that of another broker.
+    """
+    status = _read_status(host, status_port)
     if status is None or boot not in ("", status.boot):
         what = "no status page of a broker" if status is None else f"the status page of another broker, {status.name}"
         advice = f"Publish port {status_port}, give --status-port, or let a worker answer: cbw doctor --send."
-        return Finding("workers", State.NOTE, f"cannot be counted: {what} on {host}:{status_port}", advice)
-    if status.version != VERSION:
-        text = f"the broker is cbw {status.version}, this is {VERSION}"
-        return Finding("workers", State.NOTE, text, "They talk to each other, but use the same version where you can.")
+        return Finding("workers", FindingState.NOTE, f"cannot be counted: {what} on {host}:{status_port}", advice)
+    if status.version != PACKAGE_VERSION:
+        text = f"the broker is cbw {status.version}, this is {PACKAGE_VERSION}"
+        return Finding(
+            "workers", FindingState.NOTE, text, "They talk to each other, but use the same version where you can."
+        )
     free = status.worker_states.get("free", 0)
     text = f"workers: {status.worker_count}, of them {free} free; requests that wait: {status.waiting}"
     if status.worker_count:
-        return Finding("workers", State.OK, text)
-    return Finding("workers", State.WRONG, text, f"Start one: cbw worker W1 {host} {worker_port}.")
+        return Finding("workers", FindingState.OK, text)
+    return Finding("workers", FindingState.WRONG, text, f"Start one: cbw worker W1 {host} {worker_port}.")
 
 
-def _status(host: str, port: int) -> _Status | None:
+def _read_status(host: str, port: int) -> _BrokerStatus | None:
     connection = http.client.HTTPConnection(host, port, timeout=CONNECT_S)
     try:
         connection.request("GET", "/status.json")
-        found = msgspec.json.decode(connection.getresponse().read(), type=_Status)
+        found = msgspec.json.decode(connection.getresponse().read(), type=_BrokerStatus)
     except (OSError, http.client.HTTPException, ValueError):
         return None
     finally:
@@ -235,7 +252,7 @@ def _status(host: str, port: int) -> _Status | None:
     return found if found.role == "broker" else None
 
 
-def _answers(host: str, port: int) -> Finding:
+def _check_request(host: str, port: int) -> Finding:
     try:
         with Client(f"{host}:{port}", timeout=SEND_S) as client:
             began_at = time.monotonic()
@@ -243,11 +260,11 @@ def _answers(host: str, port: int) -> Finding:
     except RequestError as error:
         return Finding(
             "request",
-            State.WRONG,
+            FindingState.WRONG,
             f"a request to the nameless service was not answered: {error}",
             "Does a worker serve it? Named services are not asked here: cbw call --service NAME",
         )
     except CbwError as error:
-        return Finding("request", State.WRONG, str(error), error.advice)
+        return Finding("request", FindingState.WRONG, str(error), error.advice)
     took_ms = (time.monotonic() - began_at) * 1000
-    return Finding("request", State.OK, f"answered in {took_ms:.1f} ms: {answer[:60].decode(errors='replace')}")
+    return Finding("request", FindingState.OK, f"answered in {took_ms:.1f} ms: {answer[:60].decode(errors='replace')}")

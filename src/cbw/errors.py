@@ -19,17 +19,33 @@
     │   ├── GaveUp            its workers died again and again
     │   ├── Busy              the broker is at a limit; try again later
     │   ├── Cancelled         cancelled by this client
-    │   └── TooBig            the body is over the broker's limit
+    │   ├── TooBig            the body is over the broker's limit
+    │   ├── UnknownTicket     the broker has no request with this ticket, or no longer
+    │   └── TicketTaken       another request has this ticket
+    ├── Retry             raised by a handler: call it again later, for the same request
     ├── Closed            the client was closed while the request ran, or before it was made
+    ├── JournalError      the broker's journal cannot be used
+    │   ├── JournalInUse      another process has it open
+    │   ├── JournalTooNew     a newer version of cbw wrote it
+    │   ├── JournalOnNetwork  its folder is on another machine, where neither locks nor syncs can be relied on
+    │   ├── JournalDamaged    what was written cannot be read any more
+    │   ├── JournalFull       the disk has no room; nothing was written, and the same may be tried again
+    │   ├── JournalBroken     the disk failed: what was written last may be lost, so the broker ends and reads it again
+    │   └── JournalFenced     another broker has taken it over
     └── PromiseBroken     ``cbw verify`` found a promise that does not hold
 
-``exit_code`` is what the command line exits with: 1 failed, 2 usage, 3 not ready, 4 a promise broken.
+``exit_code`` is what the command line exits with: 1 failed, 2 usage, 3 not ready, 4 a promise broken,
+5 journal broken, 6 journal taken over.
 """
 
 from __future__ import annotations
 
 MORE_FILES = "Allow more of them: ulimit -n 1024, and for a broker or a logger one more for each peer."
 """What to do when no descriptors are left."""
+
+
+RETRY_AFTER_S_MAX = 366 * 86400
+"""Longest time in seconds after which a handler may ask to be called again: the longest delay that a broker takes."""
 
 
 class CbwError(Exception):
@@ -101,7 +117,11 @@ class RequestError(CbwError):
 
 
 class HandlerFailed(RequestError):
-    """The worker's handler raised. ``kind`` is the exception's type there, ``text`` its message."""
+    """The worker's handler raised. ``kind`` is the exception's type there, ``text`` its message.
+
+    If the handler was called again, as its service allows, the text says how often it was tried, and as which dead letter the
+    request is kept if no retries are left.
+    """
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.text}" if self.kind else self.text
@@ -122,13 +142,17 @@ class Expired(RequestError, TimeoutError):
 
 
 class GaveUp(RequestError):
-    """Its workers died again and again; see ``--attempts-max``."""
+    """Its workers died again and again; see ``--attempts-max``. The text names the dead letter that the broker keeps."""
 
 
 class Busy(RequestError):
-    """The broker is at a limit; try again later."""
+    """The broker is at a limit; try again later, in ``retry_after_s`` seconds if it has said so (else None)."""
 
     exit_code = 3
+    retry_after_s: float | None = None
+
+    def __str__(self) -> str:
+        return self.text if self.retry_after_s is None else f"{self.text}; try again in {self.retry_after_s:.2g} s"
 
 
 class Cancelled(RequestError):
@@ -141,8 +165,89 @@ class TooBig(RequestError):
     exit_code = 2
 
 
+class Retry(CbwError):
+    """Raised by a handler: it wants to be called again for the same request, in ``after_s`` seconds (None: as its service says).
+
+    That is done as often as the service allows with ``retries``, 5 times if it does not say. Then, or if the deadline of the
+    request is before the next try, the client gets :class:`HandlerFailed` with ``text``. When no retries are left the request is
+    kept as a dead letter.
+
+    Raises:
+        UsageError: ``after_s`` is not a number of seconds, or more than a year.
+    """
+
+    def __init__(self, text: str = "the handler wants to be called again", *, after_s: float | None = None) -> None:
+        super().__init__(text)
+        if after_s is not None and not 0 <= after_s <= RETRY_AFTER_S_MAX:  # NaN too
+            raise UsageError(f"after_s is {after_s!r}; it must be a number of seconds, at most {RETRY_AFTER_S_MAX}")
+        self.after_s = after_s
+
+
+class UnknownTicket(RequestError):
+    """The broker has no request with this ticket: none was started, its answer was kept for long enough (``--results-keep``),
+    or the broker has no journal and is not the one that it was started at."""
+
+    advice = "Start the request again; under the same ticket if it is yours."
+
+
+class TicketTaken(RequestError):
+    """Another request, with another body or for another service, was started under this ticket."""
+
+    exit_code = 2
+    advice = "Give each request a ticket of its own."
+
+
 class Closed(CbwError):
     """The client is closed."""
+
+
+class JournalError(CbwError):
+    """The broker's journal cannot be used."""
+
+
+class JournalInUse(JournalError):
+    """Another process has the journal open."""
+
+    exit_code = 3
+    advice = "End that process, or give this broker another folder. Two brokers cannot share a journal."
+
+
+class JournalTooNew(JournalError):
+    """A newer version of cbw wrote the journal."""
+
+    exit_code = 2
+    advice = "Start the version of cbw that wrote it, or a newer one."
+
+
+class JournalOnNetwork(JournalError):
+    """The journal's folder is on another machine, where neither locks nor syncs can be relied on."""
+
+    exit_code = 2
+    advice = "Put the journal on a disk of this machine."
+
+
+class JournalDamaged(JournalError):
+    """What was written to the journal cannot be read any more."""
+
+
+class JournalFull(JournalError):
+    """The disk has no room. Nothing was written, and the same may be tried again."""
+
+    exit_code = 3
+    advice = "Make room on the disk of the journal."
+
+
+class JournalBroken(JournalError):
+    """The disk failed. What was written last may be lost, so the broker ends, and reads the journal at its next start."""
+
+    exit_code = 5
+    advice = "Look at the disk (dmesg), then start the broker again: it goes on with what the disk has."
+
+
+class JournalFenced(JournalError):
+    """Another broker has taken the journal over: this one must not answer any more."""
+
+    exit_code = 6
 
 
 class PromiseBroken(CbwError):

@@ -1,4 +1,4 @@
-"""``cbw up``: the roles of a system as processes of this machine, watched, restarted and stopped together."""
+"""``cbw up``: a whole system as processes of this machine, which are watched, restarted and stopped together."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import queue
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -18,33 +19,50 @@ from pathlib import Path
 
 import msgspec
 
+from cbw.core import catalogue
+from cbw.core.histogram import Histogram, exactly
 from cbw.errors import CannotBind, NotReady, UsageError
+from cbw.observe.trace import read
 from cbw.settings import LOG_PORT, LOGGER_DIR, STATUS
 from cbw.signals import end_of
-from cbw.trace import read
 
-START_S = 10.0
-"""A broker that has not said its ports by then has failed."""
-RESTART_S = 0.5
+ROLE_START_S = 10.0
+"""Time for a broker or a logger to print its ports: a start takes less than a second, even on a busy machine a few."""
+ROLE_RESTART_S = 0.5
+"""Delay before a role that died is started again; it doubles each time that the role dies."""
 RESTART_DOUBLINGS_MAX = 3
-"""A role that dies again and again is started again after 0.5 s, 1 s, 2 s, 4 s, 4 s, 4 s …"""
-STOP_S = 12.0
-"""A role that has not ended so long after SIGTERM is killed: a little more than the grace time of the roles."""
-_PR_SET_PDEATHSIG = 1
+"""Bound of the delay: a role that dies again and again is started again after 0.5, 1, 2, 4, 4, 4 … seconds."""
+ROLE_STOP_S = 12.0
+"""Time for all roles to end after SIGTERM, a little more than their grace time; then they are killed."""
+_PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 LOG_FILE = f"{LOGGER_DIR.default}/logs"
 PORTS_ADVICE = "Stop what listens there, or give others: --client-port, --worker-port, --log-port."
 _PORTS = re.compile(r"serves clients on port (\d+), workers on port (\d+)")
 _LOG_PORT = re.compile(r"logs to .*: text on port (\d+)")
 _ANSWER = re.compile(r" -> .* (\S+)  \(\d+\.\d+ s\)$")
-"""What the demonstration client prints: the demonstration worker's answer ends with its id."""
-_STATUS_PORT, _STATUS_HOST = (setting.environment for setting in STATUS)
+"""A line of the demonstration client: the answer of a demonstration worker ends with the worker's id."""
+_STATUS_PORT, _STATUS_LISTEN = (setting.environment for setting in STATUS)
 _NO_STATUS = {_STATUS_PORT: "0"}
-"""All roles are on one host, where only one can have the usual port."""
+"""No status page: only one role of a host can have the usual port."""
 _libc = ctypes.CDLL(None)
 
 
+def default_log_file() -> str:
+    """The file that the logger of a system writes to: ``logs`` in ``LOGGER_DIR`` of the environment, or in the usual folder."""
+    return str(Path(os.environ.get(LOGGER_DIR.environment) or LOGGER_DIR.default, "logs"))
+
+
+def is_port_free(number: int) -> bool:
+    """Whether no program of this machine has this port."""
+    try:
+        socket.create_server(("", number)).close()
+    except OSError:
+        return False
+    return True
+
+
 class Scale(msgspec.Struct, frozen=True):
-    """How many of each role, by the service names of the lab's Compose file."""
+    """Numbers of processes, by the service names of the lab's Compose file."""
 
     cli: int = 2
     wor: int = 4
@@ -53,7 +71,7 @@ class Scale(msgspec.Struct, frozen=True):
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What a system is made of."""
+    """What a system consists of, and how it runs."""
 
     scale: Scale = Scale()
     client_port: int = 9998
@@ -63,6 +81,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     work_time_s: float = 1.0
     handlers: tuple[str, ...] = ()
     trace: str | None = None
+    journal: str | None = None  # the folder of the broker's journal
     log_port: int = LOG_PORT
     log_file: str = LOG_FILE
     status_port: int = 0  # where the broker serves its status pages; 0: nowhere
@@ -71,7 +90,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ClientSummary(msgspec.Struct):
-    """What one client did: times in seconds, ``workers`` who answered it, by their ids."""
+    """What one client did. Times are in seconds; ``workers`` are the ids of those that answered it."""
 
     client: str
     requests: int
@@ -82,7 +101,7 @@ class ClientSummary(msgspec.Struct):
 
 
 class Role:
-    """One process of the system, and its successors if it is started again."""
+    """A role of the system: a process, and the processes after it if it is started again."""
 
     def __init__(
         self,
@@ -99,11 +118,11 @@ class Role:
         self.restart_at: float | None = None
         self.is_end_told = False
         self.process: subprocess.Popen[str] | None = None
-        self.first_lines: queue.SimpleQueue[str | None] | None = None  # while somebody wants them
+        self.first_lines: queue.SimpleQueue[str | None] | None = None  # while the ports are awaited; None: no more
         self._on_line = on_line
 
     def start(self) -> None:
-        """Start it. Must be called from a thread that lives as long as the system: its end would end the process."""
+        """Start a process. The thread that calls this must live as long as the system: its end ends the process."""
         self.restart_at = None
         self.process = start_process(
             self.command,
@@ -118,29 +137,29 @@ class Role:
         assert process.stdout is not None
         with process.stdout:
             for line in process.stdout:
-                self._is_said(line)
+                self._pass_first_line(line)
                 self._on_line(self.name, line.rstrip("\n"))
-        self._is_said(None)
+        self._pass_first_line(None)
 
-    def _is_said(self, line: str | None) -> None:
+    def _pass_first_line(self, line: str | None) -> None:
         if (lines := self.first_lines) is not None:
             lines.put(line)
 
     @property
     def is_running(self) -> bool:
-        """Whether its process lives."""
+        """Whether the process lives."""
         return self.process is not None and self.process.poll() is None
 
     @property
     def exit_code(self) -> int | None:
-        """Of its last process; negative: the signal that ended it."""
+        """The exit code of the last process, or the negative number of the signal that ended it; None: it runs."""
         return None if self.process is None else self.process.poll()
 
 
-class System:
-    """Loggers, a broker, workers and clients. ``on_line(role, line)`` is told everything that they print, from many threads.
+class LocalSystem:
+    """Loggers, a broker, workers and clients. ``on_line(role, line)`` gets every line that they print, from several threads.
 
-    Use it in a ``with`` statement: leaving it stops every process that was started.
+    Use it in a ``with`` statement, which stops every process at its end.
     """
 
     def __init__(self, options: Options, on_line: Callable[[str, str], None]) -> None:
@@ -155,7 +174,7 @@ class System:
         self.clients: list[Role] = []
         self._workers_of: dict[str, dict[str, None]] = {}
 
-    def __enter__(self) -> System:
+    def __enter__(self) -> LocalSystem:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -168,7 +187,7 @@ class System:
         return [*self.loggers, *([self.broker] if self.broker else []), *self.workers, *self.clients]
 
     def start(self) -> tuple[int, int]:
-        """Start everything; the client port and the worker port.
+        """Start everything; returns the client port and the worker port.
 
         Raises:
             CannotBind: a port is taken.
@@ -189,16 +208,16 @@ class System:
             name = f"CLI_{number}"
             arguments = [name, str(options.requests), options.host, str(client_port), "--trace", self._trace(name)]
             command = self._command("client", *arguments)
-            self.clients.append(Role(f"cli_{number}", command, self._answered, self._environment(number)))
+            self.clients.append(Role(f"cli_{number}", command, self._note_answer, self._environment(number)))
         for role in (*self.workers, *self.clients):
             role.start()
         return client_port, worker_port
 
     def _start_logger(self, number: int) -> None:
-        """One more logger; all of them write to the same file, and the roles are spread over them."""
+        """Start a logger. All loggers write to the same file, and the roles are spread over them."""
         options = self.options
         port = str(options.log_port if number == 1 else 0)
-        arguments = [options.log_file, "--host", options.host]
+        arguments = [options.log_file, "--listen", options.host]
         role = Role(f"log_{number}", self._command("logger", port, *arguments), self._on_line, _NO_STATUS)
         self.loggers.append(role)
         (port,) = self._wait_for(role, "logger", _LOG_PORT)
@@ -208,10 +227,11 @@ class System:
     def _start_broker(self) -> tuple[int, int]:
         options = self.options
         ports = [str(options.client_port), str(options.worker_port)]
-        arguments = ["--host", options.host, *(["--verbose"] if options.is_verbose else [])]
+        arguments = ["--listen", options.host, *(["--verbose"] if options.is_verbose else [])]
         arguments += ["--trace", options.trace] if options.trace else []
-        status_host = os.environ.get(_STATUS_HOST, options.host)
-        environment = {_STATUS_PORT: str(options.status_port), _STATUS_HOST: status_host, **self.log_environment(1)}
+        arguments += ["--journal", options.journal] if options.journal else []
+        status_listen = os.environ.get(_STATUS_LISTEN, options.host)
+        environment = {_STATUS_PORT: str(options.status_port), _STATUS_LISTEN: status_listen, **self.log_environment(1)}
         self.broker = Role("bro_1", self._command("broker", *ports, *arguments), self._on_line, environment)
         actual = self._wait_for(self.broker, "broker", _PORTS)
         self.broker.command = self._command("broker", *actual, *arguments)
@@ -221,26 +241,26 @@ class System:
         return {**_NO_STATUS, **self.log_environment(number)}
 
     def log_environment(self, number: int) -> Mapping[str, str]:
-        """What tells role ``number`` of its kind where its logger is."""
+        """Environment variables that tell role ``number`` of its kind where its logger is."""
         if not self._log_ports:
-            return {}  # one outside, if the caller's environment names it
+            return {}  # the environment of the caller may name a logger outside
         return {"LOGGER_HOST": self.options.host, "LOGGER_PORT": self._log_ports[number % len(self._log_ports)]}
 
     def _wait_for(self, role: Role, name: str, pattern: re.Pattern[str]) -> Sequence[str]:
-        """Start ``role`` and wait until it says its ports."""
+        """Start ``role`` and wait until it prints its ports."""
         lines = role.first_lines = queue.SimpleQueue()
         role.start()
         said: list[str] = []
-        deadline = time.monotonic() + START_S
+        deadline = time.monotonic() + ROLE_START_S
         while time.monotonic() < deadline:
             try:
                 line = lines.get(timeout=0.1)
             except queue.Empty:
                 continue
-            if line is None:  # it is about to end
+            if line is None:  # the process is about to end
                 assert role.process is not None
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    role.process.wait(START_S)
+                    role.process.wait(ROLE_START_S)
                 break
             said.append(line.strip().removeprefix("cbw: "))
             if found := pattern.search(line):
@@ -255,8 +275,8 @@ class System:
             raise CannotBind(text, advice=PORTS_ADVICE)
         raise NotReady(text, advice=" ".join(said[1:]))
 
-    def _answered(self, role: str, line: str) -> None:
-        """A client printed a line: take down who answered."""
+    def _note_answer(self, role: str, line: str) -> None:
+        """A client printed a line: remember which worker answered it."""
         if found := _ANSWER.search(line):
             self._workers_of.setdefault(role, {})[found[1]] = None
         self._on_line(role, line)
@@ -272,7 +292,7 @@ class System:
         self._is_stop_wanted.set()
 
     def watch(self, *, until_done: bool, on_done: Callable[[], None]) -> None:
-        """Look after the roles until asked to stop or, with ``until_done``, until every client has ended.
+        """Restart roles that die until asked to stop or, with ``until_done``, until every client has ended.
 
         ``on_done`` is called once, when the last client has ended.
 
@@ -291,7 +311,7 @@ class System:
                     return
 
     def _look_after(self, role: Role) -> None:
-        """A role that is not running: has it ended, or is it to be started again?"""
+        """Say that a role which does not run has ended, or start it again when its time has come."""
         if role.exit_code == UsageError.exit_code:
             raise UsageError(f"{role.name} cannot run like this; it says why above")
         if _has_ended(role, self.options.is_restarting):
@@ -301,7 +321,7 @@ class System:
             return
         now = time.monotonic()
         if role.restart_at is None:
-            delay = RESTART_S * 2 ** min(role.restarts, RESTART_DOUBLINGS_MAX)
+            delay = ROLE_RESTART_S * 2 ** min(role.restarts, RESTART_DOUBLINGS_MAX)
             role.restart_at = now + delay
             self._on_line(role.name, f"{end_of(role.exit_code)}; starting it again in {delay:g} s")
         elif now >= role.restart_at:
@@ -309,8 +329,8 @@ class System:
             role.start()
 
     def stop(self) -> None:
-        """Stop clients, then workers, then the broker and the loggers; kill what has not ended after :data:`STOP_S` in all."""
-        deadline = time.monotonic() + STOP_S
+        """Stop clients, then workers, then the broker and the loggers; kill what has not ended by :data:`ROLE_STOP_S`."""
+        deadline = time.monotonic() + ROLE_STOP_S
         for group in (self.clients, self.workers, [self.broker] if self.broker else [], self.loggers):
             running = [role for role in group if role.is_running]
             for role in running:
@@ -325,40 +345,36 @@ class System:
                     role.process.wait()
 
     def kill(self) -> None:
-        """End everything at once."""
+        """Kill every process at once."""
         for role in self.roles:
             if role.process is not None and role.is_running:
                 role.process.kill()
 
     def summary(self) -> list[ClientSummary]:
-        """What each client did, from its own trace, and who answered, from what it printed: of one that was started again,
-        what it did since, for it begins with its first request again.
+        """What each client did, from its own trace, and which workers answered, from what it printed.
+
+        A client that was started again begins with its first request again: only what it did since then counts.
         """
         return [self._summary_of(f"CLI_{number}", role.name) for number, role in enumerate(self.clients, 1)]
 
     def _summary_of(self, client: str, role: str) -> ClientSummary:
         sent: dict[str, float] = {}
-        times: list[float] = []
+        times = Histogram(exactly)
         path = self._trace(client)
         for record in read(path) if Path(path).exists() else ():
-            if record.event == "sent":
+            if record.event == catalogue.SENT:
                 if record.request in sent:
                     sent.clear()
-                    times.clear()
+                    times = Histogram(exactly)
                 sent[record.request] = record.at
-            elif record.event == "got" and record.request in sent:
-                times.append(record.at - sent[record.request])
-        times.sort()
+            elif record.event == catalogue.GOT and record.request in sent:
+                times.add(record.at - sent[record.request])
         workers = sorted(self._workers_of.get(role, ()))
-        return ClientSummary(client, len(sent), len(times), workers, _quantile(times, 0.5), _quantile(times, 0.99))
-
-
-def _quantile(ordered: Sequence[float], share: float) -> float | None:
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
+        return ClientSummary(client, len(sent), times.count, workers, times.quantile(0.5), times.quantile(0.99))
 
 
 def _has_ended(role: Role, is_restarting: bool) -> bool:
-    """Whether ``role`` is over for good: a client that did its requests, or anything that is not to be restarted."""
+    """Whether ``role`` has ended for good: a client that has done its requests, or any role that is not restarted."""
     code = role.exit_code
     if role.is_running or (code is None and role.process is not None):
         return False
@@ -366,15 +382,15 @@ def _has_ended(role: Role, is_restarting: bool) -> bool:
 
 
 def _has_done_its_work(role: Role) -> bool:
-    """Whether ``role`` is a client that ended by itself, with all of its answers or not."""
+    """Whether ``role`` is a client that ended by itself, with or without all of its answers."""
     return role.kind == "cli" and role.exit_code in (0, 1)
 
 
 def start_process(
     command: Sequence[str], environment: Mapping[str, str], *, stdin: int, stdout: int, stderr: int | None = None
 ) -> subprocess.Popen[str]:
-    """A process that does not see our Ctrl-C, and ends with the thread that starts it."""
-    with _signals_wait():
+    """Start a process that a Ctrl-C here does not reach, and that ends with the calling thread."""
+    with _signals_deferred():
         return subprocess.Popen(
             command,
             text=True,
@@ -389,23 +405,23 @@ def start_process(
 
 
 @contextlib.contextmanager
-def _signals_wait() -> Iterator[None]:
-    """What the handler of a signal raises would be lost in the hooks that Python runs around a fork."""
+def _signals_deferred() -> Iterator[None]:
+    """Defer signals: an exception of a handler would be lost in the hooks that Python runs around a fork."""
     if threading.current_thread() is not threading.main_thread():  # handlers run in the main thread only
         yield
         return
-    come: list[int] = []
+    caught: list[int] = []
     previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     for number, handler in previous.items():
         if callable(handler):
-            signal.signal(number, lambda number, _frame: come.append(number))
+            signal.signal(number, lambda number, _frame: caught.append(number))
     try:
         yield
     finally:
         for number, handler in previous.items():
             if callable(handler):
                 signal.signal(number, handler)
-        for one in come:
+        for one in caught:
             signal.raise_signal(one)
 
 
@@ -415,10 +431,10 @@ def _die_with_parent() -> None:
 
 
 def scale_of(texts: Sequence[str], default: Scale) -> Scale:
-    """The scale that ``["cli=2", "wor=4"]`` asks for.
+    """The numbers of processes that texts like ``["cli=2", "wor=4"]`` ask for.
 
     Raises:
-        ValueError: an unknown service, or no number; the text says which.
+        ValueError: a text names an unknown service or has no number; the error says which.
     """
     counts: dict[str, int] = msgspec.structs.asdict(default)
     for text in texts:
@@ -434,7 +450,7 @@ def scale_of(texts: Sequence[str], default: Scale) -> Scale:
 
 
 def totals(clients: Sequence[ClientSummary]) -> Mapping[str, int]:
-    """Requests and answers of all clients."""
+    """The numbers of requests and answers of all clients together."""
     return {
         "requests": sum(client.requests for client in clients),
         "answers": sum(client.answers for client in clients),

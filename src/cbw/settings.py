@@ -1,6 +1,7 @@
-"""Every setting of cbw, once: its default, its bounds, what it is for, and the environment variable that sets it.
+"""Every setting of cbw, once: its default, its bounds, its help text, and the environment variable that sets it.
 
-The command line makes its options from this table, and ``docs/reference/settings.md`` is written from it.
+The command line makes its options from these tables, and ``docs/reference/settings.md`` is generated from them. The name of a
+variable ends in ``_HOST`` if it holds an address to connect to, in ``_LISTEN`` if it holds one to listen on.
 """
 
 from __future__ import annotations
@@ -19,11 +20,17 @@ CLIENT_PORT = 9998
 WORKER_PORT = 9999
 STATUS_PORT = 9997
 LOG_PORT = 9995
-"""The logger's text port; its record port is the next one up."""
+"""The logger's text port. Its record port is the next one up."""
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """One setting. ``default`` also gives its type; ``help`` says what it does and why the default is what it is."""
+    """One setting. Its type is that of ``default``, or ``kind`` where the default is None.
+
+    A setting that bounds memory has a ``memory_fraction``: where the memory of the process is limited, by a container, its
+    default is at most this fraction of the limit in bytes (see :mod:`cbw.memory`). ``memory_cost`` is the number of bytes
+    that one unit of the setting may take in the worst case. The fractions are chosen so that all bounds of a role together,
+    each at its cost, take at most 60 % of the limit; the rest is for the interpreter and for messages in transit.
+    """
 
     name: str
     default: Any
@@ -31,19 +38,21 @@ class Setting(msgspec.Struct, frozen=True):
     help: str
     minimum: float | None = None
     maximum: float | None = None
-    kind: type | None = None  # where the default is None
+    kind: type | None = None
     choices: tuple[str, ...] = ()
     short: str | None = None
     metavar: str | None = None
+    memory_fraction: float = 0.0
+    memory_cost: float = 0.0
 
     @property
     def option(self) -> str:
-        """How the command line spells it."""
+        """The option of the command line: ``--absence`` for ``absence_s``."""
         return "--" + self.name.removesuffix("_s").replace("_", "-")
 
     @property
     def type(self) -> type:
-        """What its value is."""
+        """The type of its value."""
         return self.kind or type(self.default)
 
 
@@ -56,12 +65,12 @@ def _of(role: str) -> Callable[..., Setting]:
 
 _broker, _worker, _logger, _client = map(_of, ("BROKER", "WORKER", "LOGGER", "CLIENT"))
 
-BROKER_HOST = Setting("broker_host", "127.0.0.1", "BROKER_HOST", "Where the broker is: a name or an IP address.")
+BROKER_HOST = Setting("broker_host", "127.0.0.1", "BROKER_HOST", "Name or IP address of the broker to connect to.")
 BROKER_PORT = Setting(
     "broker_port",
     None,
     "BROKER_PORT",
-    "The broker's port for this role: 9998 for clients, 9999 for workers.",
+    "Port of the broker to connect to: by default 9998 for a client, 9999 for a worker.",
     minimum=1,
     maximum=65535,
     kind=int,
@@ -71,21 +80,23 @@ LOGGER_HOST = Setting(
     "logger_host",
     None,
     "LOGGER_HOST",
-    "Where the logger is, a name or an IP address; every event is sent there too. Without one there is no logger.",
+    "Name or IP address of the logger to send events to. If it is not set, events go to no logger.",
     kind=str,
 )
 LOGGER_PORT = Setting(
     "logger_port",
     LOG_PORT,
     "LOGGER_PORT",
-    "The logger's text port, as in the lab. Records go to the next port up, where they are acknowledged.",
+    "Text port of the logger to send events to. The events themselves go to the next port up, where they are acknowledged.",
     minimum=1,
     maximum=65534,
 )
 
 TRACE = (
-    Setting("trace", None, "CBW_TRACE", "Append every event to FILE, a JSON line each.", kind=str, metavar="FILE"),
-    Setting("verbose", False, "CBW_VERBOSE", "Print every event, also those of each request.", short="-v"),
+    Setting(
+        "trace", None, "CBW_TRACE", "Append every event to FILE, as one JSON object per line.", kind=str, metavar="FILE"
+    ),
+    Setting("verbose", False, "CBW_VERBOSE", "Print every event, including each step of each request.", short="-v"),
 )
 
 STATUS = (
@@ -93,12 +104,17 @@ STATUS = (
         "status_port",
         STATUS_PORT,
         "CBW_STATUS_PORT",
-        "Where it serves /livez, /readyz, /metrics and /status.json over HTTP; 0: nowhere. If 9997 is taken and was not asked "
-        "for, the role says so and does without.",
+        "Port on which this role serves /livez, /readyz, /metrics and /status.json over HTTP; 0 serves nothing. If the default "
+        "port is taken, the role prints a warning and runs without; a port given explicitly must be free.",
         minimum=0,
         maximum=65535,
     ),
-    Setting("status_host", "*", "CBW_STATUS_HOST", "Address to serve them on; * is every one of this machine."),
+    Setting(
+        "status_listen",
+        "*",
+        "CBW_STATUS_LISTEN",
+        "IP address on which to serve health and metrics over HTTP; * is every IPv4 address of this machine.",
+    ),
 )
 
 LOG = (
@@ -108,15 +124,16 @@ LOG = (
         "log_level",
         "debug",
         "CBW_LOG_LEVEL",
-        "What the logger gets: debug is every step of every request; info what happens to roles, and failed attempts; warning "
-        "what of that is bad news.",
+        "Least severe events to send to the logger: debug sends every step of every request; info the changes of roles, and "
+        "failed attempts; warning only what went wrong; off nothing.",
         choices=("debug", "info", "warning", "off"),
     ),
     Setting(
         "log_sample",
         1.0,
         "CBW_LOG_SAMPLE",
-        "Share of the requests whose steps the logger gets. All roles choose the same ones, so stories stay whole.",
+        "Fraction of the requests whose steps are sent to the logger. All roles select the same requests, so the story of a "
+        "selected request is complete.",
         minimum=0.0,
         maximum=1.0,
     ),
@@ -124,8 +141,11 @@ LOG = (
         "log_spool_bytes",
         64 << 20,
         "CBW_LOG_SPOOL_BYTES",
-        "Memory for records that the logger has not yet on disk. When it is full the oldest go, and the log says how many.",
+        "Maximum memory, in bytes, for events that the logger has not acknowledged yet. When it is full the oldest events are "
+        "dropped, and the log records how many.",
         minimum=1 << 16,
+        memory_fraction=1 / 16,
+        memory_cost=1.1,
     ),
 )
 
@@ -133,91 +153,211 @@ LOGGER_DIR = Setting(
     "logger_dir",
     "cbw-logs",
     "LOGGER_DIR",
-    "The folder of the log, whose file is called logs; the logger makes it if it is not there.",
+    "Folder of the log file, which is called logs. The logger creates the folder if it does not exist.",
 )
 
 LOGGER = (
-    _logger("host", "*", "Address to listen on; * is every IPv4 one of this machine, :: every one."),
+    _logger("listen", "*", "IP address to listen on; * is every IPv4 address of this machine, :: every address."),
     _logger(
         "fsync",
         "interval",
-        "When the file is synced: after each write; half a second after it at most; when the system likes. With the first two, "
-        "senders keep their records until they are synced, so that a crash of this machine loses none of them; of the lines "
-        "from the text port, which nobody keeps, a crash may take those of half a second with interval, and those of some "
-        "30 s with never.",
+        "When the log file is synced to disk: always after each write, interval within half a second, never when the "
+        "operating system decides. With always and interval, senders keep their events until they are synced, so a crash of "
+        "this machine loses none of them. Lines from the text port are kept by nobody: a crash loses up to half a second of "
+        "them with interval, about 30 s with never.",
         choices=("always", "interval", "never"),
     ),
-    _logger("format", "json", "Of the lines: json for programs, text for people.", choices=("json", "text")),
-    _logger("rotate_bytes", 100 << 20, "A file of this size is closed, and a new one begun.", minimum=1 << 16),
-    _logger("rotate_age_s", 86400.0, "So is one of this age; 0: only by size.", minimum=0.0),
-    _logger("keep", 10, "So many closed files are kept.", minimum=0),
-    _logger("compress", True, "Closed files are compressed (gzip). --no-compress leaves them as they are."),
+    _logger(
+        "format",
+        "json",
+        "Format of the lines of the log: json for programs, text for people.",
+        choices=("json", "text"),
+    ),
+    _logger("rotate_bytes", 100 << 20, "Rotate the file when it has this many bytes.", minimum=1 << 16),
+    _logger("rotate_age_s", 86400.0, "Rotate the file after this many seconds (0: by size only).", minimum=0.0),
+    _logger("keep", 10, "Number of rotated files to keep.", minimum=0),
+    _logger("compress", True, "Compress rotated files with gzip. --no-compress leaves them as they are."),
 )
 
+JOURNAL = (
+    _broker(
+        "journal",
+        None,
+        "Folder for a journal. Every request is on disk before it is handed out, and every answer before it is sent, so both "
+        "survive the broker: the next one that is started with this folder goes on. The folder is made if it is missing. "
+        "Without this option everything is in memory.",
+        kind=str,
+        metavar="DIR",
+    ),
+    _broker(
+        "journal_sync",
+        "full",
+        "When something counts as stored: full, when the disk has it; normal, when the operating system has it, so that a "
+        "power loss may lose the last moments, but the death of the broker loses nothing.",
+        choices=("full", "normal"),
+    ),
+)
+"""Where a broker writes what must survive it."""
+
 BROKER = (
-    _broker("host", "*", "Address to listen on; * is every IPv4 one of this machine, :: every one."),
+    _broker("listen", "*", "IP address to listen on; * is every IPv4 address of this machine, :: every address."),
     _broker(
         "requests_max",
         1_000_000,
-        "Requests that may be here at once. Above it CBW/1 clients get Busy; at twice as many the client port is "
-        "read no more, which is what plain clients feel. A waiting request of 100 bytes takes under 1 kB.",
+        "Maximum number of unfinished requests. Above it CBW/1 clients get Busy; above twice as many the client port is not "
+        "read, so plain clients wait. A waiting request with a body of 100 bytes takes less than 1 kB of memory.",
         minimum=1,
+        memory_fraction=1 / (16 << 10),
+        memory_cost=2 * 700,  # twice as many plain ones; measured: 550 to 650 bytes beside the body
     ),
-    _broker("requests_bytes_max", 1 << 30, "The same for the bytes of their bodies together.", minimum=1),
+    _broker(
+        "requests_bytes_max",
+        1 << 30,
+        "Maximum total size, in bytes, of the bodies of unfinished requests. Above it CBW/1 clients get Busy; above twice as "
+        "many bytes the client port is not read, so plain clients wait.",
+        minimum=1,
+        memory_fraction=1 / 10,
+        memory_cost=2 * 1.15,  # twice as many plain ones; measured: 1.00 of 1 MiB bodies, 1.13 of those of 10 kB
+    ),
     _broker(
         "body_bytes_max",
         64 << 20,
-        "Largest body of a request. A larger one is refused; a message of a body this large and 1 MiB more ends the "
-        "connection it comes over.",
+        "Maximum size, in bytes, of the body of one request or answer. A request with a larger body is refused. A message "
+        "with a single frame of more than this and 1 MiB ends the connection it comes over.",
         minimum=1,
         maximum=1 << 40,
+        memory_fraction=1 / 16,
+        memory_cost=1,  # while it arrives; then it counts as the body of a request
     ),
     _broker(
-        "kept_bytes_max",
+        "parked_bytes_max",
         256 << 20,
-        "Bytes of answers that are kept for clients that are away; and as many again for what waits for peers that do not "
-        "read. Beyond it the oldest are dropped, counted and traced.",
+        "Maximum memory, in bytes, for replies parked for absent clients; messages to peers that do not read may take as much "
+        "again. Above it the oldest parked replies are dropped, and the peer that has read nothing for longest is "
+        "disconnected; both are counted and recorded.",
+        minimum=1,
+        memory_fraction=1 / 32,
+        memory_cost=2 * 1.15,  # parked replies, and as much again for peers that do not read
+    ),
+    _broker(
+        "dead_max",
+        10_000,
+        "Maximum number of dead letters: requests that were given up, which are kept for `cbw dead`. Above it the oldest is "
+        "dropped, counted and recorded. 0 keeps none.",
+        minimum=0,
+    ),
+    _broker(
+        "dead_bytes_max",
+        64 << 20,
+        "Maximum memory, in bytes, for dead letters and their bodies. Above it the oldest are dropped, counted and recorded; a "
+        "request that is larger is not kept at all.",
+        minimum=1,
+        memory_fraction=1 / 32,
+        memory_cost=1.15,  # as for parked replies
+    ),
+    _broker(
+        "attempts_max",
+        3,
+        "Number of attempts at a request that may end with the loss of their worker before the request is given up.",
         minimum=1,
     ),
-    _broker("attempts_max", 3, "Attempts that may take their worker down before a request is given up.", minimum=1),
     _broker(
-        "liveness_s", 3.0, "Silence after which a CBW/1 worker is taken for failed: three beats of 1 s.", minimum=1.5
+        "liveness_s",
+        3.0,
+        "Seconds of silence after which a CBW/1 worker is considered lost. The default is three of its heartbeats, which "
+        "come every second. Other workers that send heartbeats may be silent for at least as long.",
+        minimum=1.5,
     ),
     _broker(
         "answer_timeout_s",
         2.0,
-        "Time for a plain (REQ) worker to answer, which has no beats; the lab's 2000 ms.",
+        "Seconds in which a worker that sends no heartbeats while it works must answer a request. After that a plain (REQ) "
+        "worker is considered lost, and a Majordomo or Paranoid Pirate worker if it stays silent for three more heartbeats. The "
+        "default is that of the lab, 2000 ms.",
         minimum=0.001,
     ),
-    _broker("absence_s", 60.0, "How long a peer that lost its connection is remembered for its return.", minimum=0.0),
+    _broker(
+        "absence_s",
+        60.0,
+        "Seconds for which a disconnected peer is remembered, together with its requests and parked replies.",
+        minimum=0.0,
+    ),
+    _broker(
+        "answers_keep_s",
+        600.0,
+        "Seconds for which a broker with a journal keeps an answer that its client has not acknowledged, and remembers a "
+        "disconnected client that has requests or answers here.",
+        minimum=0.0,
+    ),
+    _broker(
+        "results_keep_s",
+        86400.0,
+        "Seconds for which the answer of a request that was started under a ticket is kept after its end. With a journal, time "
+        "in which no broker runs does not count.",
+        minimum=0.0,
+    ),
+    _broker(
+        "results_bytes_max",
+        256 << 20,
+        "Maximum memory, in bytes, for tickets and the answers that are kept under them. Above it the oldest answers are "
+        "dropped, which is counted and recorded; if there are none, no more tickets are taken on. An answer that is larger than "
+        "this is not kept at all. A ticket takes 1500 bytes, and its answer as many as it has.",
+        minimum=1,
+        memory_fraction=1 / 32,
+        memory_cost=1.15,  # as for parked replies
+    ),
     _broker(
         "plain_ttl_s",
         None,
-        "Deadline of requests of plain clients, whose dialect has no word for one; none by default.",
+        "Seconds after which a request of a plain client expires. Plain dialects cannot carry a deadline, so by default "
+        "these requests never expire.",
         minimum=0.001,
         kind=float,
     ),
-    _broker("grace_s", 10.0, "After SIGTERM: time for running requests to finish.", minimum=0.0),
+    _broker("grace_s", 10.0, "Seconds that running requests have to finish after SIGTERM.", minimum=0.0),
 )
 
 WORKER = (
     _worker(
-        "concurrency", 1, "Tasks that it runs at once: threads for a function, coroutines for an async one.", minimum=1
+        "concurrency",
+        1,
+        "Number of tasks to run at once: threads for a plain function, coroutines for an async one.",
+        minimum=1,
     ),
     _worker(
         "processes",
         0,
-        "Child processes that run the handler, each with the concurrency above; 0 runs it in this process. Needed for "
-        "handlers that crash, or hold the GIL in C for longer than the broker's liveness.",
+        "Number of child processes that run the handler, each with the given concurrency; 0 runs it in the worker's own "
+        "process. Use child processes for handlers that may crash, or that hold the GIL for longer than the broker's "
+        "liveness.",
         minimum=0,
         maximum=1024,
     ),
-    _worker("grace_s", 10.0, "After SIGTERM: time for running tasks to finish.", minimum=0.0),
-    _worker("work_time_s", 1.0, "How long the demonstration worker takes for a request.", minimum=0.0),
+    _worker("grace_s", 10.0, "Seconds that running tasks have to finish after SIGTERM.", minimum=0.0),
+    _worker(
+        "retries",
+        5,
+        "How often a handler is called again for one request, if it raises an exception of --retry-on, or cbw.Retry. 0: never.",
+        minimum=0,
+        maximum=1000,
+    ),
+    _worker(
+        "backoff_s",
+        1.0,
+        "Seconds before the first retry. They double with each further one, up to --backoff-max; a part is left to chance.",
+        minimum=0.0,
+    ),
+    _worker("backoff_max_s", 60.0, "Longest time in seconds before a retry.", minimum=0.0),
+    _worker("work_time_s", 1.0, "Seconds that the demonstration worker takes for each request.", minimum=0.0),
 )
 
 CLIENT = (
-    _client("timeout_s", 60.0, "Time for an answer; it travels with the request as its deadline.", minimum=0.001),
+    _client(
+        "timeout_s",
+        60.0,
+        "Seconds to wait for the answer to a request. They travel with the request as its deadline.",
+        minimum=0.001,
+    ),
 )
 
 
@@ -227,15 +367,18 @@ def default_of(table: tuple[Setting, ...], name: str) -> Any:
 
 
 def address(text: str | None, role: str) -> tuple[str, int]:
-    """``(host, port)`` from ``"host:port"``, ``"host"`` or None, completed from the environment; ``[::1]:9998`` is one too.
+    """``(host, port)`` of the broker from ``"host:port"``, ``"[::1]:9998"``, ``"host"`` or None.
+
+    What is missing comes from ``BROKER_HOST`` and ``BROKER_PORT``, else from the defaults for ``role``, which is ``client`` or
+    ``worker``.
 
     Raises:
-        UsageError: it is not valid.
+        UsageError: the text is not a valid address.
     """
     if text == "" or not isinstance(text, str | None):
         raise _no_host(text, BROKER_HOST)
     host, _, port = text.rpartition(":") if text and ":" in text else (text or "", "", "")
-    if ":" in host and not _is_ipv6(host):  # what came last was part of the address
+    if ":" in host and not _is_ipv6(host):  # the last colon belongs to the IPv6 address
         host, port = text or "", ""
     host = host or os.environ.get(BROKER_HOST.environment) or BROKER_HOST.default
     port = port or os.environ.get(BROKER_PORT.environment) or str(CLIENT_PORT if role == "client" else WORKER_PORT)
@@ -243,10 +386,10 @@ def address(text: str | None, role: str) -> tuple[str, int]:
 
 
 def checked_host(text: str, setting: Setting) -> str:
-    """``text``, if a host may be called so; an IPv6 address without its brackets.
+    """``text`` if it is a valid host name or IP address; an IPv6 address is returned without its brackets.
 
     Raises:
-        UsageError: it may not; the advice names ``setting``.
+        UsageError: the text is not valid. The advice names the environment variable of ``setting``.
     """
     if _is_ipv6(text):
         return text.strip("[]")
@@ -256,10 +399,10 @@ def checked_host(text: str, setting: Setting) -> str:
 
 
 def checked_port(port: int | str, setting: Setting) -> int:
-    """``port`` as a number, if ``setting`` may have it.
+    """``port`` as a number, if it is within the bounds of ``setting``.
 
     Raises:
-        UsageError: it may not; the advice names ``setting``.
+        UsageError: it is not. The advice names the environment variable of ``setting``.
     """
     low, high = int(setting.minimum or 0), int(setting.maximum or 65535)
     text = str(port)

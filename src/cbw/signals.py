@@ -1,4 +1,4 @@
-"""What SIGTERM and Ctrl-C do to a role: the first asks it to stop, a second wish ends its process. And what has ended one."""
+"""What SIGTERM and Ctrl-C do to a role: the first one asks it to stop, a second one ends its process at once."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Protocol
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 SAME_WISH_S = 0.5
-"""A signal that comes sooner after the first is no second wish: `timeout`, shells and service managers tell a process, and
-tell it once more with its group."""
+"""Signals within this many seconds after the first count as one with it: `timeout`, shells and service managers signal a
+process, and then once more together with its process group."""
 _UNHANDLED = (signal.SIG_DFL, signal.default_int_handler)
 
 
@@ -21,17 +21,17 @@ class Stoppable(Protocol):
     """A role that can be asked to end."""
 
     def stop(self) -> None:
-        """Finish what runs and end."""
+        """Finish what runs, then end. Called by signal handlers."""
 
 
 @contextlib.contextmanager
 def handling(
     numbers: Sequence[signal.Signals], first: Callable[[int], None], again: Callable[[int], None]
 ) -> Iterator[None]:
-    """``first`` is called with the first of these signals that comes, ``again`` with each later wish.
+    """Call ``first`` with the first of these signals, and ``again`` with each that comes later than :data:`SAME_WISH_S`.
 
-    Our images start every role with SIGTERM blocked. The first process of a container would ignore one that came before its
-    handler was there, and docker stop would wait for nothing; a blocked one waits, and is taken here.
+    Our images start every role with SIGTERM blocked, and it is unblocked here. The first process of a container ignores a
+    signal for which it has no handler yet, and ``docker stop`` would wait in vain; a signal that is blocked waits instead.
     """
     asked_at: float | None = None
 
@@ -53,12 +53,13 @@ def handling(
 
 
 def stopping(role: Stoppable) -> contextlib.AbstractContextManager[None]:
-    """SIGTERM and Ctrl-C ask ``role`` to stop; a second wish ends the process at once."""
+    """In this context SIGTERM and Ctrl-C ask ``role`` to stop; a second one ends the process at once."""
     return handling(STOP_SIGNALS, lambda _number: role.stop(), end_at_once)
 
 
 def stopping_unless_handled(role: Stoppable) -> contextlib.AbstractContextManager[None]:
-    """The same, unless the program has handlers of its own, or this is not its main thread, where there can be none."""
+    """As :func:`stopping`, unless the program has handlers of its own for these signals, or this is not its main thread, the
+    only one that can set handlers."""
     if threading.current_thread() is not threading.main_thread():
         return contextlib.nullcontext()
     if any(signal.getsignal(number) not in _UNHANDLED for number in STOP_SIGNALS):
@@ -67,14 +68,14 @@ def stopping_unless_handled(role: Stoppable) -> contextlib.AbstractContextManage
 
 
 def end_at_once(number: int) -> None:
-    """End this process as the signal would if nobody handled it."""
+    """End this process as the signal does if no handler is set."""
     signal.signal(number, signal.SIG_DFL)
     signal.raise_signal(number)
-    os._exit(128 + number)  # the first process of a container outlives its signals
+    os._exit(128 + number)  # the first process of a container is not ended by signals
 
 
 def end_of(code: int | None) -> str:
-    """How a process ended, by its exit code: negative, if a signal has ended it."""
+    """How a process ended, in words. ``code`` is its exit code, or the negative number of the signal that ended it."""
     if code is not None and code < 0:
         return f"was ended by {signal.Signals(-code).name}"
     return f"exited with {code}"

@@ -23,24 +23,33 @@ millisecond, and does the same every time.
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections import deque
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 from cbw import codec
-from cbw.core import events as e
-from cbw.core import messages as m
-from cbw.core.broker import BrokerCore, Limits
-from cbw.core.client import ClientCore, Ended
-from cbw.core.messages import Status
-from cbw.core.worker import WorkerCore
-from cbw.errors import CbwError, NoAnswer
-from cbw.handler import Attempt, Handler, cancelled
-from cbw.refusal import refusal_error
-from cbw.session import TIMEOUT_S, Timeout, deadline_after, decode, error_of, seconds_of
+from cbw.client.result import result_of
+from cbw.client.session import TIMEOUT_S, Session, Timeout, seconds_of
+from cbw.client.ticket import Ticket, ticket_of
+from cbw.core import messages
+from cbw.core.broker.check import check
+from cbw.core.broker.core import BrokerCore
+from cbw.core.broker.driver import Driver
+from cbw.core.broker.events import Side
+from cbw.core.broker.limits import Limits
+from cbw.core.client.core import ClientCore
+from cbw.core.client.events import Ended
+from cbw.core.messages import PRIORITY
+from cbw.core.port import Arrival, Frames
+from cbw.core.record import Record
+from cbw.core.worker.core import WorkerCore
+from cbw.core.worker.driver import WorkerDriver
+from cbw.errors import NoAnswer
+from cbw.transport.memory_port import MemoryPort
 from cbw.wire import native
+from cbw.worker.memory import MemoryPool
+from cbw.worker.retrying import Retrying
 
 F = TypeVar("F", bound=Callable[..., Any])
 TICK_S = 0.001
@@ -52,36 +61,44 @@ PATIENCE_S = 3600.0
 class System:
     """A broker in memory, and the clients and workers that are made here.
 
-    ``broker`` is the living :class:`~cbw.core.broker.BrokerCore`, whose ``counts`` may be of interest; its state is
-    checked after each of its steps. ``records`` is the trace: what happened, in order. ``now`` is in seconds.
+    ``broker`` is the living :class:`~cbw.core.broker.core.BrokerCore`;
+    its state is checked after each of its turns. ``records`` is the trace: what happened, in order. ``now`` is in seconds.
     """
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.now = 0.0
-        self.records: list[e.Record] = []
+        self.records: list[Record] = []
         self.is_broker_alive = False
         self._limits = limits or Limits()
         self._boots = 0
-        self._connections: dict[tuple[e.Side, bytes], _Peer] = {}
-        self._connections_made = 0
         self._clients: list[MemoryClient] = []
         self._workers: list[MemoryWorker] = []
-        self._facts: list[e.Event] = []
+        self._connections_made = 0
+        self._tickets_made = 0
+        self._ports = {side: MemoryPort() for side in Side}
         self.start_broker()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.broker.check()
+        check(self.broker)
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How often what has happened to the living broker, as on its status page."""
+        return self.broker.outbox.counts
 
     # --- who is there
 
-    def service(self, name: str = "") -> Callable[[F], F]:
-        """Decorator: a worker of its own serves requests for ``name`` with the function."""
+    def service(self, name: str = "", **retrying: Any) -> Callable[[F], F]:
+        """Decorator: a worker of its own serves requests for ``name`` with the function.
+
+        ``retrying`` are ``retries``, ``retry_on`` and ``backoff_s`` of :meth:`cbw.Worker.add`.
+        """
 
         def register(function: F) -> F:
-            self.worker({name: function})
+            self.worker({name: function}, **retrying)
             return function
 
         return register
@@ -93,14 +110,17 @@ class System:
         id: str | None = None,
         concurrency: int = 1,
         work_time_s: float = 0.0,
+        **retrying: Any,
     ) -> MemoryWorker:
         """Start a worker for services and their handlers; a lone function serves the nameless service.
 
-        A handler is called when its task begins, and answers ``work_time_s`` later.
+        A handler is called when its task begins, and answers ``work_time_s`` later. ``retrying`` are ``retries``, ``retry_on``
+        and ``backoff_s`` of :meth:`cbw.Worker.add`, for all of them; nothing of a backoff is left to chance here.
         """
         if not isinstance(handlers, Mapping):
             handlers = {"": handlers}
-        worker = MemoryWorker(self, id or f"W{len(self._workers) + 1}", handlers, concurrency, work_time_s)
+        name = id or f"W{len(self._workers) + 1}"
+        worker = MemoryWorker(self, name, handlers, concurrency, work_time_s, Retrying(**retrying))
         self._workers.append(worker)
         worker.mend()
         return worker
@@ -112,14 +132,14 @@ class System:
         client.mend()
         return client
 
-    def call(self, body: Any = b"", service: str = "", *, timeout: Timeout = ..., returns: Any = bytes) -> Any:
+    def call(self, body: Any = b"", service: str = "", *, returns: Any = bytes, **options: Any) -> Any:
         """One request of the first client, and its answer, as :meth:`cbw.Client.call`. Time passes until it is there."""
-        return self.submit(body, service, timeout=timeout).result(returns)
+        return self.submit(body, service, **options).result(returns)
 
-    def submit(self, body: Any = b"", service: str = "", *, timeout: Timeout = ...) -> MemoryRequest:
+    def submit(self, body: Any = b"", service: str = "", **options: Any) -> MemoryRequest:
         """One request of the first client. No time passes; what can happen at once has happened."""
         client = self._clients[0] if self._clients else self.client()
-        return client.submit(body, service, timeout=timeout)
+        return client.submit(body, service, **options)
 
     # --- what happens to them
 
@@ -135,9 +155,8 @@ class System:
     def kill_broker(self) -> None:
         """It is gone, with everything that it knew; all connections are lost."""
         self.is_broker_alive = False
-        for peer in list(self._connections.values()):
+        for peer in (*self._clients, *self._workers):
             peer.cut()
-        self._facts.clear()
 
     def start_broker(self) -> None:
         """Start another one after :meth:`kill_broker`; those that were cut off find it."""
@@ -145,21 +164,31 @@ class System:
         self.broker = BrokerCore(
             "BRO", f"boot {self._boots}", self._limits, first_task=self._boots << 20, is_tracing=True
         )
+        self._ports = {side: MemoryPort() for side in Side}
+        self._driver = Driver(self.broker, self._ports[Side.CLIENT], self._ports[Side.WORKER])
         self.is_broker_alive = True
         for peer in (*self._clients, *self._workers):
             peer.mend()
 
     # --- inside: the wire and the time
 
-    def _connect(self, side: e.Side, peer: _Peer) -> bytes:
+    def _new_ticket(self) -> str:
+        self._tickets_made += 1
+        return f"T{self._tickets_made}"
+
+    def _connect(self, side: Side, peer: _Peer) -> bytes:
         self._connections_made += 1
         address = b"\0%d" % self._connections_made
-        self._connections[side, address] = peer
+        self._ports[side].connect(address, peer._inbox)
         return address
 
-    def _disconnect(self, side: e.Side, address: bytes) -> None:
-        del self._connections[side, address]
-        self._facts.append(e.PeerLost(side, address))
+    def _disconnect(self, side: Side, address: bytes) -> None:
+        self._ports[side].disconnect(address)
+
+    def _send(self, side: Side, address: bytes, batch: Sequence[messages.Message]) -> None:
+        """A peer sends a batch to the broker."""
+        for frames, _ in native.encode(batch):
+            self._ports[side].arrivals.append(Arrival(address, list(frames)))
 
     def _settle(self) -> None:
         """Everybody takes turns until nothing more happens at this instant."""
@@ -171,26 +200,18 @@ class System:
             is_moving = any(turns)
 
     def _turn(self) -> bool:
-        if not self.is_broker_alive or not (self._facts or self.broker.wake_at <= self.now):
+        has_news = any(port.has_news for port in self._ports.values())
+        if not self.is_broker_alive or not (has_news or self._driver.wake_at <= self.now):
             return False
-        facts, self._facts = self._facts, []
-        orders = self.broker.step(facts, self.now)
-        self.records.extend(self.broker.records)
-        self.broker.records.clear()
-        self.broker.check()
-        for order in orders:
-            assert isinstance(order, e.SendToClient | e.SendToWorker), f"an order that nobody here needs: {order}"
-            side = e.Side.CLIENT if isinstance(order, e.SendToClient) else e.Side.WORKER
-            peer = self._connections.get((side, order.peer))
-            if peer is None:
-                self._facts.append(e.Undelivered(side, order.peer, order.messages))
-            else:
-                peer._inbox.extend(frames for frames, _ in native.encode(order.messages))
-        return bool(facts or orders)
+        sent = sum(port.sent for port in self._ports.values())
+        self._driver.turn(self.now)
+        self.records.extend(self.broker.outbox.take_records())
+        check(self.broker)
+        return has_news or sum(port.sent for port in self._ports.values()) > sent
 
     def _wake_at(self) -> float:
         times = [peer._wake_at for peer in (*self._clients, *self._workers)]
-        return min(times, default=math.inf) if not self.is_broker_alive else min(self.broker.wake_at, *times)
+        return min(times, default=math.inf) if not self.is_broker_alive else min(self._driver.wake_at, *times)
 
 
 class MemoryRequest:
@@ -207,11 +228,19 @@ class MemoryRequest:
         return self._ended is not None
 
     def result(self, returns: Any = bytes) -> Any:
-        """Its answer, read as ``returns``. Time passes until it is there.
+        """The answer, read as ``returns``. Time passes until it is there.
 
         Raises:
-            RequestError: it ended without an answer, or with one that ``returns`` does not fit; the subclass says how.
-            NoAnswer: it has no deadline, and nobody who could answer it.
+            RequestError: the request ended without an answer, or with one that is not a ``returns``; the subclass says why.
+            NoAnswer: the request has no deadline, and nobody is there who could answer it.
+        """
+        return result_of(self._wait(), returns)
+
+    def _wait(self) -> Ended:
+        """How it ended. Time passes until it has.
+
+        Raises:
+            NoAnswer: the request has no deadline, and nobody is there who could answer it.
         """
         system = self._client._system
         patient_until = system.now + PATIENCE_S
@@ -220,20 +249,16 @@ class MemoryRequest:
             if at > patient_until:
                 raise NoAnswer("nobody will answer this request", advice="Start a worker for it, or give it a timeout.")
             system.pass_time(max(TICK_S, at - system.now))
-        if self._ended.answer.status is Status.OK:
-            return decode(self._ended.answer.body, returns, self.id, self._ended.service)
-        raise self._client._error_of(self._ended)
+        return self._ended
 
     def cancel(self) -> None:
-        """Take it back, also if it runs already."""
-        ended = self._client.core.cancel(self.id)
-        if ended is not None:
-            ended.sink(ended)
-            self._client._system._settle()
+        """Cancel the request, also while it runs."""
+        self._client._session.cancel([self.id])
+        self._client._system._settle()
 
     @property
     def story(self) -> list[str]:
-        """What the broker did with it, event by event."""
+        """What the broker did with the request: its events, in order."""
         name = f"{self._client.core.name}/{self.id}"
         return [record.event for record in self._client._system.records if record.request == name]
 
@@ -242,108 +267,144 @@ class MemoryRequest:
 
 
 class _Peer:
-    """What is connected to the broker, or not."""
+    """A client or a worker, which may be connected to the broker."""
 
-    _side: e.Side
+    _side: Side
+    _link: _MemoryLink
 
     def __init__(self, system: System) -> None:
         self._system = system
         self._address: bytes | None = None
-        self._inbox: list[Sequence[Any]] = []
+        self._inbox: list[Frames] = []
 
     def cut(self) -> None:
-        """Lose the connection, and what is on its way to here."""
+        """Lose the connection, and the messages that have not been read."""
         if self._address is not None:
             self._system._disconnect(self._side, self._address)
             self._address = None
             self._inbox.clear()
-            self._connection_lost()
+            self._link.changes.append(False)
             self._system._settle()
 
     def mend(self) -> None:
-        """Get it back, if there is a broker."""
+        """Connect again, if there is a broker."""
         if self._address is None and self._system.is_broker_alive and self._is_there:
             self._address = self._system._connect(self._side, self)
-            self._connection_made()
+            self._link.changes.append(True)
             self._system._settle()
 
     @property
     def _is_there(self) -> bool:
         return True
 
-    def _take_inbox(self) -> list[Sequence[Any]]:
-        inbox, self._inbox = self._inbox, []
-        return inbox
-
     @property
     def _wake_at(self) -> float:
         raise NotImplementedError
 
     def _turn(self) -> bool:
-        """Take in what has arrived, do what is due, say what is to be said; whether it was anything."""
+        """Take one turn; whether anything has happened in it."""
         raise NotImplementedError
 
-    def _connection_made(self) -> None:
-        raise NotImplementedError
 
-    def _connection_lost(self) -> None:
-        raise NotImplementedError
+class _MemoryLink:
+    """The connection of a peer in memory, as the peer's driver sees it."""
+
+    def __init__(self, peer: _Peer, decode: Callable[[Sequence[Any]], list[messages.Message]]) -> None:
+        self.changes: list[bool] = []  # connections made (True) and lost (False)
+        self.has_sent = False
+        self._peer = peer
+        self._decode = decode
+
+    def watch(self) -> list[bool]:
+        changes, self.changes = self.changes, []
+        return changes
+
+    def receive(self) -> list[messages.Message] | None:
+        inbox = self._peer._inbox
+        return self._decode(inbox.pop(0)) if inbox else None
+
+    def post(self, batch: list[messages.Message]) -> None:
+        self.has_sent = True
+        peer = self._peer
+        if peer._address is not None:
+            peer._system._send(peer._side, peer._address, batch)
 
 
 class MemoryClient(_Peer):
     """A client in memory; :meth:`System.client` makes it."""
 
-    _side = e.Side.CLIENT
+    _side = Side.CLIENT
 
     def __init__(self, system: System, name: str, timeout: float | None) -> None:
         super().__init__(system)
         self.core = ClientCore(name, name)
-        self._timeout_s = seconds_of(timeout)
+        self._link: _ClientLink = _ClientLink(self, native.to_client)
+        self._session = Session(self.core, self._link, lambda: system.now, seconds_of(timeout))
 
-    def call(self, body: Any = b"", service: str = "", *, timeout: Timeout = ..., returns: Any = bytes) -> Any:
-        """One request, and its answer."""
-        return self.submit(body, service, timeout=timeout).result(returns)
+    def call(self, body: Any = b"", service: str = "", *, returns: Any = bytes, **options: Any) -> Any:
+        """Send one request and return its answer, as :meth:`cbw.Client.call`. Time passes until it is there."""
+        return self.submit(body, service, **options).result(returns)
 
-    def submit(self, body: Any = b"", service: str = "", *, timeout: Timeout = ...) -> MemoryRequest:
-        """One request."""
-        if self.core.refused is not None:
-            raise refusal_error(self.core.refused)
-        system = self._system
-        deadline_at = deadline_after(system.now, self._timeout_s if timeout is ... else seconds_of(timeout))
-        request = MemoryRequest(self)
-        request.id = self.core.submit(service, codec.encode(body), deadline_at, system.now, request._end)
-        system._settle()
+    def submit(
+        self,
+        body: Any = b"",
+        service: str = "",
+        *,
+        timeout: Timeout = ...,
+        priority: int = messages.PRIORITY,
+        delay_s: float = 0.0,
+    ) -> MemoryRequest:
+        """Send one request, as :meth:`cbw.Client.submit`. No time passes; what can happen at once has happened."""
+        request, bodies = MemoryRequest(self), [codec.encode(body)]
+        (request.id,) = self._session.submit(service, bodies, timeout, request._end, priority, delay_s=delay_s)
+        self._system._settle()
         return request
+
+    def start(
+        self,
+        body: Any = b"",
+        service: str = "",
+        *,
+        ticket: str | None = None,
+        deadline_s: float | None = None,
+        priority: int = PRIORITY,
+        delay_s: float = 0.0,
+        timeout: Timeout = ...,
+    ) -> Ticket:
+        """Start a request that outlives this client, as :meth:`cbw.Client.start`. The broker in memory has no journal."""
+        request = MemoryRequest(self)
+        name = self._system._new_ticket() if ticket is None else ticket
+        request.id = self._session.start(
+            name, service, codec.encode(body), timeout, deadline_s, priority, delay_s, request._end
+        )
+        self._system._settle()
+        return ticket_of(request._wait())
+
+    def result(self, ticket: str, *, timeout: Timeout = ..., returns: Any = bytes) -> Any:
+        """The answer of such a request, as :meth:`cbw.Client.result`. Time passes until it is there."""
+        request = MemoryRequest(self)
+        request.id = self._session.collect(ticket, timeout, request._end)
+        self._system._settle()
+        return request.result(returns)
 
     @property
     def _wake_at(self) -> float:
         return self.core.wake_at
 
     def _turn(self) -> bool:
-        now = self._system.now
-        ended: list[Ended] = []
-        inbox = self._take_inbox()
-        for frames in inbox:
-            ended.extend(self.core.received(native.to_client(frames), now))
-        if self.core.wake_at <= now:
-            ended.extend(self.core.tick(now))
+        link = self._link
+        has_news = bool(self._inbox)
+        link.has_sent = False
+        ended = self._session.turn(has_changes=True)
         for end in ended:
             end.sink(end)
-        messages = self.core.take_messages()
-        if self._address is not None:
-            for frames, _ in native.encode(messages):
-                self._system._facts.append(e.ClientSaid(self._address, native.from_client(frames)))
-        return bool(inbox or ended or messages)
+        return has_news or link.has_sent or bool(ended)
 
-    def _connection_made(self) -> None:
-        self.core.connected(self._system.now)
 
-    def _connection_lost(self) -> None:
-        self.core.disconnected()
-
-    def _error_of(self, ended: Ended) -> CbwError:
-        refused = self.core.refused
-        return error_of(ended.answer, ended.service) if refused is None else refusal_error(refused)
+class _ClientLink(_MemoryLink):
+    def send(self, batch: list[messages.Message]) -> list[messages.Message]:
+        self.post(batch)
+        return []
 
 
 class MemoryWorker(_Peer):
@@ -353,7 +414,7 @@ class MemoryWorker(_Peer):
     their own, what is below: a handler that kills its worker is a crash in the middle of the request.
     """
 
-    _side = e.Side.WORKER
+    _side = Side.WORKER
 
     def __init__(
         self,
@@ -362,17 +423,16 @@ class MemoryWorker(_Peer):
         handlers: Mapping[str, Callable[..., Any]],
         concurrency: int,
         work_time_s: float,
+        retrying: Retrying,
     ) -> None:
         super().__init__(system)
         self.core = WorkerCore(name, f"{name} {len(system._workers)}", list(handlers), concurrency)
         self.is_alive = True
         self.is_frozen = False
-        self._handlers = {name: Handler(name, function) for name, function in handlers.items()}
-        self._concurrency = concurrency
-        self._work_time_s = work_time_s
-        self._waiting: deque[m.Task] = deque()
-        self._running: dict[int, Attempt] = {}
-        self._done: list[tuple[float, m.Answer]] = []  # when each is to be answered, earliest first
+        self._pool = MemoryPool(handlers, concurrency, work_time_s, lambda: system.now, retrying)
+        self._link: _WorkerLink = _WorkerLink(self, native.to_worker)
+        self._stop_by: float | None = None
+        self._driver = WorkerDriver(self.core, self._pool, self._link)
 
     def kill(self) -> None:
         """As SIGKILL: it is gone in the middle of whatever it did."""
@@ -381,7 +441,7 @@ class MemoryWorker(_Peer):
 
     def stop(self, *, grace_s: float = 10.0) -> None:
         """As SIGTERM: it takes nothing more, finishes what runs, and says goodbye."""
-        self.core.stop_requested(self._system.now, self._system.now + grace_s)
+        self._stop_by = self._system.now + grace_s
         self._system._settle()
 
     def freeze(self) -> None:
@@ -401,67 +461,38 @@ class MemoryWorker(_Peer):
     def _wake_at(self) -> float:
         if not self.is_alive or self.is_frozen:
             return math.inf
-        return min(self.core.wake_at, self._done[0][0]) if self._done else self.core.wake_at
+        return min(self._driver.wake_at, self._pool.wake_at)
 
     def _turn(self) -> bool:
         if not self.is_alive or self.is_frozen:
             return False
-        core, now = self.core, self._system.now
-        inbox = self._take_inbox()
-        for frames in inbox:
-            core.received(native.to_worker(frames), now)
-        is_done = bool(self._done) and self._done[0][0] <= now
-        while self._done and self._done[0][0] <= now:
-            answer = self._done.pop(0)[1]
-            self._running.pop(answer.id, None)
-            core.finished([answer], self._work_time_s, now)
-        if core.wake_at <= now:
-            core.tick(now)
-        self._carry_out()
-        messages = core.take_messages()
-        if self._address is not None:
-            for frames, _ in native.encode(messages):
-                self._system._facts.append(e.WorkerSaid(self._address, native.from_worker(frames)))
-        if core.is_reconnect_wanted:
-            core.is_reconnect_wanted = False
+        link = self._link
+        has_news = bool(self._inbox) or self._pool.wake_at <= self._system.now
+        link.has_sent = False
+        self._driver.turn(self._system.now, self._stop_by)
+        self._stop_by = None
+        has_moved = has_news or link.has_sent
+        if link.is_reconnect_wanted:
+            link.is_reconnect_wanted = False
             self.cut()
             self.mend()
-        if core.is_done:
+        if self._driver.is_over:
             self.is_alive = False
             self.cut()
-        return bool(inbox or is_done or messages)
-
-    def _connection_made(self) -> None:
-        self.core.connected(self._system.now)
-
-    def _connection_lost(self) -> None:
-        self.core.disconnected(self._system.now)
-
-    def _carry_out(self) -> None:
-        core, now = self.core, self._system.now
-        self._waiting.extend(core.take_tasks())
-        if core.to_take_back:
-            wanted, core.to_take_back = core.to_take_back, []
-            back = [task.id for task in self._waiting if task.id in wanted]
-            self._waiting = deque(task for task in self._waiting if task.id not in back)
-            core.returned(back, now)
-        for task in core.to_cancel:
-            if task in self._running:
-                self._running[task].is_cancelled = True
-            elif any(waiting.id == task for waiting in self._waiting):
-                self._waiting = deque(waiting for waiting in self._waiting if waiting.id != task)
-                self._done.insert(0, (now, cancelled(task)))
-        core.to_cancel.clear()
+        return has_moved
 
     def _work(self) -> bool:
         """Begin one task, if there is room. Its handler may do anything, also make this worker work on."""
-        is_ready = self.is_alive and not self.is_frozen and len(self._running) < self._concurrency
-        if not is_ready or not self._waiting:
-            return False
-        task = self._waiting.popleft()
-        system, handler = self._system, self._handlers[task.service]
-        attempt = self._running[task.id] = Attempt(task, system.now, lambda: system.now)
-        answer = asyncio.run(handler.run_async(task, attempt)) if handler.is_async else handler.run(task, attempt)
-        self._done.append((system.now + self._work_time_s, answer))
-        self._done.sort(key=lambda item: item[0])
+        return self.is_alive and not self.is_frozen and self._pool.run_next()
+
+
+class _WorkerLink(_MemoryLink):
+    has_unsent = False
+    is_reconnect_wanted = False  # by the end of the turn
+
+    def send(self, batch: list[messages.Message]) -> None:
+        self.post(batch)
+
+    def reconnect(self) -> bool:
+        self.is_reconnect_wanted = True
         return True

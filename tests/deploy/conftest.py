@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
-import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
@@ -23,6 +24,11 @@ ROLES = {
     "imlogger": DEPLOY / "cbwl" / "logger",
 }
 STANDINS = Path(__file__).parent / "standins"
+STANDIN_IMAGES = {
+    "db": ("mariadb", "cbw-standin-mariadb:bookworm"),
+    "wp": ("wordpress", "cbw-standin-wordpress:bookworm"),
+}
+"""Service of the blog: the folder of its stand-in, and the image that is made of it."""
 SERVICES = {"bro": "imbroker", "wor": "imworker", "cli": "imclient", "log": "imlogger"}
 
 
@@ -35,9 +41,15 @@ def engine() -> None:
     if not missing and docker("compose", "version").returncode != 0:
         missing = "docker compose (version 2) is not installed"
     if missing:
-        if os.environ.get("CI"):
-            pytest.fail(missing)
         pytest.skip(missing)
+
+
+@contextlib.contextmanager
+def one_builds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One process of a run at a time. The next one finds every layer made, so its build takes a second."""
+    with (tmp_path_factory.getbasetemp().parent / "build.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -51,16 +63,17 @@ def images(engine: None, tag: str, tmp_path_factory: pytest.TempPathFactory) -> 
     """Images of this checkout by the lab's names, made as the lab makes them, each in its folder; removed at the end."""
     made: dict[str, str] = {}
     try:
-        base = f"tsr-zmq:{tag}"
-        must("build", "--quiet", "--label", f"{LABEL}=1", "-t", base, *offline_base(), ROOT, within_s=600)
-        made["tsr-zmq"] = base
-        for name, folder in ROLES.items():
-            copy = tmp_path_factory.mktemp(name) / folder.name
-            shutil.copytree(folder, copy)
-            file = copy / "Dockerfile"
-            file.write_text(file.read_text().replace("FROM tsr-zmq\n", f"FROM {base}\n"))
-            must("build", "--quiet", "--label", f"{LABEL}=1", "-t", f"{name}:{tag}", copy)
-            made[name] = f"{name}:{tag}"
+        with one_builds(tmp_path_factory):
+            base = f"tsr-zmq:{tag}"
+            must("build", "--quiet", "--label", f"{LABEL}=1", "-t", base, *offline_base(), ROOT, within_s=600)
+            made["tsr-zmq"] = base
+            for name, folder in ROLES.items():
+                copy = tmp_path_factory.mktemp(name) / folder.name
+                shutil.copytree(folder, copy)
+                file = copy / "Dockerfile"
+                file.write_text(file.read_text().replace("FROM tsr-zmq\n", f"FROM {base}\n"))
+                must("build", "--quiet", "--label", f"{LABEL}=1", "-t", f"{name}:{tag}", copy)
+                made[name] = f"{name}:{tag}"
         yield made
     finally:
         for image in reversed(made.values()):
@@ -86,18 +99,16 @@ def new_project(images: dict[str, str], tmp_path: Path) -> Iterator[NewProject]:
 
 
 @pytest.fixture(scope="session")
-def standins(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def standins(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Compose file that changes the images' names and nothing else; the images are kept for the next run on this machine."""
-    images = {}
-    for service, name in (("db", "mariadb"), ("wp", "wordpress")):
-        images[service] = f"cbw-standin-{name}:bookworm"
-        must("build", "--quiet", "--label", f"{LABEL}=standin", "-t", images[service], STANDINS / name, within_s=500)
+    with one_builds(tmp_path_factory):
+        for name, image in STANDIN_IMAGES.values():
+            must("build", "--quiet", "--label", f"{LABEL}=standin", "-t", image, STANDINS / name, within_s=500)
     path = tmp_path_factory.mktemp("blog") / "standins.yml"
-    path.write_text(json.dumps({"services": {name: {"image": image} for name, image in images.items()}}))
-    yield path
-    if os.environ.get("CI"):
-        for image in images.values():
-            docker("image", "rm", "--force", image)
+    path.write_text(
+        json.dumps({"services": {service: {"image": image} for service, (_, image) in STANDIN_IMAGES.items()}})
+    )
+    return path
 
 
 @pytest.fixture

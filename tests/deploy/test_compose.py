@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from cbw.logfile import files_of
+from cbw.logger.logfile import files_of
 from tests.live.program import wait_until
 from tests.ports import free_port
 

@@ -126,7 +126,7 @@ def test_a_backup_is_restored(shell: Shell) -> None:
     picture = written(shell)
     shell.run(commands("is copied while it runs"))
     shell.run("docker compose down --volumes")
-    shell.run(commands("Back into a new deployment"))
+    shell.run(commands("To restore both into a new deployment"))
     assert shell.blog().shows(POST, picture)
 
 

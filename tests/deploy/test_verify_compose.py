@@ -31,11 +31,12 @@ from .engine import DEPLOY, LABEL, service_override
 
 CHECKS = [
     "own-replies", "no-idle-while-waiting", "killed-worker", "frozen-worker",
-    "cut-off-worker", "restarted-broker", "complete-log",
+    "killed-broker", "restarted-broker", "cut-off-worker", "complete-log",
 ]  # fmt: skip
 FOUND_BY = {
     # fault: the checks that must find it; those that take longest first
     "does_not_come_back": ["restarted-broker"],
+    "does_not_come_back_twice": ["killed-broker"],
     "swaps_replies": ["own-replies"],
     "has_a_favourite": ["no-idle-while-waiting"],
     "is_deaf": ["killed-worker", "frozen-worker", "cut-off-worker"],
@@ -155,6 +156,9 @@ def deployment(
         broker = ["python3", "/faulty_broker.py", fault, "9998", "9999"]
     elif fault == "does_not_come_back":
         broker = ["sh", "-c", f"test -e /tmp/was && exec sleep 999; touch /tmp/was; exec {' '.join(broker)}"]
+    elif fault == "does_not_come_back_twice":
+        count = "echo >> /tmp/starts; test $$(wc -l < /tmp/starts) -gt 2 && exec sleep 999"
+        broker = ["sh", "-c", f"{count}; exec {' '.join(broker)}"]
     elif fault == "forgets_its_log":
         logger = ["sh", "-c", f"rm -f /tmp/cbwlog/logs; exec {' '.join(logger)}"]
     services: dict[str, Any] = {
@@ -198,8 +202,8 @@ def test_one_that_runs_is_put_back_as_it_was_found(
     assert list(verdicts) == CHECKS
     figures = {name: found.figures for name, found in verdicts.items()}
     assert figures["frozen-worker"]["fenced"] == figures["frozen-worker"]["judged"]
-    assert figures["restarted-broker"]["restarts"] == 2
-    assert figures["restarted-broker"]["lost"] == 0
+    for name in ("killed-broker", "restarted-broker"):
+        assert (figures[name]["restarts"], figures[name]["lost"]) == (1, 0)
     for name in ("killed-worker", "frozen-worker", "cut-off-worker"):
         assert figures[name]["judged"] and figures[name]["answered_s"]
 
@@ -224,6 +228,23 @@ def test_the_one_of_this_repository_is_started_and_nothing_is_left_of_it(
     assert log["recovery_s"] > 0
     assert not left_of(sdk, project)
     assert (tmp_path / "log" / "logs").stat().st_size > 0, "the host's folder is not ours to remove"
+
+
+def test_a_broker_with_a_journal_runs_nothing_again(
+    sdk: DockerClient, images: dict[str, str], new_name: NewName, tmp_path: Path
+) -> None:
+    """``deploy/cbw`` with ``journal.yml``: the volume survives ``docker kill``, and the workers go on with what they have."""
+    names = tmp_path / "names.yml"
+    services = {service: images[image] for service, image in SERVICES.items() if service != "log"}
+    names.write_text(service_override(services))
+    files = [DEPLOY / "cbw" / "docker-compose.yml", DEPLOY / "cbw" / "journal.yml", names]
+    project = new_name()
+    done = verify(project, files, "--json", BROKER_PUBLISHED="0")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in ("killed-broker", "restarted-broker"):
+        figures = checks_of(done)[name]["figures"]
+        assert (figures["restarts"], figures["lost"], figures["executed_again"]) == (1, 0, 0)
+    assert not left_of(sdk, project)
 
 
 # --- deployments that do not

@@ -43,7 +43,7 @@ PAGES = [
 ]
 LANGUAGES = {"python", "console", "output", "sh", "text", "mermaid", ""}
 STEP = re.compile(r"^<!-- test: (?P<hidden>.+?) -->$|^```(?P<kind>\w*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
-PATIENCE_S = 20.0
+PATIENCE_S = 40.0
 MARK = "--- done:"
 LOOSE = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 

@@ -13,10 +13,11 @@ import msgspec
 import pytest
 
 import cbw
-from cbw import local, session, settings
-from cbw.core import messages as m
-from cbw.core import request as r
-from cbw.core.request import State
+from cbw import local, settings
+from cbw.client import session
+from cbw.core import messages
+from cbw.core.broker import states
+from cbw.core.broker.states import RequestState
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -40,15 +41,15 @@ def test_generated_pages_are_fresh() -> None:
 # --- wire.md, read back without the generator
 
 
-def messages() -> list[type[m.Message]]:
-    kinds = [kind for kind in vars(m).values() if isinstance(kind, type) and issubclass(kind, m.Message)]
-    return [kind for kind in kinds if kind is not m.Message]
+def batch() -> list[type[messages.Message]]:
+    kinds = [kind for kind in vars(messages).values() if isinstance(kind, type) and issubclass(kind, messages.Message)]
+    return [kind for kind in kinds if kind is not messages.Message]
 
 
 def test_wire_names_every_message_with_its_tag_and_fields() -> None:
     rows = {row[1].strip("*"): row for row in rows_of("reference/wire.md", "messages")}
-    assert rows.keys() == {kind.__name__ for kind in messages()}
-    for kind in messages():
+    assert rows.keys() == {kind.__name__ for kind in batch()}
+    for kind in batch():
         fields = msgspec.structs.fields(kind)
         tag, _, _, written, _ = rows[kind.__name__]
         assert int(tag) == kind.__struct_config__.tag
@@ -59,24 +60,24 @@ def test_wire_names_every_message_with_its_tag_and_fields() -> None:
 
 def test_wire_says_who_may_send_what() -> None:
     directions = {
-        "client → broker": m.FromClient,
-        "worker → broker": m.FromWorker,
-        "broker → client": m.ToClient,
-        "broker → worker": m.ToWorker,
+        "client → broker": messages.FromClient,
+        "worker → broker": messages.FromWorker,
+        "broker → client": messages.ToClient,
+        "broker → worker": messages.ToWorker,
     }
     for row in rows_of("reference/wire.md", "messages"):
-        kind = getattr(m, row[1].strip("*"))
+        kind = getattr(messages, row[1].strip("*"))
         for direction, vocabulary in directions.items():
             is_written = row[2] == "any" or direction in row[2].split(", ")
             assert is_written == (kind in vocabulary.__args__), f"{kind.__name__} {direction}"
 
 
 def test_the_array_of_a_message_is_its_tag_and_then_its_fields() -> None:
-    task = m.Task(7, "resize", b"body", 1.5, 2, "C1/9")
-    assert msgspec.msgpack.decode(msgspec.msgpack.encode(task)) == [40, 7, "resize", b"body", 1.5, 2, "C1/9"]
+    task = messages.Task(7, "resize", b"body", 1.5, 2, "C1/9", 3)
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(task)) == [40, 7, "resize", b"body", 1.5, 2, "C1/9", 3]
 
 
-@pytest.mark.parametrize(("part", "kind"), [("statuses", m.Status), ("refusals", m.Refusal)])
+@pytest.mark.parametrize(("part", "kind"), [("statuses", messages.Status), ("refusals", messages.Refusal)])
 def test_wire_lists_every_value(part: str, kind: Any) -> None:
     rows = rows_of("reference/wire.md", part)
     assert [(int(row[0]), row[1].strip("`")) for row in rows] == [(member.value, member.name) for member in kind]
@@ -93,10 +94,12 @@ def test_the_diagram_shows_every_transition_and_no_other() -> None:
         for event in events.split(", ")
     }
     table = {
-        (event, before.name, after.name) for event, states in r.TRANSITIONS.items() for before, after in states.items()
+        (event, before.name, after.name)
+        for event, state_list in states.TRANSITIONS.items()
+        for before, after in state_list.items()
     }
     assert drawn == table
-    assert f"[*] --> {State.WAITING.name}: accepted" in text
+    assert f"[*] --> {RequestState.WAITING.name}: accepted" in text
 
 
 # --- one default for one setting
@@ -110,9 +113,14 @@ def defaults_of(function: Any) -> dict[str, Any]:
 def test_settings_and_library_have_the_same_defaults() -> None:
     broker = {one.name: one.default for one in settings.BROKER}
     limits = {field.name: field.default for field in msgspec.structs.fields(cbw.Limits)}
-    library = limits | {name: defaults_of(cbw.Broker)[name] for name in ("host", "grace_s")}
+    library = limits | {name: defaults_of(cbw.Broker)[name] for name in ("listen", "grace_s")}
     assert library == broker, "cbw.settings.BROKER against Limits and Broker"
-    worker = {one.name: one.default for one in settings.WORKER if one.name != "work_time_s"}
+    retrying = ("retries", "backoff_s", "backoff_max_s")
+    worker = {one.name: one.default for one in settings.WORKER if one.name not in ("work_time_s", *retrying)}
+    service = defaults_of(cbw.Worker.add)
+    default_of = {name: settings.default_of(settings.WORKER, name) for name in retrying}
+    assert service["retries"] == default_of["retries"]
+    assert service["backoff_s"] == (default_of["backoff_s"], default_of["backoff_max_s"])
     given = defaults_of(cbw.Worker)
     assert {name: given[name] for name in worker} == worker, "cbw.settings.WORKER against Worker"
     assert settings.default_of(settings.CLIENT, "timeout_s") == session.TIMEOUT_S

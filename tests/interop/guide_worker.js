@@ -2,6 +2,7 @@
 // Worker for the guide's load-balancing broker: node guide_worker.js ID HOST PORT [WORK_MS [SLOW_AT SLOW_MS]]
 // Bodies may have several frames; the answer has as many, with " ID" behind the last one.
 // Its SLOW_AT-th task (1 is the first) takes SLOW_MS. ID "-" sets no identity on the socket.
+// It registers with READY, or if the environment has a READY_BYTE, with the byte 01.
 const zmq = require('zeromq/v5-compat')
 
 const [id, host, port, workMs = 1000, slowAt = 0, slowMs = 0] = process.argv.slice(2)
@@ -20,5 +21,5 @@ req.on('message', (client, separator, ...body) => {
 
 if (id !== '-') req.identity = id
 req.connect(`tcp://${host}:${port}`)
-req.send('READY')
+req.send(process.env.READY_BYTE ? '\x01' : 'READY')
 console.log('ready')

@@ -1,11 +1,12 @@
 """A pyzmq worker for the guide's load-balancing broker: ``python guide_worker.py ID HOST PORT [WORK_MS [FRAMES]]``.
 
 It adds `` ID`` to the last frame of what it gets, and puts FRAMES (0) more in front of its answer. ID ``-`` sets no
-identity on the socket.
+identity on the socket. It registers with ``READY``, or if the environment has a READY_BYTE, with the byte 01.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 
@@ -22,7 +23,7 @@ def main() -> None:
         if name != "-":
             socket.setsockopt_string(zmq.IDENTITY, name)
         socket.connect(f"tcp://{host}:{port}")
-        socket.send(b"READY")
+        socket.send(b"\x01" if "READY_BYTE" in os.environ else b"READY")
         print("ready", flush=True)
         while True:
             client, empty, *body = socket.recv_multipart()

@@ -11,15 +11,18 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
-PATIENCE_S = 15.0
+PATIENCE_S = 40.0
 """How long a test waits for what must happen. Generous: only a failing test ever waits that long."""
 OUR_VARIABLES = ("CBW_", "BROKER_", "LOGGER_")
 
 
 class Program:
-    """A child process whose lines can be waited for. Every one must be ended: the fixtures of ``conftest.py`` do."""
+    """A child process whose lines can be waited for. Every one must be ended: the fixtures of ``conftest.py`` do.
 
-    def __init__(self, *command: str) -> None:
+    It has ``environment`` in addition to that of the tests.
+    """
+
+    def __init__(self, *command: str, **environment: object) -> None:
         self.command = command
         self._process = subprocess.Popen(
             command,
@@ -29,7 +32,8 @@ class Program:
             text=True,
             cwd=HERE,
             env={name: value for name, value in os.environ.items() if not name.startswith(OUR_VARIABLES)}
-            | {"CBW_STATUS_PORT": "0"},
+            | {"CBW_STATUS_PORT": "0"}
+            | {name: str(value) for name, value in environment.items()},
         )
         self._lines: list[str] = []
         self._is_read = False
@@ -62,12 +66,16 @@ class Program:
         """The lines that begin with the word ``start``, without it."""
         return [line.removeprefix(f"{start} ") for line in self.lines if line.startswith(f"{start} ")]
 
-    def wait_for(self, start: str, count: int = 1, *, within_s: float = PATIENCE_S) -> str:
-        """Wait until it has printed ``count`` lines that begin with ``start``; the last of them."""
+    def said_anywhere(self, text: str) -> list[str]:
+        """The lines that have ``text`` in them."""
+        return [line for line in self.lines if text in line]
+
+    def wait_for(self, start: str, count: int = 1, *, is_anywhere: bool = False, within_s: float = PATIENCE_S) -> str:
+        """Wait until it has printed ``count`` lines that begin with ``start``, or have it in them; the last of them."""
         deadline = time.monotonic() + within_s
         with self._changed:
             while True:
-                found = [line for line in self._lines if line.startswith(start)]
+                found = [line for line in self._lines if (start in line if is_anywhere else line.startswith(start))]
                 if len(found) >= count:
                     return found[count - 1]
                 left = deadline - time.monotonic()
@@ -115,10 +123,12 @@ def _reply_of(line: str) -> str:
 
 
 def command_of(name: str, *arguments: object) -> list[str]:
-    """How to start one of the programs of this folder by its file name, or one of ours by its role."""
+    """How to start a program of this folder by its file name, one of a package by its module, or one of ours by its role."""
     words = [str(argument) for argument in arguments]
     if name.endswith(".js"):
         return ["node", str(HERE / name), *words]
     if name.endswith(".py"):
         return [sys.executable, str(HERE / name), *words]
+    if "." in name:
+        return [sys.executable, "-m", name, *words]
     return [sys.executable, "-m", "cbw", name, *words]

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import zmq
 
-from cbw.trace import read
+from cbw.core import catalogue
+from cbw.observe.trace import read
 from tests.live.program import wait_until
 
 from .conftest import HOST, Broker, Connect, Start, StartBroker, StartProxy
@@ -144,7 +145,7 @@ def test_two_node_programs_under_one_identity(start_broker: StartBroker, start: 
     worker.wait_for("task SAME SAME-1")
     worker.freeze()
     two = start("modern_client.js", "SAME", 5, HOST, broker.front)
-    wait_until(lambda: [record.event for record in read(str(trace))].count("accepted") == 2, "both have asked")
+    wait_until(lambda: [record.event for record in read(str(trace))].count(catalogue.ACCEPTED) == 2, "both have asked")
     worker.thaw()
     assert two.finish() == [f"SAME-{number} W1" for number in range(1, 6)]
     assert one.said("reply") == []

@@ -61,6 +61,14 @@ def test_workers_without_an_identity(worker: str, broker: Broker, start: Start) 
     assert client.finish() == [f"C1-{number} -" for number in range(1, REQUESTS + 1)]
 
 
+@pytest.mark.parametrize("worker", ["guide_worker.js", "guide_worker.py"])
+def test_workers_whose_ready_is_one_byte(worker: str, broker: Broker, start: Start) -> None:
+    """As in the guide's later programs (``lbbroker3``, the simple pirates)."""
+    start(worker, "W1", HOST, broker.back, WORK_MS, READY_BYTE=1)
+    client = start("lab_client.js", "C1", REQUESTS, HOST, broker.front)
+    assert client.finish() == [f"C1-{number} W1" for number in range(1, REQUESTS + 1)]
+
+
 @pytest.mark.parametrize("worker", PLAIN_WORKERS[:3])
 def test_a_worker_sees_the_identity_of_its_client(worker: str, broker: Broker, start: Start) -> None:
     """So its trace, the lab's way to watch the system, stays true."""

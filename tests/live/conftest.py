@@ -13,7 +13,7 @@ import pytest
 import zmq
 
 import cbw
-from cbw.net import Router
+from cbw.transport.router import Router
 
 from .program import PATIENCE_S, Program, wait_until
 
@@ -101,7 +101,7 @@ def start_broker(start: Start) -> StartBroker:
     """``start_broker("--attempts-max", 1)``: a broker that listens, on free ports or those given."""
 
     def start_one(*options: object, client_port: int = 0, worker_port: int = 0) -> Broker:
-        return broker_of(start("broker", client_port, worker_port, "--host", HOST, *options))
+        return broker_of(start("broker", client_port, worker_port, "--listen", HOST, *options))
 
     return start_one
 
@@ -198,7 +198,7 @@ def shared_log(tmp_path_factory: pytest.TempPathFactory) -> Log:
 def shared(shared_log: Log) -> Iterator[Broker]:
     """A broker with two workers of each kind, whose services are called like the handlers."""
     with programs() as start:
-        broker = broker_of(start("broker", 0, 0, "--host", HOST))
+        broker = broker_of(start("broker", 0, 0, "--listen", HOST))
         for number in (1, 2):
             for kind, services in (("SYNC", SERVICES), ("ASYNC", ASYNC_SERVICES)):
                 options = handler_options(tuple(f"{name}={name}" for name in services))

@@ -8,48 +8,48 @@ from collections.abc import Callable
 from typing import Any
 
 from cbw.cli.main import main
-from cbw.core.broker import BrokerCore
-from cbw.core.clients import Clients
-from cbw.core.dispatch import Dispatcher
-from cbw.core.events import WorkerSaid
-from cbw.core.hands import Hands
+from cbw.core.broker.core import BrokerCore
+from cbw.core.broker.dispatch import Dispatcher
+from cbw.core.broker.events import WorkerSaid
+from cbw.core.broker.requests import Requests
+from cbw.core.broker.tables import ClientRow, Entry, ServiceRow, WorkerRow
+from cbw.core.broker.workers import Workers
 from cbw.core.messages import Answer, Status
-from cbw.core.tables import Entry, Service, Worker
-from cbw.core.workers import Workers
+from cbw.core.plain_messages import Envelope
 
 
 def swaps_replies() -> None:
     """Every other reply goes out with the body of the one before."""
-    reply = Clients._reply
+    tell = Requests.tell
     last = {"body": b"nobody's"}
 
-    def swapped(clients: Clients, entry: Entry, answer: Any) -> None:
+    def swapped(requests: Requests, client: ClientRow, envelope: Envelope, answer: Any) -> None:
         last["body"], answer.body = answer.body, last["body"]
-        reply(clients, entry, answer)
+        tell(requests, client, envelope, answer)
 
-    table: Any = Clients
-    table._reply = swapped
+    table: Any = Requests
+    table.tell = swapped
 
 
 def answers_twice() -> None:
     """Every answer goes out twice."""
-    reply = Clients._reply
+    tell = Requests.tell
 
-    def doubled(clients: Clients, entry: Entry, answer: Any) -> None:
-        reply(clients, entry, answer)
-        reply(clients, entry, answer)
+    def doubled(requests: Requests, client: ClientRow, envelope: Envelope, answer: Any) -> None:
+        tell(requests, client, envelope, answer)
+        tell(requests, client, envelope, answer)
 
-    table: Any = Clients
-    table._reply = doubled
+    table: Any = Requests
+    table.tell = doubled
 
 
 def invents_answers() -> None:
     """Some of the first requests are answered in the name of workers that have never seen them."""
     choose, hand_out = Dispatcher.hand_out, Workers.hand_out
-    invented: list[tuple[Worker, Entry]] = []
+    invented: list[tuple[WorkerRow, Entry]] = []
     count = itertools.count()
 
-    def withheld(dispatcher: Dispatcher, now: float) -> list[tuple[Worker, list[Entry]]]:
+    def withheld(dispatcher: Dispatcher, now: float) -> list[tuple[WorkerRow, list[Entry]]]:
         given = choose(dispatcher, now)
         for worker, batch in given:
             for entry in batch[:]:
@@ -64,8 +64,8 @@ def invents_answers() -> None:
             worker, entry = invented.pop()
             del worker.in_hand[entry.task]
             answer = Answer(entry.task, Status.OK, entry.request.body + b" " + worker.name.encode())
-            workers._hands.answered(worker, entry, answer)
-            workers._dispatcher.place(worker)
+            workers._requests.answered(worker, entry, answer)
+            workers._requests.dispatcher.place(worker)
 
     dispatcher: Any = Dispatcher
     dispatcher.hand_out = withheld
@@ -77,7 +77,7 @@ def starves_one() -> None:
     """One of the workers is never given anything."""
     serve = Dispatcher._serve
 
-    def unfair(dispatcher: Dispatcher, service: Service, now: float) -> None:
+    def unfair(dispatcher: Dispatcher, service: ServiceRow, now: float) -> None:
         starved = [worker for worker in service.free if worker.name.endswith("WOR_2")]
         for worker in starved:
             del service.free[worker]
@@ -92,12 +92,12 @@ def has_a_favourite() -> None:
     """While many requests wait, one worker gets them all and the others have nothing to do."""
     serve = Dispatcher._serve
 
-    def unfair(dispatcher: Dispatcher, service: Service, now: float) -> None:
+    def unfair(dispatcher: Dispatcher, service: ServiceRow, now: float) -> None:
         favourite = min(service.workers.values(), key=lambda worker: worker.name, default=None)
         if service.waiting_count <= 20 or favourite is None:
             serve(dispatcher, service, now)
         elif favourite in service.free:
-            dispatcher._give(favourite, service, service.waiting, 1, now)
+            dispatcher._give(favourite, service.waiting.take(1, now), now)
 
     table: Any = Dispatcher
     table._serve = unfair
@@ -108,13 +108,13 @@ def is_deaf() -> None:
     core: Any = BrokerCore
     core._peer_lost = lambda core, fact: None
     workers: Any = Workers
-    workers.sweep = lambda workers: None
+    workers.sweep = lambda workers, now: None
 
 
 def has_no_fence() -> None:
     """Late answers leave no trace."""
-    table: Any = Hands
-    table.fence = lambda hands, *_: None
+    table: Any = Requests
+    table.fence = lambda requests, *_: None
 
 
 def delivers_late_answers() -> None:
@@ -122,7 +122,7 @@ def delivers_late_answers() -> None:
     hand_out, said = Dispatcher.hand_out, Workers.said
     entries: dict[int, Entry] = {}
 
-    def remembered(dispatcher: Dispatcher, now: float) -> list[tuple[Worker, list[Entry]]]:
+    def remembered(dispatcher: Dispatcher, now: float) -> list[tuple[WorkerRow, list[Entry]]]:
         given = hand_out(dispatcher, now)
         entries.update((entry.task, entry) for _, batch in given for entry in batch)
         return given
@@ -134,7 +134,7 @@ def delivers_late_answers() -> None:
                 worker = entry.worker
                 if worker is not None and entry.task in worker.in_hand:
                     del worker.in_hand[entry.task]
-                    workers._hands.answered(worker, entry, message)
+                    workers._requests.answered(worker, entry, message)
         said(workers, fact)
 
     table: Any = Workers

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import functools
+import gc
 import os
 import signal
 import sys
 import threading
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +32,36 @@ def note(line: str) -> None:
 
 
 def echo(body: bytes) -> bytes:
+    return body
+
+
+def note_done(body: bytes) -> bytes:
+    """Tells that it was run."""
+    note(body.decode())
+    return body
+
+
+class FlakyError(Exception):
+    """It may well go better the next time."""
+
+
+def fail_twice(body: str, attempt: cbw.Attempt) -> str:
+    """Works when it is called for the third time."""
+    note(f"try {attempt.retries} of {body}")
+    if attempt.retries < 2:
+        raise FlakyError(f"no luck with {body}")
+    return body
+
+
+async def fail_twice_async(body: str, attempt: cbw.Attempt) -> str:
+    return fail_twice(body, attempt)
+
+
+def ask_for_more_time(body: str, attempt: cbw.Attempt) -> str:
+    """Asks to be called again, until it has been twice."""
+    note(f"try {attempt.retries} of {body}")
+    if attempt.retries < 2:
+        raise cbw.Retry("not ready", after_s=0.1)
     return body
 
 
@@ -150,6 +182,10 @@ def labelled(label: str, number: int) -> str:
 seventh = functools.partial(labelled, number=7)
 
 
+def noted(body: str) -> None:
+    note(f"done {body}")
+
+
 def nothing() -> None:
     return None
 
@@ -208,6 +244,11 @@ def crash(kind: str) -> str:
     return kind
 
 
+def die(body: bytes) -> None:
+    """Whatever it is asked."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def crash_once(body: str, attempt: cbw.Attempt) -> str:
     note(f"attempt {attempt.number}")
     if attempt.number == 1:
@@ -242,6 +283,24 @@ def leave_behind(kind: str) -> None:
     else:
         os.system("sleep 20 &")
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def pipes() -> list[Connection]:
+    """The pipe to the parent of a child process."""
+    return [found for found in gc.get_objects() if isinstance(found, Connection) and not found.closed]
+
+
+def babble(body: bytes) -> None:
+    """Write what is no report to the pipe."""
+    for pipe in pipes():
+        pipe.send_bytes(b"\xc1")
+    threading.Event().wait()
+
+
+def deafen(body: bytes) -> None:
+    """Close descriptors that belong to somebody else, as those do who want to become a daemon."""
+    for pipe in pipes():
+        os.close(pipe.fileno())
 
 
 def hang(body: str) -> str:

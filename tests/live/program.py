@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import IO
 
 HERE = Path(__file__).parent
-PATIENCE_S = 20.0
+PATIENCE_S = 40.0
 """How long a test waits for what must happen. Generous: only a failing test ever waits that long."""
-SOON_S = 5.0
-"""What does not wait for something ends in this time, also on a busy machine: half of the grace time."""
+SOON_S = 8.0
+"""What does not wait for something ends in this time, also on a busy machine: before the grace time of 10 s is over."""
 OUR_VARIABLES = ("CBW_", "BROKER_", "LOGGER_")
 
 

@@ -15,8 +15,8 @@ import pytest
 import zmq
 
 import cbw
-from cbw.core import messages as m
-from cbw.net import HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS
+from cbw.core import messages
+from cbw.transport.sockets import HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS
 from cbw.wire import native
 
 from .conftest import HOST, Broker, Connect, StartBroker, StartWorker, broker_of, clients, handler_options, programs
@@ -52,11 +52,14 @@ def dial() -> Iterator[Dial]:
             one.close()
 
 
+pytestmark = pytest.mark.xdist_group("bad input")  # one broker for all tests of this file
+
+
 @pytest.fixture(scope="module")
 def sturdy_for_all() -> Iterator[tuple[Broker, cbw.Client]]:
     """A broker with one worker, and a client, for all tests of this file."""
     with programs() as start, clients() as connect:
-        broker = broker_of(start("broker", 0, 0, "--host", HOST))
+        broker = broker_of(start("broker", 0, 0, "--listen", HOST))
         start("worker", "W1", HOST, broker.worker_port, *handler_options(("echo",)))
         broker.program.wait_for("worker ready", "W1")
         yield broker, connect(broker)
@@ -73,9 +76,9 @@ def sturdy(sturdy_for_all: tuple[Broker, cbw.Client]) -> Iterator[Broker]:
     assert not broker.program.count("worker lost", "W1")
 
 
-def pack(*messages: object) -> bytes:
+def pack(*batch: object) -> bytes:
     """A batch of anything."""
-    return msgspec.msgpack.encode(messages)
+    return msgspec.msgpack.encode(batch)
 
 
 BAD: list[list[bytes]] = [
@@ -141,8 +144,8 @@ def test_another_version_is_refused(side: str, sturdy: Broker, dial: Dial) -> No
     one = dial(sturdy.client_port if side == "client" else sturdy.worker_port)
     one.send_multipart([b"CBW9", b"what version 9 may say"])
     (refused,) = native.to_client(one.recv_multipart())
-    assert isinstance(refused, m.Refused)
-    assert refused.reason is m.Refusal.VERSION
+    assert isinstance(refused, messages.Refused)
+    assert refused.reason is messages.Refusal.VERSION
     assert "this is CBW/1" in refused.text
 
 
@@ -151,11 +154,11 @@ def test_deadlines_that_are_none(broker: Broker, dial: Dial, connect: Connect) -
     one = dial(broker.client_port)
     ttls = [float("nan"), float("inf"), 1e300, -1e300, float("-inf"), 0.1, 1e9, float("nan")]
     one.send_multipart([native.MAGIC, pack([10, "C", "boot"], *([11, n, "s", b"", ttl] for n, ttl in enumerate(ttls)))])
-    ended: dict[int, m.Status] = {}
+    ended: dict[int, messages.Status] = {}
     while len(ended) < 5:
         assert one.poll(int(PATIENCE_S * 1000)), f"only {ended}"
-        ended |= {a.id: a.status for a in native.to_client(one.recv_multipart()) if isinstance(a, m.Answer)}
-    assert ended == dict.fromkeys([0, 3, 4, 5, 7], m.Status.EXPIRED)
+        ended |= {a.id: a.status for a in native.to_client(one.recv_multipart()) if isinstance(a, messages.Answer)}
+    assert ended == dict.fromkeys([0, 3, 4, 5, 7], messages.Status.EXPIRED)
     with pytest.raises(cbw.Expired):
         connect(broker).call("x", timeout=0.1)
 
@@ -291,7 +294,7 @@ def test_a_message_of_others_over_the_limit(start_broker: StartBroker, dial: Dia
 
 def test_busy(start_broker: StartBroker, start_worker: StartWorker, connect: Connect) -> None:
     broker = start_broker("--requests-max", 5)
-    client = connect(broker)
+    client = connect(broker, timeout=None)
     futures = [client.submit(f"{number}") for number in range(8)]
     for future in futures[5:]:
         with pytest.raises(cbw.Busy, match="--requests-max"):
@@ -303,7 +306,7 @@ def test_busy(start_broker: StartBroker, start_worker: StartWorker, connect: Con
 
 def test_busy_with_bytes(start_broker: StartBroker, start_worker: StartWorker, connect: Connect) -> None:
     broker = start_broker("--requests-bytes-max", 1000)
-    client = connect(broker)
+    client = connect(broker, timeout=None)
     first, second = client.submit(bytes(600)), client.submit(bytes(600))
     with pytest.raises(cbw.Busy, match="--requests-bytes-max"):
         second.result(PATIENCE_S)
@@ -350,4 +353,4 @@ def test_a_flood_of_garbage_is_not_one_of_lines(sturdy: Broker, dial: Dial) -> N
     began_at = time.monotonic()
     wait_until(lambda: sturdy.program.count("bad message"), "it is told")
     assert sturdy.program.count("bad message") < 20_000 / 2
-    assert time.monotonic() - began_at < PATIENCE_S
+    assert time.monotonic() - began_at < 20.0

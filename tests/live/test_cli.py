@@ -20,7 +20,7 @@ from .conftest import HOST, Broker, Log, Start, StartWorker, broker_of
 from .program import PATIENCE_S, SOON_S, Program, environment, wait_until
 
 RUNS = {
-    "broker": ("broker", 0, 0, "--host", HOST),
+    "broker": ("broker", 0, 0, "--listen", HOST),
     "worker": ("worker", "W1", HOST, 1),
     "client": ("client", "C1", 1, HOST, 1),
 }
@@ -38,7 +38,7 @@ def test_the_system_by_hand(start: Start, broker: Broker) -> None:
 
 
 def test_ipv6(start: Start) -> None:
-    program = start("broker", 0, 0, "--host", "::1")
+    program = start("broker", 0, 0, "--listen", "::1")
     if not Path("/proc/net/if_inet6").exists():
         program.wait_for("cannot listen on ::1")
         return
@@ -65,6 +65,7 @@ def test_call(start: Start, broker: Broker, start_worker: StartWorker, tmp_path:
     call = ("call", "--broker", broker.address)
     assert_ends(start(*call, stdin=b"hello"), 0, out="hello")
     assert_ends(start(*call, tmp_path / "body"), 0, out="from a file")
+    assert_ends(start(*call, "--priority", 9, stdin=b"soon"), 0, out="soon")
     assert_ends(start(*call, "--service", "fail", stdin=b"raise"), 1, error="KeyError: 'nothing there'")
     assert_ends(start(*call, "--service", "double", stdin=b"x"), 2, error="the body does not fit")
     late = start(*call, "--service", "none", "--timeout", 0.5)
@@ -143,10 +144,17 @@ def assert_ends(program: Program, code: int, *, out: str | None = None, error: s
         ["client", "C1", 1, "a/b", 9998],
         ["client", "x" * 201, 1, HOST, 9998],
         ["call", "/no/such/file"],
+        ["call", "--priority", "10", __file__],
         ["call", "--broker", "x:y"],
         ["call", "--broker", ""],
         ["call", "--broker", f"{HOST}:9998:1"],
         ["call", "--broker", f"{HOST}:0"],
+        ["call", "--deadline", 1, __file__],
+        ["call", "--detach", "--ticket", "", __file__],
+        ["result"],
+        ["result", "x" * 201],
+        ["result", "\udcff"],
+        ["result", "t", "--broker", "x:y"],
     ],
     ids=lambda arguments: " ".join(str(argument)[:20] for argument in arguments),
 )
@@ -163,16 +171,16 @@ def test_wrong_arguments(start: Start, shared: Broker, arguments: list[object]) 
 @pytest.mark.parametrize("place", [(0, 1), (1, 0)], ids=["frontend", "backend"])
 def test_a_port_that_is_in_use(start: Start, shared: Broker, place: tuple[int, int]) -> None:
     ports = [(0, shared.client_port)[place[0]], (0, shared.worker_port)[place[1]]]
-    second = start("broker", *ports, "--host", HOST)
+    second = start("broker", *ports, "--listen", HOST)
     assert_ends(second, 3, error=f"port {max(ports)} is in use")
     assert second.count("ss -ltnp")
 
 
 def test_an_address_that_is_not_of_this_machine(start: Start) -> None:
     for host in ("192.0.2.1", "no.such.host.invalid"):
-        assert_ends(start("broker", 0, 0, "--host", host), 3, error=f"{host!r} is no address of this machine")
+        assert_ends(start("broker", 0, 0, "--listen", host), 3, error=f"{host!r} is no address of this machine")
     for role in (["broker", 0, 0], ["logger", 0]):
-        assert_ends(start(*role, "--host", "\udcff"), 3, error="not a host name")
+        assert_ends(start(*role, "--listen", "\udcff"), 3, error="not a host name")
     assert_ends(start("broker", 0, 0, LOGGER_HOST="\udcff"), 2, error="is no host")
 
 
@@ -362,7 +370,7 @@ def test_too_few_descriptors(role: str, tmp_path: Path) -> None:
     words = {"broker": "broker 0 0", "logger": f"logger 0 {tmp_path}/logs"}[role]
     runs = [
         subprocess.Popen(
-            ["sh", "-c", f"ulimit -c 0; ulimit -n {limit}; exec {sys.executable} -m cbw {words} --host {HOST}"],
+            ["sh", "-c", f"ulimit -c 0; ulimit -n {limit}; exec {sys.executable} -m cbw {words} --listen {HOST}"],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -406,7 +414,7 @@ main()
 @pytest.mark.parametrize("role", [*RUNS, "logger"])
 def test_a_signal_that_wakes_nobody_is_heard(role: str, tmp_path: Path) -> None:
     """Python only notes it; so it does with one that comes just before the main thread falls asleep."""
-    words = {**RUNS, "logger": ("logger", 0, tmp_path / "logs", "--host", HOST)}[role]
+    words = {**RUNS, "logger": ("logger", 0, tmp_path / "logs", "--listen", HOST)}[role]
     command = [sys.executable, "-c", NOTED, *map(str, words)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment()) as program:
         assert program.stdin and program.stdout

@@ -105,14 +105,14 @@ def test_the_wrong_one_of_the_two_ports(start: Start, broker: Broker) -> None:
 def test_nobody_works(start: Start, broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "SEND_S", 0.3)
     last = list(doctor.examine(HOST, broker.client_port, broker.worker_port, sends=True))[-1]
-    assert last.check == "request" and last.state is doctor.State.WRONG
+    assert last.check == "request" and last.state is doctor.FindingState.WRONG
 
 
 def test_the_status_page_of_another_broker(start: Start, broker: Broker, start_worker: StartWorker) -> None:
     """As two on one host have it: the first one's is on the port where the second one's is looked for."""
     start_worker("W1", "echo")
     port = free_port()
-    other = start("broker", 0, 0, "--host", HOST, "--status-port", port)
+    other = start("broker", 0, 0, "--listen", HOST, "--status-port", port)
     other.wait_for("serves clients")
     arguments = (broker.address, "--worker-port", broker.worker_port, "--status-port", port)
     found = findings(start, *arguments, code=0)["workers"]

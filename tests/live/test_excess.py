@@ -8,8 +8,8 @@ import msgspec
 import pytest
 import zmq
 
-from cbw.core import messages as m
-from cbw.net import ENVELOPE_BYTES, FRAMES_MAX
+from cbw.core import messages
+from cbw.transport.sockets import ENVELOPE_BYTES, FRAMES_MAX
 from cbw.wire import native
 
 from .conftest import HOST, Broker, StartBroker, StartWorker
@@ -80,7 +80,7 @@ def test_a_peer_of_ours_is_refused(excess: list[bytes], side: str, small: Broker
     peer.send_multipart([native.MAGIC, msgspec.msgpack.encode([[0]]), *excess])
     decode = native.to_client if side == "client" else native.to_worker
     (refused,) = decode(peer.recv_multipart())
-    assert refused.reason is m.Refusal.BAD_MESSAGE
+    assert refused.reason is messages.Refusal.BAD_MESSAGE
     assert "a message of more than" in refused.text
     small.program.wait_for("bad message", "a message of more than")
 

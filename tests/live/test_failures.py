@@ -13,7 +13,7 @@ import pytest
 import zmq
 
 import cbw
-from cbw.core.events import Event
+from cbw.core.broker.events import Event
 from cbw.wire import native
 
 from .conftest import HOST, Broker, Connect, Log, Start, StartBroker, StartWorker, broker_of, handler_options
@@ -74,18 +74,20 @@ def test_the_broker_is_killed_under_load(
     assert second.program.count("worker ready") == 2
 
 
-def test_the_broker_is_frozen_for_a_while(broker: Broker, start_worker: StartWorker, connect: Connect) -> None:
+def test_the_broker_is_frozen_for_a_while(
+    broker: Broker, start_worker: StartWorker, connect: Connect, log: Log
+) -> None:
     """It was silent, not its workers: nobody is lost, nothing is done twice."""
-    worker = start_worker("W1", "echo", options=["--verbose"])
+    start_worker("W1", "echo_slowly")
     client = connect(broker)
-    assert client.call("before") == b"before"
+    assert client.call("0 before") == b"0 before"
     broker.program.signal(signal.SIGSTOP)
-    future = client.submit("meanwhile")
+    future = client.submit("0 meanwhile")
     with pytest.raises(cbw.Expired):
-        client.call("in time", timeout=1)
+        client.call("0 in time", timeout=1)
     broker.program.signal(signal.SIGCONT)
-    assert future.result(PATIENCE_S) == b"meanwhile"
-    assert worker.count("begun") == 2
+    assert future.result(PATIENCE_S) == b"0 meanwhile"
+    assert log.count("begun 0 meanwhile") == 1
     assert broker.program.count("worker lost") == 0
 
 
@@ -170,7 +172,7 @@ def test_a_worker_is_frozen_and_thawed(broker: Broker, start_worker: StartWorker
     frozen_at = time.monotonic()
     other = start_worker("OTHER", "echo_slowly")
     assert future.result(PATIENCE_S) == b"1 x"
-    assert 1.5 < time.monotonic() - frozen_at < PATIENCE_S
+    assert 1.5 < time.monotonic() - frozen_at < 20.0
     assert broker.program.count("worker lost", "FROZEN", "silent for 3 s")
     frozen.signal(signal.SIGCONT)
     broker.program.wait_for("fenced")
@@ -232,7 +234,7 @@ def test_workers_come_and_go_under_load(broker: Broker, start_worker: StartWorke
 
 def test_a_death_is_noticed_by_a_broker_that_never_rests(start: Start) -> None:
     """Nothing wakes it for the news of a lost connection, as it does not sleep."""
-    server = cbw.Broker(0, 0, host=HOST, limits=cbw.Limits(liveness_s=10 * PATIENCE_S))
+    server = cbw.Broker(0, 0, listen=HOST, limits=cbw.Limits(liveness_s=10 * PATIENCE_S))
     step, is_over = server.core.step, threading.Event()
 
     def step_slowly(facts: Iterable[Event], now: float) -> list[Event]:
@@ -253,9 +255,9 @@ def test_a_death_is_noticed_by_a_broker_that_never_rests(start: Start) -> None:
         thread.start()
     try:
         worker = start("worker", "W1", HOST, server.worker_port, *handler_options(("echo",)))
-        wait_until(lambda: server.core.workers, "it is registered")
+        wait_until(lambda: server.core.workers.by_peer, "it is registered")
         worker.kill()
-        wait_until(lambda: server.core.counts["workers_lost"] == 1, "it is noticed")
+        wait_until(lambda: server.core.outbox.counts["workers_lost"] == 1, "it is noticed")
     finally:
         is_over.set()
         server.stop()
@@ -291,7 +293,7 @@ def test_two_that_live_under_one_id(broker: Broker, start: Start, start_worker: 
     worker = start("worker", "W1", HOST, broker.worker_port, "--handler", "handlers:echo")
     asker = start("client", "C1", 1, HOST, broker.client_port)
     assert worker.exit_code() == asker.exit_code() == 3
-    assert 3 < time.monotonic() - began_at < PATIENCE_S, "a dead one is noticed in this time"
+    assert 3 < time.monotonic() - began_at < 20.0, "a dead one is noticed in this time"
     assert worker.count("a worker called 'W1' lives"), worker
     assert asker.count("a client called 'C1' lives"), asker
     assert worker.count("Give this one another id")
@@ -321,7 +323,7 @@ def test_every_part_is_killed_but_the_client(
     got = [next(answers) for _ in range(1000)]
     broker.program.kill()
     worker.kill()
-    second = broker_of(start("broker", broker.client_port, broker.worker_port, "--host", HOST))
+    second = broker_of(start("broker", broker.client_port, broker.worker_port, "--listen", HOST))
     start_worker("W1", "echo", at=second)
     got += list(answers)
     assert got == [b"%d" % number for number in range(5000)]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
 import zmq
 
-from cbw.net import Arrival, Router, Sent
-from cbw.sleeper import Sleeper
+from cbw.core.port import Arrival, Sent
+from cbw.transport.poller import Poller
+from cbw.transport.router import Router
 
 from .conftest import HOST
 from .program import wait_until
@@ -39,10 +41,10 @@ def dial(router: Router) -> Iterator[Dial]:
 def hear(router: Router) -> Arrival:
     """The next message."""
     heard: list[Arrival] = []
-    sleeper = Sleeper(router.socket)
+    poller = Poller(router.socket)
 
     def has_come() -> bool:
-        router.woke(sleeper.sleep(0.0))
+        router.on_ready(poller.poll(0.0))
         heard.extend(router.receive(1))
         return bool(heard)
 
@@ -78,27 +80,27 @@ def contest(router: Router, dial: Dial) -> tuple[zmq.Socket[bytes], zmq.Socket[b
 
 def test_the_earlier_of_two_comes_back_without_a_word(router: Router, dial: Dial) -> None:
     one, _ = contest(router, dial)
-    assert router.connections.is_contested
-    assert router.take_doubts() == []
+    assert router.connections.has_disputes
+    assert router.take_uncertain(time.monotonic()) == []
     place = one.get_string(zmq.LAST_ENDPOINT)
     one.disconnect(place)
     one.connect(place)
     connected(router, 3)
-    assert router.take_doubts() == [(b"SAME", True)]
-    assert router.take_doubts() == []
+    assert router.take_uncertain(time.monotonic()) == [(b"SAME", True)]
+    assert router.take_uncertain(time.monotonic()) == []
     one.close()
     watch_until(router, lambda: not router.connections._silent, "the end of its connection")
-    assert router.take_doubts() == [(b"SAME", False)]
+    assert router.take_uncertain(time.monotonic()) == [(b"SAME", False)]
 
 
 def test_a_stranger_is_in_doubt_until_it_speaks(router: Router, dial: Dial) -> None:
     _, two = contest(router, dial)
     stranger = dial(b"OTHER")
     connected(router, 3)
-    assert router.take_doubts() == [(b"SAME", True)]
+    assert router.take_uncertain(time.monotonic()) == [(b"SAME", True)]
     stranger.send(b"hi")
     assert hear(router).peer == b"OTHER"
-    assert router.take_doubts() == [(b"SAME", False)]
+    assert router.take_uncertain(time.monotonic()) == [(b"SAME", False)]
     assert router.send(b"SAME", [b"", b"answer"]) is Sent.YES
     assert two.recv() == b"answer"
 
@@ -109,8 +111,8 @@ def test_a_client_that_was_started_anew_contests_nothing(router: Router, dial: D
         one.send(b"hi")
         hear(router)
         one.close()
-        watch_until(router, lambda: router.take_lost() == [b"SAME"], "the end of its connection")
-    assert not router.connections.is_contested
+        watch_until(router, lambda: router.take_lost(time.monotonic()) == [b"SAME"], "the end of its connection")
+    assert not router.connections.has_disputes
 
 
 @pytest.mark.parametrize(

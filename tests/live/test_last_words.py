@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,9 +11,9 @@ import pytest
 import zmq
 
 import cbw
-from cbw.core import messages as m
-from cbw.net import Router
-from cbw.sleeper import Sleeper
+from cbw.core import messages
+from cbw.transport.poller import Poller
+from cbw.transport.router import Router
 from cbw.wire import native
 
 from .conftest import HOST, Broker, StartWorker
@@ -31,7 +32,7 @@ def die(router: Router) -> Iterator[Die]:
         peer.connect(f"tcp://{HOST}:{router.port}")
         peer.send(b"first words")
         wait_for_news(router.socket)
-        router.woke([router.socket])
+        router.on_ready([router.socket])
         assert said(router) == [b"first words"]
 
         def end() -> None:
@@ -44,8 +45,8 @@ def die(router: Router) -> Iterator[Die]:
 
 
 def wait_for_news(source: Any) -> None:
-    sleeper = Sleeper(source)
-    wait_until(lambda: source in sleeper.sleep(0.1), "news")
+    poller = Poller(source)
+    wait_until(lambda: source in poller.poll(0.1), "news")
 
 
 def said(router: Router) -> list[bytes]:
@@ -55,38 +56,38 @@ def said(router: Router) -> list[bytes]:
 def test_what_was_read_up_to_the_limit(router: Router, die: Die) -> None:
     """Whether there is more was not asked; it is when somebody reads on without a sleep."""
     die()
-    router.woke([router.socket])
+    router.on_ready([router.socket])
     assert [arrival.frames[0] for arrival in router.receive(1)] == [b"last words"]
     assert said(router) == []
 
 
 def test_a_loss_that_ended_the_sleep(router: Router, die: Die) -> None:
     die()
-    router.woke([router.monitor_news])  # the words were not here yet when it was asked for them
+    router.on_ready([router.monitor_news])  # the words were not here yet when it was asked for them
     assert router.has_changes
     assert said(router) == [b"last words"]
-    assert len(router.take_lost()) == 1
+    assert len(router.take_lost(time.monotonic())) == 1
 
 
 def test_a_loss_that_was_noticed_behind_what_was_received(router: Router, die: Die) -> None:
-    router.woke([])
+    router.on_ready([])
     assert said(router) == []
     die()
     router.watch()
-    assert router.take_lost() == []
+    assert router.take_lost(time.monotonic()) == []
     assert router.has_changes, "or nobody would look again"
-    router.woke([router.socket])
+    router.on_ready([router.socket])
     assert said(router) == [b"last words"]
-    assert len(router.take_lost()) == 1
+    assert len(router.take_lost(time.monotonic())) == 1
 
 
 def test_a_loss_behind_more_than_is_received_in_a_turn(router: Router, die: Die) -> None:
     die()
-    router.woke([router.socket, router.monitor_news])
+    router.on_ready([router.socket, router.monitor_news])
     assert [arrival.frames[0] for arrival in router.receive(0)] == []
-    assert router.take_lost() == []
+    assert router.take_lost(time.monotonic()) == []
     assert said(router) == [b"last words"]
-    assert len(router.take_lost()) == 1
+    assert len(router.take_lost(time.monotonic())) == 1
 
 
 def test_the_words_of_one_that_came_and_went_unseen(router: Router) -> None:
@@ -101,9 +102,9 @@ def test_the_words_of_one_that_came_and_went_unseen(router: Router) -> None:
         return router.connections.count == 1 and not router.connections._silent
 
     wait_until(has_gone, "the end of its connection")
-    router.woke([router.socket])
+    router.on_ready([router.socket])
     assert said(router) == [b"only words"]
-    assert len(router.take_lost()) == 1
+    assert len(router.take_lost(time.monotonic())) == 1
     assert not router.connections._fd_of
 
 
@@ -133,7 +134,7 @@ def test_clients_that_come_and_go_get_the_descriptors_of_those_before(busy: Brok
 
 
 def test_strangers_that_speak_and_go_at_once_leave_their_descriptors_to_others(busy: Broker) -> None:
-    (hello, _), *_ = native.encode([m.ClientHello("T", "boot")])
+    (hello, _), *_ = native.encode([messages.ClientHello("T", "boot")])
     with zmq.Context() as context:
         for number in range(100):
             stranger = context.socket(zmq.DEALER)

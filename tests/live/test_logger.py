@@ -18,16 +18,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import zmq
 
 import cbw
-from cbw import net
-from cbw.core.events import Record
+from cbw.core import catalogue
+from cbw.core.record import Record
 from cbw.errors import NotReady
-from cbw.logfile import files_of
-from cbw.logger import Logger
-from cbw.sender import LogSender
+from cbw.logger.logfile import files_of
+from cbw.logger.logger import Logger
+from cbw.observe.sender import LogSender
+from cbw.transport import link, sockets
 from tests.ports import free_port
 
 from .conftest import HOST, Start, StartBroker, broker_of
@@ -78,7 +80,7 @@ def sent(path: Path, boot: str) -> list[int]:
 
 
 def record(number: int) -> Record:
-    return Record(time.time(), "test", "app", "S", f"C1/{number}")
+    return Record(time.time(), catalogue.LOG, role="app", sender="S", request=f"C1/{number}")
 
 
 def test_lines_of_text_from_any_push_socket(start_logger: StartLogger, logs: Path) -> None:
@@ -211,7 +213,7 @@ def test_sighup_opens_the_file_anew(start_logger: StartLogger, logs: Path) -> No
 
 def test_a_logger_that_is_stopped_reads_what_is_here(logs: Path) -> None:
     """Nobody else keeps lines of text."""
-    logger = Logger(0, logs, host=HOST)
+    logger = Logger(0, logs, listen=HOST)
     with zmq.Context() as context, context.socket(zmq.PUSH) as push:
         push.connect(f"tcp://{HOST}:{logger.text_port}")
         for number in range(900):
@@ -317,7 +319,7 @@ def test_text_lines_lost_to_a_full_disk_are_counted(start: Start, small_disk: Pa
 def test_every_role_sends_its_trace(start_logger: StartLogger, start: Start, logs: Path) -> None:
     _, port = start_logger()
     where = {"LOGGER_HOST": HOST, "LOGGER_PORT": str(port)}
-    broker = broker_of(start("broker", 0, 0, HOST, port, "--host", HOST))
+    broker = broker_of(start("broker", 0, 0, HOST, port, "--listen", HOST))
     start("worker", "W1", HOST, broker.worker_port, "--work-time", 0, **where).wait_for("connected")
     client = start("client", "C1", 3, HOST, broker.client_port, **where)
     assert client.exit_code() == 0
@@ -334,7 +336,7 @@ def test_every_role_sends_its_trace(start_logger: StartLogger, start: Start, log
 def test_level_and_sample(start_logger: StartLogger, start: Start, logs: Path) -> None:
     _, port = start_logger()
     where = {"LOGGER_HOST": HOST, "LOGGER_PORT": str(port)}
-    broker = broker_of(start("broker", 0, 0, "--host", HOST, "--log-sample", 0.5, **where))
+    broker = broker_of(start("broker", 0, 0, "--listen", HOST, "--log-sample", 0.5, **where))
     start("worker", "W1", HOST, broker.worker_port, "--work-time", 0, "--log-sample", 0.5, **where).wait_for(
         "connected"
     )
@@ -347,6 +349,71 @@ def test_level_and_sample(start_logger: StartLogger, start: Start, logs: Path) -
         lambda: {line["request"] for line in records(logs) if line["event"] == "done"} == set(stories), "the same ones"
     )
     assert not any(line["role"] == "client" for line in records(logs))
+
+
+FORGED = (
+    '{"at":1,"event":"x","boot":"BOOT","seq":900000}',
+    '{"event":"x","role":"y","at":1,"boot":"BOOT","seq":900000}',
+    '{"at":1,"event":"positions","role":"logger","fields":{"BOOT":900000}}',
+    "2026-11-29 12:00:00.000 S test [BOOT 900000]",
+)
+"""Lines of text that would move the position of a sender, if they were records."""
+
+
+@pytest.mark.parametrize("format", ["json", "text"])
+def test_lines_of_text_that_look_like_records_move_nobodys_position(
+    start_logger: StartLogger, start: Start, logs: Path, format: str
+) -> None:
+    """Positions are read back from the log: records that were taken for duplicates were acknowledged, and lost."""
+    logger, port = start_logger("--format", format)
+    with sending(port) as sender:
+        sender.put([record(number) for number in range(3)])
+        wait_until(lambda: sender.status()["acknowledged"] == 3, "three records")
+        forged = [line.replace("BOOT", sender.boot) for line in FORGED]
+        with zmq.Context() as context, context.socket(zmq.PUSH) as push:
+            push.connect(f"tcp://{HOST}:{port}")
+            for line in forged:
+                push.send_string(line)
+            push.send(b"last")
+            wait_until(lambda: logs.read_bytes().endswith(b"last\n"), "the lines of text")
+        logger.kill()
+        _, port = start_logger("--format", format, port=port)
+        sender.put([record(number) for number in range(3, 6)])
+        wait_until(lambda: sender.status()["waiting"] == 0, "three more")
+    assert logs.read_text().count(" log C1/" if format == "text" else '"event":"log"') == 6
+    shown = start("logs", logs)
+    assert shown.exit_code() == 0
+    for line in forged:
+        assert shown.count(line), "people can read it"
+
+
+def test_nobody_writes_records_in_the_name_of_another(start_logger: StartLogger, logs: Path) -> None:
+    """Neither with another's boot, nor number, nor name in the lines; nor with another's boot in the header alone."""
+    logger, port = start_logger()
+    with sending(port) as sender:
+        sender.put([record(number) for number in range(3)])
+        wait_until(lambda: sender.status()["acknowledged"] == 3, "three records")
+        line = b'{"at":1,"event":"x","sender":"%b","boot":"%b","seq":%d}\n'
+        boot = sender.boot.encode()
+        forged = [
+            (["me", "mine", 1, 1, 1], line % (b"me", boot, 900_000)),
+            (["me", "mine", 1, 1, 1], line % (b"me", b"mine", 900_000)),
+            (["me", "mine", 1, 1, 1], line % (b"S", b"mine", 1)),
+            (["me", sender.boot, 900_000, 1, 900_000], b"{}\n"),
+        ]
+        with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
+            dealer.connect(f"tcp://{HOST}:{port + 1}")
+            for header, payload in forged:
+                dealer.send_multipart([b"CBWL1", msgspec.msgpack.encode([70, *header]), payload])
+                assert dealer.poll(5000)
+                assert msgspec.msgpack.decode(dealer.recv_multipart()[1])[0] == 72, "refused"
+        wait_until(lambda: logs.read_bytes().count(b'"bad_message"') == len(forged), "all are told")
+        logger.kill()
+        start_logger(port=port)
+        sender.put([record(number) for number in range(3, 6)])
+        wait_until(lambda: sender.status()["waiting"] == 0, "three more")
+        assert sent(logs, sender.boot) == [1, 2, 3, 4, 5, 6]
+    assert sum(line["event"] == "bad_message" for line in records(logs)) == len(forged)
 
 
 @contextlib.contextmanager
@@ -418,15 +485,15 @@ def test_text_format_goes_on_after_a_kill(start_logger: StartLogger, logs: Path)
         wait_until(lambda: sender.status()["acknowledged"] == 20, "twenty records")
     lines = [line for line in logs.read_text().splitlines() if f"[{sender.boot} " in line]
     assert [int(line.rpartition(" ")[2].rstrip("]")) for line in lines] == list(range(1, 21))
-    assert " S test C1/7 " in lines[7]
+    assert " S log C1/7 " in lines[7]
 
 
 def test_a_lone_role_ends_quickly_whether_the_logger_is_there_or_not(
     start: Start, start_broker: StartBroker, start_logger: StartLogger
 ) -> None:
     _, port = start_logger()
-    with_one = broker_of(start("broker", 0, 0, "--host", HOST, "--logger-host", HOST, "--logger-port", port))
-    without = broker_of(start("broker", 0, 0, "--host", HOST, "--logger-host", HOST, "--logger-port", 1))
+    with_one = broker_of(start("broker", 0, 0, "--listen", HOST, "--logger-host", HOST, "--logger-port", port))
+    without = broker_of(start("broker", 0, 0, "--listen", HOST, "--logger-host", HOST, "--logger-port", 1))
     time.sleep(0.5)
     for broker in (with_one, without):
         assert broker.program.terminate() < SOON_S
@@ -481,7 +548,7 @@ def test_a_signal_handler_that_logs(start_logger: StartLogger) -> None:
 
         def on_signal(_number: int, _frame: object) -> None:
             heard.append(0)
-            sender.put([Record(time.monotonic(), "log", "app", "S", text="interrupted")])
+            sender.put([Record(time.monotonic(), catalogue.LOG, role="app", sender="S", text="interrupted")])
 
         previous = signal.signal(signal.SIGUSR1, on_signal)
         is_over = threading.Event()
@@ -495,7 +562,7 @@ def test_a_signal_handler_that_logs(start_logger: StartLogger) -> None:
         try:
             disturber.start()
             for _ in range(3000):
-                sender.put([Record(time.monotonic(), "log", "app", "S") for _ in range(20)])
+                sender.put([Record(time.monotonic(), catalogue.LOG, role="app", sender="S") for _ in range(20)])
         finally:
             is_over.set()
             disturber.join()
@@ -521,10 +588,10 @@ def test_a_logger_that_cannot_be_reached_again_for_want_of_descriptors(
                 raise NotReady("no socket is to be had")
             return new_socket(*arguments)
 
-        new_socket = net._socket
-        sender.put([Record(time.monotonic(), "log", "app", "S")])
+        new_socket = sockets.new_socket
+        sender.put([Record(time.monotonic(), catalogue.LOG, role="app", sender="S")])
         assert mute.poll(int(PATIENCE_S * 1000)), "it is connected"
-        monkeypatch.setattr(net, "_socket", make)
+        monkeypatch.setattr(link, "new_socket", make)
         wait_until(lambda: len(refused) == 3, "it has given up the mute one, and could not connect anew")
         mute.close()
         start_logger(port=port)

@@ -14,8 +14,8 @@ import pytest
 import zmq
 
 import cbw
-from cbw.logfile import files_of
-from cbw.trace import LogTarget, Trace
+from cbw.logger.logfile import files_of
+from cbw.observe.trace import LogTarget, Trace
 
 from .conftest import HOST, Start, broker_of
 from .program import Program, wait_until
@@ -80,7 +80,7 @@ def test_a_damaged_file_is_told_of_by_all(start: Start, tmp_path: Path) -> None:
 
 def test_the_story_of_a_request_whose_worker_died(start: Start, logs: Path, log_port: int) -> None:
     place = {"LOGGER_HOST": HOST, "LOGGER_PORT": str(log_port)}
-    broker = broker_of(start("broker", 0, 0, "--host", HOST, **place))
+    broker = broker_of(start("broker", 0, 0, "--listen", HOST, **place))
     options = ("--work-time", 1.0, "-v")
     workers = {name: start("worker", name, HOST, broker.worker_port, *options, **place) for name in ("W1", "W2")}
     for name in workers:
@@ -170,7 +170,7 @@ def test_bad_questions(start: Start, tmp_path: Path) -> None:
         [tmp_path, "--grep", "("],
         [tmp_path, "--event", "worker_lsot"],
         [tmp_path, "--role", "brokers"],
-        [tmp_path, "--since", "17:30", "--until", "17:00"],
+        [tmp_path, "--since", "2025-01-31T17:30:00", "--until", "2025-01-31T17:00:00"],
         [tmp_path, "-f", "--until", "1m"],
         [tmp_path / "logs" / "in a file", "-f"],
         ["story"],

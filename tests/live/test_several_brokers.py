@@ -37,7 +37,7 @@ def several(monkeypatch: pytest.MonkeyPatch) -> None:
 def start_at(start: Start) -> StartAt:
     """``start_at(LOWER)``: a broker at that address, at the same ports each time."""
     ports = free_port(), free_port()
-    return lambda address: broker_of(start("broker", *ports, "--host", address))
+    return lambda address: broker_of(start("broker", *ports, "--listen", address))
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 import cbw
-from cbw.status import HTTP_TIMEOUT_S, Inquiry, StatusServer
+from cbw.observe.status import HTTP_TIMEOUT_S, Inquiry, StatusServer
 from tests.ports import free_port
 
 from .conftest import HOST, Broker, Start, StartBroker, StartWorker, broker_of
@@ -95,6 +95,7 @@ def test_a_handler_that_computes_does_not_make_a_worker_look_dead(
     port = free_port()
     broker = start_broker()
     start_worker("W1", "sleep=echo_slowly", at=broker, options=["--status-port", port])
+    wait_until(lambda: get(port, "/readyz")[0] == 200, "the welcome has come")
     with cbw.Client(broker.address) as client:
         future = client.submit(b"3", "sleep")
         for _ in range(5):
@@ -151,14 +152,14 @@ def test_the_demonstration_client(start: Start, broker: Broker) -> None:
 def test_a_taken_port(start: Start, tmp_path: Path) -> None:
     with socket.create_server(("", 0)) as taken:
         port = taken.getsockname()[1]
-        second = start("broker", 0, 0, "--host", HOST, "--status-port", port)
+        second = start("broker", 0, 0, "--listen", HOST, "--status-port", port)
         assert second.exit_code() == 3
         assert second.count(f"status port {port}"), second
 
 
 def test_the_usual_port_may_be_taken(start: Start) -> None:
     with _usual_port_taken():
-        broker = broker_of(start("broker", 0, 0, "--host", HOST, CBW_STATUS_PORT=""))
+        broker = broker_of(start("broker", 0, 0, "--listen", HOST, CBW_STATUS_PORT=""))
         broker.program.wait_for("no health and metrics here", "9997", "--status-port")
         assert broker.program.is_running
         worker = start("worker", "W1", HOST, broker.worker_port, CBW_STATUS_PORT="")

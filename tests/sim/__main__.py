@@ -15,6 +15,8 @@ from .run import Result, run
 
 CHUNK = 10
 """Seeds that a process takes at a time."""
+SHOWN_S = 60.0
+"""Time between two lines about the progress, where it is not seen on a terminal."""
 
 
 def main() -> int:
@@ -47,7 +49,7 @@ def _many(start: int, count: int, failures_max: int, jobs: int) -> int:
                 if failures >= failures_max:
                     break
             now = time.monotonic()
-            if now - shown_at > 1:
+            if now - shown_at > (1 if sys.stderr.isatty() else SHOWN_S):
                 shown_at = now
                 _progress(f"{done} of {count} seeds, {done / (now - began_at):.1f}/s")
     _progress("")
@@ -69,6 +71,8 @@ def _results(seeds: range, jobs: int) -> Iterator[Iterator[Result]]:
 def _progress(text: str) -> None:
     if sys.stderr.isatty():
         print(f"\r{text:<60}\r", end="", file=sys.stderr, flush=True)
+    elif text:
+        print(text, file=sys.stderr, flush=True)
 
 
 def _show(result: Result) -> None:

@@ -5,7 +5,6 @@ A simulation that finds nothing may be blind. Most of these bugs were there once
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,21 +13,30 @@ from unittest.mock import patch
 
 import msgspec
 
-import cbw.core.dispatch
-import cbw.core.plain_workers
-from cbw.core import events as e
-from cbw.core import messages as m
-from cbw.core import request as r
-from cbw.core.broker import BrokerCore
-from cbw.core.client import ClientCore
-from cbw.core.clients import Clients
-from cbw.core.dispatch import Dispatcher
-from cbw.core.hands import Hands
-from cbw.core.kept import Kept
-from cbw.core.request import State
-from cbw.core.tables import Client, Entry, Service, Worker
-from cbw.core.worker import WorkerCore
-from cbw.core.workers import Workers
+import cbw.core.broker.dispatch
+import cbw.core.broker.req_workers
+import tests.sim.checker
+from cbw.core import catalogue, messages
+from cbw.core.broker import events
+from cbw.core.broker.backlog import Backlog
+from cbw.core.broker.clients import Clients
+from cbw.core.broker.dispatch import Dispatcher
+from cbw.core.broker.driver import Driver
+from cbw.core.broker.events import Event, Side, WorkerSaid
+from cbw.core.broker.parked_replies import ParkedReplies
+from cbw.core.broker.requests import Requests
+from cbw.core.broker.states import Change, RequestState
+from cbw.core.broker.tables import ClientRow, Entry, ServiceRow, WorkerRow
+from cbw.core.broker.worker_table import WorkerTable
+from cbw.core.broker.workers import Workers
+from cbw.core.client.core import ClientCore
+from cbw.core.client.events import Fact as ClientFact
+from cbw.core.client.events import Order as ClientOrder
+from cbw.core.client.events import Unsent
+from cbw.core.plain_messages import Envelope
+from cbw.core.worker import events as worker_events
+from cbw.core.worker.core import WorkerCore
+from cbw.core.worker.driver import WorkerDriver
 
 from .plan import Plan, WorkerPlan
 
@@ -74,9 +82,9 @@ def canary(promise: str, bend: Callable[[Plan], None] = bend_nothing) -> Callabl
     return register
 
 
-def _without_check(*patches: Patch) -> list[Patch]:
-    """The core's own :meth:`~BrokerCore.check` would notice these at once; so would the rest have to."""
-    return [*patches, (BrokerCore, "check", lambda self: None)]
+def without_check(*patches: Patch) -> list[Patch]:
+    """The core's own :func:`~cbw.core.broker.check.check` would notice these at once; so would the rest have to."""
+    return [*patches, (tests.sim.checker, "check", lambda core: None)]
 
 
 # --- G1
@@ -85,17 +93,21 @@ def _without_check(*patches: Patch) -> list[Patch]:
 @canary("G1")
 def replies_to_somebody_else() -> list[Patch]:
     """Now and then an answer goes to another client."""
-    reply = Clients._reply
+    tell = Requests.tell
 
-    def wrong(self: Clients, entry: Entry, answer: m.Answer) -> None:
-        others = [client for client in self.by_peer.values() if client is not entry.client and not client.is_plain]
-        if others and not entry.client.is_plain and entry.request.id % 7 == 0:
-            answer.id = entry.request.id
-            self._outbox.tell_client(others[0].peer, answer)
+    def wrong(self: Requests, client: ClientRow, envelope: Envelope, answer: messages.Answer, number: int = 0) -> None:
+        others = [
+            other for entry in queued(self) if (other := entry.client) is not client and other.dialect.has_sessions
+        ]
+        if others and client.dialect.has_sessions and answer.id % 7 == 0:
+            tell(self, others[0], envelope, answer, number)
         else:
-            reply(self, entry, answer)
+            tell(self, client, envelope, answer, number)
 
-    return [(Clients, "_reply", wrong)]
+    def queued(requests: Requests) -> list[Entry]:
+        return [entry for service in requests.dispatcher.services.values() for entry in service.waiting]
+
+    return [(Requests, "tell", wrong)]
 
 
 def _lost_lab_workers(plan: Plan) -> None:
@@ -106,10 +118,10 @@ def _lost_lab_workers(plan: Plan) -> None:
 def owed_answers_are_taken_for_new_ones() -> list[Patch]:
     """A lab worker that comes back with the answer to an earlier task is believed to answer the one it has just got."""
 
-    def frame(worker: Worker, entry: Entry) -> bytes:
-        return entry.client.peer if entry.client.is_plain else entry.client.name.encode()
+    def frame(worker: WorkerRow, entry: Entry) -> bytes:
+        return entry.client.name.encode() if entry.client.dialect.has_sessions else entry.client.peer
 
-    return [(cbw.core.plain_workers, "_client_frame", frame)]
+    return [(cbw.core.broker.req_workers, "client_frame", frame)]
 
 
 # --- G2
@@ -127,33 +139,58 @@ def _quick_then_slow(plan: Plan) -> None:
 def recalls_are_dropped() -> list[Patch]:
     """Nothing is ever asked back."""
 
-    def recall(self: Dispatcher, now: float) -> list[tuple[Worker, list[int]]]:
-        self.recall_at = math.inf
-        return []
-
-    return [(Dispatcher, "recall", recall)]
+    return [(Dispatcher, "_recall", lambda self, now: None)]
 
 
 @canary("G2", _quick_then_slow)
 def recalls_are_not_answered() -> list[Patch]:
     """The worker keeps what it was asked back."""
-    received = WorkerCore.received
+    arrived = WorkerCore._batch_arrived
 
-    def deaf(self: WorkerCore, messages: list[m.Message], now: float) -> None:
-        received(self, [message for message in messages if type(message) is not m.Recall], now)
+    def deaf(self: WorkerCore, fact: worker_events.BatchArrived, now: float) -> None:
+        heard = [message for message in fact.messages if type(message) is not messages.Recall]
+        arrived(self, worker_events.BatchArrived(heard), now)
 
-    return [(WorkerCore, "received", deaf)]
+    return [(WorkerCore, "_batch_arrived", deaf)]
+
+
+@canary("", _quick_then_slow)
+def what_a_pool_gives_back_at_once_is_not_told() -> list[Patch]:
+    """The worker's driver takes tasks back from the pool, and the core never hears of it."""
+    carry_out = WorkerDriver._carry_out
+
+    def mute(self: WorkerDriver, order: worker_events.Order) -> worker_events.Fact | None:
+        outcome = carry_out(self, order)
+        return None if isinstance(outcome, worker_events.TasksReturned) else outcome
+
+    return [(WorkerDriver, "_carry_out", mute)]
+
+
+def _silent_brokers(plan: Plan) -> None:
+    plan.rates = {"partition": 1.0, "broker freeze": 0.5}
+
+
+@canary("stuck", _silent_brokers)
+def reconnections_that_failed_are_not_tried_again() -> list[Patch]:
+    """A worker that had no file descriptors left for a new connection goes on without one."""
+    carry_out = WorkerDriver._carry_out
+
+    def hopeful(self: WorkerDriver, order: worker_events.Order) -> worker_events.Fact | None:
+        outcome = carry_out(self, order)
+        return None if isinstance(outcome, worker_events.ReconnectFailed) else outcome
+
+    return [(WorkerDriver, "_carry_out", hopeful)]
 
 
 @canary("", _quick_then_slow)
 def returned_tasks_are_lost() -> list[Patch]:
     """What a worker gives back is forgotten."""
 
-    def forget(self: Hands, worker: Worker, tasks: list[int]) -> None:
+    def forget(self: Requests, worker: WorkerRow, tasks: list[int]) -> None:
         for task in tasks:
             worker.in_hand.pop(task, None)
 
-    return _without_check((Hands, "give_back", forget))
+    return without_check((Requests, "return_tasks", forget))
 
 
 def _lost_workers_with_long_work(plan: Plan) -> None:
@@ -176,12 +213,12 @@ def free_workers_are_overlooked() -> list[Patch]:
     place = Dispatcher.place
     count = [0]
 
-    def lazy(self: Dispatcher, worker: Worker) -> None:
+    def lazy(self: Dispatcher, worker: WorkerRow) -> None:
         count[0] += not worker.in_hand
         if worker.in_hand or count[0] % 5:
             place(self, worker)
 
-    return _without_check((Dispatcher, "place", lazy))
+    return without_check((Dispatcher, "place", lazy))
 
 
 def _one_worker_for_everything(plan: Plan) -> None:
@@ -196,7 +233,7 @@ def _one_worker_for_everything(plan: Plan) -> None:
 @canary("G2", _one_worker_for_everything)
 def one_service_comes_first() -> list[Patch]:
     """A worker of several services serves one of them as long as that has something to do."""
-    return [(cbw.core.dispatch, "_oldest_at", lambda service: -ord(service.name[:1] or "0"))]
+    return [(cbw.core.broker.dispatch, "_waits_since", lambda service: -ord(service.name[:1] or "0"))]
 
 
 # --- G3, G4
@@ -210,51 +247,57 @@ def _frozen_workers(plan: Plan) -> None:
 def silence_is_not_noticed() -> list[Patch]:
     """Nobody looks for workers that say nothing."""
 
-    return [(Workers, "sweep", lambda self: None)]
+    return [(Workers, "sweep", lambda self, now: None)]
 
 
 @canary("G4")
 def late_answers_are_not_fenced() -> list[Patch]:
     """The answer of a void attempt ends its request, if that still waits."""
     said = Workers.said
-    remove = Hands.remove
+    remove = WorkerTable.remove
     void: dict[int, Entry] = {}
 
-    def remember(self: Hands, worker: Worker, why: str, **options: Any) -> None:
+    def remember(self: WorkerTable, worker: WorkerRow, why: str, **options: Any) -> None:
         void.update(worker.in_hand)
         remove(self, worker, why, **options)
 
-    def believe(self: Workers, fact: e.WorkerSaid) -> None:
+    def believe(self: Workers, fact: events.WorkerSaid) -> None:
         for message in fact.messages:
-            if type(message) is m.Answer and message.status is m.Status.OK:
+            if type(message) is messages.Answer and message.status is messages.Status.OK:
                 entry = void.pop(message.id, None)
-                if entry is not None and entry.state in (State.WAITING, State.SUSPECT):
-                    self._hands._clients.end(entry, r.CANCELLED, m.Answer(0, m.Status.OK, message.body), "answered")
+                if entry is not None and entry.state in (RequestState.WAITING, RequestState.SUSPECT):
+                    self._requests.end(
+                        entry,
+                        Change.CANCELLED,
+                        messages.Answer(0, messages.Status.OK, message.body),
+                        catalogue.ANSWERED,
+                    )
         said(self, fact)
 
-    return [(Hands, "remove", remember), (Workers, "said", believe)]
+    return [(WorkerTable, "remove", remember), (Workers, "said", believe)]
 
 
 @canary("")
 def tasks_of_lost_workers_are_lost() -> list[Patch]:
     """They are not put back."""
 
-    def forget(self: Hands, worker: Worker, why: str, *, is_blamed: bool = True) -> None:
+    def forget(self: Requests, worker: WorkerRow, why: str) -> None:
         worker.in_hand.clear()
         worker.suspect = None
 
-    return _without_check((Hands, "fail_hand", forget))
+    return without_check((Requests, "fail_all", forget), (Requests, "return_all", forget))
 
 
 @canary("")
 def hello_again_is_ignored() -> list[Patch]:
     """A worker that the broker has forgotten does not introduce itself again."""
-    received = WorkerCore.received
+    arrived = WorkerCore._batch_arrived
 
-    def deaf(self: WorkerCore, messages: list[m.Message], now: float) -> None:
-        received(self, [message for message in messages if type(message) is not m.HelloAgain], now)
+    def deaf(self: WorkerCore, fact: worker_events.BatchArrived, now: float) -> None:
+        heard = [message for message in fact.messages if type(message) is not messages.HelloAgain]
+        arrived(self, worker_events.BatchArrived(heard), now)
 
-    return [(WorkerCore, "received", deaf)]
+    return [(WorkerCore, "_batch_arrived", deaf)]
 
 
 @canary("stuck")
@@ -265,9 +308,44 @@ def requests_are_not_sent_again() -> list[Patch]:
     def short(self: ClientCore, now: float) -> None:
         say_hello(self, now)
         if self.has_met_broker:
-            del self._out[1:]
+            del self._to_send[1:]
 
     return [(ClientCore, "_say_hello", short)]
+
+
+def _narrow_connections(plan: Plan) -> None:
+    plan.rates = {"partition": 1.0}
+    for client in plan.clients:
+        client.queue_max = 1
+        for _, jobs in client.bursts:
+            for job in jobs:
+                job.ttl_s = None
+
+
+@canary("stuck", _narrow_connections)
+def what_a_client_could_not_send_is_forgotten() -> list[Patch]:
+    """A client does not send again what its connection had no room for."""
+    happened = ClientCore._happened
+
+    def forget(self: ClientCore, fact: ClientFact, now: float) -> None:
+        if not isinstance(fact, Unsent):
+            happened(self, fact, now)
+
+    return [(ClientCore, "_happened", forget)]
+
+
+@canary("stuck", _narrow_connections)
+def what_a_client_could_not_send_is_overtaken() -> list[Patch]:
+    """A client sends other things before what its connection had no room for, also the news that nobody wants it."""
+    step = ClientCore.step
+
+    def hurry(self: ClientCore, facts: list[ClientFact], now: float) -> list[ClientOrder]:
+        unsent, self._unsent = self._unsent, []
+        orders = step(self, facts, now)
+        self._unsent = [*unsent, *self._unsent]
+        return orders
+
+    return [(ClientCore, "step", hurry)]
 
 
 def _clients_that_do_not_read(plan: Plan) -> None:
@@ -285,7 +363,7 @@ def _clients_that_do_not_read(plan: Plan) -> None:
 def unread_clients_are_not_told() -> list[Patch]:
     """A client that did not read for long does not learn that answers were dropped."""
 
-    def only_lost(self: Clients, fact: e.PeerUnread) -> None:
+    def only_lost(self: Clients, fact: events.PeerUnread) -> None:
         self.lost(fact.peer)
 
     return [(Clients, "unread", only_lost)]
@@ -297,31 +375,31 @@ def unread_clients_are_not_told() -> list[Patch]:
 @canary("G5")
 def attempts_count_twice() -> list[Patch]:
     """Each failure is two."""
-    fail = Hands._fail
+    fail = Requests._attempt_failed
 
-    def double(self: Hands, entry: Entry, worker: Worker, why: str) -> None:
+    def double(self: Requests, entry: Entry, worker: WorkerRow, why: str) -> None:
         entry.attempt += 1
         fail(self, entry, worker, why)
 
-    return [(Hands, "_fail", double)]
+    return [(Requests, "_attempt_failed", double)]
 
 
 @canary("G5")
 def attempts_never_count() -> list[Patch]:
     """A request may take workers down for ever."""
-    fail = Hands._fail
+    fail = Requests._attempt_failed
 
-    def forgive(self: Hands, entry: Entry, worker: Worker, why: str) -> None:
+    def forgive(self: Requests, entry: Entry, worker: WorkerRow, why: str) -> None:
         entry.attempt = 0
         fail(self, entry, worker, why)
 
-    return [(Hands, "_fail", forgive)]
+    return [(Requests, "_attempt_failed", forgive)]
 
 
 @canary("G5", _quick_then_slow)
 def returned_tasks_are_blamed() -> list[Patch]:
     """An attempt that has not begun counts."""
-    return [(Hands, "_wait_again", lambda self, entry, worker, why: self._fail(entry, worker, why))]
+    return [(Requests, "_returned", lambda self, entry, worker, why: self._attempt_failed(entry, worker, why))]
 
 
 def _poison_among_quick_requests(plan: Plan) -> None:
@@ -336,13 +414,15 @@ def _poison_among_quick_requests(plan: Plan) -> None:
 def suspects_travel_in_company() -> list[Patch]:
     """What may have taken a worker down is sent out in batches, together with what was only near to it."""
 
-    def serve(self: Dispatcher, service: Service, now: float) -> None:
-        for queue in (service.suspects, service.waiting):
-            while queue and (service.free or service.ahead):
-                worker = next(iter(service.free or service.ahead))
-                self._give(worker, service, queue, max(1, worker.credit - len(worker.in_hand)), now)
+    def serve(self: Dispatcher, service: ServiceRow, now: float) -> None:
+        while service.waiting_count and (service.free or service.prefetching):
+            worker = next(iter(service.free or service.prefetching))
+            room = max(1, worker.credit - len(worker.in_hand))
+            suspects = [entry for entry in service.suspects if entry.state is RequestState.SUSPECT]
+            service.suspects, service.dead_suspects = type(service.suspects)(suspects[room:]), 0
+            self._give(worker, suspects[:room] or service.waiting.take(room, now), now)
 
-    return _without_check((Dispatcher, "_serve_suspects", serve), (Dispatcher, "_serve", serve))
+    return without_check((Dispatcher, "_serve_suspects", serve), (Dispatcher, "_serve", serve))
 
 
 def _hellos_while_the_broker_is_frozen(plan: Plan) -> None:
@@ -358,12 +438,12 @@ def _hellos_while_the_broker_is_frozen(plan: Plan) -> None:
 @canary("G5", _hellos_while_the_broker_is_frozen)
 def second_hellos_are_blamed() -> list[Patch]:
     """Attempts count although the worker lives: it only said hello twice before it was welcomed."""
-    remove = Hands.remove
+    remove = WorkerTable.remove
 
-    def blame(self: Hands, worker: Worker, why: str, *, is_blamed: bool = True) -> None:
+    def blame(self: WorkerTable, worker: WorkerRow, why: str, *, is_blamed: bool = True) -> None:
         remove(self, worker, why, is_blamed=is_blamed or why == "said hello again")
 
-    return [(Hands, "remove", blame)]
+    return [(WorkerTable, "remove", blame)]
 
 
 # --- G6
@@ -387,7 +467,7 @@ def deadlines_are_not_looked_at() -> list[Patch]:
 @canary("G9")
 def limits_are_ignored() -> list[Patch]:
     """Everything is accepted."""
-    return [(Clients, "_refusal", lambda self, service, size: None)]
+    return [(Requests, "refusal", lambda self, client, request: None)]
 
 
 def _hurried_clients_that_come_and_go(plan: Plan) -> None:
@@ -395,7 +475,7 @@ def _hurried_clients_that_come_and_go(plan: Plan) -> None:
     for client in plan.clients:
         for _, jobs in client.bursts:
             for job in jobs:
-                job.work_s, job.ttl_s = 0.1, 0.5
+                job.work_s, job.ttl_s, job.delay_s = 0.1, 0.5, 0.0
 
 
 @canary("leak", _hurried_clients_that_come_and_go)
@@ -403,35 +483,118 @@ def unwanted_answers_are_kept() -> list[Patch]:
     """What was kept for a client that has come back, and does not ask for it, stays."""
     back = Clients._back
 
-    def keep(self: Clients, client: Client) -> None:
+    def keep(self: Clients, client: ClientRow) -> None:
         back(self, client)
-        self.returned.clear()
+        self._returned.clear()
 
     return [(Clients, "_back", keep)]
 
 
 def _clients_that_are_often_away(plan: Plan) -> None:
     plan.rates = {"connection": 3.0}
-    plan.limits = msgspec.structs.replace(plan.limits, kept_bytes_max=600)
+    plan.limits = msgspec.structs.replace(plan.limits, parked_bytes_max=600)
 
 
 @canary("G9", _clients_that_are_often_away)
 def answers_are_kept_without_end() -> list[Patch]:
     """However many wait for clients that are away, all are kept."""
 
-    def hoard(self: Kept, client: Client, envelope: tuple[bytes, ...], answer: m.Answer) -> None:
+    def hoard(self: ParkedReplies, *args: Any, **options: Any) -> None:
         self._bytes_max = 1 << 60
-        keep(self, client, envelope, answer)
+        park(self, *args, **options)
 
-    keep = Kept.keep
-    return _without_check((Kept, "keep", hoard))
+    park = ParkedReplies.park
+    return without_check((ParkedReplies, "park", hoard))
 
 
-@canary("stuck", _clients_that_are_often_away)
+@canary("", _clients_that_are_often_away)
 def dropped_answers_are_not_told() -> list[Patch]:
     """An answer that there is no room for vanishes in silence."""
 
-    def silent(self: Kept, client: Client, key: int) -> None:
-        self.take(client, key)
+    def silent(self: ParkedReplies) -> None:
+        self.drop((oldest := next(iter(self._all))).client, (oldest.answer.id,))
 
-    return [(Kept, "_drop", silent)]
+    return [(ParkedReplies, "_drop_oldest", silent)]
+
+
+# --- the driver, part by part
+
+
+def _lab_twins(plan: Plan) -> None:
+    plan.rates = {"plain client twin": 1.0, "plain client crash": 0.3, "connection": 0.5}
+
+
+@canary("G1", _lab_twins)
+def uncertain_identities_are_trusted() -> list[Patch]:
+    """A reply goes to whoever has the identity, though another program may just have taken it."""
+    return [(Driver, "_with_uncertain", lambda self, facts: facts)]
+
+
+@canary("")
+def undelivered_messages_are_forgotten() -> list[Patch]:
+    """The core is not told what could not be sent: the step is not repeated."""
+    carry_out = Driver._carry_out
+
+    def once(self: Driver, orders: list[Event]) -> list[Event]:
+        carry_out(self, orders)
+        return []
+
+    return [(Driver, "_carry_out", once)]
+
+
+@canary("", _clients_that_do_not_read)
+def what_a_full_peer_does_not_take_is_dropped() -> list[Patch]:
+    """There is no backlog."""
+
+    def send(self: Driver, side: Side, order: Any, undelivered: list[Event]) -> None:
+        self._try_to_send(side, order, undelivered)
+
+    return [(Driver, "_send", send)]
+
+
+def _lab_only(plan: Plan) -> None:
+    if plan.plain_workers:
+        plan.workers.clear()
+    for client in plan.clients:
+        for _, jobs in client.bursts:
+            for job in jobs:
+                job.service = "" if plan.plain_workers else job.service
+
+
+@canary("", _lab_only)
+def dialects_are_forgotten() -> list[Patch]:
+    """A REQ worker's answers are of no known dialect, as nobody remembers in which it registered."""
+    return [(Driver, "_remember", lambda self, peer, dialect: None)]
+
+
+@canary("G1", _lab_twins)
+def workers_are_heard_before_clients() -> list[Patch]:
+    """An answer is taken in before the news that its client's identity has another owner now."""
+    facts_of = Driver._facts
+
+    def swapped(self: Driver) -> list[Event]:
+        return sorted(facts_of(self), key=lambda fact: not isinstance(fact, WorkerSaid))
+
+    return [(Driver, "_facts", swapped)]
+
+
+def _clients_that_come_back_while_answers_wait(plan: Plan) -> None:
+    _clients_that_do_not_read(plan)
+    plan.batch_messages = 1
+    plan.monitor_lag_s = 0.5
+    plan.rates = {"client freeze": 1.0, "connection": 2.0}
+
+
+@canary("G7", _clients_that_come_back_while_answers_wait)
+def unsent_answers_are_not_found() -> list[Patch]:
+    """A client that is back asks again for what waits for its old connection, and it is run again."""
+    take_unsent = Driver._take_unsent
+    return [
+        (Driver, "_take_unsent", lambda self, side, peer: [] if side is Side.CLIENT else take_unsent(self, side, peer))
+    ]
+
+
+@canary("G7", _clients_that_come_back_while_answers_wait)
+def waiting_answers_are_not_looked_at() -> list[Patch]:
+    """A client asks again for what waits for its connection, and it is run again."""
+    return [(Backlog, "messages_for", lambda self, side, peer: [])]

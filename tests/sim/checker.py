@@ -7,21 +7,32 @@ waits where.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from cbw.core import events as e
-from cbw.core import messages as m
-from cbw.core.client import Ended
+from cbw.core import messages
+from cbw.core.broker import events
+from cbw.core.broker.check import check
+from cbw.core.broker.snapshot import state_of
+from cbw.core.broker.states import RequestState
+from cbw.core.client.events import Ended
 from cbw.core.messages import Status
-from cbw.core.overview import state_of
-from cbw.core.request import State
+from cbw.core.plain_messages import PlainReply, PlainRequest, PlainTask
+from cbw.core.record import Record
 
+from . import network as parcels
+from .account import Accepted, SeenAttempt
 from .clients import PlainClient, SimClient
-from .network import Connection, Network, Parcel, Peer, PlainAnswer, PlainReady, PlainReply, PlainRequest, PlainTask
+from .delays import Delays, may_fail
+from .durability import Durability
+from .network import Connection, Network, Parcel, Peer, PlainAnswer, PlainReady
+from .overload import Fairness, need_limits_kept, refused_as_busy
 from .plan import Job, Plan
+from .poison import Poison
+from .questions import Questions
+from .trust import nobody_is_trusted_for_ever
+from .turns import Turns
+from .unsent_answers import UnsentAnswers
 from .workers import PlainWorker, SimWorker, read_body
 from .world import ViolationError, World
 
@@ -32,41 +43,6 @@ LATE_S = 0.02
 """A request whose deadline has passed may wait so much longer for its end."""
 SAMPLE_S = 0.05
 """So often, G2 is looked at."""
-SLOW_S = 0.5
-"""Time in which the broker has to notice that something is overdue."""
-OVERTAKEN_MAX = 20
-"""So many times at most is a worker given what came after a request that waits in another of its services. (A batch counts
-once: it is of one service, and as large as the worker wants.)"""
-EVIL = ("die", "hang")
-
-
-@dataclass(eq=False)
-class Attempt:
-    """One handing out."""
-
-    task: int
-    request: int
-    token: str
-    handed_at: float
-    connection: Connection | None = None  # it was sent over
-    is_acquainted: bool = True  # the broker had heard something over that connection
-    is_in_pool: bool = False
-    began_at: float | None = None
-    has_run: bool = False
-    has_died: bool = False  # its worker, while it ran
-    void: str = ""  # "returned" or "failed": the broker counts on it no more
-    is_excused: bool = False
-    is_accepted: bool = False  # its answer ended the request
-
-
-@dataclass(eq=False)
-class Accepted:
-    """A request in the broker."""
-
-    token: str
-    deadline_at: float | None
-    at: float
-    attempts: list[Attempt] = field(default_factory=list)
 
 
 class Checker:
@@ -81,25 +57,28 @@ class Checker:
         self.plain_workers: list[PlainWorker] = []
         self.plain_clients: dict[str, PlainClient] = {}
         self.jobs: dict[str, Job] = {}
-        self.attempts: dict[int, Attempt] = {}
+        self.attempts: dict[int, SeenAttempt] = {}
         self.accepted: dict[int, Accepted] = {}
-        self._asked: dict[
-            int, tuple[str, float | None, SimClient]
-        ] = {}  # native request id → token, submitted, by whom
+        self._asked: dict[int, tuple[str, float | None, SimClient]] = {}  # by native request id
         self._ttl: dict[int, float | None] = {}
         self._plain_tokens: dict[int, str] = {}
-        self._plain_tasks: dict[int, tuple[e.SendPlainTask, int]] = {}
+        self._plain_tasks: dict[int, tuple[PlainTask, int]] = {}
         self._excused: dict[str, str] = {}
-        self._questions = 0
-        self._read_at: dict[int, float] = {}  # number of a plain question → when the broker read it
         self._cancelled: dict[str, None] = {}
         self._unread: dict[bytes, None] = {}
         self._waiting_since: dict[int, float] = {}
-        self._services: dict[str, list[str]] = {}
-        self._heads: dict[str, int] = {}  # service → the request whose turn is next
-        self._overtaken: Counter[int] = Counter()
-        self._overtaken_at: dict[int, float] = {}
+        self._turns = Turns(world)
         self._steps = 0
+        self._displaced: dict[
+            bytes, list[Connection]
+        ] = {}  # of programs that had spoken, whose identity another has now
+        self._stolen: dict[bytes, None] = {}  # identities over which the broker has heard two living programs
+        self.durability = Durability(world, plan)
+        self._poison = Poison(world, plan, self.durability)
+        self._questions = Questions(world, self.durability)
+        self._fairness = Fairness(has_journal=self.durability.disk is not None)
+        self.delays = Delays(plan.limits.dead_max)
+        self._unsent_answers = UnsentAnswers(world, plan.limits.liveness_s)
 
     def fail(self, text: str) -> None:
         raise ViolationError(text)
@@ -128,16 +107,15 @@ class Checker:
         if status is Status.OK:
             self._answer_is_own(job.token, answer.body)
         elif status is Status.FAILED:
-            is_fair = job.kind == "raise" or client.core.refused is not None
+            is_fair = job.kind == "raise" or may_fail(job) or client.core.refused is not None
             self.need(is_fair, f"G4: {job.token} failed, but its handler does not")
         elif status is Status.EXPIRED:
             submitted_at = self._asked[answer.id][1]
             is_fair = job.ttl_s is not None and submitted_at is not None and now >= submitted_at + job.ttl_s - 1e-6
             self.need(is_fair, f"G6: {job.token} expired too early")
         elif status is Status.BUSY:
-            limits = self.plan.limits
-            is_fair = limits.requests_max < 1000 or limits.requests_bytes_max < 1_000_000
-            self.need(is_fair, f"G9: {job.token} was refused, but the broker is not full")
+            if not self.durability.was_troubled:
+                refused_as_busy(job, ended, self._asked[answer.id][1], self.plan.limits, now)
         elif status is Status.CANCELLED:
             self.need(key in self._cancelled, f"G4: {job.token} was cancelled by nobody")
         else:
@@ -147,22 +125,29 @@ class Checker:
         """A number for this question; the same may be asked again."""
         self.jobs[job.token] = job
         self._excused.pop(job.token, None)
-        self._questions += 1
-        return self._questions
+        return self._questions.number()
 
-    def plain_read(self, request: PlainRequest) -> None:
+    def plain_read(self, request: parcels.PlainRequest, connection: Connection) -> None:
         """The broker reads it."""
-        self._read_at[request.number] = self.world.now
+        if any(not each.is_lost for each in self._displaced.get(connection.peer, ())):
+            self._stolen[connection.peer] = None
+        self._questions.read(request.number)
+        asker = self.plain_clients.get(connection.link.process.name)
+        if asker is not None and asker is not connection.link.process:
+            for job, _ in asker.in_flight.values():
+                self.excuse(job.token, "another program has asked with its identity")
 
-    def plain_ended(self, job: Job, number: int, reply: PlainReply, client: PlainClient) -> None:
+    def plain_ended(self, job: Job, number: int, reply: parcels.PlainReply, client: PlainClient) -> None:
         """G1 and G4 at a lab client."""
         self.world.counts[f"plain {reply.status.name.lower()}"] += 1
-        if self._read_at.get(number, self.world.now) >= reply.sent_at:
-            # Sent before the broker could know that another socket has taken the identity over: its dialect has
+        if not self._questions.was_known(number, reply.sent_at):
+            # Sent by a broker that could not know that another socket has taken the identity over: its dialect has
             # nothing to tell the two apart by.
             client.is_confused = True
+        self.durability.reply_arrives(reply.token, job, client)
         if client.is_confused:
             self.world.counts["plain replies to a successor"] += 1
+            self.plain_thrown_away(reply, client)
             return
         self.need(reply.token == job.token, f"G1: {client.who} got the reply for {reply.token} to {job.token}")
         if reply.status is Status.OK:
@@ -172,6 +157,13 @@ class Checker:
             if self.plan.limits.plain_ttl_s is not None:
                 fair = (*fair, Status.EXPIRED)
             self.need(reply.status in fair, f"G4: {job.token} ended with {reply.status.name}: {reply.body!r}")
+
+    def plain_thrown_away(self, reply: parcels.PlainReply, client: PlainClient) -> None:
+        """``client`` does not wait for this. Whose it was gets no other: the two have one identity, so one name to the broker."""
+        asked_as = reply.token.partition("/")[0]
+        self.need(asked_as.partition("-twin")[0] == client.name, f"G1: {client.who} got the reply for {reply.token}")
+        if asked_as != client.asks_as:
+            self.excuse(reply.token, "another program with its identity got the reply")
 
     def _answer_is_own(self, token: str, body: bytes) -> None:
         answered, worker, task = bytes(body).decode().split(";")
@@ -205,18 +197,29 @@ class Checker:
 
     def lost(self, parcel: Parcel, why: str) -> None:
         """What is lost on the way: CBW/1 makes up for it, the lab's dialects cannot."""
-        if isinstance(parcel, PlainRequest | PlainReply):
+        if isinstance(parcel, parcels.PlainReply) and self.durability.keeps_reply(parcel.token):
+            return
+        if isinstance(parcel, parcels.PlainRequest | parcels.PlainReply):
             self.excuse(parcel.token, why)
         elif isinstance(parcel, PlainReady):
             for worker in self.plain_workers:
                 if worker.name == parcel.worker:
                     worker.is_orphan = True
-        elif isinstance(parcel, PlainTask | PlainAnswer):
+        elif isinstance(parcel, parcels.PlainTask | PlainAnswer):
             # The broker cannot know that, so it gives the worker its time to answer before it looks for it.
-            task = parcel.task if isinstance(parcel, PlainTask) else int(parcel.body.rpartition(b";")[2])
+            task = parcel.task if isinstance(parcel, parcels.PlainTask) else int(parcel.body.rpartition(b";")[2])
             connection = self.attempts[task].connection
             if connection is not None:
                 connection.link.process.disturbed(self.world.now + self.plan.limits.answer_timeout_s)
+
+    def displaced(self, connection: Connection) -> None:
+        """Another program has the identity of this connection's now: what it waits for may never come."""
+        process = connection.link.process
+        if connection.has_spoken:
+            self._displaced.setdefault(connection.peer, []).append(connection)
+        if isinstance(process, PlainClient):
+            for job, _ in process.in_flight.values():
+                self.excuse(job.token, "another program took its identity")
 
     def excuse(self, token: str, why: str) -> None:
         """The plain request ``token`` may never end."""
@@ -228,153 +231,221 @@ class Checker:
         return token in self._excused
 
     def broker_died(self) -> None:
-        for request, accepted in self.accepted.items():
-            if request in self._plain_tokens:
-                self.excuse(accepted.token, "the broker died")
-        for client in self.broker.core.clients.values():
-            for plain_id in client.kept if client.is_plain else ():
-                self.excuse(self._plain_tokens[plain_id], "the broker died")
-        for parked in self.broker.parked():
-            self.excuse(self.plain_reply(parked), "the broker died")
+        durability = self.durability
+        durability.broker_died()
+        ended = durability.take_unsent()
+        lost = {request: accepted.token for request, accepted in self.accepted.items() if request in self._plain_tokens}
+        for client in self.broker.core.clients.by_peer.values():
+            for plain_id in () if client.dialect.has_sessions else client.parked:
+                lost[plain_id] = self._plain_tokens[plain_id]
+        lost.update({i: self._plain_tokens[i] for i in durability.take_withheld() if i in self._plain_tokens})
+        for request, token in {**lost, **ended}.items():
+            if not durability.keeps(request):
+                self.excuse(token, "the broker died")
+        self._never_read(self.broker.driver.backlog.messages, "the broker died")
+        self._fairness.clear()
+        self.delays.broker_died(durability.stored_retries())
+        self._unsent_answers.clear()
+        self._displaced.clear()
+        self._stolen.clear()
         self.accepted.clear()
-        self._plain_tokens.clear()
+        self._plain_tokens = {i: token for i, token in self._plain_tokens.items() if durability.keeps(i)}
         self._plain_tasks.clear()
+        self._questions.broker_died()
+        self._poison.broker_died()
         self._waiting_since.clear()
-        self._heads.clear()
+        self._turns.clear()
         for worker in self.plain_workers:
-            worker.broker_died()
+            worker.broker_died(is_known=durability.knows_worker(worker))
 
-    def undelivered(self, facts: list[e.Event]) -> None:
-        """Plain replies that nobody will get: the broker ends, or their clients are gone and had no names."""
-        for fact in facts:
-            if isinstance(fact, e.ReplyUndelivered):
-                self.excuse(self._plain_tokens[fact.answer.id], "its reply could not be delivered")
+    def recovered(self) -> None:
+        """A broker has read its journal."""
+        self.accepted.update(self.durability.recovered(self.broker.core, self.attempts))
+        self._fairness.recovered(self.durability.waiting(self.broker.core))
+        self._poison.recovered(self.broker.core)
+        self.durability.await_answers(self.accepted, self.plain_workers)
 
-    def facts(self, facts: list[e.Event]) -> None:
+    def facts(self, facts: list[events.Event]) -> None:
         """About to be told to the core."""
-        plain_id = self.broker.core._clients.next_plain_id
+        self.durability.heard(facts)
+        plain_id = self.broker.core.clients.next_plain_id
         self._unread.clear()
         asked: dict[int, float | None] = {}
         for fact in facts:
-            if isinstance(fact, e.ClientSaid):
+            if isinstance(fact, events.ClientSaid):
                 for message in fact.messages:
-                    if isinstance(message, m.Request) and message.id not in asked:  # the second only joins the first
+                    if (
+                        isinstance(message, messages.Request) and message.id not in asked
+                    ):  # the second only joins the first
                         asked[message.id] = message.ttl
-            elif isinstance(fact, e.PlainClientSaid):
-                token = read_body(fact.body)[0]
-                self._plain_tokens[plain_id] = token
-                self._ttl[plain_id] = self.plan.limits.plain_ttl_s
-                plain_id += 1
-            elif isinstance(fact, e.ReplyUndelivered):
-                if fact.peer[:1] == b"\0":
-                    self.undelivered([fact])
-            elif isinstance(fact, e.PeerUnread):
+                        self.delays.asked[message.id] = message.delay_s or 0.0
+                    elif isinstance(message, PlainRequest):
+                        self._plain_tokens[plain_id] = read_body(message.body)[0]
+                        self._questions.become_request(plain_id)
+                        self._ttl[plain_id] = self.plan.limits.plain_ttl_s
+                        self.durability.plain_asked(fact.peer, message, plain_id)
+                        plain_id += 1
+            elif isinstance(fact, events.Undelivered) and fact.peer[:1] == b"\0":
+                self._never_read(fact.messages, "its client is gone and had no name")
+            elif isinstance(fact, events.PeerUnread):
                 self._unread[fact.peer] = None
+                self._never_read(fact.messages, "never read")
         self._ttl.update(asked)
 
-    def tasks_sent(self, messages: list[m.Message], connection: Connection) -> None:
-        for message in messages:
-            if isinstance(message, m.Task):
-                self.attempts[message.id].connection = connection
+    def answers_sent(self, batch: Sequence[messages.Message], connection: Connection) -> None:
+        """These leave the broker."""
+        for message in batch:
+            if isinstance(message, messages.Answer):
+                self._unsent_answers.discard(f"{connection.link.process.name}/{message.id}")
+                self.durability.answer_leaves(message.id, is_living=message.id in self.accepted)
 
-    def plain_task(self, order: e.SendPlainTask, connection: Connection | None) -> int:
-        task = self._plain_tasks[id(order)][1]
+    def plain_reply_sent(self, message: PlainReply) -> str:
+        """It leaves the broker; whose it is."""
+        request, token = message.answer.id, self.plain_reply(message)
+        self.durability.answer_leaves(request, is_living=request in self.accepted, token=token)
+        return token
+
+    def taken_back(self, peer: bytes, batch: Sequence[messages.Message]) -> None:
+        """What waited for a peer is the core's again: it parks what it has somebody for."""
+        if peer[:1] == b"\0":
+            self._never_read(batch, "its client is gone and had no name")
+
+    def _never_read(self, batch: Sequence[messages.Message], why: str) -> None:
+        for message in batch:
+            if isinstance(message, messages.Answer):
+                name = self._asked[message.id][2].name if message.id in self._asked else ""
+                self._unsent_answers.discard(f"{name}/{message.id}")
+            if isinstance(message, PlainReply) and not self.durability.keeps_reply(self.plain_reply(message)):
+                self.excuse(self.plain_reply(message), why)
+
+    def tasks_sent(self, batch: list[messages.Message], connection: Connection) -> None:
+        for message in batch:
+            if isinstance(message, messages.Task):
+                self.attempts[message.id].connection = connection
+                self.durability.task_leaves(self.attempts[message.id])
+
+    def plain_task(self, message: PlainTask, connection: Connection | None) -> int:
+        task = self._plain_tasks[id(message)][1]
         self.attempts[task].connection = connection
         self.attempts[task].is_acquainted = connection is not None and connection.has_spoken
+        self.durability.task_leaves(self.attempts[task])
         return task
 
-    def plain_reply(self, order: e.SendPlainReply) -> str:
-        return self._plain_tokens.get(order.answer.id, "")
+    def plain_reply(self, message: PlainReply) -> str:
+        return self._plain_tokens.get(message.answer.id, "")
 
-    def step(self, facts: list[e.Event], orders: list[e.Event]) -> None:
+    def step(self, facts: list[events.Event], orders: list[events.Event]) -> None:
         """The core has decided."""
         core = self.broker.core
-        for record in core.records:
+        self._fairness.stored(self.durability.take_stored(facts))
+        for record in core.outbox.take_records():
             self._record(record)
-        core.records.clear()
+        for peer, attempt in self.durability.went_on(orders, self.attempts):
+            attempt.connection, attempt.recovered_at = self.broker.workers.connection_of(peer), None
         for order in orders:
-            if isinstance(order, e.SendToClient):
+            if isinstance(order, events.SendToClient):
                 self._to_client(order)
-            elif isinstance(order, e.SendPlainReply):
-                self._to_plain_client(order)
-            elif isinstance(order, e.SendPlainTask):
-                self._plain_tasks[id(order)] = (order, next(iter(core.workers[order.peer].in_hand)))
-            elif isinstance(order, e.SendToWorker):
-                for message in order.messages:
-                    if isinstance(message, m.Task):
-                        attempt = self.attempts[message.id]
-                        self.need(read_body(message.body)[0] == attempt.token, f"G1: wrong body in task {message.id}")
-                        self.need(message.ttl is None or message.ttl > 0, f"G6: {attempt.token} had no time left")
+            elif isinstance(order, events.SendToWorker):
+                self._to_worker(order)
         self._steps += 1
-        if self._steps % (1 + core.requests // 16) == 0 or any(isinstance(fact, e.PeerLost) for fact in facts):
+        if self._steps % (1 + core.requests.count // 16) == 0 or any(
+            isinstance(fact, events.PeerLost) for fact in facts
+        ):
             self.check()
 
     def check(self) -> None:
         """The core's own idea of a sane state, and the limits (G2, G4, G9); nothing waits past its deadline (G6)."""
-        core, limits, now = self.broker.core, self.plan.limits, self.world.now
-        core.check()
+        core, now = self.broker.core, self.world.now
+        check(core)
+        self._poison.check(core)
         self.need(
-            core.requests == len(self.accepted), f"G4: {core.requests} requests, {len(self.accepted)} in the trace"
+            core.requests.count == len(self.accepted),
+            f"G4: {core.requests.count} requests, {len(self.accepted)} in the trace",
         )
-        plain = len(self.plan.plain_clients)
-        slack = limits.requests_max + self.plan.turn_messages if plain else 0
-        self.need(core.requests <= limits.requests_max + slack, f"G9: {core.requests} requests")
-        slack = limits.requests_bytes_max + 50_000 * self.plan.turn_messages if plain else 0
-        self.need(core.requests_bytes <= limits.requests_bytes_max + slack, f"G9: {core.requests_bytes} bytes")
-        self.need(core.kept_bytes <= limits.kept_bytes_max, f"G9: {core.kept_bytes} bytes of answers are kept")
+        need_limits_kept(core, self.plan)
         if not self.broker.is_disturbed:
             for accepted in self.accepted.values():
-                is_waiting = not accepted.attempts or accepted.attempts[-1].void
-                is_late = accepted.deadline_at is not None and accepted.deadline_at < now - LATE_S
-                self.need(not (is_waiting and is_late), f"G6: {accepted.token} waits past its deadline")
+                if accepted.deadline_at is not None and accepted.deadline_at < now - LATE_S:
+                    is_waiting = not accepted.attempts or accepted.attempts[-1].void
+                    is_fair = not is_waiting or accepted.at >= self.broker.stored_at
+                    self.need(is_fair, f"G6: {accepted.token} waits past its deadline")
 
     # --- the broker's trace
 
-    def _record(self, record: e.Record) -> None:
+    def _record(self, record: Record) -> None:
         now = self.world.now
+        self._of_clients(record)
         if not record.request or record.event == "refused":
             return
         request = int(record.request.rpartition("/")[2])
+        if record.event.startswith("dead_letter_"):
+            accepted = self.accepted.get(request)
+            job = self.jobs[accepted.token] if accepted is not None else None
+            self._poison.heard(record, accepted, job, self.broker.core)
+            return
         if record.event == "answer_dropped":
+            self._unsent_answers.discard(record.request)
             if request in self._plain_tokens:
                 self.excuse(self._plain_tokens[request], "its answer was dropped")
             return
         if record.event == "accepted":
+            is_new = record.request not in self._unsent_answers
+            self.need(is_new, f"G7: {record.request} is run again, though its answer never left the broker")
             self.need(request not in self.accepted, f"G4: {record.request} was accepted twice")
-            is_plain = request in self._plain_tokens
-            token = self._plain_tokens[request] if is_plain else self._asked[request][0]
-            has_room = is_plain or len(self.accepted) < self.plan.limits.requests_max
+            is_of_lab = request in self._plain_tokens
+            token = self._plain_tokens[request] if is_of_lab else self._asked[request][0]
+            has_room = is_of_lab or len(self.accepted) < self.plan.limits.requests_max
             self.need(has_room, f"G9: {token} was accepted over the limit")
             ttl = self._ttl[request]
             self.accepted[request] = Accepted(token, None if ttl is None else now + ttl, now)
+            self.durability.accepted(request, self.accepted[request])
+            self.delays.accepted(request, now)
+            self._fairness.heard(record, request, self.jobs[token])
             return
         accepted = self.accepted.get(request)
         if accepted is None:
             raise ViolationError(f"G4: {record.event} for {record.request}, which is not in the broker")
+        self._fairness.heard(record, request, self.jobs[accepted.token])
+        if self.delays.heard(record, request, accepted, now):
+            return
         if record.event == "handed_out":
             self._handed_out(record, request, accepted)
         elif record.event == "returned":
             attempt = accepted.attempts[-1]
             self.need(attempt.task == record.task and not attempt.void, f"G4: task {record.task} returned twice")
+            self.durability.may_be_taken_away(attempt)
             attempt.void = "returned"
         elif record.event == "attempt_failed":
             self._attempt_failed(record, accepted)
         else:
-            del self.accepted[request]
-            if record.event in ("answered", "failed"):
-                attempt = accepted.attempts[-1]
-                is_live = attempt.task == record.task and not attempt.void
-                self.need(is_live, f"G4: {accepted.token} ended with the answer of a void attempt, {record.task}")
-                attempt.is_accepted = True
-            elif record.event == "gave_up":
-                self._gave_up(accepted)
-            elif record.event == "expired":
-                self.need(
-                    accepted.deadline_at is not None and accepted.deadline_at <= now,
-                    f"G6: {accepted.token} expired before its deadline",
-                )
-            elif record.event == "cancelled" and request in self._plain_tokens:
-                self._plain_cancelled(accepted.token, record.text)
+            self._ended(record, request, accepted)
+
+    def _ended(self, record: Record, request: int, accepted: Accepted) -> None:
+        del self.accepted[request]
+        is_of_lab = request in self._plain_tokens
+        self.durability.ended(request, record, accepted.token, is_of_lab=is_of_lab)
+        if record.event in ("answered", "failed") and not is_of_lab:
+            self._unsent_answers.add(record.request)
+        if record.event in ("answered", "failed"):
+            attempt = accepted.attempts[-1]
+            is_live = attempt.task == record.task and not attempt.void
+            self.need(is_live, f"G4: {accepted.token} ended with the answer of a void attempt, {record.task}")
+            attempt.is_accepted = True
+        elif record.event == "gave_up":
+            self._poison.gave_up(record.request, accepted, self.jobs[accepted.token])
+        elif record.event == "expired":
+            is_late = accepted.deadline_at is not None and accepted.deadline_at <= self.world.now + 1e-6
+            self.need(is_late, f"G6: {accepted.token} expired before its deadline")
+        elif record.event == "cancelled" and is_of_lab:
+            self._plain_cancelled(accepted.token, record.text)
+
+    def _of_clients(self, record: Record) -> None:
+        self._unsent_answers.heard(record)
+        self.durability.record(record)
+        self.delays.kept(record)
+        if record.event == "client_gone" and record.client not in self.plain_clients:
+            for token in self.durability.take_unsent(record.client).values():
+                self.excuse(token, "its client is gone and had no name")
 
     def _plain_cancelled(self, token: str, why: str) -> None:
         client = self.plain_clients.get(token.partition("/")[0])
@@ -382,28 +453,31 @@ class Checker:
         self.need(not is_there, f"G4: {token} was cancelled ({why}), but its client is connected and waits")
         self.excuse(token, why)
 
-    def _handed_out(self, record: e.Record, request: int, accepted: Accepted) -> None:
+    def _handed_out(self, record: Record, request: int, accepted: Accepted) -> None:
         now, token = self.world.now, accepted.token
-        is_in_time = accepted.deadline_at is None or accepted.deadline_at > now
+        is_in_time = accepted.deadline_at is None or accepted.deadline_at > now - 1e-6
         self.need(
             is_in_time, f"G6: {token} was handed out {now - (accepted.deadline_at or 0):.3f} s after its deadline"
         )
         is_free = not accepted.attempts or accepted.attempts[-1].void
         self.need(bool(is_free), f"G4: {token} was handed out, but an attempt lives")
-        died = sum(attempt.has_died for attempt in accepted.attempts)
+        self.need(
+            record.attempt == 1 + accepted.failed,
+            f"G5: {token} is at attempt {record.attempt}, but {accepted.failed} have failed",
+        )
+        # A task that crosses the registration of a REQ worker is taken for one that was not begun, and may be.
+        lab = {worker.name for worker in self.plain_workers}
+        died = sum(a.has_died and not (a.void == "returned" and a.worker in lab) for a in accepted.attempts)
         self.need(
             died < self.plan.limits.attempts_max, f"G5: {token} was handed out again after {died} workers died of it"
         )
         self.need(record.task not in self.attempts, f"G4: task {record.task} was given twice")
-        for service in self._services.get(record.worker, ()) if record.attempt == 1 else ():
-            head = self._heads.get(service)
-            if head is not None and head in self.accepted and self.accepted[head].at < accepted.at - SAMPLE_S:
-                self._overtaken[head] += self._overtaken_at.get(head) != now
-                self._overtaken_at[head] = now
-        attempt = self.attempts[record.task] = Attempt(record.task, request, token, now)
+        if record.attempt == 1:
+            self._turns.handed_out(record.worker, accepted.at - SAMPLE_S, self.accepted)
+        attempt = self.attempts[record.task] = SeenAttempt(record.task, request, token, now, record.worker)
         accepted.attempts.append(attempt)
 
-    def _attempt_failed(self, record: e.Record, accepted: Accepted) -> None:
+    def _attempt_failed(self, record: Record, accepted: Accepted) -> None:
         attempt = accepted.attempts[-1]
         self.need(attempt.task == record.task and not attempt.void, f"G5: task {record.task} failed twice")
         attempt.void = "failed"
@@ -411,13 +485,15 @@ class Checker:
             self._is_fair(attempt), f"G5: {attempt.token}: attempt {record.task} counts, but {record.text!r} is not so"
         )
         connection = attempt.connection
-        attempt.is_excused = connection is None or connection.link.process.is_frozen
+        attempt.is_excused |= connection is None or connection.link.process.is_frozen
 
-    def _is_fair(self, attempt: Attempt) -> bool:
+    def _is_fair(self, attempt: SeenAttempt) -> bool:
         """Whether there is a reason to take the attempt for failed."""
         now, connection = self.world.now, attempt.connection
         if attempt.has_died:
             return True
+        if attempt.recovered_at is not None:
+            return self.durability.may_have_failed(attempt)
         if connection is None:
             return self.plan.queue_max < 1000  # it waited in the shell for a peer that does not read
         link = connection.link
@@ -431,37 +507,42 @@ class Checker:
             return now - attempt.handed_at >= self.plan.limits.answer_timeout_s - 1e-6
         return now - connection.heard_at >= self.plan.limits.liveness_s - 1e-6
 
-    def _gave_up(self, accepted: Accepted) -> None:
-        """G5: as often as is allowed, and of those that did nothing, at most one was only near to one that did."""
-        failed = [attempt for attempt in accepted.attempts if attempt.void == "failed"]
-        attempts_max = self.plan.limits.attempts_max
-        self.need(len(failed) == attempts_max, f"G5: {accepted.token} was given up after {len(failed)} attempts")
-        self.world.counts["given up"] += 1
-        if self.jobs[accepted.token].kind in EVIL:
-            return
-        self.world.counts["innocents given up"] += 1
-        idle = [a.task for a in failed if a.is_in_pool and a.began_at is None and not a.is_excused]
-        self.need(len(idle) <= 1, f"G5: {accepted.token} is innocent and was given up; attempts {idle} never began")
+    def _to_worker(self, order: events.SendToWorker) -> None:
+        for message in order.messages:
+            if isinstance(message, PlainTask):
+                worker = self.broker.core.workers.by_peer[order.peer]
+                self._plain_tasks[id(message)] = (message, next(iter(worker.in_hand)))
+            elif isinstance(message, messages.Task):
+                attempt = self.attempts[message.id]
+                self.need(read_body(message.body)[0] == attempt.token, f"G1: wrong body in task {message.id}")
+                self.need(message.ttl is None or message.ttl > 0, f"G6: {attempt.token} had no time left")
+                self.delays.sent(message, attempt.request)
 
-    def _to_client(self, order: e.SendToClient) -> None:
+    def _to_client(self, order: events.SendToClient) -> None:
         connection = self.broker.clients.connection_of(order.peer)
         for message in order.messages:
-            if isinstance(message, m.Answer) and connection is not None:
+            if isinstance(message, PlainReply):
+                self._to_plain_client(message, connection)
+            elif isinstance(message, messages.Answer) and connection is not None:
                 token, _, client = self._asked[message.id]
                 self.need(connection.link is client.link, f"G1: the answer for {token} was sent to another client")
                 if message.status is Status.OK:
                     self._answer_is_own(token, message.body)
 
-    def _to_plain_client(self, order: e.SendPlainReply) -> None:
-        token = self.plain_reply(order)
-        connection = self.broker.clients.connection_of(order.peer)
+    def _to_plain_client(self, message: PlainReply, connection: Connection | None) -> None:
+        token = self.plain_reply(message)
+        self.durability.reply_is_ordered(message.answer.id)
         if connection is not None:
-            self.need(
-                token.startswith(connection.link.process.name + "/"),
-                f"G1: the reply for {token} was sent to {connection.link.process.name}",
-            )
-        if order.answer.status is Status.OK:
-            self._answer_is_own(token, order.answer.body)
+            process = connection.link.process
+            assert isinstance(process, PlainClient)
+            is_own = token.startswith(process.asks_as + "/") or message.envelope[0] not in process.in_flight
+            # A ROUTER does not tell whose a connection is before it speaks. The broker has to expect a thief only where it has
+            # seen two connections with one identity.
+            could_know = connection.has_spoken or process.name.encode() in self._stolen
+            self.need(is_own or not could_know, f"G1: the reply for {token} was sent to {process.asks_as}")
+            process.is_confused |= not is_own  # a REQ socket takes it for the answer to what it asks
+        if message.answer.status is Status.OK:
+            self._answer_is_own(token, message.answer.body)
 
     # --- G2 on the wire
 
@@ -474,16 +555,16 @@ class Checker:
         """G2: no worker is idle, as itself sees it, while a request that it could serve waits."""
         now, broker, allowance_s = self.world.now, self.broker, self.allowance_s
         calm_s = 2 * allowance_s
-        if not broker.is_alive or broker.core.is_stopping or now - broker.settled_at < calm_s:
+        if not broker.is_alive or broker.core.requests.is_stopping or now - broker.settled_at < calm_s:
             self._waiting_since.clear()
-            self._heads.clear()
+            self._turns.clear()
             return
 
         def is_calm(worker: Peer) -> bool:
             connection = worker.link.connection
             if connection is None or connection.is_lost or not worker.is_alive:
                 return False
-            known = broker.core.workers.get(connection.peer)
+            known = broker.core.workers.by_peer.get(connection.peer)
             if known is not None and state_of(known) == "late":
                 worker.disturbed()  # a lab worker's answer did not come, so it is left in peace
             return now - worker.settled_at > calm_s
@@ -506,53 +587,25 @@ class Checker:
                     f"attempts: {[(a.task, a.void) for a in accepted.attempts]}"
                 )
         self._waiting_since = waiting
-        self._nobody_starves()
-        self._nobody_is_trusted_for_ever()
-
-    def _nobody_is_trusted_for_ever(self) -> None:
-        """G3: a silent worker is taken for lost, and a lab worker that does not answer for late."""
-        limits, now = self.plan.limits, self.world.now
-        for worker in self.broker.core.workers.values():
-            connection = self.broker.workers.connection_of(worker.peer)
-            if connection is not None and not worker.is_plain:
-                silent_s = now - connection.heard_at
-                self.need(silent_s < limits.liveness_s + SLOW_S, f"G3: {worker.name} is silent since {silent_s:.3f} s")
-            elif worker.is_plain and worker.in_hand:
-                late_s = now - next(iter(worker.in_hand.values())).handed_out_at
-                self.need(late_s < limits.answer_timeout_s + SLOW_S, f"G3: {worker.name} has had {late_s:.3f} s")
-
-    def _nobody_starves(self) -> None:
-        """A worker of several services does not forget one of them."""
-        core = self.broker.core
-        heads: dict[str, int] = {}
-        for service in core._dispatcher.services.values():
-            head = next((entry for entry in service.waiting if entry.state is not State.ENDED), None)
-            if head is not None and service.workers:
-                heads[service.name] = head.request.id
-        for name, request in heads.items():
-            if self._heads.get(name) != request:
-                self._overtaken[request] = 0
-            count = self._overtaken[request]
-            self.need(count < OVERTAKEN_MAX, f"G2: {self.accepted[request].token} was overtaken {count} times")
-        self._heads = heads
-        self._services = {worker.name: [s.name for s in worker.services] for worker in core.workers.values()}
+        self._turns.sample(broker.core, self.accepted)
+        nobody_is_trusted_for_ever(self.broker, self.plan.limits, now)
 
     def _waiting(self, is_calm: Callable[[Peer], bool]) -> list[tuple[int, str]]:
         """The requests that have not begun: in the broker's queues, or with a worker that nothing has disturbed."""
         core = self.broker.core
         found = [
             (entry.request.id, service.name)
-            for service in core._dispatcher.services.values()
+            for service in core.requests.dispatcher.services.values()
             for entry in (*service.waiting, *service.suspects)
-            if entry.state is not State.ENDED
+            if entry.state is not RequestState.ENDED
         ]
-        for worker in core.workers.values():
+        for worker in core.workers.by_peer.values():
             connection = self.broker.workers.connection_of(worker.peer)
-            if worker.is_plain or connection is None or connection.link.connection is not connection:
+            if worker.dialect.returns_silently or connection is None or connection.link.connection is not connection:
                 continue
             if not is_calm(connection.link.process):
                 continue
             for task, entry in worker.in_hand.items():
-                if entry.state is not State.ENDED and self.attempts[task].began_at is None:
+                if entry.state is not RequestState.ENDED and self.attempts[task].began_at is None:
                     found.append((entry.request.id, entry.request.service))
         return found

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from cbw.core import messages as m
-from cbw.core.client import ClientCore, Ended
+from cbw.core import messages
+from cbw.core.client.core import ClientCore
+from cbw.core.client.driver import ClientDriver
+from cbw.core.client.events import Ended
 from cbw.wire import native
 
-from .network import Native, Network, Parcel, Peer, PlainReply, PlainRequest, Router, summary
+from .network import Native, Network, Peer, PlainReply, PlainRequest, Router, summary
 from .plan import ClientPlan, Job, PlainClientPlan
 from .world import World
 
@@ -39,7 +41,7 @@ class SimClient(Peer):
         self.is_twin = is_twin
         self.jobs: dict[int, Job] = {}
         self.core: ClientCore
-        self._unsent: list[Parcel] = []
+        self.driver: ClientDriver
 
     def schedule(self) -> None:
         """Its program's calls, for this and all later boots."""
@@ -51,11 +53,11 @@ class SimClient(Peer):
             return
         self.boot += 1
         self.who = f"{self.name}.{self.number}.{self.boot}"
-        self.core = ClientCore(self.name, self.who)
-        self.core._next_id = (self.number * 1000 + self.boot) * BOOT_IDS + 1
+        self.core = ClientCore(self.name, self.who, chance=(self.number * 0.3 + self.boot * 0.17) % 1.0)
+        first_id = (self.number * 1000 + self.boot) * BOOT_IDS + 1
+        self.driver = ClientDriver(self.core, self, first_id=first_id)
         self.jobs = {}
         self._held: list[list[Job]] = []  # what its program will submit when it is no longer frozen
-        self._unsent = []
         self.world.say(self.who, "started")
         self.link.open()
         self.start_turns()
@@ -70,7 +72,8 @@ class SimClient(Peer):
     def close(self) -> None:
         """Goodbye."""
         if self.is_alive:
-            self._send([m.Goodbye()])
+            self.driver.close(self.world.now)
+            self.driver.say_goodbye()
             self.link.close()
             self.end_turns()
 
@@ -93,59 +96,69 @@ class SimClient(Peer):
             return
         for job in jobs:
             deadline_at = None if job.ttl_s is None else now + job.ttl_s
-            request_id = self.core.submit(job.service, job.body, deadline_at, now, job)
+            due_at = now + job.delay_s if job.delay_s else None
+            (request_id,) = self.driver.submit(
+                job.service, [job.body], deadline_at, job, job.priority, may_retry=True, due_at=due_at
+            )
             self.jobs[request_id] = job
             self.checker.submitted(f"{self.name}/{request_id}", job, self)
             if job.cancel_after_s is not None:
-                self.world.after(job.cancel_after_s, self._cancel, self.core, request_id)
+                self.world.after(job.cancel_after_s, self._cancel, self.driver, request_id)
         self.world.say(self.who, f"submits {len(jobs)}, the first {jobs[0].token} {jobs[0].service!r}")
         self.wake()
 
-    def _cancel(self, core: ClientCore, request_id: int) -> None:
-        if core is self.core and self.is_alive:
-            ended = core.cancel(request_id)
-            if ended is not None:
-                self.checker.cancelled(f"{self.name}/{request_id}")
-                self._ended(ended)
-                self.wake()
+    def _cancel(self, driver: ClientDriver, request_id: int) -> None:
+        if driver is self.driver and self.is_alive and request_id in self.jobs:
+            self.checker.cancelled(f"{self.name}/{request_id}")
+            driver.cancel([request_id])
+            self.wake()
 
-    def _ended(self, ended: Ended) -> None:
-        answer = ended.answer
-        job = self.jobs.pop(answer.id, None)
-        self.world.say(self.who, f"{ended.sink.token} ended: {answer.status.name}")
-        self.checker.client_ended(f"{self.name}/{answer.id}", job, ended, self)
+    def _tell(self, requests: list[Ended]) -> None:
+        for ended in requests:
+            answer = ended.answer
+            job = self.jobs.pop(answer.id, None)
+            self.world.say(self.who, f"{ended.sink.token} ended: {answer.status.name}")
+            self.checker.client_ended(f"{self.name}/{answer.id}", job, ended, self)
 
     @property
     def wake_at(self) -> float:
-        return self.world.now + 0.005 if self._unsent else self.core.wake_at
+        return self.driver.wake_at
 
     def turn(self) -> None:
-        core, link, now = self.core, self.link, self.world.now
         held, self._held = self._held, []
         for jobs in held:
             self.submit(jobs)
-        for is_connected in link.watch():
-            self.world.say(self.who, "connected" if is_connected else "disconnected")
-            if is_connected:
-                core.connected(now)
-            else:
-                core.disconnected()
-                self._unsent.clear()
-        while (parcel := link.receive()) is not None:
-            assert isinstance(parcel, Native)
-            for ended in core.received(self.network.unpack(parcel, native.to_client), now):
-                self._ended(ended)
-        if core.wake_at <= now:
-            for ended in core.tick(now):
-                self._ended(ended)
-        self._send(core.take_messages())
+        self._tell(self.driver.turn(self.world.now, has_changes=True))
 
-    def _send(self, messages: list[m.Message]) -> None:
-        if messages:
-            self.world.say(self.who, f"says {summary(messages)}")
-            self._unsent.extend(parcel for parcel, _ in self.network.pack(messages))
-        while self._unsent and self.link.send(self._unsent[0]):
-            del self._unsent[0]
+    # --- what the driver asks of its link
+
+    def watch(self) -> Iterator[bool]:
+        for is_connected in self.link.watch():
+            self.world.say(self.who, "connected" if is_connected else "disconnected")
+            yield is_connected
+
+    def receive(self) -> list[messages.Message] | None:
+        parcel = self.link.receive()
+        if parcel is None:
+            return None
+        assert isinstance(parcel, Native)
+        return self.network.unpack(parcel, native.to_client)
+
+    def send(self, batch: list[messages.Message]) -> list[messages.Message]:
+        self.world.say(self.who, f"says {summary(batch)}")
+        sent = 0
+        for parcel, count in self.network.pack(batch):
+            if not self._has_room or not self.link.send(parcel):
+                self.world.counts["no room for a client"] += 1
+                return batch[sent:]
+            sent += count
+        return []
+
+    @property
+    def _has_room(self) -> bool:
+        """A broker that does not read, or a network that does not deliver, fills the queue of the socket."""
+        connection = self.link.connection
+        return connection is None or len(connection.up) < self.plan.queue_max
 
 
 class PlainClient(Peer):
@@ -156,6 +169,8 @@ class PlainClient(Peer):
     ) -> None:
         super().__init__(world, plan.name, network, find)
         self.plan = plan
+        self.asks_as = plan.name
+        """What the tokens of its requests begin with: a second program with its identity asks as another."""
         self.in_flight: dict[bytes, tuple[Job, int]] = {}  # envelope id → job, number of the question
         self.is_confused = False
         """Its socket has got the reply to a question of an earlier one, so that all later replies may be off by one."""
@@ -246,6 +261,11 @@ class PlainClient(Peer):
         if self.plan.patience_s is not None:
             self.world.after(self.plan.patience_s, self._out_of_patience, self._try)
 
+    @property
+    def is_twin(self) -> bool:
+        """Whether it is the second program with its identity."""
+        return self.asks_as != self.name
+
     def _out_of_patience(self, number: int) -> None:
         """The lazy pirate: another socket, the same request."""
         if number != self._try or b"" not in self.in_flight or not self.is_alive:
@@ -277,8 +297,9 @@ class PlainClient(Peer):
         self.wake()
 
     def _receive(self, reply: PlainReply) -> None:
-        key = reply.envelope[0] if self.plan.is_dealer else b""
+        key = reply.envelope[0]  # a REQ socket throws away what has another envelope than its own
         if key not in self.in_flight:
+            self.checker.plain_thrown_away(reply, self)
             if not self.plan.is_dealer:
                 self.world.say(self.who, "throws a reply away")  # a REQ socket that has asked nothing
             return

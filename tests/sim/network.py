@@ -1,19 +1,19 @@
 """The simulated network: TCP connections with ZeroMQ's behaviour at both ends.
 
-Modelled on :mod:`cbw.net` and libzmq. Order is kept within a connection; a connection is lost as a whole, with
+Modelled on :mod:`cbw.transport.sockets` and libzmq. Order is kept within a connection; a connection is lost as a whole, with
 everything under way; each end learns of that in its own time; silence of 3 s ends it (ZMTP heartbeats). A ROUTER hands
 an identity over to the newest connection that claims it, and tells of a lost peer by its descriptor only.
 """
 
 from __future__ import annotations
 
-import copy
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cbw.core import messages as m
+from cbw.core import messages, plain_messages
+from cbw.core.port import Arrival, Frames, Sent
+from cbw.transport.connections import Connections
 from cbw.wire import native
 
 from .world import Process, World
@@ -28,19 +28,14 @@ HEARTBEAT_S = (3.0, 3.9)
 RECONNECT_S = (0.05, 1.0)
 
 
-class Sent(Enum):
-    """As in :mod:`cbw.net`."""
-
-    YES = "sent"
-    UNREACHABLE = "unreachable"
-    FULL = "full"
-
-
 class Native(NamedTuple):
-    """A CBW/1 message: frames, or, to be quicker, a copy of the messages in them."""
+    """A CBW/1 message."""
 
     content: Sequence[Any]
-    is_encoded: bool
+
+    @property
+    def frames(self) -> Sequence[Any]:
+        return self.content
 
 
 class PlainRequest(NamedTuple):
@@ -51,21 +46,33 @@ class PlainRequest(NamedTuple):
     token: str
     number: int
 
+    @property
+    def frames(self) -> Sequence[Any]:
+        return [*self.envelope, self.body]
+
 
 class PlainReply(NamedTuple):
     """To a lab client. All but envelope and body are for the checker."""
 
     envelope: tuple[bytes, ...]
     body: bytes
-    status: m.Status
+    status: messages.Status
     token: str
     sent_at: float
+
+    @property
+    def frames(self) -> Sequence[Any]:
+        return [*self.envelope, self.body]
 
 
 class PlainReady(NamedTuple):
     """A lab worker's registration. ``worker`` is for the checker."""
 
     worker: str
+
+    @property
+    def frames(self) -> Sequence[Any]:
+        return [b"", b"", b""]
 
 
 class PlainTask(NamedTuple):
@@ -75,6 +82,10 @@ class PlainTask(NamedTuple):
     body: bytes
     task: int
 
+    @property
+    def frames(self) -> Sequence[Any]:
+        return [b"", self.client, self.body]
+
 
 class PlainAnswer(NamedTuple):
     """From a lab worker."""
@@ -82,9 +93,17 @@ class PlainAnswer(NamedTuple):
     client: bytes
     body: bytes
 
+    @property
+    def frames(self) -> Sequence[Any]:
+        return [b"", self.client, self.body]
+
 
 class _End(NamedTuple):
     """The last thing on a connection that is closed in order."""
+
+    @property
+    def frames(self) -> Sequence[Any]:
+        raise AssertionError("it is no message")
 
 
 Parcel = Native | PlainRequest | PlainReply | PlainReady | PlainTask | PlainAnswer | _End
@@ -93,11 +112,14 @@ Parcel = Native | PlainRequest | PlainReply | PlainReady | PlainTask | PlainAnsw
 class Network:
     """Delays, and who is to be told of what got lost."""
 
-    def __init__(self, world: World, delay_s: tuple[float, float], *, is_encoding: bool, queue_max: int) -> None:
+    def __init__(
+        self, world: World, delay_s: tuple[float, float], *, queue_max: int, monitor_lag_s: float = 0.0
+    ) -> None:
         self.world = world
         self.delay_min_s, self.delay_max_s = delay_s
-        self.is_encoding = is_encoding
         self.queue_max = queue_max
+        self.monitor_lag_s = monitor_lag_s
+        self.on_displaced: Callable[[Connection], None] = lambda connection: None
         self.on_lost: Callable[[Parcel, str], None] = lambda parcel, why: None
         self.connections = 0
 
@@ -112,18 +134,14 @@ class Network:
         """No delay without a fault is longer."""
         return self.delay_max_s * 5
 
-    def pack(self, messages: Sequence[m.Message]) -> Iterator[tuple[Native, int]]:
-        """CBW/1 parcels for ``messages``, and how many of them each holds."""
-        for frames, count in native.encode(messages):
-            if self.is_encoding:
-                yield Native([bytes(frame) for frame in frames], True), count
-            else:
-                yield Native([copy.copy(message) for message in messages[:count]], False), count
-                messages = messages[count:]
+    def pack(self, batch: Sequence[messages.Message]) -> Iterator[tuple[Native, int]]:
+        """CBW/1 parcels for ``batch``, and how many messages each holds."""
+        for frames, count in native.encode(batch):
+            yield Native([bytes(frame) for frame in frames]), count
 
     def unpack(self, parcel: Native, decode: Callable[[Sequence[Any]], list[Any]]) -> list[Any]:
         """The messages of a CBW/1 parcel."""
-        return decode(parcel.content) if parcel.is_encoded else [*parcel.content]
+        return decode(parcel.content)
 
 
 class Lane:
@@ -135,15 +153,17 @@ class Lane:
         self._deliver = deliver
         self._queue: deque[tuple[float, Parcel]] = deque()
         self._last_at = 0.0
+        self._stuck = 0  # parcels that a dead connection has taken: they fill its queue until its end is noticed
         self.is_cut = False
 
     def __len__(self) -> int:
-        return len(self._queue)
+        return len(self._queue) + self._stuck
 
     def send(self, parcel: Parcel) -> None:
         """Deliver ``parcel`` some time after everything that was sent before."""
         network = self.network
         if self.is_cut:
+            self._stuck += 1
             network.on_lost(parcel, "sent into a dead connection")
             return
         self._last_at = max(self._last_at, network.world.now + network.delay_s())
@@ -170,6 +190,7 @@ class Lane:
         self.is_cut = True
         for _, parcel in self._queue:
             self.network.on_lost(parcel, "lost with its connection")
+        self._stuck += len(self._queue)
         self._queue.clear()
 
 
@@ -189,6 +210,9 @@ class Connection:
         self.is_lost = False
         self.heard_at = network.world.now  # the broker took something from it
         self.has_spoken = False
+        self.fd = (
+            -1
+        )  # the broker's descriptor, which its messages tell even when it has ended and another has the number
 
     def _arrived_at_router(self, parcel: Parcel) -> None:
         if type(parcel) is _End:
@@ -212,10 +236,18 @@ class Connection:
         if link_after_s is not None:
             world.after(link_after_s, self.link.noticed_loss, self)
 
+    def displace(self) -> None:
+        """Another connection has its identity: what is sent over it goes nowhere, and neither end notices."""
+        self.up.cut()
+        self.down.cut()
+
     def close(self) -> None:
         """The link's end goes away in order: what it sent arrives first."""
-        self.up.send(_End())
-        self.down.cut()
+        if self.up.is_cut:
+            self.lose(self.link.network.delay_s(), None)
+        else:
+            self.up.send(_End())
+            self.down.cut()
 
     def block(self, seconds: float, *, is_up: bool, is_down: bool) -> None:
         """Silence for so long; nothing is lost unless it lasts."""
@@ -240,19 +272,27 @@ class Connection:
 
 
 class Router:
-    """A bound ROUTER socket, and what :class:`cbw.net.Router` knows about its peers."""
+    """A bound ROUTER socket: what :class:`cbw.transport.router.Router` is to the broker's driver.
 
-    def __init__(self, network: Network, process: Process) -> None:
+    Which connection a peer speaks over, and who is lost, is told by the real :class:`Connections` from descriptors, which are
+    reused at once, and from the news of a monitor.
+    """
+
+    def __init__(self, network: Network, process: Process, port: int) -> None:
         self.network = network
         self.process = process
+        self.port = port
         self.is_open = False
         self.connections: dict[Connection, None] = {}
+        self.on_read: Callable[[Parcel, Connection], None] = lambda parcel, connection: None
+        self.wrap: Callable[[Connection, Frames], Parcel] = lambda connection, frames: Native(frames)
+        """Makes a parcel of what is sent, with what the checker wants to know of it."""
+        self.known = Connections()
         self._pipes: dict[bytes, Connection] = {}
         self._inbox: deque[tuple[Connection, Parcel]] = deque()
-        self._monitor: deque[tuple[bool, Connection]] = deque()
-        self._connection_of: dict[bytes, Connection] = {}
-        self._peer_of: dict[Connection, bytes] = {}
-        self._lost: list[bytes] = []
+        self._monitor: deque[tuple[float, bool, int]] = deque()  # told when; accepted or ended; the descriptor
+        self._closing: dict[int, None] = {}  # descriptors of connections whose end is not told yet
+        self._fds: dict[Connection, int] = {}
         self._has_connected = False
 
     # --- the network's side
@@ -264,12 +304,24 @@ class Router:
             return
         before = self._pipes.get(connection.peer)
         if before is not None:
-            before.lose(self.network.world.between(0, 0.002), 0.001)
-            self._forget_unread(before, "handed over")
+            self._displace(before, connection)
         self._pipes[connection.peer] = connection
         self.connections[connection] = None
-        self._monitor.append((True, connection))
+        used = {*self._fds.values(), *self._closing}
+        fd = connection.fd = self._fds[connection] = next(number for number in range(10, 100_000) if number not in used)
+        self._monitor.append((0.0, True, fd))
         self.process.wake()
+
+    def _displace(self, before: Connection, after: Connection) -> None:
+        """Another connection has the identity of ``before`` now. If that is another program's, its connection stays open: it
+        waits for what will never come. A program that came back had lost it anyway.
+        """
+        self._forget_unread(before, "handed over")
+        if before.link.process is after.link.process:
+            before.lose(self.network.world.between(0, 0.002), 0.001)
+        else:
+            before.displace()
+            self.network.on_displaced(before)
 
     def arrived(self, connection: Connection, parcel: Parcel) -> None:
         self._inbox.append((connection, parcel))
@@ -279,7 +331,12 @@ class Router:
         self.connections.pop(connection, None)
         if self._pipes.get(connection.peer) is connection:
             del self._pipes[connection.peer]
-        self._monitor.append((False, connection))
+        fd = self._fds.pop(connection, None)
+        if fd is not None:
+            at = self.network.world.now + self.network.monitor_lag_s
+            self._closing[fd] = None
+            self._monitor.append((at, False, fd))
+            self.network.world.at(at, self.process.wake)
         self.process.wake()
 
     def _forget_unread(self, connection: Connection, why: str) -> None:
@@ -301,62 +358,76 @@ class Router:
         for _, parcel in self._inbox:
             self.network.on_lost(parcel, "unread when the broker died")
 
-    # --- the shell's side
+    # --- the driver's side
 
-    def receive(self, limit: int) -> Iterator[tuple[bytes, Parcel, bool, Connection]]:
-        """Up to ``limit`` messages: from whom, what, whether they come over a replaced connection."""
+    def receive(self, limit: int) -> Iterator[Arrival]:
         for _ in range(limit):
             if not self._inbox:
+                self.watch()
+                self.known.all_is_read()
                 return
             connection, parcel = self._inbox.popleft()
             connection.heard_at = self.network.world.now
             connection.has_spoken = True
-            yield connection.peer, parcel, self._bind(connection), connection
+            self.watch()
+            is_replaced = self.known.spoke(connection.peer, connection.fd)
+            self.on_read(parcel, connection)
+            yield Arrival(connection.peer, list(parcel.frames), is_replaced)
 
     @property
     def has_input(self) -> bool:
         return bool(self._inbox)
 
-    def _bind(self, connection: Connection) -> bool:
-        peer = connection.peer
-        was_known = peer in self._connection_of or peer in self._lost
-        self.watch()
-        before = self._connection_of.get(peer)
-        if before is connection:
-            return False
-        if before is not None:
-            self._peer_of.pop(before, None)
-        self._connection_of[peer] = connection
-        self._peer_of[connection] = peer
-        return was_known
-
     def watch(self) -> None:
         """Read the monitor."""
+        late: list[tuple[float, bool, int]] = []
         while self._monitor:
-            is_new, connection = self._monitor.popleft()
-            if is_new:
+            at, is_new, fd = news = self._monitor.popleft()
+            if at > self.network.world.now:
+                late.append(news)
+            elif is_new:
                 self._has_connected = True
-                continue
-            peer = self._peer_of.pop(connection, None)
-            if peer is not None:
-                del self._connection_of[peer]
-                self._lost.append(peer)
+                self.known.accepted(fd)
+            else:
+                del self._closing[fd]
+                self.known.ended(fd, self.network.world.now)
+        self._monitor.extend(late)
 
-    def take_lost(self) -> list[bytes]:
-        lost, self._lost = self._lost, []
-        return [peer for peer in lost if peer not in self._connection_of]
+    @property
+    def has_changes(self) -> bool:
+        self.watch()
+        return self._has_connected or self.has_lost
+
+    @property
+    def has_lost(self) -> bool:
+        return bool(self.known.lost)
+
+    @property
+    def has_disputes(self) -> bool:
+        return self.known.has_disputes
+
+    @property
+    def dispute_ends_at(self) -> float:
+        return self.known.dispute_ends_at
+
+    def take_lost(self, now: float) -> list[bytes]:
+        return self.known.take_lost(now)
 
     def take_connected(self) -> bool:
         has_connected, self._has_connected = self._has_connected, False
         return has_connected
 
-    def send(self, peer: bytes, parcel: Parcel) -> Sent:
+    def take_uncertain(self, now: float) -> list[tuple[bytes, bool]]:
+        self.watch()
+        return self.known.take_uncertain(now)
+
+    def send(self, peer: bytes, frames: Frames) -> Sent:
         connection = self._pipes.get(peer)
         if connection is None:
             return Sent.UNREACHABLE
         if len(connection.down) + len(connection.link.inbox) >= self.network.queue_max:
             return Sent.FULL
-        connection.down.send(parcel)
+        connection.down.send(self.wrap(connection, frames))
         return Sent.YES
 
     def connection_of(self, peer: bytes) -> Connection | None:
@@ -497,16 +568,20 @@ class Peer(Process):
         raise NotImplementedError
 
 
-def summary(messages: Iterable[m.Message]) -> str:
+def summary(batch: Iterable[messages.Message]) -> str:
     """``messages`` in a few words for the story."""
     words = []
-    for message in messages:
+    for message in batch:
         name = type(message).__name__
-        if isinstance(message, m.Request | m.Task | m.Cancel | m.CancelTask):
+        if isinstance(message, messages.Request | messages.Task | messages.Cancel | messages.CancelTask):
             name += f" {message.id}"
-        elif isinstance(message, m.Answer):
+        elif isinstance(message, messages.Answer):
             name += f" {message.id} {message.status.name}"
-        elif isinstance(message, m.Returned | m.Recall | m.Credit):
+        elif isinstance(message, messages.Returned | messages.Recall | messages.Credit):
             name += f" {message.tasks}"
+        elif isinstance(message, plain_messages.PlainReply):
+            name += f" {message.answer.id} {message.answer.status.name}"
+        elif isinstance(message, plain_messages.PlainRequest | plain_messages.PlainTask | plain_messages.PlainAnswer):
+            name += f" {message.body[:40]!r}"
         words.append(name)
     return ", ".join(words)

@@ -8,9 +8,19 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
-from cbw.core.broker import Limits
+import msgspec
+
+from cbw.core.broker.limits import Limits
+from cbw.core.messages import PRIORITY, PRIORITY_MAX
 
 SERVICES = ("", "a", "b")
+RETRIES_ALLOWED = 3
+"""As every service says."""
+
+
+def retries_wanted(kind: str) -> int:
+    """How often a handler asks to be called again."""
+    return int(kind.removeprefix("retry")) if kind.startswith("retry") else 0
 
 
 @dataclass
@@ -20,10 +30,14 @@ class Job:
     token: str
     service: str
     work_s: float
-    kind: str = ""  #: what the handler does: ``""`` answers, ``raise``, ``die`` (its process), ``hang`` (holds the GIL)
+    kind: str = ""
+    """What the handler does: ``""`` answers, ``raise``, ``die`` (its process), ``hang`` (holds the GIL), ``retry2`` (asks
+    twice to be called again)"""
     ttl_s: float | None = None
     cancel_after_s: float | None = None
     pad: int = 0
+    priority: int = PRIORITY
+    delay_s: float = 0.0
 
     @property
     def body(self) -> bytes:
@@ -34,6 +48,7 @@ class Job:
 class ClientPlan:
     name: str
     bursts: list[tuple[float, list[Job]]]
+    queue_max: int = 1000  #: messages to the broker that its connection has room for
 
 
 @dataclass
@@ -66,22 +81,36 @@ class PlainWorkerPlan:
 
 
 @dataclass
+class JournalPlan:
+    """A broker that has one. It is compacted when it holds ``slack_bytes`` too many, if ``compact_bytes`` can be dropped."""
+
+    append_s: tuple[float, float]
+    slack_bytes: int
+    compact_bytes: int
+    rewrite_bytes: int
+
+    def __str__(self) -> str:
+        return f"journal: {self.append_s[1] * 1e3:.2f} ms, slack of {self.slack_bytes}, rewrites {self.rewrite_bytes}"
+
+
+@dataclass
 class Plan:
     """One run."""
 
     seed: int
     faults_s: float
     delay_s: tuple[float, float]
-    is_encoding: bool
     batch_messages: int
     queue_max: int
     turn_messages: int
+    monitor_lag_s: float  #: a ROUTER's monitor tells of an ended connection so much later
     limits: Limits
     clients: list[ClientPlan] = field(default_factory=list)
     workers: list[WorkerPlan] = field(default_factory=list)
     plain_clients: list[PlainClientPlan] = field(default_factory=list)
     plain_workers: list[PlainWorkerPlan] = field(default_factory=list)
     rates: dict[str, float] = field(default_factory=dict)  #: fault → how many a second
+    journal: JournalPlan | None = None
 
     def __str__(self) -> str:
         limits = self.limits
@@ -92,10 +121,13 @@ class Plan:
         return (
             f"seed {self.seed}: {len(self.clients)}+{len(self.plain_clients)} clients, "
             f"{len(self.workers)}+{len(self.plain_workers)} workers, {requests} requests, {self.faults_s:.1f} s; "
-            f"delay {self.delay_s[0] * 1e3:.2f}-{self.delay_s[1] * 1e3:.2f} ms, encoding {self.is_encoding}, "
-            f"batches of {self.batch_messages}, queues of {self.queue_max}, turns of {self.turn_messages}; "
-            f"requests_max {limits.requests_max}, kept_bytes_max {limits.kept_bytes_max}, attempts_max {limits.attempts_max}, "
-            f"answer_timeout {limits.answer_timeout_s:.1f}, absence {limits.absence_s:.0f}; faults a second: {rates}"
+            f"delay {self.delay_s[0] * 1e3:.2f}-{self.delay_s[1] * 1e3:.2f} ms, "
+            f"batches of {self.batch_messages}, queues of {self.queue_max}, turns of {self.turn_messages}, "
+            f"monitor lag {self.monitor_lag_s} s; "
+            f"requests_max {limits.requests_max}, parked_bytes_max {limits.parked_bytes_max}, "
+            f"attempts_max {limits.attempts_max}, dead_max {limits.dead_max}, dead_bytes_max {limits.dead_bytes_max}, "
+            f"answer_timeout {limits.answer_timeout_s:.1f}, absence {limits.absence_s:.0f}; "
+            f"{f'{self.journal}; ' if self.journal else ''}faults a second: {rates}"
         )
 
 
@@ -115,6 +147,15 @@ FAULTS = {  # how often a second, at most
     "plain worker crash": 0.3,
     "plain worker freeze": 0.3,
     "plain client crash": 0.15,
+    "plain client freeze": 0.15,
+    "plain client twin": 0.1,
+}
+
+JOURNAL_FAULTS = {  # of brokers that have a journal
+    "broker crash": 0.6,
+    "broker stop": 0.2,
+    "disk slow": 0.4,
+    "disk full": 0.2,
 }
 
 
@@ -124,7 +165,7 @@ def draw(seed: int, rng: random.Random) -> Plan:
     limits = Limits(
         requests_max=rng.choice([1_000_000] * 5 + [3, 10, 40]),
         requests_bytes_max=rng.choice([1 << 30] * 5 + [2_000]),
-        kept_bytes_max=rng.choice([1 << 28] * 5 + [2_000]),
+        parked_bytes_max=rng.choice([1 << 28] * 5 + [2_000]),
         attempts_max=rng.choice([3, 3, 3, 1, 2, 5]),
         answer_timeout_s=rng.choice([2.0, 2.0, 0.7]),
         absence_s=rng.choice([60.0, 60.0, 60.0, 10.0]),
@@ -134,10 +175,10 @@ def draw(seed: int, rng: random.Random) -> Plan:
         seed,
         faults_s=rng.uniform(2, 14),
         delay_s=(slow_net * rng.uniform(0.05, 1), slow_net),
-        is_encoding=rng.random() < 0.3,
         batch_messages=rng.choice([1024, 1024, 1024, 7, 2]),
         queue_max=rng.choice([1000, 1000, 5, 2]),
         turn_messages=rng.choice([512, 512, 20, 2]),
+        monitor_lag_s=rng.choice([0.0, 0.0, 0.0, 0.02, 0.5]),
         limits=limits,
     )
     flavour = rng.choice(["mixed", "mixed", "native", "plain"])
@@ -149,7 +190,52 @@ def draw(seed: int, rng: random.Random) -> Plan:
                 plan.rates[name] = FAULTS[name] * rng.uniform(0.1, 1)
     _draw_workers(rng, plan, flavour, services)
     _draw_clients(rng, plan, flavour, services)
+    if seed % 3 == 0:
+        for client in plan.clients:
+            for number, job in enumerate(job for _, jobs in client.bursts for job in jobs):
+                job.priority = (number * 7 + number // 5) % (PRIORITY_MAX + 1)
+    if seed % 4 == 1:
+        _delay(plan)
+    draw_journal(plan, random.Random(f"journal {seed}"))
+    _draw_dead_letters(plan, random.Random(f"dead letters {seed}"))
     return plan
+
+
+def draw_journal(plan: Plan, rng: random.Random, share: float = 0.5) -> None:
+    """Give so many brokers a journal. The chance for it is its own, so that everything else is as it would be without."""
+    if rng.random() >= share:
+        return
+    append_s = 10 ** rng.uniform(-4, -1.5)
+    plan.journal = JournalPlan(
+        append_s=(append_s * rng.uniform(0.05, 1), append_s),
+        slack_bytes=rng.choice([1 << 26, 0, 2_000, 10_000]),
+        compact_bytes=rng.choice([1, 500, 3_000]),
+        rewrite_bytes=rng.choice([1 << 20, 1, 1_000]),
+    )
+    plan.limits = msgspec.structs.replace(plan.limits, answers_keep_s=rng.choice([600.0, 600.0, 20.0]))
+    if plan.rates:
+        for name, rate in JOURNAL_FAULTS.items():
+            if rng.random() < 0.5:
+                plan.rates[name] = rate * rng.uniform(0.1, 1)
+
+
+def _delay(plan: Plan) -> None:
+    """Some handlers ask to be called again, and some requests are to wait."""
+    for client in plan.clients:
+        for number, job in enumerate(job for _, jobs in client.bursts for job in jobs):
+            if number % 3 == 1 and not job.kind:
+                job.kind = f"retry{1 + number % 4}"
+            if number % 5 == 2:
+                job.delay_s = 0.02 * (1 + number % 40) * (1.0 if job.ttl_s is None else min(1.0, job.ttl_s))
+
+
+def _draw_dead_letters(plan: Plan, rng: random.Random) -> None:
+    """How many are kept, and how large. By a chance of its own, as above."""
+    plan.limits = msgspec.structs.replace(
+        plan.limits,
+        dead_max=rng.choice([10_000, 10_000, 10_000, 0, 1, 3]),
+        dead_bytes_max=rng.choice([1 << 26, 1 << 26, 1 << 26, 1 << 26, 3_000, 60_000]),
+    )
 
 
 def _draw_workers(rng: random.Random, plan: Plan, flavour: str, services: list[str]) -> None:
@@ -192,36 +278,36 @@ def _draw_clients(rng: random.Random, plan: Plan, flavour: str, services: list[s
     budget = min(300, int(20 + plan.faults_s * capacity / work_s * 0.8))
     mixed_work = rng.random() < 0.4
 
-    def jobs(name: str, count: int, first: int, is_plain: bool) -> list[Job]:
+    def jobs(name: str, count: int, first: int, is_of_lab: bool) -> list[Job]:
         made = []
         service = rng.choice(services)
         for number in range(first, first + count):
             one_s = work_s * (10 ** rng.uniform(-1, 1) if mixed_work else rng.uniform(0.8, 1.2))
             if rng.random() < 0.01:
                 one_s = rng.uniform(0.5, 4)
-            job = Job(f"{name}/{number}", "" if is_plain else service, one_s)
+            job = Job(f"{name}/{number}", "" if is_of_lab else service, one_s)
             if rng.random() < evil:
                 job.kind = "die"
             elif rng.random() < hang:
                 job.kind = "hang"
             elif rng.random() < 0.02:
                 job.kind = "raise"
-            if not is_plain and rng.random() < hurried:
+            if not is_of_lab and rng.random() < hurried:
                 job.ttl_s = rng.choice([0.0, 10 ** rng.uniform(-3, 1), rng.uniform(0.5, 8)])
-            if not is_plain and rng.random() < fickle:
+            if not is_of_lab and rng.random() < fickle:
                 job.cancel_after_s = 10 ** rng.uniform(-4, 0.5)
             if rng.random() < 0.003:
                 job.pad = 40_000
             made.append(job)
         return made
 
-    def bursts(name: str, total: int, *, is_plain: bool) -> list[tuple[float, list[Job]]]:
+    def bursts(name: str, total: int, *, is_of_lab: bool) -> list[tuple[float, list[Job]]]:
         made: list[tuple[float, list[Job]]] = []
         first = 1
         size_max = rng.choice([1, 5, 30, total])
         while first <= total:
             count = min(rng.randint(1, max(1, size_max)), total - first + 1)
-            made.append((rng.uniform(0, plan.faults_s), jobs(name, count, first, is_plain)))
+            made.append((rng.uniform(0, plan.faults_s), jobs(name, count, first, is_of_lab)))
             first += count
         return sorted(made, key=lambda burst: burst[0])
 
@@ -229,8 +315,8 @@ def _draw_clients(rng: random.Random, plan: Plan, flavour: str, services: list[s
     plain = 0 if flavour == "native" else rng.randint(1, 4)
     share = max(1, budget // (native + plain))
     for number in range(native):
-        name = f"C{number}"
-        plan.clients.append(ClientPlan(name, bursts(name, rng.randint(1, share), is_plain=False)))
+        name, queue_max = f"C{number}", (1000, 1000, 5, 1)[(plan.seed + number) % 4]
+        plan.clients.append(ClientPlan(name, bursts(name, rng.randint(1, share), is_of_lab=False), queue_max))
     for number in range(plain):
         name = f"R{number}"
         patience_s = rng.choice([None, None, rng.uniform(1, 6)])
@@ -241,6 +327,6 @@ def _draw_clients(rng: random.Random, plan: Plan, flavour: str, services: list[s
                 rng.random() < 0.3,
                 is_dealer,
                 None if is_dealer else patience_s,
-                bursts(name, rng.randint(1, min(share, 60)), is_plain=True),
+                bursts(name, rng.randint(1, min(share, 60)), is_of_lab=True),
             )
         )

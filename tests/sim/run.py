@@ -8,16 +8,19 @@ and within a generous time every request has ended, every worker is known to the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 
-from cbw.core.overview import state_of
+from cbw.core.broker import journal
+from cbw.core.broker.snapshot import state_of
+from cbw.transport.connections import DISPUTE_S
 from cbw.wire import native
 
 from .checker import SAMPLE_S
-from .plan import ClientPlan, Job, Plan, draw
-from .system import Faults, System
+from .plan import RETRIES_ALLOWED, ClientPlan, Job, Plan, draw
+from .system import Faults, SimSystem
 from .workers import HANG_S, PlainWorker
 from .world import ViolationError, World
 
@@ -50,18 +53,33 @@ def run(seed: int, *, is_verbose: bool = False, bend: Callable[[Plan], None] | N
         bend(plan)
     if is_verbose:
         print(plan)
-    batch_messages = native.BATCH_MESSAGES
-    native.BATCH_MESSAGES = plan.batch_messages
     violation: str | None = None
     try:
-        _Run(System(world, plan)).run()
+        with _sizes(plan):
+            _Run(SimSystem(world, plan)).run()
     except ViolationError as error:
         violation = str(error)
     except Exception as error:  # a core that raises breaks a promise too
         violation = f"{type(error).__name__} in {_place(error.__traceback__)}: {error}"
-    finally:
-        native.BATCH_MESSAGES = batch_messages
     return Result(seed, world.digest, str(plan), violation, list(world.story), world.counts)
+
+
+@contextmanager
+def _sizes(plan: Plan) -> Iterator[None]:
+    """Those that are constants elsewhere."""
+    sizes = [(native, "BATCH_MESSAGES", plan.batch_messages)]
+    if plan.journal is not None:
+        sizes.append((journal, "SLACK_BYTES", plan.journal.slack_bytes))
+        sizes.append((journal, "COMPACT_BYTES", plan.journal.compact_bytes))
+        sizes.append((journal, "REWRITE_BYTES", plan.journal.rewrite_bytes))
+    before = [(module, name, getattr(module, name)) for module, name, _ in sizes]
+    for module, name, size in sizes:
+        setattr(module, name, size)
+    try:
+        yield
+    finally:
+        for module, name, size in before:
+            setattr(module, name, size)
 
 
 def _place(traceback: TracebackType | None) -> str:
@@ -73,7 +91,7 @@ def _place(traceback: TracebackType | None) -> str:
 class _Run:
     """The phases."""
 
-    def __init__(self, system: System) -> None:
+    def __init__(self, system: SimSystem) -> None:
         self.system = system
         self.world = system.world
 
@@ -113,9 +131,12 @@ class _Run:
 
     @property
     def _patience_s(self) -> float:
-        """Nothing takes longer: the longest handler, as often as it may be tried, and a lab worker's lost answer."""
+        """Nothing takes longer: the longest handler, as often as it may be tried, a lab worker's lost answer, and a reply that
+        was withheld because another program may have had its client's identity.
+        """
         limits = self.system.plan.limits
-        return 30 + limits.attempts_max * (HANG_S + 4 * self._longest_s) + 2 * limits.absence_s
+        tries = limits.attempts_max + RETRIES_ALLOWED
+        return 30 + DISPUTE_S + tries * (HANG_S + 4 * self._longest_s) + 2 * limits.absence_s
 
     # --- liveness
 
@@ -152,11 +173,11 @@ class _Run:
             raise ViolationError(f"stuck: {busy.who} never gets idle")
         # The answer of a lab worker may have been lost; then it waits for a task as the broker does for the answer.
         if not world.run(
-            world.now + self._patience_s, lambda: not any(state_of(w) == "late" for w in core.workers.values())
+            world.now + self._patience_s, lambda: not any(state_of(w) == "late" for w in core.workers.by_peer.values())
         ):
             raise ViolationError("stuck: a lab worker is late for ever")
         world.run(world.now + 1)
-        known = {worker.name: worker.boot for worker in core.workers.values()}
+        known = {worker.name: worker.boot for worker in core.workers.by_peer.values()}
         for worker in system.workers:
             if known.get(worker.name) != worker.who:
                 raise ViolationError(f"stuck: {worker.who} is not known to the broker (alive: {worker.is_alive})")
@@ -192,22 +213,46 @@ class _Run:
         """All clients leave, and the broker has forgotten everything that they wanted."""
         world, system, core = self.world, self.system, self.system.broker.core
 
-        def kept() -> list[str]:
-            return [client.name for client in core.clients.values() if client.kept and client.absent_since is None]
+        def parked() -> list[str]:
+            return [
+                client.name for client in core.clients.by_peer.values() if client.parked and client.absent_since is None
+            ]
 
-        fetched_by = world.now + system.plan.limits.liveness_s + 1  # so long one that is back may take to ask for them
-        if kept() and not world.run(fetched_by, lambda: not kept()):
-            raise ViolationError(f"leak: answers are kept for {kept()[0]}, who is here and does not want them")
+        reading_at = max([world.now, *(client.frozen_until for client in system.clients if client.is_alive)])
+        fetched_by = reading_at + system.plan.limits.liveness_s + 1  # so long one that is back may take to ask for them
+        if parked() and not world.run(fetched_by, lambda: not parked()):
+            raise ViolationError(f"leak: answers are parked for {parked()[0]}, who is here and does not want them")
         for client in system.askers:
             client.close()
         world.run(world.now + 1)
         system.checker.check()
-        if core.requests or core.requests_bytes:
-            raise ViolationError(f"leak: {core.requests} requests are left")
-        if not world.run(world.now + self._patience_s, lambda: not any(w.in_hand for w in core.workers.values())):
+        if core.requests.count or core.requests.bytes:
+            raise ViolationError(f"leak: {core.requests.count} requests are left")
+        if not world.run(
+            world.now + self._patience_s, lambda: not any(w.in_hand for w in core.workers.by_peer.values())
+        ):
             raise ViolationError("leak: tasks are in the workers' hands")
-        queued = sum(len(service.waiting) + len(service.suspects) for service in core._dispatcher.services.values())
+        queued = sum(
+            len([*service.waiting, *service.suspects]) for service in core.requests.dispatcher.services.values()
+        )
         if queued > QUEUED_MAX:
             raise ViolationError(f"leak: {queued} ended requests lie in the queues")
-        if core.is_paused:
+        if core.requests.back_pressure.is_on:
             raise ViolationError("stuck: the client port is not read, and nothing is left to do")
+        self._the_journal_is_empty()
+
+    def _the_journal_is_empty(self) -> None:
+        """Nothing stands in it that anybody could want, and another broker reads that."""
+        world, system, durability = self.world, self.system, self.system.checker.durability
+        if durability.disk is None:
+            return
+        world.run(world.now + 1)
+        left = durability.left()
+        if not left and durability.kept_in_vain():
+            world.run(world.now + system.plan.limits.answers_keep_s + 1)
+            left = durability.left() or durability.kept_in_vain()
+        if left:
+            raise ViolationError(f"leak: the journal still has {left[0].client}/{left[0].id}")
+        system.broker.crash()
+        system.start_broker()
+        world.run(world.now + 1)

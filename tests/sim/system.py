@@ -8,8 +8,9 @@ from typing import TypeVar
 from .broker import SimBroker
 from .checker import Checker
 from .clients import PlainClient, SimClient
+from .disk import Disk
 from .network import HEARTBEAT_S, Connection, Network, Peer, Router
-from .plan import ClientPlan, Job, Plan
+from .plan import ClientPlan, Job, PlainClientPlan, Plan
 from .workers import PlainWorker, SimWorker
 from .world import BEAT_S, Process, World
 
@@ -18,16 +19,17 @@ TWIN_S = 6.0
 """A second process with a living one's id is left alone for at most this long."""
 
 
-class System:
+class SimSystem:
     """A broker, clients and workers, ours and the lab's."""
 
     def __init__(self, world: World, plan: Plan) -> None:
         self.world = world
         self.plan = plan
-        self.network = Network(world, plan.delay_s, is_encoding=plan.is_encoding, queue_max=plan.queue_max)
+        self.network = Network(world, plan.delay_s, queue_max=plan.queue_max, monitor_lag_s=plan.monitor_lag_s)
         self.broker = SimBroker(world, self.network, plan.limits, plan.turn_messages, grace_s=world.between(0, 2))
         self.checker = self.broker.checker = Checker(world, plan, self.network, self.broker)
         self.network.on_lost = self.checker.lost
+        self.network.on_displaced = self.checker.displaced
         self.clients: list[SimClient] = []
         for client in plan.clients:
             self.add_client(client)
@@ -36,7 +38,7 @@ class System:
         self.plain_workers = [PlainWorker(world, self.network, each, self.worker_port) for each in plan.plain_workers]
         for peer in self.peers:
             peer.checker = self.checker
-        self.checker.workers = self.workers
+        self.checker.workers = self.checker.durability.workers = self.workers
         self.checker.plain_workers = self.plain_workers
         self.checker.plain_clients = {client.name: client for client in self.plain_clients}
 
@@ -87,7 +89,7 @@ class System:
 class Faults:
     """What goes wrong: of each kind now and then, as the plan says, until :meth:`stop`."""
 
-    def __init__(self, system: System) -> None:
+    def __init__(self, system: SimSystem) -> None:
         self.system = system
         self.world = system.world
         self._is_over = False
@@ -102,10 +104,14 @@ class Faults:
         system, world = self.system, self.world
         self._is_over = True
         world.say("fault", "no more")
+        if (disk := system.checker.durability.disk) is not None:
+            disk.heal()
         system.start_broker()
         for worker in [worker for worker in system.workers if worker.twin]:
             self._end_twin(worker)
             system.workers.remove(worker)
+        for plain_twin in [client for client in system.plain_clients if client.is_twin]:
+            self._end_plain_twin(plain_twin)
         for process in (system.broker, *system.plain_clients, *system.servers):
             process.thaw()  # but not our clients, who may take their time to read
         for peer in system.peers:
@@ -226,6 +232,31 @@ class Faults:
             self.system.broker.crash(is_silent=self.world.chance(0.2))
             self.world.after(10 ** self.world.between(-2, 0.6), self.system.start_broker)
 
+    # --- the disk with the journal
+
+    def _disk_slow(self) -> None:
+        """It stands still for a moment, or is slow for longer."""
+        disk, world = self._disk, self.world
+        if world.chance(0.6):
+            seconds = 10 ** world.between(-2, 0.8)
+            world.say("fault", f"the disk stands still for {seconds:.3f} s")
+            disk.stand_still(seconds)
+        else:
+            seconds = 10 ** world.between(-1, 0.7)
+            world.say("fault", f"the disk is slow for {seconds:.3f} s")
+            disk.be_sluggish(seconds)
+
+    def _disk_full(self) -> None:
+        seconds = 10 ** self.world.between(-1, 0.8)
+        self.world.say("fault", f"the disk is full for {seconds:.3f} s")
+        self._disk.fill(seconds)
+
+    @property
+    def _disk(self) -> Disk:
+        disk = self.system.checker.durability.disk
+        assert disk is not None
+        return disk
+
     # --- SIGTERM
 
     def _worker_stop(self) -> None:
@@ -256,6 +287,35 @@ class Faults:
         if twin.is_wanted:
             twin.is_wanted = False
             twin.crash()
+
+    def _plain_client_freeze(self) -> None:
+        """A lab's program does not read for a while."""
+        if (victim := self._pick(self.system.plain_clients)) is not None:
+            seconds = 10 ** self.world.between(-1, 1.3)
+            self.world.say("fault", f"{victim.name} does not read for {seconds:.3f} s")
+            victim.freeze(seconds)
+
+    def _plain_client_twin(self) -> None:
+        """Somebody starts a second program of the lab with the identity of a living one, for a while."""
+        system, now = self.system, self.world.now
+        named = [client for client in system.plain_clients if not client.plan.is_anonymous and not client.is_twin]
+        if (victim := self._pick(named)) is not None:
+            number = int(self.world.counts["fault: plain client twin"])
+            asks_as = f"{victim.name}-twin{number}"
+            bursts = [(now + 0.001 * burst, [Job(f"{asks_as}/{burst}", "", 0.01)]) for burst in range(5)]
+            plan = PlainClientPlan(victim.name, False, False, None, bursts)
+            twin = PlainClient(self.world, system.network, plan, system.client_port)
+            twin.asks_as = asks_as
+            twin.checker = system.checker
+            system.plain_clients.append(twin)
+            twin.start()
+            twin.schedule()
+            self.world.after(self.world.between(0, TWIN_S), self._end_plain_twin, twin)
+
+    def _end_plain_twin(self, twin: PlainClient) -> None:
+        twin.crash()
+        if twin in self.system.plain_clients:
+            self.system.plain_clients.remove(twin)
 
     def _client_twin(self) -> None:
         """The same with a client; its program asks for something too."""

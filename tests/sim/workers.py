@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 
-from cbw.core import messages as m
+from cbw.core import messages
 from cbw.core.messages import Status
-from cbw.core.worker import WorkerCore
-from cbw.pool import Report
+from cbw.core.worker.core import WorkerCore
+from cbw.core.worker.driver import WorkerDriver
+from cbw.core.worker.events import PoolFact, PoolNotReady, PoolReady, TasksFinished, TasksReturned
 from cbw.wire import native
 
 from .network import Native, Network, Parcel, Peer, PlainAnswer, PlainReady, PlainTask, Router, summary
-from .plan import PlainWorkerPlan, WorkerPlan
+from .plan import RETRIES_ALLOWED, PlainWorkerPlan, WorkerPlan, retries_wanted
 from .world import World
 
 HAND_OVER_S = 0.0002
 RECALL_S = 0.003
 """By then a child process has given back what it has not begun."""
 CHILD_START_S = 0.3
+CALL_AGAIN_S = 0.5
+"""Longest time after which a handler wants to be called again."""
 HANG_S = 5.0
 """How long a handler that hangs holds the GIL: longer than the broker's patience."""
 TWIN_RESTART_S = 1.0
+NO_DESCRIPTORS = 0.3
+"""How often a worker that wants a new connection finds no file descriptors left to begin it with."""
 
 
 def read_body(body: bytes) -> tuple[str, float, str]:
@@ -41,7 +46,7 @@ def write_answer(token: str, worker: str, task: int) -> bytes:
 class Run:
     """A handler at work."""
 
-    task: m.Task
+    task: messages.Task
     token: str
     kind: str
     began_at: float
@@ -49,29 +54,29 @@ class Run:
 
 
 class SimPool:
-    """As :class:`cbw.pool.ThreadPool`, or an :class:`~cbw.pool.AsyncPool` if the plan says async.
+    """As :class:`cbw.worker.pool.ThreadPool`, or an :class:`~cbw.worker.pool.AsyncPool` if the plan says async.
 
-    If the plan says sheltered, all of it is in a child process, as in a :class:`~cbw.processes.ProcessPool` of one.
+    If the plan says sheltered, all of it is in a child process, as in a :class:`~cbw.worker.processes.ProcessPool` of one.
     """
 
     def __init__(self, worker: SimWorker) -> None:
         self._worker = worker
         self._world = worker.world
-        self.waiting: deque[m.Task] = deque()
+        self.waiting: deque[messages.Task] = deque()
         self.running: dict[int, Run] = {}
-        self.done: deque[Report] = deque()
-        self.is_able = True
-        self._batch: list[m.Answer] = []
+        self.reports: list[PoolFact] = []
+        self.is_ready = True
+        self._batch: list[messages.Answer] = []
         self._batch_since = 0.0
         self._is_dead = False
 
     @property
     def is_idle(self) -> bool:
-        return not (self.waiting or self.running or self.done or self._batch)
+        return not (self.waiting or self.running or self.reports or self._batch)
 
-    def begin(self, tasks: Sequence[m.Task]) -> None:
-        if not self.is_able:
-            self._report(Report(returned=[task.id for task in tasks]))
+    def begin(self, tasks: list[messages.Task]) -> None:
+        if not self.is_ready:
+            self._report(TasksReturned([task.id for task in tasks]))
             return
         for task in tasks:
             self._worker.checker.in_pool(task.id)
@@ -87,7 +92,7 @@ class SimPool:
 
     def _give_back(self, wanted: Container[int]) -> None:
         if not self._is_dead:
-            self._report(Report(returned=self._take_waiting(wanted)))
+            self._report(TasksReturned(self._take_waiting(wanted)))
 
     def _take_waiting(self, wanted: Container[int]) -> list[int]:
         back = [task.id for task in self.waiting if task.id in wanted]
@@ -103,30 +108,32 @@ class SimPool:
             self._worker.checker.died(task)
             self._end_child()
         if is_alone or self._take_waiting([task]):
-            self._finished(m.Answer(task, Status.CANCELLED, m.error_body("cancelled", "")), 0.0)
+            self._finished(messages.Answer(task, Status.CANCELLED, messages.error_body("cancelled", "")), 0.0)
         elif task in self.running and plan.is_async:
             run = self.running.pop(task)
             run.is_void = True
-            self._finished(m.Answer(task, Status.CANCELLED, m.error_body("cancelled", "")), 0.0)
+            self._finished(messages.Answer(task, Status.CANCELLED, messages.error_body("cancelled", "")), 0.0)
             self._fill()
 
     def _end_child(self) -> None:
         """What it has begun dies with it; another starts in its place, which takes a moment."""
-        why = m.error_body("crashed", "the handler's process was ended")
+        why = messages.error_body("crashed", "the handler's process was ended")
         for task, run in self.running.items():
             run.is_void = True
             self._worker.checker.died(task)
-        lost = [m.Answer(task, Status.CRASHED, why) for task in self.running]
-        self._report(Report(lost, returned=[task.id for task in self.waiting]))
+        lost = [messages.Answer(task, Status.CRASHED, why) for task in self.running]
+        self.is_ready = False
+        self._report(PoolNotReady())
+        self._report(TasksFinished(lost, 0.0))
+        self._report(TasksReturned([task.id for task in self.waiting]))
         self.running.clear()
         self.waiting.clear()
-        self.is_able = False
         self._world.after(self._world.between(0.05, CHILD_START_S), self._child_started)
 
     def _child_started(self) -> None:
         if not self._is_dead:
-            self.is_able = True
-            self._report(Report())
+            self.is_ready = True
+            self._report(PoolReady())
 
     def close(self) -> None:
         self._is_dead = True
@@ -162,14 +169,25 @@ class SimPool:
             return
         del self.running[task]
         if run.kind == "raise":
-            answer = m.Answer(task, Status.FAILED, m.error_body("ValueError", run.token))
+            answer = messages.Answer(task, Status.FAILED, messages.error_body("ValueError", run.token))
+        elif run.task.retries < retries_wanted(run.kind):
+            answer = self._ask_for_retry(run)
         else:
-            answer = m.Answer(task, Status.OK, write_answer(run.token, worker.who, task))
+            answer = messages.Answer(task, Status.OK, write_answer(run.token, worker.who, task))
         worker.checker.ran(task)
         self._finished(answer, world.now - run.began_at)
         self._fill()
 
-    def _finished(self, answer: m.Answer, busy_s: float) -> None:
+    def _ask_for_retry(self, run: Run) -> messages.Answer:
+        """As a :class:`cbw.worker.handler.Handler` does it, whose service allows :data:`RETRIES_ALLOWED`."""
+        task, error = run.task.id, messages.error_body("Retry", run.token)
+        if run.task.retries >= RETRIES_ALLOWED:
+            return messages.Answer(task, Status.FAILED, error)
+        after_s = self._world.between(0, CALL_AGAIN_S)
+        self._worker.checker.delays.wants_retry(task, after_s)
+        return messages.Answer(task, Status.RETRY, error, after_s)
+
+    def _finished(self, answer: messages.Answer, busy_s: float) -> None:
         now = self._world.now
         if not self._batch:
             self._batch_since = now - busy_s
@@ -179,14 +197,66 @@ class SimPool:
         elif len(self._batch) == 1:
             self._world.after(HAND_OVER_S, self._hand_over, self._batch)
 
-    def _hand_over(self, batch: list[m.Answer]) -> None:
+    def _hand_over(self, batch: list[messages.Answer]) -> None:
         if batch is self._batch and batch:
             self._batch = []
-            self._report(Report(batch, self._world.now - self._batch_since))
+            self._report(TasksFinished(batch, self._world.now - self._batch_since))
 
-    def _report(self, report: Report) -> None:
-        self.done.append(report)
+    def _report(self, fact: PoolFact) -> None:
+        self.reports.append(fact)
         self._worker.wake()
+
+    def take_reports(self) -> list[PoolFact]:
+        reports, self.reports = self.reports, []
+        return reports
+
+
+class SimLink:
+    """The worker's connection as its driver sees it: as :class:`cbw.worker.link.WorkerLink`."""
+
+    def __init__(self, worker: SimWorker) -> None:
+        self._worker = worker
+        self._world = worker.world
+        self._unsent: list[Parcel] = []
+        self.has_unsent = False
+
+    def watch(self) -> list[bool]:
+        changes = [*self._worker.link.watch()]
+        for is_connected in changes:
+            self._world.say(self._worker.who, "connected" if is_connected else "disconnected")
+            if not is_connected:
+                self._forget_unsent()
+        return changes
+
+    def receive(self) -> list[messages.Message] | None:
+        parcel = self._worker.link.receive()
+        if parcel is None:
+            return None
+        assert isinstance(parcel, Native)
+        return self._worker.network.unpack(parcel, native.to_worker)
+
+    def send(self, batch: list[messages.Message]) -> None:
+        worker = self._worker
+        if batch:
+            self._world.say(worker.who, f"says {summary(batch)}")
+            self._unsent.extend(parcel for parcel, _ in worker.network.pack(batch))
+        while self._unsent and worker.link.send(self._unsent[0]):
+            del self._unsent[0]
+        self.has_unsent = bool(self._unsent)
+
+    def _forget_unsent(self) -> None:
+        self._unsent.clear()
+        self.has_unsent = False
+
+    def reconnect(self) -> bool:
+        self._forget_unsent()
+        if self._world.chance(NO_DESCRIPTORS):
+            self._world.say(self._worker.who, "cannot reconnect")
+            self._worker.link.close(is_orderly=False)
+            return False
+        self._world.say(self._worker.who, "reconnecting")
+        self._worker.link.reopen()
+        return True
 
 
 class SimWorker(Peer):
@@ -204,6 +274,7 @@ class SimWorker(Peer):
         self.is_wanted = True  # restarted when it ends
         self.core: WorkerCore
         self.pool: SimPool
+        self.driver: WorkerDriver
 
     def start(self) -> None:
         if self.is_alive or not self.is_wanted:
@@ -212,8 +283,8 @@ class SimWorker(Peer):
         self.who = f"{self.name}{f't{self.twin}' if self.twin else ''}.{self.boot}"
         self.core = WorkerCore(self.name, self.who, self.plan.services, self.plan.concurrency)
         self.pool = SimPool(self)
-        self._unsent: list[Parcel] = []
-        self._stop_at: float | None = None
+        self.driver = WorkerDriver(self.core, self.pool, SimLink(self))
+        self._stop_by: float | None = None
         self.idle_since = None
         self.world.say(self.who, "started")
         self.link.open()
@@ -230,7 +301,8 @@ class SimWorker(Peer):
     def stop(self) -> None:
         """SIGTERM."""
         if self.is_alive:
-            self._stop_at = self.world.now
+            self.world.say(self.who, "stopping")
+            self._stop_by = self.world.now + self.plan.grace_s
             self.disturbed(self.world.now + 1e9)
             self.wake()
 
@@ -243,76 +315,27 @@ class SimWorker(Peer):
 
     @property
     def wake_at(self) -> float:
-        return min(self.core.wake_at, self.world.now + 0.005) if self._unsent else self.core.wake_at
+        return self.driver.wake_at
 
     def turn(self) -> None:
-        core, pool, link, now = self.core, self.pool, self.link, self.world.now
-        if self._stop_at is not None:
-            core.stop_requested(now, now + self.plan.grace_s)
-            self._stop_at = None
-            self.world.say(self.who, "stopping")
-        for is_connected in link.watch():
-            self.world.say(self.who, "connected" if is_connected else "disconnected")
-            if is_connected:
-                core.connected(now)
-            else:
-                core.disconnected(now)
-                self._unsent.clear()
-        while (parcel := link.receive()) is not None:
-            assert isinstance(parcel, Native)
-            core.received(self.network.unpack(parcel, native.to_worker), now)
-        while pool.done:
-            report = pool.done.popleft()
-            core.finished(report.answers, report.busy_s, now)
-            if report.returned is not None:
-                core.returned(report.returned, now)
-        if now >= core.wake_at:
-            core.tick(now)
-        if core.is_reconnect_wanted:
-            core.is_reconnect_wanted = False
-            self.world.say(self.who, "reconnecting")
-            link.reopen()
-            self._unsent.clear()
-        self._order()
-        self._send(core.take_messages())
-        if core.is_done:
-            self._send(core.take_messages())
+        core, pool, now = self.core, self.pool, self.world.now
+        self.driver.turn(now, self._stop_by)
+        self._stop_by = None
+        if self.driver.is_over:
             self.world.say(self.who, f"ended {core.refused or ''}")
             for task in pool.running:
                 self.checker.died(task)
-            link.close()
+            self.link.close()
             self._end()
             return
-        is_idle = core.broker is not None and not core.in_hand and pool.is_idle and pool.is_able
+        if self.link.inbox:  # a turn need not read all of it
+            self.wake()
+        is_idle = core.broker is not None and not core.in_hand and pool.is_idle and pool.is_ready
         is_idle = is_idle and not core.is_leaving
         if not is_idle:
             self.idle_since = None
         elif self.idle_since is None:
             self.idle_since = now
-
-    def _order(self) -> None:
-        """As in :mod:`cbw.worker`."""
-        core, pool, now = self.core, self.pool, self.world.now
-        core.able(pool.is_able)
-        tasks = core.take_tasks()
-        if tasks:
-            pool.begin(tasks)
-        if core.to_take_back:
-            wanted, core.to_take_back = core.to_take_back, []
-            back = pool.take_back(wanted)
-            if back is not None:
-                core.returned(back, now)
-        if core.to_cancel:
-            for task in core.to_cancel:
-                pool.cancel(task)
-            core.to_cancel.clear()
-
-    def _send(self, messages: list[m.Message]) -> None:
-        if messages:
-            self.world.say(self.who, f"says {summary(messages)}")
-            self._unsent.extend(parcel for parcel, _ in self.network.pack(messages))
-        while self._unsent and self.link.send(self._unsent[0]):
-            del self._unsent[0]
 
 
 class PlainWorker(Peer):
@@ -332,6 +355,7 @@ class PlainWorker(Peer):
         self.is_orphan = False
         """The broker cannot know that it is there: restarted, or connected anew without an identity."""
         self.idle_since: float | None = None
+        self._awaited_until = 0.0
         self._to_send: Parcel | None = None
         self._run: Run | None = None
         self._connected_once = False
@@ -361,9 +385,18 @@ class PlainWorker(Peer):
             self._run = None
             self.world.after(self.plan.restart_s, self.start)
 
-    def broker_died(self) -> None:
-        """The next one will not know of it, unless its registration is still to come."""
-        if self.is_alive and not isinstance(self._to_send, PlainReady):
+    def awaited(self, until: float) -> None:
+        """The broker waits for its answer, which may be lost."""
+        self._awaited_until = until
+        self.disturbed(until)
+
+    def thaw(self) -> None:
+        super().thaw()
+        self.disturbed(self._awaited_until)
+
+    def broker_died(self, *, is_known: bool) -> None:
+        """The next one will not know of it, unless its registration is still to come, or it ``is_known`` from a journal."""
+        if self.is_alive and not is_known and not isinstance(self._to_send, PlainReady):
             self.is_orphan = True
 
     @property
@@ -402,7 +435,7 @@ class PlainWorker(Peer):
         self.begun_count += 1
         self.checker.begun(parcel.task, token)
         self.world.say(self.who, f"begins {parcel.task} {token} {kind}")
-        task = m.Task(parcel.task, "", parcel.client, None, 1)
+        task = messages.Task(parcel.task, "", parcel.client, None, 1)
         run = self._run = Run(task, token, kind, self.world.now)
         self.world.after(HANG_S if kind == "hang" else work_s * self.plan.speed, self._finish, run)
 

@@ -1,11 +1,15 @@
-"""Addresses as people give them."""
+"""The names of settings, and addresses as people give them."""
 
 from __future__ import annotations
 
 import pytest
 
+from cbw import settings
 from cbw.errors import UsageError
-from cbw.settings import CLIENT_PORT, address
+from cbw.settings import CLIENT_PORT, Setting, address
+
+ALL = [one for value in vars(settings).values() for one in (value if isinstance(value, tuple) else (value,))]
+SETTINGS = [one for one in ALL if isinstance(one, Setting)]
 
 
 @pytest.mark.parametrize(
@@ -36,3 +40,10 @@ def test_an_address(text: str | None, found: tuple[str, int], monkeypatch: pytes
 def test_no_address(text: str) -> None:
     with pytest.raises(UsageError):
         address(text, "client")
+
+
+def test_variables_that_listen_are_not_named_like_those_that_connect() -> None:
+    hosts = {one.environment for one in SETTINGS if one.environment.endswith("_HOST")}
+    assert hosts == {"BROKER_HOST", "LOGGER_HOST"}, "_HOST says where to connect"
+    listens = {one.environment for one in SETTINGS if "listen" in one.name}
+    assert listens == {"CBW_BROKER_LISTEN", "CBW_LOGGER_LISTEN", "CBW_STATUS_LISTEN"}, "_LISTEN says where to listen"

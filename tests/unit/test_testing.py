@@ -84,7 +84,7 @@ def test_the_time_of_work_passes_without_waiting(system: System) -> None:
     assert request.is_ended
     assert request.result(returns=str) == "HELLO"
     assert time.monotonic() - began_at < 30
-    assert system.broker.counts["workers_lost"] == 0, "it kept beating"
+    assert system.counts["workers_lost"] == 0, "it kept beating"
 
 
 def test_workers_share_the_work(system: System) -> None:
@@ -126,9 +126,9 @@ def test_a_frozen_worker_is_lost_and_its_late_answer_fenced_off(system: System) 
     assert 2.9 < system.now < 4, "after three beats"
     system.pass_time(60)
     frozen.thaw()
-    assert system.broker.counts["answers_fenced"] == 1
+    assert system.counts["answers_fenced"] == 1
     system.pass_time(2)
-    assert {worker.name for worker in system.broker.workers.values()} == {"SLOW", "GOOD"}
+    assert {worker.name for worker in system.broker.workers.by_peer.values()} == {"SLOW", "GOOD"}
 
 
 def test_a_handler_that_crashes_its_workers_is_given_up(system: System) -> None:
@@ -218,7 +218,7 @@ def test_a_broker_that_is_killed_and_started_again(system: System) -> None:
     system.pass_time(10)
     system.start_broker()
     assert request.result(returns=str) == "HELLO"
-    assert system.broker.counts["answers_fenced"] == 1, "of the attempt that the old broker had handed out"
+    assert system.counts["answers_fenced"] == 1, "of the attempt that the old broker had handed out"
 
 
 def test_a_client_that_loses_its_connection(system: System) -> None:
@@ -245,7 +245,7 @@ def test_a_stopped_worker_finishes_what_runs_and_returns_the_rest(system: System
     assert waiting.is_ended
     assert running.result(returns=str) == "ONE"
     assert not leaving.is_alive
-    assert system.broker.counts["attempts_failed"] == 0
+    assert system.counts["attempts_failed"] == 0
 
 
 def test_two_that_live_under_one_id(system: System) -> None:
@@ -254,6 +254,31 @@ def test_two_that_live_under_one_id(system: System) -> None:
     system.pass_time(10)
     assert not second.is_alive
     assert second.core.refused is not None
+
+
+def test_a_request_outlives_its_client(system: System) -> None:
+    client = system.client()
+    ticket = client.start("one", "s", deadline_s=100)
+    assert not ticket.is_durable, "the broker in memory has no journal"
+    assert client.start("one", "s", ticket=ticket) == ticket
+    with pytest.raises(cbw.TicketTaken):
+        client.start("two", "s", ticket=ticket)
+    client.cut()
+    system.pass_time(90)
+    other = system.client()
+    with pytest.raises(cbw.Expired):
+        other.result(ticket, timeout=1)
+    system.worker({"s": upper})
+    assert [other.result(ticket, returns=str) for _ in range(2)] == ["ONE", "ONE"]
+    assert [r.event for r in system.records if r.request == f"ticket/{ticket}"] == [
+        "accepted",
+        "handed_out",
+        "answered",
+    ]
+    system.kill_broker()
+    system.start_broker()
+    with pytest.raises(cbw.UnknownTicket):
+        other.result(ticket)
 
 
 def test_nobody_will_ever_answer(system: System) -> None:
@@ -274,3 +299,73 @@ def test_the_same_every_time() -> None:
             return [(record.at, record.event, record.request, record.worker) for record in system.records]
 
     assert run() == run()
+
+
+def test_priorities_order_what_waits_of_one_client(system: System) -> None:
+    served: list[bytes] = []
+    requests = [system.submit(body, priority=priority) for body, priority in ((b"low", 0), (b"usual", 5), (b"high", 9))]
+    system.worker(lambda body: served.append(body))
+    for request in requests:
+        request.result()
+    assert served == [b"high", b"usual", b"low"]
+
+
+def test_a_handler_that_fails_twice_is_called_again_in_simulated_time(system: System) -> None:
+    tries: list[tuple[float, int]] = []
+
+    def handler(body: bytes, attempt: cbw.Attempt) -> bytes:
+        tries.append((system.now, attempt.retries))
+        if attempt.retries < 2:
+            raise ConnectionResetError("no route")
+        return body
+
+    system.worker(handler, retries=2, retry_on=(ConnectionError,), backoff_s=(10, 60))
+    request = system.submit("tea")
+    assert request.result(returns=str) == "tea"
+    assert [used for _, used in tries] == [0, 1, 2]
+    assert 10 <= tries[1][0] <= 20 and 20 <= tries[2][0] - tries[1][0] <= 40
+    assert request.story[-4:] == ["retried", "due", "handed_out", "answered"]
+
+
+def test_retries_are_used_up(system: System) -> None:
+    def handler(body: bytes) -> bytes:
+        raise cbw.Retry("not ready", after_s=1)
+
+    system.worker(handler)
+    with pytest.raises(cbw.HandlerFailed, match=r"Retry: not ready \(tried 6 times\)"):
+        system.call("tea")
+    assert system.counts["requests_retried"] == 5
+
+
+def test_a_delayed_request_takes_its_time(system: System) -> None:
+    system.worker(upper)
+    request = system.submit("tea", delay_s=30)
+    system.pass_time(29)
+    assert not request.is_ended
+    assert request.result(returns=str) == "TEA" and system.now >= 30
+
+
+def test_a_delayed_request_is_sent_again_with_the_rest_of_its_delay(system: System) -> None:
+    system.worker(upper)
+    request = system.submit("tea", delay_s=30, timeout=40)
+    system.pass_time(20)
+    system.kill_broker()
+    system.pass_time(1)
+    system.start_broker()
+    assert request.result(returns=str) == "TEA" and 30 <= system.now < 31
+
+
+@pytest.mark.parametrize("delay_s", [-1, float("nan"), "5", 60, 1e12])
+def test_a_delay_that_makes_no_sense(system: System, delay_s: float) -> None:
+    with pytest.raises(cbw.UsageError):
+        system.call("tea", delay_s=delay_s, timeout=60)
+
+
+def test_a_request_with_a_ticket_may_be_delayed(system: System) -> None:
+    system.worker(upper)
+    client = system.client()
+    ticket = client.start("tea", delay_s=30, deadline_s=40)
+    assert system.now < 1, "the broker has it"
+    assert client.result(ticket, returns=str, timeout=None) == "TEA" and 30 <= system.now < 31
+    with pytest.raises(cbw.UsageError):
+        client.start("tea", delay_s=30, deadline_s=30)

@@ -14,22 +14,46 @@ from cbw import settings
 from cbw.bench import Load, Measured, measure
 from cbw.cli.options import Integer, Number, port
 from cbw.cli.signals import ending_on_sigterm
+from cbw.errors import UsageError
 from cbw.settings import address
 
 BODY_BYTES_MAX = settings.default_of(settings.BROKER, "body_bytes_max")
 
 
 @click.command("bench", context_settings={"max_content_width": 110})
-@click.option("--clients", type=Integer(1), default=1, show_default=True, help="Client processes.")
-@click.option("--workers", type=Integer(1), default=1, show_default=True, help="Worker processes.")
-@click.option("--window", type=Integer(1), default=256, show_default=True, help="In flight; 1: one at a time.")
+@click.option("--clients", type=Integer(1), default=1, show_default=True, help="Number of client processes.")
+@click.option("--workers", type=Integer(1), default=1, show_default=True, help="Number of worker processes.")
 @click.option(
-    "--body-bytes", type=Integer(0, BODY_BYTES_MAX), default=100, show_default=True, help="Of request and answer."
+    "--window",
+    type=Integer(1),
+    default=256,
+    show_default=True,
+    help="Number of requests that each client has in flight; 1 sends one at a time.",
 )
-@click.option("--seconds", type=Number(0.1), default=5.0, show_default=True, help="After a warm-up of 1 s.")
-@click.option("--broker", metavar="HOST:PORT", help="Measure this broker, with own clients and own workers.")
-@click.option("--worker-port", type=port, default=settings.WORKER_PORT, show_default=True, help="Of that broker.")
-@click.option("--log", "is_logged", is_flag=True, help="With a logger that gets every step of every request.")
+@click.option(
+    "--body-bytes",
+    type=Integer(0, BODY_BYTES_MAX),
+    default=100,
+    show_default=True,
+    help="Size of the body of each request and of its answer.",
+)
+@click.option(
+    "--seconds", type=Number(0.1), default=5.0, show_default=True, help="Seconds to measure, after a warm-up of 1 s."
+)
+@click.option(
+    "--broker",
+    metavar="HOST:PORT",
+    help="Measure this running broker, with clients and workers of the benchmark's own. Default: a broker of its own.",
+)
+@click.option(
+    "--worker-port",
+    type=port,
+    default=settings.WORKER_PORT,
+    show_default=True,
+    help="Port for workers of the broker given with --broker.",
+)
+@click.option("--log", "is_logged", is_flag=True, help="Also run a logger, and send it every step of every request.")
+@click.option("--journal", metavar="DIR", help="Folder for a journal of the benchmark's own broker, as in cbw broker.")
 @click.option("--json", "is_json", is_flag=True, help="Print the figures as JSON.")
 def command(
     clients: int,
@@ -40,6 +64,7 @@ def command(
     broker: str | None,
     worker_port: int,
     is_logged: bool,
+    journal: str | None,
     is_json: bool,
 ) -> None:
     """Measure requests per second, latency, and the CPU time that each role takes for a request.
@@ -52,6 +77,8 @@ def command(
     Broker, workers and clients are processes of this machine: compare figures of one machine only.
     """
     target = (*address(broker, "client"), worker_port) if broker is not None else None
+    if target is not None and journal:
+        raise UsageError("--journal goes without --broker: that broker has its own, or none")
     load = Load(
         clients=clients,
         workers=workers,
@@ -60,6 +87,7 @@ def command(
         seconds=seconds,
         broker=target,
         logged="all" if is_logged else "",
+        journal=journal or "",
     )
     with ending_on_sigterm(), _telling(f"{clients} clients, {workers} workers: about {seconds + 2:g} s"):
         measured = measure(load)

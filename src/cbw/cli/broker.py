@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import click
 
@@ -12,6 +13,7 @@ from cbw.broker import Broker
 from cbw.cli.options import (
     OpenTrace,
     ServeStatus,
+    announce,
     check_two_ports,
     port,
     setting_options,
@@ -19,7 +21,8 @@ from cbw.cli.options import (
     status_options,
     trace_options,
 )
-from cbw.core.broker import Limits
+from cbw.core.broker.limits import Limits
+from cbw.journal.file import FileJournal
 from cbw.signals import stopping
 
 
@@ -28,7 +31,7 @@ from cbw.signals import stopping
 @click.argument("worker_port", type=port, default=settings.WORKER_PORT, metavar="[BACKEND_PORT]")
 @click.argument("log_host", default=None, metavar="[LOGGER_HOST]")
 @click.argument("log_port", type=setting_type(settings.LOGGER_PORT), default=None, metavar="[LOGGER_PORT]")
-@setting_options(*settings.BROKER)
+@setting_options(*settings.JOURNAL, *settings.BROKER)
 @trace_options
 @status_options
 def command(
@@ -36,8 +39,10 @@ def command(
     worker_port: int,
     log_host: str | None,
     log_port: int | None,
-    host: str,
+    listen: str,
     grace_s: float,
+    journal: str | None,
+    journal_sync: Literal["full", "normal"],
     open_trace: OpenTrace,
     serve_status: ServeStatus,
     **limits: Any,
@@ -53,12 +58,15 @@ def command(
     broker = Broker(
         client_port,
         worker_port,
-        host=host,
+        listen=listen,
         name=name,
         limits=Limits(**limits),
         grace_s=grace_s,
+        journal=FileJournal(Path(journal), journal_sync) if journal else None,
         trace=open_trace(name, log_host=log_host, log_port=log_port),
     )
     with stopping(broker), serve_status(broker.inquiry.ask):
-        click.echo(f"{name} serves clients on port {broker.client_port}, workers on port {broker.worker_port}")
+        if broker.recovered:
+            announce(f"{name} goes on with its journal: {broker.recovered}")
+        announce(f"{name} serves clients on port {broker.client_port}, workers on port {broker.worker_port}")
         broker.run()

@@ -7,22 +7,10 @@ import time
 import click
 
 from cbw import settings
-from cbw.cli.options import (
-    Integer,
-    OpenTrace,
-    ServeStatus,
-    broker_place,
-    no_broker,
-    port,
-    role_id,
-    setting_options,
-    status_options,
-    telling_who_waits,
-    trace_options,
-    warn_if_unresolved,
-)
+from cbw.cli.connection import broker_address, no_broker, role_id, telling_who_waits, warn_if_unresolved
+from cbw.cli.options import Integer, OpenTrace, ServeStatus, port, setting_options, status_options, trace_options
 from cbw.cli.signals import stopping_at_once
-from cbw.client import Client
+from cbw.client.sync_client import Client
 from cbw.errors import RequestError
 
 
@@ -49,7 +37,7 @@ def command(
     cbw client C1 10 172.17.0.2 9998
     """
     name = role_id(id, "CLI")
-    host, address = broker_place(broker_host, broker_port)
+    host, address = broker_address(broker_host, broker_port)
     warn_if_unresolved(host, broker_port)
     failed = 0
     with (

@@ -9,26 +9,26 @@ import msgspec
 
 from cbw import settings
 from cbw.cli.options import port
-from cbw.doctor import Finding, State, examine
+from cbw.doctor import Finding, FindingState, examine
 from cbw.settings import address
 
-_MARKS = {State.OK: ("ok", "green"), State.NOTE: ("note", "yellow"), State.WRONG: ("wrong", "red")}
+_MARKS = {FindingState.OK: ("ok", "green"), FindingState.NOTE: ("note", "yellow"), FindingState.WRONG: ("wrong", "red")}
 
 
 @click.command("doctor", context_settings={"max_content_width": 110})
 @click.argument("broker", default=None, metavar="[HOST[:PORT]]")
 @click.option(
-    "--worker-port", type=port, default=settings.WORKER_PORT, show_default=True, help="The broker's, for workers."
+    "--worker-port", type=port, default=settings.WORKER_PORT, show_default=True, help="Port of the broker for workers."
 )
 @click.option(
     "--status-port",
     type=port,
     default=settings.STATUS_PORT,
     show_default=True,
-    help="The broker's, of its status page.",
+    help="Port of the broker's status page.",
 )
 @click.option(
-    "--send", "sends", is_flag=True, help="Also send a request to the nameless service; one of its workers will run it."
+    "--send", "sends", is_flag=True, help="Also send a request to the nameless service, which one of its workers runs."
 )
 @click.option("--json", "is_json", is_flag=True, help="Print the findings as JSON.")
 def command(broker: str | None, worker_port: int, status_port: int, sends: bool, is_json: bool) -> None:
@@ -46,7 +46,7 @@ def command(broker: str | None, worker_port: int, status_port: int, sends: bool,
         findings.append(finding)
         if not is_json:
             _print(finding)
-    is_well = all(finding.state is not State.WRONG for finding in findings)
+    is_well = all(finding.state is not FindingState.WRONG for finding in findings)
     if is_json:
         sys.stdout.write(msgspec.json.encode({"findings": findings, "ok": is_well}).decode() + "\n")
     if not is_well:

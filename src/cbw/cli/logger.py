@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from cbw import settings
-from cbw.cli.options import ServeStatus, logger_port, setting_options, status_options
-from cbw.logger import Logger
+from cbw.cli.options import ServeStatus, announce, logger_port, setting_options, status_options
+from cbw.logger.logger import Logger
 from cbw.signals import stopping
 
 
@@ -20,19 +20,19 @@ from cbw.signals import stopping
 @setting_options(settings.LOGGER_DIR, *settings.LOGGER)
 @status_options
 def command(text_port: int, file: Path | None, logger_dir: str, serve_status: ServeStatus, **options: Any) -> None:
-    """The central logger: writes what all roles send to FILE (default: "logs" in LOGGER_DIR).
+    """The central logger: writes what all roles send into FILE (default: "logs" in LOGGER_DIR).
 
     \b
     cbw logger 9995 cbw-logs/logs
 
-    PORT (9995) takes a line of text from any PUSH socket; the next port up takes the records of our own roles and
-    acknowledges them. Read the file with cbw logs. SIGHUP opens it anew, for logrotate.
+    PORT (9995) accepts lines of text from any PUSH socket. The next port up accepts records from the other roles and
+    acknowledges them. Read the file with cbw logs. On SIGHUP the logger opens it anew, as logrotate needs.
     """
     file = file or Path(logger_dir) / "logs"
     logger = Logger(text_port, file, **options)
     signal.signal(signal.SIGHUP, lambda *_: logger.reopen())
     with stopping(logger), serve_status(logger.inquiry.ask):
-        click.echo(
+        announce(
             f"{logger.core.name} logs to {file}: text on port {logger.text_port}, records on port {logger.record_port}"
         )
         logger.run()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import functools
 import sys
 import time
@@ -17,7 +16,9 @@ import msgspec
 from cbw import settings
 from cbw.cli.options import Integer, setting_options
 from cbw.clock import clock_of, day_of
-from cbw.core.events import Record
+from cbw.core import catalogue
+from cbw.core.catalogue import EVENTS, ROLES
+from cbw.core.record import Record
 from cbw.errors import CbwError, UsageError
 from cbw.logs.files import Part, opened
 from cbw.logs.find import near, records_of
@@ -26,13 +27,19 @@ from cbw.logs.search import FIELDS, Query, Search, found, last_found, record_of
 from cbw.logs.stats import QUANTILES, Stats, stats_of
 from cbw.logs.story import Story, tell
 from cbw.logs.times import time_of
-from cbw.trace import harmless, level_of, text_of
-from cbw.vocabulary import EVENTS, ROLES
+from cbw.observe.trace import harmless, level_of, text_of
 
 FOLLOWED_LINES = 10
 """With ``--follow`` so many lines of the past come first, as with tail."""
-CLIENTS_MAX = 20
-"""So many clients are listed, those with the most requests; ``--json`` has all."""
+CLIENTS_LISTED_MAX = 20
+"""Clients that are listed: those with the most requests. ``--json`` lists all."""
+_BEFORE_WORKER = {
+    catalogue.HANDED_OUT: "to ",
+    catalogue.ANSWERED: "by ",
+    catalogue.FAILED: "by ",
+    catalogue.RETRIED: "by ",
+}
+"""What stands before the worker in a line of a story; for other events it is the word "worker"."""
 _LEVEL_COLOURS = {"warning": "yellow", "error": "red", "critical": "red"}
 _ROLE_COLOURS = {"broker": "cyan", "worker": "green", "client": "blue", "logger": "magenta"}
 _HELP = {"request": "Of this request: CLIENT/ID.", "event": "Of this kind, as accepted or worker_lost."}
@@ -155,8 +162,7 @@ def command(
 def _check(name: str, values: Iterable[str], known: Collection[str]) -> None:
     for value in values:
         if value not in known:
-            close = difflib.get_close_matches(value, known) or sorted(known)
-            raise UsageError(f"there is no {name} {value!r}", advice=f"There is {', '.join(close)}.")
+            raise UsageError(f"there is no {name} {value!r}", advice=f"There is {', '.join(sorted(known))}.")
 
 
 def _show_beginning(file: Path, follower: Follower, search: Search, count: int | None, show: Show) -> None:
@@ -268,10 +274,8 @@ def _story_lines(told: Story) -> Iterator[str]:
 def _details(record: Record, attempts: dict[int, int]) -> str:
     words = []
     if record.worker and record.worker != record.sender:
-        words.append(
-            {"handed_out": "to ", "answered": "by ", "failed": "by "}.get(record.event, "worker ") + record.worker
-        )
-    if record.service and record.event in ("sent", "accepted"):
+        words.append(_BEFORE_WORKER.get(record.event, "worker ") + record.worker)
+    if record.service and record.event in (catalogue.SENT, catalogue.ACCEPTED):
         words.append(f"for service {record.service}")
     if len(attempts) > 1 and record.task in attempts:
         words.append(f"attempt {attempts[record.task]}")
@@ -332,10 +336,10 @@ def _stats_lines(figures: Stats) -> Iterator[str]:
     ]
     yield from _table(("worker", "done", "errors", "attempts lost", "fenced", "was lost"), workers)
     ranked = sorted(figures.clients.items(), key=lambda item: (-item[1].requests, item[0]))
-    clients = [(harmless(name), c.requests, c.answered, c.failed) for name, c in ranked[:CLIENTS_MAX]]
+    clients = [(harmless(name), c.requests, c.answered, c.failed) for name, c in ranked[:CLIENTS_LISTED_MAX]]
     yield from _table(("client", "requests", "answered", "failed"), clients)
-    if len(ranked) > CLIENTS_MAX:
-        yield f"and {len(ranked) - CLIENTS_MAX} clients more"
+    if len(ranked) > CLIENTS_LISTED_MAX:
+        yield f"and {len(ranked) - CLIENTS_LISTED_MAX} clients more"
 
 
 def _seconds(value: float | None) -> str:

@@ -22,7 +22,10 @@ _COMMANDS = {
     "client": "The lab's demonstration client.",
     "logger": "The central log of all roles.",
     "logs": "Read, search and follow the central log.",
+    "journal": "Look into the journal of a broker.",
     "call": "Send one request and print its answer.",
+    "dead": "List, requeue or drop requests that were given up.",
+    "result": "Print the answer of a request that was started under a ticket.",
     "up": "Start a whole system on this machine.",
     "doctor": "Find out why a broker is not reached.",
     "bench": "Measure throughput, latency and CPU.",
@@ -63,7 +66,7 @@ def cli() -> None:
     By hand:          cbw broker  |  cbw worker W1 HOST 9999  |  cbw client C1 10 HOST 9998
     With your code:   cbw worker --handler package.module:function  |  echo hi | cbw call
 
-    Exit codes: 0 ok, 1 failed, 2 usage, 3 not ready, 4 a promise broken.
+    Exit codes: 0 ok, 1 failed, 2 usage, 3 not ready, 4 a promise broken, 5 journal broken, 6 journal taken over.
     """
 
 

@@ -1,30 +1,25 @@
-"""Options that are made from :mod:`cbw.settings`, and what all roles share."""
+"""Options: made from :mod:`cbw.settings`, or shared by all roles."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import math
-import os
-import re
-import socket
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import click
 from click.core import ParameterSource
 
-from cbw.errors import CannotBind, CannotResolve, CbwError, NoAnswer
-from cbw.place import resolve
-from cbw.refusal import checked_id
-from cbw.settings import BROKER_HOST, LOG, STATUS, TRACE, Setting, checked_host
-from cbw.status import Ask, StatusServer
-from cbw.trace import LogTarget, Trace
+from cbw import memory
+from cbw.cli.connection import warn_if_unresolved
+from cbw.errors import CannotBind
+from cbw.observe.status import Ask, serving
+from cbw.observe.trace import LogTarget, Trace
+from cbw.observe.warning import warn
+from cbw.settings import LOG, STATUS, TRACE, Setting
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-SILENCE_S = 2.0
-"""After so long without a broker it is said that one is waited for."""
 
 
 class Integer(click.IntRange):
@@ -46,7 +41,7 @@ class Number(click.FloatRange):
 
 
 class OpenTrace(Protocol):
-    """Opens the trace of the role called ``name``; the logger's place may come from arguments instead of options."""
+    """Opens the trace of the role called ``name``. The logger's address may come from arguments instead of options."""
 
     def __call__(
         self, name: str, *, log_host: str | None = None, log_port: int | None = None, tells_bodies: bool = False
@@ -62,36 +57,38 @@ class ServeStatus(Protocol):
     def __call__(self, ask: Ask, *, is_one_of_many: bool = False) -> contextlib.AbstractContextManager[None]: ...
 
 
-class Waiting(Protocol):
-    """A client that may not have found its broker yet."""
-
-    @property
-    def has_met_broker(self) -> bool:
-        """Whether a broker has ever welcomed it."""
-
-
 def setting_options(*settings: Setting) -> Decorator:
-    """One option for each setting: name, type, bounds, default, environment variable and help from the table."""
+    """One option for each setting: name, type, bounds, default, environment variable and help from the table.
+
+    The default of a setting that bounds memory is computed when the command runs, from the memory limit of the container.
+    """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         for setting in reversed(settings):
             is_flag = setting.type is bool
+            by_memory = functools.partial(_default_by_memory, setting) if setting.memory_fraction else None
             function = click.option(
                 _flag(setting) if is_flag else setting.option,
                 *([setting.short] if setting.short else []),
                 setting.name,
                 type=None if is_flag else setting_type(setting),
                 is_flag=is_flag,
-                default=setting.default,
+                default=by_memory or setting.default,
                 envvar=setting.environment,
                 help=setting.help,
                 metavar=setting.metavar,
-                show_default=setting.default is not None and not is_flag,
+                show_default=f"{setting.default}, or less to fit the container's memory"
+                if by_memory
+                else setting.default is not None and not is_flag,
                 show_envvar=True,
             )(function)
         return function
 
     return decorate
+
+
+def _default_by_memory(setting: Setting) -> Any:
+    return memory.default_within(setting, memory.limit_bytes())
 
 
 def _flag(setting: Setting) -> str:
@@ -114,7 +111,7 @@ def setting_type(setting: Setting) -> Any:
 def trace_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """``--trace``, ``--verbose`` and the logger's settings, which every role has; the command gets ``open_trace``.
 
-    That is a function of the role's id that opens its :class:`~cbw.trace.Trace`.
+    That is a function of the role's id that opens its :class:`~cbw.observe.trace.Trace`.
     """
 
     @functools.wraps(function)
@@ -138,28 +135,18 @@ def trace_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def status_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``--status-port`` and ``--status-host``; the command gets ``serve_status``, a context manager to run within."""
+    """``--status-port`` and ``--status-listen``; the command gets ``serve_status``, a context manager to run within."""
 
     @functools.wraps(function)
-    def with_status(*arguments: Any, status_port: int, status_host: str, **options: Any) -> Any:
+    def with_status(*arguments: Any, status_port: int, status_listen: str, **options: Any) -> Any:
         is_asked_for = is_given("status_port")
 
-        @contextlib.contextmanager
-        def serve_status(ask: Ask, *, is_one_of_many: bool = False) -> Iterator[None]:
-            server = None
-            if status_port:
-                try:
-                    server = StatusServer(ask, status_host, status_port)
-                except CannotBind as error:
-                    if is_asked_for:
-                        raise
-                    if not is_one_of_many:
-                        click.echo(f"no health and metrics here: {error}; --status-port gives another", err=True)
-            try:
-                yield
-            finally:
-                if server is not None:
-                    server.close()
+        def serve_status(ask: Ask, *, is_one_of_many: bool = False) -> contextlib.AbstractContextManager[None]:
+            def without(error: CannotBind) -> None:
+                if not is_one_of_many:
+                    click.echo(f"no health and metrics here: {error}; --status-port gives another", err=True)
+
+            return serving(ask, status_listen, status_port, on_unusable=None if is_asked_for else without)
 
         return function(*arguments, serve_status=serve_status, **options)
 
@@ -171,6 +158,14 @@ logger_port = Integer(0, 65534)
 """Of a logger, whose records have the next one up."""
 
 
+def announce(text: str) -> None:
+    """Print how a role begins on which others depend: it serves them also if nobody reads that."""
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        warn(f"nobody reads what is printed here: {text}")
+
+
 def check_two_ports(client_port: int, worker_port: int) -> None:
     """Refuse one port for both sides of a broker; 0 is any that is free, so it may be given twice."""
     if client_port and client_port == worker_port:
@@ -180,83 +175,3 @@ def check_two_ports(client_port: int, worker_port: int) -> None:
 def is_given(parameter: str) -> bool:
     """Whether the running command was told ``parameter``, by an option or by the environment."""
     return click.get_current_context().get_parameter_source(parameter) is not ParameterSource.DEFAULT
-
-
-def role_id(text: str | None, prefix: str) -> str:
-    """An id from the command line. ``HN`` is made of the host's name, as the lab's containers need it; without one the
-    process id is added, so that several on one host do not get into each other's way.
-
-    Raises:
-        UsageError: it cannot be an id.
-    """
-    if text is None:
-        return f"{prefix}_{socket.gethostname()}_{os.getpid()}"
-    return f"{prefix}_{socket.gethostname()}" if text == "HN" else checked_id(text)
-
-
-def broker_place(host: str | None, port_number: int) -> tuple[str, str]:
-    """The broker's host, and its address for the library.
-
-    Without one it is this machine; but a ``BROKER_HOST`` that is set to nothing, as in the images, is one left out.
-
-    Raises:
-        click.UsageError: there is no host, or a port behind it.
-        UsageError: it is none.
-    """
-    if host is None and BROKER_HOST.environment not in os.environ:
-        host = str(BROKER_HOST.default)
-    if not host:
-        raise no_host("as an argument")
-    if found := re.fullmatch(r"(\[.+\]|[^:]+):(\d+)", host):
-        raise click.UsageError(f"host and port are two arguments: {found[1]} {found[2]}")
-    host = checked_host(host, BROKER_HOST)
-    return host, f"[{host}]:{port_number}" if ":" in host else f"{host}:{port_number}"
-
-
-def no_host(how: str) -> click.UsageError:
-    """What to tell whoever has not said where the broker is, and could give it ``how``."""
-    name = BROKER_HOST.environment
-    return click.UsageError(
-        f"where is the broker? Give its host {how}, or set {name}\n"
-        f"(docker run -e {name}=172.17.0.2 …; docker inspect shows a container's address)."
-    )
-
-
-@contextlib.contextmanager
-def telling_who_waits(client: Waiting, host: str, port_number: int, timeout_s: float) -> Iterator[None]:
-    """Say after a while that ``client`` still waits for a broker, if it does."""
-
-    def say() -> None:
-        if not client.has_met_broker:
-            text = f"waiting for a broker at {host}:{port_number}, up to {timeout_s:g} s for each request"
-            click.echo(text, err=True)
-
-    timer = threading.Timer(SILENCE_S, say)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
-def no_broker(host: str, port_number: int, timeout_s: float) -> CbwError:
-    """What to tell whoever has waited in vain for a broker at that place."""
-    try:
-        resolve(host, port_number)
-    except CannotResolve as error:
-        return error
-    advice = f"Is a broker running there? Start one with: cbw broker {port_number}"
-    return NoAnswer(f"no broker at {host}:{port_number} in {timeout_s:g} s", advice=advice)
-
-
-def warn_if_unresolved(host: str, port_number: int, role: str = "broker") -> None:
-    """Say in the background if the name of that role's host does not resolve (yet): the connection is tried again and again."""
-
-    def look_up() -> None:
-        try:
-            resolve(host, port_number, role)
-        except CannotResolve as error:
-            click.echo(f"{error}; trying again until it does. {error.advice}")
-
-    threading.Thread(target=look_up, daemon=True).start()

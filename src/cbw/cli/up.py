@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 
 import click
 import msgspec
@@ -24,7 +21,17 @@ from cbw.cli.options import (
     port,
     setting_options,
 )
-from cbw.local import LOG_FILE, ClientSummary, Options, Scale, System, scale_of, totals
+from cbw.local import (
+    LOG_FILE,
+    ClientSummary,
+    LocalSystem,
+    Options,
+    Scale,
+    default_log_file,
+    is_port_free,
+    scale_of,
+    totals,
+)
 from cbw.signals import STOP_SIGNALS, handling
 
 _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "bright_cyan", "bright_yellow", "bright_green")
@@ -36,30 +43,59 @@ _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "bright_cyan", "bright
     "scales",
     multiple=True,
     metavar="SERVICE=N",
-    help="How many clients (cli), workers (wor) and loggers (log); there is one broker. [default: cli=2 wor=4 log=1] May be "
-    "repeated.",
+    help="Number of processes of a service: clients (cli), workers (wor) or loggers (log); there is always one broker. "
+    "[default: cli=2 wor=4 log=1] May be repeated.",
 )
-@click.option("--requests", type=Integer(0), default=10, show_default=True, help="Requests of each client.")
+@click.option(
+    "--requests", type=Integer(0), default=10, show_default=True, help="Number of requests that each client sends."
+)
 @click.option(
     "--work-time",
     "work_time_s",
     type=Number(0),
     default=1.0,
     show_default=True,
-    help="Seconds that a demonstration worker takes for a request.",
+    help="Seconds that each demonstration worker takes for a request.",
 )
-@click.option("--handler", "handlers", multiple=True, metavar="[SERVICE=]MODULE:FUNCTION", help="As in cbw worker.")
-@click.option("--client-port", type=port, default=settings.CLIENT_PORT, show_default=True, help="0 takes a free one.")
-@click.option("--worker-port", type=port, default=settings.WORKER_PORT, show_default=True, help="0 takes a free one.")
-@click.option("--log-port", type=logger_port, default=settings.LOG_PORT, show_default=True, help="0 takes a free one.")
 @click.option(
-    "--log-file", metavar="FILE", help=f"Where the logger writes.  [default: {LOG_FILE}, or logs in LOGGER_DIR]"
+    "--handler",
+    "handlers",
+    multiple=True,
+    metavar="[SERVICE=]MODULE:FUNCTION",
+    help="Function that the workers serve SERVICE with, as in cbw worker. May be repeated.",
 )
+@click.option(
+    "--client-port",
+    type=port,
+    default=settings.CLIENT_PORT,
+    show_default=True,
+    help="Port of the broker for clients; 0 takes a free one.",
+)
+@click.option(
+    "--worker-port",
+    type=port,
+    default=settings.WORKER_PORT,
+    show_default=True,
+    help="Port of the broker for workers; 0 takes a free one.",
+)
+@click.option(
+    "--log-port",
+    type=logger_port,
+    default=settings.LOG_PORT,
+    show_default=True,
+    help="Text port of the logger; 0 takes a free one.",
+)
+@click.option(
+    "--log-file", metavar="FILE", help=f"File that the logger writes to.  [default: {LOG_FILE}, or logs in LOGGER_DIR]"
+)
+@click.option("--journal", metavar="DIR", help="Folder for a journal of the broker, as in cbw broker.")
 @setting_options(settings.STATUS[0])
-@click.option("--until-done", is_flag=True, help="End when every client has its answers.")
-@click.option("--no-restart", is_flag=True, help="Leave a role that dies dead.")
-@click.option("--verbose", "-v", is_flag=True, help="The broker prints what it does with every request.")
-@click.option("--json", "is_json", is_flag=True, help="The summary as JSON; all else goes to standard error.")
+@click.option("--until-done", is_flag=True, help="Stop the system when every client has its answers.")
+@click.option("--no-restart", is_flag=True, help="Do not start a role again that has died.")
+@click.option("--verbose", "-v", is_flag=True, help="Let the broker print every step of every request.")
+@click.option(
+    "--json", "is_json", is_flag=True, help="Print the summary as JSON, and everything else to standard error."
+)
 def command(
     scales: tuple[str, ...],
     requests: int,
@@ -69,6 +105,7 @@ def command(
     worker_port: int,
     log_port: int,
     log_file: str | None,
+    journal: str | None,
     status_port: int,
     until_done: bool,
     no_restart: bool,
@@ -87,35 +124,35 @@ def command(
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--scale") from None
     check_two_ports(client_port, worker_port)
-    log_file = log_file or str(
-        Path(os.environ.get(settings.LOGGER_DIR.environment) or settings.LOGGER_DIR.default, "logs")
-    )
     options = Options(
         scale=scale,
         client_port=client_port,
         worker_port=worker_port,
         log_port=log_port,
-        log_file=log_file,
-        status_port=status_port if is_given("status_port") or _is_free(status_port) else 0,
+        log_file=log_file or default_log_file(),
+        status_port=status_port if is_given("status_port") or is_port_free(status_port) else 0,
         requests=requests,
         work_time_s=work_time_s,
         handlers=handlers,
+        journal=journal,
         is_verbose=verbose,
         is_restarting=not no_restart,
     )
+    clients = _run(options, status_port, until_done=until_done, is_json=is_json)
+    if any(client.answers < requests for client in clients):
+        raise click.exceptions.Exit(1)
+
+
+def _run(options: Options, status_port: int, *, until_done: bool, is_json: bool) -> list[ClientSummary]:
+    """Run a system until it is stopped or, with ``until_done``, until its clients are done; what each client did."""
+    scale = options.scale
     printer = _Printer(is_json, width=len(f"cli_{max(scale.cli, scale.wor)}"))
-    system = System(options, printer.line)
+    system = LocalSystem(options, printer.line)
     with handling(STOP_SIGNALS, lambda _number: system.request_stop(), lambda _number: system.kill()), system:
         printer.on_closed = system.request_stop
         ports = system.start()
-        if scale.log:
-            printer.say(f"the log is {log_file} (cbw logs {log_file} -f)")
-        if options.status_port:
-            printer.say(f"the broker's status is on http://{options.host}:{options.status_port}/status.json")
-        elif status_port:
-            printer.say(f"port {status_port} is taken: the broker has no status page (--status-port gives it another)")
-        if not scale.wor:
-            printer.say(f"no worker: requests wait until one comes (cbw worker W1 127.0.0.1 {ports[1]})")
+        for line in _first_lines(options, status_port, worker_port=ports[1]):
+            printer.say(line)
         stays = "" if until_done else "; the system stays up, Ctrl-C ends it"
         system.watch(
             until_done=until_done,
@@ -128,17 +165,19 @@ def command(
         _report(clients, is_json)
     elif not isinstance(printer.error, BrokenPipeError):
         raise printer.error
-    if any(client.answers < requests for client in clients):
-        raise click.exceptions.Exit(1)
+    return clients
 
 
-def _is_free(number: int) -> bool:
-    """Whether nobody has that port: another system on this machine may."""
-    try:
-        socket.create_server(("", number)).close()
-    except OSError:
-        return False
-    return True
+def _first_lines(options: Options, status_port: int, *, worker_port: int) -> Iterator[str]:
+    """Where to find the parts of a system that has started, and what it lacks. ``status_port`` is the one that was wanted."""
+    if options.scale.log:
+        yield f"the log is {options.log_file} (cbw logs {options.log_file} -f)"
+    if options.status_port:
+        yield f"the broker's status is on http://{options.host}:{options.status_port}/status.json"
+    elif status_port:
+        yield f"port {status_port} is taken: the broker has no status page (--status-port gives it another)"
+    if not options.scale.wor:
+        yield f"no worker: requests wait until one comes (cbw worker W1 127.0.0.1 {worker_port})"
 
 
 class _Printer:

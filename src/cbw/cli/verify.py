@@ -19,7 +19,7 @@ from cbw.cli.signals import ending_on_sigterm
 from cbw.errors import PromiseBroken, UsageError
 from cbw.settings import address
 from cbw.verify.checks import judge, report
-from cbw.verify.scenario import TIMEOUT_S, Scenario, Target, merged
+from cbw.verify.scenario import ANSWER_TIMEOUT_S, Scenario, Target, merged
 from cbw.verify.verdict import Verdict
 
 _COLOURS = {"kept": "green", "not tried": "yellow", "broken": "red"}
@@ -27,8 +27,18 @@ _COLOURS = {"kept": "green", "not tried": "yellow", "broken": "red"}
 
 @click.command("verify", context_settings={"max_content_width": 110})
 @click.argument("more_traces", nargs=-1, metavar="[FILE...]")
-@click.option("--broker", metavar="HOST:PORT", help="Verify this broker, with own clients and own workers.")
-@click.option("--worker-port", type=port, default=settings.WORKER_PORT, show_default=True, help="Of that broker.")
+@click.option(
+    "--broker",
+    metavar="HOST:PORT",
+    help="Verify this running broker, with clients and workers of the verification's own.",
+)
+@click.option(
+    "--worker-port",
+    type=port,
+    default=settings.WORKER_PORT,
+    show_default=True,
+    help="Port for workers of the broker given with --broker.",
+)
 @click.option(
     "--trace",
     "traces",
@@ -49,7 +59,7 @@ _COLOURS = {"kept": "green", "not tried": "yellow", "broken": "red"}
     "--timeout",
     "timeout_s",
     type=Number(1.0),
-    default=TIMEOUT_S,
+    default=ANSWER_TIMEOUT_S,
     show_default=True,
     help="Seconds to wait for an answer: at least the broker's --liveness and 2 s.",
 )

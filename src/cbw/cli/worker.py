@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
-
 import click
 
 from cbw import settings
-from cbw.cli.options import (
-    OpenTrace,
-    ServeStatus,
-    broker_place,
-    port,
-    role_id,
-    setting_options,
-    status_options,
-    trace_options,
-    warn_if_unresolved,
-)
-from cbw.handler import load
+from cbw.cli.connection import broker_address, role_id, warn_if_unresolved
+from cbw.cli.options import OpenTrace, ServeStatus, port, setting_options, status_options, trace_options
 from cbw.signals import stopping
-from cbw.worker import Worker
+from cbw.worker.demonstration import Demonstration
+from cbw.worker.handler import load
+from cbw.worker.worker import Worker
 
 
 @click.command("worker", context_settings={"max_content_width": 110})
@@ -34,7 +23,17 @@ from cbw.worker import Worker
     multiple=True,
     metavar="[SERVICE=]MODULE:FUNCTION",
     envvar="CBW_WORKER_HANDLER",
-    help="Serve SERVICE (default: the nameless one) with this function. May be repeated. The current folder is searched.",
+    help="Function that serves SERVICE (default: the nameless service). The module may lie in the current folder. "
+    "May be repeated.",
+)
+@click.option(
+    "--retry-on",
+    "retry_on",
+    multiple=True,
+    metavar="[MODULE:]EXCEPTION",
+    envvar="CBW_WORKER_RETRY_ON",
+    help="Exception after which a handler is called again, with its subclasses: one of Python's, or of a module. Default: only "
+    "cbw.Retry. May be repeated. The handler must be able to meet its own earlier work.",
 )
 @setting_options(*settings.WORKER)
 @trace_options
@@ -44,9 +43,13 @@ def command(
     broker_host: str | None,
     broker_port: int,
     handlers: tuple[str, ...],
+    retry_on: tuple[str, ...],
     concurrency: int,
     processes: int,
     grace_s: float,
+    retries: int,
+    backoff_s: float,
+    backoff_max_s: float,
     work_time_s: float,
     open_trace: OpenTrace,
     serve_status: ServeStatus,
@@ -58,10 +61,11 @@ def command(
     \b
     cbw worker W1 172.17.0.2 9999
     cbw worker --handler shop.orders:price --concurrency 8
+    cbw worker --handler shop.orders:price --retry-on ConnectionError --retries 3
     cbw worker --handler resize=images:resize --handler crop=images:crop --processes 2
     """
     name = role_id(id, "WOR")
-    host, address = broker_place(broker_host, broker_port)
+    host, address = broker_address(broker_host, broker_port)
     worker = Worker(
         address,
         id=name,
@@ -70,27 +74,14 @@ def command(
         grace_s=grace_s,
         trace=open_trace(name),
     )
+    exceptions = tuple(load(name if ":" in name else f"builtins:{name}") for name in retry_on)
     for spec in handlers:
         service, _, path = spec.rpartition("=")
-        worker.add(service, load(path))
+        backoff = (backoff_s, max(backoff_s, backoff_max_s))
+        worker.add(service, load(path), retries=retries, retry_on=exceptions, backoff_s=backoff)
     if not handlers:
         worker.add("", Demonstration(name, work_time_s))
     warn_if_unresolved(host, broker_port)
     with stopping(worker), serve_status(worker.inquiry.ask, is_one_of_many=True):
         click.echo(f"{name} works for {host}:{broker_port}")
         worker.run()
-
-
-class Demonstration:
-    """The lab's worker: it takes a while and says who it is."""
-
-    def __init__(self, name: str, work_time_s: float) -> None:
-        self._name = name
-        self._work_time_s = work_time_s
-
-    def __call__(self, message: bytes) -> bytes:
-        with contextlib.suppress(OSError):  # nobody reads it; the client does not care
-            click.echo(f"{self._name} begins {message.decode(errors='replace').rstrip()}")
-        if self._work_time_s:
-            time.sleep(self._work_time_s)
-        return message + b" " + self._name.encode()

@@ -1,29 +1,34 @@
-"""How long a peer insists on an id that somebody else has, as that may be itself: an earlier life, not yet known to be over."""
+"""How long a peer goes on saying hello when the broker refuses its id because another peer has it.
+
+That other peer is often an earlier life of the same program, whose end the broker has not noticed yet.
+"""
 
 from __future__ import annotations
 
 import math
 
-from cbw.core import messages as m
+from cbw.core import messages
 
 HELLO_RETRY_S = 0.5
+"""Seconds between two hellos with an id that is taken."""
 DUPLICATE_PATIENCE_S = 4.0
-"""A broker needs up to 3 s to notice that the last owner of the id is dead; one that needs longer says so."""
+"""Shortest time in seconds for which an id that is taken is asked for. A broker notices within 3 s that the last owner of
+the id is dead; one that needs longer says so in its refusal."""
 
 
 class Patience:
-    """Of one peer, with refusals of its hello."""
+    """Of one peer: when it says hello again after a refusal."""
 
     def __init__(self) -> None:
         self._refused_since: float | None = None
 
     def welcomed(self) -> None:
-        """Or connected anew: what was before does not count."""
+        """The peer was welcomed, or has a new connection: earlier refusals do not count."""
         self._refused_since = None
 
-    def retry_at(self, refused: m.Refused, now: float) -> float:
-        """When to say hello again; infinity: it is refused for good."""
-        if refused.reason is not m.Refusal.DUPLICATE_ID:
+    def retry_at(self, refused: messages.Refused, now: float) -> float:
+        """When to say hello again; infinity: never, the peer is refused for good."""
+        if refused.reason is not messages.Refusal.DUPLICATE_ID:
             return math.inf
         if self._refused_since is None:
             self._refused_since = now

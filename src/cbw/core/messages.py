@@ -1,7 +1,7 @@
 """What peers say to each other: the vocabulary of CBW/1, whose bytes are in :mod:`cbw.wire.native`.
 
 Every message is an array whose first element is its tag. Field order is wire format: append, never reorder.
-The lab's dialects (:mod:`cbw.wire.plain`) are translated into the same words, so the cores know only these.
+The lab's dialects (:mod:`cbw.wire.lab`) are translated into the same words, so the cores know only these.
 
 Bodies are ``bytes`` to whoever reads these types. A body of 32 KiB or more arrives as a read-only ``memoryview`` of
 the frame it came in, and a body that a plain peer sent in several frames as :class:`Parts`; both behave as bytes do.
@@ -15,6 +15,18 @@ import msgspec
 
 VERSION = 1
 """The protocol version: the digit at the end of the magic frame."""
+DEFAULT_SERVICE = ""
+"""The service of requests and workers that name none, as in the lab's dialects, which have no word for one."""
+NAME_CHARS_MAX = 200
+"""Longest id or service name, in characters. Names stand in every trace line and metric."""
+PRIORITY = 5
+"""The priority of a request that has no other, as those of plain clients."""
+PRIORITY_MAX = 9
+"""The highest priority; the lowest is 0."""
+DELAY_S_MAX = 366 * 86400.0
+"""Longest delay in seconds, of a request or before a retry: a year. What is longer is more likely a mistake of units."""
+TRACEBACK_CHARS_MAX = 4000
+"""Longest traceback that a worker sends and a broker keeps, in characters: about 30 frames."""
 
 
 class Status(IntEnum):
@@ -30,6 +42,9 @@ class Status(IntEnum):
     TOO_BIG = 7  #: the body is over the broker's limit
     STOPPING = 8  #: the broker is going down; send it to its successor
     CRASHED = 9  #: worker to broker only: the process that ran the handler died
+    UNKNOWN_TICKET = 10  #: the broker has no request with this ticket, or its answer was kept for long enough
+    TICKET_TAKEN = 11  #: another request has this ticket
+    RETRY = 12  #: worker to broker only: the handler raised, and wants to be called again in ``retry_after_s``
 
 
 class Refusal(IntEnum):
@@ -83,13 +98,16 @@ class ClientHello(Message, tag=10):
 class Request(Message, tag=11):
     """One request. ``id`` is unique within the client's boot; ``ttl`` is the time left in seconds, None for ever.
 
-    A relative time, because the clocks of two machines differ.
+    A relative time, because the clocks of two machines differ. ``priority``, 0 to 9, orders what waits of one client, 9 first.
+    It is not handed out before ``delay_s`` seconds have passed, which must be fewer than ``ttl``; None: at once.
     """
 
     id: int
     service: str
     body: bytes
     ttl: float | None = None
+    priority: int = PRIORITY
+    delay_s: float | None = None
 
 
 class Cancel(Message, tag=12):
@@ -98,17 +116,57 @@ class Cancel(Message, tag=12):
     id: int
 
 
+class Received(Message, tag=13):
+    """The client has the answers to these requests, so they need not be stored for it any longer.
+
+    Only for a broker whose welcome says that it stores answers.
+    """
+
+    requests: list[int]
+
+
+class Start(Message, tag=14):
+    """A request that outlives its client. Its answer is kept under ``ticket``, for whoever sends :class:`Collect`.
+
+    Answered with :class:`Started`, or with an :class:`Answer` that says why not. ``id`` is a number like those of requests. If
+    the broker has a request with this ticket, it must be the same one, and is not run again. Only for a broker whose welcome
+    says that it keeps tickets. ``delay_s`` is that of :class:`Request`.
+    """
+
+    id: int
+    ticket: str
+    service: str
+    body: bytes
+    ttl: float | None = None
+    priority: int = PRIORITY
+    delay_s: float | None = None
+
+
+class Collect(Message, tag=15):
+    """The client wants the answer that is, or will be, kept under ``ticket``: an :class:`Answer` to ``id``.
+
+    Only for a broker whose welcome says that it keeps tickets. :class:`Cancel` ends the waiting, and not the request.
+    """
+
+    id: int
+    ticket: str
+
+
 # --- worker to broker
 
 
 class WorkerHello(Message, tag=20):
-    """First word of a worker. ``credit`` is how many tasks it wants in hand, ``concurrency`` how many it runs at once."""
+    """First word of a worker. ``credit`` is how many tasks it wants in hand, ``concurrency`` how many it runs at once.
+
+    ``tasks`` are those of an earlier session that it has begun: a broker with a journal that was restarted lets it go on.
+    """
 
     worker: str
     boot: str
     services: list[str]
     concurrency: int
     credit: int
+    tasks: list[int] = []
 
 
 class Credit(Message, tag=21):
@@ -127,12 +185,21 @@ class Returned(Message, tag=22):
 
 
 class Welcome(Message, tag=30):
-    """The hello was accepted. ``body_bytes_max`` is the largest body; a worker silent for ``liveness_s`` seconds is lost."""
+    """The hello was accepted. ``body_bytes_max`` is the largest body; a worker silent for ``liveness_s`` seconds is lost.
+
+    ``stores_answers``: a client is to say which answers it has received. ``tasks`` are those of the worker's hello that it is
+    to go on with. ``keeps_tickets``: a client may send :class:`Start` and :class:`Collect`. ``takes_retries``: a worker may
+    answer with ``RETRY``.
+    """
 
     broker: str
     boot: str
     liveness_s: float
     body_bytes_max: int
+    stores_answers: bool = False
+    tasks: list[int] = []
+    keeps_tickets: bool = False
+    takes_retries: bool = False
 
 
 class HelloAgain(Message, tag=31):
@@ -156,7 +223,8 @@ class Refused(Message, tag=32):
 class Task(Message, tag=40):
     """One attempt at a request. ``id`` names the attempt, not the request; ``attempt`` counts from 1.
 
-    ``request`` is ``<client>/<request id>`` for the worker's trace, and empty if the broker keeps none.
+    ``request`` is ``<client>/<request id>`` for the worker's trace, and empty if the broker keeps none. ``retries`` is how often
+    a handler has already asked for another try, with the status ``RETRY``.
     """
 
     id: int
@@ -165,6 +233,7 @@ class Task(Message, tag=40):
     ttl: float | None
     attempt: int
     request: str = ""
+    retries: int = 0
 
 
 class Recall(Message, tag=41):
@@ -183,11 +252,26 @@ class CancelTask(Message, tag=42):
 
 
 class Answer(Message, tag=50):
-    """The end of an attempt (``id`` is the task's) and, one hop on, of a request (``id`` is the request's)."""
+    """The end of an attempt (``id`` is the task's) and, one hop on, of a request (``id`` is the request's).
+
+    ``retry_after_s`` comes with ``BUSY``: in so many seconds there may be room. None: the broker cannot say. With ``RETRY``: when
+    the handler wants to be called again.
+    """
 
     id: int
     status: Status
     body: bytes
+    retry_after_s: float | None = None
+
+
+# --- broker to client
+
+
+class Started(Message, tag=51):
+    """The broker has the request of the client's :class:`Start` ``id``. ``is_durable``: in its journal, which survives it."""
+
+    id: int
+    is_durable: bool
 
 
 # --- either
@@ -199,20 +283,37 @@ class Attached(Message, tag=60):
     positions: list[int]
 
 
-FromClient = ClientHello | Request | Cancel | Goodbye | Beat | Attached
+FromClient = ClientHello | Request | Cancel | Received | Start | Collect | Goodbye | Beat | Attached
 FromWorker = WorkerHello | Credit | Returned | Answer | Goodbye | Beat | Attached
-ToClient = Welcome | HelloAgain | Refused | Answer | Goodbye | Beat | Attached
+ToClient = Welcome | HelloAgain | Refused | Answer | Started | Goodbye | Beat | Attached
 ToWorker = Welcome | HelloAgain | Refused | Task | Recall | CancelTask | Goodbye | Beat | Attached
 
 
-def error_body(kind: str, text: str) -> bytes:
-    """The body of an answer whose status is not OK."""
-    return msgspec.msgpack.encode((kind, text))
+def is_name(name: str) -> bool:
+    """Whether a peer may have this id."""
+    return 0 < len(name) <= NAME_CHARS_MAX
+
+
+def ticket_name(ticket: str) -> str:
+    """What traces call the request that was started under ``ticket``."""
+    return f"ticket/{ticket}"
+
+
+def error_body(kind: str, text: str, traceback: str = "") -> bytes:
+    """The body of an answer whose status is not OK. Only what a worker tells its broker may have a ``traceback``."""
+    return msgspec.msgpack.encode((kind, text, traceback) if traceback else (kind, text))
 
 
 def error_of(body: bytes) -> tuple[str, str]:
     """``(kind, text)`` of an error body; a body that is none becomes ``("error", its text)``, as peers may be wrong."""
+    kind, text, _ = error_parts(body)
+    return kind, text
+
+
+def error_parts(body: bytes) -> tuple[str, str, str]:
+    """The same with the traceback, which is empty if there is none."""
     try:
-        return msgspec.msgpack.decode(body, type=tuple[str, str])
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return "error", bytes(body).decode("utf-8", "replace")
+        kind, text, *more = msgspec.msgpack.decode(body, type=tuple[str, ...])
+    except (msgspec.DecodeError, ValueError):  # also if it has less than two parts, or is not UTF-8
+        return "error", bytes(body).decode("utf-8", "replace"), ""
+    return kind, text, more[0] if more else ""

@@ -1,8 +1,8 @@
-"""The files of a log as blocks of whole lines: forwards, backwards, from a time on.
+"""The files of a log as blocks of whole lines, read forwards, backwards or from a time on.
 
-A line is a :class:`~cbw.core.events.Record` as JSON, which begins with its time, or text of a program that sends no records.
-Lines of one sender are in order; those of different senders only roughly, because records arrive in batches, and late if the
-logger was away.
+A line is a :class:`~cbw.core.record.Record` as JSON, which begins with its time, or text of a program that sends no records.
+The lines of one sender are in order. Those of different senders are only roughly, because records arrive in batches, and
+late if the logger was away.
 """
 
 from __future__ import annotations
@@ -21,15 +21,17 @@ from pathlib import Path
 from typing import IO
 
 from cbw.errors import UsageError
-from cbw.logfile import files_of
+from cbw.logger.logfile import files_of
 
 BLOCK_BYTES = 1 << 18
-"""Read at once: large enough that the calls cost nothing, small enough to stay in the processor's cache (measured: searched
-twice as fast as blocks of 1 MiB)."""
+"""Size of a block: large enough that the calls cost nothing, small enough to stay in the processor's cache (measured:
+searched twice as fast as blocks of 1 MiB)."""
 SLACK_S = 3600.0
-"""A line may stand among others that are younger or older by so much: its batch waited for the logger."""
+"""How much younger or older than its neighbours a line may be: its batch may have waited for the logger."""
 _BISECT_BYTES = 1 << 16
+"""Bytes within which the search for a time stops: reading them costs less than another step."""
 _SAMPLES = 16
+"""Lines of a block that are looked at to estimate the time of its newest record."""
 
 _AT = re.compile(rb'(?:\A|\n)\{"at":(\d+(?:\.\d+)?)[,}]')
 _FIRST_AT = re.compile(rb'\{"at":(\d+(?:\.\d+)?)[,}]')
@@ -37,9 +39,9 @@ _LINE_AT = b'\n{"at":'
 
 
 def time_at(block: bytes, start: int) -> float | None:
-    """When the line at ``start`` was written: by its record, for text by that of the nearest record before it, else after it.
+    """The time of the line at ``start``: that of its record, or of the record nearest to a line of text (best: before it).
 
-    None if no line of ``block`` tells.
+    None if ``block`` holds no record.
     """
     own = _FIRST_AT.match(block, start)
     if own is None:
@@ -49,19 +51,19 @@ def time_at(block: bytes, start: int) -> float | None:
 
 
 def newest_in(block: bytes) -> float | None:
-    """About the time of the newest record in ``block``: a few are looked at, because late ones may stand between."""
+    """An estimate of the time of the newest record in ``block``, from a few of its lines: late ones may stand between."""
     places = (_AT.search(block, len(block) * number // _SAMPLES) for number in range(_SAMPLES))
     return max((float(found[1]) for found in places if found), default=None)
 
 
 class Part:
-    """One file of the log, open. ``closed_at`` is when it was rotated, None of the one that is written."""
+    """One file of the log, open. ``closed_at`` is when it was rotated; None: it is the one that is being written."""
 
     def __init__(self, path: Path, closed_at: float | None) -> None:
         self.path = path
         self.closed_at = closed_at
         self.opened_at: float | None = None  # when the part before it was closed
-        self.end: int | None = None  #: what stands behind is not read
+        self.end: int | None = None  #: what stands behind this position is not read
         self.damage = ""  #: why it could not be read to its end
         self._file: IO[bytes] = path.open("rb")
         self.inode = os.fstat(self._file.fileno()).st_ino
@@ -72,17 +74,17 @@ class Part:
                 shutil.copyfileobj(pipe, self._file)
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file."""
         self._file.close()
 
     def covers(self, since: float, until: float) -> bool:
-        """Whether it may hold lines of that time."""
+        """Whether the file may hold lines of the time from ``since`` to ``until``."""
         is_over = self.closed_at is not None and self.closed_at + SLACK_S < since
         is_later = self.opened_at is not None and self.opened_at - SLACK_S > until
         return not is_over and not is_later
 
     def blocks(self, since: float = 0.0) -> Iterator[bytes]:
-        """The lines, from those of the time ``since`` on or somewhat earlier. Each ends with a newline, the last too."""
+        """Blocks of lines, from the time ``since`` on or somewhat earlier. Every line ends with a newline, the last too."""
         self._file.seek(0)
         if self._is_packed:
             yield from self._whole_lines(gzip.GzipFile(fileobj=self._file))
@@ -91,7 +93,7 @@ class Part:
         yield from self._whole_lines(self._file, None if self.end is None else max(0, self.end - start))
 
     def blocks_backward(self) -> Iterator[bytes]:
-        """The same from the end; within a block the lines are in their order."""
+        """Blocks of lines, the last block first; the lines of a block are in their order."""
         file = self._file
         with contextlib.ExitStack() as stack:
             if self._is_packed:
@@ -132,7 +134,7 @@ class Part:
             yield b"".join((*rest, b"\n"))
 
     def _start_of(self, since: float) -> int:
-        """Where to begin to read: all that is younger stands behind, unless it came later than ``SLACK_S``."""
+        """A position behind which all lines from ``since`` on stand, unless they came later than ``SLACK_S``."""
         low, high = 0, os.fstat(self._file.fileno()).st_size
         while high - low > _BISECT_BYTES:
             middle = (low + high) // 2
@@ -140,7 +142,7 @@ class Part:
             found = _AT.search(self._file.read(_BISECT_BYTES).partition(b"\n")[2])
             if found is not None and float(found[1]) < since - SLACK_S:
                 low = middle
-            else:  # younger, or text that does not tell
+            else:  # younger, or text without a time
                 high = middle
         if not low:
             return 0
@@ -150,10 +152,10 @@ class Part:
 
 @contextlib.contextmanager
 def opened(path: str | Path) -> Iterator[list[Part]]:
-    """The files of the log at ``path``, oldest first. They stay readable while they are rotated, compressed and deleted.
+    """The files of the log at ``path``, oldest first. They stay readable when they are rotated, compressed or deleted.
 
     Raises:
-        UsageError: there is none, or one may not be read.
+        UsageError: there is no file, or one may not be read.
     """
     parts: list[Part] = []
     try:

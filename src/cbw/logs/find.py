@@ -1,37 +1,37 @@
-"""Finding the records of one request in a log of any size: from the end backwards, and no further than to its beginning."""
+"""Find the records of one request in a log of any size: from its end backwards, no further than to the first of them."""
 
 from __future__ import annotations
 
 import contextlib
-import difflib
 import itertools
 import re
 from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from cbw.core.events import Record
+from cbw.core.record import Record
 from cbw.logs.files import Part, newest_in
 from cbw.logs.search import record_of
-from cbw.logs.story import BEGINNINGS, Attempt, tell
+from cbw.logs.story import BEGINNINGS, StoryAttempt, tell
 
-SLACK_S = 5.0
-"""Records of a request may stand before its first one by so much: another sender's batch came earlier."""
-SLACK_BYTES = 8 << 20
-"""And behind as many bytes of records that came late: no batch of a sender is larger."""
+BEFORE_S = 5.0
+"""How much earlier in the log than its first record, by time, a request may have others: another sender's batch overtook."""
+BEFORE_BYTES = 8 << 20
+"""Bytes of such earlier records after which the search ends: no batch of a sender is larger."""
 NEAR_BYTES = 64 << 20
-"""So far back is looked for names that resemble one that is not there."""
+"""Bytes at the end of the log in which names are looked for that resemble one that is not there."""
 NEAR_MAX = 5
+"""Names that are suggested."""
 _JOIN_S = 86400.0
-"""Task numbers are a broker's own, by chance like another's: a worker's record of another day is of another task."""
+"""A worker's record that is older or younger by this is of another task: brokers may use the same numbers by chance."""
 
 _encode = msgspec.json.Encoder().encode
 
 
 def records_of(parts: Sequence[Part], request: str) -> list[Record]:
-    """All records of ``request``, in the order of the file; none if it is not there.
+    """All records of ``request``, in the order of the file.
 
-    Workers' and ``fenced`` records that name only the task are joined by what the broker handed out.
+    Records of workers, and ``fenced``, may name only a task: they are found by the tasks that the broker handed out.
     """
     blocks: list[list[Record]] = []
     began_at: float | None = None
@@ -46,17 +46,19 @@ def records_of(parts: Sequence[Part], request: str) -> list[Record]:
             began_at = next((record.at for record in hits if record.event in BEGINNINGS), began_at)
             if began_at is not None:
                 newest = newest_in(block)
-                older = older + len(block) if newest is not None and newest < began_at - SLACK_S else 0
-                if older > SLACK_BYTES:
+                older = older + len(block) if newest is not None and newest < began_at - BEFORE_S else 0
+                if older > BEFORE_BYTES:
                     break
-        if older > SLACK_BYTES:
+        if older > BEFORE_BYTES:
             break
     found = [record for hits in reversed(blocks) for record in hits]
     return _joined(found, passed, request) if found else []
 
 
 def near(parts: Sequence[Part], request: str) -> list[str]:
-    """Names of requests late in the log that resemble ``request``: of its client if there are any."""
+    """Names of recent requests that may be meant by ``request``: of its client those with the nearest numbers, or else those of
+    other clients with its number.
+    """
     client, _, number = request.rpartition("/")
     names: dict[str, None] = {}
     others: dict[str, None] = {}
@@ -73,7 +75,7 @@ def near(parts: Sequence[Part], request: str) -> list[str]:
     if number.isdigit() and names:
         by_number = [name for name in names if name.rpartition("/")[2].isdigit()]
         return sorted(by_number, key=lambda name: abs(int(name.rpartition("/")[2]) - int(number)))[:NEAR_MAX]
-    return difflib.get_close_matches(request, [*names, *others][:10_000], NEAR_MAX, 0.5)
+    return [name for name in others if number and name.rpartition("/")[2] == number][:NEAR_MAX]
 
 
 def _with(block: bytes, literal: bytes) -> Iterable[Record]:
@@ -87,7 +89,7 @@ def _with(block: bytes, literal: bytes) -> Iterable[Record]:
 
 
 def _joined(found: list[Record], passed: list[tuple[Part, int]], request: str) -> list[Record]:
-    """``found`` and the records that know only the task. Who needs none pays nothing: a second look is as long as the first."""
+    """``found`` and the records that name only the task. They are looked for only if there must be some."""
     wanted = {attempt.task: attempt for attempt in tell(request, found).attempts if _is_incomplete(attempt)}
     if not wanted:
         return found
@@ -102,10 +104,10 @@ def _joined(found: list[Record], passed: list[tuple[Part, int]], request: str) -
     return sorted(found + more, key=lambda record: record.at)  # each sender has one clock
 
 
-def _is_of(record: Record, attempt: Attempt) -> bool:
+def _is_of(record: Record, attempt: StoryAttempt) -> bool:
     return record.task == attempt.task and not record.request and record.worker == attempt.worker
 
 
-def _is_incomplete(attempt: Attempt) -> bool:
-    """Whether records of it may lack the request's name."""
+def _is_incomplete(attempt: StoryAttempt) -> bool:
+    """Whether some records of ``attempt`` may lack the name of the request."""
     return attempt.outcome != "answered" or attempt.begun_s is None or attempt.done_s is None

@@ -1,4 +1,4 @@
-"""The log as it grows, whatever happens to its file: rotated, compressed, emptied, deleted, not there yet."""
+"""Follow a log as it grows, while its file is rotated, compressed, emptied or deleted, or does not exist yet."""
 
 from __future__ import annotations
 
@@ -10,30 +10,31 @@ from pathlib import Path
 from typing import IO
 
 from cbw.errors import UsageError
-from cbw.logfile import files_of
+from cbw.logger.logfile import files_of
 from cbw.logs.files import BLOCK_BYTES, Part, opened
 
 POLL_S = 0.1
-"""How often is looked for more: soon enough for eyes, and idle it costs nothing that could be measured."""
+"""Interval between two looks for more lines: quick enough for eyes, at a cost that could not be measured."""
 _HEAD_BYTES = 64
+"""First bytes of a file by which it is recognized: a record's time and sender are among them."""
 
 
 class Follower:
-    """Reads the log at ``path`` from its present end on. ``sleep`` is told how long nothing is to be done."""
+    """Reads the log at ``path`` from its present end on. ``sleep`` is called with the seconds between two looks."""
 
     def __init__(self, path: Path, *, sleep: Callable[[float], None] = time.sleep) -> None:
         self._path = path
         self._sleep = sleep
         self._file: IO[bytes] | None = None
         self._head = b""
-        self._at = 0  # behind the last whole line that was given out
+        self._at = 0  # the position behind the last line that was returned
         self._known: dict[str, None] = {}  # rotated files that were there when this one was opened
         self._open()
         if self._file is not None:
             self._at = _end_of_lines(self._file)
 
     def before(self, parts: list[Part]) -> list[Part]:
-        """Of ``parts`` what stands before the place where following begins."""
+        """The part of ``parts`` that stands before the position where following begins."""
         if self._file is None:
             return parts
         inode = os.fstat(self._file.fileno()).st_ino
@@ -44,12 +45,12 @@ class Follower:
         return parts
 
     def blocks(self) -> Iterator[bytes]:
-        """Whole lines, for ever; nothing (``b""``) each time that it is about to wait."""
+        """Blocks of whole lines, without end; an empty one (``b""``) before each wait."""
         while True:
             if self._file is None:
                 yield from self._next()
             if self._file is not None:
-                is_over = self._is_over()  # first: what is written until then is still read
+                is_over = self._is_over()  # asked first: what was written before that is still read
                 yield from self._more()
                 if is_over:
                     yield from self._next()
@@ -58,7 +59,7 @@ class Follower:
             self._sleep(POLL_S)
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -72,12 +73,12 @@ class Follower:
                 self._file = self._path.open("rb")
             if _rotated(self._path) == self._known:
                 break
-            self.close()  # it was rotated at this moment: is this the old one or the new?
+            self.close()  # it was rotated in between: this may be the old one or the new one
         if self._file is not None:
             self._head = self._file.read(_HEAD_BYTES)
 
     def _is_over(self) -> bool:
-        """Whether the file is no longer the one that is written."""
+        """Whether the open file is no longer the one that is being written."""
         assert self._file is not None
         try:
             now = self._path.stat()
@@ -89,7 +90,7 @@ class Follower:
         assert self._file is not None
         size = os.fstat(self._file.fileno()).st_size
         if size < self._at:
-            # Emptied, and perhaps filled again; or only cut, as the logger does with what it could not write whole.
+            # Emptied, and perhaps filled again; or only cut, as the logger does with a line that it could not write to its end.
             self._file.seek(0)
             self._at = size if size and self._file.read(_HEAD_BYTES).startswith(self._head) else 0
         self._file.seek(self._at)
@@ -104,7 +105,7 @@ class Follower:
                 yield data[:cut]
 
     def _next(self) -> Iterator[bytes]:
-        """Open the file that is written now; first what whole files hold that came and went meanwhile."""
+        """Open the file that is being written now. First come the blocks of files that were begun and rotated meanwhile."""
         before, head = self._known, self._head if self._file is not None else b""
         self._open()
         missed = [name for name in self._known if name not in before]
@@ -120,7 +121,7 @@ class Follower:
 
 
 def _rotated(path: Path) -> dict[str, None]:
-    """The names of the older files, oldest first, as they are before they are compressed."""
+    """The names of the rotated files, oldest first, as they are before they are compressed."""
     return dict.fromkeys(file.name.removesuffix(".gz") for file in files_of(path) if file.name != path.name)
 
 

@@ -1,4 +1,4 @@
-"""Which lines are wanted. Bytes are compared first, and only lines that may be wanted are decoded."""
+"""Find the lines of a log that meet a query. Bytes are compared first, and only lines that may meet it are decoded."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
-from cbw.core.events import Record
+from cbw.core.record import Record
 from cbw.errors import UsageError
 from cbw.logs.files import SLACK_S, Part, newest_in, time_at
 
 FIELDS = ("request", "client", "worker", "sender", "event", "role")
-"""What can be asked for, those that leave the fewest lines first: lines are looked for by the first that is asked for."""
+"""Fields that a query may name, the most selective first: lines are searched for by the first one that the query names."""
 _SPECIAL = re.compile(r"[\\.^$*+?{}\[\]|()]")
 
 _ABOUT_ENDS = re.compile(r"\\[AZ]")
-"""In a block of lines these mean the block's ends."""
+"""Patterns that would match at the ends of a block of lines instead of a line."""
 
 _decode = msgspec.json.Decoder(Record).decode
 _encode = msgspec.json.Encoder().encode
 
 
 def record_of(line: bytes) -> Record | None:
-    """The record in ``line``; None if it is text."""
+    """The record in ``line``; None if it is a line of text."""
     if not line.startswith(b"{"):
         return None
     try:
         return _decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
 class Query(msgspec.Struct, frozen=True):
-    """What is wanted: every condition must hold, and of a condition with several values one.
+    """Conditions for a line: all of them must hold; one with several values holds if any of these fits.
 
-    ``since`` and ``until`` are seconds since 1970. ``fields`` are by the names in :data:`FIELDS`; lines of text have none.
-    ``patterns`` are regular expressions, all of which the line, as it stands in the file, must contain.
+    ``since`` and ``until`` are seconds since 1970. ``fields`` have names of :data:`FIELDS`; lines of text have no fields.
+    ``patterns`` are regular expressions, each of which must match somewhere in the line as it stands in the file.
     """
 
     since: float = 0.0
@@ -47,10 +47,10 @@ class Query(msgspec.Struct, frozen=True):
 
 
 class Search:
-    """A query, made ready.
+    """A query that has been compiled.
 
     Raises:
-        UsageError: a pattern is no regular expression.
+        UsageError: a pattern is not a regular expression.
     """
 
     def __init__(self, query: Query) -> None:
@@ -77,7 +77,7 @@ class Search:
             self._tests.append(_compiled(pattern).search)
 
     def lines(self, block: bytes) -> Iterator[bytes]:
-        """The wanted lines of ``block``, without their ends."""
+        """The lines of ``block`` that meet the query, without their newlines."""
         if self._candidates is _every_line and not self._is_timed and not self._tests:
             yield from block.split(b"\n")[:-1]
             return
@@ -97,7 +97,7 @@ class Search:
 
 
 def found(parts: Iterable[Part], search: Search) -> Iterator[list[bytes]]:
-    """The wanted lines, oldest first, a list for each block."""
+    """The lines that meet the query, oldest first, a list for each block."""
     query = search.query
     for part in parts:
         if not part.covers(query.since, query.until):
@@ -109,7 +109,7 @@ def found(parts: Iterable[Part], search: Search) -> Iterator[list[bytes]]:
 
 
 def last_found(parts: list[Part], search: Search, count: int) -> list[bytes]:
-    """The last ``count`` of the wanted lines, oldest first. The log is read from its end, no further than needed."""
+    """The last ``count`` lines that meet the query, oldest first. The log is read from its end, no further than needed."""
     query = search.query
     lines: list[list[bytes]] = []
     left = count
@@ -136,7 +136,7 @@ def _has(record: Record, name: str, values: tuple[str, ...]) -> bool:
 
 
 def _literals(name: str, values: tuple[str, ...]) -> list[bytes]:
-    """How a line spells that the field ``name`` has one of ``values``."""
+    """The bytes of a line whose field ``name`` has one of ``values``."""
     found = [b'"%b":%b' % (name.encode(), _encode(value)) for value in values]
     if name == "client":  # workers know a request, whose name begins with its client's
         found += [b'"request":' + _encode(value)[:-1] + b"/" for value in values]
@@ -150,7 +150,7 @@ def _compiled(pattern: str) -> re.Pattern[bytes]:
         raise UsageError(f"{pattern!r} is no regular expression: {error}", advice="Put \\ before ( [ * + ?") from None
 
 
-# --- where the lines are that may be wanted: (start, end) of each in a block
+# --- the lines of a block that may meet a query, each as (start, end)
 
 
 def _every_line(block: bytes) -> Iterator[tuple[int, int]]:

@@ -1,58 +1,45 @@
-"""Figures of a period: requests, answers, how long they took, failures, workers, clients, and what the log itself lacks.
+"""Figures of a period: requests, answers, latencies, failures, workers, clients, and what the log itself lacks.
 
-They come from the broker's records of each request, so they need a log of level ``debug``; with ``--log-sample`` they are of
-the sample.
+They are made from the broker's records of each request, so the log must be of level ``debug``; with ``--log-sample`` they
+are those of the sample.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable
 
 import msgspec
 
-from cbw.core.events import Record
+from cbw.core import catalogue
+from cbw.core.histogram import Histogram, to_percent
+from cbw.core.record import Record
 from cbw.logs.files import Part
 from cbw.logs.search import Query, Search, found, record_of
 
-FAILURES = ("failed", "gave_up", "expired", "cancelled", "stopped", "refused")
-"""How a request ends without an answer."""
+FAILURES = (
+    catalogue.FAILED,
+    catalogue.GAVE_UP,
+    catalogue.EXPIRED,
+    catalogue.CANCELLED,
+    catalogue.STOPPED,
+    catalogue.REFUSED,
+)
+"""Events with which a request ends without an answer."""
+REFUSED_MAX = 100_000
+"""Most refused requests that are remembered in case they are sent again, so that they count once; the oldest are forgotten."""
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
-_EXACT = 2
-"""Digits behind the first by which latencies are counted: memory stays small, quantiles are good to 1 %."""
 
 
-class Latencies:
-    """Durations in seconds, as counts of rounded values."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[float] = Counter()
-        self.longest: float | None = None
-
-    def add(self, seconds: float) -> None:
-        """One more."""
-        digits = _EXACT - math.floor(math.log10(seconds)) if seconds > 0 else 6
-        self._counts[round(seconds, digits)] += 1
-        self.longest = seconds if self.longest is None else max(self.longest, seconds)
-
-    def figures(self) -> dict[str, float | None]:
-        """Quantiles and the longest; None if there was none."""
-        found = {name: self._quantile(share) for name, share in QUANTILES.items()}
-        return found | {"max": None if self.longest is None else round(self.longest, 6)}
-
-    def _quantile(self, share: float) -> float | None:
-        left = share * sum(self._counts.values())
-        for seconds, count in sorted(self._counts.items()):
-            left -= count
-            if left <= 0:
-                return seconds
-        return None
+def figures_of(latencies: Histogram) -> dict[str, float | None]:
+    """The quantiles and the longest of ``latencies``, in seconds; None if there was none."""
+    found = {name: latencies.quantile(share) for name, share in QUANTILES.items()}
+    return found | {"max": round(latencies.longest, 6) if latencies.count else None}
 
 
-class Worker(msgspec.Struct):
-    """``done`` are answers that counted; ``errors`` its handler's; ``lost`` attempts that ended with it; ``fenced`` answers
-    that came too late; ``went`` how often it was lost itself."""
+class WorkerFigures(msgspec.Struct):
+    """What a worker did. ``done`` counts answers that reached the client, ``errors`` those of its handler, ``lost`` attempts
+    that ended because it was lost, ``fenced`` answers that came too late, ``went`` the times that it was lost itself."""
 
     done: int = 0
     errors: int = 0
@@ -61,8 +48,8 @@ class Worker(msgspec.Struct):
     went: int = 0
 
 
-class Client(msgspec.Struct):
-    """What became of its requests."""
+class ClientFigures(msgspec.Struct):
+    """What became of the requests of a client."""
 
     requests: int = 0
     answered: int = 0
@@ -70,10 +57,10 @@ class Client(msgspec.Struct):
 
 
 class Stats(msgspec.Struct):
-    """Times are seconds; ``since`` and ``until`` are those of the first and the last record, since 1970.
+    """The figures of a period, in seconds. ``since`` and ``until`` are the times of its first and last record, since 1970.
 
-    ``gaps`` are records that senders made and the log lacks, ``lines_lost`` lines of text that it had no room for,
-    ``duplicates`` records that came twice and were written once.
+    ``gaps`` counts records that senders made and the log lacks, ``lines_lost`` lines of text that were lost, ``duplicates``
+    records that arrived twice and were written once.
     """
 
     since: float | None = None
@@ -89,21 +76,22 @@ class Stats(msgspec.Struct):
     gaps: int = 0
     lines_lost: int = 0
     duplicates: int = 0
-    workers: dict[str, Worker] = {}
-    clients: dict[str, Client] = {}
+    workers: dict[str, WorkerFigures] = {}
+    clients: dict[str, ClientFigures] = {}
 
 
 class Counting:
-    """Fed line by line; what it keeps grows with what is open, with workers and with clients, not with the log."""
+    """Counts lines of a log. Its memory grows with open and refused requests, workers and clients, not with the log."""
 
     def __init__(self) -> None:
         self._stats = Stats()
         self._failed: Counter[str] = Counter()
-        self._accepted: dict[str, dict[str, float]] = {}  # broker: its open requests: when
-        self._latencies = Latencies()
+        self._accepted: dict[str, dict[str, float]] = {}  # broker: its open requests: when they were accepted
+        self._refused: dict[tuple[str, str], None] = {}  # requests, by broker and name
+        self._latencies = Histogram(to_percent)
 
     def add(self, lines: Iterable[bytes]) -> None:
-        """Count these lines."""
+        """Count ``lines``."""
         stats = self._stats
         for line in lines:
             record = record_of(line)
@@ -119,64 +107,88 @@ class Counting:
                 self._logger_said(record)
 
     def stats(self) -> Stats:
-        """What was counted."""
-        self._stats.failed = dict(self._failed)
+        """The figures of everything that was counted."""
+        self._stats.failed = dict(+self._failed)
         self._stats.open = sum(map(len, self._accepted.values()))
-        self._stats.latency_s = self._latencies.figures()
+        self._stats.latency_s = figures_of(self._latencies)
         return self._stats
 
     def _broker_said(self, record: Record) -> None:
         stats, event = self._stats, record.event
-        if event == "accepted":
+        if event == catalogue.ACCEPTED:
+            self._no_longer_refused(record)
             stats.requests += 1
             self._client(record).requests += 1
             self._accepted.setdefault(record.sender, {})[record.request] = record.at
-        elif event == "answered":
+        elif event == catalogue.ANSWERED:
             stats.answered += 1
             self._worker(record).done += 1
             self._client(record).answered += 1
             self._end(record)
         elif event in FAILURES and record.request:
-            if event == "refused":  # so it was never accepted
+            if event == catalogue.REFUSED:  # it was never accepted
+                if not self._is_newly_refused(record):
+                    return
                 stats.requests += 1
                 self._client(record).requests += 1
             self._failed[event] += 1
             self._client(record).failed += 1
-            if event == "failed":
+            if event == catalogue.FAILED:
                 self._worker(record).errors += 1
             self._end(record)
-        elif event == "attempt_failed":
+        elif event == catalogue.ATTEMPT_FAILED:
             stats.attempts_lost += 1
             self._worker(record).lost += 1
-        elif event == "fenced":
+        elif event == catalogue.FENCED:
             self._worker(record).fenced += 1
-        elif event == "worker_lost":
+        elif event == catalogue.WORKER_LOST:
             self._worker(record).went += 1
-        elif event == "started":  # what it knew before is gone with it, unless clients send it again
+        elif event == catalogue.STARTED:  # its earlier requests are gone, unless clients send them again
             self._accepted.pop(record.sender, None)
 
+    def _is_newly_refused(self, record: Record) -> bool:
+        """Whether it is the first refusal of this request."""
+        key = (record.sender, record.request)
+        if key in self._refused:
+            return False
+        self._refused[key] = None
+        if len(self._refused) > REFUSED_MAX:
+            del self._refused[next(iter(self._refused))]
+        return True
+
+    def _no_longer_refused(self, record: Record) -> None:
+        """It was sent again and is accepted: a request like any other."""
+        key = (record.sender, record.request)
+        if key in self._refused:
+            del self._refused[key]
+            client = self._client(record)
+            client.requests -= 1
+            client.failed -= 1
+            self._stats.requests -= 1
+            self._failed[catalogue.REFUSED] -= 1
+
     def _logger_said(self, record: Record) -> None:
-        if record.event == "gap":
+        if record.event == catalogue.GAP:
             self._stats.gaps += record.count
-        elif record.event == "lost":
+        elif record.event == catalogue.LOST:
             self._stats.lines_lost += record.count
-        elif record.event == "duplicates":
+        elif record.event == catalogue.DUPLICATES:
             self._stats.duplicates += record.count
 
     def _end(self, record: Record) -> None:
         accepted_at = self._accepted.get(record.sender, {}).pop(record.request, None)
-        if accepted_at is not None and record.event == "answered":
+        if accepted_at is not None and record.event == catalogue.ANSWERED:
             self._latencies.add(max(0.0, record.at - accepted_at))
 
-    def _worker(self, record: Record) -> Worker:
-        return self._stats.workers.setdefault(record.worker, Worker())
+    def _worker(self, record: Record) -> WorkerFigures:
+        return self._stats.workers.setdefault(record.worker, WorkerFigures())
 
-    def _client(self, record: Record) -> Client:
-        return self._stats.clients.setdefault(record.client, Client())
+    def _client(self, record: Record) -> ClientFigures:
+        return self._stats.clients.setdefault(record.client, ClientFigures())
 
 
 def stats_of(parts: Iterable[Part], query: Query) -> Stats:
-    """The figures of what ``query`` wants of the log."""
+    """The figures of the lines that ``query`` selects from the log."""
     counting = Counting()
     for lines in found(parts, Search(query)):
         counting.add(lines)

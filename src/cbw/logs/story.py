@@ -1,7 +1,7 @@
-"""The story of one request: all that client, broker and workers recorded of it, put in the order in which it happened.
+"""The story of one request: what client, broker and workers recorded of it, in the order in which it happened.
 
-Clocks of different hosts differ, so time alone does not order it: what one sender recorded stays in its order, and no effect
-stands before its cause (a task is handed out before it is begun, and done before it is answered).
+The clocks of different hosts differ, so time alone does not give that order. Two rules do: the records of one sender keep
+their order, and no effect stands before its cause (a task is handed out before it is begun, and done before it is answered).
 """
 
 from __future__ import annotations
@@ -11,27 +11,29 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from cbw.core.events import Record
-from cbw.vocabulary import REQUEST_ENDS
+from cbw.core import catalogue
+from cbw.core.record import Record
 
-BEGINNINGS = ("sent", "accepted")
-ENDS = (*REQUEST_ENDS, "refused", "answer_dropped")
-"""The broker's last words on a request."""
+BEGINNINGS = (catalogue.SENT, catalogue.ACCEPTED)
+ENDS = (*catalogue.REQUEST_ENDS, catalogue.REFUSED, catalogue.ANSWER_DROPPED)
+"""Events with which a broker records that it has nothing more to do for a request."""
 _TASK_ENDS = {
-    "answered": "answered",
-    "failed": "failed",
-    "attempt_failed": "lost",
-    "returned": "returned",
-    "gave_up": "lost",
-    "expired": "expired",
-    "cancelled": "cancelled",
-    "stopped": "stopped",
+    catalogue.ANSWERED: "answered",
+    catalogue.FAILED: "failed",
+    catalogue.ATTEMPT_FAILED: "lost",
+    catalogue.RETURNED: "returned",
+    catalogue.RETRIED: "retried",
+    catalogue.GAVE_UP: "lost",
+    catalogue.EXPIRED: "expired",
+    catalogue.CANCELLED: "cancelled",
+    catalogue.STOPPED: "stopped",
 }
 _SKEW_S = 0.001
+"""Smallest difference of clocks that is told: below it an effect may well be recorded before its cause on one host."""
 
 
-class Attempt(msgspec.Struct, omit_defaults=True):
-    """One handing out. Times are seconds since the story's first record; None is what nobody recorded."""
+class StoryAttempt(msgspec.Struct, omit_defaults=True):
+    """One attempt at the request. Times are seconds since the story's first record; None: nobody recorded it."""
 
     task: int
     attempt: int
@@ -45,10 +47,10 @@ class Attempt(msgspec.Struct, omit_defaults=True):
 
 
 class Story(msgspec.Struct):
-    """``outcome`` is the broker's last word, else the client's. ``records`` are in the order in which things happened.
+    """What happened to a request. ``records`` are in the order in which it happened.
 
-    ``took_s`` is from the first record to the last of client or broker that ends the request; ``skew_s`` how far clocks
-    differ at least, 0 if there is no sign of it.
+    ``outcome`` is how the broker ended the request, or else what the client got. ``took_s`` is the time from the first record
+    to the one that ends the request. ``skew_s`` is how far clocks differ at least; 0: there is no sign that they do.
     """
 
     request: str
@@ -57,7 +59,7 @@ class Story(msgspec.Struct):
     outcome: str
     worker: str
     took_s: float | None
-    attempts: list[Attempt]
+    attempts: list[StoryAttempt]
     fenced: list[str]
     skew_s: float
     earlier: int
@@ -65,32 +67,34 @@ class Story(msgspec.Struct):
 
 
 def tell(request: str, records: Sequence[Record]) -> Story:
-    """The story of ``request`` from its records, which are not empty and of each sender in their order.
+    """The story of ``request`` from ``records``, at least one; those of each sender must be in their order.
 
-    A client that starts anew numbers its requests from 1 again: then the last of that name is told, and ``earlier`` counts
-    the others.
+    A client that starts again numbers its requests from 1 again. Then the story is that of the last request with this name,
+    and ``earlier`` counts the others.
     """
     lives = _lives(in_order(records))
     records = lives[-1]
     start = records[0].at
-    attempts: dict[int, Attempt] = {}
+    attempts: dict[int, StoryAttempt] = {}
     fenced: dict[str, None] = {}
     outcome = worker = service = client = ""
     ended_at = None
     for record in records:
         service, client = service or record.service, client or record.client
         since = round(record.at - start, 6)
-        if record.task and record.event != "fenced":
-            attempt = attempts.setdefault(record.task, Attempt(record.task, record.attempt, record.worker))
+        if record.task and record.event != catalogue.FENCED:
+            attempt = attempts.setdefault(record.task, StoryAttempt(record.task, record.attempt, record.worker))
             attempt.attempt = attempt.attempt or record.attempt
             _note(attempt, record, since)
-        if record.event == "fenced":
+        if record.event == catalogue.FENCED:
             fenced[record.worker] = None
             if record.task in attempts:
                 attempts[record.task].is_fenced = True
-        elif record.role == "broker" and record.event in ENDS and outcome not in ENDS:
+        elif record.event == catalogue.ACCEPTED and outcome == catalogue.REFUSED:  # it was sent again
+            outcome, ended_at = "", None
+        elif record.role == "broker" and record.event in ENDS and (outcome not in ENDS or outcome == catalogue.REFUSED):
             outcome, worker, ended_at = record.event, record.worker, record.at
-        elif record.role == "client" and record.event in ("got", "failed"):
+        elif record.role == "client" and record.event in (catalogue.GOT, catalogue.FAILED):
             outcome, ended_at = outcome or record.event, record.at
     for number, attempt in enumerate(attempts.values(), 1):
         attempt.attempt = attempt.attempt or number
@@ -99,7 +103,7 @@ def tell(request: str, records: Sequence[Record]) -> Story:
         client or request.rpartition("/")[0],
         service,
         outcome or "open",
-        worker if outcome in ("answered", "failed") else "",
+        worker if outcome in (catalogue.ANSWERED, catalogue.FAILED) else "",
         None if ended_at is None else round(ended_at - start, 6),
         list(attempts.values()),
         list(fenced),
@@ -110,7 +114,7 @@ def tell(request: str, records: Sequence[Record]) -> Story:
 
 
 def in_order(records: Sequence[Record]) -> list[Record]:
-    """``records`` so that no effect stands before its cause; where causes do not tell, by the time."""
+    """``records`` so that no effect stands before its cause, and otherwise in the order of time."""
     after: list[list[int]] = [[] for _ in records]
     waits = [0] * len(records)
     last: dict[tuple[str, str, str], int] = {}
@@ -123,7 +127,7 @@ def in_order(records: Sequence[Record]) -> list[Record]:
         found = [last[sender]] if sender in last else []
         last[sender] = number
         for cause in _causes_of(record):
-            if others := causes.get(cause):  # a name that was used twice has several: the nearest is it
+            if others := causes.get(cause):  # a name that was used twice has several: it is the nearest
                 found.append(min(others, key=lambda other: abs(records[other].at - record.at)))
         for other in found:
             after[other].append(number)
@@ -134,7 +138,7 @@ def in_order(records: Sequence[Record]) -> list[Record]:
     ordered: list[int] = []
     left = dict.fromkeys(range(len(records)))
     while left:
-        if not ready:  # a circle, from numbers that were used twice: then the time must do
+        if not ready:  # a circle, made by numbers that were used twice: then time must decide
             ready = [min((records[number].at, number) for number in left)]
         _, number = heapq.heappop(ready)
         if number not in left:
@@ -153,16 +157,16 @@ _Cause = tuple[str, int]
 
 def _is_cause(record: Record) -> _Cause | None:
     match record.role, record.event:
-        case "client", "sent":
-            return ("sent", 0)
-        case "broker", "handed_out":
-            return ("handed_out", record.task)
-        case "worker", "begun":
-            return ("begun", record.task)
-        case "worker", "done" | "error":
+        case "client", catalogue.SENT:
+            return (catalogue.SENT, 0)
+        case "broker", catalogue.HANDED_OUT:
+            return (catalogue.HANDED_OUT, record.task)
+        case "worker", catalogue.BEGUN:
+            return (catalogue.BEGUN, record.task)
+        case "worker", catalogue.DONE | catalogue.ERROR:
             return ("ended", record.task)
-        case "broker", "answered":
-            return ("answered", 0)
+        case "broker", catalogue.ANSWERED:
+            return (catalogue.ANSWERED, 0)
         case _:
             return None
 
@@ -170,42 +174,46 @@ def _is_cause(record: Record) -> _Cause | None:
 def _causes_of(record: Record) -> tuple[_Cause, ...]:
     task = record.task
     match record.role, record.event:
-        case "broker", "accepted":
-            return (("sent", 0),)
-        case "worker", "begun":
-            return (("handed_out", task),)
-        case "worker", "done" | "error":
-            return (("handed_out", task), ("begun", task))
-        case "broker", "answered" | "failed" | "fenced":
+        case "broker", catalogue.ACCEPTED:
+            return ((catalogue.SENT, 0),)
+        case "worker", catalogue.BEGUN:
+            return ((catalogue.HANDED_OUT, task),)
+        case "worker", catalogue.DONE | catalogue.ERROR:
+            return ((catalogue.HANDED_OUT, task), (catalogue.BEGUN, task))
+        case "broker", catalogue.ANSWERED | catalogue.FAILED | catalogue.RETRIED | catalogue.FENCED:
             return (("ended", task),)
-        case "client", "got":
-            return (("answered", 0),)
+        case "client", catalogue.GOT:
+            return ((catalogue.ANSWERED, 0),)
         case _:
             return ()
 
 
 def _lives(records: list[Record]) -> list[list[Record]]:
-    """The records of each request of that name, oldest first."""
+    """The records of each request with this name, oldest request first."""
     lives: list[list[Record]] = [[]]
-    is_over = False
+    is_over = is_refused = False
     for record in records:
-        is_new = record.event == "sent" or (record.event == "accepted" and lives[-1] and lives[-1][-1].event != "sent")
-        if is_new and is_over:
+        is_unsent = record.event == catalogue.ACCEPTED and lives[-1] and lives[-1][-1].event != catalogue.SENT
+        is_sent = record.event == catalogue.SENT
+        # What was refused may be sent again under the same name, without another "sent".
+        if (is_over and (is_sent or is_unsent)) or (is_refused and is_sent):
             lives.append([])
-            is_over = False
-        is_over |= record.event == "got" or (record.role == "broker" and record.event in ENDS)
+            is_over = is_refused = False
+        is_refused |= record.event == catalogue.REFUSED
+        is_end = record.role == "broker" and record.event in ENDS and record.event != catalogue.REFUSED
+        is_over |= record.event == catalogue.GOT or is_end
         lives[-1].append(record)
     return lives
 
 
-def _note(attempt: Attempt, record: Record, since: float) -> None:
+def _note(attempt: StoryAttempt, record: Record, since: float) -> None:
     match record.role, record.event:
-        case "broker", "handed_out":
+        case "broker", catalogue.HANDED_OUT:
             attempt.handed_out_s = since
             attempt.worker = record.worker
-        case "worker", "begun":
+        case "worker", catalogue.BEGUN:
             attempt.begun_s = since
-        case "worker", "done" | "error":
+        case "worker", catalogue.DONE | catalogue.ERROR:
             attempt.done_s = since
         case "broker", event if event in _TASK_ENDS:
             attempt.outcome = _TASK_ENDS[event]
@@ -215,7 +223,7 @@ def _note(attempt: Attempt, record: Record, since: float) -> None:
 
 
 def _skew(records: Iterable[Record]) -> float:
-    """How far, at least, the clocks of two senders differ, if an effect has an earlier time than its cause."""
+    """How far the clocks of two senders differ at least, by the effects that have an earlier time than their cause."""
     latest = most = 0.0
     for record in records:
         most = max(most, latest - record.at)

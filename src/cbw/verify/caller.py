@@ -5,20 +5,23 @@ from __future__ import annotations
 import time
 from concurrent.futures import Future
 
-from cbw.client import Client
-from cbw.core.events import Record
+from cbw.client.session import Timeout
+from cbw.client.sync_client import Client
+from cbw.core import catalogue
+from cbw.core.record import Record
 from cbw.errors import Expired, UsageError
-from cbw.session import Timeout
-from cbw.trace import Trace
+from cbw.observe.trace import Trace
 
+CALLERS = 3
+"""Clients of a verification: enough for a reply that is sent to the wrong client to have a wrong client to go to."""
 SPARE_S = 2.0
-"""For the work of an heir, beyond the time after which its broker gives a silent worker up."""
+"""Time for another worker to do the work, after the time in which the broker gives a silent worker up."""
 
 
 class Caller:
     """A client whose requests stand in the trace at ``path`` as ``sent``, and then as ``got`` or ``failed``.
 
-    Requests go to ``service`` of the broker at ``address``; ``timeout_s`` is for each that brings none of its own.
+    Requests go to ``service`` of the broker at ``address``; ``timeout_s`` holds for a request that has none of its own.
     """
 
     def __init__(self, address: str, id: str, service: str, path: str, timeout_s: float) -> None:
@@ -32,54 +35,67 @@ class Caller:
         self._is_closed = False
 
     def submit(self, more: str = "", *, timeout_s: Timeout = ...) -> Future[str]:
-        """Send ``<request>``, with ``more`` behind it: the id of the worker that has answered, or nothing.
+        """Send ``<request>``, followed by ``more``; the future gives the id of the worker that answered, or "" on failure.
 
-        When the id is there, the answer stands in the trace. One thread at a time may do this: the requests are counted as
-        the client itself counts them.
+        When the future is done, the answer stands in the trace. Call it from one thread at a time: it counts requests as
+        the client itself does.
         """
         self._count += 1
         request = self.last_request
         text = f"{request} {more}" if more else request
-
-        def note(event: str, said: str) -> None:
-            now = time.monotonic()
-            self._trace.write([Record(now, event, "client", self.id, request, self.id, self._service, text=said)])
-
         noted: Future[str] = Future()
 
         def ended(done: Future[bytes]) -> None:
             error = done.exception()
             self._expired += isinstance(error, Expired)
-            said = done.result().decode(errors="replace") if error is None else str(error)
-            note("got" if error is None else "failed", said)
-            noted.set_result(said.rpartition(" ")[2] if error is None else "")
+            if error is None:
+                answer = done.result().decode(errors="replace")
+                self._note(catalogue.GOT, request, answer)
+                noted.set_result(answer.rpartition(" ")[2])
+            else:
+                self._note(catalogue.FAILED, request, str(error))
+                noted.set_result("")
 
-        note("sent", text)
+        self._note(catalogue.SENT, request, text)
         self._client.submit(text, self._service, timeout=timeout_s).add_done_callback(ended)
         return noted
 
+    def _note(self, event: catalogue.EventName, request: str, text: str) -> None:
+        now = time.monotonic()
+        record = Record(
+            now,
+            event,
+            role="client",
+            sender=self.id,
+            request=request,
+            client=self.id,
+            service=self._service,
+            text=text,
+        )
+        self._trace.write([record])
+
     @property
     def last_request(self) -> str:
-        """``<id>/<number>`` of what was submitted last, as it stands in all traces."""
+        """``<id>/<number>`` of the request that was submitted last, as all traces name it."""
         return f"{self.id}/{self._count}"
 
     def check_patience(self) -> None:
-        """Whether requests have the time that their broker, once it has been met, needs to hand them to another worker.
+        """Check that requests have the time that their broker, once it is known, needs to hand them to another worker.
 
         Raises:
-            UsageError: they are not.
+            UsageError: they have less.
         """
         liveness_s = self._client.status()["liveness_s"]
         if liveness_s is not None and self._timeout_s < liveness_s + SPARE_S:
             raise UsageError(
-                f"within --timeout {self._timeout_s:g} s nobody can answer for a frozen worker: "
+                f"--timeout {self._timeout_s:g} s is too short for another worker to answer in place of a frozen one: "
                 f"the broker gives it up after {liveness_s:g} s (its --liveness)",
                 advice=f"Give --timeout {liveness_s + 2 * SPARE_S:g}.",
             )
 
     @property
     def has_met_broker(self) -> bool:
-        """Whether a broker has ever welcomed it."""
+        """Whether a broker has ever welcomed this client."""
         return self._client.has_met_broker
 
     def close(self) -> None:
@@ -87,8 +103,15 @@ class Caller:
         self._client.close()
         unasked = self._client.status()["counts"]["answers_unasked"] - self._expired
         if unasked > 0 and not self._is_closed:
-            record = Record(time.monotonic(), "unasked", "client", self.id, client=self.id, service=self._service)
-            record.count = unasked
+            record = Record(
+                time.monotonic(),
+                catalogue.UNASKED,
+                role="client",
+                sender=self.id,
+                client=self.id,
+                service=self._service,
+                count=unasked,
+            )
             self._trace.write([record])
         self._is_closed = True
         self._trace.close()

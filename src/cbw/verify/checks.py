@@ -1,37 +1,39 @@
-"""All checks: pure functions over a recorded trace, so that a saved trace can be judged again.
+"""All checks of ``cbw verify``: pure functions over a recorded trace, so that a saved trace can be judged again.
 
-Each check sees every record once, in the order of time, keeps only what is open, and gives a verdict at the end. One that
-finds nothing to judge says so in its figures (``"judged": 0``) and passes; :func:`judge` refuses a trace that holds nothing
-at all.
+Each check sees every record once, in the order of time, remembers only what is still open, and gives a verdict at the end.
+A check that finds nothing to judge says so in its figures (``"judged": 0``) and passes; :func:`judge` refuses an empty
+trace.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from cbw.core.events import Record
+from cbw.core import catalogue
+from cbw.core.record import Record
 from cbw.errors import UsageError
 from cbw.verify.failover import CutOffWorker, FrozenWorker, KilledWorker
 from cbw.verify.idle import NoIdleWhileWaiting
 from cbw.verify.replies import OwnReplies
-from cbw.verify.restart import CompleteLog, RestartedBroker
+from cbw.verify.restart import BrokerDown, CompleteLog
 from cbw.verify.verdict import Check, Verdict
 
 
 def judge(records: Iterable[Record]) -> list[Verdict]:
     """The verdicts of all checks over ``records``, which must be in the order of time.
 
-    Those of a deployment are among them if it is a deployment that was verified (``cbw verify --compose``).
+    The checks of a deployment are among them if a deployment was verified (``cbw verify --compose``).
 
     Raises:
-        UsageError: there is no record.
+        UsageError: there are no records.
     """
-    checks: list[Check] = [OwnReplies(), NoIdleWhileWaiting(), KilledWorker(), FrozenWorker()]
-    of_deployments: list[Check] = [CutOffWorker(), RestartedBroker(), CompleteLog()]
+    brokers = [BrokerDown(event) for event in (catalogue.BROKER_KILLED, catalogue.BROKER_RESTARTED)]
+    checks: list[Check] = [OwnReplies(), NoIdleWhileWaiting(), KilledWorker(), FrozenWorker(), *brokers]
+    of_deployments: list[Check] = [CutOffWorker(), CompleteLog()]
     is_empty = True
     for record in records:
         is_empty = False
-        if record.role == "verify" and record.event == "deployed":
+        if record.role == "verify" and record.event == catalogue.DEPLOYED:
             checks += of_deployments
             of_deployments = []
         for check in checks:

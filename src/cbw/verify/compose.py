@@ -33,18 +33,18 @@ except ImportError:  # the extra is not installed
         "the Docker SDK is not installed", advice="In a checkout of cbw: pip install '.[docker]'"
     ) from None
 
-BROKER, WORKER, LOGGER = "bro", "wor", "log"
-"""Services of the lab's Compose files."""
+BROKER_SERVICE, WORKER_SERVICE, LOGGER_SERVICE = "bro", "wor", "log"
+"""Names of the services in the lab's Compose files."""
 LOG_FOLDER = "/tmp/cbwlog"
-"""Where its file ``logs`` is if ``LOGGER_DIR`` does not say."""
-WORKERS = 3
-"""So many are needed: one to be hurt, one to take over, one more that must not idle."""
-START_S = 120
-"""For a project to be started, its images being there, and healthy."""
+"""Folder of the logger's file ``logs`` in its container, unless ``LOGGER_DIR`` says another."""
+WORKERS_MIN = 3
+"""Workers that a verification needs: one to be hurt, one to take over, and one more that must not idle."""
+UP_S = 120
+"""Time for a project whose images exist to be started and healthy."""
 BUILD_S = 1200
-"""The same when its images must be built."""
-STOP_S = 15
-"""For a container to end after SIGTERM: more than the grace time of the roles."""
+"""Additional time for the images of a project to be built."""
+CONTAINER_STOP_S = 15
+"""Time for a container to end after SIGTERM: more than the grace time of the roles."""
 
 
 Networks = dict[str, dict[str, Any]]
@@ -52,7 +52,7 @@ Networks = dict[str, dict[str, Any]]
 
 
 class _Found(NamedTuple):
-    """How a container was found."""
+    """The state in which a container was found."""
 
     name: str
     is_running: bool
@@ -61,9 +61,9 @@ class _Found(NamedTuple):
 
 
 class Deployment:
-    """A Compose project. Entered (``with``) it runs, with workers enough; left, it is as it was found.
+    """A Compose project. Inside the ``with`` block it runs, with enough workers; afterwards it is as it was found.
 
-    ``say`` is told what is done to it. Containers of other projects are never touched.
+    ``say`` is called with what is done to the project. Containers of other projects are never touched.
 
     Raises:
         UsageError: no such file, or not one that can be verified.
@@ -83,18 +83,20 @@ class Deployment:
         config = self._config()
         self.project = str(config["name"])
         self._scales = {name: _scale_in(settings) for name, settings in config["services"].items()}
-        self.services = [name for name in config["services"] if name in (BROKER, WORKER, LOGGER)]
-        for service in (BROKER, WORKER):
+        self.services = [
+            name for name in config["services"] if name in (BROKER_SERVICE, WORKER_SERVICE, LOGGER_SERVICE)
+        ]
+        for service in (BROKER_SERVICE, WORKER_SERVICE):
             if service not in self.services:
                 has = ", ".join(config["services"]) or "none"
                 raise UsageError(
                     f"{files[0]} has no service {service}, only {has}",
-                    advice=f"cbw verify needs a broker called {BROKER} and workers called {WORKER}.",
+                    advice=f"cbw verify needs a broker called {BROKER_SERVICE} and workers called {WORKER_SERVICE}.",
                 )
         self._docker = _connect()
         self._found: dict[str, _Found] = {}
         self._found_volumes: list[str | None] = []
-        self._ours: dict[str, None] = {}  # containers that were made here
+        self._ours: dict[str, None] = {}  # ids of containers that were made here
         self._is_started_here = False
 
     # --- coming and going
@@ -119,31 +121,34 @@ class Deployment:
     def _bring_up(self) -> None:
         is_running = any(found.is_running for found in self._found.values())
         if not is_running:
-            self._say(f"nothing of project {self.project} runs: starting it, with {WORKERS} workers")
+            self._say(f"nothing of project {self.project} runs: starting it, with {WORKERS_MIN} workers")
             self._is_started_here = True
             self._up(self.services)
-        workers, brokers = self.containers(WORKER), self.containers(BROKER)
+        workers, brokers = self.containers(WORKER_SERVICE), self.containers(BROKER_SERVICE)
         if len(brokers) != 1:
             raise NotReady(
                 f"{len(brokers)} brokers of project {self.project} run; one can be verified",
-                advice=f"docker compose -p {self.project} up -d --scale {BROKER}=1",
+                advice=f"docker compose -p {self.project} up -d --scale {BROKER_SERVICE}=1",
             )
         if not workers:
             raise NotReady(
                 f"no worker of project {self.project} runs",
-                advice=self._last_words() or f"docker compose -p {self.project} up -d --scale {WORKER}={WORKERS}",
+                advice=self._last_words()
+                or f"docker compose -p {self.project} up -d --scale {WORKER_SERVICE}={WORKERS_MIN}",
             )
-        if len(workers) < WORKERS:
-            self._say(f"only {len(workers)} of {WORKERS} workers run: starting more for the time being")
-            self._up([WORKER], "--no-deps")
+        if len(workers) < WORKERS_MIN:
+            self._say(
+                f"only {len(workers)} of {WORKERS_MIN} workers run: starting more for the time of the verification"
+            )
+            self._up([WORKER_SERVICE], "--no-deps")
 
     def _up(self, services: Sequence[str], *options: str) -> None:
-        """Start ``services``: all of their containers that are there, and more if that is too few."""
+        """Start ``services``: their existing containers, and more if those are too few."""
         before = {container.id for container in self._containers()}
         scales = [word for service in services for word in ("--scale", f"{service}={self._scale(service)}")]
         command = ["up", "--detach", "--wait", "--no-recreate", *options, *scales, *services]
         try:
-            self._compose(*command, within_s=START_S + BUILD_S)
+            self._compose(*command, within_s=UP_S + BUILD_S)
         except NotReady as error:
             words = self._last_words()
             raise NotReady(str(error), advice=words or f"docker compose -p {self.project} up") from None
@@ -151,13 +156,16 @@ class Deployment:
             self._ours |= {container.id or "": None for container in self._containers() if container.id not in before}
 
     def _scale(self, service: str) -> int:
-        """Never fewer than there are: Docker Compose would remove the others. A paused worker is none for us."""
+        """Containers that ``service`` is to have: at least those that exist, as Docker Compose would remove the others.
+
+        A paused worker does not count as one of the workers that are needed.
+        """
         containers = self._containers(service)
         paused = sum(container.status == "paused" for container in containers)
-        return max(len(containers), self._scales[service], WORKERS + paused if service == WORKER else 1)
+        return max(len(containers), self._scales[service], WORKERS_MIN + paused if service == WORKER_SERVICE else 1)
 
     def _last_words(self) -> str:
-        """What those of the project that have failed printed last."""
+        """What the failed containers of the project printed last."""
         words = []
         for container in self._containers():
             if container.status in ("exited", "restarting") and container.attrs["State"]["ExitCode"] != 0:
@@ -166,7 +174,7 @@ class Deployment:
         return "\n     ".join(words)
 
     def _restore(self) -> None:
-        """Put everything back, and let no Ctrl-C disturb that; what cannot be put back does not keep the rest from it.
+        """Put everything back, undisturbed by Ctrl-C; a container that cannot be put back does not hinder the others.
 
         Raises:
             NotReady: something could not be put back.
@@ -177,7 +185,7 @@ class Deployment:
             raise NotReady(f"could not put back {'; '.join(failed)}", advice=f"docker compose -p {self.project} ps -a")
 
     def _put_all_back(self) -> list[str]:
-        """What could not be put back, and why."""
+        """Put everything back; returns what could not be put back, and why."""
         failed: list[str] = []
         for container in self._containers():
             try:
@@ -187,7 +195,7 @@ class Deployment:
         if self._is_started_here and not self._found:
             self._say(f"taking project {self.project} down again")
             try:
-                self._compose("down", within_s=START_S)
+                self._compose("down", within_s=UP_S)
                 for volume in self._volumes():
                     if volume.id not in self._found_volumes:
                         volume.remove()
@@ -212,19 +220,19 @@ class Deployment:
         if is_hurt and found.is_running and container.status != "running":
             container.start()
         elif (is_hurt or self._is_started_here) and not found.is_running and container.status == "running":
-            container.stop(timeout=STOP_S)
+            container.stop(timeout=CONTAINER_STOP_S)
 
     def _restore_quietly(self) -> None:
-        """Beside another error, which is the one to be shown."""
+        """Put everything back while another error is on its way, which is the one that the user must see."""
         try:
             self._restore()
         except CbwError as error:
             self._say(f"{error}. {error.advice}")
 
-    # --- what is there
+    # --- what the project consists of
 
     def _containers(self, service: str = "") -> list[Container]:
-        """All of the project, or of one service, running or not; one-off containers are nobody's business."""
+        """All containers of the project, or of one service, running or not, without those of ``docker compose run``."""
         labels = [f"com.docker.compose.project={self.project}", "com.docker.compose.oneoff=False"]
         labels += [f"com.docker.compose.service={service}"] if service else []
         return self._docker.containers.list(all=True, filters={"label": labels})
@@ -233,17 +241,17 @@ class Deployment:
         return self._docker.volumes.list(filters={"label": f"com.docker.compose.project={self.project}"})
 
     def containers(self, service: str) -> list[Container]:
-        """Those of ``service`` that run."""
+        """The running containers of ``service``."""
         running = [container for container in self._containers(service) if container.status == "running"]
         return sorted(running, key=lambda container: container.name or "")
 
     def addresses(self) -> list[str]:
-        """Where the broker's clients may reach it from here, best first.
+        """Addresses at which clients on this host may reach the broker, best first.
 
         A published port comes first if its number is fixed: it stays when the broker's container is started again, while
         the container's own address may change.
         """
-        (broker,) = self.containers(BROKER)
+        (broker,) = self.containers(BROKER_SERVICE)
         broker.reload()
         key = f"{CLIENT_PORT}/tcp"
         fixed = any(port.get("HostPort") not in ("", "0") for port in self._bindings(broker, key))
@@ -266,7 +274,7 @@ class Deployment:
 
     def common_networks(self, container: Container) -> Networks:
         """The networks over which ``container`` can reach the broker."""
-        (broker,) = self.containers(BROKER)
+        (broker,) = self.containers(BROKER_SERVICE)
         container.reload()
         theirs = _networks(broker)
         ours = {name: settings for name, settings in _networks(container).items() if name in theirs}
@@ -278,7 +286,7 @@ class Deployment:
             self._docker.networks.get(settings["NetworkID"]).disconnect(container)
 
     def reconnect(self, container: Container, networks: Networks) -> None:
-        """``docker network connect`` to them again, under the same names."""
+        """``docker network connect`` to ``networks`` again, under the same names."""
         for settings in networks.values():
             self._join(container, settings)
 
@@ -295,7 +303,7 @@ class Deployment:
     # --- the log
 
     def log_size(self, container: Container) -> int:
-        """Bytes of the log file as the logger's container has it; 0 if there is none."""
+        """Size in bytes of the log file in the logger's container; 0 if there is none."""
         try:
             _, stat = container.get_archive(f"{_log_folder(container)}/logs")
         except NotFound:
@@ -337,16 +345,16 @@ class Deployment:
 
     def _config(self) -> dict[str, Any]:
         try:
-            config: dict[str, Any] = json.loads(self._compose("config", "--format", "json", within_s=START_S))
+            config: dict[str, Any] = json.loads(self._compose("config", "--format", "json", within_s=UP_S))
         except NotReady as error:
             raise UsageError(str(error)) from None
         return config
 
     def _compose(self, *arguments: str, within_s: float) -> str:
-        """What ``docker compose`` prints. It has its own process group: a Ctrl-C is for us, and we put things back.
+        """Run ``docker compose`` and return what it prints, in a process group of its own: Ctrl-C must not end it.
 
         Raises:
-            NotReady: it failed, and how.
+            NotReady: it failed; the text says how.
         """
         try:
             done = subprocess.run(
@@ -367,7 +375,7 @@ class Deployment:
 
 
 class _Stream(io.RawIOBase):
-    """Chunks of bytes as a file."""
+    """A file that reads from an iterator of bytes."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = iter(chunks)
@@ -390,7 +398,7 @@ class _Stream(io.RawIOBase):
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Without Ctrl-C and SIGTERM, which only the main thread could notice."""
+    """Ignore Ctrl-C and SIGTERM for a while. (Only the main thread gets them; in another there is nothing to do.)"""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -403,10 +411,10 @@ def _undisturbed() -> Iterator[None]:
 
 
 def _connect() -> docker.DockerClient:
-    """The engine that ``docker`` speaks to: ``DOCKER_HOST``, else that of the current context.
+    """The engine that the command ``docker`` uses: ``DOCKER_HOST``, else that of the current context.
 
     Raises:
-        NotReady: it is not there, does not answer, or does not let us in.
+        NotReady: it does not run, does not answer, or refuses this user.
     """
     url = os.environ.get("DOCKER_HOST") or _context_host()
     try:
@@ -432,7 +440,7 @@ def _context_host() -> str:
 
 
 def _scale_in(service: dict[str, Any]) -> int:
-    """How many containers of it the Compose file wants."""
+    """The number of containers that the Compose file wants for a service."""
     return int(service.get("scale") or (service.get("deploy") or {}).get("replicas") or 1)
 
 
@@ -449,7 +457,7 @@ def _networks(container: Container) -> Networks:
 
 
 def _host_of(address: str) -> str:
-    """Where a port that is published on ``address`` can be reached from this host."""
+    """The host at which a port that is published on ``address`` can be reached from here."""
     if address in ("", "0.0.0.0", "::"):
         return "127.0.0.1"
     return f"[{address}]" if ":" in address else address
@@ -468,5 +476,5 @@ def _unpacked(content: bytes) -> bytes:
 
 
 def _text_of(error: Exception) -> str:
-    """What Docker says, without the address that was asked."""
+    """The error as Docker explains it, without the address that was asked."""
     return str(error.explanation) if isinstance(error, APIError) and error.explanation else str(error)

@@ -1,7 +1,8 @@
-"""What a deployment tells of itself, as records that can be judged: what its containers print, and what its logger has.
+"""What a deployment tells about itself, as records that can be judged: from what its containers print, and from its log.
 
-A demonstration worker prints ``<id> begins <message>``, a broker that it has fenced an answer off. That is little: when a
-worker was done is taken from the client's answer, and who was given what is unknown. A logger has all of it.
+A demonstration worker prints ``<id> begins <message>``, and a broker prints that it has fenced an answer. That is not much:
+the time when a worker was done is taken from the client's answer, and which worker was given what is unknown. The log of a
+logger has all of it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from cbw.core.events import Record
+from cbw.core import catalogue
+from cbw.core.record import Record
 
 _BEGINS = re.compile(r"(\S+) begins (\S+)")
 _FENCED = re.compile(r" fenced worker (\S+)")
@@ -28,7 +30,7 @@ class Line(NamedTuple):
 
 
 def begun_in(lines: Iterable[Line], request: str) -> list[tuple[str, Line]]:
-    """Which workers say that they have begun ``request``, oldest first, and where they say it."""
+    """The workers that printed that they begin ``request``, each with the line in which it says so; oldest first."""
     found = []
     for line in lines:
         begins = _BEGINS.search(line.text)
@@ -38,7 +40,7 @@ def begun_in(lines: Iterable[Line], request: str) -> list[tuple[str, Line]]:
 
 
 def logged_in(content: bytes, since: float) -> list[Record]:
-    """The records of a log file from the time ``since`` on. Lines of text, and what is torn, are passed over."""
+    """The records of a log file from the time ``since`` on. Lines of text and incomplete lines are passed over."""
     records = []
     for line in content.split(b"\n"):
         if line.startswith(b"{"):
@@ -52,10 +54,11 @@ def logged_in(content: bytes, since: float) -> list[Record]:
 
 
 def deployed(lines: Iterable[Line], logged: Iterable[Record], called: Iterable[Record], *, prefix: str) -> list[Record]:
-    """The records to judge beside ``called``, those of the verification's clients, whose ids begin with ``prefix``.
+    """The records of a deployment, in the order of time, to be judged together with ``called``.
 
-    Of ``logged`` all but what other clients recorded; whatever the log does not tell of the workers is taken from ``lines``
-    and from the answers.
+    ``called`` are the records of the verification's own clients, whose ids begin with ``prefix``. From ``logged``, the
+    records of the log, those of other clients are left out. What the log does not tell about the workers is taken from
+    ``lines``, which the containers printed, and from the answers in ``called``.
     """
     records: list[Record] = []
     requests: dict[int, str] = {}  # task: request
@@ -65,29 +68,29 @@ def deployed(lines: Iterable[Line], logged: Iterable[Record], called: Iterable[R
     for record in sorted(logged, key=lambda record: record.at):
         if record.role == "broker":
             has_broker = True
-            if record.event == "handed_out":
+            if record.event == catalogue.HANDED_OUT:
                 requests[record.task] = record.request
                 tasks[record.worker, record.request] = record.task
         elif record.role == "worker" and record.task:
             record.request = record.request or requests.get(record.task, "")
             told[record.worker, record.request, record.event] = None
         elif record.role == "client":
-            continue  # somebody else's: nothing is owed to it here
+            continue  # it belongs to somebody else, and is not judged here
         records.append(record)
 
-    def tell(at: float, event: str, worker: str, request: str) -> None:
+    def tell(at: float, event: catalogue.EventName, worker: str, request: str) -> None:
         if (worker, request, event) not in told:
             task = tasks.get((worker, request), 0)
-            records.append(Record(at, event, "worker", worker, request, worker=worker, task=task))
+            records.append(Record(at, event, role="worker", sender=worker, request=request, worker=worker, task=task))
 
     for line in lines:
         begins = _BEGINS.search(line.text)
         if begins is not None and begins[2].startswith(prefix):
-            tell(line.at, "begun", begins[1], begins[2])
+            tell(line.at, catalogue.BEGUN, begins[1], begins[2])
         fenced = _FENCED.search(line.text)
         if fenced is not None and not has_broker:
-            records.append(Record(line.at, "fenced", "broker", worker=fenced[1]))
+            records.append(Record(line.at, catalogue.FENCED, role="broker", worker=fenced[1]))
     for record in called:
-        if record.event == "got" and record.text.startswith(record.request + " "):
-            tell(record.at, "done", record.text.rpartition(" ")[2], record.request)
+        if record.event == catalogue.GOT and record.text.startswith(record.request + " "):
+            tell(record.at, catalogue.DONE, record.text.rpartition(" ")[2], record.request)
     return sorted(records, key=lambda record: record.at)

@@ -1,22 +1,23 @@
 """G3 and G4: a request survives its worker, and only the answer of its live attempt counts.
 
-Whom a verification killed, froze and woke, cut off and connected again stands in the trace as records of the role
-``verify``, with worker, request and task. That the worker had begun the request is taken from the worker's own record.
+The trace says, in records of the role ``verify`` with worker, request and task, which workers the verification killed, froze
+and woke, or cut off and connected again. That a worker had begun its request is taken from the worker's own record.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from cbw.core.events import Record
+from cbw.core import catalogue
+from cbw.core.record import Record
 from cbw.verify.verdict import Figure, Verdict, longest
 
-HARMS = ("killed", "frozen", "cut_off")
+HARMS = (catalogue.KILLED, catalogue.FROZEN, catalogue.CUT_OFF)
 """What a verification does to a worker in the middle of a request."""
-HEALED = ("thawed", "reconnected")
-"""And how it ends that."""
+HEALED = (catalogue.THAWED, catalogue.RECONNECTED)
+"""How a verification ends the harm to a worker that lives on."""
 _OUT_OF_ORDER_S = 1.0
-"""What two containers print may be noted in the wrong order by so much. (Records with task numbers need no order.)"""
+"""How much the times may be wrong that Docker notes for lines of two containers. Records with task numbers need no order."""
 
 
 class _Victim:
@@ -28,7 +29,7 @@ class _Victim:
         self.task = task
         self.at = hurt.at
         self.has_begun = has_begun
-        self.heirs: dict[str, None] = {}
+        self.replacements: dict[str, None] = {}  # workers that have begun the request after the harm
         self.handed_out_at: float | None = None
         self.begun_at: float | None = None
         self.answers: list[str] = []
@@ -42,40 +43,40 @@ class _Victim:
         self.used_again_at: float | None = None
 
     def is_concerned_by(self, fenced: Record) -> bool:
-        """Whether it is this one's answer that was fenced off. A line that was printed has no task: then its time must tell."""
+        """Whether ``fenced`` is about this victim's answer. A printed line names no task: then its time must decide."""
         is_in_time = self.used_again_at is None or fenced.at <= self.used_again_at + _OUT_OF_ORDER_S
         return fenced.task == self.task and fenced.worker in ("", self.worker) and (self.task != 0 or is_in_time)
 
     @property
     def answer_count(self) -> int:
-        """As the client and the broker tell it, whoever tells more."""
+        """Answers to the request, by the records of the client or of the broker, whichever has more."""
         return max(len(self.answers), self.broker_answers)
 
     @property
     def answered_by(self) -> str:
-        """Each answer ends with the id of its worker."""
+        """The worker that answered first: an answer ends with the id of its worker."""
         return self.answers[0].rpartition(" ")[2] if self.answers else ""
 
 
 class _Failover:
     """What the checks of killed, frozen and cut-off workers have in common."""
 
-    event = ""
+    event = catalogue.EventName("")
     name = ""
 
     @property
     def harm(self) -> str:
-        """``event``, for people."""
+        """What was done to the worker, for people."""
         return self.event.replace("_", " ")
 
     def __init__(self) -> None:
-        self._requests: dict[int, str] = {}  # task: request, of what is in some hand, by the broker's records
+        self._requests: dict[int, str] = {}  # task: request, of what workers have, by the broker's records
         self._begun: dict[str, dict[str, int]] = {}  # worker: request: task
         self._victims: list[_Victim] = []
         self._earlier: list[_Victim] = []  # of other verifications in this trace, whose requests had the same names
 
     def see(self, record: Record) -> None:
-        if record.role == "verify" and record.event == "started":
+        if record.role == "verify" and record.event == catalogue.STARTED:
             self._earlier += self._victims
             self._victims = []
             self._requests.clear()
@@ -86,14 +87,14 @@ class _Failover:
                 self._victims.append(_Victim(record, task or record.task, task is not None))
         elif record.role == "broker":
             self._see_broker(record)
-        elif record.role == "worker" and record.event in ("begun", "done", "error"):
+        elif record.role == "worker" and record.event in (catalogue.BEGUN, catalogue.DONE, catalogue.ERROR):
             self._see_worker(record, record.request or self._requests.get(record.task, ""))
         elif record.role == "client":
             for victim in self._of(record.request):
-                if record.event == "got":
+                if record.event == catalogue.GOT:
                     victim.answers.append(record.text)
                     victim.answered_at = victim.answered_at or record.at
-                elif record.event == "failed":
+                elif record.event == catalogue.FAILED:
                     victim.error = record.text
         elif record.role == "verify" and record.event in HEALED:
             for victim in self._victims:
@@ -105,21 +106,28 @@ class _Failover:
 
     def _see_broker(self, record: Record) -> None:
         match record.event:
-            case "handed_out":
+            case catalogue.HANDED_OUT:
                 self._requests[record.task] = record.request
                 for victim in self._of(record.request):
                     victim.is_in_broker_trace = True
                     if victim.handed_out_at is None and record.task != victim.task:
                         victim.handed_out_at = record.at
-            case "answered" | "failed" | "gave_up":
+            case catalogue.ANSWERED | catalogue.FAILED | catalogue.GAVE_UP:
                 self._requests.pop(record.task, None)
                 for victim in self._of(record.request):
                     victim.broker_answers += 1
-            case "attempt_failed" | "returned" | "cancelled" | "expired" | "stopped":
+            case (
+                catalogue.ATTEMPT_FAILED
+                | catalogue.RETURNED
+                | catalogue.RETRIED
+                | catalogue.CANCELLED
+                | catalogue.EXPIRED
+                | catalogue.STOPPED
+            ):
                 self._requests.pop(record.task, None)
                 for victim in self._of(record.request):
                     victim.is_in_broker_trace = True
-            case "fenced":
+            case catalogue.FENCED:
                 for victim in self._victims:
                     if victim.is_concerned_by(record):
                         victim.is_fenced = True
@@ -129,7 +137,7 @@ class _Failover:
 
     def _see_worker(self, record: Record, request: str) -> None:
         hand = self._begun.setdefault(record.worker, {})
-        if record.event == "begun":
+        if record.event == catalogue.BEGUN:
             hand[request] = record.task
         else:
             hand.pop(request, None)
@@ -137,12 +145,12 @@ class _Failover:
             if record.worker == victim.worker:
                 if victim.healed_at is None:
                     continue
-                if record.event == "begun":
+                if record.event == catalogue.BEGUN:
                     victim.used_again_at = victim.used_again_at or record.at
                 elif request == victim.request:
                     victim.late_at = victim.late_at or record.at
-            elif record.event == "begun" and request == victim.request:
-                victim.heirs[record.worker] = None
+            elif record.event == catalogue.BEGUN and request == victim.request:
+                victim.replacements[record.worker] = None
                 victim.begun_at = victim.begun_at or record.at
 
     # --- the verdict
@@ -161,7 +169,7 @@ class _Failover:
             complaints.append(f"{request} was never answered after {worker} was {self.harm}{why}")
         elif victim.answered_by == worker:
             complaints.append(f"{request} was answered by {worker} itself, which was {self.harm}")
-        elif victim.answered_by not in victim.heirs:
+        elif victim.answered_by not in victim.replacements:
             complaints.append(f"{request} was answered {victim.answers[0]!r}, but no such worker had begun it")
         if victim.answer_count > 1:
             complaints.append(f"{request} was answered {victim.answer_count} times")
@@ -177,7 +185,7 @@ class _Failover:
         return f"{story} and had answered it {victim.answered_at - victim.at:.3f} s after the harm"
 
     def _figures(self) -> dict[str, Figure]:
-        """Times are from the harm on, the longest of all victims."""
+        """Times are counted from the harm on; each is the longest of all victims."""
         victims = self._all
         return {
             "judged": len(victims),
@@ -212,14 +220,17 @@ class _Failover:
 class KilledWorker(_Failover):
     """A worker killed in the middle of a request: the request is answered by another."""
 
-    event = "killed"
+    event = catalogue.KILLED
     name = "killed-worker"
 
 
 class FrozenWorker(_Failover):
-    """A worker frozen in the middle of a request: the same; what it says after it wakes is fenced off; it is used again."""
+    """A worker frozen in the middle of a request: the request is answered by another.
 
-    event = "frozen"
+    What the worker says after it wakes is fenced, and it is used again.
+    """
+
+    event = catalogue.FROZEN
     name = "frozen-worker"
 
     def _complaints(self, victim: _Victim) -> list[str]:
@@ -250,12 +261,13 @@ class FrozenWorker(_Failover):
 
 
 class CutOffWorker(_Failover):
-    """A worker whose network is gone in the middle of a request: the same; once connected again it is used again.
+    """A worker cut off from its network in the middle of a request: the request is answered by another.
 
-    Whether it can still say its late answer depends on which end has given the connection up by then.
+    Once connected again the worker is used again. Whether its late answer still arrives depends on which end has given the
+    connection up by then.
     """
 
-    event = "cut_off"
+    event = catalogue.CUT_OFF
     name = "cut-off-worker"
 
     def _complaints(self, victim: _Victim) -> list[str]:

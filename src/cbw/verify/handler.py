@@ -1,6 +1,7 @@
 """The handler of the workers that ``cbw verify`` starts: it records which request it begins, and when it has done it.
 
-A worker's own ``--trace`` knows tasks only. What request a task belongs to is in the broker's trace, which need not be here.
+A worker's own ``--trace`` knows task numbers only. Which request a task belongs to is in the broker's trace, which may be
+out of reach.
 """
 
 from __future__ import annotations
@@ -9,30 +10,42 @@ import os
 import time
 from functools import cache
 
-from cbw.core.events import Record
-from cbw.handler import Attempt
-from cbw.trace import Trace
+from cbw.core import catalogue
+from cbw.core.record import Record
+from cbw.observe.trace import Trace
+from cbw.worker.handler import Attempt
 
-WORKER = "CBW_VERIFY_WORKER"
-TRACE = "CBW_VERIFY_TRACE"
+WORKER_VARIABLE = "CBW_VERIFY_WORKER"
+"""Environment variable with the worker's id."""
+TRACE_VARIABLE = "CBW_VERIFY_TRACE"
+"""Environment variable with the file to record in."""
 
 
 @cache
 def _trace() -> Trace:
-    return Trace(os.environ[TRACE], is_printing=False)
+    return Trace(os.environ[TRACE_VARIABLE], is_printing=False)
 
 
 def serve(body: bytes, attempt: Attempt) -> bytes:
-    """``<request> <seconds>``: work so long, and answer ``<request> <seconds> <worker>``."""
-    worker = os.environ[WORKER]
+    """Serve a request ``<request> <seconds>``: take that long, then answer ``<request> <seconds> <worker>``."""
+    worker = os.environ[WORKER_VARIABLE]
     request, _, seconds = body.decode().partition(" ")
 
-    def note(event: str) -> None:
-        record = Record(time.monotonic(), event, "worker", worker, request, "", attempt.service, worker, attempt.task)
-        record.attempt = attempt.number
+    def note(event: catalogue.EventName) -> None:
+        record = Record(
+            time.monotonic(),
+            event,
+            role="worker",
+            sender=worker,
+            request=request,
+            service=attempt.service,
+            worker=worker,
+            task=attempt.task,
+            attempt=attempt.number,
+        )
         _trace().write([record])
 
-    note("begun")
+    note(catalogue.BEGUN)
     time.sleep(float(seconds))
-    note("done")
+    note(catalogue.DONE)
     return body + b" " + worker.encode()

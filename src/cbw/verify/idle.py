@@ -8,11 +8,13 @@ know a worker from its first request on. Free is who has nothing at all in hand,
 
 from __future__ import annotations
 
+import heapq
 import math
-from collections import Counter
 
 from cbw.clock import clock_of
-from cbw.core.events import Record
+from cbw.core import catalogue
+from cbw.core.histogram import Histogram
+from cbw.core.record import Record
 from cbw.verify.verdict import Figure, Verdict
 
 IDLE_S_MAX = 0.020
@@ -26,43 +28,12 @@ _STEP_S = 0.0001
 """Quantiles are as exact as this: so they take the same memory for any number of requests."""
 
 
-_ENDS = (("verify", "broker_killed"), ("verify", "broker_restarted"))
+_ENDS = (("verify", catalogue.BROKER_KILLED), ("verify", catalogue.BROKER_RESTARTED))
 
 
-class _Intervals:
-    """The lengths of many intervals in little memory: count, sum, the largest, and quantiles rounded up to 0.1 ms."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.total = 0.0
-        self.longest = 0.0
-        self._counts: Counter[int] = Counter()
-        self._requests: Counter[int] = Counter()
-
-    def add(self, seconds: float, requests: int) -> None:
-        """An interval, and how many requests waited in it at most."""
-        self.count += 1
-        self.total += seconds
-        self.longest = max(self.longest, seconds)
-        steps = math.ceil(seconds / _STEP_S)
-        self._counts[steps] += 1
-        self._requests[steps] += requests
-
-    def p99(self) -> float:
-        """99 of 100 intervals were no longer than this."""
-        return self._quantile(self._counts, self.count)
-
-    def request_p99(self, requests: int) -> float:
-        """At least 99 of 100 of all ``requests`` waited in no interval that was longer than this."""
-        return self._quantile(self._requests, requests)
-
-    def _quantile(self, counts: Counter[int], total: int) -> float:
-        beyond = total // 100  # so many may be longer
-        for steps, count in sorted(counts.items(), reverse=True):
-            if count > beyond:
-                return min(steps * _STEP_S, self.longest)
-            beyond -= count
-        return 0.0
+def _rounded_up(seconds: float) -> float:
+    """``seconds`` to the next tenth of a millisecond."""
+    return math.ceil(seconds / _STEP_S) * _STEP_S
 
 
 class _Meter:
@@ -73,7 +44,8 @@ class _Meter:
     """
 
     def __init__(self) -> None:
-        self.intervals = _Intervals()
+        self.intervals = Histogram(_rounded_up)
+        self.waits = Histogram(_rounded_up)  # of the same lengths, each counted for every request that waited in it
         self.worst = ""
         self.is_open = False
         self._waiting: dict[str, dict[str, None]] = {}  # service: requests
@@ -125,10 +97,11 @@ class _Meter:
         if lasted > 0:
             if lasted > self.intervals.longest:
                 self.worst = f"from {clock_of(since)} on {what}, for {lasted:.3f} s"
-            self.intervals.add(lasted, most)
+            self.intervals.add(lasted)
+            self.waits.add(lasted, most)
 
 
-class _Hand:
+class _InHand:
     """What the broker has given a worker."""
 
     __slots__ = ("begun", "is_at_work", "is_late", "is_paused", "services", "tasks")
@@ -157,97 +130,103 @@ class BrokerView:
         self.meter = _Meter()
         self.accepted = 0
         self._open: dict[str, str] = {}  # request: service
-        self._hands: dict[str, _Hand] = {}
+        self._in_hand: dict[str, _InHand] = {}
 
     def see(self, record: Record) -> None:
         at, worker, task, request, service = record.at, record.worker, record.task, record.request, record.service
         if record.role == "worker":
-            if record.event == "begun":
+            if record.event == catalogue.BEGUN:
                 self._begun(at, worker, task)
             return
         match record.event:
-            case "started":  # again, maybe: what it knew before is gone
-                for name in list(self._hands):
+            case catalogue.STARTED:  # again, maybe: what it knew before is gone
+                for name in list(self._in_hand):
                     self._drop(at, name)
                 for name in list(self._open):
                     self._close(at, name)
-            case "worker_ready":
+            case catalogue.WORKER_READY:
                 self._drop(at, worker)
-                self._hands[worker] = _Hand(record.text.split(","))
+                self._in_hand[worker] = _InHand(record.text.split(","))
                 self._place(at, worker)
-            case "worker_lost" | "worker_left":
+            case catalogue.WORKER_LOST | catalogue.WORKER_LEFT:
                 self._drop(at, worker)
-            case "worker_late":
+            case catalogue.WORKER_LATE:
                 self._mark(at, worker, is_late=True)
-            case "credit_changed":
+            case catalogue.CREDIT_CHANGED:
                 self._mark(at, worker, is_paused=record.text == "0")
-            case "accepted":
+            case catalogue.ACCEPTED:
                 self.accepted += 1
                 self._open[request] = service
                 self.meter.wait(at, request, service)
-            case "handed_out":
+            case catalogue.HANDED_OUT:
                 self._handed_out(at, worker, task, request, service)
-            case "answered" | "failed" | "gave_up" | "expired" | "stopped":
+            case catalogue.ANSWERED | catalogue.FAILED | catalogue.GAVE_UP | catalogue.EXPIRED | catalogue.STOPPED:
                 self._take(at, worker, task)
                 self._close(at, request)
-            case "cancelled":  # its worker keeps the slot until it has said what became of it
+            case catalogue.CANCELLED:  # its worker keeps the slot until it has said what became of it
                 self._close(at, request)
-            case "attempt_failed" | "returned":
+            case catalogue.ATTEMPT_FAILED | catalogue.RETURNED:
                 self._take(at, worker, task)
                 if request in self._open:
                     self.meter.wait(at, request, service)
-            case "fenced":
+            case catalogue.RETRIED | catalogue.DELAYED:  # it waits again when it is due
+                self._take(at, worker, task)
+                self.meter.unwait(at, request, service)
+            case catalogue.DUE:
+                if request in self._open:
+                    self.meter.wait(at, request, service)
+            case catalogue.FENCED:
                 self._mark(at, worker, is_late=False)
                 self._take(at, worker, task)
             case _:
                 pass
 
     def _handed_out(self, at: float, worker: str, task: int, request: str, service: str) -> None:
-        hand = self._hands.setdefault(worker, _Hand([service]))
-        hand.is_late = False
-        hand.tasks[task] = (request, service)
-        if not hand.is_at_work:
+        in_hand = self._in_hand.setdefault(worker, _InHand([service]))
+        in_hand.is_late = False
+        in_hand.tasks[task] = (request, service)
+        if not in_hand.is_at_work:
             self.meter.unwait(at, request, service)
         self._place(at, worker)
 
     def _begun(self, at: float, worker: str, task: int) -> None:
-        hand = self._hands.get(worker)
-        if hand is None or task not in hand.tasks or task in hand.begun:
+        in_hand = self._in_hand.get(worker)
+        if in_hand is None or task not in in_hand.tasks or task in in_hand.begun:
             return
-        hand.begun.add(task)
-        self.meter.unwait(at, *hand.tasks[task])
-        if not hand.is_at_work:
-            hand.is_at_work = True
-            for other, (request, service) in hand.tasks.items():
-                if other not in hand.begun and request in self._open:
+        in_hand.begun.add(task)
+        self.meter.unwait(at, *in_hand.tasks[task])
+        if not in_hand.is_at_work:
+            in_hand.is_at_work = True
+            for other, (request, service) in in_hand.tasks.items():
+                if other not in in_hand.begun and request in self._open:
                     self.meter.wait(at, request, service)
 
     def _take(self, at: float, worker: str, task: int) -> None:
-        hand = self._hands.get(worker)
-        if hand is None or hand.tasks.pop(task, None) is None:
+        in_hand = self._in_hand.get(worker)
+        if in_hand is None or in_hand.tasks.pop(task, None) is None:
             return
-        hand.begun.discard(task)
-        hand.is_at_work &= bool(hand.tasks)
+        in_hand.begun.discard(task)
+        in_hand.is_at_work &= bool(in_hand.tasks)
         self._place(at, worker)
 
     def _mark(self, at: float, worker: str, *, is_late: bool | None = None, is_paused: bool | None = None) -> None:
-        hand = self._hands.get(worker)
-        if hand is not None:
-            hand.is_late = hand.is_late if is_late is None else is_late
-            hand.is_paused = hand.is_paused if is_paused is None else is_paused
+        in_hand = self._in_hand.get(worker)
+        if in_hand is not None:
+            in_hand.is_late = in_hand.is_late if is_late is None else is_late
+            in_hand.is_paused = in_hand.is_paused if is_paused is None else is_paused
             self._place(at, worker)
 
     def _place(self, at: float, worker: str) -> None:
-        hand = self._hands[worker]
-        if hand.is_free:
-            self.meter.free(at, worker, hand.services)
+        in_hand = self._in_hand[worker]
+        if in_hand.is_free:
+            self.meter.free(at, worker, in_hand.services)
         else:
-            self.meter.busy(at, worker, hand.services)
+            self.meter.busy(at, worker, in_hand.services)
 
     def _drop(self, at: float, worker: str) -> None:
-        hand = self._hands.pop(worker, None)
-        if hand is not None:
-            self.meter.busy(at, worker, hand.services)
+        in_hand = self._in_hand.pop(worker, None)
+        if in_hand is not None:
+            self.meter.busy(at, worker, in_hand.services)
 
     def _close(self, at: float, request: str) -> None:
         service = self._open.pop(request, None)
@@ -259,50 +238,69 @@ class EndsView:
     """As clients and workers tell it: a request waits from ``sent`` to ``begun``, a worker is free from ``done`` to ``begun``.
 
     A worker that was hurt is not there to be free, and what it had does not wait: that the broker cannot know
-    yet, and how soon it must notice is another promise.
+    yet, and how soon it must notice is another promise. A request with a delay waits from the end of that on. One that was
+    begun does not wait again, also if its handler has asked for another try: only the broker knows when that is due.
     """
 
     def __init__(self) -> None:
         self.meter = _Meter()
         self.begun = 0
         self._waiting: dict[str, str] = {}  # request: service
-        self._hands: dict[str, set[str]] = {}
+        self._delayed: list[
+            tuple[float, str]
+        ] = []  # a heap: until when each of some of these requests does not wait yet
+        self._in_hand: dict[str, set[str]] = {}
         self._services: dict[str, list[str]] = {}
 
     def see(self, record: Record) -> None:
         at, worker, request = record.at, record.worker, record.request
+        self._let_wait(at)
         match record.role, record.event:
-            case "client", "sent":
+            case "client", catalogue.SENT:
                 self._waiting[request] = record.service
-                self.meter.wait(at, request, record.service)
-            case "client", "got" | "failed":
+                heapq.heappush(self._delayed, (at + _delay_s(record), request))
+                self._let_wait(at)
+            case "client", catalogue.GOT | catalogue.FAILED:
                 self._unwait(at, request)
-            case "worker", "begun" if request:
-                hand = self._hands.setdefault(worker, set())
+            case "worker", catalogue.BEGUN if request:
+                in_hand = self._in_hand.setdefault(worker, set())
                 # A worker may tell it twice: to its trace, and to that of its handler.
-                self.begun += request not in hand
-                hand.add(request)
+                self.begun += request not in in_hand
+                in_hand.add(request)
                 self._unwait(at, request)
                 services = self._services.setdefault(worker, [])
                 if record.service not in services:
                     services.append(record.service)
                 self.meter.busy(at, worker, services)
-            case "worker", "done" | "error" if request:
-                hand = self._hands.get(worker, set())
-                if request in hand:
-                    hand.discard(request)
-                    if not hand:
+            case "worker", catalogue.DONE | catalogue.ERROR if request:
+                in_hand = self._in_hand.get(worker, set())
+                if request in in_hand:
+                    in_hand.discard(request)
+                    if not in_hand:
                         self.meter.free(at, worker, self._services[worker])
-            case "verify", "killed" | "frozen" | "cut_off":
-                self._hands.pop(worker, None)
+            case "verify", catalogue.KILLED | catalogue.FROZEN | catalogue.CUT_OFF:
+                self._in_hand.pop(worker, None)
                 self.meter.busy(at, worker, self._services.get(worker, []))
             case _:
                 pass
+
+    def _let_wait(self, until: float) -> None:
+        """The delays that are over by then are over."""
+        while self._delayed and self._delayed[0][0] <= until:
+            at, request = heapq.heappop(self._delayed)
+            if request in self._waiting:
+                self.meter.wait(at, request, self._waiting[request])
 
     def _unwait(self, at: float, request: str) -> None:
         service = self._waiting.pop(request, None)
         if service is not None:
             self.meter.unwait(at, request, service)
+
+
+def _delay_s(record: Record) -> float:
+    """For how long the request is not to be handed out that ``record`` says was sent. A trace may be anybody's."""
+    delay_s = (record.fields or {}).get("delay_s", 0.0)
+    return max(0.0, delay_s) if isinstance(delay_s, (int, float)) else 0.0
 
 
 class NoIdleWhileWaiting:
@@ -326,9 +324,9 @@ class NoIdleWhileWaiting:
             self._is_over = True
             return
         self._last = max(self._last, record.at)
-        if record.role == "verify" and record.event == "deployed":
+        if record.role == "verify" and record.event == catalogue.DEPLOYED:
             self._way_s = PRINTED_S_MAX
-        if record.role == "verify" and record.event == "started":
+        if record.role == "verify" and record.event == catalogue.STARTED:
             if not self._only:
                 self._broker, self._ends = BrokerView(), EndsView()
             self._only[record.service] = None
@@ -342,9 +340,11 @@ class NoIdleWhileWaiting:
             self._ends.see(record)
 
     def _concerns_us(self, record: Record) -> bool:
-        if record.event == "worker_ready":
+        if record.event == catalogue.WORKER_READY:
             return any(service in self._only for service in record.text.split(","))
-        has_service = record.event in ("sent", "begun") if record.role != "broker" else bool(record.request)
+        has_service = (
+            record.event in (catalogue.SENT, catalogue.BEGUN) if record.role != "broker" else bool(record.request)
+        )
         return not has_service or record.service in self._only
 
     def verdict(self) -> Verdict:
@@ -354,7 +354,8 @@ class NoIdleWhileWaiting:
 
     def _verdict(self, meter: _Meter, judged: int, source: str, allowed: float) -> Verdict:
         meter.end(self._last)
-        intervals, p99, request_p99 = meter.intervals, meter.intervals.p99(), meter.intervals.request_p99(judged)
+        intervals, p99 = meter.intervals, meter.intervals.quantile(0.99) or 0.0
+        request_p99 = meter.waits.quantile(0.99, of=judged) or 0.0
         figures: dict[str, Figure] = {
             "judged": judged,
             "longest_s": round(intervals.longest, 6),

@@ -13,8 +13,8 @@ from requests.exceptions import RequestException
 
 from cbw.verify.evidence import Line
 
-RETRY_S = 0.1
-"""How often a container that does not print, because it is down, is asked again."""
+REATTACH_S = 0.1
+"""Interval between two attempts to read from a container that is down: its first lines after a restart are wanted soon."""
 
 
 class Printed:
@@ -31,7 +31,7 @@ class Printed:
 
     @property
     def lines(self) -> list[Line]:
-        """All of them until now; in order for each container."""
+        """All lines so far; those of one container are in order."""
         return list(self._lines)
 
     def last_of(self, container: Container) -> str:
@@ -59,9 +59,9 @@ class Printed:
                     *whole, rest = (rest + chunk).split(b"\n")
                     for line in whole:
                         stamp, _, text = line.decode(errors="replace").partition(" ")
-                        if stamp > last:  # asked again after a restart: the first may be the last of before
+                        if stamp > last:  # after a restart the first line may be the last one of before, once more
                             last = stamp
                             at = datetime.fromisoformat(stamp).timestamp()
                             since = max(since, at - 1.0)
                             self._lines.append(Line(at, container.id or "", text.rstrip("\r")))
-            self._is_over.wait(RETRY_S)
+            self._is_over.wait(REATTACH_S)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from cbw.core.events import Record
+from cbw.core import catalogue
+from cbw.core.record import Record
 from cbw.verify.failover import HARMS
 from cbw.verify.numbers import Numbers
 from cbw.verify.verdict import EVIDENCE_MAX, Figure, Verdict
@@ -13,16 +14,17 @@ _NAMED = re.compile(r"\S+[-/]\d+( |$)")
 
 
 class OwnReplies:
-    """Each reply is the text of its own request, or that and the name of who answered; and no request gets two.
+    """Each reply is the text of its own request, alone or followed by the name of the worker; and no request gets two.
 
     That is what demonstration workers answer to ``cbw client`` and ``cbw verify``, whose texts name the request. Other clients
     record no texts, and other workers answer what they like: such replies are counted, not judged.
 
-    In the trace of a ``cbw verify`` every request is owed an answer, except those whose worker came to harm:
-    another check follows these. In any other trace a client may have been stopped, or an error been the right end, so
-    requests without an answer are only counted. There a worker must also have begun what is answered in its name. A log
-    may lack records of a client: its oldest files are deleted, and what a full spool dropped is a gap. An answer to a request
-    that may be among them is counted too, not judged.
+    In the trace of a ``cbw verify`` every request must be answered, except those whose worker came to harm, which another
+    check follows; and the worker that is named in an answer must have begun the request. In any other trace a client may have
+    been stopped, or an error may have been the right end, so requests without an answer are only counted.
+
+    A log may lack records of a client, because its oldest files are deleted and a full spool leaves a gap. An answer to a
+    request that may be among those is counted, not judged.
     """
 
     name = "own-replies"
@@ -39,33 +41,33 @@ class OwnReplies:
         self._numbers: dict[str, Numbers] = {}  # boot of a client: its records in the log
         self._untold = 0
         self._unread = 0
-        self._names: dict[str, None] = {}  # of workers, if they have a space in them
+        self._names: dict[str, None] = {}  # names of workers that have a space in them
         self._verified: dict[str, None] = {}  # services of the verifications in this trace
-        self._begun: set[tuple[str, str]] = set()  # there: request, worker
+        self._begun: set[tuple[str, str]] = set()  # in verifications: request, worker
         self._answered: list[tuple[str, str]] = []
 
     def see(self, record: Record) -> None:
         if " " in record.worker:
             self._names[record.worker] = None
         if record.role == "verify":
-            if record.event == "started":
+            if record.event == catalogue.STARTED:
                 self._verified[record.service] = None
             elif record.event in HARMS:
                 self._victims[record.request] = None
         elif record.role == "worker":
-            if record.event == "begun" and record.request and self._verified:
+            if record.event == catalogue.BEGUN and record.request and self._verified:
                 self._begun.add((record.request, record.worker))
         elif record.role == "client":
             if record.boot:
                 self._numbers.setdefault(record.boot, Numbers(record.sender)).add(record.seq)
-            if record.event == "sent":
+            if record.event == catalogue.SENT:
                 self._sent[record.request] = (record.text, record.service)
                 self._clients[record.client] = None
-            elif record.event == "got":
+            elif record.event == catalogue.GOT:
                 self._got(record)
-            elif record.event == "failed":
+            elif record.event == catalogue.FAILED:
                 self._fail(record)
-            elif record.event == "unasked":
+            elif record.event == catalogue.UNASKED:
                 self._blame(f"{record.client} got {record.count} answers to requests that had ended")
 
     def _got(self, record: Record) -> None:
@@ -122,6 +124,11 @@ class OwnReplies:
             if service in self._verified and request not in self._victims
         ]
         evidence = self._evidence + invented[:EVIDENCE_MAX] + debts[:EVIDENCE_MAX]
+        return Verdict(self.name, not evidence, figures, self._summary(wrong), evidence)
+
+    def _summary(self, wrong: int) -> str:
+        if not self._replies and not self._unread and not self._sent and not self._failed:
+            return "no client's records in this trace"
         count = len(self._clients)
         summary = f"{self._replies} replies to {count} client{'s' if count != 1 else ''}, "
         summary += f"{wrong} of them not to their own requests" if wrong else "each to its own request"
@@ -133,6 +140,4 @@ class OwnReplies:
             summary += f"; {missing} requests without an answer"
         if self._untold:
             summary += f"; {self._untold} to requests that the log does not tell of"
-        if not self._replies and not self._unread and not self._sent and not self._failed:
-            summary = "no client's records in this trace"
-        return Verdict(self.name, not evidence, figures, summary, evidence)
+        return summary

@@ -1,26 +1,28 @@
-"""G4 and G11 of a deployment whose broker and logger were restarted under load: nothing is lost, and the log tells all of it.
+"""G4 and G11 of a deployment whose broker and logger were restarted under load: nothing is lost, and the log is complete.
 
-What a verification did stands in the trace as records of the role ``verify``: ``deployed`` (``text``: the services that
-run), ``broker_killed`` or ``broker_restarted`` and then ``broker_back``, the same of the logger, and ``logger_writes``.
-Records with a ``boot`` came through the logger.
+The trace says what the verification did, in records of the role ``verify``: ``deployed`` (``text``: the services that run);
+``broker_killed`` or ``broker_restarted``, then ``broker_back``; ``logger_killed`` or ``logger_restarted``, then
+``logger_writes``. Records with a ``boot`` came through the logger.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from cbw.core.events import Record
+from cbw.core import catalogue
+from cbw.core.record import Record
 from cbw.verify.numbers import Numbers
 from cbw.verify.verdict import EVIDENCE_MAX, Figure, Verdict, longest
 
-LAST_WORDS_S = 1.0
-"""What a process recorded so shortly before it was killed may have died with it: records are sent every 20 ms, over a network."""
-_STORY = ("accepted", "handed_out", "answered")
+UNSENT_S = 1.0
+"""A record made within this time before its process was killed may have died with it: records are sent every 20 ms, and have
+to cross a network."""
+_STORY = (catalogue.ACCEPTED, catalogue.HANDED_OUT, catalogue.ANSWERED)
 """What a broker records of every request that is answered."""
 
 
 class _Restart:
-    """A broker that was brought down, the requests that were open meanwhile, and what became of them."""
+    """One time that the broker was brought down: the requests that were open meanwhile, and what became of them."""
 
     def __init__(self, down: Record, open_requests: list[str]) -> None:
         self.how = down.event.removeprefix("broker_")
@@ -33,43 +35,58 @@ class _Restart:
         self.last_answer_at: float | None = None
 
 
-class RestartedBroker:
-    """A broker killed, or restarted, under load: every request of its clients is answered, once, by the one that comes back.
+class BrokerDown:
+    """A broker that was brought down under load: the one that comes back answers every request of its clients, once.
 
-    The clients send again what was open. That a request is executed twice is allowed, and counted.
+    The clients send open requests again. A request may be executed twice; that is counted. ``event`` says how it was brought
+    down: killed, or stopped and started.
     """
 
-    name = "restarted-broker"
-
-    def __init__(self) -> None:
+    def __init__(self, event: catalogue.EventName) -> None:
+        self.name = "killed-broker" if event == catalogue.BROKER_KILLED else "restarted-broker"
+        self._event = event
+        self._is_down = False
         self._open: dict[str, None] = {}
         self._restarts: list[_Restart] = []
-        self._begun: dict[str, int] = {}
+        self._begun: dict[str, dict[tuple[str, int], None]] = {}  # of each request, by whom and as which task
         self._errors: dict[str, str] = {}
 
     def see(self, record: Record) -> None:
         request = record.request
         match record.role, record.event:
-            case "verify", "broker_killed" | "broker_restarted":
+            case "verify", self._event:
+                self._is_down = True
                 self._restarts.append(_Restart(record, list(self._open)))
-            case "verify", "broker_back" if self._restarts:
+            case "verify", catalogue.BROKER_BACK if self._is_down:
+                self._is_down = False
                 self._restarts[-1].back_at = record.at
-            case "client", "sent":
+            case "client", catalogue.SENT:
                 self._open[request] = None
                 if self._restarts and self._restarts[-1].back_at is None:
                     self._restarts[-1].open[request] = None
-            case "client", "got":
+            case "client", catalogue.GOT:
                 self._got(record)
-            case "client", "failed":
-                self._open.pop(request, None)
-                self._errors[request] = record.text
-            case "worker", "begun" if request:
-                self._begun[request] = self._begun.get(request, 0) + 1
+            case "client", catalogue.FAILED:
+                self._ended(request)
+                if self._restarts:
+                    self._errors[request] = record.text
+            case "worker", catalogue.BEGUN if self._is_open(request):
+                # A worker may tell it twice: to its trace, and to that of its handler.
+                begun = self._begun.setdefault(request, {})
+                begun[record.worker or record.sender, record.task or -len(begun)] = None
             case _:
                 pass
 
+    def _is_open(self, request: str) -> bool:
+        return request in self._open or any(request in restart.open for restart in self._restarts)
+
+    def _ended(self, request: str) -> None:
+        self._open.pop(request, None)
+        if not self._is_open(request):
+            self._begun.pop(request, None)
+
     def _got(self, record: Record) -> None:
-        self._open.pop(record.request, None)
+        self._ended(record.request)
         for restart in self._restarts:
             if record.request in restart.open:
                 restart.answers[record.request] = restart.answers.get(record.request, 0) + 1
@@ -92,12 +109,13 @@ class RestartedBroker:
             "restarts": len(self._restarts),
             "lost": lost,
             "answered_twice": twice,
-            "executed_again": sum(self._begun.get(request, 0) > 1 for request in requests),
+            "executed_again": sum(len(self._begun.get(request, ())) > 1 for request in requests),
             "recovery_s": longest([(restart.at, restart.recovered_at) for restart in self._restarts]),
             "answered_s": longest([(restart.at, restart.last_answer_at) for restart in self._restarts]),
         }
         if not self._restarts:
-            return Verdict(self.name, True, figures, "no broker was restarted in this trace")
+            how = self.name.removesuffix("-broker")
+            return Verdict(self.name, True, figures, f"no broker was {how} in this trace")
         summary = f"brought down {_times(len(self._restarts))} with {len(requests)} requests open: {lost} lost, "
         summary += f"{twice} answered twice, {figures['executed_again']} executed again"
         return Verdict(self.name, not complaints, figures, summary, evidence)
@@ -121,9 +139,7 @@ class RestartedBroker:
         story = f"the broker was {restart.how} with {len(restart.open)} requests open, all of them answered"
         if restart.recovered_at is not None and restart.back_at is not None:
             back, recovered = restart.back_at - restart.at, restart.recovered_at - restart.at
-            story += (
-                f"; its container was back after {back:.3f} s, the first answer came {recovered:.3f} s after the harm"
-            )
+            story += f"; it was back after {back:.3f} s, the first answer came {recovered:.3f} s after the harm"
         return story
 
 
@@ -135,8 +151,8 @@ class _Answer(NamedTuple):
 class CompleteLog:
     """The log holds the story of every request that was answered, and every record of every sender, or says what it lacks.
 
-    A record that was lost stands in the log as a counted gap; one that is lost without a word, or is there twice, breaks the
-    promise. What a process recorded in the last moment before it was killed may have died with it: that is counted apart.
+    A lost record stands in the log as a counted gap. A record that is missing without one, or is there twice, breaks the
+    promise. What a process recorded just before it was killed may have died with it, and is counted separately.
     """
 
     name = "complete-log"
@@ -148,7 +164,7 @@ class CompleteLog:
         self._answers: dict[str, _Answer] = {}
         self._stories: dict[str, dict[str, None]] = {}  # request: what the log tells of it
         self._has_workers = False
-        self._killed: dict[str, list[float]] = {}  # worker, or nothing for the broker: when
+        self._killed: dict[str, list[float]] = {}  # worker, or "" for the broker: times when it was killed
         self._down: list[Record] = []
         self._recoveries: list[tuple[float, float | None]] = []
 
@@ -156,24 +172,24 @@ class CompleteLog:
         if record.role == "verify":
             self._see_note(record)
         elif record.role == "client" and not record.boot:
-            if record.event == "got":
+            if record.event == catalogue.GOT:
                 self._answers.setdefault(record.request, _Answer(record.at, record.text.rpartition(" ")[2]))
-        elif record.role == "logger" and record.event == "gap":
+        elif record.role == "logger" and record.event == catalogue.GAP:
             self._gaps += record.count
         elif record.boot:
             self._see_logged(record)
 
     def _see_note(self, record: Record) -> None:
         match record.event:
-            case "deployed":
+            case catalogue.DEPLOYED:
                 self._is_deployed = "log" in record.text.split()
-            case "killed":
+            case catalogue.KILLED:
                 self._killed.setdefault(record.worker, []).append(record.at)
-            case "broker_killed":
+            case catalogue.BROKER_KILLED:
                 self._killed.setdefault("", []).append(record.at)
-            case "logger_killed" | "logger_restarted":
+            case catalogue.LOGGER_KILLED | catalogue.LOGGER_RESTARTED:
                 self._down.append(record)
-            case "logger_writes" if self._down:
+            case catalogue.LOGGER_WRITES if self._down:
                 self._recoveries.append((self._down[-1].at, record.at))
             case _:
                 pass
@@ -182,7 +198,7 @@ class CompleteLog:
         self._numbers.setdefault(record.boot, Numbers(record.sender)).add(record.seq)
         if record.role == "broker" and record.request:
             self._stories.setdefault(record.request, {})[record.event] = None
-        elif record.role == "worker" and record.event in ("begun", "done") and record.request:
+        elif record.role == "worker" and record.event in (catalogue.BEGUN, catalogue.DONE) and record.request:
             self._has_workers = True
             self._stories.setdefault(record.request, {})[f"{record.event} by {record.worker}"] = None
 
@@ -227,7 +243,7 @@ class CompleteLog:
         return Verdict(self.name, passed, figures, summary, evidence)
 
     def _untold(self) -> tuple[dict[str, list[str]], int]:
-        """What the log does not tell of which answered request, and how much of that died with the process that knew it."""
+        """What the log lacks of each answered request, and how many such records died with the process that made them."""
         untold: dict[str, list[str]] = {}
         died = 0
         for request, answer in self._answers.items():
@@ -243,7 +259,7 @@ class CompleteLog:
         return untold, died
 
     def _may_have_died(self, sender: str, at: float) -> bool:
-        return any(0.0 <= killed_at - at <= LAST_WORDS_S for killed_at in self._killed.get(sender, ()))
+        return any(0.0 <= killed_at - at <= UNSENT_S for killed_at in self._killed.get(sender, ()))
 
 
 def _times(count: int) -> str:

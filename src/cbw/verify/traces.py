@@ -1,47 +1,35 @@
-"""Traces and logs of any length in the order of time, in bounded memory.
+"""Traces and logs of any length in the order of time, in memory that does not grow with their length.
 
 A log is only roughly ordered: senders' batches overtake each other, and what was recorded while the logger was away comes
-long after. So a trace is read twice. The first time finds what comes too late to be sorted in passing, and keeps it apart,
-on disk if it is much; the second time puts it where it belongs.
+long after. So a trace is read twice. The first pass finds the records that come too late to be sorted in passing, and keeps
+them in memory; they are many only if a logger was away for minutes, or a host's clock is wrong. The second pass merges them in.
 """
 
 from __future__ import annotations
 
-import contextlib
 import heapq
 import itertools
 import math
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from typing import IO
 
-import msgspec
-
-from cbw.core.events import Record
+from cbw.core.record import Record
 from cbw.errors import UsageError
 from cbw.logs.files import Part, opened
 from cbw.logs.search import record_of
 
 UNORDERED_MAX = 20_000
-"""Records that may be out of order in passing: seconds of a busy system. They take about 10 MB."""
-LATE_MAX = 50_000
-"""More late records than these are sorted by parts, on disk."""
-
-_decode_lines = msgspec.json.Decoder(Record).decode_lines
-_encode_lines = msgspec.json.Encoder().encode_lines
+"""Records within which disorder is sorted in passing: a few seconds of a busy system, in about 10 MB."""
 
 
 def ordered(path: str) -> Iterator[Record]:
     """The records of the trace or log at ``path``, with its rotated files, in the order of time. Lines of text are left out.
 
     Raises:
-        UsageError: it cannot be read to its end, or holds lines, but no record.
+        UsageError: it cannot be read to its end, or holds lines but no record.
     """
-    with opened(path) as parts, contextlib.ExitStack() as stack:
-        late = _Late(stack)
-        count = 0
-        for _ in _in_window(_records(parts), late.add):
-            count += 1
+    with opened(path) as parts:
+        late: list[Record] = []
+        count = sum(1 for _ in _in_window(_records(parts), late.append))
         if not count and any(
             _is_foreign(line) for part in parts for block in part.blocks() for line in block.split(b"\n") if line
         ):
@@ -51,12 +39,12 @@ def ordered(path: str) -> Iterator[Record]:
         for part in parts:
             if part.damage:
                 raise UsageError(f"{part.path} is damaged: {part.damage}", advice="What it says cannot be judged.")
-        again = itertools.islice(_records(parts), count + late.count)  # a log may have grown meanwhile
-        yield from heapq.merge(_in_window(again, lambda _: None), late.in_order(), key=_at)
+        again = itertools.islice(_records(parts), count + len(late))  # a log may have grown meanwhile
+        yield from heapq.merge(_in_window(again, lambda _: None), sorted(late, key=_at), key=_at)
 
 
 def _in_window(records: Iterable[Record], put_late: Callable[[Record], None]) -> Iterator[Record]:
-    """``records`` in the order of time, but for those that come too late for it."""
+    """``records`` in the order of time; ``put_late`` gets those that come too late for that."""
     window: list[Record] = []
     passed_at = -math.inf
     for record in records:
@@ -73,48 +61,15 @@ def _in_window(records: Iterable[Record], put_late: Callable[[Record], None]) ->
     yield from window
 
 
-class _Late:
-    """Records kept apart until all of them are known."""
-
-    def __init__(self, stack: contextlib.ExitStack) -> None:
-        self.count = 0
-        self._stack = stack
-        self._records: list[Record] = []
-        self._files: list[IO[bytes]] = []
-
-    def add(self, record: Record) -> None:
-        self.count += 1
-        self._records.append(record)
-        if len(self._records) >= LATE_MAX:
-            self._records.sort(key=_at)
-            file = self._stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
-            file.write(_encode_lines(self._records))
-            self._files.append(file)
-            self._records.clear()
-
-    def in_order(self) -> Iterator[Record]:
-        return heapq.merge(*map(_read, self._files), sorted(self._records, key=_at), key=_at)
-
-
-def _read(file: IO[bytes]) -> Iterator[Record]:
-    file.seek(0)
-    for line in file:
-        record = record_of(line)
-        assert record is not None, "we wrote it"
-        yield record
-
-
 def _records(parts: Iterable[Part]) -> Iterator[Record]:
     for part in parts:
         for block in part.blocks():
-            try:
-                yield from _decode_lines(block)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # text, or somebody else's JSON
-                yield from filter(None, map(record_of, block.split(b"\n")))
+            # Line by line: the JSON of a whole block may have records that go over two lines of text, which nobody recorded.
+            yield from filter(None, map(record_of, block.split(b"\n")))
 
 
 def _is_foreign(line: bytes) -> bool:
-    """Whether it does not even begin as a record; one that does is torn: its role was killed while it wrote."""
+    """Whether ``line`` does not begin like a record. One that does is incomplete: its role was killed while it wrote."""
     return not line.startswith(b'{"at":')
 
 

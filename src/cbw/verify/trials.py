@@ -1,7 +1,7 @@
 """What ``cbw verify --compose`` does to a deployment: load, harm to its workers, restarts of its broker and its logger.
 
-It judges nothing; the records that it leaves are judged. The requests are those of clients of its own, on this host, and
-the workers are the deployment's demonstration workers, which say what they begin and who they are.
+It judges nothing; the records that it leaves are judged. The requests are sent by clients of the verification, on this host;
+the workers are the deployment's demonstration workers, which print what they begin and answer with their id.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import tarfile
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import NamedTuple
 
 import msgspec
@@ -19,30 +21,34 @@ from docker.errors import DockerException
 from docker.models.containers import Container
 from requests.exceptions import RequestException
 
-from cbw.client import Client
-from cbw.core.events import Record
+from cbw.client.sync_client import Client
+from cbw.core import catalogue
+from cbw.core.record import Record
 from cbw.errors import CbwError, NotReady, UsageError
-from cbw.trace import read
+from cbw.observe.trace import read
 from cbw.verify import compose, evidence
-from cbw.verify.caller import Caller
+from cbw.verify.caller import CALLERS, Caller
 from cbw.verify.compose import Deployment
 from cbw.verify.notebook import Notebook, wait
 from cbw.verify.printed import Printed
 from cbw.verify.restart import CompleteLog
 
-CLIENTS = 3
 LOAD = 10
-"""Requests for each worker under load: so most of them wait, and every worker has to take its next one many times."""
-PATIENCE_S = 15.0
-"""For a container to be at work again, and for the log to hold what was recorded, also on a busy machine."""
+"""Requests for each worker under load: most of them wait, and every worker has to take its next one many times."""
+SETTLE_S = 15.0
+"""Time for a container to be at work again, and for the log to hold what was recorded, even on a busy machine."""
 MEET_S = 30.0
-"""For the broker and every worker to answer at all."""
+"""Time for the broker and every worker to give their first answer."""
 PRINT_S = 3.0
-"""For what has been printed to be here."""
+"""Time for a line that a container has printed to arrive here, through Docker."""
 WORK_S_MIN = 0.2
-"""A worker must take so long that Docker can hurt it meanwhile."""
-TRIES = 5
-RETRY_S = 0.5
+"""Shortest work of a worker that can be hurt in the middle of it: a ``docker kill`` takes about 0.1 s."""
+MEASURE_ROUNDS = 3
+"""Further rounds of requests if the work looks too short in the first."""
+HARM_TRIES = 5
+"""Attempts to hurt a worker before it has answered: on a busy machine Docker may be too late now and then."""
+LOG_POLL_S = 0.5
+"""Interval between two readings of the log while it is incomplete: each copies the log's files out of a container."""
 
 Harm = Callable[[Container], None]
 
@@ -56,8 +62,9 @@ class _Hurt(NamedTuple):
 
 
 class Trials:
-    """Leaves its traces in ``folder``. ``say`` is told how far it is. ``timeout_s`` is for an answer, beyond the time that
-    the work itself takes.
+    """Verifies ``deployment``, and leaves traces in ``folder``. ``say`` is called with lines of progress.
+
+    ``timeout_s`` is the time for an answer beyond what the work itself takes.
 
     Raises:
         UsageError: ``folder`` holds traces already.
@@ -70,12 +77,13 @@ class Trials:
         self._timeout_s = timeout_s
         self._prefix = f"VERIFY_{os.urandom(3).hex()}_"
         self._began_at = time.time()
-        self._workers = deployment.containers(compose.WORKER)
-        self._loggers = deployment.containers(compose.LOGGER)
-        self._printed = Printed([*self._workers, *deployment.containers(compose.BROKER)], self._began_at)
+        self._workers = deployment.containers(compose.WORKER_SERVICE)
+        self._loggers = deployment.containers(compose.LOGGER_SERVICE)
+        self._printed = Printed([*self._workers, *deployment.containers(compose.BROKER_SERVICE)], self._began_at)
         self._address = ""
         self._callers: list[Caller] = []
         self._containers: dict[str, Container] = {}  # of the workers, by their ids
+        self._ended_at: dict[str, float] = {}  # when each request was answered or failed, in seconds since 1970
         self._work_s = 0.0
 
     def __enter__(self) -> Trials:
@@ -85,10 +93,10 @@ class Trials:
         self.stop()
 
     def run(self) -> None:
-        """All trials, one after another.
+        """Make all trials, one after another.
 
         Raises:
-            NotReady: the deployment does not answer, or nothing more can be tried.
+            NotReady: the deployment does not answer, or does not go on.
         """
         self.meet()
         self.load()
@@ -111,18 +119,21 @@ class Trials:
         """The files to judge."""
         return self._notebook.files()
 
-    # --- getting to know it
+    # --- getting to know the deployment
 
     def meet(self) -> None:
-        """Reach the broker and have every worker answer: owed before any trial.
+        """Reach the broker and have every worker answer. Must be called before any trial.
 
         Raises:
-            NotReady, UsageError: they do not answer, or not as it takes to be verified.
+            NotReady, UsageError: they do not answer, or do not behave like something that can be verified.
         """
         self._notebook.note(
-            "deployed", text=" ".join([compose.BROKER, compose.WORKER, *([compose.LOGGER] if self._loggers else [])])
+            catalogue.DEPLOYED,
+            text=" ".join(
+                [compose.BROKER_SERVICE, compose.WORKER_SERVICE, *([compose.LOGGER_SERVICE] if self._loggers else [])]
+            ),
         )
-        self._notebook.note("started")
+        self._notebook.note(catalogue.STARTED)
         self._reach_broker()
         self._meet_workers()
 
@@ -132,7 +143,7 @@ class Trials:
         for address in addresses:
             if self._is_broker_at(address, MEET_S / len(addresses)):
                 self._address = address
-                for number in range(1, CLIENTS + 1):
+                for number in range(1, CALLERS + 1):
                     name = f"{self._prefix}CLI_{number}"
                     self._callers.append(Caller(address, name, "", self._notebook.path(name), self._timeout_s))
                 return
@@ -147,28 +158,51 @@ class Trials:
             return wait(patience_s, lambda: probe.has_met_broker)
 
     def _meet_workers(self) -> None:
-        """Have every worker answer, and learn which container is which worker."""
+        """Have every worker answer: find out which container is which worker, and how long they work."""
         deadline = time.monotonic() + MEET_S
+        times: list[float] = []
         while len(self._containers) < len(self._workers):
             asked = self._ask(len(self._workers))
-            is_answered, ended_at = any(_await(asked)), time.time()
+            is_answered = any(_await(asked))
             has_begun = is_answered and wait(PRINT_S, self._is_any_begun, asked)
             if (is_answered and not has_begun) or time.monotonic() > deadline:
                 raise self._not_met(asked)
             for name, line in [begun for request in asked for begun in self._begun(request)]:
                 self._containers[name] = next(one for one in self._workers if one.id == line.container)
-                self._work_s = ended_at - line.at
-        if self._work_s < WORK_S_MIN:
-            raise NotReady(
-                f"the workers answer within {self._work_s:.3f} s: too soon to be hurt in the middle of it",
-                advice="Set CBW_WORKER_WORK_TIME_S=1 for the verification.",
-            )
+            times += self._work_times(asked)
+        self._work_s = self._measured(times)
         self._callers[0].check_patience()
+
+    def _measured(self, times: list[float]) -> float:
+        """The time that workers take for a request: the median of ``times``, and of more while that is too short.
+
+        Docker may stamp a line late on a busy machine, so a single time shows nothing.
+
+        Raises:
+            NotReady: they take too little to be hurt meanwhile.
+        """
+        more = MEASURE_ROUNDS
+        while not times or median(times) < WORK_S_MIN:
+            if not more:
+                raise NotReady(
+                    f"the workers answer within {median(times or [0.0]):.3f} s, too soon to be hurt in the middle of a request",
+                    advice="Set CBW_WORKER_WORK_TIME_S=1 for the verification.",
+                )
+            more -= 1
+            times = times + self._work_times(self._ask(len(self._workers)))
+        return median(times)
+
+    def _work_times(self, asked: dict[str, Future[str]]) -> list[float]:
+        """Wait for the requests; for each that was answered, the seconds from the last worker's line to the answer."""
+        answered = [request for request, future in asked.items() if future.result()]
+        wait(PRINT_S, lambda: all(request in self._ended_at and self._begun(request) for request in answered))
+        begun = [(request, line) for request in answered for _, line in self._begun(request)[-1:]]
+        return [self._ended_at[request] - line.at for request, line in begun]
 
     def _not_met(self, asked: dict[str, Future[str]]) -> CbwError:
         if any(_await(asked)) and not self._is_any_begun(asked):
             return UsageError(
-                f"the workers of service {compose.WORKER} do not print what they begin",
+                f"the workers of service {compose.WORKER_SERVICE} do not print what they begin",
                 advice="cbw verify --compose needs the demonstration worker, `cbw worker` without --handler.",
             )
         known = [container.id for container in self._containers.values()]
@@ -179,35 +213,35 @@ class Trials:
     # --- load, and harm to workers
 
     def load(self) -> None:
-        """Many requests at once, each client its own."""
+        """Send many requests at once, from every client."""
         count = LOAD * len(self._workers)
-        self._say(f"{CLIENTS} clients send {count} requests to {len(self._workers)} workers")
+        self._say(f"{CALLERS} clients send {count} requests to {len(self._workers)} workers")
         _await(self._ask(count))
 
     def kill(self) -> None:
         """``docker kill`` a worker in the middle of a request, and start it again."""
-        hurt = self._hurt("killed", lambda victim: victim.kill(), lambda victim: victim.start())
+        hurt = self._hurt(catalogue.KILLED, lambda victim: victim.kill(), lambda victim: victim.start())
         if hurt is not None:
             hurt.future.result()
             self._containers[hurt.worker].start()
             self._await_use(hurt.worker)
 
     def freeze(self) -> None:
-        """``docker pause`` a worker in the middle of a request, and wake it while another works on that."""
-        for _ in range(TRIES):
-            hurt = self._hurt("frozen", lambda victim: victim.pause(), lambda victim: victim.unpause())
+        """``docker pause`` a worker in the middle of a request, and wake it while another works on the request."""
+        for _ in range(HARM_TRIES):
+            hurt = self._hurt(catalogue.FROZEN, lambda victim: victim.pause(), lambda victim: victim.unpause())
             if hurt is None or self._wake(hurt):
                 return
-            self._say(f"another had answered {hurt.request} before {hurt.worker} was awake")
+            self._say(f"another worker had answered {hurt.request} before {hurt.worker} was awake: once more")
 
     def _wake(self, hurt: _Hurt) -> bool:
-        """Wake a frozen worker; False: its heir was faster than Docker.
+        """Wake a frozen worker; False: its replacement was faster than Docker.
 
-        While the heir works, a late answer is not only unwanted: a broker without a fence would deliver it.
+        While the replacement works, a late answer does not only come too late: a broker without a fence would deliver it.
         """
         wait(self._timeout_s, lambda: hurt.future.done() or len(self._begun(hurt.request)) > 1)
         self._say(f"waking {hurt.worker}")
-        self._notebook.note("thawed", worker=hurt.worker, request=hurt.request)
+        self._notebook.note(catalogue.THAWED, worker=hurt.worker, request=hurt.request)
         self._containers[hurt.worker].unpause()
         was_answered = hurt.future.done()
         answered_by = hurt.future.result()
@@ -225,23 +259,23 @@ class Trials:
         def reconnect(victim: Container) -> None:
             deployment.reconnect(victim, networks[victim])
 
-        hurt = self._hurt("cut_off", lambda victim: deployment.cut_off(victim, networks[victim]), reconnect)
+        hurt = self._hurt(catalogue.CUT_OFF, lambda victim: deployment.cut_off(victim, networks[victim]), reconnect)
         if hurt is not None:
             hurt.future.result()
             self._say(f"connecting {hurt.worker} again")
-            self._notebook.note("reconnected", worker=hurt.worker, request=hurt.request)
+            self._notebook.note(catalogue.RECONNECTED, worker=hurt.worker, request=hurt.request)
             reconnect(self._containers[hurt.worker])
             self._await_use(hurt.worker)
 
-    def _hurt(self, event: str, harm: Harm, heal: Harm) -> _Hurt | None:
-        """One worker, hurt in the middle of a request that it has begun; None if nobody begins it.
+    def _hurt(self, event: catalogue.EventName, harm: Harm, heal: Harm) -> _Hurt | None:
+        """Hurt a worker in the middle of a request that it has begun; None if no worker begins the request.
 
         Raises:
-            NotReady: the answer was there first, every time.
+            NotReady: the worker had answered first, every time.
         """
-        for _ in range(TRIES):
+        for _ in range(HARM_TRIES):
             ((request, future),) = self._ask(1).items()
-            if not wait(PATIENCE_S, self._begun, request):
+            if not wait(SETTLE_S, self._begun, request):
                 self._say(f"no worker begins {request}")
                 return None
             worker = self._begun(request)[0][0]
@@ -255,13 +289,13 @@ class Trials:
             heal(victim)
             self._await_use(worker)
         raise NotReady(
-            f"{TRIES} times a worker had answered before Docker had hurt it",
+            f"{HARM_TRIES} times a worker had answered before Docker had hurt it",
             advice="Give the workers more time for a request: CBW_WORKER_WORK_TIME_S=3.",
         )
 
     def _await_use(self, worker: str) -> None:
-        """Ask until ``worker`` has begun something again; if it never does, the records show it."""
-        deadline = time.monotonic() + PATIENCE_S
+        """Send requests until ``worker`` has begun one again; if it never does, the records show it."""
+        deadline = time.monotonic() + SETTLE_S
         while time.monotonic() < deadline:
             asked = self._ask(len(self._workers))
             _await(asked)
@@ -271,59 +305,67 @@ class Trials:
     # --- restarts
 
     def restart_broker(self) -> bool:
-        """``docker restart`` the broker under load, then ``docker kill`` and start it. False: it answers no more.
+        """``docker restart`` the broker under load, then ``docker kill`` and start it. False: it does not answer any more.
 
         Raises:
             NotReady: it comes back where the clients do not find it.
         """
-        (broker,) = self._deployment.containers(compose.BROKER)
-        for how, restart in RESTARTS.items():
+        (broker,) = self._deployment.containers(compose.BROKER_SERVICE)
+        for how, event, restart in (
+            ("restarted", catalogue.BROKER_RESTARTED, _restart),
+            ("killed", catalogue.BROKER_KILLED, _kill_and_start),
+        ):
             asked = self._ask_and_begin()
             self._say(f"the broker is {how} while {len(asked)} requests are open")
-            self._notebook.note(f"broker_{how}")
+            self._notebook.note(event)
             restart(broker)
-            self._notebook.note("broker_back")
+            self._notebook.note(catalogue.BROKER_BACK)
             if self._address not in (addresses := self._deployment.addresses()):
                 raise NotReady(
                     f"the broker came back at {' or '.join(addresses) or 'no address'}, it was at {self._address}",
                     advice='Publish its port under a fixed number: ports: "9998:9998".',
                 )
             if not any(_await(asked)):
-                self._say("the broker answers no more")
+                self._say("the broker does not answer any more")
                 return False
             for worker in self._containers:
                 self._await_use(worker)
         return True
 
     def restart_logger(self) -> None:
-        """The same to a logger, if there is one."""
-        for how, restart in RESTARTS.items() if self._loggers else ():
-            logger = self._loggers[0]
+        """``docker restart`` a logger under load, then ``docker kill`` and start it, if there is one."""
+        if not self._loggers:
+            return
+        logger = self._loggers[0]
+        for how, event, restart in (
+            ("restarted", catalogue.LOGGER_RESTARTED, _restart),
+            ("killed", catalogue.LOGGER_KILLED, _kill_and_start),
+        ):
             asked = self._ask_and_begin()
             self._say(f"the logger is {how} while {len(asked)} requests are open")
-            self._notebook.note(f"logger_{how}")
+            self._notebook.note(event)
             restart(logger)
-            if wait(PATIENCE_S, self._has_grown, logger, self._deployment.log_size(logger)):
-                self._notebook.note("logger_writes")
+            if wait(SETTLE_S, self._has_grown, logger, self._deployment.log_size(logger)):
+                self._notebook.note(catalogue.LOGGER_WRITES)
             _await(asked)
 
     def _has_grown(self, logger: Container, size: int) -> bool:
         return self._deployment.log_size(logger) != size
 
     def _ask_and_begin(self) -> dict[str, Future[str]]:
-        """Two requests for each worker; the first is begun, none is answered yet."""
-        asked = self._ask(2 * len(self._workers), more_s=PATIENCE_S)
-        wait(PATIENCE_S, self._is_any_begun, asked)
+        """Send two requests for each worker, and wait until one is begun: none is answered yet."""
+        asked = self._ask(2 * len(self._workers), more_s=SETTLE_S)
+        wait(SETTLE_S, self._is_any_begun, asked)
         return asked
 
     # --- what is left behind
 
     def collect(self) -> None:
-        """The records that the deployment has left, in a trace; those of the log when it is complete, or time is up."""
-        self._say("reading what it has left behind")
+        """Write a trace of the records that the deployment has left. Waits for a complete log, for at most :data:`SETTLE_S`."""
+        self._say("reading what the deployment has recorded")
         called = [record for caller in self._callers for record in read(self._notebook.path(caller.id))]
         notes = list(read(self._notebook.path("verify")))
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + SETTLE_S
         while True:
             logged = self._logged()
             records = evidence.deployed(self._printed.lines, logged, called, prefix=self._prefix)
@@ -332,11 +374,11 @@ class Trials:
                 log.see(record)
             if not self._loggers or log.verdict().passed or time.monotonic() > deadline:
                 break
-            time.sleep(RETRY_S)
+            time.sleep(LOG_POLL_S)
         Path(self._notebook.path("deployment")).write_bytes(msgspec.json.Encoder().encode_lines(records))
 
     def _logged(self) -> list[Record]:
-        """Several loggers share one file, so any of them will do."""
+        """The records of the log. Several loggers share one file, so any of them will do."""
         try:
             files = [file for one in self._loggers[:1] for file in self._deployment.log_files(one, self._began_at)]
         except (tarfile.TarError, DockerException, RequestException):  # it grew while it was read
@@ -346,14 +388,18 @@ class Trials:
     # --- requests
 
     def _ask(self, count: int, *, more_s: float = 0.0) -> dict[str, Future[str]]:
-        """Requests at once, the clients taking turns: who has answered each."""
+        """Send requests at once, from all clients in rotation; the futures give the workers that answer."""
         asked = {}
         rounds = -(-count // max(1, len(self._workers)))
         for number in range(count):
-            caller = self._callers[number % CLIENTS]
+            caller = self._callers[number % CALLERS]
             future = caller.submit(timeout_s=self._timeout_s + rounds * self._work_s + more_s)
             asked[caller.last_request] = future
+            future.add_done_callback(partial(self._note_end, caller.last_request))
         return asked
+
+    def _note_end(self, request: str, _: Future[str]) -> None:
+        self._ended_at[request] = time.time()
 
     def _begun(self, request: str) -> list[tuple[str, evidence.Line]]:
         return evidence.begun_in(self._printed.lines, request)
@@ -363,18 +409,14 @@ class Trials:
 
 
 def _await(asked: dict[str, Future[str]]) -> list[str]:
-    """Until all have ended, one way or another: who has answered each, or nothing."""
+    """Wait until all have ended: the worker that answered each, or "" for a failure."""
     return [future.result() for future in asked.values()]
 
 
 def _restart(container: Container) -> None:
-    container.restart(timeout=compose.STOP_S)
+    container.restart(timeout=compose.CONTAINER_STOP_S)
 
 
 def _kill_and_start(container: Container) -> None:
     container.kill()
     container.start()
-
-
-RESTARTS = {"restarted": _restart, "killed": _kill_and_start}
-"""How a broker or a logger is brought down and up again."""

@@ -7,10 +7,10 @@ from typing import Protocol
 
 import msgspec
 
-from cbw.core.events import Record
+from cbw.core.record import Record
 
 EVIDENCE_MAX = 5
-"""Lines of evidence that a verdict carries; the figures count all."""
+"""Most lines of evidence of one kind in a verdict, so that people can read it; the figures count every case."""
 
 Figure = float | int | str | None
 
@@ -18,7 +18,7 @@ Figure = float | int | str | None
 class Verdict(msgspec.Struct):
     """What a check found. ``figures`` are for programs (times in seconds), ``summary`` and ``evidence`` for people.
 
-    ``figures["judged"]`` is how many cases there were; a check without any has passed, and says so.
+    ``figures["judged"]`` is the number of cases that were judged; a check without any has passed, and says so.
     """
 
     name: str
@@ -29,14 +29,14 @@ class Verdict(msgspec.Struct):
 
     @property
     def result(self) -> str:
-        """In a word: kept, broken, or not tried."""
+        """The verdict in a word: kept, broken, or not tried."""
         if not self.passed:
             return "broken"
         return "kept" if self.figures["judged"] else "not tried"
 
 
 def longest(intervals: Iterable[tuple[float, float | None]]) -> float | None:
-    """Seconds, from (beginning, end), of those that ended; None if none did."""
+    """The longest of the (beginning, end) intervals that have ended, in seconds; None if none has."""
     return max((round(end - start, 6) for start, end in intervals if end is not None), default=None)
 
 
@@ -44,7 +44,7 @@ class Check(Protocol):
     """A check in progress."""
 
     def see(self, record: Record) -> None:
-        """The next record of the trace, in the order of time."""
+        """Take in the next record of the trace; records come in the order of time."""
 
     def verdict(self) -> Verdict:
-        """What was found in all of them."""
+        """Judge everything that has been seen."""

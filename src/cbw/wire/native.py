@@ -11,24 +11,26 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from cbw.core import messages as m
+from cbw.core import messages
+from cbw.core.dialect import ClientDialect, Dialect, WorkerDialect, Written
+from cbw.core.port import Frames
 from cbw.errors import BadMessage
 
-MAGIC = b"CBW%d" % m.VERSION
+MAGIC = b"CBW%d" % messages.VERSION
 MAGIC_PREFIX = b"CBW"
 FRAME_BYTES = 32 * 1024
 """From this size on a body travels in a frame of its own: below it one copy is cheaper than one more frame."""
 BATCH_BYTES = 512 * 1024
 """A batch frame is closed when it holds this much, so that one slow peer never makes us build a giant message."""
 BATCH_MESSAGES = 1024
-"""And when it holds this many messages: the other end begins with them while we go on."""
+"""Messages of a batch that we send: the other end can begin with them while we go on."""
 BATCH_MESSAGES_MAX = 16 * 1024
-"""A batch of others may hold so many; more are refused."""
+"""Most messages of a batch that we take: a beat is two bytes, so a frame could hold millions."""
 
 _LONG = (b"\xdc", b"\xdd")
 """With these msgpack begins an array of 16 or more, and its length follows in two or four bytes."""
 _encode = msgspec.msgpack.Encoder(enc_hook=bytes).encode  # Parts: msgspec takes no subclasses of bytes
-T = TypeVar("T", bound=m.Message)
+T = TypeVar("T", bound=messages.Message)
 
 
 class Decoder(Generic[T]):
@@ -45,10 +47,10 @@ class Decoder(Generic[T]):
             BadMessage: another version, no batch, not msgpack, an unknown message, bodies that do not add up.
         """
         if frames[0] != MAGIC:
-            text = f"speaks {bytes(frames[0][:16])!r}, this is CBW/{m.VERSION}"
+            text = f"speaks {bytes(frames[0][:16])!r}, this is CBW/{messages.VERSION}"
             if self._is_from_broker and frames[0][: len(MAGIC_PREFIX)] == MAGIC_PREFIX:
                 # Whatever it says in a language that we do not know, in all of them it comes to this.
-                return [m.Refused(m.Refusal.VERSION, f"the broker {text}")]  # type: ignore[list-item]
+                return [messages.Refused(messages.Refusal.VERSION, f"the broker {text}")]  # type: ignore[list-item]
             raise BadMessage(text)
         if len(frames) < 2:
             raise BadMessage("no batch behind the magic frame")
@@ -58,7 +60,7 @@ class Decoder(Generic[T]):
             batch: list[T] = self._decode(frames[1])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BadMessage(f"not a batch: {error}") from None
-        if len(frames) > 2 or (batch and type(batch[-1]) is m.Attached):
+        if len(frames) > 2 or (batch and type(batch[-1]) is messages.Attached):
             _attach(batch, frames[2:])
         return batch
 
@@ -70,7 +72,9 @@ def _count(batch: Any) -> int:
 
 def _attach(batch: list[Any], bodies: Sequence[Any]) -> None:
     attached = batch.pop() if batch else None
-    if type(attached) is not m.Attached or not len(set(attached.positions)) == len(attached.positions) == len(bodies):
+    if type(attached) is not messages.Attached or not len(set(attached.positions)) == len(attached.positions) == len(
+        bodies
+    ):
         raise BadMessage(f"{len(bodies)} body frames that no message claims")
     for position, body in zip(attached.positions, bodies, strict=True):
         if not 0 <= position < len(batch) or not hasattr(batch[position], "body"):
@@ -78,24 +82,24 @@ def _attach(batch: list[Any], bodies: Sequence[Any]) -> None:
         batch[position].body = body
 
 
-def encode(messages: Sequence[m.Message]) -> Iterable[tuple[list[Any], int]]:
-    """``(frames, how many messages)`` for each wire message that ``messages`` need. Keeps ``messages`` as they are."""
-    if not messages:
+def encode(batch: Sequence[messages.Message]) -> Iterable[tuple[list[Any], int]]:
+    """``(frames, how many messages)`` for each wire message that ``batch`` needs. Leaves ``batch`` as it is."""
+    if not batch:
         return []
-    if len(messages) <= BATCH_MESSAGES and not _is_big(messages[0]):
-        batch = _encode(messages)
+    if len(batch) <= BATCH_MESSAGES and not _is_big(batch[0]):
+        encoded = _encode(batch)
         # The usual case: so small that no body in it can be big; or larger, but there is none.
-        if len(batch) < FRAME_BYTES or (len(batch) < BATCH_BYTES and not any(map(_is_big, messages))):
-            return [([MAGIC, batch], len(messages))]
-    return _split(messages)
+        if len(encoded) < FRAME_BYTES or (len(encoded) < BATCH_BYTES and not any(map(_is_big, batch))):
+            return [([MAGIC, encoded], len(batch))]
+    return _split(batch)
 
 
-def _split(messages: Sequence[m.Message]) -> Iterator[tuple[list[Any], int]]:
-    batched: list[m.Message] = []
+def _split(batch: Sequence[messages.Message]) -> Iterator[tuple[list[Any], int]]:
+    batched: list[messages.Message] = []
     bodies: list[bytes] = []
     positions: list[int] = []
     size = 0
-    for message in messages:
+    for message in batch:
         body = getattr(message, "body", b"")
         length = len(body)
         if _is_big(message):
@@ -111,17 +115,52 @@ def _split(messages: Sequence[m.Message]) -> Iterator[tuple[list[Any], int]]:
         yield _frames(batched, bodies, positions), len(batched)
 
 
-def _is_big(message: m.Message) -> bool:
+def _is_big(message: messages.Message) -> bool:
     return len(getattr(message, "body", b"")) >= FRAME_BYTES
 
 
-def _frames(batch: list[m.Message], bodies: list[bytes], positions: list[int]) -> list[Any]:
+def _frames(batch: list[messages.Message], bodies: list[bytes], positions: list[int]) -> list[Any]:
     if not bodies:
         return [MAGIC, _encode(batch)]
-    return [MAGIC, _encode([*batch, m.Attached(positions)]), *bodies]
+    return [MAGIC, _encode([*batch, messages.Attached(positions)]), *bodies]
 
 
-from_client: Decoder[Any] = Decoder(m.FromClient)
-from_worker: Decoder[Any] = Decoder(m.FromWorker)
-to_client: Decoder[Any] = Decoder(m.ToClient, is_from_broker=True)
-to_worker: Decoder[Any] = Decoder(m.ToWorker, is_from_broker=True)
+from_client: Decoder[Any] = Decoder(messages.FromClient)
+from_worker: Decoder[Any] = Decoder(messages.FromWorker)
+to_client: Decoder[Any] = Decoder(messages.ToClient, is_from_broker=True)
+to_worker: Decoder[Any] = Decoder(messages.ToWorker, is_from_broker=True)
+
+
+class Native(Dialect):
+    """CBW/1 on either port of the broker."""
+
+    name = "cbw"
+    has_sessions = True
+
+    def recognises(self, frames: Frames) -> bool:
+        return bool(frames[0][:3] == MAGIC_PREFIX)
+
+    def write(self, batch: Sequence[messages.Message]) -> Iterable[Written]:
+        return encode(batch)
+
+    def refusal(self, frames: Frames, why: str) -> list[messages.Message]:
+        reason = messages.Refusal.BAD_MESSAGE if frames[0] == MAGIC else messages.Refusal.VERSION
+        return [messages.Refused(reason, why)]
+
+
+class NativeClient(Native, ClientDialect):
+    """CBW/1 on the client port."""
+
+    def read(self, peer: bytes, frames: Frames) -> Sequence[messages.Message]:
+        return from_client(frames)
+
+
+class NativeWorker(Native, WorkerDialect):
+    """CBW/1 on the worker port."""
+
+    def read(self, peer: bytes, frames: Frames) -> Sequence[messages.Message]:
+        return from_worker(frames)
+
+
+CLIENT = NativeClient()
+WORKER = NativeWorker()

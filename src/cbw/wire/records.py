@@ -1,8 +1,8 @@
 """Records as lines of JSON, whatever is in them.
 
-A role's own records always have a line. Those of a user's program (:class:`cbw.LogHandler`) may hold what JSON has no form
-for, text that is no UTF-8 (the name of a file, for example), or megabytes: such a record is written with as much of how
-that is printed as fits, as one record that has no line would keep back all that come after it.
+Every record of a role can be written as it is. The records of a user's program (:class:`cbw.LogHandler`) may hold values that
+JSON cannot express, text that is not valid Unicode (a file name, for example), or megabytes. Such values are replaced by the
+beginning of their printed form. A record cannot be left out: its number would be missing, and all later records would wait.
 """
 
 from __future__ import annotations
@@ -12,21 +12,22 @@ from typing import Any
 
 import msgspec
 
-from cbw.core.events import Record
+from cbw.core.record import Record
 
 LINE_BYTES_MAX = 1 << 20
-"""No line of a record is longer; the logger takes no longer line of text either."""
+"""Largest line of a record, in bytes, and largest line of text that the logger accepts: more than any person reads."""
 TEXT_CHARS_MAX = 80_000
-"""Of what does not fit so much is kept: a character takes up to six bytes in JSON, so two such parts go into a line."""
+"""Characters that are kept of a text which does not fit. Each takes up to six bytes in JSON: two such texts fit into a line."""
 STRING_CHARS_MAX = 1000
-"""And so much of everything else, names and ids."""
+"""Characters that are kept of any other string which does not fit: names and ids."""
 FIELDS_BYTES_MAX = 1 << 18
-"""And fields up to this size together."""
+"""Size up to which all fields of a record together are kept, in bytes of JSON: a quarter of a line."""
 
 _encode = msgspec.json.Encoder().encode
 _encode_lines = msgspec.json.Encoder().encode_lines
 _UNFIT = (TypeError, ValueError, OverflowError, RecursionError)
-"""What msgspec raises for a value without a form, a text that is no UTF-8, an integer of more than 64 bits, a loop."""
+"""What msgspec raises for values that JSON cannot express, text that is not valid Unicode, integers of more than 64 bits, and
+objects that contain themselves."""
 
 
 def lines_of(records: Sequence[Record]) -> bytes:
@@ -46,7 +47,7 @@ def _line_of(record: Record) -> bytes:
 
 
 def _encoded(value: Any, bytes_max: int) -> bytes | None:
-    """``value`` as JSON; None if that is not possible, or longer."""
+    """``value`` as JSON; None if JSON cannot express it in ``bytes_max`` bytes."""
     try:
         encoded = _encode(value)
     except _UNFIT:
@@ -55,7 +56,7 @@ def _encoded(value: Any, bytes_max: int) -> bytes | None:
 
 
 def _fitting(record: Record) -> Record:
-    """``record``, of which everything fits."""
+    """A copy of ``record`` in which everything fits."""
     fitting = msgspec.structs.replace(record)
     for name in record.__struct_fields__:
         value = getattr(record, name)
@@ -74,7 +75,7 @@ def _fitting(record: Record) -> Record:
 
 
 def _printed(value: Any, chars_max: int) -> str:
-    """The beginning of how ``value`` is printed; of a text, of itself."""
+    """The beginning of ``value`` if it is text, otherwise of its printed form."""
     text = value if isinstance(value, str) else repr(value)
     text = text.encode(errors="backslashreplace").decode()
     return text if len(text) <= chars_max else f"{text[:chars_max]}… ({len(text)} characters)"

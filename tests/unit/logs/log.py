@@ -5,11 +5,13 @@ from __future__ import annotations
 import gzip
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
-from cbw.core.events import Record
+from cbw.core import catalogue
+from cbw.core.record import Record
 
 START = 1_700_000_000.0
 
@@ -24,27 +26,24 @@ def life(
 ) -> list[Record]:
     """The records of a request that is answered: its first at ``at``, its last ``took`` seconds later."""
     request, step = f"{client}/{number}", took / 6
+    of_client = partial(
+        Record, role="client", sender=client, request=request, client=client, service="echo", boot=f"{boot}{client}"
+    )
+    of_broker = partial(
+        Record, role="broker", sender="BRO", request=request, client=client, service="echo", boot=f"{boot}BRO"
+    )
+    of_worker = partial(
+        Record, role="worker", sender=worker, request=request, service="echo", worker=worker, boot=f"{boot}{worker}"
+    )
     return [
-        Record(at, "sent", "client", client, request, client, "echo", boot=f"{boot}{client}", seq=2 * number - 1),
-        Record(at + step, "accepted", "broker", "BRO", request, client, "echo", boot=f"{boot}BRO", seq=3 * number - 2),
-        Record(
-            at + 2 * step, "handed_out", "broker", "BRO", request, client, "echo", worker, number, 1,
-            boot=f"{boot}BRO", seq=3 * number - 1,
-        ),
-        Record(
-            at + 3 * step, "begun", "worker", worker, request, "", "echo", worker, number,
-            boot=f"{boot}{worker}", seq=2 * number - 1,
-        ),
-        Record(
-            at + 4 * step, "done", "worker", worker, request, "", "echo", worker, number,
-            boot=f"{boot}{worker}", seq=2 * number,
-        ),
-        Record(
-            at + 5 * step, "answered", "broker", "BRO", request, client, "echo", worker, number, 1,
-            boot=f"{boot}BRO", seq=3 * number,
-        ),
-        Record(at + took, "got", "client", client, request, client, "echo", boot=f"{boot}{client}", seq=2 * number),
-    ]  # fmt: skip
+        of_client(at, catalogue.SENT, seq=2 * number - 1),
+        of_broker(at + step, catalogue.ACCEPTED, seq=3 * number - 2),
+        of_broker(at + 2 * step, catalogue.HANDED_OUT, worker=worker, task=number, attempt=1, seq=3 * number - 1),
+        of_worker(at + 3 * step, catalogue.BEGUN, task=number, seq=2 * number - 1),
+        of_worker(at + 4 * step, catalogue.DONE, task=number, seq=2 * number),
+        of_broker(at + 5 * step, catalogue.ANSWERED, worker=worker, task=number, attempt=1, seq=3 * number),
+        of_client(at + took, catalogue.GOT, seq=2 * number),
+    ]
 
 
 def written(path: Path, *files: Sequence[Record | bytes], rotated_at: Iterable[float] = ()) -> Path:

@@ -9,11 +9,12 @@ from typing import NoReturn
 
 import pytest
 
-from cbw.core.events import Record
+from cbw.core import catalogue
+from cbw.core.record import Record
 from cbw.errors import UsageError
 from cbw.logs import files
 from cbw.logs.files import SLACK_S, opened
-from cbw.logs.search import Query, Search, found, last_found
+from cbw.logs.search import Query, Search, found, last_found, record_of
 from cbw.logs.times import time_of
 
 from .log import START, life, line, written
@@ -63,14 +64,16 @@ def test_by_field(path: Path) -> None:
 
 def test_a_field_inside_of_another_is_not_it(tmp_path: Path) -> None:
     records = [
-        Record(START, "log", "app", "A", text='"role":"broker"'),
-        Record(START, "log", "app", "A", fields={"role": "broker"}),
+        Record(START, catalogue.LOG, role="app", sender="A", text='"role":"broker"'),
+        Record(START, catalogue.LOG, role="app", sender="A", fields={"role": "broker"}),
     ]
     assert not lines_of(written(tmp_path / "logs", records), Query(fields={"role": ("broker",)}))
 
 
 def test_a_client_whose_name_begins_like_another(tmp_path: Path) -> None:
-    records = [Record(START, "begun", "worker", "W", name) for name in ("A/1", "A/B/2", "AB/3")]
+    records = [
+        Record(START, catalogue.BEGUN, role="worker", sender="W", request=name) for name in ("A/1", "A/B/2", "AB/3")
+    ]
     found = lines_of(written(tmp_path / "logs", records), Query(fields={"client": ("A",)}))
     assert [json.loads(line)["request"] for line in found] == ["A/1"]
 
@@ -148,7 +151,7 @@ def test_records_that_came_late_are_found_by_their_time(tmp_path: Path, monkeypa
     """Batches of different senders overtake each other by up to the slack."""
     monkeypatch.setattr(files, "_BISECT_BYTES", 1024)
     draw = random.Random(1)
-    records = [Record(START + number, "log", "app", "A", count=number) for number in range(5000)]
+    records = [Record(START + number, catalogue.LOG, role="app", sender="A", count=number) for number in range(5000)]
     records.sort(key=lambda record: record.at + draw.uniform(0, SLACK_S - 1))
     path = written(tmp_path / "logs", records)
     for since in (100, 2500, 4900):
@@ -193,3 +196,7 @@ def test_times() -> None:
     for wrong in ("soon", "25:00", "10 parsecs", ""):
         with pytest.raises(UsageError, match="is no time"):
             time_of(wrong, now)
+
+
+def test_text_that_is_nested_deeper_than_anybody_can_read() -> None:
+    assert record_of(b'{"at":1,"event":"x","fields":{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}}") is None

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from cbw.core.events import Record
+from cbw.core import catalogue
+from cbw.core.histogram import Histogram, to_percent
+from cbw.core.record import Record
 from cbw.logs.files import opened
 from cbw.logs.search import Query
-from cbw.logs.stats import Client, Latencies, Stats, Worker, stats_of
+from cbw.logs.stats import ClientFigures, Stats, WorkerFigures, figures_of, stats_of
 
 from .log import START, life, written
 
@@ -21,33 +24,40 @@ def stats(path: Path, since: float = 0.0, until: float = 9e9) -> Stats:
 
 
 def test_figures(tmp_path: Path) -> None:
+    """A request that was refused and sent again counts once, as what has become of it in the end."""
     answered = [
         record
         for number in range(100)
         for record in life(number, START + number, worker=f"W{number % 2}", took=0.06 * (number + 1))
     ]
-    common = ("broker", "BRO", "C2/1", "C2", "")
+    of_broker = partial(Record, role="broker", sender="BRO", request="C2/1", client="C2")
     others: list[Record | bytes] = [
-        Record(START + 200, "accepted", *common),
-        Record(START + 200, "handed_out", *common, "W0", 1001, 1),
-        Record(START + 201, "worker_lost", "broker", "BRO", worker="W0"),
-        Record(START + 201, "attempt_failed", *common, "W0", 1001, 1),
-        Record(START + 202, "handed_out", *common, "W1", 1002, 2),
-        Record(START + 203, "failed", *common, "W1", 1002, 2, "ValueError: no"),
-        Record(START + 203, "fenced", "broker", "BRO", worker="W0", task=1001),
-        Record(START + 204, "refused", "broker", "BRO", "C2/2", "C2"),
-        Record(START + 204, "refused", "broker", "BRO", client="C3", text="duplicate id"),
-        Record(START + 205, "accepted", "broker", "BRO", "C3/1", "C3"),
-        Record(START + 206, "gap", "logger", "LOG", count=17),
+        of_broker(START + 200, catalogue.ACCEPTED),
+        of_broker(START + 200, catalogue.HANDED_OUT, worker="W0", task=1001, attempt=1),
+        Record(START + 201, catalogue.WORKER_LOST, role="broker", sender="BRO", worker="W0"),
+        of_broker(START + 201, catalogue.ATTEMPT_FAILED, worker="W0", task=1001, attempt=1),
+        of_broker(START + 202, catalogue.HANDED_OUT, worker="W1", task=1002, attempt=2),
+        of_broker(START + 203, catalogue.FAILED, worker="W1", task=1002, attempt=2, text="ValueError: no"),
+        Record(START + 203, catalogue.FENCED, role="broker", sender="BRO", worker="W0", task=1001),
+        Record(START + 204, catalogue.REFUSED, role="broker", sender="BRO", request="C2/2", client="C2"),
+        Record(START + 204, catalogue.REFUSED, role="broker", sender="BRO", request="C2/2", client="C2"),
+        Record(START + 204, catalogue.REFUSED, role="broker", sender="BRO", request="C3/1", client="C3"),
+        Record(START + 204, catalogue.REFUSED, role="broker", sender="BRO", client="C3", text="duplicate id"),
+        Record(START + 205, catalogue.ACCEPTED, role="broker", sender="BRO", request="C3/1", client="C3"),
+        Record(START + 206, catalogue.GAP, role="logger", sender="LOG", count=17),
         b"text\n",
     ]
     path = written(tmp_path / "logs", answered, others)
     found = stats(path)
     assert (found.requests, found.answered, found.open) == (103, 100, 1)
     assert found.failed == {"failed": 1, "refused": 1}
-    assert (found.attempts_lost, found.gaps, found.text_lines, found.records) == (1, 17, 1, 711)
-    assert found.workers == {"W0": Worker(50, 0, 1, 1, 1), "W1": Worker(50, 1, 0, 0, 0)}
-    assert found.clients == {"C1": Client(100, 100, 0), "C2": Client(2, 0, 2), "C3": Client(1, 0, 0)}
+    assert (found.attempts_lost, found.gaps, found.text_lines, found.records) == (1, 17, 1, 713)
+    assert found.workers == {"W0": WorkerFigures(50, 0, 1, 1, 1), "W1": WorkerFigures(50, 1, 0, 0, 0)}
+    assert found.clients == {
+        "C1": ClientFigures(100, 100, 0),
+        "C2": ClientFigures(2, 0, 2),
+        "C3": ClientFigures(1, 0, 0),
+    }
     # From accepted to answered four of the six steps pass: 0.04 s, 0.08 s, …, 4 s.
     assert found.latency_s == pytest.approx({"p50": 2.0, "p90": 3.6, "p99": 3.96, "max": 4.0}, rel=0.01)
     assert (found.since, found.until) == (START, START + 206)
@@ -59,9 +69,9 @@ def test_figures(tmp_path: Path) -> None:
 
 def test_a_broker_that_starts_anew_has_forgotten_what_was_open(tmp_path: Path) -> None:
     records = [
-        Record(START, "accepted", "broker", "B1", "C1/1", "C1"),
-        Record(START, "accepted", "broker", "B2", "C1/1", "C1"),
-        Record(START + 1, "started", "broker", "B1"),
+        Record(START, catalogue.ACCEPTED, role="broker", sender="B1", request="C1/1", client="C1"),
+        Record(START, catalogue.ACCEPTED, role="broker", sender="B2", request="C1/1", client="C1"),
+        Record(START + 1, catalogue.STARTED, role="broker", sender="B1"),
     ]
     assert stats(written(tmp_path / "logs", records)).open == 1
 
@@ -69,10 +79,10 @@ def test_a_broker_that_starts_anew_has_forgotten_what_was_open(tmp_path: Path) -
 def test_quantiles_are_good_to_a_percent() -> None:
     draw = random.Random(3)
     durations = sorted(10 ** draw.uniform(-5, 2) for _ in range(10_000))
-    latencies = Latencies()
+    latencies = Histogram(to_percent)
     for seconds in durations:
         latencies.add(seconds)
-    found = latencies.figures()
+    found = figures_of(latencies)
     assert found["p50"] == pytest.approx(durations[4999], rel=0.01)
     assert found["p99"] == pytest.approx(durations[9899], rel=0.01)
     assert found["max"] == pytest.approx(durations[-1], rel=1e-3)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from cbw.core.events import Record
+from cbw.core import catalogue
+from cbw.core.record import Record
 from cbw.logs import files, find
 from cbw.logs.files import opened
 from cbw.logs.find import near, records_of
@@ -50,28 +52,28 @@ def test_clocks_that_differ_do_not_change_the_order(seed: int) -> None:
 def fenced_story() -> list[Record]:
     """W1 freezes, W2 takes over, W1 wakes. Workers' records, and the fence, know only tasks."""
     at = START
-    common = ("broker", "BRO", "C1/7", "C1", "")
+    of_broker = partial(Record, role="broker", sender="BRO", request="C1/7", client="C1")
     return [
-        Record(at, "sent", "client", "C1", "C1/7", "C1"),
-        Record(at + 0.1, "accepted", *common),
-        Record(at + 0.2, "handed_out", *common, "W1", 1, 1),
-        Record(at + 0.3, "begun", "worker", "W1", worker="W1", task=1),
-        Record(at + 3.2, "attempt_failed", *common, "W1", 1, 1, "silent"),
-        Record(at + 3.3, "handed_out", *common, "W2", 2, 2),
-        Record(at + 3.4, "begun", "worker", "W2", worker="W2", task=2),
-        Record(at + 4.4, "done", "worker", "W2", worker="W2", task=2),
-        Record(at + 4.5, "answered", *common, "W2", 2, 2),
-        Record(at + 4.6, "got", "client", "C1", "C1/7", "C1"),
-        Record(at + 9.0, "done", "worker", "W1", worker="W1", task=1),
-        Record(at + 9.1, "fenced", "broker", "BRO", worker="W1", task=1),
+        Record(at, catalogue.SENT, role="client", sender="C1", request="C1/7", client="C1"),
+        of_broker(at + 0.1, catalogue.ACCEPTED),
+        of_broker(at + 0.2, catalogue.HANDED_OUT, worker="W1", task=1, attempt=1),
+        Record(at + 0.3, catalogue.BEGUN, role="worker", sender="W1", worker="W1", task=1),
+        of_broker(at + 3.2, catalogue.ATTEMPT_FAILED, worker="W1", task=1, attempt=1, text="silent"),
+        of_broker(at + 3.3, catalogue.HANDED_OUT, worker="W2", task=2, attempt=2),
+        Record(at + 3.4, catalogue.BEGUN, role="worker", sender="W2", worker="W2", task=2),
+        Record(at + 4.4, catalogue.DONE, role="worker", sender="W2", worker="W2", task=2),
+        of_broker(at + 4.5, catalogue.ANSWERED, worker="W2", task=2, attempt=2),
+        Record(at + 4.6, catalogue.GOT, role="client", sender="C1", request="C1/7", client="C1"),
+        Record(at + 9.0, catalogue.DONE, role="worker", sender="W1", worker="W1", task=1),
+        Record(at + 9.1, catalogue.FENCED, role="broker", sender="BRO", worker="W1", task=1),
     ]
 
 
 def test_joined_by_task(tmp_path: Path) -> None:
     strangers = [
-        Record(START + 2, "begun", "worker", "W3", worker="W3", task=1),  # of another broker
-        Record(START + 2, "begun", "worker", "W1", worker="W1", task=11),
-        Record(START - 2e5, "begun", "worker", "W1", worker="W1", task=1),  # of another day
+        Record(START + 2, catalogue.BEGUN, role="worker", sender="W3", worker="W3", task=1),  # of another broker
+        Record(START + 2, catalogue.BEGUN, role="worker", sender="W1", worker="W1", task=11),
+        Record(START - 2e5, catalogue.BEGUN, role="worker", sender="W1", worker="W1", task=1),  # of another day
     ]
     path = written(tmp_path / "logs", fenced_story() + strangers)
     with opened(path) as parts:
@@ -90,6 +92,29 @@ def test_a_name_that_was_used_before() -> None:
     records = life(7, START, took=0.5) + life(7, START + 100, worker="W2", boot="c")
     story = tell("C1/7", records)
     assert (story.worker, story.earlier, len(story.records)) == ("W2", 1, 7)
+
+
+def test_a_request_whose_handler_was_called_again() -> None:
+    at = START
+    of_broker = partial(Record, role="broker", sender="BRO", request="C1/7", client="C1", worker="W1", attempt=1)
+    of_worker = partial(Record, role="worker", sender="W1", worker="W1")
+    records = [
+        of_broker(at, catalogue.ACCEPTED, worker="", attempt=1),
+        of_broker(at + 0.1, catalogue.HANDED_OUT, task=1),
+        of_worker(at + 0.2, catalogue.BEGUN, task=1),
+        of_worker(at + 0.3, catalogue.ERROR, task=1, text="ConnectionError: gone"),
+        of_broker(at + 0.25, catalogue.RETRIED, task=1, text="in 2 s, after ConnectionError: gone"),
+        of_broker(at + 2.3, catalogue.DUE, worker="", task=1),
+        of_broker(at + 2.3, catalogue.HANDED_OUT, task=2),
+        of_broker(at + 2.5, catalogue.ANSWERED, task=2),
+    ]
+    story = tell("C1/7", records)
+    assert [(attempt.outcome, attempt.reason) for attempt in story.attempts] == [
+        ("retried", "in 2 s, after ConnectionError: gone"),
+        ("answered", ""),
+    ]
+    order = names(story.records)
+    assert order.index("error") < order.index("retried"), "also if clocks differ"
 
 
 def test_what_is_missing_is_left_open() -> None:
@@ -111,7 +136,7 @@ def test_a_circle_is_no_endless_loop() -> None:
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """1000 requests over three files, a second each, read in small blocks."""
     monkeypatch.setattr(files, "BLOCK_BYTES", 4096)
-    monkeypatch.setattr(find, "SLACK_BYTES", 8192)
+    monkeypatch.setattr(find, "BEFORE_BYTES", 8192)
     records = [life(number, START + number) for number in range(1000)]
     parts = [[record for one in records[cut : cut + 400] for record in one] for cut in (0, 400, 800)]
     return written(tmp_path / "logs", *parts)
@@ -157,3 +182,25 @@ def test_one_that_is_not_there(path: Path) -> None:
         assert near(parts, "C1/1234")[:2] == ["C1/999", "C1/998"]
         assert "C1/55" in near(parts, "C9/55")
         assert near(parts, "nothing like it") == []
+
+
+@pytest.mark.parametrize("is_traced", [True, False], ids=["traced client", "silent client"])
+def test_one_that_was_refused_and_sent_again(is_traced: bool) -> None:
+    of_client = partial(Record, role="client", sender="C1", request="C1/7", client="C1")
+    of_broker = partial(Record, role="broker", sender="BRO", request="C1/7", client="C1")
+    records = [
+        of_client(START, catalogue.SENT),
+        of_broker(START + 0.1, catalogue.REFUSED, text="full"),
+        of_client(START + 0.2, catalogue.RESENT),
+        of_broker(START + 0.3, catalogue.REFUSED, text="full"),
+        of_client(START + 0.4, catalogue.RESENT),
+        of_broker(START + 0.5, catalogue.ACCEPTED),
+    ]
+    told = [record for record in records if is_traced or record.role == "broker"]
+    assert tell("C1/7", told[:-1]).outcome == "refused"
+    assert tell("C1/7", told).outcome == "open"
+    told.append(of_broker(START + 0.6, catalogue.ANSWERED, worker="W1", task=1, attempt=1))
+    story = tell("C1/7", told)
+    assert (story.outcome, story.earlier, len(story.records)) == ("answered", 0, len(told))
+    told.append(of_client(START + 9, catalogue.SENT))
+    assert tell("C1/7", told).earlier == 1

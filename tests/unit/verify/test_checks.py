@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from cbw.core.events import Record
+from cbw.core import catalogue
+from cbw.core.record import Record
 from cbw.errors import UsageError
 from cbw.verify.checks import judge, report
 from cbw.verify.idle import IDLE_S_MAX, WAY_S_MAX
@@ -13,7 +14,7 @@ from cbw.verify.verdict import EVIDENCE_MAX, Verdict
 
 
 def broker(at: float, event: str, **fields: object) -> Record:
-    return Record(at, event, "broker", "BRO", **fields)  # type: ignore[arg-type]
+    return Record(at, catalogue.EventName(event), role="broker", sender="BRO", **fields)  # type: ignore[arg-type]
 
 
 def ready(at: float, worker: str, services: str = "s") -> Record:
@@ -31,33 +32,48 @@ def given(at: float, event: str, request: str, worker: str, task: int, service: 
 
 def sent(at: float, request: str, service: str = "s", *, text: str | None = None) -> Record:
     client = request.partition("/")[0]
-    return Record(at, "sent", "client", client, request, client, service, text=request if text is None else text)
+    return Record(
+        at,
+        catalogue.SENT,
+        role="client",
+        sender=client,
+        request=request,
+        client=client,
+        service=service,
+        text=request if text is None else text,
+    )
 
 
 def got(at: float, request: str, text: str) -> Record:
     client = request.partition("/")[0]
-    return Record(at, "got", "client", client, request, client, text=text)
+    return Record(at, catalogue.GOT, role="client", sender=client, request=request, client=client, text=text)
 
 
 def failed(at: float, request: str, text: str = "no answer") -> Record:
     client = request.partition("/")[0]
-    return Record(at, "failed", "client", client, request, client, text=text)
+    return Record(at, catalogue.FAILED, role="client", sender=client, request=request, client=client, text=text)
 
 
 def begun(at: float, worker: str, request: str = "", task: int = 0, service: str = "s") -> Record:
-    return Record(at, "begun", "worker", worker, request, "", service, worker, task)
+    return Record(
+        at, catalogue.BEGUN, role="worker", sender=worker, request=request, service=service, worker=worker, task=task
+    )
 
 
 def done(at: float, worker: str, request: str = "", task: int = 0, service: str = "s") -> Record:
-    return Record(at, "done", "worker", worker, request, "", service, worker, task)
+    return Record(
+        at, catalogue.DONE, role="worker", sender=worker, request=request, service=service, worker=worker, task=task
+    )
 
 
 def hurt(at: float, event: str, worker: str, request: str, task: int = 0) -> Record:
-    return Record(at, event, "verify", "verify", request, worker=worker, task=task)
+    return Record(
+        at, catalogue.EventName(event), role="verify", sender="verify", request=request, worker=worker, task=task
+    )
 
 
 def started(at: float, service: str = "s") -> Record:
-    return Record(at, "started", "verify", "verify", service=service)
+    return Record(at, catalogue.STARTED, role="verify", sender="verify", service=service)
 
 
 def verdict(name: str, records: list[Record]) -> Verdict:
@@ -77,7 +93,7 @@ def test_no_record_is_an_error() -> None:
 def test_checks_with_nothing_to_judge_say_so_and_pass() -> None:
     verdicts = judge([broker(0.0, "stopping")])
     assert [found.name for found in verdicts] == [
-        "own-replies", "no-idle-while-waiting", "killed-worker", "frozen-worker",
+        "own-replies", "no-idle-while-waiting", "killed-worker", "frozen-worker", "killed-broker", "restarted-broker",
     ]  # fmt: skip
     assert all(found.passed and found.result == "not tried" and found.figures["judged"] == 0 for found in verdicts)
 
@@ -144,7 +160,7 @@ class TestOwnReplies:
         assert verdict(self.name, without(records, "begun")).passed, "nothing is known of the workers"
 
     def test_answers_that_nobody_asked_for(self) -> None:
-        unasked = Record(3, "unasked", "client", "A", client="A", count=2)
+        unasked = Record(3, catalogue.UNASKED, role="client", sender="A", client="A", count=2)
         found = verdict(self.name, [sent(0, "A/1"), got(1, "A/1", "A/1 W"), unasked])
         assert found.evidence == ["A got 2 answers to requests that had ended"]
 

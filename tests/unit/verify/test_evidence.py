@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from cbw.core.events import Record
+from cbw.core.record import Record
 from cbw.verify.evidence import Line, begun_in, deployed, logged_in
 
 from .test_checks import begun, broker, done, given, got, sent

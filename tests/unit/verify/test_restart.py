@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cbw.core.events import Record
+from cbw.core import catalogue
+from cbw.core.record import Record
 from cbw.verify.checks import judge
 from cbw.verify.verdict import Verdict
 
@@ -13,7 +14,7 @@ from .test_checks import begun, broker, done, failed, given, got, hurt, sent, ve
 
 def note(at: float, event: str, text: str = "") -> Record:
     """Of the verification itself."""
-    return Record(at, event, "verify", "verify", text=text)
+    return Record(at, catalogue.EventName(event), role="verify", sender="verify", text=text)
 
 
 def deployed(services: str = "bro wor log") -> Record:
@@ -30,13 +31,13 @@ def logged(records: list[Record]) -> list[Record]:
 
 
 def gap(at: float, count: int) -> Record:
-    return Record(at, "gap", "logger", "LOG", count=count)
+    return Record(at, catalogue.GAP, role="logger", sender="LOG", count=count)
 
 
 def test_the_checks_of_deployments_are_there_for_deployments_only() -> None:
-    assert len(judge([broker(0.0, "stopping")])) == 4
+    assert len(judge([broker(0.0, "stopping")])) == 6
     names = [found.name for found in judge([deployed(), broker(1.0, "stopping")])]
-    assert names[4:] == ["cut-off-worker", "restarted-broker", "complete-log"]
+    assert names[6:] == ["cut-off-worker", "complete-log"]
 
 
 class TestCutOffWorker:
@@ -101,8 +102,8 @@ class TestFrozenWorker:
         assert verdict("frozen-worker", self.records(9.0)).result == "broken"
 
 
-class TestRestartedBroker:
-    name = "restarted-broker"
+class TestBrokerDown:
+    name = "killed-broker"
 
     def records(self, how: str = "killed") -> list[Record]:
         return [
@@ -121,7 +122,7 @@ class TestRestartedBroker:
 
     @pytest.mark.parametrize("how", ["killed", "restarted"])
     def test_all_are_answered(self, how: str) -> None:
-        found = verdict(self.name, self.records(how))
+        found = verdict(f"{how}-broker", self.records(how))
         assert found.result == "kept"
         figures = found.figures
         assert (figures["judged"], figures["lost"], figures["answered_twice"], figures["executed_again"]) == (
@@ -156,11 +157,17 @@ class TestRestartedBroker:
         assert "proves nothing" in found.evidence[0]
 
     def test_two_restarts_are_judged_one_by_one(self) -> None:
-        second = [sent(5.0, "C/1"), note(5.5, "broker_restarted"), note(6.0, "broker_back")]
+        second = [sent(5.0, "C/1"), note(5.5, "broker_killed"), note(6.0, "broker_back")]
         assert not verdict(self.name, [*self.records(), *second]).passed
         found = verdict(self.name, [*self.records(), *second, got(8.5, "C/1", "C/1 W1")])
         assert found.result == "kept"
         assert found.figures["recovery_s"] == pytest.approx(3.0)
+
+    def test_each_way_is_judged_for_itself(self) -> None:
+        second = [sent(5.0, "C/1"), note(5.5, "broker_restarted"), note(6.0, "broker_back")]
+        records = [*self.records(), *second]
+        assert verdict("killed-broker", records).result == "kept"
+        assert not verdict("restarted-broker", records).passed
 
 
 class TestCompleteLog:
@@ -201,7 +208,7 @@ class TestCompleteLog:
         assert (found.figures["lost"], found.figures["counted_gaps"], found.figures["untold"]) == (0, 1, 1)
 
     def test_a_gap_in_what_belongs_to_no_request(self) -> None:
-        other = logged([Record(3.0 + n, "credit_changed", "broker", "BRO") for n in range(3)])
+        other = logged([Record(3.0 + n, catalogue.CREDIT_CHANGED, role="broker", sender="BRO") for n in range(3)])
         del other[1]
         for record in other:
             record.boot = "another"

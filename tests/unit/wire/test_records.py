@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cbw.core.events import Record
+from cbw.core import catalogue
+from cbw.core.record import Record
 from cbw.wire import log
 from cbw.wire.records import LINE_BYTES_MAX, lines_of
 
@@ -41,7 +42,7 @@ def test_every_record_has_a_line(records: list[Record]) -> None:
 
 
 def test_what_fits_is_written_as_it_is() -> None:
-    assert lines(Record(1.5, "log", text="café", fields={"a": [1, None]})) == [
+    assert lines(Record(1.5, catalogue.LOG, text="café", fields={"a": [1, None]})) == [
         {"at": 1.5, "event": "log", "text": "café", "fields": {"a": [1, None]}}
     ]
 
@@ -49,7 +50,9 @@ def test_what_fits_is_written_as_it_is() -> None:
 def test_one_that_does_not_fit_leaves_the_others_alone() -> None:
     loop: dict[str, Any] = {}
     loop["loop"] = loop
-    first, odd, last = lines(Record(1, "log", text="a"), Record(2, "log", fields=loop), Record(3, "log", text="c"))
+    first, odd, last = lines(
+        Record(1, catalogue.LOG, text="a"), Record(2, catalogue.LOG, fields=loop), Record(3, catalogue.LOG, text="c")
+    )
     assert (first["text"], last["text"]) == ("a", "c")
     assert odd["fields"] == {"loop": "{'loop': {...}}"}
 
@@ -57,26 +60,26 @@ def test_one_that_does_not_fit_leaves_the_others_alone() -> None:
 @pytest.mark.parametrize(
     "record",
     [
-        Record(1, "log", text="x" * 9_000_000),
-        Record(1, "log", text="\x01" * 9_000_000, fields={"a": "\x01" * 9_000_000}),
-        Record(1, "log", text="\x01" * 200_000, sender="\x01" * 200_000, fields={"\x01" * 200_000: 1}),
-        Record(1, "log", text="\x01" * 200_000, fields={f"{number}": "\x01" * 40_000 for number in range(40)}),
-        Record(1, "log", fields={f"{number}": number for number in range(200_000)}),
+        Record(1, catalogue.LOG, text="x" * 9_000_000),
+        Record(1, catalogue.LOG, text="\x01" * 9_000_000, fields={"a": "\x01" * 9_000_000}),
+        Record(1, catalogue.LOG, text="\x01" * 200_000, sender="\x01" * 200_000, fields={"\x01" * 200_000: 1}),
+        Record(1, catalogue.LOG, text="\x01" * 200_000, fields={f"{number}": "\x01" * 40_000 for number in range(40)}),
+        Record(1, catalogue.LOG, fields={f"{number}": number for number in range(200_000)}),
     ],
     ids=["text", "escaped", "names", "many fields", "very many fields"],
 )
 def test_no_line_is_too_long(record: Record) -> None:
-    line, other, end = lines_of([record, Record(2, "log", text="other")]).split(b"\n")
+    line, other, end = lines_of([record, Record(2, catalogue.LOG, text="other")]).split(b"\n")
     assert len(line) < LINE_BYTES_MAX
     assert json.loads(line)["at"] == 1
     assert (json.loads(other)["text"], end) == ("other", b"")
 
 
 def test_batches_are_bounded() -> None:
-    whole = lines_of([Record(number, "log", text="x" * 500_000) for number in range(50)])
+    whole = lines_of([Record(number, catalogue.LOG, text="x" * 500_000) for number in range(50)])
     batches = list(log.split(whole))
     assert b"".join(payload for _, payload in batches) == whole
     assert all(len(payload) <= log.BATCH_BYTES_MAX for _, payload in batches)
     assert [payload.count(b"\n") for _, payload in batches] == [count for count, _ in batches]
     assert len(batches) == 4
-    assert list(log.split(lines_of([Record(1, "log")]))) == [(1, lines_of([Record(1, "log")]))]
+    assert list(log.split(lines_of([Record(1, catalogue.LOG)]))) == [(1, lines_of([Record(1, catalogue.LOG)]))]

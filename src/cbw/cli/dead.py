@@ -1,0 +1,363 @@
+"""``cbw dead``."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cbw import settings
+from cbw.cli.connection import no_broker, no_host, telling_who_waits
+from cbw.cli.options import Integer, setting_options
+from cbw.client.sync_client import Client
+from cbw.core import catalogue
+from cbw.core.broker.dead_services import BODY, DROP, LIST, PAGE_MAX, REQUEUE, SHOW
+from cbw.core.messages import ticket_name
+from cbw.errors import CbwError, HandlerFailed, RequestError, UsageError
+from cbw.logs.times import span_of
+from cbw.observe.trace import harmless
+from cbw.settings import address
+
+SHOWN_CHARS_MAX = 2000
+"""Characters of a body that ``cbw dead show`` prints among the rest. ``--body`` prints all of it."""
+LISTED = 100
+"""Dead letters that are listed if nothing else is said."""
+
+Fields = dict[str, Any]
+
+
+class _Letters:
+    """The dead letters of a broker, asked of its own services."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def ask(self, service: str, /, **fields: Any) -> Any:
+        """The JSON that the broker answers. While it is busy, the client asks again."""
+        return msgspec.json.decode(self._call(service, fields))
+
+    def body(self, name: str) -> bytes:
+        """The body of the request that was given up."""
+        return self._call(BODY, {"id": name})
+
+    def _call(self, service: str, fields: Fields) -> bytes:
+        return self._client.call(fields, service)
+
+    def find(self, fields: Fields, limit: int | None) -> Iterator[Fields]:
+        """Those that ``fields`` choose, the oldest first, and at most ``limit`` of them; asked for page by page."""
+        offset = 0
+        while limit is None or offset < limit:
+            count = PAGE_MAX if limit is None else min(PAGE_MAX, limit - offset)
+            page = self.ask(LIST, **fields, offset=offset, limit=count)["letters"]
+            yield from page
+            offset += len(page)
+            if len(page) < count:
+                return
+
+    def whole(self, names: list[str]) -> Iterator[Fields]:
+        """These with their stories and bodies, but for those that are gone meanwhile."""
+        for name in names:
+            try:
+                letter = self.ask(SHOW, id=name)
+                if not {"body", "body_base64"} & letter.keys():
+                    letter |= _body_fields(self.body(name))
+            except HandlerFailed:
+                continue
+            yield letter
+
+
+def _body_fields(body: bytes) -> Fields:
+    try:
+        return {"body": body.decode()}
+    except UnicodeDecodeError:
+        return {"body_base64": body}  # written in base64
+
+
+def _connected(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--broker`` and ``--timeout``; the command gets the :class:`_Letters` of that broker."""
+
+    @functools.wraps(function)
+    def with_letters(*arguments: Any, broker: str | None, timeout_s: float, **options: Any) -> Any:
+        if broker is None and os.environ.get(settings.BROKER_HOST.environment) == "":  # as in the images
+            raise no_host("with --broker")
+        host, port = address(broker, "client")
+        with Client(broker, timeout=timeout_s) as client, telling_who_waits(client, host, port, timeout_s):
+            try:
+                return function(*arguments, letters=_Letters(client), **options)
+            except RequestError as error:
+                if not client.has_met_broker:
+                    raise no_broker(host, port, timeout_s) from None
+                raise error
+
+    text = "Broker that has the dead letters, and its port for clients. [env: BROKER_HOST, BROKER_PORT]"
+    option = click.option("--broker", metavar="HOST:PORT", help=text)
+    return option(setting_options(*settings.CLIENT)(with_letters))
+
+
+def _filters(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Which dead letters are meant; the command gets what to ask the broker for as ``fields``."""
+
+    @functools.wraps(function)
+    def with_fields(
+        *arguments: Any,
+        service: str | None,
+        error: str | None,
+        older_than: float | None,
+        newer_than: float | None,
+        **options: Any,
+    ) -> Any:
+        fields = {"service": service, "error": error, "older_than_s": older_than, "newer_than_s": newer_than}
+        given = {name: value for name, value in fields.items() if value is not None}
+        return function(*arguments, fields=given, **options)
+
+    def parse(_context: click.Context, _parameter: click.Parameter, text: str | None) -> float | None:
+        return None if text is None else span_of(text)
+
+    for name, metavar, callback, text in (
+        ("--newer-than", "AGE", parse, "Given up less than this long ago: 90s, 10m, 2h, 3d."),
+        ("--older-than", "AGE", parse, "Given up at least this long ago: 90s, 10m, 2h, 3d."),
+        ("--error", "TEXT", None, "Those with this text in the error or in the reason of an attempt."),
+        ("--service", "NAME", None, 'Those of this service; "" is the nameless one.'),
+    ):
+        function_of = click.option(name, metavar=metavar, callback=callback, help=text)
+        with_fields = function_of(with_fields)
+    return with_fields
+
+
+def _choice(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The letters that an act is about: by ids, by filters, or all; the command gets their ids."""
+
+    @functools.wraps(function)
+    def with_names(
+        *, ids: tuple[str, ...], fields: Fields, is_all: bool, limit: int | None, yes: bool, **options: Any
+    ) -> Any:
+        if not (ids or fields or is_all):
+            raise UsageError("which dead letters?", advice="Give their ids, filters such as --service, or --all.")
+        letters: _Letters = options["letters"]
+        if ids:
+            fields["ids"] = list(ids)
+        names = [letter["id"] for letter in letters.find(fields, limit)]
+        if missing := [name for name in dict.fromkeys(ids) if name not in names and limit is None]:
+            which = "that other options choose too" if len(fields) > 1 else "of that id"
+            raise CbwError(f"there is no dead letter {which}: {', '.join(missing)}", advice="cbw dead list shows them.")
+        if names and not ids and not yes:
+            _confirm(click.get_current_context().info_name or "", len(names))
+        return function(names=names, **options)
+
+    for option in (
+        click.option("--yes", "-y", is_flag=True, help="Do not ask for a confirmation."),
+        click.option("--limit", type=Integer(1), metavar="N", help="At most N, the oldest."),
+        click.option("--all", "is_all", is_flag=True, help="All of them."),
+    ):
+        with_names = option(with_names)
+    return click.argument("ids", nargs=-1, metavar="[ID]...")(_filters(with_names))
+
+
+def _confirm(act: str, count: int) -> None:
+    what = f"{act} {_letters(count)}"
+    if not sys.stdin.isatty():
+        raise UsageError(f"this would {what}, and nobody can confirm it", advice="Add --yes.")
+    if not click.confirm(f"{what}?", err=True):
+        raise CbwError("nothing was changed")
+
+
+def _positive(_context: click.Context, _parameter: click.Parameter, text: str | None) -> float | None:
+    if text is not None and span_of(text) == 0.0:
+        raise UsageError("--ttl has to be more than 0", advice="Write 90s, 10m, 2h or 3d.")
+    return None if text is None else span_of(text)
+
+
+def _letters(count: int) -> str:
+    return f"{count} dead letter" + ("" if count == 1 else "s")
+
+
+@click.group("dead", context_settings={"max_content_width": 110})
+def command() -> None:
+    """Requests that were given up, which the broker keeps as dead letters: list and show them, send them again, drop them.
+
+    \b
+    cbw dead list --service thumbnail --newer-than 1h
+    cbw dead show 3f9a01-1
+    cbw dead requeue --error "exit code 7"
+    cbw dead export letters.jsonl && cbw dead drop --all
+
+    A request becomes a dead letter after --attempts-max attempts (an option of the broker) that took their workers down, or when
+    its handler has failed as often as its service allows retries.
+    """
+
+
+@command.command("list")
+@_connected
+@_filters
+@click.option("--limit", type=Integer(1), default=LISTED, show_default=True, metavar="N", help="At most N, the oldest.")
+@click.option("--json", "is_json", is_flag=True, help="Print them as JSON.")
+def list_dead(letters: _Letters, fields: Fields, limit: int, is_json: bool) -> None:
+    """List dead letters, the oldest first: a table on a terminal, otherwise lines with tabs between the columns.
+
+    The columns are: id, service, request, attempts, bytes of the body, how long ago it was given up, error.
+    """
+    counts = letters.ask(LIST, **fields, limit=1)
+    found = list(letters.find(fields, limit))
+    if is_json:
+        _print_json({"total": counts["total"], "matching": counts["matching"], "letters": found})
+        return
+    rows = [_row(letter) for letter in found]
+    if not sys.stdout.isatty():
+        sys.stdout.writelines("\t".join(row) + "\n" for row in rows)
+        return
+    table = Table()
+    for name in ("id", "service", "request"):
+        table.add_column(name, overflow="fold")
+    for name in ("attempts", "bytes", "given up"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("error", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    Console().print(table)
+    more = counts["matching"] - len(found)
+    click.echo(f"{len(found)} of {_letters(counts['total'])}" + (f"; --limit shows {more} more" if more > 0 else ""))
+
+
+def _row(letter: Fields) -> list[str]:
+    request = _request(letter)
+    figures = str(letter["attempts"]), str(letter["body_bytes"]), _ago(letter["died_ago_s"])
+    return [*map(harmless, (letter["id"], letter["service"], request)), *figures, harmless(_error(letter))]
+
+
+def _error(letter: Fields) -> str:
+    """Why it was given up; of an exception its kind too."""
+    is_exception = letter["kind"] not in (catalogue.GAVE_UP, catalogue.EXPIRED)
+    return f"{letter['kind']}: {letter['error']}" if is_exception else str(letter["error"])
+
+
+def _request(letter: Fields) -> str:
+    """What the trace calls the request."""
+    return ticket_name(letter["ticket"]) if letter["ticket"] else f"{letter['client']}/{letter['request']}"
+
+
+@command.command("show")
+@_connected
+@click.argument("name", metavar="ID")
+@click.option("--body", "is_body", is_flag=True, help="Print only the body of the request, exactly as it is.")
+@click.option("--json", "is_json", is_flag=True, help="Print it as JSON.")
+def show_dead(letters: _Letters, name: str, is_body: bool, is_json: bool) -> None:
+    """Show one dead letter: whose request it was, every attempt at it, and its body.
+
+    \b
+    cbw dead show 3f9a01-1
+    cbw dead show 3f9a01-1 --body | cbw call --service thumbnail > small.jpg
+    """
+    if is_body and is_json:
+        raise UsageError("--body and --json exclude each other", advice="Leave one of them out.")
+    try:
+        if is_body:
+            sys.stdout.buffer.write(letters.body(name))
+            sys.stdout.buffer.flush()
+            return
+        letter = letters.ask(SHOW, id=name)
+    except HandlerFailed as error:
+        raise CbwError(error.text, advice="cbw dead list shows those that there are.") from None
+    if is_json:
+        _print_json(letter)
+    else:
+        sys.stdout.write(_story(letter))
+
+
+def _story(letter: Fields) -> str:
+    """``letter`` for people."""
+    lines = [
+        f"dead letter {letter['id']}",
+        f"  service   {letter['service'] or '(nameless)'}",
+        f"  request   {_request(letter)}, accepted {_ago(letter['accepted_ago_s'])} ago",
+        f"  given up  {_ago(letter['died_ago_s'])} ago: {_error(letter)}",
+    ]
+    if letter["requeued"]:
+        lines.append(f"  requeued  {letter['requeued']} times before")
+    for number, attempt in enumerate(letter["attempts"], 1):
+        took_s = max(0.0, attempt["begun_ago_s"] - attempt["ended_ago_s"])
+        begun = f"begun {_ago(attempt['begun_ago_s'])} ago, failed after {took_s:.3f} s"
+        lines.append(f"  attempt {number} by {attempt['worker']}, {begun}: {attempt['reason']}")
+        lines += [f"    {line}" for line in attempt["traceback"].splitlines()]
+    text: str | None = letter.get("body")
+    lines.append(f"  body      {letter['body_bytes']} bytes" + ("" if text is not None else ", no text: see --body"))
+    lines += [f"    {line}" for line in (text or "")[:SHOWN_CHARS_MAX].splitlines()]
+    if text is not None and len(text) > SHOWN_CHARS_MAX:
+        lines.append("    … the rest is printed by --body")
+    return "".join(harmless(line) + "\n" for line in lines)
+
+
+@command.command("requeue")
+@_connected
+@_choice
+@click.option(
+    "--ttl",
+    metavar="AGE",
+    callback=_positive,
+    help="Make dead letters again of those that no worker has begun after this time. Default: they wait without end.",
+)
+def requeue_dead(letters: _Letters, names: list[str], ttl: float | None) -> None:
+    """Send the requests of dead letters again, as new ones with all their attempts before them.
+
+    The answer of a request with a ticket (cbw call --detach) is kept for cbw result. Nobody gets any other answer, as the clients
+    that asked were told that their requests were given up. A request that ends without a good answer becomes a dead letter again.
+    """
+    options: Fields = {} if ttl is None else {"ttl_s": ttl}
+    count = 0
+    for first in range(0, len(names), PAGE_MAX):
+        done = letters.ask(REQUEUE, ids=names[first : first + PAGE_MAX], **options)
+        count += done["requeued"]
+        if done["refused"]:
+            advice = f"{_letters(count)} sent again, {len(names) - count} left. Try again when the broker has room."
+            raise CbwError(f"the broker takes no more requests: {done['refused']}", advice=advice)
+    click.echo(f"{_letters(count)} sent again")
+
+
+@command.command("drop")
+@_connected
+@_choice
+def drop_dead(letters: _Letters, names: list[str]) -> None:
+    """Drop dead letters for good. ``cbw dead export`` saves them before."""
+    pages = (names[first : first + PAGE_MAX] for first in range(0, len(names), PAGE_MAX))
+    count = sum(letters.ask(DROP, ids=page)["dropped"] for page in pages)
+    click.echo(f"{_letters(count)} dropped")
+
+
+@command.command("export")
+@_connected
+@click.argument("file", type=click.File("wb"), default="-")
+@_filters
+@click.option("--limit", type=Integer(1), metavar="N", help="At most N, the oldest.")
+def export_dead(letters: _Letters, fields: Fields, limit: int | None, file: BinaryIO) -> None:
+    """Write dead letters to FILE (default: standard output), one JSON object a line, with their stories and bodies.
+
+    A body that is UTF-8 text is in the field body, any other in body_base64. Times are ages at the time exported_at.
+    """
+    count = 0
+    for letter in letters.whole([letter["id"] for letter in letters.find(fields, limit)]):
+        file.write(msgspec.json.encode(letter | {"exported_at": round(time.time(), 3)}) + b"\n")
+        count += 1
+    file.flush()
+    with contextlib.suppress(OSError):
+        click.echo(f"{_letters(count)} exported", err=True)
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+
+
+def _ago(seconds: float) -> str:
+    """An age, as people say it."""
+    for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"

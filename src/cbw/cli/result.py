@@ -1,0 +1,26 @@
+"""``cbw result``."""
+
+from __future__ import annotations
+
+import click
+
+from cbw import settings
+from cbw.cli.call import asking, broker_option, print_answer
+from cbw.cli.options import setting_options
+
+
+@click.command("result", context_settings={"max_content_width": 110})
+@click.argument("ticket")
+@broker_option
+@setting_options(*settings.CLIENT)
+def command(ticket: str, broker: str | None, timeout_s: float) -> None:
+    """Wait for the answer of the request that was started under TICKET, and print it. It can be fetched again.
+
+    The request goes on if the time is over, or if you press Ctrl-C.
+
+    \b
+    ticket=$(cbw call --service report --detach year.json)
+    cbw result $ticket --timeout 3600 > report.pdf
+    """
+    with asking(broker, timeout_s) as client:
+        print_answer(client.result(ticket))

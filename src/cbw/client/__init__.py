@@ -1,0 +1,1 @@
+"""The client libraries: threads or an event loop around one conversation with a broker."""

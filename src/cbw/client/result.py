@@ -1,0 +1,78 @@
+"""What a program gets when its request has ended: the answer, or an exception that says why there is none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cbw import codec
+from cbw.core import messages
+from cbw.core.client.events import Ended
+from cbw.core.messages import Status
+from cbw.errors import (
+    BadAnswer,
+    BadRequest,
+    Busy,
+    Cancelled,
+    CbwError,
+    Closed,
+    Expired,
+    GaveUp,
+    HandlerFailed,
+    RequestError,
+    TicketTaken,
+    TooBig,
+    UnknownTicket,
+)
+from cbw.wire.refusal import refusal_error
+
+_ERRORS: dict[Status, type[RequestError]] = {
+    Status.FAILED: HandlerFailed,
+    Status.BAD_REQUEST: BadRequest,
+    Status.EXPIRED: Expired,
+    Status.GAVE_UP: GaveUp,
+    Status.BUSY: Busy,
+    Status.CANCELLED: Cancelled,
+    Status.TOO_BIG: TooBig,
+    Status.UNKNOWN_TICKET: UnknownTicket,
+    Status.TICKET_TAKEN: TicketTaken,
+}
+
+
+def exception_for(ended: Ended) -> CbwError:
+    """The exception that says why ``ended`` has no answer."""
+    if ended.is_closed:
+        return Closed("the client was closed")
+    if ended.refused is not None:
+        return refusal_error(ended.refused)
+    answer = ended.answer
+    kind, text = messages.error_of(answer.body)
+    error = _ERRORS.get(answer.status, RequestError)(text, kind=kind, request_id=answer.id, service=ended.service)
+    if isinstance(error, Busy):
+        error.retry_after_s = answer.retry_after_s
+    return error
+
+
+def decode_answer(body: Any, returns: Any, request_id: int, service: str) -> Any:
+    """The body of an answer, read as ``returns``.
+
+    Raises:
+        BadAnswer: the body is not one.
+    """
+    try:
+        return codec.decode(body, returns)
+    except Exception as error:  # a user's type may raise whatever it likes
+        name = getattr(returns, "__qualname__", None) or repr(returns)
+        text = f"the answer cannot be read as {name}: {error}"
+        raise BadAnswer(text, kind=type(error).__name__, request_id=request_id, service=service) from error
+
+
+def result_of(ended: Ended, returns: Any, return_errors: bool = False) -> Any:
+    """The answer, read as ``returns``. If there is none, its exception is raised, or with ``return_errors`` returned."""
+    try:
+        if ended.answer.status is Status.OK:
+            return decode_answer(ended.answer.body, returns, ended.answer.id, ended.service)
+        raise exception_for(ended)
+    except CbwError as error:
+        if return_errors:
+            return error
+        raise

@@ -1,0 +1,381 @@
+"""What the two client libraries and the client in memory share: arguments are checked, requests and ends are traced.
+
+Nothing here waits, locks or calls back: :mod:`cbw.client.sync_client` does that with threads,
+:mod:`cbw.client.async_client` with an event loop, and :mod:`cbw.testing` in simulated time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import random
+import socket
+import time
+from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
+from numbers import Real
+from types import EllipsisType
+from typing import Any
+
+from cbw.client.connection import Connection
+from cbw.core import catalogue, messages
+from cbw.core.client.core import ClientCore
+from cbw.core.client.driver import ClientConnection, ClientDriver
+from cbw.core.client.events import Ended
+from cbw.core.messages import Status, ticket_name
+from cbw.core.record import Record
+from cbw.errors import Closed, UsageError
+from cbw.observe.status import status_of
+from cbw.observe.trace import LogTarget, Trace
+from cbw.settings import address
+from cbw.transport.fork import call_after_fork
+from cbw.wire.refusal import checked_id, checked_service, checked_ticket, refusal_error
+
+TIMEOUT_S = 60.0
+"""Seconds that a request may take if the program does not say otherwise."""
+Timeout = float | EllipsisType | None
+"""Seconds that a request may take; None: for ever; ``...``: as many as its client was made with."""
+TEXT_BYTES = 1000
+"""Most bytes of a body that stand in the trace, for a trace that tells bodies."""
+
+
+def new_id() -> str:
+    """An id that no other client has, of the host's name, the process number, and random digits."""
+    return f"CLI_{socket.gethostname()}_{os.getpid()}_{os.urandom(3).hex()}"
+
+
+def seconds_of(timeout: float | None, what: str = "the timeout") -> float:
+    """``timeout`` as a number of seconds, at least 0; infinity for None.
+
+    Raises:
+        UsageError: ``timeout`` is no number. The error calls it ``what``.
+    """
+    if timeout is None:
+        return math.inf
+    if not isinstance(timeout, (float, Real)) or timeout != timeout:  # which is NaN
+        raise UsageError(f"{what} is {timeout!r}; it must be a number of seconds, or None to wait for ever")
+    try:
+        return max(0.0, float(timeout))
+    except OverflowError:  # a whole number beyond all floats
+        return math.inf
+
+
+def check_priority(priority: int) -> None:
+    """Raise if no request may have this ``priority``.
+
+    Raises:
+        UsageError: it is no whole number from 0 to 9.
+    """
+    if type(priority) is not int or not 0 <= priority <= messages.PRIORITY_MAX:
+        text = f"from 0 to {messages.PRIORITY_MAX}, which is served first"
+        raise UsageError(f"the priority is {priority!r}; it must be a whole number {text}")
+
+
+def checked_delay(delay_s: float, timeout_s: float) -> float:
+    """``delay_s``, if a request that may take ``timeout_s`` seconds can be handed out so much later.
+
+    Raises:
+        UsageError: it is no number of seconds, or not below ``timeout_s``.
+    """
+    if not isinstance(delay_s, (float, Real)) or not 0 <= delay_s <= messages.DELAY_S_MAX:
+        text = f"a number of seconds, at most {messages.DELAY_S_MAX:.0f}"
+        raise UsageError(f"the delay is {delay_s!r}; it must be {text}")
+    if delay_s >= timeout_s:
+        text = f"the delay is {delay_s:g} s, and the request may take only {timeout_s:g} s in all"
+        raise UsageError(text, advice="Give a longer timeout, or None to wait for ever.")
+    return float(delay_s)
+
+
+def open_session(
+    broker: str | None, id: str | None, timeout: float | None, trace: Trace | None, on_resolved: Callable[[], None]
+) -> tuple[Session, Connection]:
+    """The session of a real client, and its connection. ``on_resolved`` as in :class:`~cbw.client.connection.Connection`.
+
+    Raises:
+        UsageError: the address, the id or the timeout is not valid.
+    """
+    host, port = address(broker, "client")
+    core = ClientCore(new_id() if id is None else checked_id(id), os.urandom(8).hex(), random.random())
+    timeout_s = seconds_of(timeout)
+    trace = trace or Trace(is_printing=False, name=core.name, log=LogTarget.from_environment())
+    connection = Connection(host, port, on_resolved)
+    session = Session(core, connection, time.monotonic, timeout_s, trace)
+    call_after_fork(session)
+    return session, connection
+
+
+def deliver(ended: list[Ended]) -> None:
+    """Call all sinks, also if Ctrl-C interrupts one of them: that concerns one caller, and the others wait."""
+    left = iter(ended)
+    try:
+        for end in left:
+            end.sink(end)
+    finally:
+        for end in left:
+            end.sink(end)
+
+
+class Session:
+    """One client's conversation with the broker over ``link``. Not thread-safe. ``timeout_s`` is for requests without their own.
+
+    The caller must :meth:`flush` after a :meth:`submit` or :meth:`cancel`, take a :meth:`turn` when something arrives or
+    :attr:`timeout_s` have passed, and call the sinks of the ended requests that any method returns.
+    """
+
+    def __init__(
+        self,
+        core: ClientCore,
+        link: ClientConnection,
+        clock: Callable[[], float],
+        timeout_s: float,
+        trace: Trace | None = None,
+    ) -> None:
+        self.core = core
+        self.is_closed = False
+        self._driver = ClientDriver(core, link, on_resent=self._record_resent)
+        self._clock = clock
+        self._own_timeout_s = timeout_s
+        self._why_closed = "this client is closed"
+        self._trace = trace
+        self._is_tracing = trace is not None and trace.wants_all
+        self._service = ""  # the last one, which was checked
+        self._started_at = clock()
+
+    def after_fork_in_child(self) -> None:
+        """The socket belongs to the parent and must not be used here."""
+        self.is_closed = True
+        self._why_closed = "this client was made before the process was forked; make one in the child"
+
+    # --- requests
+
+    def submit(
+        self,
+        service: str,
+        bodies: list[bytes],
+        timeout: Timeout,
+        sink: Any,
+        priority: int = messages.PRIORITY,
+        *,
+        may_retry: bool = True,
+        delay_s: float = 0.0,
+    ) -> range:
+        """Note a request for each of ``bodies``; returns their ids. ``may_retry``: send them again while the broker is busy.
+
+        They are not handed out before ``delay_s`` seconds have passed.
+
+        Raises:
+            Closed: the client is closed.
+            DuplicateId, VersionMismatch, UsageError: the broker has refused this client for good.
+            UsageError: ``service`` is not a valid name, ``timeout`` not a number, ``priority`` not one from 0 to 9,
+                or ``delay_s`` not below ``timeout``.
+        """
+        self._check_open()
+        if service is not self._service:
+            self._service = checked_service(service)
+        check_priority(priority)
+        now = self._clock()
+        deadline_at = self._deadline_at(timeout, now)
+        due_at = None
+        if delay_s:
+            due_at = now + checked_delay(delay_s, math.inf if deadline_at is None else deadline_at - now)
+        request_ids = self._driver.submit(
+            self._service, bodies, deadline_at, sink, priority, may_retry=may_retry, due_at=due_at
+        )
+        if self._is_tracing:
+            self._record_sent(request_ids, bodies, now, delay_s)
+        return request_ids
+
+    def start(
+        self,
+        ticket: str,
+        service: str,
+        body: bytes,
+        timeout: Timeout,
+        deadline_s: float | None,
+        priority: int,
+        delay_s: float,
+        sink: Any,
+    ) -> int:
+        """Note a request that outlives this client; returns its id. It ends when the broker has it, within ``timeout``.
+
+        Raises:
+            Closed, DuplicateId, VersionMismatch, UsageError: as for :meth:`submit`, or ``ticket`` or ``deadline_s`` is not valid.
+        """
+        self._check_open()
+        ticket, service, now = checked_ticket(ticket), checked_service(service), self._clock()
+        check_priority(priority)
+        within_s = seconds_of(deadline_s, "the deadline")
+        ends_at = None if within_s == math.inf else now + within_s
+        due_at = now + checked_delay(delay_s, within_s) if delay_s else None
+        start = messages.Start(0, ticket, service, body, priority=priority)
+        key = self._driver.start(start, self._deadline_at(timeout, now), ends_at, sink, due_at)
+        if self._is_tracing:
+            name = self.core.name
+            request = ticket_name(ticket)
+            self._write(
+                [
+                    Record(
+                        now, catalogue.ASKED, role="client", sender=name, request=request, client=name, service=service
+                    )
+                ]
+            )
+        return key
+
+    def collect(self, ticket: str, timeout: Timeout, sink: Any) -> int:
+        """Note that the answer of ``ticket`` is wanted within ``timeout``; returns the id of that.
+
+        Raises:
+            Closed, DuplicateId, VersionMismatch, UsageError: as for :meth:`submit`, or ``ticket`` is not valid.
+        """
+        self._check_open()
+        return self._driver.collect(checked_ticket(ticket), self._deadline_at(timeout, self._clock()), sink)
+
+    def _check_open(self) -> None:
+        if self.is_closed:
+            raise Closed(self._why_closed)
+        if self.core.refused is not None:
+            raise refusal_error(self.core.refused)
+
+    def _deadline_at(self, timeout: Timeout, now: float) -> float | None:
+        timeout_s = self._own_timeout_s if timeout is ... else seconds_of(timeout)
+        return None if timeout_s == math.inf else now + timeout_s
+
+    def cancel(self, request_ids: list[int]) -> None:
+        """Note that these requests are cancelled. Those that have ended already are ignored."""
+        if not self.is_closed:
+            self._driver.cancel(request_ids)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether requests or cancels wait for a :meth:`flush`."""
+        return self._driver.has_news
+
+    def flush(self) -> list[Ended]:
+        """Send what was submitted and cancelled; returns the requests that have ended."""
+        ended = self._driver.flush(self._clock())
+        return self._recorded(ended) if self._is_tracing else ended
+
+    def turn(self, *, has_changes: bool) -> list[Ended]:
+        """Take in what has arrived, do what is due, send what there is to send; returns the requests that have ended.
+
+        ``has_changes``: connections may have been made or lost since the last turn.
+        """
+        ended = self._driver.turn(self._clock(), has_changes=has_changes)
+        return self._recorded(ended) if self._is_tracing else ended
+
+    @property
+    def timeout_s(self) -> float:
+        """Seconds until a :meth:`turn` is due even if nothing arrives; infinity: never."""
+        return self.core.wake_at - self._clock()
+
+    def close(self) -> list[Ended]:
+        """End all requests in flight and refuse new ones; returns the ended requests. Then :meth:`say_goodbye`."""
+        self.is_closed = True
+        ended = self._driver.close(self._clock())
+        return self._recorded(ended) if self._is_tracing else ended
+
+    def say_goodbye(self) -> None:
+        """Tell the broker, if there is a connection, that the client was closed."""
+        self._driver.say_goodbye()
+
+    def close_trace(self) -> None:
+        """Deliver the rest of the trace, for a moment, and close it. Safe from any thread."""
+        if self._trace is not None:
+            self._trace.close()
+
+    # --- for people
+
+    def status(self) -> dict[str, Any]:
+        """The state of the client, for status pages."""
+        core, driver = self.core, self._driver
+        sender = self._trace.sender if self._trace is not None else None
+        problem = "closed" if self.is_closed else "" if core.broker is not None else "not connected to a broker"
+        return status_of(
+            "client",
+            core.name,
+            self._started_at,
+            problem,
+            boot=core.boot,
+            broker=core.broker.broker if core.broker is not None else None,
+            liveness_s=core.broker.liveness_s if core.broker is not None else None,
+            in_flight=driver.in_flight,
+            counts={
+                "requests_sent": driver.submitted,
+                "requests_ended": core.ended,
+                "requests_resent": core.sent_again,
+                "requests_retried": core.retried,
+                "answers_unasked": core.answers_unasked,
+            },
+            log=sender.status() if sender is not None else None,
+        )
+
+    def _record(
+        self,
+        event: catalogue.EventName,
+        request_ids: Iterable[int],
+        now: float,
+        service: str,
+        texts: Iterable[str],
+        fields: dict[str, Any] | None = None,
+    ) -> None:
+        if self._trace is None:
+            return
+        name = self.core.name
+        self._write(
+            [
+                Record(
+                    now,
+                    event,
+                    role="client",
+                    sender=name,
+                    request=f"{name}/{request_id}",
+                    client=name,
+                    service=service,
+                    text=text,
+                    fields=fields,
+                )
+                for request_id, text in zip(request_ids, texts, strict=False)
+            ]
+        )
+
+    def _record_sent(self, request_ids: Sequence[int], bodies: list[bytes], now: float, delay_s: float) -> None:
+        tells_bodies = self._trace is not None and self._trace.tells_bodies
+        texts = map(_text, bodies) if tells_bodies else repeat("")
+        fields = {"delay_s": float(delay_s)} if delay_s else None
+        self._record(catalogue.SENT, request_ids, now, self._service, texts, fields)
+
+    def _record_resent(self, request_ids: Sequence[int]) -> None:
+        self._record(catalogue.RESENT, request_ids, self._clock(), "", repeat(""))
+
+    def _recorded(self, ended: list[Ended]) -> list[Ended]:
+        """Write ``ended`` to the trace; returns it."""
+        if not ended or self._trace is None:
+            return ended
+        name, now = self.core.name, self._clock()
+        records = []
+        for end in ended:
+            answer, request = end.answer, f"{name}/{end.answer.id}"
+            is_ok = answer.status is Status.OK
+            event = catalogue.GOT if is_ok else catalogue.FAILED
+            if end.ticket:
+                event, request = catalogue.ASKED if end.is_start else catalogue.COLLECTED, ticket_name(end.ticket)
+                if end.is_start and is_ok:  # the broker tells of it
+                    continue
+            record = Record(now, event, role="client", sender=name, request=request, client=name, service=end.service)
+            if not is_ok:
+                record.text = ": ".join(messages.error_of(answer.body))
+            elif self._trace.tells_bodies:
+                record.text = _text(answer.body)
+            records.append(record)
+        self._write(records)
+        return ended
+
+    def _write(self, records: list[Record]) -> None:
+        if self._trace is not None:
+            with contextlib.suppress(BrokenPipeError):  # requests are not the worse for it
+                self._trace.write(records)
+
+
+def _text(body: bytes) -> str:
+    return bytes(body[:TEXT_BYTES]).decode(errors="backslashreplace")

@@ -1,0 +1,98 @@
+"""What must hold of the whole state of a broker's core. For tests: it looks at everything."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from cbw.core import catalogue
+from cbw.core.broker.core import BrokerCore
+from cbw.core.broker.states import RequestState
+from cbw.core.broker.stories import bytes_of
+from cbw.core.broker.tables import ServiceRow, WorkerRow
+from cbw.core.broker.tickets import TICKET_BYTES, WAIT_BYTES
+
+
+def check(core: BrokerCore) -> None:
+    """Assert that the state of ``core`` makes sense.
+
+    Raises:
+        AssertionError: it does not, which is a fault of the core.
+    """
+    _check_places(core)
+    _check_tickets(core)
+    for worker in core.workers.by_peer.values():
+        _check_hand(worker)
+    for service in core.requests.dispatcher.services.values():
+        _check_service(service, is_stopping=core.requests.is_stopping)
+
+
+def _check_places(core: BrokerCore) -> None:
+    """Every request is in exactly one place, and the sums are right."""
+    requests, clients = core.requests, [*core.clients.all, *core.tickets.rows.values()]
+    listed = [entry for client in clients for entry in client.entries.values()]
+    alive = [
+        entry for entry in listed if entry.state is not RequestState.ENDED
+    ]  # of the others, the ends are being stored
+    assert requests.journal is not None or len(alive) == len(listed)
+    assert len(alive) == requests.count, (len(alive), requests.count)
+    assert sum(len(entry.request.body) for entry in alive) == requests.bytes
+    assert requests.parked.bytes <= core.limits.parked_bytes_max
+    letters = requests.dead
+    assert len(letters) <= core.limits.dead_max and 0 <= letters.bytes <= core.limits.dead_bytes_max
+    assert (letters.bytes > 0) is (len(letters) > 0)
+    told = sum(bytes_of(entry.failures or ()) for entry in alive)
+    assert letters.stories.bytes == told, "bytes of stories that nobody has"
+    counts = core.outbox.counts
+    kept = counts["dead_letters_kept"] + counts["dead_letters_pushed_out"]
+    assert core.limits.dead_max == 0 or counts[catalogue.GAVE_UP] <= kept, "what was given up is not kept (G5)"
+    assert requests.parked.count == sum(len(client.parked) for client in clients)
+    services = requests.dispatcher.services.values()
+    queued = [entry for service in services for entry in (*service.waiting, *service.suspects)]
+    workers = (*core.workers.by_peer.values(), *core.workers.recovering)
+    held = [entry for worker in workers for entry in worker.in_hand.values()]
+    dead = sum(service.waiting.dead + service.dead_suspects for service in services)
+    assert sum(entry.state is RequestState.ENDED for entry in queued) == dead
+    delays = requests.dispatcher.delays
+    delayed = [entry for entry in delays if entry.state is not RequestState.ENDED]
+    assert all(entry.state is RequestState.DELAYED and entry.worker is None for entry in delayed)
+    assert len(delayed) == len(delays) == sum(service.delayed for service in services)
+    places = Counter(id(entry) for entry in (*queued, *held, *delayed) if entry.state is not RequestState.ENDED)
+    assert set(places.values()) <= {1}, "a request in two places"
+    assert places.keys() == {id(e) for e in alive if e.state is not RequestState.STORING}, "a request in no place"
+    assert all(entry.worker is None for entry in queued)
+
+
+def _check_tickets(core: BrokerCore) -> None:
+    """Nobody waits for what is there, nobody who is away waits, and the sums are right."""
+    tickets = core.tickets
+    rows = tickets.rows.values()
+    kept = [row.answer for row in rows if row.answer is not None]
+    assert len(kept) == tickets.results
+    assert all((row.answer is None) == bool(row.entries) for row in rows), "a ticket has a request or an answer"
+    assert not any(row.waiting for row in rows if row.answer is not None), "somebody waits for an answer that is there"
+    waiting = [client for row in rows for client, _ in row.waiting]
+    assert all(client.absent_since is None for client in waiting)
+    size = sum(TICKET_BYTES + len(row.ticket) for row in rows) + sum(len(answer.body) for answer in kept)
+    assert tickets.bytes == size + WAIT_BYTES * len(waiting)
+    assert not kept or tickets.bytes <= core.limits.results_bytes_max
+
+
+def _check_hand(worker: WorkerRow) -> None:
+    suspects = [entry for entry in worker.in_hand.values() if entry.state is RequestState.ALONE]
+    assert suspects in ([], [worker.suspect]), "suspects travel alone"
+    assert worker.suspect is None or worker.suspect in worker.in_hand.values(), "a suspect that is not there"
+    assert all(entry.worker is worker and entry.task == task for task, entry in worker.in_hand.items())
+
+
+def _check_service(service: ServiceRow, *, is_stopping: bool) -> None:
+    assert not (set(service.free) & set(service.prefetching))
+    assert service.overloaded == sum(worker.is_overloaded for worker in service.workers.values())
+    for worker in service.free:
+        assert len(worker.in_hand) < min(worker.concurrency, worker.credit)
+    if is_stopping:
+        return
+    has_fresh = any(entry.state is RequestState.WAITING for entry in service.waiting)
+    has_room = service.free or (service.prefetching and not service.suspects)
+    assert not (has_fresh and has_room), "room for work while work waits (G2)"
+    has_idle = any(not worker.in_hand for worker in service.free)
+    assert not (has_idle and service.waiting_count), "a worker is idle while work waits (G2)"

@@ -1,0 +1,383 @@
+"""The table of clients: who is here, who is away, who has come back.
+
+A client with sessions (CBW/1) is known by its id, and returns with a new connection and a hello. Any other is known by the
+identity of its connections, and returns without a word. What becomes of their requests is decided in
+:mod:`cbw.core.broker.requests`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from cbw.core import catalogue
+from cbw.core.agenda import Agenda
+from cbw.core.broker import own_services
+from cbw.core.broker.events import ClientSaid, IdentityUncertain, PeerUnread, Side, Undelivered
+from cbw.core.broker.limits import Limits
+from cbw.core.broker.outbox import Outbox
+from cbw.core.broker.requests import Requests
+from cbw.core.broker.tables import ClientRow
+from cbw.core.broker.tickets import Tickets
+from cbw.core.dialect import ClientDialect
+from cbw.core.journal_records import Asker
+from cbw.core.messages import (
+    NAME_CHARS_MAX,
+    Answer,
+    Beat,
+    Cancel,
+    ClientHello,
+    Collect,
+    Goodbye,
+    HelloAgain,
+    Message,
+    Received,
+    Refusal,
+    Refused,
+    Request,
+    Start,
+    Status,
+    Welcome,
+    is_name,
+)
+from cbw.core.plain_messages import Envelope, PlainPartial, PlainReply, PlainRequest
+from cbw.core.port import is_anonymous, printable
+
+RETURN_GRACE_S = 0.25
+"""Delay before parked replies are sent to a client that may be back, so that a restarted program can speak first."""
+
+
+class Clients:
+    """All clients by their connections, and those that are away."""
+
+    def __init__(
+        self, outbox: Outbox, requests: Requests, tickets: Tickets, limits: Limits, welcome: Welcome, agenda: Agenda
+    ) -> None:
+        self.by_peer: dict[bytes, ClientRow] = {}
+        self.absent: dict[ClientRow, None] = {}
+        self._by_name: dict[str, ClientRow] = {}  # only those with sessions
+        self._returned: dict[
+            ClientRow, float
+        ] = {}  # since when they are back: they fetch what is parked, or do not want it
+        self.unsent_of: Callable[[Side, bytes], Sequence[Message]] = lambda side, peer: ()
+        """Takes away what the driver could not send to a connection yet."""
+        self.waiting_for: Callable[[Side, bytes], Sequence[Message]] = lambda side, peer: ()
+        """Tells what the driver could not send to a connection yet, and leaves it there."""
+        self.next_plain_id = 1
+        self._uncertain: dict[bytes, None] = {}  # identities that another program may have now
+        self._connected_at = -math.inf
+        self._flush_timer = agenda.timer(self._flush_parked)
+        self._outbox = outbox
+        self._requests = requests
+        self._tickets = tickets
+        self._limits = limits
+        self._welcome = welcome
+        requests.on_parked = self._parked
+
+    def name_of(self, peer: bytes) -> str:
+        """What the trace calls it."""
+        client = self.by_peer.get(peer)
+        return client.name if client else printable(peer)
+
+    @property
+    def all(self) -> list[ClientRow]:
+        """Those that are here, those that are away, and nobody, who asks for dead letters that are sent again."""
+        return list(dict.fromkeys([*self.by_peer.values(), *self.absent, self._requests.dead.nobody]))
+
+    # --- what they say
+
+    def said(self, fact: ClientSaid) -> None:
+        """A client sent a batch."""
+        if not fact.dialect.has_sessions:
+            for message in fact.messages:
+                if isinstance(message, PlainRequest):
+                    self._plain_request(fact, message)
+            return
+        client = self.by_peer.get(fact.peer)
+        if client is not None and not client.dialect.has_sessions:  # it has not said hello
+            client = None
+        requests: list[Request] = []
+        for message in fact.messages:
+            if type(message) is Request:
+                requests.append(message)
+            elif type(message) is ClientHello:
+                if client is not None:
+                    self._accept(client, requests)
+                    requests = []
+                client = self._hello(fact, message)
+                if client is None:
+                    return
+            elif type(message) is Beat:
+                self._outbox.tell_strange_client(fact.peer, fact.dialect, Beat())
+            elif type(message) is Received and client is not None:
+                self._requests.acknowledged(client, message.requests)
+            elif type(message) is Cancel and client is not None:
+                self._accept(client, requests)
+                requests = []
+                if (entry := client.entries.get(message.id)) is not None:
+                    self._requests.cancel(entry, "cancelled by the client", is_told=True)
+                self._tickets.cancel(client, message.id)
+            elif type(message) is Start and client is not None:
+                self._tickets.start(client, message)
+            elif type(message) is Collect and client is not None:
+                self._collect(client, message)
+            elif type(message) is Goodbye:
+                if client is not None:
+                    self._forget(client, "said goodbye")
+                return
+        if client is None and fact.messages:
+            self._outbox.tell_strange_client(fact.peer, fact.dialect, HelloAgain())
+        elif client is not None:
+            self._accept(client, requests)
+
+    def _accept(self, client: ClientRow, requests: list[Request]) -> None:
+        """Take on ``requests``, but not those whose answers wait for this connection: they are not run again (G7)."""
+        if requests and (unsent := self.waiting_for(Side.CLIENT, client.peer)):
+            answered = {message.id for message in unsent if type(message) is Answer}
+            requests = [request for request in requests if request.id not in answered]
+        self._requests.accept(client, requests)
+
+    def _collect(self, client: ClientRow, collect: Collect) -> None:
+        """It fetches an answer by its ticket. One that could not be sent before waits for it here like any other."""
+        if collect.id in client.parked:
+            self._requests.parked.take(client, collect.id)
+        unsent = self.waiting_for(Side.CLIENT, client.peer)
+        if not any(type(message) is Answer and message.id == collect.id for message in unsent):
+            self._tickets.collect(client, collect)
+
+    def _hello(self, fact: ClientSaid, hello: ClientHello) -> ClientRow | None:
+        outbox, peer = self._outbox, fact.peer
+        if not (is_name(hello.client) and is_name(hello.boot)):
+            refused = Refused(Refusal.BAD_HELLO, f"an id has 1 to {NAME_CHARS_MAX} characters")
+            outbox.tell_strange_client(peer, fact.dialect, refused)
+            outbox.count_bad(Side.CLIENT, hello.client[:NAME_CHARS_MAX], "a bad id")
+            return None
+        known = self._by_name.get(hello.client)
+        if known is not None and known.boot != hello.boot:
+            if known.absent_since is None and known.peer != peer:
+                refused = Refused(Refusal.DUPLICATE_ID, f"a client called {hello.client!r} lives")
+                outbox.tell_strange_client(peer, fact.dialect, refused)
+                outbox.trace(catalogue.REFUSED, client=hello.client, text="duplicate id")
+                outbox.counts["hellos_refused"] += 1
+                return None
+            self._forget(known, "another one took its id")
+            known = None
+        before = self.by_peer.get(peer)
+        if before is not None and before is not known:
+            self._forget(before, "changed its id")
+        if known is None:
+            known = self._by_name[hello.client] = ClientRow(hello.client, hello.boot, peer, fact.dialect)
+            outbox.trace(catalogue.CLIENT_HELLO, client=known.name)
+        else:
+            if self.by_peer.get(known.peer) is known:
+                del self.by_peer[known.peer]
+            if (
+                known.peer != peer
+            ):  # the loss of its last connection may be told only later: what is unsent is parked now,
+                self._park(known, self.unsent_of(Side.CLIENT, known.peer))  # before the client asks for it again (G7)
+            known.peer = peer
+            self._back(known)
+        self.by_peer[peer] = known
+        outbox.tell_client(known, self._welcome)
+        return known
+
+    def _plain_request(self, fact: ClientSaid, asked: PlainRequest) -> None:
+        """A client without sessions asks: it gets an id for its request, and what it asked before may be void."""
+        client = self.by_peer.get(fact.peer)
+        if client is not None and client.dialect is not fact.dialect:
+            self._forget(client, "speaks another dialect")
+            client = None
+        if client is None:
+            client = self.by_peer[fact.peer] = ClientRow(printable(fact.peer), "", fact.peer, fact.dialect)
+            client.is_uncertain = fact.peer in self._uncertain
+        elif fact.is_replaced or client.absent_since is not None:
+            self._plain_back(client, asked.envelope)
+        client.heard_at = self._outbox.now
+        number = self.next_plain_id
+        self.next_plain_id += 1
+        if asked.service.startswith(own_services.MMI):
+            requests = self._requests
+            body = own_services.answer_mmi(asked.service, asked.body, requests.dispatcher.services, requests.own.names)
+            self._requests.tell(client, asked.envelope, Answer(number, Status.OK, body))
+        else:
+            request = Request(number, asked.service, asked.body, self._limits.plain_ttl_s)
+            self._requests.accept(client, [request], asked.envelope)
+
+    def _plain_back(self, client: ClientRow, envelope: Envelope) -> None:
+        """It speaks over a new connection. Answers are told apart by their envelopes alone, so what it asked before with
+        this envelope is void: a REQ socket asks anew only if it gave up the old request, or is another program's (G1).
+        """
+        unsent = self.unsent_of(Side.CLIENT, client.peer)
+        self._park(client, [*unsent, *self._outbox.take_back(client.peer)])
+        if client.absent_since is not None:
+            self._back(client)
+        for entry in list(client.entries.values()):
+            if entry.envelope == envelope:
+                self._requests.cancel(entry, "asked anew from another connection")
+        self._requests.send_parked(client, but=envelope)
+
+    # --- from a journal
+
+    def restore(self, asker: Asker, dialect: ClientDialect) -> ClientRow:
+        """A client of an earlier broker, which is away."""
+        if dialect.has_sessions:
+            client = self._by_name[asker.name] = ClientRow(asker.name, asker.boot, b"", dialect)
+        else:
+            client = self.by_peer[asker.peer] = ClientRow(printable(asker.peer), "", asker.peer, dialect)
+        client.absent_since = self._outbox.now
+        self.absent[client] = None
+        return client
+
+    def seen_id(self, client: ClientRow, request: int) -> None:
+        """An earlier broker has given a request of ``client`` this id, if the client does not number its requests."""
+        if not client.dialect.has_sessions:
+            self.next_plain_id = max(self.next_plain_id, request + 1)
+
+    # --- away and back
+
+    def lost(self, peer: bytes) -> None:
+        """Its connection is gone; it may come back, unless the ROUTER made its identity up."""
+        client = self.by_peer.get(peer)
+        if client is not None:
+            self._away(client)
+
+    def undelivered(self, fact: Undelivered) -> None:
+        """A batch did not reach it: the answers in it are parked."""
+        client = self.by_peer.get(fact.peer) or next((c for c in self.absent if c.peer == fact.peer), None)
+        if client is None:  # it is forgotten, and with it what it wanted
+            return
+        self._away(client)
+        if client.absent_since is not None:
+            self._park(client, fact.messages)
+
+    def _park(self, client: ClientRow, messages: Sequence[Message]) -> None:
+        for message in messages:
+            if type(message) is Answer and client.dialect.has_sessions:
+                self._requests.parked.park(client, (), message)
+            elif type(message) is PlainReply and not client.dialect.has_sessions:
+                self._requests.park_unsent(client, message.envelope, message.answer)
+            elif type(message) is PlainPartial:
+                self._outbox.counts["partials_dropped"] += 1
+
+    def unread(self, fact: PeerUnread) -> None:
+        """It has not read for long. When it reads on, it has to learn that answers are missing, or it would wait for
+        them for ever.
+        """
+        self.lost(fact.peer)
+        if isinstance(fact.dialect, ClientDialect) and fact.dialect.has_sessions:
+            self._outbox.tell_strange_client(fact.peer, fact.dialect, HelloAgain())
+
+    def connected(self) -> None:
+        """Somebody has connected, and it may be one of those that were lost."""
+        self._connected_at = self._outbox.now
+        if self._requests.parked.count and any(not c.dialect.has_sessions and c.parked for c in self.absent):
+            self._flush_soon()
+
+    def _parked(self, client: ClientRow) -> None:
+        """A reply was parked: its client may be back without a word, even since before its loss was noticed."""
+        if not client.dialect.has_sessions and self._connected_at >= client.heard_at:
+            self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        self._flush_timer.set_by(max(self._outbox.now, self._connected_at + RETURN_GRACE_S))
+
+    def _flush_parked(self, now: float) -> None:
+        """Try those clients that would come back without a word, once, when a restarted program has had the time to ask.
+        Whoever is not there is undelivered, and away again, as long as before.
+        """
+        if self._requests.back_pressure.is_on:  # their port is not read, so nobody could ask
+            self._flush_timer.set(now + RETURN_GRACE_S)
+            return
+        for client in list(self.absent):
+            if client.parked and not client.dialect.has_sessions and not client.is_uncertain:
+                client.tried_since = client.absent_since
+                self._back(client)
+                self._requests.send_parked(client)
+
+    def identity_uncertain(self, fact: IdentityUncertain) -> None:
+        """As long as another program may have its identity, a client without sessions gets nothing (G1)."""
+        if fact.is_uncertain:
+            self._uncertain[fact.peer] = None
+        else:
+            self._uncertain.pop(fact.peer, None)
+        client = self.by_peer.get(fact.peer)
+        if client is None or client.dialect.has_sessions or client.is_uncertain is fact.is_uncertain:
+            return
+        client.is_uncertain = fact.is_uncertain
+        if fact.is_uncertain:
+            self._park(client, self.unsent_of(Side.CLIENT, client.peer))
+            self._outbox.counts["clients_uncertain"] += 1
+            self._outbox.trace(
+                catalogue.CLIENT_UNCERTAIN, client=client.name, text="another program may have its identity"
+            )
+        elif client.absent_since is None:
+            self._requests.send_parked(client)
+        elif client.parked:
+            self._flush_soon()
+
+    def _away(self, client: ClientRow) -> None:
+        if client.absent_since is not None:
+            return
+        if not client.dialect.has_sessions and is_anonymous(client.peer):
+            self._forget(client, "lost its connection")
+            return
+        is_only_tried = client.tried_since is not None and client.heard_at <= client.tried_since
+        client.absent_since = client.tried_since if is_only_tried else self._outbox.now
+        self.absent[client] = None
+        self._tickets.leave(client)
+        if client.dialect.has_sessions:
+            del self.by_peer[client.peer]
+        self._outbox.trace(catalogue.CLIENT_AWAY, client=client.name)
+
+    def _back(self, client: ClientRow) -> None:
+        if client.absent_since is not None:
+            client.absent_since = None
+            del self.absent[client]
+        if client.parked:
+            self._returned[client] = self._outbox.now
+        self._outbox.trace(catalogue.CLIENT_BACK, client=client.name)
+
+    def _forget(self, client: ClientRow, why: str) -> None:
+        self._requests.cancel_all(client, why)
+        self._tickets.leave(client)
+        self.absent.pop(client, None)
+        self._returned.pop(client, None)
+        if self.by_peer.get(client.peer) is client:
+            del self.by_peer[client.peer]
+        if self._by_name.get(client.name) is client:
+            del self._by_name[client.name]
+        self._outbox.trace(catalogue.CLIENT_GONE, client=client.name, text=why)
+
+    def say_goodbye(self) -> None:
+        """The broker ends: tell those that have a word for it."""
+        for client in self.by_peer.values():
+            if client.dialect.has_sessions:
+                self._outbox.tell_client(client, Goodbye())
+
+    # --- time
+
+    @property
+    def needs_sweep(self) -> bool:
+        """Whether anybody is away, or has just come back."""
+        has_stored = self._requests.journal is not None and self._requests.parked.count > 0
+        return bool(self.absent or self._returned or has_stored)
+
+    def sweep(self, now: float) -> None:
+        """Forget those that have been away too long, and what those that are back do not fetch."""
+        limits = self._limits
+        gone_since = now - limits.absence_s
+        kept_since = gone_since  # for whom something is stored
+        if self._requests.journal is not None:
+            kept_since = min(gone_since, now - limits.answers_keep_s)
+            self._requests.parked.drop_older(now - limits.answers_keep_s)
+        for client in [c for c in self.absent if c.absent_since is not None and c.absent_since < gone_since]:
+            if (client.entries or client.parked) and (client.absent_since or 0.0) >= kept_since:
+                continue
+            # Any other may be back without a word, and wait for an answer, or for a reply that is withheld from it.
+            may_wait = client.entries or (client.parked and client.is_uncertain)
+            if client.dialect.has_sessions or not may_wait:
+                self._forget(client, f"away for {limits.absence_s:g} s")
+        for client in [c for c, since in self._returned.items() if since < now - limits.liveness_s]:
+            since = self._returned.pop(client)
+            if client.absent_since is None and client.dialect.has_sessions:  # of what came since, it may not know yet
+                self._requests.parked.drop_all(client, until=since)

@@ -1,0 +1,500 @@
+"""The life of a request, from its acceptance to its one end. All of it is here, for every dialect.
+
+    accept ──► handed out ──► answered | failed ──► the client is told, or its reply is parked
+      │  ▲         │
+      │  ├─────────┤ returned by its worker (costs nothing), or its worker failed (costs an attempt)
+      │  └─ delayed ┤ its handler wants to be called again, later (costs a retry); new ones may be delayed too
+      │            └─► given up, after as many attempts as are allowed
+      └──► refused        and at any time: cancelled, expired (while it waits), stopped (with the broker)
+
+A request begins in :meth:`Requests.accept` and ends in :meth:`Requests.end`, and nowhere else. Which changes are possible in
+which state is said in :mod:`cbw.core.broker.states`. A request that ended in a queue or in a worker's hand stays there as a
+dead entry until its turn comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from cbw.core import catalogue
+from cbw.core.agenda import Agenda
+from cbw.core.broker import delays
+from cbw.core.broker.back_pressure import BackPressure
+from cbw.core.broker.dead_letters import DeadLetters
+from cbw.core.broker.dispatch import Dispatcher
+from cbw.core.broker.events import Side
+from cbw.core.broker.journal import Journal, can_tell_replies_apart
+from cbw.core.broker.limits import Limits
+from cbw.core.broker.outbox import Outbox
+from cbw.core.broker.own_services import CONTROL, OwnServices
+from cbw.core.broker.pace import Pace
+from cbw.core.broker.parked_replies import ParkedReplies
+from cbw.core.broker.states import ACCEPTED, ACCEPTED_WITH_JOURNAL, TRANSITIONS, Change, RequestState
+from cbw.core.broker.stories import attempt_of, crash_of
+from cbw.core.broker.tables import ClientRow, Entry, ParkedReply, TicketRow, WorkerRow
+from cbw.core.catalogue import EventName
+from cbw.core.histogram import Latencies
+from cbw.core.messages import NAME_CHARS_MAX, PRIORITY_MAX, Answer, CancelTask, Request, Status, error_body, error_of
+from cbw.core.plain_messages import Envelope, Partial, PlainPartial, PlainReply
+from cbw.core.port import is_anonymous
+
+DEAD_BODY_BYTES_MAX = 1024
+"""A request that ended may stay in a queue or among the deadlines for a while, but not with a larger body."""
+LATENCIES_MAX = 256
+"""Latencies are counted this many at a time: counting a batch costs little more than counting one."""
+
+_ENDS = (
+    catalogue.ANSWERED,
+    catalogue.FAILED,
+    catalogue.GAVE_UP,
+    catalogue.EXPIRED,
+    catalogue.CANCELLED,
+    catalogue.STOPPED,
+)
+_ENDS_OF_HANDLERS = (Status.OK, Status.FAILED, Status.BAD_REQUEST, Status.EXPIRED, Status.CANCELLED)
+
+
+class Requests:
+    """The requests that were accepted and have not ended, and the replies that are parked for absent clients.
+
+    The entries themselves stand with their clients (``ClientRow.entries``), in the queues of the dispatcher, and with their
+    workers (``WorkerRow.in_hand``).
+    """
+
+    def __init__(self, outbox: Outbox, limits: Limits, agenda: Agenda, first_task: int, boot: str) -> None:
+        self.count = 0
+        self.bytes = 0  # of their bodies
+        self.back_pressure = BackPressure(outbox, limits)
+        self.is_stopping = False
+        self.journal: Journal | None = None
+        """Where they are written, if the broker has one."""
+        self.parked = ParkedReplies(outbox, limits.parked_bytes_max, self._answers_gone)
+        self.on_parked: Callable[[ClientRow], None] = lambda client: None
+        """Called when a reply was parked, as its client may be back without a word."""
+        self.dead = DeadLetters(outbox, limits, boot)
+        self.own = OwnServices(outbox)
+        self.on_ticket: Callable[[TicketRow, Answer | None, int], None] = lambda ticket, answer, number: None
+        """Called when a request of no client is stored (None), and when its answer is, instead of sending that."""
+        self.dispatcher = Dispatcher(outbox, agenda, first_task, self.expire)
+        self._pace = Pace()
+        self._latencies = Latencies()
+        self._latencies_s: list[float] = []
+        self._outbox = outbox
+        self._limits = limits
+
+    # --- the way in
+
+    def accept(self, client: ClientRow, requests: Iterable[Request], envelope: Envelope = ()) -> None:
+        """Take on ``requests``, or refuse them, or join those that are here already.
+
+        ``envelope`` leads the reply back to a client without sessions.
+        """
+        entries, parked, services = client.entries, client.parked, self.dispatcher.services
+        outbox, add, now, journal = self._outbox, self.dispatcher.add, self._outbox.now, self.journal
+        count = 0
+        if now >= self._pace.sample_at:
+            self._pace.sample(self._ended, now)
+        for request in requests:
+            count += 1
+            key = request.id
+            if key in entries:  # sent again after a lost connection
+                outbox.counts["requests_joined"] += 1
+            elif parked and key in parked:
+                self._tell_again(client, envelope, key)
+            elif request.service not in services and request.service.startswith(CONTROL):
+                self._serve(client, envelope, request)
+            elif (refusal := self.refusal(client, request)) is not None:
+                self._refuse(client, envelope, request, *refusal)
+            else:
+                ttl = request.ttl
+                entry = Entry(request, client, ACCEPTED, now, None if ttl is None else now + ttl, envelope)
+                entries[key] = entry
+                self.count += 1
+                self.bytes += len(request.body)
+                if outbox.is_tracing:
+                    outbox.trace_entry(catalogue.ACCEPTED, entry)
+                if journal is None:
+                    add(entry)
+                else:
+                    entry.state = ACCEPTED_WITH_JOURNAL
+                    journal.accept(entry)
+        outbox.counts["requests_arrived"] += count
+        if not client.dialect.has_sessions:
+            self.back_pressure.begin_if_high(self.count, self.bytes)
+
+    def _serve(self, client: ClientRow, envelope: Envelope, request: Request) -> None:
+        """The broker answers ``request`` itself, even if it is full: it is accepted, and ends at once."""
+        if problem := self.own.problem or (self.journal.problem if self.journal is not None else ""):
+            self._refuse(client, envelope, request, Status.BUSY, problem)
+            return
+        entry = Entry(request, client, ACCEPTED, self._outbox.now, None, envelope)
+        self.enter(entry)
+        if self.journal is not None:
+            entry.state = ACCEPTED_WITH_JOURNAL
+            self.journal.accept(entry)
+        if self._outbox.is_tracing:
+            self._outbox.trace_entry(catalogue.ACCEPTED, entry)
+        answer = self.own.answer(client.name, request)
+        self.end(entry, Change.SERVED, answer, catalogue.ANSWERED if answer.status is Status.OK else catalogue.FAILED)
+
+    def refusal(self, client: ClientRow, request: Request) -> tuple[Status, str] | None:
+        """Why ``request`` is not accepted; None: it is."""
+        limits, size = self._limits, len(request.body)
+        if self.is_stopping:
+            return Status.STOPPING, "the broker is stopping"
+        if size > limits.body_bytes_max:
+            return Status.TOO_BIG, f"{size} bytes; the broker allows {limits.body_bytes_max} (--body-bytes-max)"
+        if len(request.service) > NAME_CHARS_MAX:
+            return Status.BAD_REQUEST, f"a service has at most {NAME_CHARS_MAX} characters"
+        if not 0 <= request.priority <= PRIORITY_MAX:
+            return Status.BAD_REQUEST, f"the priority is {request.priority}; it must be from 0 to {PRIORITY_MAX}"
+        is_full = self.count >= limits.requests_max or self.bytes + size > limits.requests_bytes_max
+        if client.dialect.has_sessions:  # other dialects have no word for it: see BackPressure
+            if is_full:
+                return Status.BUSY, limits.why_full(self.count, self.bytes)
+            if self.journal is not None and self.journal.problem:
+                return Status.BUSY, self.journal.problem
+        if request.ttl is not None and not request.ttl > 0:  # NaN too
+            return Status.EXPIRED, "the deadline had passed when it arrived"
+        if request.delay_s and (why := delays.why_bad(request)):
+            return Status.BAD_REQUEST, why
+        return None
+
+    def _refuse(self, client: ClientRow, envelope: Envelope, request: Request, status: Status, text: str) -> None:
+        outbox, kind = self._outbox, status.name.lower()
+        outbox.counts["requests_refused"] += 1
+        outbox.counts[f"refused_{kind}"] += 1
+        outbox.trace(catalogue.REFUSED, request=client.request_name(request.id), client=client.name, text=text)
+        after_s = None
+        if status is Status.BUSY:
+            excess = self._limits.excess(self.count, self.bytes, len(request.body))
+            after_s = self._pace.retry_after_s(self._ended, excess, outbox.now)
+        self.tell(client, envelope, Answer(request.id, status, error_body(kind, text), after_s))
+
+    @property
+    def _ended(self) -> int:
+        """How many requests have ended."""
+        counts = self._outbox.counts
+        return sum(counts[name] for name in _ENDS)
+
+    def enter(self, entry: Entry) -> None:
+        """``entry`` is one of those that have not ended: it was accepted here, or by an earlier broker with this journal."""
+        entry.client.entries[entry.request.id] = entry
+        self.count += 1
+        self.bytes += len(entry.request.body)
+
+    def queue_again(self, entry: Entry) -> None:
+        """``entry``, which stands in the journal and is with no worker, waits for one, perhaps later."""
+        if entry.delay is not None and entry.delay.until > self._outbox.now:
+            self.dispatcher.delays.add(entry)
+            return
+        self.dispatcher.add_again(entry)
+        self._expire_if_late(entry)
+
+    # --- with a worker
+
+    def answered(self, worker: WorkerRow, entry: Entry, answer: Answer) -> None:
+        """``worker`` has answered ``entry``, which is out of its hand already."""
+        if worker.suspect is entry:
+            worker.suspect = None
+        worker.answered += 1
+        status = answer.status
+        if status is Status.OK:
+            self.end(entry, Change.ANSWERED, answer, catalogue.ANSWERED, worker)
+        elif status is Status.CRASHED:
+            self._attempt_failed(entry, worker, error_of(answer.body)[1])
+        elif status is Status.RETRY:
+            self._try_again(entry, worker, answer)
+        else:
+            if status not in _ENDS_OF_HANDLERS:
+                self._outbox.count_bad(Side.WORKER, worker.name, f"an answer with status {status.name}")
+                error = error_body("BadAnswer", f"the worker answered with status {status.name}")
+                answer = Answer(0, Status.FAILED, error)
+            self._handler_failed(entry, worker, answer)
+
+    def _try_again(self, entry: Entry, worker: WorkerRow, answer: Answer) -> None:
+        """Its handler wants to be called again, later. That is no failed attempt: the worker lives."""
+        if self.journal is not None:
+            self.journal.attempt_ends()
+        why_not = self.dispatcher.delays.retry(entry, worker, answer)
+        if why_not:
+            self._handler_failed(entry, worker, Answer(0, Status.FAILED, answer.body), why_not)
+            return
+        self.dead.remember(entry, attempt_of(entry, worker.name, self._outbox.now, answer.body))
+        if self.journal is not None:
+            self.journal.delayed(entry)
+        elif self.is_stopping:
+            self._stop(entry)
+
+    def _handler_failed(self, entry: Entry, worker: WorkerRow, answer: Answer, why_not_again: str = "") -> None:
+        """It ends with the error of its handler. It is kept if all its retries have failed, or if it was kept before."""
+        is_used_up = answer.status is Status.FAILED and delays.retries_of(entry) > 0 and not why_not_again
+        tried = delays.tried(entry, why_not_again)
+        if is_used_up or self.dead.is_requeued(entry):
+            tried += self.dead.keep_failed(entry, worker, answer, tried)
+        if tried:
+            kind, text = error_of(answer.body)
+            answer.body = error_body(kind, text + tried)
+        self.end(entry, Change.ANSWERED, answer, catalogue.FAILED, worker, error_of(answer.body)[0])
+
+    def partly_answered(self, worker: WorkerRow, partial: Partial) -> None:
+        """``worker`` has sent a part of an answer: passed on to a client that takes parts and is here."""
+        entry = worker.in_hand.get(partial.id)
+        if entry is None or entry.state is RequestState.ENDED:
+            self.fence(worker.name, partial.id)
+        elif entry.client.dialect.takes_partials and not entry.client.is_away:
+            self._outbox.tell_client(entry.client, PlainPartial(entry.envelope, partial.body))
+        else:
+            self._outbox.counts["partials_dropped"] += 1
+
+    def fence(self, worker: str, task: int) -> None:
+        """Throw away an answer to an attempt that was given up (G4)."""
+        self._outbox.counts["answers_fenced"] += 1
+        self._outbox.trace(catalogue.FENCED, worker=worker, task=task)
+
+    def return_tasks(self, worker: WorkerRow, tasks: Iterable[int]) -> None:
+        """``worker`` cannot have begun these: their requests wait again, at the front."""
+        worker.recalled_at = None
+        for task in sorted(tasks, reverse=True):  # each goes to the front, so the oldest goes last
+            entry = worker.in_hand.pop(task, None)
+            if entry is None:
+                continue
+            if worker.suspect is entry:
+                worker.suspect = None
+            if entry.state is not RequestState.ENDED:
+                self._returned(entry, worker, "returned")
+
+    def return_all(self, worker: WorkerRow, why: str) -> None:
+        """``worker`` will not answer what it has in hand, and cannot have begun it."""
+        for entry in reversed(self._take_hand(worker)):
+            self._returned(entry, worker, why)
+
+    def fail_all(self, worker: WorkerRow, why: str) -> None:
+        """``worker`` will not answer what it has in hand, and may have begun it."""
+        for entry in self._take_hand(worker):
+            self._attempt_failed(entry, worker, why)
+
+    def _take_hand(self, worker: WorkerRow) -> list[Entry]:
+        entries = [entry for entry in worker.in_hand.values() if entry.state is not RequestState.ENDED]
+        worker.in_hand.clear()
+        worker.suspect = worker.recalled_at = None
+        return entries
+
+    def _returned(self, entry: Entry, worker: WorkerRow, why: str) -> None:
+        """Its attempt cannot have begun, so it does not count."""
+        self._outbox.counts["tasks_returned"] += 1
+        if self._outbox.is_tracing:
+            self._outbox.trace_entry(catalogue.RETURNED, entry, worker, why)
+        self._wait_again(entry, Change.RETURNED)
+
+    def _attempt_failed(self, entry: Entry, worker: WorkerRow, why: str) -> None:
+        """An attempt that may have begun took its worker down, or was left behind by it."""
+        worker.failed += 1
+        self._outbox.counts["attempts_failed"] += 1
+        if self._outbox.wants_failures:
+            self._outbox.trace_entry(catalogue.ATTEMPT_FAILED, entry, worker, why)
+        attempt = crash_of(entry, worker.name, self._outbox.now, why)
+        if entry.attempt < self._limits.attempts_max:
+            self.dead.remember(entry, attempt)
+            entry.attempt += 1
+            self._wait_again(entry, Change.WORKER_FAILED)
+            return
+        who = f"{entry.attempt} workers" if entry.attempt > 1 else "1 worker"
+        text = f"{who} failed at it; the last was {worker.name}: {why}"
+        text += self.dead.keep(entry, catalogue.GAVE_UP, text, attempt)
+        answer = Answer(0, Status.GAVE_UP, error_body("gave_up", text))
+        self.end(entry, Change.GAVE_UP, answer, catalogue.GAVE_UP, worker, why)
+
+    def _wait_again(self, entry: Entry, change: Change) -> None:
+        if self.journal is not None:
+            self.journal.waits_again(entry)
+        self.dispatcher.put_back(entry, change)
+        if self.is_stopping and self.journal is None:
+            self._stop(entry)
+        else:
+            self._expire_if_late(entry)
+
+    # --- the end
+
+    def end(
+        self,
+        entry: Entry,
+        change: Change,
+        answer: Answer | None,
+        name: EventName,
+        worker: WorkerRow | None = None,
+        text: str = "",
+    ) -> None:
+        """End ``entry``, with ``answer`` for its client (None: nobody waits for one); trace and counts call the end ``name``."""
+        outbox = self._outbox
+        if outbox.is_tracing or (change is Change.GAVE_UP and outbox.wants_failures):
+            outbox.trace_entry(name, entry, worker, text)
+        request, client = entry.request, entry.client
+        if client is self.dead.nobody:
+            answer = None
+        if entry.worker is None and entry.state is not RequestState.STORING:
+            self.dispatcher.mark_dead(entry)
+        entry.state = TRANSITIONS[change][entry.state]
+        self.count -= 1
+        self.bytes -= len(request.body)
+        if answer is not None:
+            answer.id = request.id
+        if self.journal is not None:
+            self.journal.end(entry, answer)
+        if self.journal is None or answer is None:
+            del client.entries[request.id]
+        if entry.failures is not None:
+            self.dead.stories.forget(entry)
+        if len(request.body) > DEAD_BODY_BYTES_MAX:
+            entry.request = Request(request.id, request.service, b"")
+        outbox.counts[name] += 1
+        if change is Change.ANSWERED:
+            self._latencies_s.append(outbox.now - entry.accepted_at)
+            if len(self._latencies_s) >= LATENCIES_MAX:
+                self._count_latencies()
+        if answer is not None and self.journal is None:
+            self.tell(client, entry.envelope, answer)
+        if self.back_pressure.is_on:
+            self.back_pressure.end_if_low(self.count, self.bytes)
+
+    def cancel(self, entry: Entry, why: str, *, is_told: bool = False) -> None:
+        """Nobody wants the answer to ``entry`` any more. ``is_told``: the client is answered all the same."""
+        worker = entry.worker
+        if entry.state is RequestState.ENDED:  # its answer is being stored
+            if not is_told:
+                del entry.client.entries[entry.request.id]
+                self._answers_gone([entry.number])
+            return
+        if worker is not None:
+            # Its slot stays taken until the worker says what became of it: it may not be able to stop.
+            self._outbox.tell_worker(worker, CancelTask(entry.task))
+        answer = Answer(entry.request.id, Status.CANCELLED, error_body("cancelled", why)) if is_told else None
+        self.end(entry, Change.CANCELLED, answer, catalogue.CANCELLED, worker, why)
+
+    def cancel_all(self, client: ClientRow, why: str) -> None:
+        """``client`` is gone for good."""
+        for entry in list(client.entries.values()):
+            self.cancel(entry, why)
+        self.parked.drop_all(client)
+
+    def expire(self, entry: Entry) -> None:
+        """Its deadline passed while it waited."""
+        text = delays.why_expired(entry, self.dispatcher.services.get(entry.request.service))
+        if self.dead.is_requeued(entry):
+            text += self.dead.keep(entry, catalogue.EXPIRED, text)
+        answer = Answer(0, Status.EXPIRED, error_body("expired", text))
+        self.end(entry, Change.EXPIRED, answer, catalogue.EXPIRED)
+
+    def _expire_if_late(self, entry: Entry) -> None:
+        """``entry`` waits now, and its deadline may have passed before."""
+        if entry.deadline_at is not None and entry.deadline_at <= self._outbox.now:
+            self.expire(entry)
+
+    def stop(self, clients: Iterable[ClientRow]) -> None:
+        """Accept nothing more, and tell ``clients`` to ask the broker's successor for what waits."""
+        self.is_stopping = True
+        if self.journal is not None:  # it keeps them for the next broker
+            return
+        for client in clients:
+            for entry in list(client.entries.values()):
+                if entry.worker is None:
+                    self._stop(entry)
+
+    def _stop(self, entry: Entry) -> None:
+        body = error_body("stopping", "the broker is stopping")
+        self.end(entry, Change.STOPPED, Answer(0, Status.STOPPING, body), catalogue.STOPPED)
+
+    # --- replies
+
+    def tell(self, client: ClientRow, envelope: Envelope, answer: Answer, number: int = 0) -> None:
+        """Send ``answer`` to its client, or park it until the client is back. ``number``: it stands in the journal as that."""
+        if type(client) is TicketRow:
+            self.on_ticket(client, answer, number)
+        elif client.is_away:
+            self.parked.park(client, envelope, answer, number)
+            self.on_parked(client)
+        elif client.dialect.has_sessions:
+            if number:  # until it is acknowledged
+                self.parked.park(client, envelope, answer, number, is_sent=True)
+            self._outbox.tell_client(client, answer)
+        else:
+            self._outbox.tell_client(client, PlainReply(envelope, answer))
+            if self.journal is not None and number:
+                self.journal.told(client, answer.id, number)
+
+    def park_unsent(self, client: ClientRow, envelope: Envelope, answer: Answer) -> None:
+        """Park the reply to a client without sessions that was to be sent, and was not."""
+        can_return = self.journal is not None and not is_anonymous(client.peer)
+        number = self.journal.store_again(client, envelope, answer) if self.journal is not None and can_return else 0
+        self.parked.park(client, envelope, answer, number)
+
+    def _tell_again(self, client: ClientRow, envelope: Envelope, key: int) -> None:
+        """A client asks again for what is parked for it."""
+        reply = client.parked[key]
+        if reply.number == 0:
+            self.parked.take(client, key)
+        self.tell(client, envelope, reply.answer, reply.number)
+
+    def acknowledged(self, client: ClientRow, ids: Iterable[int]) -> None:
+        """``client`` has the answers to these requests."""
+        self.parked.drop(client, ids)
+
+    def stored(self, position: int) -> None:
+        """All batches of the journal up to ``position`` are stored: what has waited for that goes on."""
+        assert self.journal is not None
+        add, state = self.dispatcher.add, TRANSITIONS[Change.STORED][RequestState.STORING]
+        for turn in self.journal.take_stored(position):
+            for action in turn.actions:
+                action()
+            for entry in turn.accepted:
+                if entry.state is RequestState.STORING:
+                    entry.state = state
+                    add(entry)
+                    if type(entry.client) is TicketRow:
+                        self.on_ticket(entry.client, None, 0)
+                    if entry.deadline_at is not None:
+                        self._expire_if_late(entry)
+            for finished in turn.finished:
+                client, answer = finished.client, finished.answer
+                wanted = client.entries.get(answer.id)
+                if wanted is not None and wanted.number == finished.number:
+                    del client.entries[answer.id]
+                    self.tell(client, finished.envelope, answer, finished.number)
+
+    def _answers_gone(self, numbers: Iterable[int]) -> None:
+        if self.journal is not None:
+            self.journal.drop(numbers)
+
+    def send_parked(self, client: ClientRow, *, but: Envelope | None = None) -> None:
+        """Send what is parked for a client without sessions, which is here. Replies to the envelope ``but`` are void."""
+        for reply in self.parked.take_all(client):
+            if reply.envelope == but:
+                self._answers_gone([reply.number])
+            elif self.journal is None or can_tell_replies_apart(client, reply.envelope):
+                self.tell(client, reply.envelope, reply.answer, reply.number)
+            else:
+                self._tell_once(self.journal, client, reply)
+
+    def _tell_once(self, journal: Journal, client: ClientRow, reply: ParkedReply) -> None:
+        """Send a stored reply that no later broker may send again: not before that is stored, and if nothing is new then."""
+        journal.drop([reply.number])
+        heard_at = client.heard_at
+
+        def send() -> None:
+            if client.heard_at == heard_at:
+                self.tell(client, reply.envelope, reply.answer)
+
+        journal.when_stored(send)
+
+    # --- figures
+
+    @property
+    def latencies(self) -> Latencies:
+        """How long requests took until they were answered."""
+        self._count_latencies()
+        return self._latencies
+
+    def _count_latencies(self) -> None:
+        latencies_s, self._latencies_s = self._latencies_s, []
+        if latencies_s:
+            self._latencies.add(latencies_s)

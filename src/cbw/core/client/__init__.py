@@ -1,0 +1,1 @@
+"""The client's decisions, without sockets, threads and clocks: facts, orders, the core, and its driver."""

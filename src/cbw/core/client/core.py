@@ -1,0 +1,462 @@
+"""The client's core: which requests are in flight, what is sent to the broker and when, and how each request ends.
+
+What is asked for under a ticket counts as a request too: it is in flight until the broker has answered.
+
+A request is in flight from its :class:`~cbw.core.client.events.Submitted` to its one
+:class:`~cbw.core.client.events.Ended`, however many connections that takes. After each hello everything in flight is sent
+again under the same ids; the broker recognizes what it has already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import Enum
+from typing import Any
+
+import msgspec
+
+from cbw.core import messages
+from cbw.core.agenda import Agenda
+from cbw.core.client import events
+from cbw.core.client.retries import Retries
+from cbw.core.hello import Patience
+from cbw.core.messages import Status
+from cbw.core.port import UNSENT_RETRY_S
+
+HELLO_PATIENCE_S = 3.0
+"""Seconds without a welcome after which the hello is said again: a broker throws away what waits for a peer that did not
+read for long, its welcome too."""
+UNASKED_BYTES = 512 * 1024
+"""A larger body is sent only when the broker has told its limit: one far over it would end the connection, every time."""
+CANCELLED_MAX = 10_000
+"""Most cancelled requests that are remembered until a broker has been told of them; the oldest are forgotten first."""
+RECEIVED_DELAY_S = 0.02
+"""How long the broker is not told which answers have arrived, if there is nothing else to tell it."""
+RECEIVED_MAX = 256
+"""Most answers of which the broker is not told at once."""
+EXPIRY_STEP_S = 0.01
+"""Shortest time in seconds between two searches for expired requests: each looks at everything in flight."""
+
+
+class Standing(Enum):
+    """How the client stands with the broker."""
+
+    DISCONNECTED = "no connection"
+    GREETING = "connected; the hello is sent, or will be sent again, and was not answered with a welcome"
+    WELCOMED = "the broker knows this client"
+    REFUSED = "the broker refuses this client for good"
+    CLOSED = "the program has closed the client"
+
+
+TRANSITIONS: dict[Standing, tuple[Standing, ...]] = {
+    Standing.DISCONNECTED: (Standing.DISCONNECTED, Standing.GREETING, Standing.CLOSED),
+    Standing.GREETING: tuple(Standing),
+    Standing.WELCOMED: tuple(Standing),
+    Standing.REFUSED: (Standing.CLOSED,),
+    Standing.CLOSED: (),
+}
+
+
+class Pending(msgspec.Struct, eq=False):
+    """A request in flight. ``ends_at`` is the deadline of one that is to be started, which it has beside that for starting it."""
+
+    request: messages.Request | messages.Start | messages.Collect
+    sink: Any
+    deadline_at: float | None
+    may_retry: bool
+    ends_at: float | None = None
+    due_at: float | None = None
+
+    def renew(self, now: float) -> None:
+        """It is about to be sent: its times count from now."""
+        request = self.request
+        if isinstance(request, messages.Collect):
+            return
+        ends_at = self.deadline_at if type(request) is messages.Request else self.ends_at
+        if ends_at is not None:
+            request.ttl = ends_at - now
+        if self.due_at is not None:
+            request.delay_s = max(0.0, self.due_at - now)
+
+
+class ClientCore:
+    """Decides for one client. ``name`` and ``boot`` are those of :class:`~cbw.core.messages.ClientHello`.
+
+    ``chance`` is a number from 0 to 1 that was drawn at random: all clients that a busy broker has refused would otherwise
+    come back at the same time.
+
+    After each :meth:`step` the caller owes every order carried out, in this order, and another step by :attr:`wake_at`.
+    """
+
+    def __init__(self, name: str, boot: str, chance: float = 0.0) -> None:
+        self.name = name
+        self.boot = boot
+        self.standing = Standing.DISCONNECTED
+        self.in_flight: dict[int, Pending] = {}
+        self.broker: messages.Welcome | None = None  # what it said of itself, while the client is welcomed
+        self.refused: messages.Refused | None = None  # what the broker said if it refuses this client for good
+        self.has_met_broker = False
+        self.ended = 0  # requests that have ended
+        self.sent_again = 0
+        self.retried = 0  # requests that were sent again because the broker was busy
+        self.answers_unasked = 0  # answers to requests that had ended here: cancelled, expired, or answered before
+        self._is_connected = False  # and not refused
+        self._is_over = False  # refused or closed: whatever is submitted ends at once
+        self._agenda = Agenda()
+        self._expiry = self._agenda.timer(self._expire)
+        self._hello = self._agenda.timer(self._say_hello)
+        self._retry = self._agenda.timer(self._send_unsent)
+        self._receipt = self._agenda.timer(self._tell_received)
+        self._received: list[int] = []  # answers of which the broker has not been told that they have arrived
+        self._busy = Retries(chance)
+        self._busy_timer = self._agenda.timer(self._send_refused)
+        self._patience = Patience()
+        self._unsent: list[messages.Message] = []  # there was no room for these; whatever comes later waits behind them
+        self._waiting_for_welcome: list[Pending] = []  # what depends on what the broker says of itself
+        self._cancelled: dict[int, None] = {}  # cancelled requests that the broker may not have been told of
+        self._to_send: list[messages.Message] = []
+        self._to_end: list[events.Ended] = []
+        self._resent: list[int] = []
+
+    def step(self, facts: Iterable[events.Fact], now: float) -> list[events.Order]:
+        """Take in ``facts``, do what is due at ``now`` (monotonic seconds, never going back), and say what to do."""
+        for fact in facts:
+            if type(fact) is events.BatchArrived:
+                self._batch_arrived(fact.messages, now)
+            elif type(fact) is events.Submitted:
+                self._submitted(fact, now)
+            elif type(fact) is events.StartRequested:
+                self._asked(Pending(fact.start, fact.sink, fact.deadline_at, True, fact.ends_at, fact.due_at), now)
+            elif type(fact) is events.CollectRequested:
+                collect = messages.Collect(fact.id, fact.ticket)
+                self._asked(Pending(collect, fact.sink, fact.deadline_at, may_retry=True), now)
+            else:
+                self._happened(fact, now)
+        self._agenda.run(now)
+        orders: list[events.Order] = []
+        if self._received and (self._to_send or len(self._received) > RECEIVED_MAX):
+            self._tell_received(now)
+        if self._to_send:
+            if self._unsent:
+                self._unsent += self._to_send
+            else:
+                orders.append(events.Send(self._to_send))
+            self._to_send = []
+        if self._to_end:
+            self.ended += len(self._to_end)
+            orders.append(events.End(self._to_end))
+            self._to_end = []
+        if self._resent:
+            orders.append(events.ReportResent(self._resent))
+            self._resent = []
+        return orders
+
+    @property
+    def wake_at(self) -> float:
+        """When :meth:`step` wants to be called even if nothing happens; infinity: never."""
+        return self._agenda.wake_at
+
+    def _happened(self, fact: events.Fact, now: float) -> None:
+        """Take in one of the facts that are rare."""
+        match fact:
+            case events.Connected():
+                self._connected(now)
+            case events.Disconnected():
+                self._disconnected()
+            case events.CancelRequested():
+                self._cancel_requested(fact.request_ids)
+            case events.Unsent():
+                self._unsent = list(fact.messages)
+                self._retry.set(now + UNSENT_RETRY_S)
+            case events.CloseRequested():
+                self._close()
+            case _:
+                raise TypeError(f"unknown fact {fact!r}")
+
+    # --- the program's requests
+
+    def _submitted(self, fact: events.Submitted, now: float) -> None:
+        if self._is_over:
+            self._end_unwanted(fact)
+            return
+        service, sink, deadline_at, priority = fact.service, fact.sink, fact.deadline_at, fact.priority
+        may_retry = fact.may_retry and deadline_at is not None
+        ttl, due_at = None, fact.due_at
+        delay_s = None if due_at is None else max(0.0, due_at - now)
+        if deadline_at is not None:
+            ttl = deadline_at - now
+            self._expiry.set_by(deadline_at)
+        is_connected, in_flight, to_send = self._is_connected, self.in_flight, self._to_send
+        request_id = fact.first_id
+        for body in fact.bodies:
+            request = messages.Request(request_id, service, body, ttl, priority, delay_s)
+            pending = in_flight[request_id] = Pending(request, sink, deadline_at, may_retry, due_at=due_at)
+            if is_connected:
+                if len(body) <= UNASKED_BYTES:
+                    to_send.append(request)
+                else:
+                    self._send_welcomed(pending, now)
+            request_id += 1
+
+    def _asked(self, pending: Pending, now: float) -> None:
+        """The program wants something under a ticket: only a broker that has said so knows what that is."""
+        if self._is_over:
+            self._end_unsent(pending)
+            return
+        self.in_flight[pending.request.id] = pending
+        if pending.deadline_at is not None:
+            self._expiry.set_by(pending.deadline_at)
+        if self._is_connected:
+            self._send_welcomed(pending, now)
+
+    def _tell_received(self, _now: float) -> None:
+        self._receipt.clear()
+        if self._received and self.broker is not None:
+            self._to_send.append(messages.Received(self._received))
+        self._received = []
+
+    def _end_unwanted(self, fact: events.Submitted) -> None:
+        """It was submitted before the program could know that nobody will answer it."""
+        for request_id, body in enumerate(fact.bodies, fact.first_id):
+            self._end_unsent(
+                Pending(messages.Request(request_id, fact.service, body), fact.sink, None, may_retry=False)
+            )
+
+    def _end_unsent(self, pending: Pending) -> None:
+        if self.refused is not None:
+            self._end(pending, Status.FAILED, self.refused.text, refused=self.refused)
+        else:
+            self._end(pending, Status.CANCELLED, "the client was closed", is_closed=True)
+
+    def _cancel_requested(self, request_ids: list[int]) -> None:
+        for request_id in request_ids:
+            pending = self.in_flight.pop(request_id, None)
+            if pending is None:
+                continue
+            if self._is_connected:
+                self._to_send.append(messages.Cancel(request_id))
+            if self.standing is not Standing.WELCOMED:
+                self._remember_cancelled([request_id])
+            self._end(pending, Status.CANCELLED, "cancelled by this client")
+
+    def _expire(self, now: float) -> None:
+        in_flight = self.in_flight
+        expired = [p for p in in_flight.values() if p.deadline_at is not None and p.deadline_at <= now]
+        is_reached = self.broker is not None
+        for pending in expired:
+            text = _why_expired(pending.request) if is_reached else "the broker was not reached in time"
+            del in_flight[pending.request.id]
+            if self._is_connected:
+                self._to_send.append(messages.Cancel(pending.request.id))
+            self._end(pending, Status.EXPIRED, text)
+        next_at = min((p.deadline_at for p in in_flight.values() if p.deadline_at is not None), default=None)
+        if next_at is not None:
+            self._expiry.set(max(next_at, now + EXPIRY_STEP_S))
+
+    def _close(self) -> None:
+        if self.standing is Standing.CLOSED:
+            return
+        is_connected = self._is_connected
+        self._end_all(Status.CANCELLED, "the client was closed", is_closed=True)
+        self._enter(Standing.CLOSED)
+        self._to_send = [messages.Goodbye()] if is_connected else []
+
+    # --- the connection
+
+    def _connected(self, now: float) -> None:
+        if not self._is_over:
+            self._patience.welcomed()
+            self._enter(Standing.GREETING)
+            self._say_hello(now)
+
+    def _disconnected(self) -> None:
+        if not self._is_over:
+            self._enter(Standing.DISCONNECTED)
+            self._hello.clear()
+            self._forget_unsent()
+
+    def _enter(self, standing: Standing) -> None:
+        assert standing in TRANSITIONS[self.standing], f"{self.standing} -> {standing}"
+        self.standing = standing
+        self._is_connected = standing in (Standing.GREETING, Standing.WELCOMED)
+        self._is_over = standing in (Standing.REFUSED, Standing.CLOSED)
+        if standing is not Standing.WELCOMED:
+            self.broker = None
+
+    def _say_hello(self, now: float) -> None:
+        """Introduce the client, and send everything that is in flight."""
+        self._hello.set(now + HELLO_PATIENCE_S)
+        self._forget_unsent()
+        self._busy.clear()  # this broker may have room
+        to_send = self._to_send
+        to_send.append(messages.ClientHello(self.name, self.boot))
+        to_send.extend(map(messages.Cancel, self._cancelled))
+        self._waiting_for_welcome.clear()
+        for pending in self.in_flight.values():
+            request = pending.request
+            if type(request) is not messages.Request or len(request.body) > UNASKED_BYTES:
+                self._waiting_for_welcome.append(pending)
+                continue
+            pending.renew(now)
+            to_send.append(pending.request)
+        if self.has_met_broker and self.in_flight:
+            self.sent_again += len(self.in_flight)
+            self._resent = [key for key, p in self.in_flight.items() if type(p.request) is messages.Request]
+
+    def _forget_unsent(self) -> None:
+        """Drop what was not sent, but for cancels: the next hello sends everything else again."""
+        self._remember_cancelled(m.id for m in (*self._unsent, *self._to_send) if type(m) is messages.Cancel)
+        self._unsent = []
+        self._to_send = []
+        self._retry.clear()
+
+    def _send_unsent(self, _now: float) -> None:
+        self._to_send = self._unsent + self._to_send
+        self._unsent = []
+
+    def _remember_cancelled(self, request_ids: Iterable[int]) -> None:
+        """Tell of these after the next hello too, or the broker would run what nobody wants."""
+        self._cancelled.update(dict.fromkeys(request_ids))
+        while len(self._cancelled) > CANCELLED_MAX:
+            del self._cancelled[next(iter(self._cancelled))]
+
+    def _send_welcomed(self, pending: Pending, now: float) -> None:
+        """Send what is large, or has a ticket, to a broker that takes it, when it has said that it does."""
+        request, broker = pending.request, self.broker
+        size = 0 if isinstance(request, messages.Collect) else len(request.body)
+        if broker is None:
+            self._waiting_for_welcome.append(pending)
+        elif not (broker.keeps_tickets or type(request) is messages.Request):
+            del self.in_flight[request.id]
+            refused = messages.Refused(messages.Refusal.VERSION, f"the broker {broker.broker} knows no tickets yet")
+            self._end(pending, Status.FAILED, refused.text, refused=refused)
+        elif size > broker.body_bytes_max:
+            del self.in_flight[request.id]
+            text = f"{size} bytes; the broker allows {broker.body_bytes_max} (--body-bytes-max)"
+            self._end(pending, Status.TOO_BIG, text)
+        else:
+            pending.renew(now)
+            self._to_send.append(request)
+
+    # --- what the broker says
+
+    def _batch_arrived(self, batch: list[messages.Message], now: float) -> None:
+        in_flight, to_end = self.in_flight, self._to_end
+        stores_answers = self.broker is not None and self.broker.stores_answers
+        for message in batch:
+            if type(message) is not messages.Answer:
+                self._heard(message, now)
+            elif message.status is Status.STOPPING:
+                pass  # its successor gets the request, after the next hello
+            elif message.status is not Status.BUSY or not self._may_retry(message, now):
+                if stores_answers:
+                    self._received.append(message.id)
+                    self._receipt.set_by(now + RECEIVED_DELAY_S)
+                pending = in_flight.pop(message.id, None)
+                if pending is None:
+                    self.answers_unasked += 1
+                elif type(pending.request) is messages.Request:
+                    to_end.append(events.Ended(pending.sink, message, pending.request.service))
+                else:
+                    to_end.append(_ended(pending, message))
+
+    def _may_retry(self, answer: messages.Answer, now: float) -> bool:
+        """The broker is too busy for this request: whether it is sent again later, or ends."""
+        pending = self.in_flight.get(answer.id)
+        if pending is None or pending.deadline_at is None or not pending.may_retry:
+            return False
+        if not self._busy.add(answer.id, answer.retry_after_s, pending.deadline_at, now):
+            return False
+        self._busy_timer.set(self._busy.next_at)
+        return True
+
+    def _send_refused(self, now: float) -> None:
+        """Send what the broker was too busy for, where it is due."""
+        due = [self.in_flight[i] for i in self._busy.take_due(now) if i in self.in_flight]
+        if len(self._busy):
+            self._busy_timer.set(self._busy.next_at)
+        if self._is_connected:  # otherwise the next hello sends them
+            self.retried += len(due)
+            for pending in due:
+                request = pending.request
+                if type(request) is messages.Request:
+                    self._resent.append(request.id)
+                if type(request) is not messages.Request or len(request.body) > UNASKED_BYTES:
+                    self._send_welcomed(pending, now)
+                else:
+                    pending.renew(now)
+                    self._to_send.append(request)
+
+    def _heard(self, message: messages.Message, now: float) -> None:
+        if not self._is_connected:
+            return
+        match message:
+            case messages.Welcome():
+                self._welcomed(message, now)
+            case messages.HelloAgain():
+                if self.standing is Standing.WELCOMED:  # otherwise a hello is on its way already
+                    self._enter(Standing.GREETING)
+                    self._say_hello(now)
+            case messages.Refused():
+                self._was_refused(message, now)
+            case messages.Started():
+                self._was_started(message)
+
+    def _welcomed(self, welcome: messages.Welcome, now: float) -> None:
+        self._enter(Standing.WELCOMED)
+        self.broker = welcome
+        self.has_met_broker = True
+        self._cancelled.clear()
+        self._hello.clear()
+        self._patience.welcomed()
+        large, self._waiting_for_welcome = self._waiting_for_welcome, []
+        for pending in large:
+            if pending.request.id in self.in_flight:
+                self._send_welcomed(pending, now)
+
+    def _was_refused(self, refused: messages.Refused, now: float) -> None:
+        retry_at = self._patience.retry_at(refused, now)
+        self._hello.set(retry_at)
+        if not self._hello.is_set:
+            self.refused = refused
+            self._end_all(Status.FAILED, refused.text, refused=refused)
+            self._enter(Standing.REFUSED)
+
+    def _was_started(self, started: messages.Started) -> None:
+        pending = self.in_flight.get(started.id)
+        if pending is not None and type(pending.request) is messages.Start:
+            del self.in_flight[started.id]
+            answer = messages.Answer(started.id, Status.OK, b"")
+            self._to_end.append(_ended(pending, answer, is_durable=started.is_durable))
+
+    # --- ends
+
+    def _end(self, pending: Pending, status: Status, text: str, **why: Any) -> None:
+        answer = messages.Answer(pending.request.id, status, messages.error_body(status.name.lower(), text))
+        self._to_end.append(_ended(pending, answer, **why))
+
+    def _end_all(self, status: Status, text: str, **why: Any) -> None:
+        """Nothing that is in flight will be answered, and nothing more is sent."""
+        for pending in self.in_flight.values():
+            self._end(pending, status, text, **why)
+        self.in_flight.clear()
+        self._waiting_for_welcome.clear()
+        self._forget_unsent()
+        self._busy.clear()
+        for timer in (self._expiry, self._hello, self._busy_timer):
+            timer.clear()
+
+
+def _ended(pending: Pending, answer: messages.Answer, **why: Any) -> events.Ended:
+    request = pending.request
+    if isinstance(request, messages.Request):
+        return events.Ended(pending.sink, answer, request.service, **why)
+    if isinstance(request, messages.Collect):
+        return events.Ended(pending.sink, answer, "", ticket=request.ticket, **why)
+    return events.Ended(pending.sink, answer, request.service, ticket=request.ticket, is_start=True, **why)
+
+
+def _why_expired(request: messages.Message) -> str:
+    if type(request) is messages.Start:
+        return f"the broker did not confirm the request in time, and may have it; start it again as {request.ticket!r}"
+    return "no answer in time"

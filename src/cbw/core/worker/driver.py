@@ -1,0 +1,126 @@
+"""What every worker does around its core, whether its sockets and handlers are real, simulated or in memory.
+
+The driver puts what has happened in order, steps the core, carries out its orders with the pool and the link that it was
+given, and steps again with what those say at once, until no order is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from cbw.core import messages
+from cbw.core.port import UNSENT_RETRY_S
+from cbw.core.worker import events
+from cbw.core.worker.core import WorkerCore
+
+
+class HandlerPool(Protocol):
+    """What the driver needs of a pool that runs handlers."""
+
+    def begin(self, tasks: list[messages.Task]) -> None:
+        """Run these tasks when there is room."""
+
+    def take_back(self, tasks: list[int]) -> list[int] | None:
+        """Those of ``tasks`` that have not begun; they will not. None: a report will tell."""
+
+    def cancel(self, task: int) -> None:
+        """Stop ``task``, if that is possible; a report tells how it ended."""
+
+    def take_reports(self) -> Sequence[events.PoolFact]:
+        """What has happened in the pool since the last call."""
+
+
+class WorkerConnection(Protocol):
+    """What the driver needs of the connection to the broker."""
+
+    has_unsent: bool
+    """Whether messages wait because the connection had no room for them."""
+
+    def watch(self) -> Sequence[bool]:
+        """True for each connection that was made since the last call, False for each that was lost, in order."""
+
+    def receive(self) -> list[messages.Message] | None:
+        """The next batch that has arrived; None: there is none."""
+
+    def send(self, batch: list[messages.Message]) -> None:
+        """Send what is still unsent, and ``batch`` behind it. What there is no room for stays unsent."""
+
+    def reconnect(self) -> bool:
+        """Drop the connection and begin a new one; False: that is not possible now."""
+
+
+class WorkerDriver:
+    """Owed by the shell: a :meth:`turn` whenever something has happened and by :attr:`wake_at`, until :attr:`is_over`.
+
+    One thread at a time may call it.
+    """
+
+    def __init__(self, core: WorkerCore, pool: HandlerPool, link: WorkerConnection) -> None:
+        self.core = core
+        self.is_over = False
+        """Whether the worker has left, or is refused for good."""
+        self._pool = pool
+        self._link = link
+        self._now = 0.0
+
+    def turn(self, now: float, stop_by: float | None = None) -> None:
+        """Take in everything that has happened, decide, and carry it out. ``stop_by``: leave, at that time at the latest."""
+        link = self._link
+        self._now = now
+        if stop_by is not None:
+            self._step([events.StopRequested(stop_by)], now)
+        if changes := link.watch():
+            self._step([events.Connected() if is_connected else events.Disconnected() for is_connected in changes], now)
+        self.report(now)  # answers go out before anything is read: clients wait for them
+        batches: list[events.Fact] = []
+        while (batch := link.receive()) is not None:
+            batches.append(events.BatchArrived(batch))
+            if self.core.is_quick:
+                break  # to ask whether there is another would delay the answer to this one; the next turn finds it
+        self._step(batches, now)
+        if link.has_unsent:
+            link.send([])
+
+    def report(self, now: float) -> None:
+        """Take in only what has happened in the pool: its answers need not wait for the next turn."""
+        facts = self._pool.take_reports()
+        if facts:
+            self._step(facts, now)
+
+    @property
+    def wake_at(self) -> float:
+        """When the next :meth:`turn` is due even if nothing happens; infinity: never."""
+        return self._now + UNSENT_RETRY_S if self._link.has_unsent else self.core.wake_at
+
+    def _step(self, facts: Sequence[events.Fact], now: float) -> None:
+        """Step the core, carry out its orders, and step again with what comes of them at once, until that is nothing."""
+        while orders := self.core.step(facts, now):
+            outcomes: list[events.Fact] = []
+            for order in orders:
+                if isinstance(order, events.Send):
+                    self._link.send(order.messages)
+                elif isinstance(order, events.Begin):
+                    self._pool.begin(order.tasks)
+                elif (outcome := self._carry_out(order)) is not None:
+                    outcomes.append(outcome)
+            if not outcomes:
+                return
+            facts = outcomes
+
+    def _carry_out(self, order: events.Order) -> events.Fact | None:
+        """Carry out one of the rarer orders; the fact that comes of it at once, if any does."""
+        match order:
+            case events.TakeBack():
+                returned = self._pool.take_back(order.tasks)
+                return None if returned is None else events.TasksReturned(returned)
+            case events.CancelTasks():
+                for task in order.tasks:
+                    self._pool.cancel(task)
+            case events.Reconnect():
+                return None if self._link.reconnect() else events.ReconnectFailed()
+            case events.End():
+                self.is_over = True
+            case _:
+                raise TypeError(f"unknown order {order!r}")
+        return None

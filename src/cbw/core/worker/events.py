@@ -1,0 +1,112 @@
+"""Facts that the worker's core is told (past tense) and orders that it gives (imperative)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from cbw.core import messages
+
+
+class Event(msgspec.Struct, gc=False):
+    """Base of facts and orders."""
+
+
+# --- facts about the connection
+
+
+class Connected(Event):
+    """A connection to the broker was made."""
+
+
+class Disconnected(Event):
+    """The connection was lost. The broker gives the tasks of this worker to others."""
+
+
+class ReconnectFailed(Event):
+    """A new connection could not be begun, for want of file descriptors; :class:`Reconnect` has to be tried again."""
+
+
+class BatchArrived(Event):
+    """The broker sent these messages."""
+
+    messages: list[messages.Message]
+
+
+# --- facts about the pool that runs the handlers
+
+
+class TasksFinished(Event, array_like=True, tag=0):
+    """Handlers have ended with ``answers``; together they took ``busy_s`` seconds of handler time.
+
+    This and :class:`TasksReturned` are encoded as arrays, because child processes send them through a pipe.
+    """
+
+    answers: list[messages.Answer]
+    busy_s: float
+
+
+class TasksReturned(Event, array_like=True, tag=1):
+    """The pool has not begun these tasks, and will not. Empty if it was asked for tasks and has none to give back."""
+
+    tasks: list[int]
+
+
+class PoolReady(Event):
+    """The pool can run handlers. A pool that says nothing about it is ready."""
+
+
+class PoolNotReady(Event):
+    """The pool cannot run anything for now: none of its child processes is ready."""
+
+
+# --- facts about the worker's own process
+
+
+class StopRequested(Event):
+    """The worker was asked to end: what runs may finish until ``by`` (monotonic seconds)."""
+
+    by: float
+
+
+PoolFact = TasksFinished | TasksReturned | PoolReady | PoolNotReady
+Fact = Connected | Disconnected | ReconnectFailed | BatchArrived | PoolFact | StopRequested
+
+
+# --- orders
+
+
+class Reconnect(Event):
+    """Drop the connection and make a new one."""
+
+
+class Begin(Event):
+    """Have the pool run these tasks."""
+
+    tasks: list[messages.Task]
+
+
+class TakeBack(Event):
+    """Ask the pool for those of these tasks that it has not begun. The answer is a :class:`TasksReturned`."""
+
+    tasks: list[int]
+
+
+class CancelTasks(Event):
+    """Have the pool stop these tasks, if that is possible."""
+
+    tasks: list[int]
+
+
+class Send(Event):
+    """Send these messages to the broker."""
+
+    messages: list[messages.Message]
+
+
+class End(Event):
+    """Close the connection and end. ``refused`` is what the broker said if it refuses this worker for good."""
+
+    refused: messages.Refused | None
+
+
+Order = Reconnect | Begin | TakeBack | CancelTasks | Send | End

@@ -1,0 +1,1 @@
+"""The central logger and its file."""

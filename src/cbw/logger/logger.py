@@ -1,0 +1,260 @@
+"""The logger: a PULL for lines of text and a ROUTER for records around :class:`~cbw.core.logger.LoggerCore`, and a file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from cbw import memory
+from cbw.clock import Epoch
+from cbw.core import log_events
+from cbw.core.logger import Fsync, LoggerCore
+from cbw.core.port import Arrival
+from cbw.errors import BadMessage, CannotBind, CbwError, NotReady
+from cbw.logger.line import JSON, TEXT
+from cbw.logger.logfile import LogFile, Rotation
+from cbw.observe.status import Inquiry, status_of
+from cbw.observe.warning import warn
+from cbw.settings import LOG_PORT, LOGGER, default_of
+from cbw.transport.poller import Poller, Waker
+from cbw.transport.pull import Pull
+from cbw.transport.router import Router
+from cbw.transport.sockets import Context, Intake
+from cbw.wire import log
+from cbw.wire.records import LINE_BYTES_MAX
+
+PORT_MESSAGES_MAX = 256
+"""Messages taken from each port in one turn: then those of the other port, and the status page, have theirs."""
+MEMORY_SHARE = 8
+"""What has arrived may take this share of the container's memory: what a turn takes from each port is in memory up to four
+times, as frames, as lines, as their join and as the block that is written."""
+PORT_TRIES = 100
+"""Free ports that are tried until the next one up is free as well."""
+LEAVE_S = 0.5
+"""How long a logger that is stopped still reads lines of text, of which nobody else has a copy."""
+
+
+class Logger:
+    """Writes what all roles send to the file ``path``. Binds at once, serves in :meth:`run`, ends by :meth:`stop`.
+
+    ``text_port`` takes lines of text; the port above it takes records. 0 takes a free pair. ``fsync`` is ``always``,
+    ``interval`` or ``never``, ``format`` ``json`` or ``text``.
+
+    Raises:
+        CannotBind: a port is taken, or may not be used.
+        NotReady: the file cannot be written; the text says why and what to do.
+    """
+
+    def __init__(
+        self,
+        text_port: int = LOG_PORT,
+        path: str | Path = "cbw-logs/logs",
+        *,
+        listen: str = "*",
+        name: str | None = None,
+        fsync: str = default_of(LOGGER, "fsync"),
+        format: str = default_of(LOGGER, "format"),
+        rotate_bytes: int = default_of(LOGGER, "rotate_bytes"),
+        rotate_age_s: float = default_of(LOGGER, "rotate_age_s"),
+        keep: int = default_of(LOGGER, "keep"),
+        compress: bool = default_of(LOGGER, "compress"),
+    ) -> None:
+        self._epoch = Epoch()
+        self._format = TEXT if format == "text" else JSON
+        self.core = LoggerCore(
+            name or f"LOG_{socket.gethostname()}",
+            os.urandom(8).hex(),
+            epoch=self._epoch.offset(),
+            fsync=Fsync(fsync),
+            render=self._format.render,
+        )
+        self._file = LogFile(path, Rotation(rotate_bytes, rotate_age_s, keep, compress), format=self._format)
+        self.path = self._file.path
+        self._lock = contextlib.ExitStack()  # holds the file's lock while the core has the file
+        self._has_read = False
+        self._memory_limit = memory.limit_bytes()
+        self._waker = Waker()
+        self._context: Context = Context()
+        try:
+            self._texts, self._records = self._bind(listen, text_port)
+        except CbwError:  # but not after a Ctrl-C: with a socket half made this would wait for ever
+            self._context.term()
+            self._file.close()
+            raise
+        self.text_port = self._texts.port
+        self.record_port = self._records.port
+        self._is_stop_wanted = self._is_reopen_wanted = False
+        self.inquiry = Inquiry(self._waker.wake)
+        self._started_at = time.monotonic()
+        self._poller = Poller(
+            self._texts.socket, self._records.socket, self._waker.fileno(), self._records.monitor_news
+        )
+
+    def _bind(self, listen: str, port: int) -> tuple[Pull, Router]:
+        limit = self._memory_limit
+        intake = Intake() if limit is None else Intake.within(limit // MEMORY_SHARE)
+        for _ in range(PORT_TRIES):
+            texts = Pull(self._context, listen, port, bytes_max=LINE_BYTES_MAX, intake=intake)
+            try:
+                records = Router(
+                    self._context, listen, texts.port + 1, body_bytes_max=log.BATCH_BYTES_MAX, intake=intake
+                )
+                return texts, records
+            except CbwError as error:
+                texts.close()
+                if port != 0 or not isinstance(error, CannotBind):
+                    raise
+        raise CannotBind("no two free ports in a row", advice="Give a port.")
+
+    def stop(self) -> None:
+        """Write what is here and end :meth:`run`. Safe from any thread and from signal handlers."""
+        self._is_stop_wanted = True
+        self._waker.wake()
+
+    def reopen(self) -> None:
+        """Open the file anew, because somebody has moved it away. Safe from any thread and from signal handlers."""
+        self._is_reopen_wanted = True
+        self._waker.wake()
+
+    def _status(self) -> dict[str, Any]:
+        core = self.core
+        counts = msgspec.structs.asdict(core.counts)
+        bad = counts.pop("bad_messages")
+        return status_of(
+            "logger",
+            core.name,
+            self._started_at,
+            f"cannot write {self.path}: {core.failure}" if core.failure else "",
+            boot=core.boot,
+            file=str(self.path),
+            file_bytes=self._file.size,
+            senders=len(core.positions),
+            ports={"text": self.text_port, "records": self.record_port},
+            counts={**counts, "rotated": self._file.rotated, "messages_bad": bad},
+        )
+
+    def run(self) -> None:
+        """Serve until :meth:`stop`.
+
+        Raises:
+            NotReady: the file could be opened, but not read; or not written at the end.
+        """
+        core = self.core
+        try:
+            ports = f"text on port {self.text_port}, records on port {self.record_port}"
+            self._turn([log_events.LoggerStarted(ports)])
+            while not self._is_stop_wanted:
+                self._sleep(core.wake_at)
+                self._turn()
+            leave_at = time.monotonic() + LEAVE_S
+            while self._texts.has_input and core.can_write and time.monotonic() < leave_at:
+                self._turn()
+                self._sleep(0.0)
+            self._turn([log_events.StopAsked()])
+            if not core.can_write:
+                lines = f"the last records and {core.waiting_lines} lines of text"
+                raise NotReady(f"cannot write the log {self.path}: {core.failure}; {lines} are not in it")
+        finally:
+            self._lock.close()
+            self._texts.close()
+            self._records.close()
+            self._context.term()
+            self._waker.close()
+            self._file.close()
+
+    def _turn(self, facts: Sequence[log_events.Fact] = ()) -> None:
+        """Tell the core what has arrived, and then how its orders went, until it has no more of them."""
+        now = time.monotonic()
+        outcomes: list[log_events.Fact] = [log_events.TurnBegan(self._epoch.offset()), *facts, *self._arrived()]
+        while outcomes:
+            orders = self.core.step(outcomes, now)
+            outcomes = [outcome for order in orders if (outcome := self._carry_out(order)) is not None]
+        if self.inquiry.is_open:
+            self.inquiry.answer(self._status())
+
+    def _arrived(self) -> list[log_events.Fact]:
+        facts: list[log_events.Fact] = []
+        if self._is_reopen_wanted:
+            self._is_reopen_wanted = False
+            facts.append(log_events.ReopenAsked())
+        lines = [self._format.text_line(frames) for frames in self._texts.receive(PORT_MESSAGES_MAX)]
+        if lines:
+            facts.append(log_events.TextArrived(lines))
+        facts += map(_batch, self._records.receive(PORT_MESSAGES_MAX))
+        return facts
+
+    def _carry_out(self, order: log_events.Order) -> log_events.Fact | None:
+        match order:
+            case log_events.Reply(peer, reply):
+                self._records.send(peer, log.encode_reply(reply))
+            case log_events.ReleaseFile():
+                self._lock.close()
+            case log_events.TellFailure(reason):
+                warn(f"cannot write the log {self.path}: {reason}; trying again until it works")
+            case log_events.TellRecovery():
+                warn(f"the log {self.path} can be written again")
+            case _:
+                return self._carry_out_on_file(order)
+        return None
+
+    def _carry_out_on_file(self, order: log_events.Order) -> log_events.Fact:
+        try:
+            match order:
+                case log_events.TakeFile():
+                    return self._take_file()
+                case log_events.Write(block):
+                    self._file.append(block)
+                    return log_events.BlockWritten()
+                case log_events.Rotate(first_line):
+                    self._file.rotate(first_line)
+                    return log_events.FileRotated()
+                case log_events.Sync():
+                    self._file.sync()
+                    return log_events.FileSynced()
+                case log_events.Reopen():
+                    self._file.reopen()
+                    return log_events.FileReopened()
+                case _:
+                    raise TypeError(order)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            if isinstance(order, log_events.Rotate):
+                return log_events.RotationFailed(reason)
+            if isinstance(order, log_events.Sync):
+                return log_events.SyncFailed(reason)
+            if not self._has_read:
+                raise NotReady(f"cannot read the log {self.path}: {reason}") from None
+            return log_events.WriteFailed(reason)
+
+    def _take_file(self) -> log_events.FileTaken:
+        file = self._file
+        positions = self._lock.enter_context(file.locked())
+        self._has_read = True
+        return log_events.FileTaken(positions, file.torn, file.size == 0, file.is_full(time.time()))
+
+    def _tell(self, text: str) -> None:
+        warn(text)
+
+    def _sleep(self, wake_at: float) -> None:
+        ready = self._poller.poll(wake_at - time.monotonic())
+        self._records.on_ready(ready)
+        self._records.take_lost(time.monotonic())
+        self._records.take_connected()
+        if self._waker.fileno() in ready:
+            self._waker.clear()
+
+
+def _batch(arrival: Arrival) -> log_events.Fact:
+    try:
+        if arrival.excess:
+            raise BadMessage(arrival.excess)
+        return log_events.BatchArrived(arrival.peer, *log.read_batch(arrival.frames))
+    except BadMessage as error:
+        return log_events.BadMessageArrived(arrival.peer, str(error))

@@ -1,0 +1,1 @@
+"""What a role tells of itself: trace, log records, status pages, metrics."""

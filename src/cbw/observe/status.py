@@ -1,0 +1,295 @@
+"""Health and metrics of every role, over HTTP: ``/livez``, ``/readyz``, ``/metrics``, ``/status.json``.
+
+The server runs in threads of its own and never touches the data of a role's loop: it asks the loop, which answers between
+two turns (:class:`Inquiry`). A loop that does not answer within a second counts as dead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import socket
+import socketserver
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from typing import Any, ClassVar
+
+import msgspec
+
+from cbw.core.histogram import bucket_quantile
+from cbw.errors import CannotBind
+
+LOOP_ANSWER_S = 1.0
+"""Time for a loop to answer. A turn takes milliseconds: a loop that needs longer is stuck, or far overloaded."""
+SAMPLE_S = 1.0
+"""Interval between two samples of the counters: the shortest of :data:`WINDOWS_S`."""
+WINDOWS_S = (1, 10, 60)
+"""The windows over which rates are computed, in seconds."""
+HTTP_TIMEOUT_S = 5.0
+"""Longest silence of an HTTP peer in the middle of a request, before its connection is closed."""
+CONNECTION_S = 10.0
+"""Longest life of an HTTP connection: a peer that sends a byte now and then would otherwise hold its thread for hours."""
+PACKAGE_VERSION = version("cbw")
+CONNECTIONS_MAX = 32
+"""Open HTTP connections, each of which has a thread; beyond it the oldest is closed, so that probes get through."""
+Ask = Callable[[], dict[str, Any] | None]
+"""Returns a role's status as plain data, made by :func:`status_of`; None if the role is stuck."""
+_json = msgspec.json.Encoder().encode
+
+
+def status_of(role: str, name: str, started_at: float, problem: str, **more: Any) -> dict[str, Any]:
+    """The status of a role: what every role has, and ``more``. The role is ready if there is no ``problem``."""
+    uptime_s = time.monotonic() - started_at
+    head = {"role": role, "name": name, "version": PACKAGE_VERSION, "uptime_s": uptime_s}
+    return {**head, "ready": not problem, "reason": problem, **more}
+
+
+class Inquiry:
+    """The way for another thread to ask a role's loop for its status. ``wake`` ends the loop's sleep."""
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self.is_open = False  # the only thing that the loop reads in each turn
+        self._wake = wake
+        self._lock = threading.Lock()
+        self._is_answered = threading.Event()
+        self._answer: dict[str, Any] = {}
+
+    def ask(self) -> dict[str, Any] | None:
+        """The status of the loop; None if it is stuck."""
+        with self._lock:
+            self._is_answered.clear()
+            self.is_open = True
+            self._wake()
+            return self._answer if self._is_answered.wait(LOOP_ANSWER_S) else None
+
+    def answer(self, status: dict[str, Any]) -> None:
+        """Give the loop's answer, made by :func:`status_of` from data that the loop does not touch again."""
+        self.is_open = False
+        self._answer = status
+        self._is_answered.set()
+
+
+_SAMPLES_MAX = int(max(WINDOWS_S) / (SAMPLE_S / 2)) + 1
+"""Samples of the longest window, which may come twice in :data:`SAMPLE_S`."""
+
+
+class Rates:
+    """How fast a role's counters rise, and the latencies of the last minute, from samples taken each second."""
+
+    def __init__(self, now: float) -> None:
+        self._samples: deque[tuple[float, dict[str, int], list[int]]] = deque(maxlen=_SAMPLES_MAX)
+        self._samples.append((now, {}, []))
+
+    def sample(self, status: dict[str, Any], now: float) -> None:
+        """Remember the counters of ``status``."""
+        if now - self._samples[-1][0] >= SAMPLE_S / 2:
+            self._samples.append((now, status.get("counts", {}), status.get("latency", {}).get("counts", [])))
+
+    def rates(self, status: dict[str, Any], now: float) -> dict[str, dict[str, float]]:
+        """The rise per second of each counter, over each window."""
+        counts: dict[str, int] = status.get("counts", {})
+        before = {window: self._before(now - window) for window in WINDOWS_S}
+        return {
+            name: {
+                f"{window}s": (count - sample[1].get(name, 0)) / max(now - sample[0], 1e-3)
+                for window, sample in before.items()
+            }
+            for name, count in counts.items()
+        }
+
+    def latencies(self, status: dict[str, Any], now: float) -> dict[str, float | None]:
+        """Quantiles of the latencies of the last minute, in seconds."""
+        counts: list[int] = status.get("latency", {}).get("counts", [])
+        sample = self._before(now - max(WINDOWS_S))
+        if sample[2]:
+            counts = [count - before for count, before in zip(counts, sample[2], strict=True)]
+        return {f"p{share}": bucket_quantile(counts, share / 100) for share in (50, 90, 99)}
+
+    def _before(self, at: float) -> tuple[float, dict[str, int], list[int]]:
+        """The newest sample that was taken at or before ``at``, or the oldest of all."""
+        found = self._samples[0]
+        for sample in tuple(self._samples):  # the sampling thread may add one
+            if sample[0] > at:
+                break
+            found = sample
+        return found
+
+
+class StatusServer:
+    """Serves the status that ``ask`` returns, on ``port`` of the address ``listen``, until :meth:`close`.
+
+    Raises:
+        CannotBind: the port is taken, or this user may not use it.
+    """
+
+    def __init__(self, ask: Ask, listen: str, port: int) -> None:
+        self._ask = ask
+        self._rates = Rates(time.monotonic())
+        self._is_over = threading.Event()
+        pages = self
+
+        class Handler(_Handler):
+            server_pages: ClassVar[StatusServer] = pages
+
+        try:
+            self._server = _Server(("" if listen == "*" else listen.strip("[]"), port), Handler)
+        except (OSError, OverflowError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise CannotBind(
+                f"status port {port} cannot be used: {reason}",
+                advice="Give another --status-port (CBW_STATUS_PORT), or 0 for none.",
+            ) from None
+        self.port: int = self._server.server_address[1]
+        for work, name in ((self._server.serve_forever, "status"), (self._sample, "status samples")):
+            threading.Thread(target=work, name=name, daemon=True).start()
+
+    def close(self) -> None:
+        """Close the port within half a second, in a thread of its own: a role that ends does not wait for it."""
+        self._is_over.set()
+        threading.Thread(target=self._end, name="status end", daemon=True).start()
+
+    def _end(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _sample(self) -> None:
+        while not self._is_over.wait(SAMPLE_S):
+            status = self._ask()
+            if status is not None:
+                self._rates.sample(status, time.monotonic())
+
+    # --- the pages
+
+    def livez(self) -> tuple[int, bytes, str]:
+        """The page that says whether the loop runs."""
+        is_alive = self._ask() is not None
+        return _text(
+            200 if is_alive else 503, "ok" if is_alive else f"the loop has not answered for {LOOP_ANSWER_S:g} s"
+        )
+
+    def readyz(self) -> tuple[int, bytes, str]:
+        """The page that says whether the role can do its work now."""
+        status = self._ask()
+        if status is None:
+            return self.livez()
+        return _text(200 if status["ready"] else 503, status["reason"] or "ok")
+
+    def status_json(self) -> tuple[int, bytes, str]:
+        """The page with the whole status, rates and latencies."""
+        status = self._ask()
+        if status is None:
+            return self.livez()
+        now = time.monotonic()
+        self._rates.sample(status, now)
+        more: dict[str, Any] = {"rates": self._rates.rates(status, now)}
+        if "latency" in status:
+            more["latency_s"] = self._rates.latencies(status, now)
+        return 200, _json({**status, **more}), "application/json"
+
+    def metrics(self) -> tuple[int, bytes, str]:
+        """The page for Prometheus."""
+        from cbw.observe.metrics import (
+            page,
+        )  # here: prometheus_client takes time to import, and most roles are not scraped
+
+        status = self._ask()
+        return (200, *page(status)) if status is not None else self.livez()
+
+
+@contextlib.contextmanager
+def serving(
+    ask: Ask, listen: str, port: int, *, on_unusable: Callable[[CannotBind], None] | None = None
+) -> Iterator[None]:
+    """Serve the status that ``ask`` returns as long as the context lasts. Port 0 serves nothing.
+
+    Raises:
+        CannotBind: the port cannot be used. With ``on_unusable`` this is called instead, and nothing is served.
+    """
+    server = None
+    try:
+        server = StatusServer(ask, listen, port) if port else None
+    except CannotBind as error:
+        if on_unusable is None:
+            raise
+        on_unusable(error)
+    try:
+        yield
+    finally:
+        if server is not None:
+            server.close()
+
+
+def _text(code: int, text: str) -> tuple[int, bytes, str]:
+    return code, text.encode() + b"\n", "text/plain; charset=utf-8"
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server_pages: ClassVar[StatusServer]
+    timeout = HTTP_TIMEOUT_S
+    server_version = "cbw"
+    sys_version = ""
+
+    def do_GET(self) -> None:
+        pages = self.server_pages
+        page = {
+            "/livez": pages.livez,
+            "/readyz": pages.readyz,
+            "/metrics": pages.metrics,
+            "/status.json": pages.status_json,
+        }.get(self.path.partition("?")[0])
+        code, body, kind = page() if page else _text(404, "there are /livez, /readyz, /metrics and /status.json")
+        self.send_response(code)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "no-store")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_HEAD = do_GET  # noqa: N815 - http.server finds it by this name
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """No line on stderr for each request."""
+
+
+class _Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    allow_reuse_address = True
+
+    def __init__(self, address: tuple[str, int], handler: type[_Handler]) -> None:
+        self._since: dict[Any, float] = {}  # open connections and when they were accepted
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        super().__init__(address, handler)
+
+    def server_bind(self) -> None:
+        """Bind without looking up the name of this host, as http.server does: that may take seconds."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if len(self._since) >= CONNECTIONS_MAX:  # silent connections must not keep a probe out
+            self._hang_up(next(iter(self._since)))
+        self._since[request] = time.monotonic()
+        super().process_request(request, client_address)
+
+    def service_actions(self) -> None:
+        """Close connections that last too long; their threads notice and end. Called twice a second by the server."""
+        for request, since in list(self._since.items()):
+            if time.monotonic() - since > CONNECTION_S:
+                self._hang_up(request)
+
+    def _hang_up(self, request: Any) -> None:
+        self._since.pop(request, None)
+        with contextlib.suppress(OSError):  # the peer is already gone
+            request.shutdown(socket.SHUT_RDWR)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._since.pop(request, None)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """No traceback for a peer that hangs up or sends garbage."""

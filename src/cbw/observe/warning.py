@@ -1,0 +1,12 @@
+"""A line on stderr for whoever runs a role."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+
+
+def warn(text: str) -> None:
+    """Print ``text`` on stderr. If nobody reads it, or it cannot be printed, the role goes on all the same."""
+    with contextlib.suppress(OSError, ValueError):
+        print(text, file=sys.stderr, flush=True)

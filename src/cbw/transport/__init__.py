@@ -1,0 +1,1 @@
+"""Sockets, and how roles wait for them: the only folder that imports ZeroMQ."""

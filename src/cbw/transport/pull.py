@@ -1,0 +1,67 @@
+"""A bound PULL: lines from any PUSH."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import zmq
+
+from cbw.transport.poller import has_input
+from cbw.transport.resolver import endpoint_of
+from cbw.transport.sockets import BACKLOG, NOBLOCK, Context, Intake, cannot_bind, new_socket
+
+
+class Pull:
+    """A bound PULL: messages from any PUSH, whoever that is.
+
+    ``bytes_max`` is the size of the largest message.
+
+    Raises:
+        CannotBind: the port is taken, or may not be used.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        host: str,
+        port: int,
+        *,
+        bytes_max: int,
+        intake: Intake = Intake(),  # noqa: B008 - frozen
+    ) -> None:
+        self._turn_bytes_max = intake.turn_bytes_max
+        options = (
+            (zmq.IPV6, int(":" in host)),
+            (zmq.RCVHWM, intake.unread_max),
+            (zmq.MAXMSGSIZE, bytes_max),
+            (zmq.BACKLOG, BACKLOG),
+        )
+        self.socket = new_socket(context, zmq.PULL, *options)
+        try:
+            self.socket.bind(endpoint_of(host, port))
+        except (zmq.ZMQError, UnicodeError) as error:
+            self.close()
+            raise cannot_bind(host, port, error) from None
+        self.port = int(self.socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
+
+    def receive(self, limit: int) -> Iterator[list[bytes]]:
+        """Up to ``limit`` messages that are there now, fewer if they are large; each its frames."""
+        bytes_max = self._turn_bytes_max
+        for _ in range(limit):
+            try:
+                frames = self.socket.recv_multipart(NOBLOCK)
+            except zmq.Again:
+                return
+            yield frames
+            bytes_max -= sum(map(len, frames))
+            if bytes_max <= 0:
+                return
+
+    @property
+    def has_input(self) -> bool:
+        """Whether a message is there."""
+        return has_input(self.socket)
+
+    def close(self) -> None:
+        """Close; what was not received is lost."""
+        self.socket.close(0)

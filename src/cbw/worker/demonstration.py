@@ -1,0 +1,24 @@
+"""The handler of ``cbw worker`` without ``--handler``: the worker of the lab."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+
+
+class Demonstration:
+    """Takes ``work_time_s`` seconds for a request, prints that it begins, and answers ``<request> <name>``."""
+
+    def __init__(self, name: str, work_time_s: float) -> None:
+        self._name = name
+        self._work_time_s = work_time_s
+
+    def __call__(self, message: bytes) -> bytes:
+        with contextlib.suppress(OSError):  # nobody reads what is printed; the client still gets its answer
+            # One write: a line stays whole though other threads print.
+            sys.stdout.write(f"{self._name} begins {message.decode(errors='replace').rstrip()}\n")
+            sys.stdout.flush()
+        if self._work_time_s:
+            time.sleep(self._work_time_s)
+        return message + b" " + self._name.encode()

@@ -1,0 +1,237 @@
+"""A user's function as a handler: how its arguments are read from a body, and how its result or exception becomes an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import importlib
+import inspect
+import random
+import sys
+import time
+import traceback
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from cbw import codec
+from cbw.core import messages
+from cbw.core.messages import TRACEBACK_CHARS_MAX, Status
+from cbw.errors import BadRequest, UsageError
+from cbw.worker.retrying import Retrying
+
+
+class Attempt:
+    """The attempt that a handler is called for. A handler gets it through a parameter annotated ``cbw.Attempt``.
+
+    ``number`` counts the attempts at the request from 1. Above 1, earlier attempts ended with the loss of their workers, and
+    may have done part of the work. ``retries`` is how often the handler has already asked for another try of the request.
+    ``is_cancelled`` becomes true when the client has given the request up.
+    """
+
+    __slots__ = ("_clock", "_deadline_at", "is_cancelled", "number", "retries", "service", "task")
+
+    def __init__(self, task: messages.Task, received_at: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.task = task.id
+        self.service = task.service
+        self.number = task.attempt
+        self.retries = task.retries
+        self.is_cancelled = False
+        self._deadline_at = None if task.ttl is None else received_at + task.ttl
+        self._clock = clock
+
+    @property
+    def time_left(self) -> float | None:
+        """Seconds until the request's deadline, after which nobody waits for the answer; None: there is no deadline."""
+        return None if self._deadline_at is None else self._deadline_at - self._clock()
+
+
+class Handler:
+    """A function and the service that it serves.
+
+    A function with one parameter gets the body, read as the parameter's annotation says: as it is for ``bytes`` and without an
+    annotation, as UTF-8 text for ``str``, and else as JSON of that type. For a function with several parameters the body is a
+    JSON object with their names as keys, and no others. A parameter annotated :class:`Attempt` gets the attempt, and takes
+    nothing from the body. ``retrying`` says when the function is called again if it raises; ``chance`` draws a number from 0 to
+    1 for that.
+
+    Raises:
+        UsageError: the function cannot be called like that.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        function: Callable[..., Any],
+        retrying: Retrying = Retrying(),  # noqa: B008 - frozen
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.service = service
+        self.function = function
+        self.retrying = retrying
+        self._chance = chance
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise UsageError(f"{_name(function)} cannot be a handler: it yields, and a request has one answer")
+        self.is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+        try:
+            hints = typing.get_type_hints(_annotated(function), include_extras=True)
+            parameters = list(inspect.signature(function).parameters.values())
+        except (TypeError, NameError, ValueError) as error:
+            raise UsageError(f"{_name(function)} cannot be a handler: {error}") from None
+        self._attempt_name: str | None = None
+        fields: list[tuple[str, Any, Any]] = []
+        for parameter in parameters:
+            kind = hints.get(parameter.name, bytes)
+            if kind is Attempt:
+                self._attempt_name = parameter.name
+            elif parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+                raise UsageError(f"{_name(function)} cannot be a handler: parameter {parameter} has no single name")
+            elif parameter.kind is not parameter.KEYWORD_ONLY or parameter.default is parameter.empty:
+                default = msgspec.NODEFAULT if parameter.default is parameter.empty else parameter.default
+                fields.append((parameter.name, kind, default))
+        self._single = fields[0] if len(fields) == 1 else None
+        self._is_raw = self._single is not None and self._single[1] in (bytes, Any)
+        self._struct = (
+            None
+            if len(fields) <= 1
+            else msgspec.defstruct(f"{_name(function)}_body", fields, kw_only=True, forbid_unknown_fields=True)
+        )
+
+    def arguments(self, task: messages.Task, attempt: Attempt) -> dict[str, Any]:
+        """The keyword arguments for ``task``. An exception here means that the client has sent a body that does not fit."""
+        arguments: dict[str, Any] = {}
+        if self._single is not None:
+            name, kind, default = self._single
+            if not task.body and default is not msgspec.NODEFAULT:
+                arguments[name] = default
+            else:
+                arguments[name] = codec.decode(task.body, bytes if self._is_raw else kind)
+        elif self._struct is not None:
+            arguments = msgspec.structs.asdict(msgspec.json.decode(task.body, type=self._struct))
+        if self._attempt_name is not None:
+            arguments[self._attempt_name] = attempt
+        return arguments
+
+    def run(self, task: messages.Task, attempt: Attempt) -> messages.Answer:
+        """Call a function that is not async. Whatever it returns or raises becomes the answer."""
+        if self._is_raw and self._attempt_name is None:
+            try:
+                return _answer(task, self.function(task.body if type(task.body) is bytes else bytes(task.body)))
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # SystemExit too: it would end the thread without an answer
+                return self._failed(task, error)
+        try:
+            arguments = self.arguments(task, attempt)
+        except Exception as error:  # msgspec raises RecursionError too, and a user's type whatever it likes
+            return _bad_request(task, error)
+        try:
+            return _answer(task, self.function(**arguments))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            return self._failed(task, error)
+
+    def _failed(self, task: messages.Task, error: BaseException) -> messages.Answer:
+        answer = failed(task, error)
+        after_s = self.retrying.after_s(error, task.retries, self._chance())
+        if after_s is not None:
+            answer.status, answer.retry_after_s = Status.RETRY, after_s
+        if after_s is not None or task.retries:  # the broker keeps the story of a request that is tried again
+            answer.body = messages.error_body(*messages.error_of(answer.body), traceback_of(error))
+        return answer
+
+    async def run_async(self, task: messages.Task, attempt: Attempt) -> messages.Answer:
+        """Call an async function. Whatever it returns or raises becomes the answer, except a cancellation, which is raised."""
+        try:
+            arguments = self.arguments(task, attempt)
+        except Exception as error:  # msgspec raises RecursionError too, and a user's type whatever it likes
+            return _bad_request(task, error)
+        try:
+            return _answer(task, await self.function(**arguments))
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            return self._failed(task, error)
+
+
+def _answer(task: messages.Task, result: Any) -> messages.Answer:
+    return messages.Answer(task.id, Status.OK, result if type(result) is bytes else codec.encode(result))
+
+
+def failed(task: messages.Task, error: BaseException) -> messages.Answer:
+    """The answer to a task whose handler raised ``error``. :class:`~cbw.errors.BadRequest` says that the client is to blame."""
+    try:
+        text = str(error).encode(errors="backslashreplace").decode()  # names of files may contain lone surrogates
+    except Exception as unprintable:
+        text = f"and its text cannot be made: {type(unprintable).__name__}"
+    status = Status.BAD_REQUEST if isinstance(error, BadRequest) else Status.FAILED
+    return messages.Answer(task.id, status, messages.error_body(type(error).__name__, text))
+
+
+def traceback_of(error: BaseException) -> str:
+    """Where ``error`` was raised in the handler, and because of what; the end of that if it is long."""
+    try:
+        frames = error.__traceback__
+        inside = frames.tb_next if frames is not None else None  # without the frame that has called the handler
+        text = "".join(traceback.format_exception(type(error), error, inside))
+        text = text.encode(errors="backslashreplace").decode()
+    except Exception as unprintable:  # an exception may do anything when it is printed
+        return f"the traceback cannot be made: {type(unprintable).__name__}"
+    return text if len(text) <= TRACEBACK_CHARS_MAX else f"…{text[1 - TRACEBACK_CHARS_MAX :]}"
+
+
+def _bad_request(task: messages.Task, error: Exception) -> messages.Answer:
+    return messages.Answer(
+        task.id, Status.BAD_REQUEST, messages.error_body("bad_request", f"the body does not fit: {error}")
+    )
+
+
+def cancelled(task_id: int) -> messages.Answer:
+    """The answer to a task that was cancelled before it ended."""
+    return messages.Answer(task_id, Status.CANCELLED, messages.error_body("cancelled", "cancelled by the client"))
+
+
+def _annotated(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function whose annotations say the types of the parameters: that inside a partial, or a ``__call__``."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function if inspect.isroutine(function) else type(function).__call__
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return getattr(function, "__qualname__", repr(function))
+
+
+def load(path: str) -> Any:
+    """The object at ``package.module:name``. Modules are searched for in the current folder first.
+
+    Raises:
+        UsageError: there is none, or its module does not import.
+    """
+    module_name, separator, name = path.partition(":")
+    if not separator or not module_name or not name:
+        raise UsageError(f"{path!r} is no handler", advice="Write it as package.module:function.")
+    if module_name.endswith(".py") or "/" in module_name:
+        module = module_name.removeprefix("./").removesuffix(".py").replace("/", ".")
+        raise UsageError(f"{module_name!r} is a file, not a module", advice=f"Write {module}:{name}.")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found: Any = importlib.import_module(module_name)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except ModuleNotFoundError as error:
+        advice = f"Looked in {here} and in the installed packages."
+        is_inside = error.name is not None and not f"{module_name}.".startswith(f"{error.name}.")
+        importing = f"{module_name} imports it" if is_inside else path
+        raise UsageError(f"{importing}: no module named {error.name!r}", advice=advice) from None
+    except AttributeError as error:
+        raise UsageError(f"{path}: {error}") from None
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"{path} does not import: {type(error).__name__}: {error}") from error
+    return found

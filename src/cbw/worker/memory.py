@@ -1,0 +1,79 @@
+"""A pool without threads, for systems in memory: handlers run when they are told to, and take time that passes elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from cbw.core import messages
+from cbw.core.worker.events import PoolFact, TasksFinished
+from cbw.worker.handler import Attempt, Handler, cancelled
+from cbw.worker.retrying import Retrying
+
+
+class MemoryPool:
+    """A :class:`cbw.core.worker.driver.HandlerPool` whose owner calls :meth:`run_next` for each handler that may begin.
+
+    The answer of a handler is reported ``work_time_s`` seconds after it began, by ``clock``.
+    """
+
+    def __init__(
+        self,
+        handlers: Mapping[str, Callable[..., Any]],
+        concurrency: int,
+        work_time_s: float,
+        clock: Callable[[], float],
+        retrying: Retrying,
+    ) -> None:
+        self._handlers = {
+            name: Handler(name, function, retrying, chance=lambda: 0.5) for name, function in handlers.items()
+        }
+        self._concurrency = concurrency
+        self._work_time_s = work_time_s
+        self._clock = clock
+        self._waiting: deque[messages.Task] = deque()
+        self._running: dict[int, Attempt] = {}
+        self._answers: list[tuple[float, messages.Answer]] = []  # when each is to be reported, earliest first
+
+    @property
+    def wake_at(self) -> float:
+        """When there is something to report; infinity: never."""
+        return self._answers[0][0] if self._answers else math.inf
+
+    def begin(self, tasks: list[messages.Task]) -> None:
+        self._waiting.extend(tasks)
+
+    def take_back(self, tasks: list[int]) -> list[int]:
+        back = [task.id for task in self._waiting if task.id in tasks]
+        self._waiting = deque(task for task in self._waiting if task.id not in back)
+        return back
+
+    def cancel(self, task: int) -> None:
+        if task in self._running:
+            self._running[task].is_cancelled = True
+        elif self.take_back([task]):
+            self._answers.insert(0, (self._clock(), cancelled(task)))
+
+    def take_reports(self) -> list[PoolFact]:
+        reports: list[PoolFact] = []
+        now = self._clock()
+        while self.wake_at <= now:
+            answer = self._answers.pop(0)[1]
+            self._running.pop(answer.id, None)
+            reports.append(TasksFinished([answer], self._work_time_s))
+        return reports
+
+    def run_next(self) -> bool:
+        """Call the handler of the next task, if there is room; whether there was."""
+        if not self._waiting or len(self._running) >= self._concurrency:
+            return False
+        task = self._waiting.popleft()
+        handler = self._handlers[task.service]
+        attempt = self._running[task.id] = Attempt(task, self._clock(), self._clock)
+        answer = asyncio.run(handler.run_async(task, attempt)) if handler.is_async else handler.run(task, attempt)
+        self._answers.append((self._clock() + self._work_time_s, answer))
+        self._answers.sort(key=lambda item: item[0])
+        return True

@@ -1,0 +1,331 @@
+"""Where handlers run, beside the thread that owns the socket. Whole batches cross between the two.
+
+A pool is given tasks with :meth:`Pool.begin`, may be asked to give back those that it has not begun, and tells its
+:class:`Owner` what has become of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
+from queue import SimpleQueue
+from typing import Protocol
+
+from cbw.core import catalogue, messages
+from cbw.core.catalogue import EventName
+from cbw.core.messages import Status
+from cbw.core.record import Record
+from cbw.core.worker.events import PoolFact, TasksFinished
+from cbw.worker.handler import Attempt, Handler, cancelled, failed
+
+HAND_OVER_S = 0.0002
+"""Longest time in seconds for which a thread that has more to do keeps answers: the first of a batch must not wait for the
+last, and to hand each over by itself would cost more than a quick handler does."""
+POOL_CLOSE_S = 1.0
+"""Longest time in seconds that a closing pool waits for its coroutines to notice that they are cancelled."""
+
+Watch = Callable[[messages.Task, messages.Answer | None], None]
+"""Called with ``(task, None)`` just before a handler runs and with ``(task, answer)`` just after, in the handler's thread."""
+
+
+class Owner(Protocol):
+    """Whoever has a pool. The pool calls these from threads of its own."""
+
+    def report(self, fact: PoolFact) -> None:
+        """Something has happened that the worker's core must know."""
+
+    def fail(self, error: BaseException) -> None:
+        """The pool can never work again: end the worker with ``error``."""
+
+    def record_event(self, event: EventName, text: str) -> None:
+        """Record something that went wrong and that the pool deals with by itself."""
+
+
+class Pool(Protocol):
+    """What every pool can do."""
+
+    def is_ready(self) -> bool:
+        """Whether it can run anything now. It reports when that changes; what is begun nevertheless comes back."""
+
+    def begin(self, tasks: Sequence[messages.Task], *, inline: bool = False) -> None:
+        """Run these when there is room; ``inline`` promises a :meth:`run_inline` at once."""
+
+    def take_back(self, tasks: Iterable[int]) -> list[int] | None:
+        """Those of ``tasks`` that have not begun; they will not. None: a report will tell."""
+
+    def cancel(self, task: int) -> None:
+        """Stop ``task`` if that is possible: what has not begun and what awaits; a plain function runs on."""
+
+    def run_inline(self) -> bool:
+        """Run waiting tasks in the calling thread for about :data:`HAND_OVER_S`; whether any are left for another call."""
+
+    def wake_threads(self) -> None:
+        """Run what waits in the pool's own threads: nobody will call :meth:`run_inline`."""
+
+    def close(self) -> None:
+        """End; what still runs is abandoned."""
+
+
+@contextlib.contextmanager
+def failing(owner: Owner) -> Iterator[None]:
+    """What a thread of a pool does: an error that nothing there expects ends the worker, and not only the thread, which
+    nobody would miss until a task waits for it for ever."""
+    try:
+        yield
+    except BaseException as error:
+        owner.fail(error)
+
+
+class ThreadPool:
+    """Runs functions in ``concurrency`` threads that take from one queue."""
+
+    def __init__(
+        self, handlers: Mapping[str, Handler], concurrency: int, owner: Owner, watch: Watch | None = None
+    ) -> None:
+        self._handlers = handlers
+        self._owner = owner
+        self._watch = watch
+        self._waiting: deque[tuple[messages.Task, float]] = deque()  # with the times at which they came
+        self._running: dict[int, Attempt] = {}
+        self._wake: SimpleQueue[bool] = SimpleQueue()
+        self._concurrency = concurrency
+        self._slots = threading.Lock() if concurrency == 1 else threading.Semaphore(concurrency)  # a lock costs less
+        for number in range(concurrency):
+            threading.Thread(target=self._run, name=f"handler {number + 1}", daemon=True).start()
+
+    def is_ready(self) -> bool:
+        return True
+
+    def begin(self, tasks: Sequence[messages.Task], *, inline: bool = False) -> None:
+        self._waiting.extend(zip(tasks, repeat(time.monotonic())))
+        if not inline:
+            self.wake_threads()
+
+    def wake_threads(self) -> None:
+        for _ in range(min(len(self._waiting), self._concurrency)):
+            self._wake.put(True)
+
+    def take_back(self, tasks: Iterable[int]) -> list[int]:
+        wanted = set(tasks)
+        back: list[int] = []
+        others: list[tuple[messages.Task, float]] = []
+        with contextlib.suppress(IndexError):
+            while True:
+                waiting = self._waiting.pop()
+                if waiting[0].id in wanted:
+                    back.append(waiting[0].id)
+                else:
+                    others.append(waiting)
+        self._waiting.extendleft(others)
+        self.wake_threads()  # one that found the queue empty meanwhile sleeps
+        return back
+
+    def cancel(self, task: int) -> None:
+        if self.take_back([task]):
+            self._owner.report(TasksFinished([cancelled(task)], 0.0))
+        elif (attempt := self._running.get(task)) is not None:
+            attempt.is_cancelled = True
+
+    def close(self) -> None:
+        self._waiting.clear()
+        for _ in range(self._concurrency):
+            self._wake.put(False)
+
+    def run_inline(self) -> bool:
+        if not self._waiting:
+            return False
+        if not self._slots.acquire(blocking=False):
+            self._wake.put(True)  # a thread of the pool is about to be done, and goes on with what waits
+            return False
+        try:
+            self._work(is_once=True)
+        finally:
+            self._slots.release()
+        return bool(self._waiting)
+
+    def _run(self) -> None:
+        with failing(self._owner):
+            while self._wake.get():
+                with self._slots:
+                    self._work()
+
+    def _work(self, *, is_once: bool = False) -> None:
+        """Run what waits. ``is_once``: only until the first handing over."""
+        waiting, handlers, running, watch = self._waiting, self._handlers, self._running, self._watch
+        clock = time.perf_counter
+        answers: list[messages.Answer] = []
+        began_at = clock()
+        while True:
+            try:
+                task, received_at = waiting.popleft()
+            except IndexError:
+                break
+            attempt = running[task.id] = Attempt(task, received_at)
+            if watch is not None:
+                watch(task, None)
+            try:
+                answer = handlers[task.service].run(task, attempt)
+            except BaseException as error:  # KeyboardInterrupt too: it is the handler's own, signals do not come here
+                answer = failed(task, error)
+            answers.append(answer)
+            if watch is not None:
+                watch(task, answer)
+            del running[task.id]
+            if clock() - began_at > HAND_OVER_S:
+                if is_once:
+                    break
+                self._owner.report(TasksFinished(answers, clock() - began_at))
+                answers, began_at = [], clock()
+        if answers:
+            self._owner.report(TasksFinished(answers, clock() - began_at))
+
+
+class AsyncPool:
+    """Runs async functions, ``concurrency`` at once, on one event loop in a thread of its own."""
+
+    def __init__(
+        self, handlers: Mapping[str, Handler], concurrency: int, owner: Owner, watch: Watch | None = None
+    ) -> None:
+        self._handlers = handlers
+        self._owner = owner
+        self._watch = watch
+        self._room = concurrency
+        self._waiting: deque[tuple[messages.Task, float]] = deque()  # with the times at which they came
+        self._running: dict[int, tuple[asyncio.Task[None], Attempt]] = {}
+        self._answers: list[messages.Answer] = []
+        self._busy_s = 0.0
+        self._is_closed = False
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="handlers", daemon=True)
+        self._thread.start()
+
+    def is_ready(self) -> bool:
+        return True
+
+    def begin(self, tasks: Sequence[messages.Task], *, inline: bool = False) -> None:
+        self._waiting.extend(zip(tasks, repeat(time.monotonic())))
+        self._loop.call_soon_threadsafe(self._fill)
+
+    def take_back(self, tasks: Iterable[int]) -> list[int]:
+        wanted = set(tasks)
+        back: list[int] = []
+        for waiting in [waiting for waiting in list(self._waiting) if waiting[0].id in wanted]:
+            with contextlib.suppress(ValueError):  # it began just now
+                self._waiting.remove(waiting)
+                back.append(waiting[0].id)
+        return back
+
+    def cancel(self, task: int) -> None:
+        self._loop.call_soon_threadsafe(self._cancel, task)
+
+    def run_inline(self) -> bool:
+        return False  # coroutines run in their loop's thread
+
+    def wake_threads(self) -> None:
+        """Nothing to do: coroutines run in their loop's thread anyway."""
+
+    def close(self) -> None:
+        self._waiting.clear()
+        self._is_closed = True
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(POOL_CLOSE_S)  # longer only if a coroutine blocks the loop
+
+    # --- in the loop's thread
+
+    def _run(self) -> None:
+        with failing(self._owner):
+            asyncio.set_event_loop(self._loop)
+            while not self._is_closed:
+                # A handler may stop the loop, or exit in a task of its own: others run on.
+                with contextlib.suppress(SystemExit, KeyboardInterrupt):
+                    self._loop.run_forever()
+            for running, _ in self._running.values():
+                running.cancel()
+            self._loop.run_until_complete(asyncio.sleep(0))
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            self._loop.close()
+
+    def _fill(self) -> None:
+        while self._room and self._waiting:
+            try:
+                task, received_at = self._waiting.popleft()
+            except IndexError:
+                return
+            self._room -= 1
+            attempt = Attempt(task, received_at)
+            self._running[task.id] = (self._loop.create_task(self._serve(task, attempt)), attempt)
+
+    async def _serve(self, task: messages.Task, attempt: Attempt) -> None:
+        began_at = time.perf_counter()
+        self._tell(task, None)
+        try:
+            answer = await self._handlers[task.service].run_async(task, attempt)
+        except asyncio.CancelledError as error:  # by us, or by something that the handler awaited
+            answer = cancelled(task.id) if attempt.is_cancelled else failed(task, error)
+        except BaseException as error:
+            answer = failed(task, error)
+        self._tell(task, answer)
+        self._room += 1
+        del self._running[task.id]
+        if not self._answers:
+            self._loop.call_soon(self._hand_over)
+        self._answers.append(answer)
+        self._busy_s += time.perf_counter() - began_at
+        self._fill()
+
+    def _tell(self, task: messages.Task, answer: messages.Answer | None) -> None:
+        if self._watch is not None:
+            with failing(self._owner):  # or asyncio would note that a task of its loop has failed, and nobody else
+                self._watch(task, answer)
+
+    def _cancel(self, task: int) -> None:
+        if task in self._running:
+            running, attempt = self._running[task]
+            attempt.is_cancelled = True
+            self._loop.call_soon(running.cancel)  # behind its first step: without that it would end and tell nobody
+        elif self.take_back([task]):
+            self._owner.report(TasksFinished([cancelled(task)], 0.0))
+
+    def _hand_over(self) -> None:
+        answers, self._answers = self._answers, []
+        busy_s, self._busy_s = self._busy_s, 0.0
+        self._owner.report(TasksFinished(answers, busy_s))
+
+
+def make_pool(
+    handlers: Mapping[str, Handler], concurrency: int, owner: Owner, watch: Watch | None = None
+) -> ThreadPool | AsyncPool:
+    """The pool for ``handlers``: an event loop if they are async, threads if not."""
+    pool = AsyncPool if all(handler.is_async for handler in handlers.values()) else ThreadPool
+    return pool(handlers, concurrency, owner, watch)
+
+
+def watcher(worker: str, write: Callable[[Sequence[Record]], None]) -> Watch:
+    """A watch that makes a record of every task that is begun, and of how it ended."""
+
+    def watch(task: messages.Task, answer: messages.Answer | None) -> None:
+        if answer is None:
+            event = catalogue.BEGUN
+        else:
+            event = catalogue.DONE if answer.status is Status.OK else catalogue.ERROR
+        record = Record(
+            time.monotonic(),
+            event,
+            role="worker",
+            sender=worker,
+            request=task.request,
+            service=task.service,
+            worker=worker,
+            task=task.id,
+            attempt=task.attempt,
+        )
+        if answer is not None and answer.status is not Status.OK:
+            record.text = ": ".join(messages.error_of(answer.body))
+        write([record])
+
+    return watch

@@ -1,0 +1,227 @@
+"""The worker, as a program uses it: services and their handlers, and :meth:`Worker.run`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from cbw.core.catalogue import EventName
+from cbw.core.record import Record
+from cbw.core.worker.core import WorkerCore
+from cbw.errors import UsageError
+from cbw.observe.status import status_of
+from cbw.observe.trace import LogTarget, Trace
+from cbw.settings import address
+from cbw.signals import stopping_unless_handled
+from cbw.transport.link import Link
+from cbw.transport.sockets import Context
+from cbw.wire.refusal import checked_id, checked_service, refusal_error
+from cbw.worker.handler import Handler
+from cbw.worker.link import WorkerLink
+from cbw.worker.loop import Loop
+from cbw.worker.pool import Pool, make_pool, watcher
+from cbw.worker.retrying import BACKOFF_S, RETRIES, Retrying
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Worker:
+    """Serves requests with your functions.
+
+    ::
+
+        worker = cbw.Worker("broker:9999")
+
+        @worker.service("double")
+        def double(number: int) -> int:
+            return 2 * number
+
+        worker.run()
+
+    ``broker`` is ``"host:port"`` of the broker's worker port (default: ``BROKER_HOST`` and ``BROKER_PORT``, else
+    ``127.0.0.1:9999``). ``id`` must be its own among living workers (default: ``WOR_<host>_<process>``).
+    ``concurrency`` tasks run at once; with ``processes`` they run in that many child processes, each with that
+    concurrency, and a handler that crashes costs one attempt instead of the worker; every child imports your program
+    again, so let :meth:`run` stand below ``if __name__ == "__main__":``. ``trace`` is where records go (default: to the
+    logger of ``LOGGER_HOST``, if that is set); the worker closes it.
+    """
+
+    def __init__(
+        self,
+        broker: str | None = None,
+        *,
+        id: str | None = None,
+        concurrency: int = 1,
+        processes: int = 0,
+        grace_s: float = 10.0,
+        trace: Trace | None = None,
+    ) -> None:
+        self._address = address(broker, "worker")
+        self.id = f"WOR_{socket.gethostname()}_{os.getpid()}" if id is None else checked_id(id)
+        for name, value, least in (("concurrency", concurrency, 1), ("processes", processes, 0)):
+            if not isinstance(value, int) or value < least:
+                raise UsageError(f"{name} is {value!r}; it must be a whole number, at least {least}")
+        self._concurrency = concurrency
+        self._processes = processes
+        self._trace = trace or Trace(is_printing=False, name=self.id, log=LogTarget.from_environment())
+        self._handlers: dict[str, Handler] = {}
+        self._has_run = False
+        self._unread: BrokenPipeError | None = None
+        self._core: WorkerCore
+        self._loop = Loop(grace_s, self._record_event, self._status)
+        self.inquiry = self._loop.inquiry
+        self._started_at = time.monotonic()
+
+    def service(
+        self,
+        name: str = "",
+        *,
+        retries: int = RETRIES,
+        retry_on: tuple[type[Exception], ...] = (),
+        backoff_s: tuple[float, float] = BACKOFF_S,
+    ) -> Callable[[F], F]:
+        """Decorator: the function serves requests for ``name`` (see :class:`~cbw.worker.handler.Handler` for its arguments).
+
+        ``retries``, ``retry_on`` and ``backoff_s`` are those of :meth:`add`.
+        """
+
+        def register(function: F) -> F:
+            self.add(name, function, retries=retries, retry_on=retry_on, backoff_s=backoff_s)
+            return function
+
+        return register
+
+    def add(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        *,
+        retries: int = RETRIES,
+        retry_on: tuple[type[Exception], ...] = (),
+        backoff_s: tuple[float, float] = BACKOFF_S,
+    ) -> None:
+        """Serve requests for ``name`` with ``function``.
+
+        If it raises one of ``retry_on``, or :class:`cbw.Retry`, it is called again later for the same request, perhaps by another
+        worker: at most ``retries`` times, after a time in seconds that doubles from the first of ``backoff_s`` to the second.
+        When no retries are left the client gets the last exception, and the request is kept as a dead letter.
+        Without ``retry_on`` an exception is an answer like any other. A function that is called again must be able to meet its
+        own earlier work.
+
+        Raises:
+            UsageError: ``name`` is not valid or is served already, the function cannot be a handler, or is async beside one
+                that is not; or ``retries``, ``retry_on`` or ``backoff_s`` is not valid.
+        """
+        handler = Handler(checked_service(name), function, Retrying(retries, retry_on, backoff_s))
+        if name in self._handlers:
+            raise UsageError(f"service {name!r} has a handler already")
+        if any(other.is_async != handler.is_async for other in self._handlers.values()):
+            raise UsageError("a worker's handlers are all async or all not; run two workers")
+        self._handlers[name] = handler
+
+    def stop(self) -> None:
+        """Finish what runs, within the grace time, and end :meth:`run`. Safe from any thread and from signal handlers."""
+        self._loop.stop()
+
+    def run(self) -> None:
+        """Serve until :meth:`stop`; SIGTERM and Ctrl-C call it, unless your program has handlers of its own for them.
+
+        Raises:
+            UsageError: no service, it has run before, the broker refuses the hello, or no child process can work.
+            DuplicateId: another living worker has this id.
+            VersionMismatch: the broker speaks another version.
+            NotReady: the system has no descriptors, threads or processes left to start with.
+            BrokenPipeError: nobody reads any more what its trace prints; it has left in order (see :meth:`Trace.write`).
+        """
+        if self._has_run:
+            raise UsageError("a worker runs once", advice="Make another Worker.")
+        if not self._handlers:
+            raise UsageError("a worker without a service", advice="Register one with @worker.service(name).")
+        self._has_run = True
+        with stopping_unless_handled(self):
+            self._run()
+
+    def _run(self) -> None:
+        concurrency = self._concurrency * max(1, self._processes)
+        self._core = WorkerCore(self.id, os.urandom(8).hex(), list(self._handlers), concurrency)
+        with self._closing(), self._connection() as link:
+            pool = self._make_pool()
+            try:
+                self._loop.serve(self._core, pool, link)
+            finally:
+                pool.close()
+        if self._core.refused is not None:
+            raise refusal_error(self._core.refused)
+        if self._unread is not None:
+            raise self._unread
+
+    @contextlib.contextmanager
+    def _closing(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self._loop.waker.close()
+            self._trace.close()
+
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator[WorkerLink]:
+        context: Context = Context()
+        try:
+            link = Link(context, *self._address, self._loop.waker.wake, is_for_worker=True)
+            try:
+                yield WorkerLink(link, self._loop.waker, self._record_event)
+            finally:
+                link.close()
+        finally:
+            context.term()
+
+    def _make_pool(self) -> Pool:
+        if self._processes:
+            from cbw.worker.child import TraceOptions
+            from cbw.worker.processes import ProcessPool  # it takes time that most workers need not spend
+
+            trace = TraceOptions(self.id, self._trace.path, self._trace.log) if self._trace.wants_all else None
+            return ProcessPool(
+                self._handlers,
+                self._processes,
+                self._concurrency,
+                self._loop,
+                trace,
+                is_unwanted=lambda: self._loop.is_stop_wanted,
+            )
+        watch = watcher(self.id, self._write) if self._trace.wants_all else None
+        return make_pool(self._handlers, self._concurrency, self._loop, watch)
+
+    def _record_event(self, event: EventName, text: str = "") -> None:
+        self._write([Record(time.monotonic(), event, role="worker", sender=self.id, worker=self.id, text=text)])
+
+    def _write(self, records: Sequence[Record]) -> None:
+        """From any of the worker's threads."""
+        try:
+            self._trace.write(records)
+        except BrokenPipeError as error:  # others can do the work of a worker whose user has gone
+            self._unread = error
+            self.stop()
+
+    def _status(self) -> dict[str, Any]:
+        core, sender = self._core, self._trace.sender
+        problem = "leaving" if core.is_leaving else "" if core.broker is not None else "not registered with a broker"
+        problem = problem or ("" if core.is_pool_ready else "no child process is ready")
+        return status_of(
+            "worker",
+            self.id,
+            self._started_at,
+            problem,
+            boot=core.boot,
+            broker=core.broker.broker if core.broker is not None else None,
+            services=core.services,
+            concurrency=core.concurrency,
+            credit=core.credit,
+            in_hand=len(core.in_hand),
+            counts={"tasks_done": core.tasks_done, "tasks_failed": core.tasks_failed},
+            log=sender.status() if sender is not None else None,
+        )

@@ -1,0 +1,1 @@
+"""What the benchmarks count, and that they still run."""

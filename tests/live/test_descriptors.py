@@ -1,0 +1,34 @@
+"""What becomes of a worker when its process has no file descriptors left."""
+
+from __future__ import annotations
+
+import resource
+import signal
+
+from .conftest import Connect, StartBroker, StartWorker
+
+DESCRIPTORS_MAX = 4
+"""Fewer than a worker has: those remain valid, and it gets no others. poll() refuses to look at more than this many."""
+
+
+def test_a_worker_that_cannot_connect_anew_tries_again(
+    start_broker: StartBroker, start_worker: StartWorker, connect: Connect
+) -> None:
+    broker = start_broker("--liveness", 1.5)
+    worker = start_worker("W1", "echo", at=broker)
+    client = connect(broker)
+    assert client.call(b"x") == b"x"  # now it has its welcome, and with it the broker's liveness
+    before = resource.prlimit(worker.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (DESCRIPTORS_MAX, before[1]))
+    broker.program.signal(signal.SIGSTOP)
+    try:
+        worker.wait_for("reconnecting")
+        worker.wait_for("not reconnected", "Too many open files")
+    finally:
+        broker.program.signal(signal.SIGCONT)
+    waiting = client.submit(b"x")
+    assert worker.is_running
+    resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, before)
+    worker.wait_for("W1 connected", count=2)
+    assert waiting.result() == b"x"
+    assert worker.count("not reconnected") == 1, "it says the same reason once"
