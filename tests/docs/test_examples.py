@@ -166,6 +166,12 @@ class Shell:
         """What the jobs have printed, for those who look for a mistake."""
         return "".join(f"--- {path.name}\n{path.read_text()}" for path in sorted(self._folder.glob("job-*.log")))
 
+    def written_by(self, command: str) -> str:
+        """What ``command`` has put into files instead of printing it, for those who look for a mistake."""
+        pwd, _ = self.run("pwd")
+        paths = [Path(pwd.strip(), name) for name in re.findall(r"(?<!&)> *([\w./-]+)", command)]
+        return "".join(f"--- {path.name}\n{path.read_text()}" for path in paths if path.is_file())
+
     def close(self) -> None:
         """End it and its jobs."""
         group = self._process.pid
@@ -194,7 +200,8 @@ def type_in(shell: Shell, step: Step, ports: Names, where: str) -> None:
             continue
         got, code = shell.run(ports.into(command))
         got = ports.back(got)
-        assert matches(want, got), f"{where}: {command}\nwanted:\n{want}\ngot:\n{got}\n{shell.logs()}"
+        if not matches(want, got):
+            pytest.fail(f"{where}: {command}\nwanted:\n{want}\ngot:\n{got}\n{shell.written_by(command)}{shell.logs()}")
         following = commands[number + 1][0] if number + 1 < len(commands) else ""
         is_failure_shown = following == "echo $?"
         assert code == 0 or is_failure_shown, f"{where}: {command}\nexit code {code}:\n{got}\n{shell.logs()}"

@@ -367,16 +367,20 @@ def test_a_demonstration_that_nobody_watches_any_more(start: Start, broker: Brok
 @pytest.mark.parametrize("role", ["broker", "logger"])
 def test_too_few_descriptors(role: str, tmp_path: Path) -> None:
     """However few they are, it serves or ends; for want of some libzmq itself ends it."""
-    words = {"broker": "broker 0 0", "logger": f"logger 0 {tmp_path}/logs"}[role]
+    words = {"broker": "broker 0 0", "logger": f"logger 0 {tmp_path}/LIMIT"}[role] + f" --listen {HOST} --status-port 0"
     runs = [
         subprocess.Popen(
-            ["sh", "-c", f"ulimit -c 0; ulimit -n {limit}; exec {sys.executable} -m cbw {words} --listen {HOST}"],
+            [
+                "sh",
+                "-c",
+                f"ulimit -c 0; ulimit -n {limit}; exec {sys.executable} -m cbw {words.replace('LIMIT', str(limit))}",
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             env=environment(PYTHONUNBUFFERED="1"),
         )
-        for limit in range(3, 20)
+        for limit in range(3, 34, 2)
     ]
     said = []
     for run in runs:

@@ -234,6 +234,9 @@ DEPLOYED = _info("deployed", "verify", "The verification runs on a Compose deplo
 KILLED = _info("killed", "verify", "The verification killed `worker`, which worked on `request`.")
 FROZEN = _info("frozen", "verify", "The verification froze `worker`, which worked on `request`.")
 THAWED = _info("thawed", "verify", "The verification let the frozen `worker` run again.")
+LOAD_REPEATED = _info(
+    "load_repeated", "verify", "The load is sent again; who was free meanwhile is judged from here on."
+)
 CUT_OFF = _info("cut_off", "verify", "The verification took `worker`, which worked on `request`, off its network.")
 RECONNECTED = _info("reconnected", "verify", "The verification put `worker` on its network again.")
 BROKER_RESTARTED = _info("broker_restarted", "verify", "The verification restarts the broker, under load.")

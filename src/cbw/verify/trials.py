@@ -29,6 +29,7 @@ from cbw.observe.trace import read
 from cbw.verify import compose, evidence
 from cbw.verify.caller import CALLERS, Caller
 from cbw.verify.compose import Deployment
+from cbw.verify.idle import NoIdleWhileWaiting
 from cbw.verify.notebook import Notebook, wait
 from cbw.verify.printed import Printed
 from cbw.verify.restart import CompleteLog
@@ -47,6 +48,10 @@ MEASURE_ROUNDS = 3
 """Further rounds of requests if the work looks too short in the first."""
 HARM_TRIES = 5
 """Attempts to hurt a worker before it has answered: on a busy machine Docker may be too late now and then."""
+IN_FLIGHT_S = 0.3
+"""Time for an answer to arrive here that a worker had sent before it was hurt."""
+LOAD_TRIES = 3
+"""Loads, at most, until one shows no free worker: where Docker's times must do, a busy machine makes some of them wrong."""
 LOG_POLL_S = 0.5
 """Interval between two readings of the log while it is incomplete: each copies the log's files out of a container."""
 
@@ -213,10 +218,31 @@ class Trials:
     # --- load, and harm to workers
 
     def load(self) -> None:
-        """Send many requests at once, from every client."""
+        """Send many requests at once, from every client.
+
+        Without a logger Docker's times of the workers' lines are all there is to judge. A late one looks like a free worker,
+        so the load is repeated then: a broker that leaves workers free does so each time.
+        """
         count = LOAD * len(self._workers)
-        self._say(f"{CALLERS} clients send {count} requests to {len(self._workers)} workers")
-        _await(self._ask(count))
+        for left in reversed(range(LOAD_TRIES)):
+            self._say(f"{CALLERS} clients send {count} requests to {len(self._workers)} workers")
+            asked = self._ask(count)
+            _await(asked)
+            if self._loggers or not left:
+                return
+            wait(PRINT_S, lambda: all(map(self._begun, asked)))  # noqa: B023 (called in this turn of the loop)
+            if self._is_everybody_busy():
+                return
+            self._say("a worker looks free for too long, or Docker was late: once more")
+            self._notebook.note(catalogue.LOAD_REPEATED)
+
+    def _is_everybody_busy(self) -> bool:
+        """Whether the records so far show that no worker was free while requests waited."""
+        notes, called = self._recorded()
+        check = NoIdleWhileWaiting()
+        for record in sorted([*notes, *called, *self._deployed(called)], key=lambda record: record.at):
+            check.see(record)
+        return check.verdict().passed
 
     def kill(self) -> None:
         """``docker kill`` a worker in the middle of a request, and start it again."""
@@ -283,7 +309,7 @@ class Trials:
             self._say(f"{worker} is {event.replace('_', ' ')} while it works on {request}")
             at = time.monotonic()  # before the harm: its effects may be recorded before the next line
             harm(victim)
-            if not future.done():
+            if not future.done() and not wait(IN_FLIGHT_S, _is_answered_by, worker, future):
                 self._notebook.note(event, at, worker=worker, request=request)
                 return _Hurt(worker, request, future)
             heal(victim)
@@ -354,8 +380,11 @@ class Trials:
 
     def _ask_and_begin(self) -> dict[str, Future[str]]:
         """Send two requests for each worker, and wait until one is begun: none is answered yet."""
-        asked = self._ask(2 * len(self._workers), more_s=SETTLE_S)
-        wait(SETTLE_S, self._is_any_begun, asked)
+        for _ in range(HARM_TRIES):
+            asked = self._ask(2 * len(self._workers), more_s=SETTLE_S)
+            wait(SETTLE_S, self._is_any_begun, asked)
+            if not all(future.done() for future in asked.values()):
+                break
         return asked
 
     # --- what is left behind
@@ -363,12 +392,10 @@ class Trials:
     def collect(self) -> None:
         """Write a trace of the records that the deployment has left. Waits for a complete log, for at most :data:`SETTLE_S`."""
         self._say("reading what the deployment has recorded")
-        called = [record for caller in self._callers for record in read(self._notebook.path(caller.id))]
-        notes = list(read(self._notebook.path("verify")))
+        notes, called = self._recorded()
         deadline = time.monotonic() + SETTLE_S
         while True:
-            logged = self._logged()
-            records = evidence.deployed(self._printed.lines, logged, called, prefix=self._prefix)
+            records = self._deployed(called)
             log = CompleteLog()
             for record in (*notes, *called, *records):
                 log.see(record)
@@ -376,6 +403,15 @@ class Trials:
                 break
             time.sleep(LOG_POLL_S)
         Path(self._notebook.path("deployment")).write_bytes(msgspec.json.Encoder().encode_lines(records))
+
+    def _recorded(self) -> tuple[list[Record], list[Record]]:
+        """What the verification itself and its clients have recorded so far."""
+        called = [record for caller in self._callers for record in read(self._notebook.path(caller.id))]
+        return list(read(self._notebook.path("verify"))), called
+
+    def _deployed(self, called: list[Record]) -> list[Record]:
+        """What the deployment's own lines and its log tell so far, together with the clients' records ``called``."""
+        return evidence.deployed(self._printed.lines, self._logged(), called, prefix=self._prefix)
 
     def _logged(self) -> list[Record]:
         """The records of the log. Several loggers share one file, so any of them will do."""
@@ -411,6 +447,10 @@ class Trials:
 def _await(asked: dict[str, Future[str]]) -> list[str]:
     """Wait until all have ended: the worker that answered each, or "" for a failure."""
     return [future.result() for future in asked.values()]
+
+
+def _is_answered_by(worker: str, future: Future[str]) -> bool:
+    return future.done() and future.result() == worker
 
 
 def _restart(container: Container) -> None:
