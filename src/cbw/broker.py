@@ -149,7 +149,7 @@ class Broker:
             if waker in ready:
                 self._waker.clear()
             now = time.monotonic()
-            driver.turn(now, self._take_stop_by(now))
+            driver.turn(now, self._take_stop_by(now) if self._is_stop_wanted else None)
             if driver.is_reading_clients is not self._is_polling_clients:
                 self._poll_clients(driver.is_reading_clients)
             if self._journal is not None and self._journal.error is not None:
@@ -165,10 +165,8 @@ class Broker:
         ):  # everybody depends on the broker, whoever has stopped to read its output
             self._trace.write(records)
 
-    def _take_stop_by(self, now: float) -> float | None:
-        """When to stop at the latest, if that was asked for since the last call."""
-        if not self._is_stop_wanted:
-            return None
+    def _take_stop_by(self, now: float) -> float:
+        """When to stop at the latest; it was asked for since the last call."""
         self._is_stop_wanted = False
         return now + self._grace_s
 

@@ -64,7 +64,7 @@ def test_what_was_read_up_to_the_limit(router: Router, die: Die) -> None:
 def test_a_loss_that_ended_the_sleep(router: Router, die: Die) -> None:
     die()
     router.on_ready([router.monitor_news])  # the words were not here yet when it was asked for them
-    assert router.has_changes
+    assert router.is_unsettled
     assert said(router) == [b"last words"]
     assert len(router.take_lost(time.monotonic())) == 1
 
@@ -75,7 +75,7 @@ def test_a_loss_that_was_noticed_behind_what_was_received(router: Router, die: D
     die()
     router.watch()
     assert router.take_lost(time.monotonic()) == []
-    assert router.has_changes, "or nobody would look again"
+    assert router.is_unsettled, "or nobody would look again"
     router.on_ready([router.socket])
     assert said(router) == [b"last words"]
     assert len(router.take_lost(time.monotonic())) == 1

@@ -394,9 +394,9 @@ class Router:
         self._monitor.extend(late)
 
     @property
-    def has_changes(self) -> bool:
+    def is_unsettled(self) -> bool:
         self.watch()
-        return self._has_connected or self.has_lost
+        return bool(self._has_connected or self.known.lost or self.known.disputed)
 
     @property
     def has_lost(self) -> bool:

@@ -173,9 +173,11 @@ class Session:
         self._check_open()
         if service is not self._service:
             self._service = checked_service(service)
-        check_priority(priority)
+        if priority is not messages.PRIORITY:  # the usual one is right
+            check_priority(priority)
         now = self._clock()
-        deadline_at = self._deadline_at(timeout, now)
+        timeout_s = self._own_timeout_s if timeout is ... else seconds_of(timeout)
+        deadline_at = None if timeout_s == math.inf else now + timeout_s
         due_at = None
         if delay_s:
             due_at = now + checked_delay(delay_s, math.inf if deadline_at is None else deadline_at - now)

@@ -435,7 +435,8 @@ class Client:
             with self._lock:
                 ended = session.flush()
                 timeout_s = self._sleep_s(ended)
-            deliver(ended)
+            if ended:
+                deliver(ended)
             while not (is_enough() or session.is_closed):
                 ready = self._poller.poll(timeout_s)
                 self._is_sleeping = False
@@ -445,7 +446,8 @@ class Client:
                 with self._lock:
                     ended = session.turn(has_changes=has_changes)
                     timeout_s = self._sleep_s(ended)
-                deliver(ended)
+                if ended:
+                    deliver(ended)
         finally:
             self._is_sleeping = False
             self._owner = None

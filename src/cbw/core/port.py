@@ -56,8 +56,8 @@ class Port(Protocol):
         """Identities that became uncertain since the last call (True), and those that are certain again (False)."""
 
     @property
-    def has_changes(self) -> bool:
-        """Whether connections were made or lost since they were last taken."""
+    def is_unsettled(self) -> bool:
+        """Whether connections were made or lost since they were last taken, or :attr:`has_disputes`."""
 
     @property
     def has_lost(self) -> bool:

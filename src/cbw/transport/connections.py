@@ -42,7 +42,7 @@ class Connections:
         self._uncertain: set[int] = set()  # those of which it is not certain who speaks over them
         self._ended: dict[int, set[bytes | None]] = {}  # ended, but not all is read: whose they were; None: not known
         self._displaced: dict[int, bytes] = {}  # those that live on without their identity, which another has taken
-        self._disputed: dict[bytes, tuple[int, float]] = {}  # the connection that has it, by its number; until when
+        self.disputed: dict[bytes, tuple[int, float]] = {}  # the connection that has it, by its number; until when
         self._told_uncertain: dict[bytes, None] = {}
         self._lost_at: float | None = None  # since when somebody is in ``lost``
 
@@ -67,7 +67,7 @@ class Connections:
             self._lose(peer)
         displaced = self._displaced.pop(fd, None)
         if displaced is not None and displaced not in self._displaced.values():  # the last of them
-            self._disputed[displaced] = self._disputed[displaced][0], now + DISPUTE_S
+            self.disputed[displaced] = self.disputed[displaced][0], now + DISPUTE_S
 
     def spoke(self, peer: bytes, fd: int) -> bool:
         """``peer`` has said something over a connection; whether it spoke over another one before, or may have.
@@ -86,8 +86,8 @@ class Connections:
             return False
         if before is not None and before != fd:
             self._leave(peer, before, fd)
-        elif peer in self._disputed:  # it is back, over a newer connection than the one that it was disputed over
-            self._disputed[peer] = self._numbers[fd], self._disputed[peer][1]
+        elif peer in self.disputed:  # it is back, over a newer connection than the one that it was disputed over
+            self.disputed[peer] = self._numbers[fd], self.disputed[peer][1]
         here = [other for other in self._peers_of.get(fd, ()) if other != peer]
         wrong = [other for other in here if is_certain or _is_later(peer, other)]
         for other in wrong:
@@ -128,12 +128,12 @@ class Connections:
     @property
     def has_disputes(self) -> bool:
         """Whether two living connections have had one identity, so that :meth:`take_uncertain` has something to look at."""
-        return bool(self._disputed)
+        return bool(self.disputed)
 
     @property
     def dispute_ends_at(self) -> float:
         """After which time :meth:`take_uncertain` has an identity to tell of that is certain again, whoever is silent."""
-        return min((until for _, until in self._disputed.values()), default=math.inf)
+        return min((until for _, until in self.disputed.values()), default=math.inf)
 
     def take_uncertain(self, now: float) -> list[tuple[bytes, bool]]:
         """Identities of which it is in doubt since the last call who has them, and (False) those with no doubt any more.
@@ -143,9 +143,9 @@ class Connections:
         seem to live, if the network broke in silence.)
         """
         newest = max((self._numbers[fd] for fd in self._silent), default=0)
-        for peer in [peer for peer, (_, until) in self._disputed.items() if now > until]:
-            del self._disputed[peer]
-        uncertain = dict.fromkeys(peer for peer, (number, _) in self._disputed.items() if newest > number)
+        for peer in [peer for peer, (_, until) in self.disputed.items() if now > until]:
+            del self.disputed[peer]
+        uncertain = dict.fromkeys(peer for peer, (number, _) in self.disputed.items() if newest > number)
         before, self._told_uncertain = self._told_uncertain, uncertain
         changes = [(peer, True) for peer in uncertain if peer not in before]
         return changes + [(peer, False) for peer in before if peer not in uncertain]
@@ -183,7 +183,7 @@ class Connections:
             self._silent.add(before)
         else:
             self._displaced[before] = peer
-            self._disputed[peer] = self._numbers[fd], math.inf
+            self.disputed[peer] = self._numbers[fd], math.inf
 
     def _lose(self, peer: bytes) -> None:
         self._fd_of.pop(peer, None)

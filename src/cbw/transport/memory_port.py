@@ -31,10 +31,10 @@ class MemoryPort:
 
     @property
     def has_news(self) -> bool:
-        return bool(self.arrivals) or self.has_changes
+        return bool(self.arrivals) or self.is_unsettled
 
     @property
-    def has_changes(self) -> bool:
+    def is_unsettled(self) -> bool:
         return self._has_connected or self.has_lost
 
     @property

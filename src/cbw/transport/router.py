@@ -141,9 +141,9 @@ class Router:
         return self.connections.spoke(peer, fd)
 
     @property
-    def has_changes(self) -> bool:
-        """Whether connections were made or lost since they were last taken."""
-        return self._has_connected or bool(self.connections.lost)
+    def is_unsettled(self) -> bool:
+        """Whether connections were made or lost since they were last taken, or :attr:`has_disputes`."""
+        return bool(self._has_connected or self.connections.lost or self.connections.disputed)
 
     def watch(self) -> None:
         """Read the monitor."""

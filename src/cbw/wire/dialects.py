@@ -30,12 +30,18 @@ WORKERS: tuple[WorkerDialect, ...] = (
 
 def of_client(frames: Frames) -> ClientDialect:
     """The dialect of a message that arrived at the client port."""
-    return next(dialect for dialect in CLIENTS if dialect.recognises(frames))
+    for dialect in CLIENTS:
+        if dialect.recognises(frames):
+            return dialect
+    raise AssertionError("the last one takes whatever is left")
 
 
 def of_worker(frames: Frames) -> WorkerDialect | None:
     """The dialect that a message at the worker port shows; None if it shows none."""
-    return next((dialect for dialect in WORKERS if dialect.recognises(frames)), None)
+    for dialect in WORKERS:
+        if dialect.recognises(frames):
+            return dialect
+    return None
 
 
 def client_named(name: str) -> ClientDialect | None:

@@ -107,7 +107,7 @@ class Loop:
             while self._is_on():
                 if inline.has_tasks:
                     inline.has_tasks = self._run_inline()
-                if self._is_on():
+                if not self._driver.is_over:
                     self._turn(can_sleep=not inline.has_tasks)
         self._is_over.set()
 
@@ -123,7 +123,7 @@ class Loop:
             if not self._socket_lock.acquire(blocking=False):  # the guard has it, and may sleep
                 self.waker.wake()
                 self._socket_lock.acquire()
-        if self._is_on():
+        if not self._is_over.is_set():
             self._driver.report(time.monotonic())
         return has_more
 
@@ -151,14 +151,12 @@ class Loop:
         """One pass: sleep, if there is time for that; then take in everything that has happened, decide, act."""
         self._sleep(can_sleep=can_sleep)
         now = time.monotonic()
-        self._driver.turn(now, self._take_stop_by(now))
+        self._driver.turn(now, self._take_stop_by(now) if self.is_stop_wanted else None)
         if self.inquiry.is_open:
             self.inquiry.answer(self._status())
 
-    def _take_stop_by(self, now: float) -> float | None:
-        """When to leave at the latest, if that was asked for since the last call."""
-        if not self.is_stop_wanted:
-            return None
+    def _take_stop_by(self, now: float) -> float:
+        """When to leave at the latest; it was asked for since the last call."""
         self.is_stop_wanted = False
         return now + self._grace_s
 

@@ -12,6 +12,7 @@ The life of a request is in :mod:`.requests`, who is here in :mod:`.clients` and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -125,7 +126,7 @@ class BrokerCore:
             self.workers.hand_out()
         if self.requests.journal is not None:
             self.requests.journal.close_turn(now, is_prompt=self.requests.is_stopping)
-        if not self._sweep_timer.is_set and (self.workers.needs_sweep or self.clients.needs_sweep):
+        if self._sweep_timer.at == math.inf and (self.workers.needs_sweep or self.clients.needs_sweep):
             self._sweep_timer.set(now + SWEEP_S)
         orders = self.outbox.take_orders()
         if self._is_stopped:

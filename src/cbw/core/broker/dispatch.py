@@ -244,14 +244,13 @@ class Dispatcher:
                 self._dirty[other] = None
 
     def _tidy(self, service: ServiceRow, now: float) -> None:
-        count = service.waiting_count
         if service.waiting.dead:
             service.waiting.tidy()
         if service.dead_suspects > max(DEAD_MAX, len(service.suspects) // 2):
             service.suspects = deque(entry for entry in service.suspects if entry.state is not RequestState.ENDED)
             service.dead_suspects = 0
         if not service.workers:
-            if not count:
+            if not service.waiting_count:
                 if not service.delayed:
                     self.services.pop(service.name, None)
                 self._unserved.pop(service, None)

@@ -60,6 +60,7 @@ class Driver:
         self._stored = 0
         self._problem = ""
         self._dialects: dict[bytes, WorkerDialect] = dict(core.workers.returning)
+        self._is_unsettled = True
         self._now = 0.0
         core.unsent_of = core.clients.unsent_of = self._take_unsent
         core.clients.waiting_for = self.backlog.messages_for
@@ -69,7 +70,7 @@ class Driver:
         self._now = now
         facts: list[Event] = [] if stop_by is None else [events.StopRequested(stop_by)]
         facts += self._facts()
-        has_backlog = bool(self.backlog)
+        has_backlog = self.backlog.bytes > 0
         self._run(facts)
         # Only now: what waits may be for a client that has come back, or for an identity that has become uncertain (G1, G7).
         if has_backlog and not self.is_over and (facts := self._retry()):
@@ -79,12 +80,13 @@ class Driver:
     def wake_at(self) -> float:
         """When the next :meth:`turn` is due even if no port has news; infinity: never."""
         wake_at = self.core.wake_at
-        if self.backlog:
+        if self.backlog.bytes:
             wake_at = min(wake_at, self._now + UNREAD_RETRY_S)
-        if self._workers.has_lost or self._clients.has_lost:
-            wake_at = min(wake_at, self._now + LOST_RETRY_S)
-        if self._clients.has_disputes:
-            wake_at = min(wake_at, self._clients.dispute_ends_at + DISPUTE_MARGIN_S)
+        if self._is_unsettled:
+            if self._workers.has_lost or self._clients.has_lost:
+                wake_at = min(wake_at, self._now + LOST_RETRY_S)
+            if self._clients.has_disputes:
+                wake_at = min(wake_at, self._clients.dispute_ends_at + DISPUTE_MARGIN_S)
         return wake_at
 
     def _run(self, facts: list[Event]) -> None:
@@ -112,15 +114,15 @@ class Driver:
         limit = 1 if self.core.requests.count == 1 else self._turn_messages
         from_workers = self._said(Side.WORKER, workers.receive(limit))
         facts = self._said(Side.CLIENT, clients.receive(self._turn_messages)) if self.is_reading_clients else []
-        if clients.has_disputes:
-            facts = self._with_uncertain(facts)
-        if clients.has_changes:
-            facts += self._changes(Side.CLIENT, clients)
+        if is_unsettled := clients.is_unsettled:
+            facts = self._with_uncertain(facts) + self._changes(Side.CLIENT, clients)
         if self._journal is not None:
             facts += self._journal_facts(self._journal)
         facts += from_workers
-        if workers.has_changes:
+        if workers.is_unsettled:
+            is_unsettled = True
             facts += self._changes(Side.WORKER, workers)
+        self._is_unsettled = is_unsettled
         return facts
 
     def _journal_facts(self, journal: JournalPort) -> list[Event]:
@@ -253,7 +255,7 @@ class Driver:
 
     def _send(self, side: Side, order: SendOrder, undelivered: list[Event]) -> None:
         rest: SendOrder | None = order
-        if not (self.backlog and self.backlog.has(side, order.peer)):
+        if not (self.backlog.bytes and self.backlog.has(side, order.peer)):
             rest = self._try_to_send(side, order, undelivered)
         if rest is not None:
             self.backlog.add(side, rest, self._now)

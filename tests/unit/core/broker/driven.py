@@ -60,8 +60,8 @@ class FakePort:
     # --- what the driver asks
 
     @property
-    def has_changes(self) -> bool:
-        return self._has_connected or bool(self.lost)
+    def is_unsettled(self) -> bool:
+        return self._has_connected or bool(self.lost or self.uncertain)
 
     @property
     def has_lost(self) -> bool:
