@@ -65,6 +65,8 @@ class Backlog:
 
     def messages_for(self, side: Side, peer: bytes) -> list[Message]:
         """What waits for ``peer``."""
+        if not self._queues:
+            return []
         queue = self._queues.get((side, peer))
         return messages_of(list(queue.orders)) if queue is not None else []
 

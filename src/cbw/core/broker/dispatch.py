@@ -81,7 +81,9 @@ class Dispatcher:
         if request.delay_s and entry.delay is None:
             self.delays.add_new(entry)
             return
-        service = self.service(request.service)
+        service = self.services.get(request.service)
+        if service is None:
+            service = self.service(request.service)
         service.waiting.add(entry)
         self._dirty[service] = None
         if entry.deadline_at is not None:

@@ -225,21 +225,23 @@ class Journal:
 
     def end(self, entry: Entry, answer: Answer | None) -> None:
         """``entry`` has ended. ``answer`` goes to its client when that is stored; None: nobody wants one."""
+        # For each request: all of this is spelt out.
         number, client = entry.number, entry.client
         del self._needed[number]
-        self._needed_bytes -= needed_size(entry)
+        self._needed_bytes -= RECORD_BYTES + len(entry.request.body) if entry.failures is None else needed_size(entry)
         if answer is None:
             self._note(RequestEnded(number, 0, (), is_stored=False), DROPPED_DELAY_S)
             return
         envelope = entry.envelope
         finished = Finished(number, client, envelope, answer, self._outbox.now)
         self._finished.append(finished)
-        if not can_tell_replies_apart(client, envelope) and not client.is_away:
+        if not (client.dialect.has_sessions or can_tell_replies_apart(client, envelope) or client.is_away):
             self._write(RequestEnded(number, 0, (), is_stored=False))
             return
         body = answer.body
         size = RECORD_BYTES + len(body)
-        self._records.append(RequestEnded(number, answer.status, frames_of_body(body), True, client.fingerprint))
+        frames = (body,) if type(body) is bytes else frames_of_body(body)
+        self._records.append(RequestEnded(number, answer.status, frames, True, client.fingerprint))
         self._records_bytes += size
         self._needed[number] = finished
         self._needed_bytes += size
@@ -256,7 +258,10 @@ class Journal:
         for number in numbers:
             stored = needed.pop(number, None)
             if stored is not None and type(stored) is not Entry:
-                self._needed_bytes -= needed_size(stored)
+                if type(stored) is Finished:  # the usual case
+                    self._needed_bytes -= RECORD_BYTES + len(stored.answer.body)
+                else:
+                    self._needed_bytes -= needed_size(stored)
                 dropped.append(number)
         if dropped:
             self._write_timer.set_by(self._outbox.now + DROPPED_DELAY_S)

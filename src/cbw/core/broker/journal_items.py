@@ -51,13 +51,14 @@ def _asker_of(client: ClientRow) -> Asker:
 
 def accepted_record(entry: Entry, offset: float) -> RequestAccepted:
     """A request that was accepted. ``offset``, here and below, is the journal's time minus the broker's."""
-    request, deadline_at = entry.request, entry.deadline_at
+    request, client, deadline_at = entry.request, entry.client, entry.deadline_at
+    body = request.body
     return RequestAccepted(
         entry.number,
-        _asker_of(entry.client),
+        client.asker or _asker_of(client),
         request.id,
         request.service,
-        frames_of_body(request.body),
+        (body,) if type(body) is bytes else frames_of_body(body),
         entry.accepted_at + offset,
         None if deadline_at is None else deadline_at + offset,
         entry.envelope,

@@ -408,15 +408,15 @@ class Requests:
 
     def tell(self, client: ClientRow, envelope: Envelope, answer: Answer, number: int = 0) -> None:
         """Send ``answer`` to its client, or park it until the client is back. ``number``: it stands in the journal as that."""
-        if type(client) is TicketRow:
+        if client.absent_since is None and client.dialect.has_sessions:  # the usual case
+            if number:  # until it is acknowledged
+                self.parked.park(client, envelope, answer, number, is_sent=True)
+            self._outbox.tell_client(client, answer)
+        elif type(client) is TicketRow:
             self.on_ticket(client, answer, number)
         elif client.is_away:
             self.parked.park(client, envelope, answer, number)
             self.on_parked(client)
-        elif client.dialect.has_sessions:
-            if number:  # until it is acknowledged
-                self.parked.park(client, envelope, answer, number, is_sent=True)
-            self._outbox.tell_client(client, answer)
         else:
             self._outbox.tell_client(client, PlainReply(envelope, answer))
             if self.journal is not None and number:
