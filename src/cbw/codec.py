@@ -1,19 +1,61 @@
-"""Bodies for people: bytes are bytes, text is UTF-8, everything else is JSON, read back by type."""
+"""Values and bodies: one rule for both ends, decided by the type that an annotation names, never by the value.
+
+- ``bytes`` are the body as it is, and text is UTF-8: of type ``str``, or of one that only has texts among its values
+  (``StrEnum``, ``Literal["a", "b"]``, ``NewType``, ``Annotated[str, …]``).
+- A value of any other type is JSON. Where the type has texts among its values (``str | int``, ``UUID``, ``date``), a body that
+  is not JSON is taken for one, as who calls may not know the type. ``None`` is the empty body.
+- Without a type, or with ``Any``, the value decides: ``bytes`` are sent as they are, ``str`` as UTF-8, ``None`` as the empty
+  body, the rest as JSON.
+"""
 
 from __future__ import annotations
 
+import functools
+import math
+import numbers
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
+from msgspec import inspect
 
-_encode_json = msgspec.json.Encoder().encode
+from cbw.errors import NotEncodable
+
+_TEXTS = (
+    inspect.StrType,
+    inspect.DateTimeType,
+    inspect.DateType,
+    inspect.TimeType,
+    inspect.TimeDeltaType,
+    inspect.UUIDType,
+    inspect.DecimalType,
+    inspect.AnyType,
+)
+"""Types whose JSON may be a text."""
+_OBJECTS = (inspect.StructType, inspect.DataclassType, inspect.TypedDictType)
+"""Types whose JSON is an object with certain keys."""
+_ANY_OBJECTS = (inspect.DictType, inspect.AnyType, inspect.CustomType)
+"""Types whose JSON may be an object with any keys."""
+
+
+class Shape(msgspec.Struct, frozen=True):
+    """What bodies of a type look like. ``keys`` are those that its objects may have; None: any; empty: it has no objects."""
+
+    is_bytes: bool
+    is_text: bool
+    has_text: bool
+    has_none: bool
+    keys: frozenset[str] | None
+
+
+# --- out
 
 
 def encode(value: Any) -> bytes:
-    """The body for ``value``; None is the empty body.
+    """The body for ``value``, of which no type is known.
 
     Raises:
-        TypeError: JSON has no form for it.
+        NotEncodable: JSON has no form for it.
     """
     if isinstance(value, bytes):
         return value
@@ -23,7 +65,72 @@ def encode(value: Any) -> bytes:
         return value.encode()
     if value is None:
         return b""
-    return _encode_json(value)
+    return encode_json(value)
+
+
+def encode_as(value: Any, kind: Any) -> bytes:
+    """The body for ``value``, which is one of type ``kind``.
+
+    Raises:
+        NotEncodable: JSON has no form for it.
+    """
+    if value is None:
+        return b""
+    shape = shape_of(kind)
+    return encode(value) if shape.is_bytes or shape.is_text else encode_json(value)
+
+
+def encode_json(value: Any) -> bytes:
+    """``value`` as JSON.
+
+    Raises:
+        NotEncodable: JSON has no form for it.
+    """
+    try:
+        encoded = _encode_json(value)
+    except (TypeError, ValueError, RecursionError, OverflowError) as error:
+        raise NotEncodable(f"{_described(value)} cannot be sent: {error}") from None
+    if b"null" in encoded and _has_no_number(value):
+        raise NotEncodable(f"{_described(value)} cannot be sent: JSON has no form for nan and inf")
+    return encoded
+
+
+def _own_form(value: Any) -> Any:
+    """For what msgspec does not know: numbers of other libraries, and models of pydantic."""
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value)
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    raise TypeError(f"JSON has no form for a {_type_name(type(value))}")
+
+
+def _own_value(kind: type, value: Any) -> Any:
+    if hasattr(kind, "model_validate"):
+        return kind.model_validate(value)
+    raise TypeError(f"JSON has no form for a {_type_name(kind)}")
+
+
+_encode_json = msgspec.json.Encoder(enc_hook=_own_form).encode
+
+
+def _has_no_number(value: Any) -> bool:
+    """Whether a number among ``value`` is none, for which msgspec writes ``null``."""
+    if isinstance(value, float):
+        return not math.isfinite(value)
+    plain = msgspec.to_builtins(value, enc_hook=_own_form)
+    inside: Iterable[Any] = (
+        plain.values() if isinstance(plain, Mapping) else plain if isinstance(plain, list | tuple) else ()
+    )
+    return any(map(_has_no_number, inside))
+
+
+def _described(value: Any) -> str:
+    return f"a value of type {_type_name(type(value))}"
+
+
+# --- in
 
 
 def decode(body: Any, kind: Any) -> Any:
@@ -40,4 +147,119 @@ def decode(body: Any, kind: Any) -> Any:
         return bytes(body).decode()
     if kind is None or kind is type(None):
         return None
-    return msgspec.json.decode(body, type=kind)
+    shape = shape_of(kind)
+    if not body and shape.has_none:
+        return None
+    if shape.is_bytes:
+        return bytes(body)
+    if shape.is_text:
+        return msgspec.convert(bytes(body).decode(), kind)
+    try:
+        return decode_json(body, kind)
+    except msgspec.DecodeError:
+        if not shape.has_text:
+            raise
+        try:
+            return msgspec.convert(bytes(body).decode(), kind)
+        except (msgspec.ValidationError, UnicodeDecodeError):
+            pass
+        raise
+
+
+def decode_json(body: Any, kind: Any) -> Any:
+    """``body``, which is JSON, as ``kind``.
+
+    Raises:
+        msgspec.DecodeError: it is none, or something else (``ValidationError``).
+    """
+    return msgspec.json.decode(body, type=kind, dec_hook=_own_value)
+
+
+# --- types
+
+
+def shape_of(kind: Any) -> Shape:
+    """What bodies of type ``kind`` look like."""
+    try:
+        return _known_shape(kind)
+    except TypeError:  # it cannot be hashed
+        return _shape_of(kind)
+
+
+def _shape_of(kind: Any) -> Shape:
+    kinds = _alternatives(kind)
+    values = [one for one in kinds if not isinstance(one, inspect.NoneType)]
+    keys: frozenset[str] | None = frozenset()
+    for one in values:
+        if isinstance(one, _ANY_OBJECTS):
+            keys = None
+        elif isinstance(one, _OBJECTS) and keys is not None:
+            keys |= {field.encode_name for field in one.fields}
+    is_text = [isinstance(one, inspect.StrType) or _is_text_only(one) for one in values]
+    return Shape(
+        is_bytes=bool(values) and all(isinstance(one, inspect.BytesType) for one in values),
+        is_text=len(values) == len(kinds) and all(is_text),
+        has_text=any(is_text) or any(isinstance(one, _TEXTS) or _has_text(one) for one in values),
+        has_none=len(values) < len(kinds),
+        keys=keys,
+    )
+
+
+_known_shape = functools.lru_cache(maxsize=512)(_shape_of)
+
+
+def _alternatives(kind: Any) -> list[inspect.Type]:
+    found = inspect.type_info(kind)
+    while isinstance(found, inspect.Metadata):
+        found = found.type
+    return list(found.types) if isinstance(found, inspect.UnionType) else [found]
+
+
+def _values_of(kind: inspect.Type) -> list[Any]:
+    """The values of a type that lists them."""
+    if isinstance(kind, inspect.LiteralType):
+        return list(kind.values)
+    return [member.value for member in kind.cls] if isinstance(kind, inspect.EnumType) else []
+
+
+def _is_text_only(kind: inspect.Type) -> bool:
+    """Whether it lists its values, and their own form is text."""
+    if isinstance(kind, inspect.EnumType):
+        return issubclass(kind.cls, str)
+    values = _values_of(kind)
+    return bool(values) and all(isinstance(value, str) for value in values)
+
+
+def _has_text(kind: inspect.Type) -> bool:
+    return any(isinstance(value, str) for value in _values_of(kind))
+
+
+def why_unusable(kind: Any) -> str:
+    """Why no body can be read as ``kind``; empty: one can."""
+    try:
+        info = inspect.type_info(kind)
+        msgspec.json.Decoder(kind, dec_hook=_own_value)
+    except (TypeError, NameError, RecursionError) as error:
+        return str(error)
+    for custom in _customs(info, {}):
+        if not hasattr(custom, "model_validate"):
+            return f"JSON has no form for a {_type_name(custom)}"
+    return ""
+
+
+def _customs(info: Any, seen: dict[int, Any]) -> Iterable[type]:
+    """All types inside of ``info`` that msgspec does not know."""
+    if isinstance(info, inspect.CustomType):
+        yield info.cls
+    if not isinstance(info, msgspec.Struct) or id(info) in seen:
+        return
+    seen[id(info)] = info  # it lives as long as its id is looked for
+    for name in info.__struct_fields__:
+        inside = getattr(info, name)
+        for one in inside if isinstance(inside, tuple) else (inside,):
+            yield from _customs(one, seen)
+
+
+def _type_name(kind: Any) -> str:
+    name = getattr(kind, "__qualname__", None)
+    return repr(kind) if name is None else name if kind.__module__ == "builtins" else f"{kind.__module__}.{name}"

@@ -68,6 +68,12 @@ class UsageError(CbwError):
     exit_code = 2
 
 
+class NotEncodable(UsageError, TypeError):
+    """A value cannot be sent: it has no form as a body."""
+
+    advice = "Send bytes, text, numbers, lists, dicts, dataclasses, or what else has a form in JSON."
+
+
 class NotReady(CbwError):
     """A part of the system is not there (yet)."""
 

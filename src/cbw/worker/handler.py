@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import importlib
 import inspect
 import random
 import sys
 import time
 import traceback
-import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from cbw import codec
 from cbw.core import messages
 from cbw.core.messages import TRACEBACK_CHARS_MAX, Status
 from cbw.errors import BadRequest, UsageError
 from cbw.worker.retrying import Retrying
+from cbw.worker.signature import Signature, is_async, name_of
 
 
 class Attempt:
@@ -52,11 +48,9 @@ class Attempt:
 class Handler:
     """A function and the service that it serves.
 
-    A function with one parameter gets the body, read as the parameter's annotation says: as it is for ``bytes`` and without an
-    annotation, as UTF-8 text for ``str``, and else as JSON of that type. For a function with several parameters the body is a
-    JSON object with their names as keys, and no others. A parameter annotated :class:`Attempt` gets the attempt, and takes
-    nothing from the body. ``retrying`` says when the function is called again if it raises; ``chance`` draws a number from 0 to
-    1 for that.
+    :class:`.Signature` says what it gets of the body. A parameter annotated :class:`Attempt` gets the attempt, and takes nothing
+    from the body. ``retrying`` says when the function is called again if it raises; ``chance`` draws a number from 0 to 1 for
+    that.
 
     Raises:
         UsageError: the function cannot be called like that.
@@ -74,66 +68,38 @@ class Handler:
         self.retrying = retrying
         self._chance = chance
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise UsageError(f"{_name(function)} cannot be a handler: it yields, and a request has one answer")
-        self.is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
-        try:
-            hints = typing.get_type_hints(_annotated(function), include_extras=True)
-            parameters = list(inspect.signature(function).parameters.values())
-        except (TypeError, NameError, ValueError) as error:
-            raise UsageError(f"{_name(function)} cannot be a handler: {error}") from None
-        self._attempt_name: str | None = None
-        fields: list[tuple[str, Any, Any]] = []
-        for parameter in parameters:
-            kind = hints.get(parameter.name, bytes)
-            if kind is Attempt:
-                self._attempt_name = parameter.name
-            elif parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
-                raise UsageError(f"{_name(function)} cannot be a handler: parameter {parameter} has no single name")
-            elif parameter.kind is not parameter.KEYWORD_ONLY or parameter.default is parameter.empty:
-                default = msgspec.NODEFAULT if parameter.default is parameter.empty else parameter.default
-                fields.append((parameter.name, kind, default))
-        self._single = fields[0] if len(fields) == 1 else None
-        self._is_raw = self._single is not None and self._single[1] in (bytes, Any)
-        self._struct = (
-            None
-            if len(fields) <= 1
-            else msgspec.defstruct(f"{_name(function)}_body", fields, kw_only=True, forbid_unknown_fields=True)
-        )
-
-    def arguments(self, task: messages.Task, attempt: Attempt) -> dict[str, Any]:
-        """The keyword arguments for ``task``. An exception here means that the client has sent a body that does not fit."""
-        arguments: dict[str, Any] = {}
-        if self._single is not None:
-            name, kind, default = self._single
-            if not task.body and default is not msgspec.NODEFAULT:
-                arguments[name] = default
-            else:
-                arguments[name] = codec.decode(task.body, bytes if self._is_raw else kind)
-        elif self._struct is not None:
-            arguments = msgspec.structs.asdict(msgspec.json.decode(task.body, type=self._struct))
-        if self._attempt_name is not None:
-            arguments[self._attempt_name] = attempt
-        return arguments
+            raise UsageError(f"{name_of(function)} cannot be a handler: it yields, and a request has one answer")
+        self.is_async = is_async(function)
+        self._signature = Signature(function, Attempt)
+        self._is_plain = self._signature.is_raw and not self._signature.wants_context
 
     def run(self, task: messages.Task, attempt: Attempt) -> messages.Answer:
         """Call a function that is not async. Whatever it returns or raises becomes the answer."""
-        if self._is_raw and self._attempt_name is None:
+        if self._is_plain:
             try:
-                return _answer(task, self.function(task.body if type(task.body) is bytes else bytes(task.body)))
+                return self._answer(task, self.function(task.body if type(task.body) is bytes else bytes(task.body)))
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # SystemExit too: it would end the thread without an answer
                 return self._failed(task, error)
         try:
-            arguments = self.arguments(task, attempt)
+            arguments = self._signature.arguments(task.body, attempt)
         except Exception as error:  # msgspec raises RecursionError too, and a user's type whatever it likes
             return _bad_request(task, error)
         try:
-            return _answer(task, self.function(**arguments))
+            return self._answer(task, self.function(**arguments))
         except KeyboardInterrupt:
             raise
         except BaseException as error:
             return self._failed(task, error)
+
+    def _answer(self, task: messages.Task, result: Any) -> messages.Answer:
+        if type(result) is bytes:
+            return messages.Answer(task.id, Status.OK, result)
+        if inspect.iscoroutine(result):
+            result.close()
+            raise TypeError(f"{name_of(self.function)} returned a coroutine: its decorator needs functools.wraps")
+        return messages.Answer(task.id, Status.OK, self._signature.body_of(result))
 
     def _failed(self, task: messages.Task, error: BaseException) -> messages.Answer:
         answer = failed(task, error)
@@ -147,19 +113,15 @@ class Handler:
     async def run_async(self, task: messages.Task, attempt: Attempt) -> messages.Answer:
         """Call an async function. Whatever it returns or raises becomes the answer, except a cancellation, which is raised."""
         try:
-            arguments = self.arguments(task, attempt)
+            arguments = self._signature.arguments(task.body, attempt)
         except Exception as error:  # msgspec raises RecursionError too, and a user's type whatever it likes
             return _bad_request(task, error)
         try:
-            return _answer(task, await self.function(**arguments))
+            return self._answer(task, await self.function(**arguments))
         except (asyncio.CancelledError, KeyboardInterrupt):
             raise
         except BaseException as error:
             return self._failed(task, error)
-
-
-def _answer(task: messages.Task, result: Any) -> messages.Answer:
-    return messages.Answer(task.id, Status.OK, result if type(result) is bytes else codec.encode(result))
 
 
 def failed(task: messages.Task, error: BaseException) -> messages.Answer:
@@ -193,17 +155,6 @@ def _bad_request(task: messages.Task, error: Exception) -> messages.Answer:
 def cancelled(task_id: int) -> messages.Answer:
     """The answer to a task that was cancelled before it ended."""
     return messages.Answer(task_id, Status.CANCELLED, messages.error_body("cancelled", "cancelled by the client"))
-
-
-def _annotated(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function whose annotations say the types of the parameters: that inside a partial, or a ``__call__``."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    return function if inspect.isroutine(function) else type(function).__call__
-
-
-def _name(function: Callable[..., Any]) -> str:
-    return getattr(function, "__qualname__", repr(function))
 
 
 def load(path: str) -> Any:

@@ -1,0 +1,205 @@
+"""What a function takes and returns, and how the body of a request becomes its arguments.
+
+The rule is decided by the signature, never by the body's value:
+
+- A function whose only parameter is ``bytes``, or has no annotation, gets the body as it is.
+- Any other gets its arguments by name, from one JSON object.
+- If it has exactly one parameter, or exactly one without a default value, a body that is no JSON object is that argument. So is
+  an object, if objects are among the values of that parameter's type. But if that type lists its keys (a dataclass, a
+  ``TypedDict``, a ``Struct``) and the parameter's name is not one of them, an object with that name as a key holds the arguments.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import typing
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import msgspec
+
+from cbw import codec
+from cbw.errors import UsageError
+
+_NOTHING = inspect.Parameter.empty
+
+
+class Parameter(NamedTuple):
+    """A parameter whose value comes from the body."""
+
+    name: str
+    kind: Any
+    default: Any
+    is_keyword: bool
+
+
+class Signature:
+    """Of ``function``. A parameter annotated ``context`` gets what :meth:`arguments` is given, and nothing from the body.
+
+    Raises:
+        UsageError: the function cannot be called like that.
+    """
+
+    def __init__(self, function: Callable[..., Any], context: type) -> None:
+        self.name = name_of(function)
+        self._context_name: str | None = None
+        try:
+            hints = typing.get_type_hints(_annotated(function), include_extras=True)
+            signature = inspect.signature(function)
+        except (TypeError, NameError, ValueError) as error:
+            raise UsageError(f"{self.name} cannot be a handler: {error}") from None
+        returns = hints.get("return", Any)
+        # A result of a type that has no form of its own is whatever its value is.
+        self._returns = Any if returns is object or codec.why_unusable(returns) else returns
+        parameters = self._parameters(signature, hints, context)
+        is_alone = len(parameters) == 1
+        self.is_raw = is_alone and parameters[0].kind in (_NOTHING, bytes, Any)
+        """Whether the body is passed on as it is."""
+        self._all = [one if one.kind is not _NOTHING else one._replace(kind=Any) for one in parameters]
+        if not self.is_raw:
+            self._check(self._all)
+        self._subject = _subject_of(self._all)
+        self._subject_keys: frozenset[str] | None = frozenset()
+        if self._subject is not None and not self.is_raw:
+            self._shape = codec.shape_of(self._subject.kind)
+            keys = self._shape.keys
+            # Of these it takes any: alone it is every object, beside others it is known by its name.
+            is_vague = keys is None or self._subject.name in keys
+            self._subject_keys = keys if not is_vague else None if is_alone else frozenset()
+        self._by_name = _struct_of(self.name, self._all)
+
+    def _parameters(self, signature: inspect.Signature, hints: dict[str, Any], context: type) -> list[Parameter]:
+        found = []
+        for parameter in signature.parameters.values():
+            kind = hints.get(parameter.name, _NOTHING)
+            if kind is context:
+                self._context_name = parameter.name
+            elif parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+                raise UsageError(f"{self.name} cannot be a handler: parameter {parameter} has no single name")
+            else:
+                is_keyword = parameter.kind is parameter.KEYWORD_ONLY
+                found.append(Parameter(parameter.name, kind, parameter.default, is_keyword))
+        return found
+
+    def _check(self, parameters: list[Parameter]) -> None:
+        for one in parameters:
+            if why := codec.why_unusable(one.kind):
+                shown = getattr(one.kind, "__qualname__", None) or str(one.kind)
+                raise UsageError(
+                    f"{self.name} cannot be a handler: parameter {one.name} is {shown}, which no body can be read as: {why}",
+                    advice="Use a built-in type, a dataclass, a TypedDict, a msgspec.Struct, a pydantic model, or take bytes.",
+                )
+
+    @property
+    def wants_context(self) -> bool:
+        """Whether a parameter gets something that is not in the body."""
+        return self._context_name is not None
+
+    def arguments(self, body: Any, context: Any) -> dict[str, Any]:
+        """The arguments by name.
+
+        Raises:
+            msgspec.DecodeError, UnicodeDecodeError: the body does not fit.
+        """
+        arguments = self._arguments(body)
+        if self._context_name is not None:
+            arguments[self._context_name] = context
+        return arguments
+
+    def _arguments(self, body: Any) -> dict[str, Any]:
+        subject = self._subject
+        if self.is_raw:
+            assert subject is not None
+            return {subject.name: body if type(body) is bytes else bytes(body)}
+        if not self._all:
+            if body and bytes(body) not in (b"{}", b"null"):
+                raise msgspec.ValidationError("it takes no arguments")
+            return {}
+        if subject is None:
+            return self._named(body or b"{}")
+        shape = self._shape
+        if not body and not (shape.has_none or shape.is_text or shape.is_bytes) and subject.default is not _NOTHING:
+            return self._named(b"{}")
+        if self._is_named(body):
+            try:
+                return self._named(body)
+            except msgspec.ValidationError:
+                raise
+            except msgspec.DecodeError:  # no JSON, so no object either
+                if not shape.has_text:
+                    raise
+        return self._named(b"{}", besides=subject.name) | {subject.name: codec.decode(body, subject.kind)}
+
+    def _is_named(self, body: Any) -> bool:
+        """Whether ``body``, if it is JSON, is an object that holds the arguments by name."""
+        keys = self._subject_keys
+        if keys is None or not bytes(body[:64]).lstrip().startswith(b"{"):
+            return False
+        if not keys:
+            return True
+        assert self._subject is not None
+        try:
+            return self._subject.name in msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        except msgspec.DecodeError:
+            return False
+
+    def _named(self, body: Any, *, besides: str = "") -> dict[str, Any]:
+        if besides:
+            return {one.name: copy.deepcopy(one.default) for one in self._all if one.name != besides}
+        return msgspec.structs.asdict(codec.decode_json(body, self._by_name))
+
+    def body_of(self, result: Any) -> bytes:
+        """The body of the answer with this ``result``.
+
+        Raises:
+            NotEncodable: JSON has no form for it.
+        """
+        return codec.encode(result) if self._returns is Any else codec.encode_as(result, self._returns)
+
+
+def _subject_of(parameters: list[Parameter]) -> Parameter | None:
+    """The parameter that a body can be which names none."""
+    if len(parameters) == 1:
+        return parameters[0]
+    needed = [one for one in parameters if one.default is _NOTHING]
+    if len(needed) == 1:
+        return needed[0]
+    positional = [one for one in parameters if not one.is_keyword]
+    return positional[0] if not needed and len(positional) == 1 else None
+
+
+def _struct_of(name: str, parameters: list[Parameter]) -> Any:
+    """A type whose JSON is an object of all arguments."""
+    fields: list[tuple[str, Any, Any]] = []
+    for one in parameters:
+        default: Any = msgspec.NODEFAULT
+        if one.default is not _NOTHING:
+            default = msgspec.field(default_factory=functools.partial(copy.deepcopy, one.default))
+        fields.append((one.name, Any if one.kind is _NOTHING else one.kind, default))
+    try:
+        return msgspec.defstruct(
+            f"{name}_body".replace("<", "").replace(">", ""), fields, kw_only=True, forbid_unknown_fields=True
+        )
+    except (TypeError, ValueError, NameError) as error:
+        raise UsageError(f"{name} cannot be a handler: {error}") from None
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """What to call ``function`` in a text."""
+    return getattr(function, "__qualname__", repr(function))
+
+
+def _annotated(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function whose annotations say the types of the parameters: that inside a partial, or a ``__call__``."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.unwrap(function) if inspect.isroutine(function) else type(function).__call__
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether a call of ``function`` has to be awaited: also below plain decorators that keep its name (``functools.wraps``)."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.iscoroutinefunction(inspect.unwrap(function)) or inspect.iscoroutinefunction(type(function).__call__)
