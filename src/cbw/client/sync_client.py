@@ -446,8 +446,7 @@ class Client:
                 with self._lock:
                     ended = session.turn(has_changes=has_changes)
                     timeout_s = self._sleep_s(ended)
-                if ended:
-                    deliver(ended)
+                deliver(ended)
         finally:
             self._is_sleeping = False
             self._owner = None

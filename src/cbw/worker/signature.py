@@ -57,7 +57,7 @@ class Signature:
         is_alone = len(parameters) == 1
         self.is_raw = is_alone and parameters[0].kind in (_NOTHING, bytes, Any)
         """Whether the body is passed on as it is."""
-        self._all = [one if one.kind is not _NOTHING else one._replace(kind=Any) for one in parameters]
+        self._all = [Parameter(name, Any if kind is _NOTHING else kind, *rest) for name, kind, *rest in parameters]
         if not self.is_raw:
             self._check(self._all)
         self._subject = _subject_of(self._all)
@@ -177,7 +177,7 @@ def _struct_of(name: str, parameters: list[Parameter]) -> Any:
         default: Any = msgspec.NODEFAULT
         if one.default is not _NOTHING:
             default = msgspec.field(default_factory=functools.partial(copy.deepcopy, one.default))
-        fields.append((one.name, Any if one.kind is _NOTHING else one.kind, default))
+        fields.append((one.name, one.kind, default))
     try:
         return msgspec.defstruct(
             f"{name}_body".replace("<", "").replace(">", ""), fields, kw_only=True, forbid_unknown_fields=True
