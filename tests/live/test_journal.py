@@ -66,7 +66,7 @@ def test_a_worker_goes_on_with_its_task(
     futures = [client.submit(f"2 {name}") for name in ("one", "two", "three")]
     log.wait_for("begun 2 one")
     log.wait_for("begun 2 two")
-    time.sleep(0.1)  # until that is stored
+    time.sleep(0.5)  # until that is stored
     broker.program.kill()
     start_again(broker)
     assert [future.result(PATIENCE_S) for future in futures] == [b"2 one", b"2 two", b"2 three"]
@@ -80,7 +80,7 @@ def test_a_worker_that_died_with_the_broker(
     client = connect(broker)
     future = client.submit("1 one")
     log.wait_for("begun 1 one")
-    time.sleep(0.1)
+    time.sleep(0.5)
     broker.program.kill()
     worker.kill()
     second = start_again(broker)
@@ -130,7 +130,7 @@ def test_a_stopped_broker_keeps_what_waits(
     client = connect(broker)
     assert not client.submit("x").done()
     future = client.submit("kept")
-    time.sleep(0.2)
+    time.sleep(0.6)
     broker.program.signal(signal.SIGTERM)
     assert broker.program.exit_code() == 0
     second = start_again(broker)
@@ -144,8 +144,8 @@ def test_a_client_that_ended_leaves_nothing(
 ) -> None:
     with cbw.Client(broker.address) as client:
         client.submit("x")
-        time.sleep(0.2)
-    time.sleep(0.2)
+        time.sleep(0.6)
+    time.sleep(0.6)
     broker.program.kill()
     second = start_again(broker)
     second.program.wait_for("goes on with its journal: 0 requests, 0 answers")

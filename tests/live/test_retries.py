@@ -90,7 +90,7 @@ def test_retries_go_on_across_a_sigkill_of_the_broker(
     start_worker("W1", "fail_twice", options=options, at=broker)
     future = connect(broker).submit("tea")
     log.wait_for("try 0 of tea")
-    time.sleep(0.2)  # until that is stored
+    time.sleep(0.6)  # until that is stored
     for tries in (1, 2):
         broker.program.kill()
         if moment == "due":
@@ -98,7 +98,7 @@ def test_retries_go_on_across_a_sigkill_of_the_broker(
         ports = {"client_port": broker.client_port, "worker_port": broker.worker_port}
         broker = start_broker("--journal", tmp_path / "journal", **ports)
         log.wait_for(f"try {tries} of tea")
-        time.sleep(0.2)
+        time.sleep(0.6)
     assert future.result(PATIENCE_S) == b"tea"
     assert log.lines == ["try 0 of tea", "try 1 of tea", "try 2 of tea"]
 
@@ -120,7 +120,7 @@ def test_a_waiting_retry_survives_a_sigkill_and_is_seen(
     for tries in (0, 1):
         log.wait_for(f"try {tries} of tea")
         wait_until(is_seen, "the status page and the metrics tell of the retry that waits")
-        time.sleep(0.2)  # until it is stored
+        time.sleep(0.6)  # until it is stored
         broker.program.kill()
         ports = {"client_port": broker.client_port, "worker_port": broker.worker_port}
         broker = start_broker(*options, **ports)
@@ -139,7 +139,7 @@ def test_used_up_retries_are_counted_across_a_sigkill_and_kept_as_a_dead_letter(
     start_worker("W1", "s=fail_twice", options=options, at=broker)
     future = connect(broker, id="C1").submit("tea", "s")
     log.wait_for("try 0 of tea")
-    time.sleep(0.2)  # until that is stored
+    time.sleep(0.6)  # until that is stored
     broker = killed_and_started(broker, start_broker, tmp_path)
     with pytest.raises(
         cbw.HandlerFailed, match=r"no luck with tea \(tried 2 times\); kept as dead letter \S+, see"
@@ -174,7 +174,7 @@ def test_the_deadline_ends_a_retry_that_waits(
     assert time.monotonic() - began_at < 1, "nobody waits for what would come too late"
     ticket = client.start("milk", deadline_s=2)
     log.wait_for("try 0 of milk")
-    time.sleep(0.2)  # until that is stored
+    time.sleep(0.6)  # until that is stored
     worker.kill()
     broker = killed_and_started(broker, start_broker, tmp_path)
     with pytest.raises(cbw.Expired, match=r"its handler failed once, at last with FlakyError: no luck with milk"):
@@ -246,7 +246,7 @@ def test_a_request_with_a_ticket_may_be_delayed_and_stays_so_across_a_sigkill(
             return await other.start("three", delay_s=1.5)
 
     tickets.append(asyncio.run(begin()))
-    time.sleep(0.2)
+    time.sleep(0.6)
     broker = killed_and_started(broker, start_broker, tmp_path)
     assert [client.result(each) for each in tickets] == [b"one", b"two", b"three"]
     assert time.monotonic() - began_at >= 5 and log.lines == ["three", "two", "one"]

@@ -45,7 +45,7 @@ def test_started_then_everybody_dies_and_another_process_collects(
     second = start_broker("--journal", folder, client_port=broker.client_port, worker_port=broker.worker_port)
     start_worker("W1", "s=echo_slowly", at=second)
     log.wait_for("begun 2 report")
-    time.sleep(0.1)  # until that is stored
+    time.sleep(0.5)  # until that is stored
     second.program.kill()
     third = start_broker("--journal", folder, client_port=broker.client_port, worker_port=broker.worker_port)
     for _ in range(2):

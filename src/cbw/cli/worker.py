@@ -7,6 +7,7 @@ import click
 from cbw import settings
 from cbw.cli.connection import broker_address, role_id, warn_if_unresolved
 from cbw.cli.options import OpenTrace, ServeStatus, port, setting_options, status_options, trace_options
+from cbw.observe.program_logs import show_logs
 from cbw.signals import stopping
 from cbw.worker.demonstration import Demonstration
 from cbw.worker.handler import load
@@ -79,6 +80,7 @@ def command(
         service, _, path = spec.rpartition("=")
         backoff = (backoff_s, max(backoff_s, backoff_max_s))
         worker.add(service, load(path), retries=retries, retry_on=exceptions, backoff_s=backoff)
+    show_logs()
     if not handlers:
         worker.add("", Demonstration(name, work_time_s))
     warn_if_unresolved(host, broker_port)

@@ -22,6 +22,8 @@ from cbw.observe.warning import warn
 from cbw.wire.records import lines_of
 
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+TRACEBACK = "traceback"
+"""The field of a record that has a handler's traceback: many lines."""
 ROUTINE = frozenset(event for event, meaning in EVENTS.items() if meaning.level == "debug")
 """Events that people see only if they ask for them (``--verbose``)."""
 
@@ -123,6 +125,11 @@ class Trace:
             self._only_sends = self._sends_all and self._file is None and not is_printing
 
     @property
+    def is_printing(self) -> bool:
+        """Whether records are printed that people see without asking for them."""
+        return self._is_printing
+
+    @property
     def wants_all(self) -> bool:
         """Whether anybody wants routine records; if not, they need not be made."""
         is_sent = self.log is not None and self.log.level == "debug" and self.log.sample > 0
@@ -206,7 +213,7 @@ def _at_time_of_day(record: Record, offset: float) -> Record:
 
 
 def text_of(record: Record, offset: float = 0.0) -> str:
-    """``record`` as a line for people. Its time plus ``offset`` is in seconds since 1970."""
+    """``record`` as a line for people, with its traceback below. Its time plus ``offset`` is in seconds since 1970."""
     words = [clock_of(record.at + offset), record.sender, record.event.replace("_", " ")]
     for name in ("request", "client", "worker", "service", "text"):
         value = getattr(record, name)
@@ -217,8 +224,12 @@ def text_of(record: Record, offset: float = 0.0) -> str:
     if record.count:
         words.append(f"count {record.count}")
     if record.fields:
-        words += [f"{name}={value}" for name, value in record.fields.items()]
-    return harmless(" ".join(words))
+        words += [f"{name}={value}" for name, value in record.fields.items() if name != TRACEBACK]
+    line = harmless(" ".join(words))
+    traceback = (record.fields or {}).get(TRACEBACK)
+    if not isinstance(traceback, str):
+        return line
+    return "\n".join([line, *(f"    {harmless(below)}" for below in traceback.rstrip().splitlines())])
 
 
 def harmless(text: str) -> str:

@@ -20,11 +20,13 @@ import msgspec
 from cbw.core import messages
 from cbw.core.catalogue import EventName
 from cbw.core.worker.events import PoolFact, TasksFinished, TasksReturned
+from cbw.observe.program_logs import show_logs
 from cbw.observe.trace import LogTarget, Trace
 from cbw.signals import STOP_SIGNALS
 from cbw.worker.handler import Handler
-from cbw.worker.pool import Watch, make_pool, watcher
+from cbw.worker.pool import make_pool
 from cbw.worker.retrying import Retrying
+from cbw.worker.watchers import watches
 
 Service = tuple[Callable[..., Any], Retrying]
 """A function that serves requests, and when it is called again."""
@@ -40,6 +42,12 @@ class TraceOptions(msgspec.Struct, frozen=True):
     worker: str
     path: str | None
     log: LogTarget | None
+    is_printing: bool
+    wants_all: bool
+
+
+UNTRACED = TraceOptions("", None, None, is_printing=False, wants_all=False)
+"""Failures are told to ``logging``."""
 
 
 class Counter(Protocol):
@@ -53,7 +61,7 @@ def serve_tasks(
     concurrency: int,
     pipe: Connection,
     begun: Counter,
-    trace: TraceOptions | None,
+    trace: TraceOptions,
 ) -> None:
     """The main function of a child process. It ends with its parent, whose death closes the pipe."""
     # Ctrl-C, `timeout` and service managers signal the whole group, but only the parent decides when a child ends. The
@@ -62,6 +70,8 @@ def serve_tasks(
         signal.signal(number, lambda _number, _frame: None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     _keep_from_programs(pipe)
+    if trace.is_printing:
+        show_logs()
     try:
         _Child(services, concurrency, pipe, begun, trace).serve()
     except (EOFError, OSError):
@@ -83,17 +93,20 @@ class _Child:
         concurrency: int,
         pipe: Connection,
         begun: Counter,
-        trace: TraceOptions | None,
+        trace: TraceOptions,
     ) -> None:
         self._pipe = pipe
         self._begun = begun
         self._numbers: dict[int, int] = {}  # of the tasks that are here, in the order in which they came
         self._given = 0
         self._lock = threading.Lock()
-        self._record = _recorder(trace)
+        own = Trace(
+            trace.path, is_printing=trace.is_printing, name=trace.worker, log=trace.log if trace.wants_all else None
+        )
+        self._record, on_failed = watches(trace.worker, own, own.write)
         self._facts: queue.SimpleQueue[PoolFact] = queue.SimpleQueue()
         handlers = {name: Handler(name, *service) for name, service in services.items()}
-        self._pool = make_pool(handlers, concurrency, self, self._watch)
+        self._pool = make_pool(handlers, concurrency, self, self._watch, on_failed)
         threading.Thread(target=self._write, daemon=True).start()
 
     def serve(self) -> None:
@@ -146,9 +159,3 @@ class _Child:
             os._exit(0)  # the parent is gone
         except BaseException as error:  # such an answer never arrives, and nor would those behind it
             self.fail(error)
-
-
-def _recorder(trace: TraceOptions | None) -> Watch | None:
-    if trace is None:
-        return None
-    return watcher(trace.worker, Trace(trace.path, is_printing=False, name=trace.worker, log=trace.log).write)

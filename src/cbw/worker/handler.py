@@ -106,7 +106,7 @@ class Handler:
         after_s = self.retrying.after_s(error, task.retries, self._chance())
         if after_s is not None:
             answer.status, answer.retry_after_s = Status.RETRY, after_s
-        if after_s is not None or task.retries:  # the broker keeps the story of a request that is tried again
+        if answer.status is not Status.BAD_REQUEST:  # the broker keeps it with the story of a request
             answer.body = messages.error_body(*messages.error_of(answer.body), traceback_of(error))
         return answer
 
@@ -157,6 +157,16 @@ def cancelled(task_id: int) -> messages.Answer:
     return messages.Answer(task_id, Status.CANCELLED, messages.error_body("cancelled", "cancelled by the client"))
 
 
+def _below_import(error: BaseException) -> str:
+    """Where a module that was imported has raised ``error``."""
+    frames = error.__traceback__
+    while frames is not None and (
+        frames.tb_frame.f_code.co_filename == __file__ or "importlib" in str(frames.tb_frame)
+    ):
+        frames = frames.tb_next
+    return "".join(traceback.format_exception(type(error), error, frames)).rstrip().replace("\n", "\n     ")
+
+
 def load(path: str) -> Any:
     """The object at ``package.module:name``. Modules are searched for in the current folder first.
 
@@ -184,5 +194,6 @@ def load(path: str) -> Any:
     except AttributeError as error:
         raise UsageError(f"{path}: {error}") from None
     except (Exception, SystemExit) as error:
-        raise UsageError(f"{path} does not import: {type(error).__name__}: {error}") from error
+        text = f"{path} does not import: {type(error).__name__}: {error}"
+        raise UsageError(text, advice=_below_import(error)) from error
     return found

@@ -16,10 +16,9 @@ from itertools import repeat
 from queue import SimpleQueue
 from typing import Protocol
 
-from cbw.core import catalogue, messages
+from cbw.core import messages
 from cbw.core.catalogue import EventName
 from cbw.core.messages import Status
-from cbw.core.record import Record
 from cbw.core.worker.events import PoolFact, TasksFinished
 from cbw.worker.handler import Attempt, Handler, cancelled, failed
 
@@ -85,11 +84,17 @@ class ThreadPool:
     """Runs functions in ``concurrency`` threads that take from one queue."""
 
     def __init__(
-        self, handlers: Mapping[str, Handler], concurrency: int, owner: Owner, watch: Watch | None = None
+        self,
+        handlers: Mapping[str, Handler],
+        concurrency: int,
+        owner: Owner,
+        watch: Watch | None = None,
+        on_failed: Watch | None = None,
     ) -> None:
         self._handlers = handlers
         self._owner = owner
         self._watch = watch
+        self._on_failed = on_failed
         self._waiting: deque[tuple[messages.Task, float]] = deque()  # with the times at which they came
         self._running: dict[int, Attempt] = {}
         self._wake: SimpleQueue[bool] = SimpleQueue()
@@ -175,6 +180,8 @@ class ThreadPool:
             answers.append(answer)
             if watch is not None:
                 watch(task, answer)
+            if answer.status is not Status.OK and self._on_failed is not None:
+                self._on_failed(task, answer)
             del running[task.id]
             if clock() - began_at > HAND_OVER_S:
                 if is_once:
@@ -189,11 +196,17 @@ class AsyncPool:
     """Runs async functions, ``concurrency`` at once, on one event loop in a thread of its own."""
 
     def __init__(
-        self, handlers: Mapping[str, Handler], concurrency: int, owner: Owner, watch: Watch | None = None
+        self,
+        handlers: Mapping[str, Handler],
+        concurrency: int,
+        owner: Owner,
+        watch: Watch | None = None,
+        on_failed: Watch | None = None,
     ) -> None:
         self._handlers = handlers
         self._owner = owner
         self._watch = watch
+        self._on_failed = on_failed
         self._room = concurrency
         self._waiting: deque[tuple[messages.Task, float]] = deque()  # with the times at which they came
         self._running: dict[int, tuple[asyncio.Task[None], Attempt]] = {}
@@ -279,9 +292,11 @@ class AsyncPool:
         self._fill()
 
     def _tell(self, task: messages.Task, answer: messages.Answer | None) -> None:
-        if self._watch is not None:
-            with failing(self._owner):  # or asyncio would note that a task of its loop has failed, and nobody else
+        with failing(self._owner):  # or asyncio would note that a task of its loop has failed, and nobody else
+            if self._watch is not None:
                 self._watch(task, answer)
+            if answer is not None and answer.status is not Status.OK and self._on_failed is not None:
+                self._on_failed(task, answer)
 
     def _cancel(self, task: int) -> None:
         if task in self._running:
@@ -298,34 +313,12 @@ class AsyncPool:
 
 
 def make_pool(
-    handlers: Mapping[str, Handler], concurrency: int, owner: Owner, watch: Watch | None = None
+    handlers: Mapping[str, Handler],
+    concurrency: int,
+    owner: Owner,
+    watch: Watch | None = None,
+    on_failed: Watch | None = None,
 ) -> ThreadPool | AsyncPool:
-    """The pool for ``handlers``: an event loop if they are async, threads if not."""
+    """The pool for ``handlers``: an event loop if they are async, threads if not. ``on_failed`` is told of failures only."""
     pool = AsyncPool if all(handler.is_async for handler in handlers.values()) else ThreadPool
-    return pool(handlers, concurrency, owner, watch)
-
-
-def watcher(worker: str, write: Callable[[Sequence[Record]], None]) -> Watch:
-    """A watch that makes a record of every task that is begun, and of how it ended."""
-
-    def watch(task: messages.Task, answer: messages.Answer | None) -> None:
-        if answer is None:
-            event = catalogue.BEGUN
-        else:
-            event = catalogue.DONE if answer.status is Status.OK else catalogue.ERROR
-        record = Record(
-            time.monotonic(),
-            event,
-            role="worker",
-            sender=worker,
-            request=task.request,
-            service=task.service,
-            worker=worker,
-            task=task.id,
-            attempt=task.attempt,
-        )
-        if answer is not None and answer.status is not Status.OK:
-            record.text = ": ".join(messages.error_of(answer.body))
-        write([record])
-
-    return watch
+    return pool(handlers, concurrency, owner, watch, on_failed)

@@ -31,7 +31,7 @@ from cbw.core.messages import Status
 from cbw.core.worker.events import PoolFact, PoolNotReady, PoolReady, TasksFinished, TasksReturned
 from cbw.errors import CbwError, NotReady, UsageError
 from cbw.signals import STOP_SIGNALS, end_of
-from cbw.worker.child import ChildOrder, TraceOptions, decode_fact, encode_to_pipe, serve_tasks
+from cbw.worker.child import UNTRACED, ChildOrder, TraceOptions, decode_fact, encode_to_pipe, serve_tasks
 from cbw.worker.handler import Handler, cancelled
 from cbw.worker.pool import Owner, failing
 
@@ -71,7 +71,7 @@ class Child:
         NotReady: the system has no processes, threads or descriptors left.
     """
 
-    def __init__(self, handlers: Mapping[str, Handler], concurrency: int, trace: TraceOptions | None) -> None:
+    def __init__(self, handlers: Mapping[str, Handler], concurrency: int, trace: TraceOptions) -> None:
         try:
             self.pipe, theirs = _spawn.Pipe()
             self._begun = _spawn.RawValue(ctypes.c_uint64)  # shared, so that it is known when the child is dead
@@ -194,7 +194,7 @@ class ProcessPool:
         processes: int,
         concurrency: int,
         owner: Owner,
-        trace: TraceOptions | None = None,
+        trace: TraceOptions = UNTRACED,
         is_unwanted: Callable[[], bool] = lambda: False,
     ) -> None:
         self.make_child: Callable[[], Child] = partial(Child, handlers, concurrency, trace)

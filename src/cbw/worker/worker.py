@@ -23,8 +23,9 @@ from cbw.wire.refusal import checked_id, checked_service, refusal_error
 from cbw.worker.handler import Handler
 from cbw.worker.link import WorkerLink
 from cbw.worker.loop import Loop
-from cbw.worker.pool import Pool, make_pool, watcher
+from cbw.worker.pool import Pool, make_pool
 from cbw.worker.retrying import BACKOFF_S, RETRIES, Retrying
+from cbw.worker.watchers import watches
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -184,7 +185,9 @@ class Worker:
             from cbw.worker.child import TraceOptions
             from cbw.worker.processes import ProcessPool  # it takes time that most workers need not spend
 
-            trace = TraceOptions(self.id, self._trace.path, self._trace.log) if self._trace.wants_all else None
+            trace = TraceOptions(
+                self.id, self._trace.path, self._trace.log, self._trace.is_printing, wants_all=self._trace.wants_all
+            )
             return ProcessPool(
                 self._handlers,
                 self._processes,
@@ -193,8 +196,7 @@ class Worker:
                 trace,
                 is_unwanted=lambda: self._loop.is_stop_wanted,
             )
-        watch = watcher(self.id, self._write) if self._trace.wants_all else None
-        return make_pool(self._handlers, self._concurrency, self._loop, watch)
+        return make_pool(self._handlers, self._concurrency, self._loop, *watches(self.id, self._trace, self._write))
 
     def _record_event(self, event: EventName, text: str = "") -> None:
         self._write([Record(time.monotonic(), event, role="worker", sender=self.id, worker=self.id, text=text)])

@@ -168,7 +168,9 @@ def test_the_broker_is_told_where_an_exception_came_from(retries: int, status: S
 
 
 def test_but_not_if_nobody_tries_again() -> None:
-    assert told(no_way, retrying=Retrying()) == (Status.FAILED, "ConnectionResetError", "no way to Oslo", "")
+    status, kind, text, traceback = told(no_way, retrying=Retrying())
+    assert (status, kind, text) == (Status.FAILED, "ConnectionResetError", "no way to Oslo")
+    assert traceback.endswith("ConnectionResetError: no way to Oslo\n")
 
 
 def test_a_long_traceback_is_told_from_its_end() -> None:

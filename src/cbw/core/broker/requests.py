@@ -232,10 +232,9 @@ class Requests:
         tried = delays.tried(entry, why_not_again)
         if is_used_up or self.dead.is_requeued(entry):
             tried += self.dead.keep_failed(entry, worker, answer, tried)
-        if tried:
-            kind, text = error_of(answer.body)
-            answer.body = error_body(kind, text + tried)
-        self.end(entry, Change.ANSWERED, answer, catalogue.FAILED, worker, error_of(answer.body)[0])
+        kind, text = error_of(answer.body)
+        answer.body = error_body(kind, text + tried)  # without the traceback, which is not for the client
+        self.end(entry, Change.ANSWERED, answer, catalogue.FAILED, worker, kind)
 
     def partly_answered(self, worker: WorkerRow, partial: Partial) -> None:
         """``worker`` has sent a part of an answer: passed on to a client that takes parts and is here."""
