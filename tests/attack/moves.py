@@ -118,7 +118,7 @@ def any_message(random: Random) -> bytes:
         (b"CBWL1", any_batch(random), b"{}\n"),
         (b"line of text", noise(random)),
         tuple(noise(random, 20) for _ in range(random.randrange(1, 9))),
-        tuple(b"x" for _ in range(random.choice((100, 2048, 2100)))),
+        tuple(b"x" for _ in range(random.choice((5,) * 20 + (100, 2048, 2100)))),
     )
     return message(*random.choice(dialects))
 
