@@ -1,10 +1,9 @@
 # One target per job; each does its own set-up in .venv. `make demo` and `make test` are all that a newcomer needs.
-.PHONY: demo test test-fast check sim chaos bench peers clean
+.PHONY: demo test test-fast check sim chaos attack bench peers clean
 
 PYTHON ?= python3
 BIN := .venv/bin
 SEEDS ?= 2000
-MINUTES ?= 5
 READY := .venv/.ready
 
 demo: $(READY)  ## a whole system on this machine, then proof that it survives a killed worker
@@ -36,8 +35,13 @@ check: $(READY)  ## style and types
 sim: $(READY)  ## the seeded simulation: make sim SEEDS=20000, or SEED=17 for one
 	$(BIN)/python -m tests.sim $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 
+chaos: MINUTES ?= 5
 chaos: $(READY)  ## real processes at random harm: make chaos MINUTES=5
 	$(BIN)/python -m tests.chaos --minutes $(MINUTES)
+
+attack: MINUTES ?= 10
+attack: $(READY)  ## strangers who say anything to all ports, beside a live system: make attack MINUTES=10
+	$(BIN)/python -m tests.attack --minutes $(MINUTES)
 
 bench: $(READY)  ## the figures of the README
 	$(BIN)/python -m benchmarks

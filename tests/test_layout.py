@@ -51,7 +51,7 @@ ROOM_OF = {
 """The rooms of the modules that lie beside the folders; every other module is in the room that its folder is."""
 
 PURE = {
-    "__future__", "bisect", "collections", "collections.abc", "dataclasses", "enum", "functools", "hashlib", "heapq",
+    "__future__", "bisect", "collections", "collections.abc", "dataclasses", "enum", "functools", "hashlib", "heapq", "hmac",
     "itertools", "math", "msgspec", "operator", "typing",
 }  # fmt: skip
 """All that the core may import from outside."""

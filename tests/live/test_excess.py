@@ -9,11 +9,13 @@ import pytest
 import zmq
 
 from cbw.core import messages
+from cbw.transport.poller import Poller
+from cbw.transport.router import TURN_FRAMES, Router
 from cbw.transport.sockets import ENVELOPE_BYTES, FRAMES_MAX
 from cbw.wire import native
 
 from .conftest import HOST, Broker, StartBroker, StartWorker
-from .program import PATIENCE_S
+from .program import PATIENCE_S, wait_until
 
 BODY_BYTES_MAX = 1000
 MANY = [b""] * FRAMES_MAX
@@ -96,3 +98,18 @@ def test_a_plain_worker_with_a_huge_answer_is_as_one_that_is_late(start_broker: 
     _, text = client.recv_multipart()
     assert text.startswith(b"ERROR GAVE_UP")
     broker.program.wait_for("bad message", "a message of more than")
+
+
+def test_a_turn_ends_after_thousands_of_frames(router: Router, dial: Dial) -> None:
+    client = dial(router.port)
+    for _ in range(10):
+        client.send_multipart(MANY[1:])
+    poller, turns = Poller(router.socket), []
+
+    def has_come() -> bool:
+        router.on_ready(poller.poll(0.0))
+        turns.append(len(list(router.receive(512))))
+        return sum(turns) == 10
+
+    wait_until(has_come, "all of them")
+    assert max(turns) == TURN_FRAMES // FRAMES_MAX + 1

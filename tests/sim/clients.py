@@ -14,6 +14,7 @@ from cbw.wire import native
 
 from .network import Native, Network, Peer, PlainReply, PlainRequest, Router, summary
 from .plan import ClientPlan, Job, PlainClientPlan
+from .stranger import proof_of
 from .world import World
 
 BOOT_IDS = 1_000_000
@@ -53,7 +54,8 @@ class SimClient(Peer):
             return
         self.boot += 1
         self.who = f"{self.name}.{self.number}.{self.boot}"
-        self.core = ClientCore(self.name, self.who, chance=(self.number * 0.3 + self.boot * 0.17) % 1.0)
+        chance = (self.number * 0.3 + self.boot * 0.17) % 1.0
+        self.core = ClientCore(self.name, self.who, chance, proof_of(self.who))
         first_id = (self.number * 1000 + self.boot) * BOOT_IDS + 1
         self.driver = ClientDriver(self.core, self, first_id=first_id)
         self.jobs = {}

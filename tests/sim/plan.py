@@ -151,6 +151,9 @@ FAULTS = {  # how often a second, at most
     "plain client twin": 0.1,
 }
 
+STRANGERS = 0.3
+"""Hellos a second, at most, of strangers who say those of living clients."""
+
 JOURNAL_FAULTS = {  # of brokers that have a journal
     "broker crash": 0.6,
     "broker stop": 0.2,
@@ -198,6 +201,7 @@ def draw(seed: int, rng: random.Random) -> Plan:
         _delay(plan)
     draw_journal(plan, random.Random(f"journal {seed}"))
     _draw_dead_letters(plan, random.Random(f"dead letters {seed}"))
+    _draw_strangers(plan, random.Random(f"strangers {seed}"))
     return plan
 
 
@@ -236,6 +240,12 @@ def _draw_dead_letters(plan: Plan, rng: random.Random) -> None:
         dead_max=rng.choice([10_000, 10_000, 10_000, 0, 1, 3]),
         dead_bytes_max=rng.choice([1 << 26, 1 << 26, 1 << 26, 1 << 26, 3_000, 60_000]),
     )
+
+
+def _draw_strangers(plan: Plan, rng: random.Random) -> None:
+    """Whether somebody says the hellos of others. By a chance of its own, as above."""
+    if plan.rates and rng.random() < 0.3:
+        plan.rates["stranger"] = STRANGERS * rng.uniform(0.1, 1)
 
 
 def _draw_workers(rng: random.Random, plan: Plan, flavour: str, services: list[str]) -> None:

@@ -11,6 +11,7 @@ from .clients import PlainClient, SimClient
 from .disk import Disk
 from .network import HEARTBEAT_S, Connection, Network, Peer, Router
 from .plan import ClientPlan, Job, PlainClientPlan, Plan
+from .stranger import Stranger
 from .workers import PlainWorker, SimWorker
 from .world import BEAT_S, Process, World
 
@@ -317,8 +318,13 @@ class Faults:
         if twin in self.system.plain_clients:
             self.system.plain_clients.remove(twin)
 
+    def _stranger(self) -> None:
+        """Somebody has read a living client's id and boot, and says its hello."""
+        if (victim := self._pick([client for client in self.system.clients if not client.is_twin])) is not None:
+            Stranger(self.world, self.system, victim, int(self.world.counts["fault: stranger"])).start()
+
     def _client_twin(self) -> None:
-        """The same with a client; its program asks for something too."""
+        """A second client with a living one's id; its program asks for something too."""
         victim = self._pick([client for client in self.system.clients if not client.is_twin])
         if victim is not None:
             now = self.world.now

@@ -16,6 +16,7 @@ from cbw.wire import native
 
 from .network import Native, Network, Parcel, Peer, PlainAnswer, PlainReady, PlainTask, Router, summary
 from .plan import RETRIES_ALLOWED, PlainWorkerPlan, WorkerPlan, retries_wanted
+from .stranger import proof_of
 from .world import World
 
 HAND_OVER_S = 0.0002
@@ -281,7 +282,7 @@ class SimWorker(Peer):
             return
         self.boot += 1
         self.who = f"{self.name}{f't{self.twin}' if self.twin else ''}.{self.boot}"
-        self.core = WorkerCore(self.name, self.who, self.plan.services, self.plan.concurrency)
+        self.core = WorkerCore(self.name, self.who, self.plan.services, self.plan.concurrency, proof_of(self.who))
         self.pool = SimPool(self)
         self.driver = WorkerDriver(self.core, self.pool, SimLink(self))
         self._stop_by: float | None = None

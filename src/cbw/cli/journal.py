@@ -145,7 +145,7 @@ def compact_command(folder: Path) -> None:
 def export_command(folder: Path) -> None:
     """Print all records, one JSON object a line, oldest first. Batches that cannot be read are named on stderr and left out.
 
-    Bodies are lists of their parts in base64.
+    Bodies are lists of their parts in base64. The proofs of sessions, which are secrets, are left out.
     """
     count = 0
     with _opened(folder) as (_, batches):
@@ -164,7 +164,7 @@ def export_command(folder: Path) -> None:
 
 
 def _plain(record: msgspec.Struct) -> dict[str, Any]:
-    fields = {name: getattr(record, name) for name in record.__struct_fields__}
+    fields = {name: getattr(record, name) for name in record.__struct_fields__ if name != "proof"}
     return {name: _printable(value) for name, value in fields.items()}
 
 

@@ -96,7 +96,8 @@ def open_session(
         UsageError: the address, the id or the timeout is not valid.
     """
     host, port = address(broker, "client")
-    core = ClientCore(new_id() if id is None else checked_id(id), os.urandom(8).hex(), random.random())
+    name = new_id() if id is None else checked_id(id)
+    core = ClientCore(name, os.urandom(8).hex(), random.random(), os.urandom(messages.PROOF_BYTES_MIN))
     timeout_s = seconds_of(timeout)
     trace = trace or Trace(is_printing=False, name=core.name, log=LogTarget.from_environment())
     connection = Connection(host, port, on_resolved)

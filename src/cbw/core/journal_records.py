@@ -23,13 +23,15 @@ class Asker(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Who asked. ``name`` and ``boot`` are the client's if it has sessions; otherwise ``peer`` is its identity.
 
     Of a request that outlives its client, ``name`` is its ticket, ``boot`` the name of that client, and ``dialect`` is
-    :data:`TICKET`.
+    :data:`TICKET`. ``proof`` is that of the client's session; None: an earlier version wrote this. The journal
+    must be as secret as the proofs in it.
     """
 
     name: str
     boot: str
     peer: bytes
     dialect: str
+    proof: bytes | None = None
 
 
 class JournalRecord(msgspec.Struct, array_like=True, gc=False):
@@ -63,7 +65,10 @@ class RequestAccepted(JournalRecord, tag=1):
 
 
 class TaskBegun(JournalRecord, tag=2):
-    """A request was given to a worker as ``task``. A worker that says no hello is named by its ``peer`` and ``dialect``."""
+    """A request was given to a worker as ``task``. A worker that says no hello is named by its ``peer`` and ``dialect``.
+
+    ``proof`` is that of the worker's session, None if an earlier version wrote this.
+    """
 
     number: int
     task: int
@@ -71,6 +76,7 @@ class TaskBegun(JournalRecord, tag=2):
     boot: str
     peer: bytes = b""
     dialect: str = ""
+    proof: bytes | None = None
 
 
 class AttemptEnded(JournalRecord, tag=3):

@@ -10,6 +10,7 @@ the frame it came in, and a body that a plain peer sent in several frames as :cl
 from __future__ import annotations
 
 from enum import IntEnum
+from hmac import compare_digest
 
 import msgspec
 
@@ -19,6 +20,13 @@ DEFAULT_SERVICE = ""
 """The service of requests and workers that name none, as in the lab's dialects, which have no word for one."""
 NAME_CHARS_MAX = 200
 """Longest id or service name, in characters. Names stand in every trace line and metric."""
+PROOF_BYTES_MIN = 16
+"""Shortest proof of a session, in bytes: nobody guesses 128 bits."""
+PROOF_BYTES_MAX = 64
+"""Longest proof of a session, in bytes. The broker keeps one for each client and worker, and in its journal."""
+PROOF_RULE = f"a proof {PROOF_BYTES_MIN} to {PROOF_BYTES_MAX} bytes"
+NO_PROOF = "another's id and boot, without its proof"
+"""Why a broker refuses a hello that names a session and does not prove that it is its own."""
 PRIORITY = 5
 """The priority of a request that has no other, as those of plain clients."""
 PRIORITY_MAX = 9
@@ -50,7 +58,7 @@ class Status(IntEnum):
 class Refusal(IntEnum):
     """Why a hello was refused."""
 
-    DUPLICATE_ID = 1  #: a living peer has this id
+    DUPLICATE_ID = 1  #: a living peer has this id, or the hello lacks the proof of the session that it names
     VERSION = 2  #: the peers speak different versions
     BAD_HELLO = 3  #: an id or a service name out of bounds
     BAD_MESSAGE = 4  #: a batch that does not decode
@@ -88,11 +96,13 @@ class Goodbye(Message, tag=1):
 class ClientHello(Message, tag=10):
     """First word of a client.
 
-    ``boot`` is new at every start: the same id with the same boot is the same client after a lost connection.
+    ``boot`` is new at every start: the same id with the same boot is the same client after a lost connection. ``proof`` is a
+    secret of this start, 16 to 64 random bytes: whoever says the same id and boot without it is refused.
     """
 
     client: str
     boot: str
+    proof: bytes = b""
 
 
 class Request(Message, tag=11):
@@ -159,6 +169,7 @@ class WorkerHello(Message, tag=20):
     """First word of a worker. ``credit`` is how many tasks it wants in hand, ``concurrency`` how many it runs at once.
 
     ``tasks`` are those of an earlier session that it has begun: a broker with a journal that was restarted lets it go on.
+    ``proof`` is that of :class:`ClientHello`.
     """
 
     worker: str
@@ -167,6 +178,7 @@ class WorkerHello(Message, tag=20):
     concurrency: int
     credit: int
     tasks: list[int] = []
+    proof: bytes = b""
 
 
 class Credit(Message, tag=21):
@@ -292,6 +304,19 @@ ToWorker = Welcome | HelloAgain | Refused | Task | Recall | CancelTask | Goodbye
 def is_name(name: str) -> bool:
     """Whether a peer may have this id."""
     return 0 < len(name) <= NAME_CHARS_MAX
+
+
+def is_proof(proof: bytes) -> bool:
+    """Whether a peer may have this proof. Peers of earlier versions have none, which is empty."""
+    return not proof or PROOF_BYTES_MIN <= len(proof) <= PROOF_BYTES_MAX
+
+
+def is_proven(proof: bytes | None, shown: bytes) -> bool:
+    """Whether who has ``shown`` this may go on with the session that began with ``proof``.
+
+    None: that is not known, as the session comes from the journal of an earlier version. Then anybody may.
+    """
+    return proof is None or compare_digest(proof, shown)
 
 
 def ticket_name(ticket: str) -> str:

@@ -19,14 +19,15 @@ UNSENT_RETRY_S = 0.005
 class Arrival(msgspec.Struct, gc=False):
     """A message that arrived at a port.
 
-    ``is_replaced``: ``peer`` spoke before, over another connection. ``excess``: why the message is larger than one may be;
-    then ``frames`` are only its first ones, and the rest was thrown away.
+    ``is_replaced``: ``peer`` spoke before, over another connection. ``fault``: why it cannot be taken. If it is larger than a
+    message may be, ``frames`` are its first ones. If nobody is to be heard who calls himself so, there are none, and ``peer`` is
+    empty.
     """
 
     peer: bytes
     frames: list[Any]
     is_replaced: bool = False
-    excess: str = ""
+    fault: str = ""
 
 
 class Sent(Enum):

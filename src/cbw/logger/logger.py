@@ -253,8 +253,8 @@ class Logger:
 
 def _batch(arrival: Arrival) -> log_events.Fact:
     try:
-        if arrival.excess:
-            raise BadMessage(arrival.excess)
+        if arrival.fault:
+            raise BadMessage(arrival.fault)
         return log_events.BatchArrived(arrival.peer, *log.read_batch(arrival.frames))
     except BadMessage as error:
         return log_events.BadMessageArrived(arrival.peer, str(error))

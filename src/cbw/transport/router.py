@@ -11,6 +11,7 @@ import zmq
 
 from cbw.core.port import Arrival, Frames, Sent
 from cbw.transport.connections import Connections
+from cbw.transport.made_up_ids import ID_BYTES_MAX, MadeUpIds, begin_anywhere
 from cbw.transport.poller import has_input
 from cbw.transport.resolver import endpoint_of
 from cbw.transport.sockets import (
@@ -37,9 +38,17 @@ from cbw.transport.sockets import (
 UNCOPIED_BYTES = 32 * 1024
 """From this size on the last frame of a message is sent without a copy of its own: below it a copy is cheaper."""
 
+TURN_FRAMES = 4096
+"""Frames after which a turn receives no further message. Reading one takes 1 to 2 µs, and everybody waits for a turn to end.
+A turn of full size has 512 messages of 2 or 3 frames; only one with messages of thousands of frames ends here."""
+UNREACHABLE = (b"", b"\0")
+"""How the names of connections begin that are lost, or that were not heard. (A stranger may have claimed such an identity.)"""
+
 
 class Router:
     """A bound ROUTER that knows which connection its peers speak over, and tells when one is lost.
+
+    Peers are called by the identities that they have set, and others by names of :class:`.MadeUpIds`.
 
     Raises:
         CannotBind: the port is taken, or may not be used.
@@ -71,7 +80,13 @@ class Router:
             (zmq.TCP_MAXRT, silence_ms),  # TCP_USER_TIMEOUT
             (zmq.MAXMSGSIZE, body_bytes_max + ENVELOPE_BYTES),  # of one frame; see _read for all of them
         )
+        begin_anywhere()
         self.socket = new_socket(context, zmq.ROUTER, *options)
+        try:
+            self._made_up = MadeUpIds(context, self.socket)
+        except BaseException:
+            self.socket.close(0)
+            raise
         self._turn_bytes_max = intake.turn_bytes_max
         self._message_bytes_max = body_bytes_max + ENVELOPE_BYTES
         self.monitor = new_monitor(self.socket, zmq.EVENT_ACCEPTED)
@@ -87,25 +102,32 @@ class Router:
         self._has_connected = False
 
     def receive(self, limit: int) -> Iterator[Arrival]:
-        """Up to ``limit`` messages, fewer if they are large, if the last sleep said that there are any. Whether there are more,
-        the next one says.
+        """Up to ``limit`` messages, fewer if they are large or have many frames, if the last sleep said that there are any.
+        Whether there are more, the next one says.
         """
         if not self._has_input:
             if self._has_input is False and self.connections.is_all_read:
                 return
             self._has_input = has_input(self.socket)  # more may have come since
-        socket, certain, bytes_max = self.socket, self.connections.certain, self._turn_bytes_max
+        socket, certain, names = self.socket, self.connections.certain, self._made_up.names
+        bytes_max, frames_max = self._turn_bytes_max, TURN_FRAMES
         while self._has_input and limit:
             limit -= 1
             peer = socket.recv(NOBLOCK)
             first = socket.recv(NOBLOCK, False)
-            frames, excess, size = self._read(first)
-            is_replaced = False if peer in certain else self._spoke(peer, first)
+            frames, fault, size = self._read(first)
+            is_replaced = False
+            if peer not in certain:
+                if (peer[0] == 0 or len(peer) > ID_BYTES_MAX) and (claim := self._claim_of(peer)):
+                    peer, frames, fault = b"", [], claim
+                else:
+                    is_replaced = self._spoke(peer, first)
             bytes_max -= size
-            if bytes_max <= 0:
+            frames_max -= len(frames)
+            if bytes_max <= 0 or frames_max <= 0:
                 limit = 0
             self._has_input = has_input(socket) if limit else None
-            yield Arrival(peer, frames, is_replaced, excess)
+            yield Arrival(names.get(peer, peer), frames, is_replaced, fault)
         if self._has_input is False and not self.connections.is_all_read:
             self.connections.all_is_read()
 
@@ -130,6 +152,11 @@ class Router:
         self._has_input = self.socket in news
         if self.monitor_news in news:
             self.watch()
+
+    def _claim_of(self, peer: bytes) -> str:
+        """Why a connection whose identity is ``peer`` is not to be heard; empty: it is."""
+        self.watch()
+        return self._made_up.fault_of(peer, self.connections.count)
 
     def _spoke(self, peer: bytes, first: zmq.Frame) -> bool:
         """Note over which connection ``peer`` speaks; whether it is another one than before."""
@@ -173,7 +200,7 @@ class Router:
 
     def take_lost(self, now: float) -> list[bytes]:
         """The peers whose connections were lost since the last call; see :meth:`.Connections.take_lost`."""
-        return self.connections.take_lost(now)
+        return list(map(self._made_up.forget, self.connections.take_lost(now)))
 
     def take_connected(self) -> bool:
         """Whether anybody has connected since the last call."""
@@ -183,12 +210,18 @@ class Router:
     def take_uncertain(self, now: float) -> list[tuple[bytes, bool]]:
         """Whose identity has become uncertain or certain; see :meth:`.Connections.take_uncertain`."""
         self.watch()
-        return self.connections.take_uncertain(now)
+        names = self._made_up.names
+        return [(names.get(peer, peer), is_so) for peer, is_so in self.connections.take_uncertain(now)]
 
     def send(self, peer: bytes, frames: Frames) -> Sent:
         """Send one message, or say why not. Big frames are not copied, which costs more for small ones."""
+        identity = self._made_up.ids.get(peer)
+        if identity is None:
+            if peer[:1] in UNREACHABLE:
+                return Sent.UNREACHABLE
+            identity = peer
         try:
-            send_frame(self.socket, peer, MORE)
+            send_frame(self.socket, identity, MORE)
             send_frames(self.socket, frames, len(frames) <= 2 or len(frames[-1]) < UNCOPIED_BYTES)
         except zmq.Again:
             return Sent.FULL

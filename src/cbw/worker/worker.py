@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from cbw.core.catalogue import EventName
+from cbw.core.messages import PROOF_BYTES_MIN
 from cbw.core.record import Record
 from cbw.core.worker.core import WorkerCore
 from cbw.errors import UsageError
@@ -148,7 +149,8 @@ class Worker:
 
     def _run(self) -> None:
         concurrency = self._concurrency * max(1, self._processes)
-        self._core = WorkerCore(self.id, os.urandom(8).hex(), list(self._handlers), concurrency)
+        boot, proof = os.urandom(8).hex(), os.urandom(PROOF_BYTES_MIN)
+        self._core = WorkerCore(self.id, boot, list(self._handlers), concurrency, proof)
         with self._closing(), self._connection() as link:
             pool = self._make_pool()
             try:

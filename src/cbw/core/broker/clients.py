@@ -23,6 +23,8 @@ from cbw.core.dialect import ClientDialect
 from cbw.core.journal_records import Asker
 from cbw.core.messages import (
     NAME_CHARS_MAX,
+    NO_PROOF,
+    PROOF_RULE,
     Answer,
     Beat,
     Cancel,
@@ -39,6 +41,8 @@ from cbw.core.messages import (
     Status,
     Welcome,
     is_name,
+    is_proof,
+    is_proven,
 )
 from cbw.core.plain_messages import Envelope, PlainPartial, PlainReply, PlainRequest
 from cbw.core.port import is_anonymous, printable
@@ -147,26 +151,27 @@ class Clients:
 
     def _hello(self, fact: ClientSaid, hello: ClientHello) -> ClientRow | None:
         outbox, peer = self._outbox, fact.peer
-        if not (is_name(hello.client) and is_name(hello.boot)):
-            refused = Refused(Refusal.BAD_HELLO, f"an id has 1 to {NAME_CHARS_MAX} characters")
+        if not (is_name(hello.client) and is_name(hello.boot) and is_proof(hello.proof)):
+            refused = Refused(Refusal.BAD_HELLO, f"an id has 1 to {NAME_CHARS_MAX} characters, {PROOF_RULE}")
             outbox.tell_strange_client(peer, fact.dialect, refused)
-            outbox.count_bad(Side.CLIENT, hello.client[:NAME_CHARS_MAX], "a bad id")
+            outbox.count_bad(Side.CLIENT, hello.client[:NAME_CHARS_MAX], "a bad id or proof")
             return None
         known = self._by_name.get(hello.client)
+        if known is not None and (why := _why_refused(known, hello, peer)):
+            refused = Refused(Refusal.DUPLICATE_ID, f"a client called {hello.client!r} lives")
+            outbox.tell_strange_client(peer, fact.dialect, refused)
+            outbox.trace(catalogue.REFUSED, client=hello.client, text=why)
+            outbox.counts["hellos_refused"] += 1
+            return None
         if known is not None and known.boot != hello.boot:
-            if known.absent_since is None and known.peer != peer:
-                refused = Refused(Refusal.DUPLICATE_ID, f"a client called {hello.client!r} lives")
-                outbox.tell_strange_client(peer, fact.dialect, refused)
-                outbox.trace(catalogue.REFUSED, client=hello.client, text="duplicate id")
-                outbox.counts["hellos_refused"] += 1
-                return None
             self._forget(known, "another one took its id")
             known = None
         before = self.by_peer.get(peer)
         if before is not None and before is not known:
             self._forget(before, "changed its id")
         if known is None:
-            known = self._by_name[hello.client] = ClientRow(hello.client, hello.boot, peer, fact.dialect)
+            known = ClientRow(hello.client, hello.boot, peer, fact.dialect, hello.proof)
+            self._by_name[hello.client] = known
             outbox.trace(catalogue.CLIENT_HELLO, client=known.name)
         else:
             if self.by_peer.get(known.peer) is known:
@@ -221,7 +226,7 @@ class Clients:
     def restore(self, asker: Asker, dialect: ClientDialect) -> ClientRow:
         """A client of an earlier broker, which is away."""
         if dialect.has_sessions:
-            client = self._by_name[asker.name] = ClientRow(asker.name, asker.boot, b"", dialect)
+            client = self._by_name[asker.name] = ClientRow(asker.name, asker.boot, b"", dialect, asker.proof)
         else:
             client = self.by_peer[asker.peer] = ClientRow(printable(asker.peer), "", asker.peer, dialect)
         client.absent_since = self._outbox.now
@@ -381,3 +386,10 @@ class Clients:
             since = self._returned.pop(client)
             if client.absent_since is None and client.dialect.has_sessions:  # of what came since, it may not know yet
                 self._requests.parked.drop_all(client, until=since)
+
+
+def _why_refused(known: ClientRow, hello: ClientHello, peer: bytes) -> str:
+    """Why nobody may say ``hello`` over the connection ``peer`` while ``known`` has the id; empty: one may."""
+    if known.boot != hello.boot:
+        return "duplicate id" if known.absent_since is None and known.peer != peer else ""
+    return "" if is_proven(known.proof, hello.proof) else NO_PROOF

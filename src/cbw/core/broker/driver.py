@@ -144,8 +144,8 @@ class Driver:
         facts: list[Event] = []
         read = self._client_said if side is Side.CLIENT else self._worker_said
         for arrival in arrivals:
-            if arrival.excess:
-                facts.append(self._bad_message(side, arrival, arrival.excess))
+            if arrival.fault:
+                facts.append(self._bad_message(side, arrival, arrival.fault))
                 continue
             try:
                 facts.append(read(arrival))
@@ -207,10 +207,12 @@ class Driver:
     def _bad_message(self, side: Side, arrival: Arrival, why: str) -> events.BadMessageArrived:
         """The fact that ``arrival`` is no message, with what is to be told to its sender."""
         peer, frames = arrival.peer, arrival.frames
+        if not frames:
+            return events.BadMessageArrived(side, peer, why)
         if side is Side.CLIENT:
             dialect: Dialect = dialects.of_client(frames)
             told = dialect.refusal(frames, why)
-            if arrival.excess and not told:
+            if arrival.fault and not told:
                 told = _too_big(dialect, peer, frames, why)
             return events.BadMessageArrived(side, peer, why, dialect, told)
         spoken = dialects.of_worker(frames) or self._dialect_of(peer)

@@ -45,7 +45,8 @@ def _asker_of(client: ClientRow) -> Asker:
     if asker is None:
         has_sessions = client.dialect.has_sessions
         peer = b"" if has_sessions else client.peer
-        asker = client.asker = Asker(client.name if has_sessions else "", client.boot, peer, client.dialect.name)
+        name = client.name if has_sessions else ""
+        asker = client.asker = Asker(name, client.boot, peer, client.dialect.name, client.proof)
     return asker
 
 
@@ -71,7 +72,7 @@ def begun_record(worker: WorkerRow, entry: Entry) -> TaskBegun:
     """``worker`` has the request as a task."""
     if isinstance(worker, ReqWorkerRow):
         return TaskBegun(entry.number, entry.task, "", "", worker.peer, worker.dialect.name)
-    return TaskBegun(entry.number, entry.task, worker.name, worker.boot)
+    return TaskBegun(entry.number, entry.task, worker.name, worker.boot, proof=worker.proof)
 
 
 def delayed_record(entry: Entry, offset: float) -> RequestDelayed:

@@ -54,12 +54,14 @@ class ClientRow:
         "name",
         "parked",
         "peer",
+        "proof",
         "tried_since",
     )
 
-    def __init__(self, name: str, boot: str, peer: bytes, dialect: ClientDialect) -> None:
+    def __init__(self, name: str, boot: str, peer: bytes, dialect: ClientDialect, proof: bytes | None = b"") -> None:
         self.name = name
         self.boot = boot
+        self.proof = proof  # of its session, shown to nobody; None: not known
         self.peer = peer
         self.dialect = dialect
         self.entries: dict[int, Entry] = {}  # its requests, by their ids
@@ -122,6 +124,7 @@ class WorkerRow:
         "is_overloaded",
         "name",
         "peer",
+        "proof",
         "pulse",
         "recalled_at",
         "services",
@@ -129,9 +132,18 @@ class WorkerRow:
         "suspect",
     )
 
-    def __init__(self, name: str, boot: str, peer: bytes, services: list[ServiceRow], dialect: WorkerDialect) -> None:
+    def __init__(
+        self,
+        name: str,
+        boot: str,
+        peer: bytes,
+        services: list[ServiceRow],
+        dialect: WorkerDialect,
+        proof: bytes | None = b"",
+    ) -> None:
         self.name = name
         self.boot = boot
+        self.proof = proof  # of its session, shown to nobody; None: not known
         self.peer = peer
         self.services = services
         self.dialect = dialect

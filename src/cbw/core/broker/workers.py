@@ -26,6 +26,8 @@ from cbw.core.dialect import WorkerDialect
 from cbw.core.journal_records import TaskBegun
 from cbw.core.messages import (
     NAME_CHARS_MAX,
+    NO_PROOF,
+    PROOF_RULE,
     Answer,
     Beat,
     Credit,
@@ -39,6 +41,8 @@ from cbw.core.messages import (
     Welcome,
     WorkerHello,
     is_name,
+    is_proof,
+    is_proven,
 )
 from cbw.core.plain_messages import Partial, PlainAnswer, PlainReady
 
@@ -149,14 +153,14 @@ class Workers:
             outbox.count_bad(Side.WORKER, hello.worker[:NAME_CHARS_MAX], f"a bad hello: {why}")
             return None
         known = self._by_name.get(hello.worker)
+        if why := self._why_refused(known, hello):
+            text = f"a worker called {hello.worker!r} lives"
+            refused = Refused(Refusal.DUPLICATE_ID, text, self._limits.liveness_s)
+            outbox.tell_strange_worker(peer, fact.dialect, refused)
+            outbox.trace(catalogue.REFUSED, worker=hello.worker, text=why)
+            outbox.counts["hellos_refused"] += 1
+            return None
         if known is not None:
-            if known.boot != hello.boot:
-                text = f"a worker called {hello.worker!r} lives"
-                refused = Refused(Refusal.DUPLICATE_ID, text, self._limits.liveness_s)
-                outbox.tell_strange_worker(peer, fact.dialect, refused)
-                outbox.trace(catalogue.REFUSED, worker=hello.worker, text="duplicate id")
-                outbox.counts["hellos_refused"] += 1
-                return None
             if fact.dialect.registers_once and known.peer == peer and not fact.is_replaced:
                 self._lose(known, "registered twice")
                 outbox.tell_strange_worker(peer, fact.dialect, Goodbye())
@@ -168,7 +172,7 @@ class Workers:
         if peer in self.by_peer:
             self._lose(self.by_peer[peer], "changed its id")
         services = [self._requests.dispatcher.service(name) for name in names]
-        worker = WorkerRow(hello.worker, hello.boot, peer, services, fact.dialect)
+        worker = WorkerRow(hello.worker, hello.boot, peer, services, fact.dialect, hello.proof)
         worker.concurrency = hello.concurrency
         worker.credit = max(0, hello.credit)
         tasks = self._take_over(worker, hello.tasks)
@@ -180,6 +184,13 @@ class Workers:
         outbox.tell_worker(worker, msgspec.structs.replace(self._welcome, tasks=tasks) if tasks else self._welcome)
         return worker
 
+    def _why_refused(self, known: WorkerRow | None, hello: WorkerHello) -> str:
+        """Why nobody may say ``hello`` while ``known`` has the id, or may come back to its tasks; empty: one may."""
+        if known is not None and known.boot != hello.boot:
+            return "duplicate id"
+        begun = known or self._recovering.get((hello.worker, hello.boot))
+        return "" if begun is None or is_proven(begun.proof, hello.proof) else NO_PROOF
+
     # --- from a journal
 
     def restore_task(self, begun: TaskBegun, dialect: WorkerDialect, entry: Entry) -> None:
@@ -190,7 +201,7 @@ class Workers:
         key = (begun.worker, begun.boot)
         worker = self._recovering.get(key)
         if worker is None:
-            worker = self._recovering[key] = WorkerRow(begun.worker, begun.boot, b"", [], dialect)
+            worker = self._recovering[key] = WorkerRow(begun.worker, begun.boot, b"", [], dialect, begun.proof)
             self._recovery_timer.set_by(self._outbox.now + self._limits.liveness_s)
         give(worker, entry, begun.task, self._outbox.now)
 
@@ -360,13 +371,14 @@ def _why_bad(hello: WorkerHello, names: list[str]) -> str | None:
     if (
         is_name(hello.worker)
         and is_name(hello.boot)
+        and is_proof(hello.proof)
         and 0 < len(names) <= SERVICES_MAX
         and all(len(name) <= NAME_CHARS_MAX for name in names)
         and hello.concurrency >= 1
     ):
         return None
     return (
-        f"an id and a boot have 1 to {NAME_CHARS_MAX} characters, a service has at most as many; "
+        f"an id and a boot have 1 to {NAME_CHARS_MAX} characters, {PROOF_RULE}, a service at most {NAME_CHARS_MAX} characters; "
         f"a worker has 1 to {SERVICES_MAX} services and at least one slot"
     )
 

@@ -80,7 +80,7 @@ class Pending(msgspec.Struct, eq=False):
 
 
 class ClientCore:
-    """Decides for one client. ``name`` and ``boot`` are those of :class:`~cbw.core.messages.ClientHello`.
+    """Decides for one client. ``name``, ``boot`` and ``proof`` are those of :class:`~cbw.core.messages.ClientHello`.
 
     ``chance`` is a number from 0 to 1 that was drawn at random: all clients that a busy broker has refused would otherwise
     come back at the same time.
@@ -88,9 +88,10 @@ class ClientCore:
     After each :meth:`step` the caller owes every order carried out, in this order, and another step by :attr:`wake_at`.
     """
 
-    def __init__(self, name: str, boot: str, chance: float = 0.0) -> None:
+    def __init__(self, name: str, boot: str, chance: float = 0.0, proof: bytes = b"") -> None:
         self.name = name
         self.boot = boot
+        self._proof = proof
         self.standing = Standing.DISCONNECTED
         self.in_flight: dict[int, Pending] = {}
         self.broker: messages.Welcome | None = None  # what it said of itself, while the client is welcomed
@@ -289,7 +290,7 @@ class ClientCore:
         self._forget_unsent()
         self._busy.clear()  # this broker may have room
         to_send = self._to_send
-        to_send.append(messages.ClientHello(self.name, self.boot))
+        to_send.append(messages.ClientHello(self.name, self.boot, self._proof))
         to_send.extend(map(messages.Cancel, self._cancelled))
         self._waiting_for_welcome.clear()
         for pending in self.in_flight.values():

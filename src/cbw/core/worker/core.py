@@ -67,14 +67,16 @@ TRANSITIONS: dict[Registration, tuple[Registration, ...]] = {
 
 
 class WorkerCore:
-    """Decides for one worker process. ``boot`` is new at each start, so that the broker can tell a restart from a reconnection.
+    """Decides for one worker process. ``boot`` is new at each start, so that the broker can tell a restart from a reconnection,
+    and ``proof`` the secret of that start.
 
     After each :meth:`step` the caller owes every order carried out, in this order, and another step by :attr:`wake_at`.
     """
 
-    def __init__(self, name: str, boot: str, services: Sequence[str], concurrency: int) -> None:
+    def __init__(self, name: str, boot: str, services: Sequence[str], concurrency: int, proof: bytes = b"") -> None:
         self.name = name
         self.boot = boot
+        self._proof = proof
         self.services = list(services)
         self.concurrency = concurrency
         self.credit = concurrency  # how many tasks are wanted in hand while everything is well
@@ -297,7 +299,13 @@ class WorkerCore:
         self._credit_told = self._credit_wanted
         begun = [*self.left_over, *(answer.id for answer in self._late)]
         hello = messages.WorkerHello(
-            self.name, self.boot, self.services, self.concurrency, self._credit_told, begun[:LATE_ANSWERS_MAX]
+            self.name,
+            self.boot,
+            self.services,
+            self.concurrency,
+            self._credit_told,
+            begun[:LATE_ANSWERS_MAX],
+            self._proof,
         )
         self._to_send = [hello]
 

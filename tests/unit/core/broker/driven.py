@@ -53,9 +53,9 @@ class FakePort:
         self.there.discard(peer)
         self.lost.append(peer)
 
-    def arrive(self, peer: bytes, frames: Frames, *, is_replaced: bool = False, excess: str = "") -> None:
+    def arrive(self, peer: bytes, frames: Frames, *, is_replaced: bool = False, fault: str = "") -> None:
         self.there.add(peer)
-        self.arrivals.append(Arrival(peer, list(frames), is_replaced, excess))
+        self.arrivals.append(Arrival(peer, list(frames), is_replaced, fault))
 
     # --- what the driver asks
 

@@ -336,7 +336,7 @@ def test_an_answer_that_is_too_large_ends_the_conversation(broker: Broker, speec
     register(broker, speech)
     ask(broker, service=speech.service)
     task = task_of(broker, speech)
-    broker.worker_says(W, *speech.answers(task), excess="a message of more than 65 MiB")
+    broker.worker_says(W, *speech.answers(task), fault="a message of more than 65 MiB")
     assert broker.take(W) == ([speech.disconnect] if speech.disconnect else [])
     assert register_busy(broker, speech, V)[-1] == b"hi"
 

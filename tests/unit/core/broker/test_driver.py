@@ -368,15 +368,15 @@ WHY = "a message of more than 9 bytes"
     ],
 )
 def test_a_request_that_is_too_large(broker: Broker, frames: list[bytes], reply: list[bytes] | None) -> None:
-    broker.client_says(C, *frames, excess=WHY)
+    broker.client_says(C, *frames, fault=WHY)
     assert broker.take(C) == ([] if reply is None else [reply])
     assert broker.core.requests.count == 0 and broker.counts["messages_bad"] == 1
     assert [record.text for record in broker.events("bad_message")] == [WHY]
 
 
 def test_a_message_of_a_native_peer_that_is_too_large(broker: Broker) -> None:
-    broker.client_says(C, b"CBW1", b"\x90", excess=WHY)
-    broker.worker_says(W, b"CBW1", b"\x90", excess=WHY)
+    broker.client_says(C, b"CBW1", b"\x90", fault=WHY)
+    broker.worker_says(W, b"CBW1", b"\x90", fault=WHY)
     assert broker.batch(C) == broker.batch(W) == [Refused(Refusal.BAD_MESSAGE, WHY)]
 
 
@@ -396,7 +396,7 @@ def test_an_answer_that_is_too_large(
     broker.worker_says(W, *ready)
     broker.client_says(C, b"", b"hi")
     broker.take(W)
-    broker.worker_says(W, *answer, excess=WHY)
+    broker.worker_says(W, *answer, fault=WHY)
     assert broker.take(W) == told
     assert (W not in broker.core.workers.by_peer) is is_lost
     broker.wait(3.0)  # a REQ worker is late then
@@ -404,7 +404,7 @@ def test_an_answer_that_is_too_large(
 
 
 def test_a_stranger_at_the_workers_port_that_sends_too_much(broker: Broker) -> None:
-    broker.worker_says(W, b"what", b"is", excess=WHY)
+    broker.worker_says(W, b"what", b"is", fault=WHY)
     assert broker.take(W) == [] and broker.counts["messages_bad"] == 1
 
 
