@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,9 +18,9 @@ from cbw.core.record import Record
 from cbw.errors import UsageError
 from cbw.observe.sender import LogSender
 from cbw.observe.warning import warn
+from cbw.visible import visible
 from cbw.wire.records import lines_of
 
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 ROUTINE = frozenset(event for event, meaning in EVENTS.items() if meaning.level == "debug")
 """Events that people see only if they ask for them (``--verbose``)."""
 
@@ -218,12 +217,7 @@ def text_of(record: Record, offset: float = 0.0) -> str:
         words.append(f"count {record.count}")
     if record.fields:
         words += [f"{name}={value}" for name, value in record.fields.items()]
-    return harmless(" ".join(words))
-
-
-def harmless(text: str) -> str:
-    """``text`` with its control characters escaped: it may come from anybody, and must not control a terminal."""
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return visible(" ".join(words))
 
 
 def read(path: str) -> Iterable[Record]:
