@@ -42,7 +42,7 @@ MAY_IMPORT = {
 """Which rooms each room may import from. Inside a room anything goes, but for circles."""
 
 ROOM_OF = {
-    **dict.fromkeys(("errors", "settings", "memory", "codec", "clock", "signals"), "ground"),
+    **dict.fromkeys(("errors", "settings", "memory", "codec", "clock", "signals", "visible"), "ground"),
     **dict.fromkeys(("local", "doctor", "testing", "bench"), "tools"),
     "broker": "broker",
     "cbw": "public",
@@ -228,6 +228,18 @@ def test_third_party_packages_stay_where_they_belong(name: str) -> None:
         place = ONLY_IN.get(package)
         assert place in (None, name.partition(".")[0]), (
             f"{name}:{line} imports {package}, which belongs to {place} only"
+        )
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.partition(".")[0] == "cli"])
+def test_commands_print_through_one_module(name: str) -> None:
+    if name in ("cli.output", "cli.tables"):
+        return
+    for node in ast.walk(tree_of(MODULES[name])):
+        text = ast.unparse(node) if isinstance(node, ast.Attribute | ast.Name) else ""
+        wrong = text in ("print", "click.echo", "click.secho", "click.style", "sys.stdout.buffer", "sys.stdout.write")
+        assert not wrong, (
+            f"{name}:{getattr(node, 'lineno', 0)} uses {text}: print with cbw.cli.output, which makes visible what peers say"
         )
 
 

@@ -316,3 +316,15 @@ async def block(body: str) -> str:
     note("begun block")
     threading.Event().wait()
     return body
+
+
+HOSTILE = b"a\x1b[5m\x1b]0;title\x07\r\n\xff\xc2\x9b5m \xe2\x80\xae\x7f\x08\n"
+"""What would blink, retitle a terminal, go back in the line and turn the direction of what follows."""
+
+
+def hostile(body: bytes) -> bytes:
+    return HOSTILE
+
+
+def hostile_failure(body: bytes) -> bytes:
+    raise ValueError("no\x1b[5m\x1b]0;title\x07\r\nFORGED line \x9b5m\u202e\x7f")

@@ -388,19 +388,17 @@ def test_lines_of_text_that_look_like_records_move_nobodys_position(
 
 
 def test_nobody_writes_records_in_the_name_of_another(start_logger: StartLogger, logs: Path) -> None:
-    """Neither with another's boot, nor number, nor name in the lines; nor with another's boot in the header alone."""
+    """Neither with another's boot, nor number, nor name in the lines; nor with another's boot in the header."""
     logger, port = start_logger()
     with sending(port) as sender:
         sender.put([record(number) for number in range(3)])
         wait_until(lambda: sender.status()["acknowledged"] == 3, "three records")
         line = b'{"at":1,"event":"x","sender":"%b","boot":"%b","seq":%d}\n'
         boot = sender.boot.encode()
-        forged = [
-            (["me", "mine", 1, 1, 1], line % (b"me", boot, 900_000)),
-            (["me", "mine", 1, 1, 1], line % (b"me", b"mine", 900_000)),
-            (["me", "mine", 1, 1, 1], line % (b"S", b"mine", 1)),
-            (["me", sender.boot, 900_000, 1, 900_000], b"{}\n"),
-        ]
+        mine, theirs = ["me", "mine", 1, 1, 1], ["me", sender.boot, 900_000, 1, 900_000]
+        lies = (b"me", boot, 900_000), (b"me", b"mine", 900_000), (b"S", b"mine", 1)
+        forged = [(mine, line % lie) for lie in lies]
+        forged += [([*theirs, *proof], line % (b"me", boot, 900_000)) for proof in ([], [False, "guess"])]
         with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
             dealer.connect(f"tcp://{HOST}:{port + 1}")
             for header, payload in forged:

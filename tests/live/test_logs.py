@@ -142,8 +142,8 @@ def test_followed_from_before_its_beginning_through_rotations(start: Start, logs
 def test_what_a_stranger_sends_does_not_control_the_terminal(start: Start, tmp_path: Path) -> None:
     (tmp_path / "logs").write_bytes(b"\x1b[31mred\x07\n" + b'{"at":1,"event":"log","text":"\\u001b[2Jx"}\n')
     program = ended(start, tmp_path)
-    assert program.lines[0] == "\\x1b[31mred\\x07"
-    assert "\\x1b[2Jx" in program.lines[1]
+    assert program.lines[0] == "\\u001b[31mred\\u0007"
+    assert "\\u001b[2Jx" in program.lines[1]
 
 
 def test_a_reader_that_stops_reading(start: Start, tmp_path: Path) -> None:

@@ -6,12 +6,12 @@ import contextlib
 import sys
 
 import click
-import msgspec
 from rich.console import Console
 from rich.table import Table
 
 from cbw import settings
 from cbw.bench import Load, Measured, measure
+from cbw.cli import output, tables
 from cbw.cli.options import Integer, Number, port
 from cbw.cli.signals import ending_on_sigterm
 from cbw.errors import UsageError
@@ -92,7 +92,7 @@ def command(
     with ending_on_sigterm(), _telling(f"{clients} clients, {workers} workers: about {seconds + 2:g} s"):
         measured = measure(load)
     if is_json:
-        sys.stdout.write(msgspec.json.encode(measured).decode() + "\n")
+        output.json(measured)
     else:
         _print(measured)
 
@@ -110,4 +110,4 @@ def _print(measured: Measured) -> None:
         f"{measured.p99_s * 1e6:,.0f} µs",
         *(f"{value:.1f} µs/request" for value in measured.cpu_us.values()),
     )
-    Console().print(table)
+    tables.show(table)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import Iterator
 from typing import BinaryIO
 
 import click
 
 from cbw import settings
+from cbw.cli import output
 from cbw.cli.connection import no_broker, no_host, telling_who_waits
 from cbw.cli.options import Integer, Number, setting_options
 from cbw.client.sync_client import Client
@@ -76,6 +76,8 @@ def command(
 ) -> None:
     """Send FILE (default: standard input) as one request; its answer goes to standard output, an error to standard error.
 
+    A file or a pipe gets the answer as it is; on a terminal its control characters are shown as escapes.
+
     With --detach or --ticket the request outlives this command.
 
     \b
@@ -88,15 +90,15 @@ def command(
     body = file.read()
     with asking(broker, timeout_s) as client:
         if not is_detached and ticket is None:
-            print_answer(client.call(body, service, priority=priority, delay_s=delay_s))
+            output.data(client.call(body, service, priority=priority, delay_s=delay_s))
             return
         started = client.start(body, service, ticket=ticket, deadline_s=deadline_s, priority=priority, delay_s=delay_s)
         if not is_detached:
-            print_answer(client.result(started))
+            output.data(client.result(started))
             return
         if not started.is_durable:
-            click.echo("this broker has no journal: the request is lost if the broker ends", err=True)
-        click.echo(str(started))
+            output.line("this broker has no journal: the request is lost if the broker ends", err=True)
+        output.line(str(started))
 
 
 @contextlib.contextmanager
@@ -112,11 +114,3 @@ def asking(broker: str | None, timeout_s: float) -> Iterator[Client]:
             if not client.has_met_broker:
                 raise no_broker(host, port, timeout_s) from None
             raise error
-
-
-def print_answer(answer: bytes) -> None:
-    """Write ``answer`` to standard output as it is; for people with a line's end behind it."""
-    sys.stdout.buffer.write(answer)
-    if sys.stdout.isatty() and not answer.endswith(b"\n"):
-        sys.stdout.buffer.write(b"\n")
-    sys.stdout.buffer.flush()

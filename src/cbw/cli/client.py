@@ -7,6 +7,7 @@ import time
 import click
 
 from cbw import settings
+from cbw.cli import output
 from cbw.cli.connection import broker_address, no_broker, role_id, telling_who_waits, warn_if_unresolved
 from cbw.cli.options import Integer, OpenTrace, ServeStatus, port, setting_options, status_options, trace_options
 from cbw.cli.signals import stopping_at_once
@@ -55,8 +56,8 @@ def command(
                 if not client.has_met_broker:
                     raise no_broker(host, broker_port, timeout_s) from None
                 failed += 1
-                click.secho(f"{request} failed: {error}", fg="red", err=True)
+                output.line(output.Styled(f"{request} failed: {error}", fg="red"), err=True)
             else:
-                click.echo(f"{request} -> {answer}  ({time.monotonic() - began_at:.3f} s)")
+                output.line(f"{request} -> {answer}  ({time.monotonic() - began_at:.3f} s)")
     if failed:
         raise click.exceptions.Exit(1)

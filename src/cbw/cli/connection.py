@@ -12,6 +12,7 @@ from typing import Protocol
 
 import click
 
+from cbw.cli import output
 from cbw.errors import CannotResolve, CbwError, NoAnswer
 from cbw.settings import BROKER_HOST, checked_host
 from cbw.transport.resolver import resolve
@@ -76,7 +77,7 @@ def telling_who_waits(client: Waiting, host: str, port_number: int, timeout_s: f
     def say() -> None:
         if not client.has_met_broker:
             text = f"waiting for a broker at {host}:{port_number}, up to {timeout_s:g} s for each request"
-            click.echo(text, err=True)
+            output.line(text, err=True)
 
     timer = threading.Timer(BROKER_WAIT_S, say)
     timer.daemon = True
@@ -105,6 +106,6 @@ def warn_if_unresolved(host: str, port_number: int, role: str = "broker") -> Non
             resolve(host, port_number, role)
         except CannotResolve as error:
             with contextlib.suppress(OSError):  # nobody reads it
-                click.echo(f"{error}; trying again until it does. {error.advice}")
+                output.line(f"{error}; trying again until it does. {error.advice}")
 
     threading.Thread(target=look_up, daemon=True).start()

@@ -12,11 +12,10 @@ from typing import Any, BinaryIO
 
 import click
 import msgspec
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from cbw import settings
+from cbw.cli import output, tables
 from cbw.cli.connection import no_broker, no_host, telling_who_waits
 from cbw.cli.options import Integer, setting_options
 from cbw.client.sync_client import Client
@@ -25,7 +24,6 @@ from cbw.core.broker.dead_services import BODY, DROP, LIST, PAGE_MAX, REQUEUE, S
 from cbw.core.messages import ticket_name
 from cbw.errors import CbwError, HandlerFailed, RequestError, UsageError
 from cbw.logs.times import span_of
-from cbw.observe.trace import harmless
 from cbw.settings import address
 
 SHOWN_CHARS_MAX = 2000
@@ -209,11 +207,12 @@ def list_dead(letters: _Letters, fields: Fields, limit: int, is_json: bool) -> N
     counts = letters.ask(LIST, **fields, limit=1)
     found = list(letters.find(fields, limit))
     if is_json:
-        _print_json({"total": counts["total"], "matching": counts["matching"], "letters": found})
+        output.json({"total": counts["total"], "matching": counts["matching"], "letters": found})
         return
     rows = [_row(letter) for letter in found]
     if not sys.stdout.isatty():
-        sys.stdout.writelines("\t".join(row) + "\n" for row in rows)
+        for row in rows:
+            output.line("\t".join(row))
         return
     table = Table()
     for name in ("id", "service", "request"):
@@ -222,16 +221,16 @@ def list_dead(letters: _Letters, fields: Fields, limit: int, is_json: bool) -> N
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("error", overflow="fold")
     for row in rows:
-        table.add_row(*map(Text, row))
-    Console().print(table)
+        table.add_row(*map(tables.cell, row))
+    tables.show(table)
     more = counts["matching"] - len(found)
-    click.echo(f"{len(found)} of {_letters(counts['total'])}" + (f"; --limit shows {more} more" if more > 0 else ""))
+    output.line(f"{len(found)} of {_letters(counts['total'])}" + (f"; --limit shows {more} more" if more > 0 else ""))
 
 
 def _row(letter: Fields) -> list[str]:
     request = _request(letter)
     figures = str(letter["attempts"]), str(letter["body_bytes"]), _ago(letter["died_ago_s"])
-    return [*map(harmless, (letter["id"], letter["service"], request)), *figures, harmless(_error(letter))]
+    return [letter["id"], letter["service"], request, *figures, _error(letter)]
 
 
 def _error(letter: Fields) -> str:
@@ -261,20 +260,20 @@ def show_dead(letters: _Letters, name: str, is_body: bool, is_json: bool) -> Non
         raise UsageError("--body and --json exclude each other", advice="Leave one of them out.")
     try:
         if is_body:
-            sys.stdout.buffer.write(letters.body(name))
-            sys.stdout.buffer.flush()
+            output.data(letters.body(name))
             return
         letter = letters.ask(SHOW, id=name)
     except HandlerFailed as error:
         raise CbwError(error.text, advice="cbw dead list shows those that there are.") from None
     if is_json:
-        _print_json(letter)
+        output.json(letter)
     else:
-        sys.stdout.write(_story(letter))
+        for line in _story(letter):
+            output.line(line)
 
 
-def _story(letter: Fields) -> str:
-    """``letter`` for people."""
+def _story(letter: Fields) -> list[str]:
+    """``letter`` for people, in lines."""
     lines = [
         f"dead letter {letter['id']}",
         f"  service   {letter['service'] or '(nameless)'}",
@@ -293,7 +292,7 @@ def _story(letter: Fields) -> str:
     lines += [f"    {line}" for line in (text or "")[:SHOWN_CHARS_MAX].splitlines()]
     if text is not None and len(text) > SHOWN_CHARS_MAX:
         lines.append("    … the rest is printed by --body")
-    return "".join(harmless(line) + "\n" for line in lines)
+    return lines
 
 
 @command.command("requeue")
@@ -319,7 +318,7 @@ def requeue_dead(letters: _Letters, names: list[str], ttl: float | None) -> None
         if done["refused"]:
             advice = f"{_letters(count)} sent again, {len(names) - count} left. Try again when the broker has room."
             raise CbwError(f"the broker takes no more requests: {done['refused']}", advice=advice)
-    click.echo(f"{_letters(count)} sent again")
+    output.line(f"{_letters(count)} sent again")
 
 
 @command.command("drop")
@@ -329,7 +328,7 @@ def drop_dead(letters: _Letters, names: list[str]) -> None:
     """Drop dead letters for good. ``cbw dead export`` saves them before."""
     pages = (names[first : first + PAGE_MAX] for first in range(0, len(names), PAGE_MAX))
     count = sum(letters.ask(DROP, ids=page)["dropped"] for page in pages)
-    click.echo(f"{_letters(count)} dropped")
+    output.line(f"{_letters(count)} dropped")
 
 
 @command.command("export")
@@ -344,15 +343,11 @@ def export_dead(letters: _Letters, fields: Fields, limit: int | None, file: Bina
     """
     count = 0
     for letter in letters.whole([letter["id"] for letter in letters.find(fields, limit)]):
-        file.write(msgspec.json.encode(letter | {"exported_at": round(time.time(), 3)}) + b"\n")
+        output.json(letter | {"exported_at": round(time.time(), 3)}, file)
         count += 1
     file.flush()
     with contextlib.suppress(OSError):
-        click.echo(f"{_letters(count)} exported", err=True)
-
-
-def _print_json(value: Any) -> None:
-    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+        output.line(f"{_letters(count)} exported", err=True)
 
 
 def _ago(seconds: float) -> str:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
-import msgspec
 
 from cbw import settings
+from cbw.cli import output
 from cbw.cli.options import port
 from cbw.doctor import Finding, FindingState, examine
 from cbw.settings import address
@@ -48,13 +46,13 @@ def command(broker: str | None, worker_port: int, status_port: int, sends: bool,
             _print(finding)
     is_well = all(finding.state is not FindingState.WRONG for finding in findings)
     if is_json:
-        sys.stdout.write(msgspec.json.encode({"findings": findings, "ok": is_well}).decode() + "\n")
+        output.json({"findings": findings, "ok": is_well})
     if not is_well:
         raise click.exceptions.Exit(1)
 
 
 def _print(finding: Finding) -> None:
     word, colour = _MARKS[finding.state]
-    click.echo(click.style(f"{word:<6}", fg=colour) + f"{finding.check:<11}{finding.text}")
+    output.line(output.Styled(f"{word:<6}", fg=colour), f"{finding.check:<11}{finding.text}")
     if finding.advice:
-        click.echo(f"{'':<17}{finding.advice}")
+        output.line(f"{'':<17}{finding.advice}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,12 +12,12 @@ from typing import Any
 import click
 import msgspec
 
+from cbw.cli import output
 from cbw.core.broker.replay import Replay
 from cbw.core.journal_records import TICKET, Batch
 from cbw.errors import JournalDamaged, UsageError
 from cbw.journal.backend import Append
 from cbw.journal.file import FILE, FileJournal
-from cbw.observe.trace import harmless
 from cbw.wire.journal import decode_batch, encode_batch
 
 _DAMAGED_SHOWN = 20
@@ -88,17 +87,17 @@ def info_command(folder: Path, is_json: bool) -> None:
         "size_bytes": size,
     }
     if is_json:
-        sys.stdout.write(msgspec.json.encode(figures).decode() + "\n")
+        output.json(figures)
         return
-    click.echo(f"requests   {figures['requests']}, {figures['running']} of them with a worker when the broker ended")
-    click.echo(f"           {figures['delayed']} of them not to be handed out yet")
+    output.line(f"requests   {figures['requests']}, {figures['running']} of them with a worker when the broker ended")
+    output.line(f"           {figures['delayed']} of them not to be handed out yet")
     for name, counts in figures["services"].items():
-        click.echo(f"           {counts['waiting'] + counts['running']:>8} {harmless(name) or '(no service)'}")
-    click.echo(f"answers    {figures['answers']} that their clients have not acknowledged")
-    click.echo(f"dead       {figures['dead_letters']} requests that were given up and are kept")
-    click.echo(f"results    {figures['results']} that are kept under tickets")
-    click.echo(f"batches    {figures['batches']}, from {figures['first_position']} to {figures['last_position']}")
-    click.echo(f"on disk    {size / 1e6:.1f} MB")
+        output.line(f"           {counts['waiting'] + counts['running']:>8} {name or '(no service)'}")
+    output.line(f"answers    {figures['answers']} that their clients have not acknowledged")
+    output.line(f"dead       {figures['dead_letters']} requests that were given up and are kept")
+    output.line(f"results    {figures['results']} that are kept under tickets")
+    output.line(f"batches    {figures['batches']}, from {figures['first_position']} to {figures['last_position']}")
+    output.line(f"on disk    {size / 1e6:.1f} MB")
 
 
 @_journal
@@ -114,13 +113,13 @@ def check_command(folder: Path) -> None:
             except JournalDamaged as error:
                 damaged.append(str(error))
     for text in damaged[:_DAMAGED_SHOWN]:
-        click.echo(text, err=True)
+        output.line(text, err=True)
     if damaged:
         raise JournalDamaged(
             f"{len(damaged)} of {count} batches are damaged",
             advice="Take the folder from a backup, or save what can be read: cbw journal export DIR.",
         )
-    click.echo(f"all {count} batches are as they were written")
+    output.line(f"all {count} batches are as they were written")
 
 
 @_journal
@@ -138,7 +137,7 @@ def compact_command(folder: Path) -> None:
         while journal.compact(first):
             pass
         after = journal.size_bytes
-    click.echo(f"{before / 1e6:.1f} MB became {after / 1e6:.1f} MB; {len(records)} records are needed")
+    output.line(f"{before / 1e6:.1f} MB became {after / 1e6:.1f} MB; {len(records)} records are needed")
 
 
 @_journal
@@ -154,11 +153,11 @@ def export_command(folder: Path) -> None:
                 batch = decode_batch(position, data)
             except JournalDamaged as error:
                 count += 1
-                click.echo(str(error), err=True)
+                output.line(str(error), err=True)
                 continue
             for record in batch.records:
                 line = {"position": position, "at": batch.at, "kind": type(record).__name__, **_plain(record)}
-                sys.stdout.write(msgspec.json.encode(line).decode() + "\n")
+                output.json(line)
     if count:
         raise JournalDamaged(f"{count} batches could not be read")
 

@@ -6,14 +6,14 @@ import contextlib
 import functools
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
 from cbw import settings
+from cbw.cli import output
 from cbw.cli.options import Integer, setting_options
 from cbw.clock import clock_of, day_of
 from cbw.core import catalogue
@@ -27,7 +27,8 @@ from cbw.logs.search import FIELDS, Query, Search, found, last_found, record_of
 from cbw.logs.stats import QUANTILES, Stats, stats_of
 from cbw.logs.story import Story, tell
 from cbw.logs.times import time_of
-from cbw.observe.trace import harmless, level_of, text_of
+from cbw.observe.trace import level_of, text_of
+from cbw.visible import visible
 
 FOLLOWED_LINES = 10
 """With ``--follow`` so many lines of the past come first, as with tail."""
@@ -172,7 +173,7 @@ def _show_beginning(file: Path, follower: Follower, search: Search, count: int |
     except UsageError as error:
         if file.exists():
             raise
-        click.echo(f"{error}; waiting for it", err=True)
+        output.line(f"{error}; waiting for it", err=True)
 
 
 def _show_past(parts: list[Part], search: Search, count: int | None, show: Show) -> None:
@@ -190,35 +191,34 @@ def _opened(file: Path) -> Iterator[list[Part]]:
         yield parts
         for part in parts:
             if part.damage:
-                click.echo(f"{part.path} is damaged, the rest of it is missing here: {part.damage}", err=True)
+                output.line(f"{part.path} is damaged, the rest of it is missing here: {part.damage}", err=True)
 
 
 def _show_lines(lines: list[bytes]) -> None:
-    if lines:
-        sys.stdout.buffer.write(b"\n".join(lines) + b"\n")
-        sys.stdout.buffer.flush()
+    output.file_lines(lines)
 
 
 def _show_texts(lines: list[bytes]) -> None:
-    if lines:
-        sys.stdout.write("\n".join(map(_text, lines)) + "\n")
-        sys.stdout.flush()
+    output.printed([output.styled(*_pieces(line)) for line in lines])
 
 
-def _text(line: bytes) -> str:
-    """For people, in one line whatever is in it, and in colours on a terminal."""
+def _pieces(line: bytes) -> Sequence[output.Piece]:
+    """A line of the log for people, in colours on a terminal."""
     record = record_of(line)
     if record is None:
-        return harmless(line.decode(errors="replace"))
+        return (line.decode(errors="backslashreplace"),)
     clock, _, rest = text_of(record).partition(" ")
     clock = f"{day_of(record.at)} {clock}"
     if not _is_coloured():
-        return f"{clock} {rest}"
-    sender = harmless(record.sender)
-    rest = rest[len(sender) :]
+        return (f"{clock} {rest}",)
+    sender = visible(record.sender)
     level = level_of(record)
-    rest = click.style(rest, fg=_LEVEL_COLOURS.get(level), dim=level == "debug")
-    return f"{click.style(clock, dim=True)} {click.style(sender, fg=_ROLE_COLOURS.get(record.role))}{rest}"
+    return (
+        output.Styled(clock, dim=True),
+        " ",
+        output.Styled(sender, fg=_ROLE_COLOURS.get(record.role)),
+        output.Styled(rest[len(sender) :], fg=_LEVEL_COLOURS.get(level), dim=level == "debug"),
+    )
 
 
 @functools.cache
@@ -242,33 +242,34 @@ def story(request: str, file: Path, is_json: bool) -> None:
         records = records_of(parts, request)
         if not records:
             names = near(parts, request)
-            advice = f"There are: {', '.join(names)}" if names else "A request is called CLIENT/ID."
+            advice = f"There are: {', '.join(map(visible, names))}" if names else "A request is called CLIENT/ID."
             raise CbwError(f"there is no request {request} in {file}", advice=advice)
     told = tell(request, records)
     if is_json:
-        _show_lines([msgspec.json.encode(told)])
+        output.json(told)
         return
-    for line in _story_lines(told):
-        click.echo(line)
+    for pieces in _story_lines(told):
+        output.line(*pieces)
 
 
-def _story_lines(told: Story) -> Iterator[str]:
+def _story_lines(told: Story) -> Iterator[Sequence[output.Piece]]:
     start = told.records[0].at
-    yield click.style(f"{told.request}, from {day_of(start)} {clock_of(start)} on: {_summary(told)}", bold=True)
+    head = f"{told.request}, from {day_of(start)} {clock_of(start)} on: {_summary(told)}"
+    yield (output.Styled(head, bold=True),)
     attempts = {attempt.task: number for number, attempt in enumerate(told.attempts, 1)}
-    width = max(len(record.sender) for record in told.records)
+    width = max(len(visible(record.sender)) for record in told.records)
     for record in told.records:
-        what = harmless(f"{record.event.replace('_', ' ')}{_details(record, attempts)}")
+        what = f"{record.event.replace('_', ' ')}{_details(record, attempts)}"
         colour = _LEVEL_COLOURS.get(level_of(record))
-        sender = click.style(f"{harmless(record.sender):<{width}}", fg=_ROLE_COLOURS.get(record.role))
-        yield f"  {record.at - start:+11.6f}  {sender}  {click.style(what, fg=colour)}"
+        sender = output.Styled(f"{visible(record.sender):<{width}}", fg=_ROLE_COLOURS.get(record.role))
+        yield f"  {record.at - start:+11.6f}  ", sender, "  ", output.Styled(what, fg=colour)
     for worker in told.fenced:
-        yield f"  a late answer{f' of {harmless(worker)}' if worker else ''} was fenced off: it reached nobody"
+        yield (f"  a late answer{f' of {worker}' if worker else ''} was fenced off: it reached nobody",)
     if told.skew_s:
-        yield f"  the clocks of these hosts differ by {told.skew_s:.3f} s or more"
+        yield (f"  the clocks of these hosts differ by {told.skew_s:.3f} s or more",)
     if told.earlier:
         times = "one" if told.earlier == 1 else str(told.earlier)
-        yield f"  {times} more of this name before: its client was started again"
+        yield (f"  {times} more of this name before: its client was started again",)
 
 
 def _details(record: Record, attempts: dict[int, int]) -> str:
@@ -286,7 +287,7 @@ def _details(record: Record, attempts: dict[int, int]) -> str:
 
 def _summary(told: Story) -> str:
     count = len(told.attempts)
-    outcome = told.outcome.replace("_", " ") + (f" by {harmless(told.worker)}" if told.worker else "")
+    outcome = told.outcome.replace("_", " ") + (f" by {told.worker}" if told.worker else "")
     took = "" if told.took_s is None else f" after {told.took_s:.6f} s"
     return f"{outcome}{took}, {count} attempt{'s' if count != 1 else ''}"
 
@@ -303,10 +304,10 @@ def stats(file: Path, since: float | None, until: float | None, is_json: bool) -
     with _opened(file) as parts:
         figures = stats_of(parts, Query(since or 0.0, float("inf") if until is None else until))
     if is_json:
-        _show_lines([msgspec.json.encode(figures)])
+        output.json(figures)
         return
     for line in _stats_lines(figures):
-        click.echo(line)
+        output.line(line)
 
 
 def _stats_lines(figures: Stats) -> Iterator[str]:
@@ -331,12 +332,10 @@ def _stats_lines(figures: Stats) -> Iterator[str]:
         "duplicates left out": figures.duplicates,
     }
     yield "log        " + (", ".join(f"{count} {name}" for name, count in lacks.items() if count) or "complete")
-    workers = [
-        (harmless(name), w.done, w.errors, w.lost, w.fenced, w.went) for name, w in sorted(figures.workers.items())
-    ]
+    workers = [(name, w.done, w.errors, w.lost, w.fenced, w.went) for name, w in sorted(figures.workers.items())]
     yield from _table(("worker", "done", "errors", "attempts lost", "fenced", "was lost"), workers)
     ranked = sorted(figures.clients.items(), key=lambda item: (-item[1].requests, item[0]))
-    clients = [(harmless(name), c.requests, c.answered, c.failed) for name, c in ranked[:CLIENTS_LISTED_MAX]]
+    clients = [(name, c.requests, c.answered, c.failed) for name, c in ranked[:CLIENTS_LISTED_MAX]]
     yield from _table(("client", "requests", "answered", "failed"), clients)
     if len(ranked) > CLIENTS_LISTED_MAX:
         yield f"and {len(ranked) - CLIENTS_LISTED_MAX} clients more"
@@ -348,7 +347,7 @@ def _seconds(value: float | None) -> str:
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> Iterator[str]:
     """Columns as wide as what is in them; nothing if there are no rows."""
-    lines = [head, *(tuple(map(str, row)) for row in rows)]
+    lines = [head, *(tuple(visible(str(cell)) for cell in row) for row in rows)]
     if len(lines) == 1:
         return
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]

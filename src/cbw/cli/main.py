@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import click
 
+from cbw.cli import output
 from cbw.errors import CbwError, UsageError
 
 # Each command is imported when it is used: `cbw call` must not pay for `cbw up`.
@@ -105,7 +106,7 @@ def main(arguments: list[str] | None = None) -> Any:
 
 
 def _fail(error: CbwError) -> NoReturn:
-    click.secho(f"cbw: {error}", fg="red", err=True, color=_COLOUR)
+    output.line(output.Styled(f"cbw: {error}", fg="red"), err=True, color=_COLOUR)
     if error.advice:
-        click.echo(f"     {error.advice}", err=True)
+        output.lines(f"     {error.advice}", err=True)
     sys.exit(error.exit_code)

@@ -12,6 +12,7 @@ import click
 from click.core import ParameterSource
 
 from cbw import memory
+from cbw.cli import output
 from cbw.cli.connection import warn_if_unresolved
 from cbw.errors import CannotBind
 from cbw.observe.status import Ask, serving
@@ -144,7 +145,7 @@ def status_options(function: Callable[..., Any]) -> Callable[..., Any]:
         def serve_status(ask: Ask, *, is_one_of_many: bool = False) -> contextlib.AbstractContextManager[None]:
             def without(error: CannotBind) -> None:
                 if not is_one_of_many:
-                    click.echo(f"no health and metrics here: {error}; --status-port gives another", err=True)
+                    output.line(f"no health and metrics here: {error}; --status-port gives another", err=True)
 
             return serving(ask, status_listen, status_port, on_unusable=None if is_asked_for else without)
 
@@ -161,7 +162,7 @@ logger_port = Integer(0, 65534)
 def announce(text: str) -> None:
     """Print how a role begins on which others depend: it serves them also if nobody reads that."""
     try:
-        click.echo(text)
+        output.line(text)
     except BrokenPipeError:
         warn(f"nobody reads what is printed here: {text}")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from cbw import settings
-from cbw.cli.call import asking, broker_option, print_answer
+from cbw.cli import output
+from cbw.cli.call import asking, broker_option
 from cbw.cli.options import setting_options
 
 
@@ -23,4 +24,4 @@ def command(ticket: str, broker: str | None, timeout_s: float) -> None:
     cbw result $ticket --timeout 3600 > report.pdf
     """
     with asking(broker, timeout_s) as client:
-        print_answer(client.result(ticket))
+        output.data(client.result(ticket))

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import click
 
+from cbw.cli import output
 from cbw.signals import end_at_once, handling
 
 
@@ -19,7 +20,7 @@ def stopping_at_once() -> Iterator[None]:
         with handling([signal.SIGTERM], _stop, end_at_once):
             yield
     except _StopError:
-        click.echo("stopped", err=True)
+        output.line("stopped", err=True)
         raise click.exceptions.Exit(0) from None
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
 import click
-import msgspec
-from rich.console import Console
 from rich.table import Table
 
 from cbw import settings
+from cbw.cli import output, tables
 from cbw.cli.options import (
     Integer,
     Number,
@@ -197,18 +195,18 @@ class _Printer:
         """A line that ``role`` printed."""
         with self._lock:
             colour = self._colours.setdefault(role, _COLOURS[len(self._colours) % len(_COLOURS)])
-            self._print(click.style(f"{role:<{self._width}} | ", fg=colour) + text)
+            self._print(output.Styled(f"{role:<{self._width}} | ", fg=colour), text)
 
     def say(self, text: str) -> None:
         """A line of our own."""
         with self._lock:
-            self._print(click.style(f"{'cbw':<{self._width}} | {text}", bold=True))
+            self._print(output.Styled(f"{'cbw':<{self._width}} | {text}", bold=True))
 
-    def _print(self, line: str) -> None:
+    def _print(self, *pieces: output.Piece) -> None:
         if self.error is not None:
             return
         try:
-            click.echo(line, err=self._to_stderr, color=self._colour)
+            output.line(*pieces, err=self._to_stderr, color=self._colour)
         except OSError as error:
             self.error = error
             self.on_closed()
@@ -217,7 +215,7 @@ class _Printer:
 def _report(clients: Sequence[ClientSummary], is_json: bool) -> None:
     total = totals(clients)
     if is_json:
-        sys.stdout.write(msgspec.json.encode({"clients": clients, **total}).decode() + "\n")
+        output.json({"clients": clients, **total})
         return
     table = Table(show_footer=True)
     table.add_column("client", footer="all")
@@ -225,17 +223,19 @@ def _report(clients: Sequence[ClientSummary], is_json: bool) -> None:
     table.add_column("answers", justify="right", footer=str(total["answers"]))
     table.add_column("p50", justify="right")
     table.add_column("p99", justify="right")
-    table.add_column("workers used", footer=", ".join(sorted({name for client in clients for name in client.workers})))
+    table.add_column(
+        "workers used", footer=tables.cell(", ".join(sorted({name for client in clients for name in client.workers})))
+    )
     for client in clients:
         table.add_row(
-            client.client,
+            tables.cell(client.client),
             str(client.requests),
             str(client.answers),
             _seconds(client.p50_s),
             _seconds(client.p99_s),
-            ", ".join(client.workers),
+            tables.cell(", ".join(client.workers)),
         )
-    Console().print(table)
+    tables.show(table)
 
 
 def _seconds(value: float | None) -> str:

@@ -9,11 +9,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
-import msgspec
-from rich.console import Console
 from rich.table import Table
 
 from cbw import settings
+from cbw.cli import output, tables
 from cbw.cli.options import Number, port
 from cbw.cli.signals import ending_on_sigterm
 from cbw.errors import PromiseBroken, UsageError
@@ -21,6 +20,7 @@ from cbw.settings import address
 from cbw.verify.checks import judge, report
 from cbw.verify.scenario import ANSWER_TIMEOUT_S, Scenario, Target, merged
 from cbw.verify.verdict import Verdict
+from cbw.visible import visible
 
 _COLOURS = {"kept": "green", "not tried": "yellow", "broken": "red"}
 
@@ -100,12 +100,12 @@ def command(
     else:
         verdicts = _run(broker, worker_port, traces, keep, timeout_s)
     if is_json:
-        sys.stdout.write(msgspec.json.encode(report(verdicts)).decode() + "\n")
+        output.json(report(verdicts))
     else:
         _print(verdicts)
     broken = [verdict for verdict in verdicts if not verdict.passed]
     if broken:
-        advice = "\n     ".join(line for verdict in broken for line in verdict.evidence) if is_json else ""
+        advice = "\n     ".join(visible(line) for verdict in broken for line in verdict.evidence) if is_json else ""
         raise PromiseBroken(f"not kept: {', '.join(verdict.name for verdict in broken)}", advice=advice)
 
 
@@ -152,27 +152,27 @@ def _folder(keep: str | None) -> Iterator[str]:
 def _progress(text: str) -> None:
     """How far it is, for whoever watches."""
     if sys.stderr.isatty():
-        click.secho(f"  {text}", dim=True, err=True)
+        output.line(output.Styled(f"  {text}", dim=True), err=True)
 
 
 def _announce(text: str) -> None:
     """What is done to a deployment, for everybody."""
-    click.secho(f"  {text}", dim=sys.stderr.isatty(), err=True)
+    output.line(output.Styled(f"  {text}", dim=sys.stderr.isatty()), err=True)
 
 
 def _print(verdicts: Sequence[Verdict]) -> None:
     """A table on a terminal; else lines, as long as they are."""
     if not sys.stdout.isatty():
         for verdict in verdicts:
-            click.echo(f"{verdict.result:<9}  {verdict.name:<21}  {verdict.summary}")
+            output.line(f"{verdict.result:<9}  {verdict.name:<21}  {verdict.summary}")
             for line in verdict.evidence:
-                click.echo(f"{'':<34}{line}")
+                output.line(f"{'':<34}{line}")
         return
     table = Table(show_lines=True)
     table.add_column("check", no_wrap=True)
     table.add_column("result", no_wrap=True)
     table.add_column("figures and evidence")
     for verdict in verdicts:
-        result = f"[{_COLOURS[verdict.result]}]{verdict.result}[/]"
-        table.add_row(verdict.name, result, "\n".join([verdict.summary, *verdict.evidence]))
-    Console().print(table)
+        result = tables.cell(verdict.result, style=_COLOURS[verdict.result])
+        table.add_row(verdict.name, result, tables.cell(verdict.summary, *verdict.evidence))
+    tables.show(table)

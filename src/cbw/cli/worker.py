@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from cbw import settings
+from cbw.cli import output
 from cbw.cli.connection import broker_address, role_id, warn_if_unresolved
 from cbw.cli.options import OpenTrace, ServeStatus, port, setting_options, status_options, trace_options
 from cbw.observe.program_logs import show_logs
@@ -85,5 +86,5 @@ def command(
         worker.add("", Demonstration(name, work_time_s))
     warn_if_unresolved(host, broker_port)
     with stopping(worker), serve_status(worker.inquiry.ask, is_one_of_many=True):
-        click.echo(f"{name} works for {host}:{broker_port}")
+        output.line(f"{name} works for {host}:{broker_port}")
         worker.run()

@@ -99,7 +99,10 @@ class AsyncClient:
             Closed: the client is closed.
         """
         future = self._request(body, service, timeout, priority, delay_s)
-        return decode_answer(await future, returns, future.request_id, service)
+        try:
+            return decode_answer(await future, returns, future.request_id, service)
+        finally:
+            del future  # it holds the exception, which holds this frame: only the garbage collector would free them
 
     async def start(
         self,
@@ -357,6 +360,7 @@ class _Waiting(_CancellingFuture[Ended]):
 
     def set_ended(self, ended: Ended) -> None:
         if not self.done():
+            ended.sink = None  # a method of this future, which would hold itself
             self.set_result(ended)
 
 

@@ -68,11 +68,22 @@ def decode_answer(body: Any, returns: Any, request_id: int, service: str) -> Any
 
 def result_of(ended: Ended, returns: Any, return_errors: bool = False) -> Any:
     """The answer, read as ``returns``. If there is none, its exception is raised, or with ``return_errors`` returned."""
-    try:
-        if ended.answer.status is Status.OK:
-            return decode_answer(ended.answer.body, returns, ended.answer.id, ended.service)
+    if ended.answer.status is not Status.OK:
+        if return_errors:
+            return exception_for(ended)
         raise exception_for(ended)
+    try:
+        return decode_answer(ended.answer.body, returns, ended.answer.id, ended.service)
     except CbwError as error:
         if return_errors:
-            return error
+            return _without_frames(error)
         raise
+
+
+def _without_frames(error: CbwError) -> CbwError:
+    """``error``, which nobody has raised as far as its caller knows: its frames hold the map that is about to hold it."""
+    held: BaseException | None = error
+    while held is not None:
+        held.__traceback__ = None
+        held = held.__context__
+    return error

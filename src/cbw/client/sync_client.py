@@ -18,12 +18,13 @@ from concurrent.futures import Future
 from typing import Any, Self, TypeVar, overload
 
 from cbw import codec
-from cbw.client.result import exception_for, result_of
+from cbw.client.future import AnswerFuture
+from cbw.client.result import result_of
 from cbw.client.session import TIMEOUT_S, Timeout, deliver, open_session
 from cbw.client.ticket import Ticket, new_ticket, ticket_of
 from cbw.client.window import WINDOW, MapWindow
 from cbw.core.client.events import Ended
-from cbw.core.messages import PRIORITY, Status
+from cbw.core.messages import PRIORITY
 from cbw.errors import Closed, UsageError
 from cbw.observe.trace import Trace
 from cbw.transport.fork import call_after_fork
@@ -460,7 +461,7 @@ class Client:
         return 0.0 if ended else self._session.timeout_s
 
 
-class _RequestFuture(Future[bytes]):
+class _RequestFuture(AnswerFuture):
     """A future whose ``cancel`` cancels the request, also while it runs."""
 
     def __init__(self, client: Client) -> None:
@@ -482,19 +483,8 @@ class _RequestFuture(Future[bytes]):
         with client._lock:
             client._waiting -= 1
         try:
-            self._end(ended)
+            self.settle(ended)
         except KeyboardInterrupt:
             raise
         except BaseException:  # concurrent.futures itself logs each Exception
             _log.exception("exception calling callback for %r", self)
-
-    def _end(self, ended: Ended) -> None:
-        answer = ended.answer
-        if answer.status is Status.CANCELLED and not ended.is_closed:
-            super().cancel()
-        if not self.set_running_or_notify_cancel():
-            return  # it was cancelled
-        if answer.status is Status.OK:
-            self.set_result(answer.body if type(answer.body) is bytes else bytes(answer.body))
-        else:
-            self.set_exception(exception_for(ended))

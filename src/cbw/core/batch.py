@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import msgspec
+
+_PROVED = "p"
+"""What a boot begins with that is the hash of a secret. Those of senders that prove nothing are hexadecimal digits."""
+_HASH_BYTES = 16
+
+
+def boot_of(proof: str) -> str:
+    """The boot of a sender that has drawn the secret ``proof``.
+
+    The boot stands in every line of the log. That its sender knows the secret shows a logger, also one that has just been
+    started, that a batch is not from somebody who has read the log.
+    """
+    return _PROVED + hashlib.blake2b(proof.encode(errors="replace"), digest_size=_HASH_BYTES).hexdigest()
+
+
+def is_proved(boot: str, proof: str) -> bool:
+    """Whether a sender that knows ``proof`` may send records of ``boot``. A boot of another form needs no proof."""
+    return not boot.startswith(_PROVED) or len(boot) != 1 + 2 * _HASH_BYTES or boot == boot_of(proof)
 
 
 class BatchHeader(msgspec.Struct, array_like=True, gc=False, tag=70):
     """Announces records ``first`` to ``first + count - 1`` of the start ``boot`` of ``sender``.
 
     ``oldest`` is the oldest record that the sender still has; earlier ones that the logger lacks are lost for good.
-    ``is_urgent``: the sender is about to end and waits for the acknowledgement, so the logger syncs at once.
+    ``is_urgent``: the sender is about to end and waits for the acknowledgement, so the logger syncs at once. ``proof`` is the
+    secret of which ``boot`` is the hash; it is kept and shown nowhere.
     """
 
     sender: str
@@ -18,6 +39,7 @@ class BatchHeader(msgspec.Struct, array_like=True, gc=False, tag=70):
     count: int
     oldest: int
     is_urgent: bool = False
+    proof: str = ""
 
 
 class Ack(msgspec.Struct, array_like=True, gc=False, tag=71):

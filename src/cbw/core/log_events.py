@@ -96,6 +96,12 @@ class BatchArrived(Fact):
     payload: bytes
 
 
+class SendersLost(Fact):
+    """These connections have ended, and everything that came over them was told."""
+
+    peers: list[bytes]
+
+
 class BadMessageArrived(Fact):
     """The connection ``peer`` sent bytes that are no batch; ``text`` says why."""
 

@@ -33,7 +33,8 @@ WRITE_RETRY_S = 1.0
 ROTATE_RETRY_S = 60.0
 """Time until a file that could not be renamed is tried again. Meanwhile it grows, which harms nothing."""
 POSITIONS_MAX = 10_000
-"""Boots that are remembered, in about 2 MB. Those not heard for the longest time are forgotten first."""
+"""Boots that are remembered, in about 2 MB. Of those that have no connection the one not heard for the longest time is forgotten
+first, and only then one that has a connection."""
 TEXT_BYTES_MAX = 8 << 20
 """Memory for lines of text, of which nobody else has a copy, while nothing can be written: a thirtieth of the 256 MB that
 ``deploy/cbwl`` gives a container."""
@@ -93,6 +94,7 @@ class LoggerCore:
         self._block: Block | None = None  # it is being written, or could not be: then it comes first, and alone
         self._composition: Composition | None = None  # of the block, while it is being written
         # who is to be told
+        self._boots: dict[bytes, str] = {}  # of each connection that has sent records: the only one that it may send
         self._taken: dict[Source, None] = {}  # its records are in the block
         self._written: dict[Source, int] = {}  # its records are in the file, up to this one, and perhaps not on disk
         self._asked_again: dict[Source, int] = {}  # at this position it was asked to send everything again
@@ -146,6 +148,9 @@ class LoggerCore:
                 self._receive_text(lines)
             case log_events.BadMessageArrived(peer, text):
                 self._refuse(peer, text)
+            case log_events.SendersLost(peers):
+                for peer in peers:
+                    self._boots.pop(peer, None)
             case log_events.LoggerStarted(text):
                 self._note(catalogue.STARTED, text)
             case log_events.ReopenAsked():
@@ -189,7 +194,10 @@ class LoggerCore:
     # --- what arrives
 
     def _receive(self, batch: log_events.BatchArrived) -> None:
-        if self.can_write:
+        boot = self._boots.setdefault(batch.peer, batch.header.boot)
+        if boot != batch.header.boot:
+            self._refuse(batch.peer, f"records of boot {batch.header.boot} over the connection of boot {boot}")
+        elif self.can_write:
             self._items.append(batch)
         else:
             self._turn_away(batch)
@@ -245,7 +253,7 @@ class LoggerCore:
         self._access = Access.TAKEN
         self._is_file_wanted = False
         for boot, seq in file.positions.items():
-            _put(self.positions, boot, max(seq, self.positions.get(boot, 0)))
+            self._remember(boot, max(seq, self.positions.get(boot, 0)))
         if file.torn:
             text = file.torn[:TORN_BYTES].decode(errors="backslashreplace")
             self._note(catalogue.REPAIRED, f"cut off what a crash left of a line: {text}", len(file.torn))
@@ -303,7 +311,7 @@ class LoggerCore:
         self._seq = composition.seq
         self.counts.add(composition.counts)
         for boot, seq in composition.positions.items():
-            _put(self.positions, boot, seq)
+            self._remember(boot, seq)
         for source in composition.sources:
             if source[1] in self.positions:  # else so many others were heard since that it is forgotten
                 self._written[source] = self.positions[source[1]]
@@ -317,6 +325,14 @@ class LoggerCore:
         if self.failure:
             self._recover()
         self._write()
+
+    def _remember(self, boot: str, seq: int) -> None:
+        """The position of ``boot``. Many starts that come and go push out no sender that is there, and only quiet."""
+        self.positions.pop(boot, None)
+        self.positions[boot] = seq
+        if len(self.positions) > POSITIONS_MAX:
+            living = set(self._boots.values())
+            del self.positions[next((one for one in self.positions if one not in living), next(iter(self.positions)))]
 
     def _let_sync(self, _now: float = 0.0) -> None:
         self._sync.clear()

@@ -16,7 +16,7 @@ import msgspec
 
 from cbw.core import log_events
 from cbw.core.agenda import Agenda
-from cbw.core.batch import Ack, BatchHeader
+from cbw.core.batch import Ack, BatchHeader, boot_of
 
 SILENCE_S = 5.0
 """A logger that owes an answer is taken for dead after this time without a word: five of the words that it says each second."""
@@ -39,11 +39,15 @@ class _Chunk(msgspec.Struct, frozen=True, gc=False):
 
 
 class SenderCore:
-    """The records of the start ``boot`` of the sender ``name``. ``bytes_max`` bounds the memory for their payloads."""
+    """The records of one start of the sender ``name``, which has drawn the secret ``proof`` for it.
 
-    def __init__(self, name: str, boot: str, bytes_max: int, now: float) -> None:
+    ``bytes_max`` bounds the memory for their payloads.
+    """
+
+    def __init__(self, name: str, proof: str, bytes_max: int, now: float) -> None:
         self.name = name
-        self.boot = boot
+        self.boot = boot_of(proof)
+        self._proof = proof
         self.bytes = 0  #: of all payloads that are here
         self.last = 0  #: the newest record
         self.acknowledged = 0  #: the newest record that the logger has said to be on disk
@@ -157,7 +161,9 @@ class SenderCore:
             if not self._sent:
                 self._heard_at = now  # until now the logger owed nothing
             chunk = self._chunks[self._sent]
-            header = BatchHeader(self.name, self.boot, chunk.first, chunk.count, self.oldest, self._is_closing)
+            header = BatchHeader(
+                self.name, self.boot, chunk.first, chunk.count, self.oldest, self._is_closing, self._proof
+            )
             self._orders.append(log_events.Send(header, chunk.payload))
             self._sent += 1
             self._sent_bytes += len(chunk.payload)

@@ -16,12 +16,12 @@ from cbw.clock import day_of
 from cbw.core import catalogue
 from cbw.core.record import Record
 from cbw.observe.trace import text_of
+from cbw.visible import visible
 from cbw.wire.log import NUMBER_MAX
 
 QUOTE = b"> "
 _RECORD = re.compile(rb'^\{[^\n]*,"boot":"([0-9A-Za-z]{1,64})","seq":(\d{1,15})\}\n', re.MULTILINE)
 _RECORD_AS_TEXT = re.compile(rb"^\d{4}-\d\d-\d\d [^\n]*\[([0-9A-Za-z]{1,64}) (\d{1,15})\]\n", re.MULTILINE)
-_CONTROL = {code: f"\\x{code:02x}" for code in range(32) if code != 9} | {10: "\\n", 13: "\\r"}
 
 _decode = msgspec.json.Decoder(Record).decode
 
@@ -36,9 +36,9 @@ class Format(msgspec.Struct, frozen=True):
     def text_line(self, frames: Sequence[bytes]) -> bytes:
         """A message from the text port as a line, without its end, that cannot be taken for a record.
 
-        Frames are joined by a space; control characters, and bytes that are no UTF-8, are written out.
+        Frames are joined by a space; control characters, and bytes that are no UTF-8, become escapes.
         """
-        line = b" ".join(frames).decode(errors="backslashreplace").translate(_CONTROL).encode()
+        line = visible(b" ".join(frames).decode(errors="backslashreplace")).encode()
         return QUOTE + line if self._looks_like_a_record(line) else line
 
     def _looks_like_a_record(self, line: bytes) -> bool:

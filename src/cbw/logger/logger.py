@@ -15,6 +15,7 @@ import msgspec
 from cbw import memory
 from cbw.clock import Epoch
 from cbw.core import log_events
+from cbw.core.batch import boot_of
 from cbw.core.logger import Fsync, LoggerCore
 from cbw.core.port import Arrival
 from cbw.errors import BadMessage, CannotBind, CbwError, NotReady
@@ -70,7 +71,7 @@ class Logger:
         self._format = TEXT if format == "text" else JSON
         self.core = LoggerCore(
             name or f"LOG_{socket.gethostname()}",
-            os.urandom(8).hex(),
+            boot_of(os.urandom(16).hex()),  # which nobody can prove to be theirs
             epoch=self._epoch.offset(),
             fsync=Fsync(fsync),
             render=self._format.render,
@@ -91,6 +92,7 @@ class Logger:
         self.text_port = self._texts.port
         self.record_port = self._records.port
         self._is_stop_wanted = self._is_reopen_wanted = False
+        self._lost: list[bytes] = []  # connections of which the core does not know yet
         self.inquiry = Inquiry(self._waker.wake)
         self._started_at = time.monotonic()
         self._poller = Poller(
@@ -188,6 +190,9 @@ class Logger:
         if lines:
             facts.append(log_events.TextArrived(lines))
         facts += map(_batch, self._records.receive(PORT_MESSAGES_MAX))
+        if self._lost:
+            facts.append(log_events.SendersLost(self._lost))
+            self._lost = []
         return facts
 
     def _carry_out(self, order: log_events.Order) -> log_events.Fact | None:
@@ -245,7 +250,7 @@ class Logger:
     def _sleep(self, wake_at: float) -> None:
         ready = self._poller.poll(wake_at - time.monotonic())
         self._records.on_ready(ready)
-        self._records.take_lost(time.monotonic())
+        self._lost += self._records.take_lost(time.monotonic())
         self._records.take_connected()
         if self._waker.fileno() in ready:
             self._waker.clear()

@@ -1,6 +1,7 @@
 """A role's status as metrics for Prometheus: names, units and labels. ``docs/reference/metrics.md`` lists them.
 
-Label values are bounded: workers and services that are gone vanish with the next scrape, and clients have no labels.
+Label values are bounded (:mod:`cbw.observe.labels`): workers and services that are gone vanish with the next scrape, and clients
+have no labels.
 """
 
 from __future__ import annotations
@@ -20,9 +21,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from cbw.core.catalogue import REQUEST_ENDS
-
-WORKER_SERIES_MAX = 200
-"""Workers that have series of their own, which bounds the size of a scrape. ``cbw_broker_workers`` counts all."""
+from cbw.observe.labels import OTHERS, label, series
 
 COUNTERS = {
     "broker": {
@@ -96,7 +95,7 @@ class _Status(Collector):
     def collect(self) -> Iterator[Metric]:
         status = self._status
         role = status["role"]
-        info = {name: str(status[name]) for name in ("version", "role", "name")}
+        info = {name: label(str(status[name])) for name in ("version", "role", "name")}
         yield InfoMetricFamily("cbw_build", "Version, role and name of this process.", value=info)
         yield _gauge("cbw_ready", "1 if the role can do its work, else 0.", float(status["ready"]))
         yield _gauge("cbw_uptime_seconds", "Seconds since the role was started.", status["uptime_s"])
@@ -180,13 +179,13 @@ class _Status(Collector):
             status["is_paused"],
         )
         yield _gauge("cbw_broker_clients", "Clients with a connection.", status["clients"])
-        yield from self._services(status["services"])
+        yield from self._services([*status["services"], {"service": OTHERS, **status["other_services"]}])
         states = status["worker_states"]
         workers = GaugeMetricFamily("cbw_broker_workers", "Registered workers, by state.", labels=["state"])
         for state in STATES:
             workers.add_metric([state], states.get(state, 0))
         yield workers
-        yield from self._workers(status["workers"][:WORKER_SERIES_MAX])
+        yield from self._workers(status["workers"])
 
     def _services(self, services: list[dict[str, Any]]) -> Iterator[Metric]:
         waiting = GaugeMetricFamily(
@@ -198,10 +197,13 @@ class _Status(Collector):
             labels=["service"],
         )
         serving = GaugeMetricFamily("cbw_broker_service_workers", "Registered workers, by service.", labels=["service"])
-        for service in services:
-            waiting.add_metric([service["service"]], service["waiting"])
-            delayed.add_metric([service["service"]], service["delayed"])
-            serving.add_metric([service["service"]], service["workers"])
+        rows = (
+            (service["service"], [service[name] for name in ("waiting", "delayed", "workers")]) for service in services
+        )
+        for value, figures in series(rows).items():
+            if value != OTHERS or any(figures):
+                for metric, figure in zip((waiting, delayed, serving), figures, strict=True):
+                    metric.add_metric([value], figure)
         yield waiting
         yield delayed
         yield serving
@@ -216,10 +218,12 @@ class _Status(Collector):
             "Attempts that ended because the worker was lost, for each worker.",
             labels=["worker"],
         )
-        for worker in workers:
-            in_hand.add_metric([worker["worker"]], worker["in_hand"])
-            answered.add_metric([worker["worker"]], worker["answered"])
-            failed.add_metric([worker["worker"]], worker["failed"])
+        rows = ((worker["worker"], [worker[name] for name in ("in_hand", "answered", "failed")]) for worker in workers)
+        for value, figures in series(rows).items():
+            in_hand.add_metric([value], figures[0])
+            if value != OTHERS:  # a counter may not fall, and the sum over many workers falls whenever one leaves
+                answered.add_metric([value], figures[1])
+                failed.add_metric([value], figures[2])
         yield in_hand
         yield answered
         yield failed

@@ -57,10 +57,10 @@ class LogSender:
         call_after_fork(self)
 
     def _reset(self) -> None:
-        self.boot = os.urandom(8).hex()
         self._pending: deque[Record] = deque()  # anybody may add to it, whoever has the lock takes from it
         self._lock = threading.Lock()  # of the core, its orders, and the start
-        self._core = SenderCore(self.name, self.boot, self._spool_bytes, time.monotonic())
+        self._core = SenderCore(self.name, os.urandom(16).hex(), self._spool_bytes, time.monotonic())
+        self.boot = self._core.boot
         self._orders: list[log_events.Order] = []  # those that the thread has not carried out yet
         self._is_awake = False
         self._close_timeout_s: float | None = None

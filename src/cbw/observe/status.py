@@ -21,6 +21,7 @@ import msgspec
 
 from cbw.core.histogram import bucket_quantile
 from cbw.errors import CannotBind
+from cbw.visible import visible_json
 
 LOOP_ANSWER_S = 1.0
 """Time for a loop to answer. A turn takes milliseconds: a loop that needs longer is stuck, or far overloaded."""
@@ -187,7 +188,7 @@ class StatusServer:
         more: dict[str, Any] = {"rates": self._rates.rates(status, now)}
         if "latency" in status:
             more["latency_s"] = self._rates.latencies(status, now)
-        return 200, _json({**status, **more}), "application/json"
+        return 200, visible_json(_json({**status, **more})), "application/json"
 
     def metrics(self) -> tuple[int, bytes, str]:
         """The page for Prometheus."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,9 +18,9 @@ from cbw.core.record import Record
 from cbw.errors import UsageError
 from cbw.observe.sender import LogSender
 from cbw.observe.warning import warn
+from cbw.visible import visible
 from cbw.wire.records import lines_of
 
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 TRACEBACK = "traceback"
 """The field of a record that has a handler's traceback: many lines."""
 ROUTINE = frozenset(event for event, meaning in EVENTS.items() if meaning.level == "debug")
@@ -225,16 +224,11 @@ def text_of(record: Record, offset: float = 0.0) -> str:
         words.append(f"count {record.count}")
     if record.fields:
         words += [f"{name}={value}" for name, value in record.fields.items() if name != TRACEBACK]
-    line = harmless(" ".join(words))
+    line = visible(" ".join(words))
     traceback = (record.fields or {}).get(TRACEBACK)
     if not isinstance(traceback, str):
         return line
-    return "\n".join([line, *(f"    {harmless(below)}" for below in traceback.rstrip().splitlines())])
-
-
-def harmless(text: str) -> str:
-    """``text`` with its control characters escaped: it may come from anybody, and must not control a terminal."""
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return "\n".join([line, *(f"    {visible(below)}" for below in traceback.rstrip().splitlines())])
 
 
 def read(path: str) -> Iterable[Record]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from cbw.core.batch import Ack, BatchHeader, BatchRefused
+from cbw.core.batch import Ack, BatchHeader, BatchRefused, is_proved
 from cbw.core.messages import NAME_CHARS_MAX
 from cbw.errors import BadMessage
 
@@ -105,6 +105,8 @@ def _check_header(header: BatchHeader, payload: bytes) -> None:
         raise BadMessage(f"a sender's name has at most {NAME_CHARS_MAX} characters")
     if not header.boot.isalnum() or len(header.boot) > BOOT_CHARS_MAX or not header.boot.isascii():
         raise BadMessage(f"{header.boot[:BOOT_CHARS_MAX]!r} is no boot")
+    if len(header.proof) > BOOT_CHARS_MAX or not is_proved(header.boot, header.proof):
+        raise BadMessage(f"boot {header.boot} is another sender's: its proof is missing or wrong")
 
 
 def _check_lines(header: BatchHeader, payload: bytes) -> None:

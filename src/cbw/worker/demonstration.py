@@ -6,6 +6,8 @@ import contextlib
 import sys
 import time
 
+from cbw.visible import visible
+
 
 class Demonstration:
     """Takes ``work_time_s`` seconds for a request, prints that it begins, and answers ``<request> <name>``."""
@@ -17,7 +19,8 @@ class Demonstration:
     def __call__(self, message: bytes) -> bytes:
         with contextlib.suppress(OSError):  # nobody reads what is printed; the client still gets its answer
             # One write: a line stays whole though other threads print.
-            sys.stdout.write(f"{self._name} begins {message.decode(errors='replace').rstrip()}\n")
+            said = visible(message.decode(errors="backslashreplace").rstrip())
+            sys.stdout.write(f"{self._name} begins {said}\n")
             sys.stdout.flush()
         if self._work_time_s:
             time.sleep(self._work_time_s)

@@ -12,7 +12,6 @@ from cbw.core import log_events
 from cbw.core.batch import Ack, BatchHeader, BatchRefused
 from cbw.core.logger import (
     BEAT_S,
-    POSITIONS_MAX,
     ROTATE_RETRY_S,
     SYNC_S,
     TEXT_BYTES_MAX,
@@ -88,10 +87,18 @@ def lines(first: int, count: int, boot: str = "b") -> bytes:
 
 
 def batch(
-    first: int, count: int, *, oldest: int | None = None, boot: str = "b", is_urgent: bool = False
+    first: int,
+    count: int,
+    *,
+    oldest: int | None = None,
+    boot: str = "b",
+    is_urgent: bool = False,
+    peer: bytes | None = None,
 ) -> log_events.BatchArrived:
+    """From the connection of that boot, unless ``peer`` is another one."""
     header = BatchHeader("S", boot, first, count, first if oldest is None else oldest, is_urgent)
-    return log_events.BatchArrived(PEER, header, lines(first, count, boot))
+    peer = peer or (PEER if boot == "b" else PEER + boot.encode())
+    return log_events.BatchArrived(peer, header, lines(first, count, boot))
 
 
 def text(*lines: bytes) -> log_events.TextArrived:
@@ -319,21 +326,6 @@ def test_lines_of_text_are_bounded_while_nothing_can_be_written() -> None:
     assert len(texts) + log.core.counts.lost == count
     assert log.core.counts.lost > count / 2
     assert sum(map(len, texts)) < TEXT_BYTES_MAX + 300_000
-
-
-def test_a_boot_that_is_forgotten_before_its_sync() -> None:
-    log = Log()
-    assert len(log.turn(*(batch(1, 1, boot=f"b{number}") for number in range(POSITIONS_MAX + 5)))) == POSITIONS_MAX
-
-
-def test_boots_not_heard_for_longest_are_forgotten() -> None:
-    log = Log()
-    for number in range(POSITIONS_MAX + 5):
-        log.turn(batch(1, 1, boot=f"b{number}"))
-        if number == 10:
-            log.turn(batch(2, 1, boot="b0"))
-    assert len(log.core.positions) == POSITIONS_MAX
-    assert "b0" in log.core.positions and not {"b1", "b5"} & log.core.positions.keys()
 
 
 def test_a_block_that_could_not_be_written_comes_first_the_next_time() -> None:

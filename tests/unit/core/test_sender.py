@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cbw.core import log_events
-from cbw.core.batch import Ack, BatchRefused
+from cbw.core.batch import Ack, BatchRefused, boot_of
 from cbw.core.sender import (
     ABSENT_S,
     RECONNECT_RETRY_S,
@@ -22,9 +22,11 @@ from cbw.core.sender import (
 CONNECTED = log_events.LoggerConnected()
 DISCONNECTED = log_events.LoggerDisconnected()
 
+BOOT = boot_of("secret")
+
 
 def sender(bytes_max: int = 10_000) -> SenderCore:
-    return SenderCore("S", "b", bytes_max, 0.0)
+    return SenderCore("S", "secret", bytes_max, 0.0)
 
 
 def add(*counts: int, size: int = 100) -> list[log_events.Fact]:
@@ -32,7 +34,7 @@ def add(*counts: int, size: int = 100) -> list[log_events.Fact]:
     return [log_events.RecordsAdded(count, b"x" * size) for count in counts]
 
 
-def acked(through: int, *, resend: bool = False, boot: str = "b") -> log_events.Fact:
+def acked(through: int, *, resend: bool = False, boot: str = BOOT) -> log_events.Fact:
     return log_events.ReplyArrived(Ack(boot, through, resend))
 
 
@@ -58,7 +60,7 @@ def test_a_batch_says_who_sends_which_records_and_what_is_left() -> None:
     (order,) = core.step([acked(3), *add(2)], 0.0)
     assert isinstance(order, log_events.Send)
     header = order.header
-    assert (header.sender, header.boot, header.first, header.count, header.oldest) == ("S", "b", 4, 2, 4)
+    assert (header.sender, header.boot, header.first, header.count, header.oldest) == ("S", BOOT, 4, 2, 4)
     assert not header.is_urgent
 
 

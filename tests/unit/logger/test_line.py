@@ -46,7 +46,7 @@ def test_any_other_line_of_text_stays_as_it_is(format: Format, line: bytes) -> N
 
 
 def test_what_would_break_a_line_is_written_out() -> None:
-    assert JSON.text_line([b"a\nb\x1b\r", b"\xff\tc"]) == b"a\\nb\\x1b\\r \\xff\tc"
+    assert JSON.text_line([b"a\nb\x1b\r", b"\xff\tc"]) == b"a\\nb\\u001b\\r \\xff\tc"
 
 
 @FORMATS

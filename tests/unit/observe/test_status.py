@@ -17,6 +17,7 @@ from cbw.core import messages
 from cbw.core.broker.snapshot import CLIENTS_SHOWN_MAX, SERVICES_SHOWN_MAX, WORKERS_SHOWN_MAX, snapshot
 from cbw.core.histogram import BOUNDS_S, Latencies, bucket_quantile
 from cbw.observe import metrics
+from cbw.observe.labels import LABEL_CHARS_MAX, OTHERS, SERIES_MAX, series
 from cbw.observe.status import CONNECTIONS_MAX, HTTP_TIMEOUT_S, Inquiry, Rates, StatusServer, status_of
 from tests.unit.core.broker.system import CoreSystem, client_said
 
@@ -182,16 +183,31 @@ def test_series_are_bounded_and_totals_are_not() -> None:
     assert len(status["busiest_clients"]) == CLIENTS_SHOWN_MAX
     found = samples(status)
     assert found["cbw_broker_workers", "free"] == WORKERS_SHOWN_MAX + 50
-    assert len([name for name in found if name[0] == "cbw_broker_worker_answers_total"]) == metrics.WORKER_SERIES_MAX
-    assert len([name for name in found if name[0] == "cbw_broker_service_workers"]) <= SERVICES_SHOWN_MAX
+    assert len([name for name in found if name[0] == "cbw_broker_worker_answers_total"]) == SERIES_MAX
+    assert len([name for name in found if name[0] == "cbw_broker_service_workers"]) == SERVICES_SHOWN_MAX + 1
+    assert found["cbw_broker_service_workers", OTHERS] == WORKERS_SHOWN_MAX + 50 - SERVICES_SHOWN_MAX, (
+        "the rest is counted"
+    )
     assert not [name for name in found if "C1" in name], "clients have no labels"
 
 
 def test_names_of_peers_are_escaped() -> None:
     system = CoreSystem()
-    name = 'W"1\\\n{}'
-    system.worker(name, credit=1)
-    assert samples(told(system))["cbw_broker_worker_answers_total", name] == 0
+    system.worker('W"1\\\n{}', credit=1)
+    assert samples(told(system))["cbw_broker_worker_answers_total", 'W"1\\\\n{}'] == 0
+
+
+def test_names_that_would_act_on_a_terminal_are_visible_and_short_in_labels() -> None:
+    system = CoreSystem()
+    system.worker("W\x1b[5m\x9b\u202e", services=("s" * 200,), credit=1)
+    found = samples(told(system))
+    assert found["cbw_broker_worker_answers_total", "W\\u001b[5m\\u009b\\u202e"] == 0
+    assert found["cbw_broker_service_workers", "s" * (LABEL_CHARS_MAX - 1) + "…"] == 1
+
+
+def test_names_that_are_cut_alike_are_one_series() -> None:
+    rows = [(f"{'n' * LABEL_CHARS_MAX}{number}", [1.0, 2.0]) for number in range(5)]
+    assert list(series(rows).values()) == [[5.0, 10.0]]
 
 
 def test_rates_of_a_minute_are_of_a_minute_however_often_one_asks() -> None:

@@ -43,7 +43,7 @@ def test_what_peers_call_themselves_does_not_control_a_terminal() -> None:
     line = text_of(
         Record(0.0, catalogue.WORKER_READY, role="broker", sender="BRO", worker="W\x1b[2J\n\u202eñ", text="a\tb")
     )
-    assert line.endswith("BRO worker ready worker W\\x1b[2J\\n\\u202eñ (a\tb)")
+    assert line.endswith("BRO worker ready worker W\\u001b[2J\\n\\u202eñ (a\tb)")
 
 
 def test_a_clock_that_is_set_moves_the_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

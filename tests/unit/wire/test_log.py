@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cbw.core.batch import BatchHeader
+from cbw.core.batch import BatchHeader, boot_of
 from cbw.errors import BadMessage
 from cbw.logger.line import JSON
 from cbw.wire import log
@@ -86,3 +86,19 @@ def test_a_refusal_says_which_record_is_wrong() -> None:
     lines = b'{"sender":"me","boot":"mine","seq":1}\n{"sender":"you","boot":"yours","seq":9}\n'
     with pytest.raises(BadMessage, match=r"record 9 of 'you' \(boot 'yours'\) in the place of record 2 of 'me'"):
         read(lines, 2)
+
+
+def test_a_boot_that_is_a_hash_must_be_proved() -> None:
+    boot = boot_of("secret")
+    line = b'{"at":1,"event":"x","sender":"S","boot":"%b","seq":1}\n' % boot.encode()
+    header = BatchHeader("S", boot, 1, 1, 1, proof="secret")
+    assert log.read_batch(log.encode_batch(header, line)) == (header, line)
+    for proof in ("", "guess", boot, "s" * 65):
+        with pytest.raises(BadMessage, match="proof"):
+            log.read_batch(log.encode_batch(BatchHeader("S", boot, 1, 1, 1, proof=proof), line))
+
+
+def test_a_boot_of_another_form_needs_no_proof() -> None:
+    line = b'{"at":1,"event":"x","sender":"S","boot":"0123456789abcdef","seq":1}\n'
+    header = BatchHeader("S", "0123456789abcdef", 1, 1, 1)
+    assert log.read_batch(log.encode_batch(header, line)) == (header, line)

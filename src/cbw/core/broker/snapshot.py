@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from cbw.core.broker.core import BrokerCore
-from cbw.core.broker.tables import Presence, ReqWorkerRow, WorkerRow
+from cbw.core.broker.tables import Presence, ReqWorkerRow, ServiceRow, WorkerRow
 from cbw.core.histogram import BOUNDS_S
 
 CLIENTS_SHOWN_MAX = 20
@@ -60,10 +60,20 @@ def snapshot(core: BrokerCore, now: float) -> dict[str, Any]:
             }
             for service in shown[:SERVICES_SHOWN_MAX]
         ],
+        "other_services": _totals(shown[SERVICES_SHOWN_MAX:]),
         "worker_count": len(workers),
         "worker_states": Counter(map(state_of, workers)),
         "workers": [_worker(worker, now) for worker in workers[:WORKERS_SHOWN_MAX]],
         "limits": msgspec.structs.asdict(core.limits),
+    }
+
+
+def _totals(services: list[ServiceRow]) -> dict[str, int]:
+    """What waits for these services, and how many workers are registered for them; a worker counts for each of its services."""
+    return {
+        "waiting": sum(service.waiting_count for service in services),
+        "delayed": sum(service.delayed for service in services),
+        "workers": sum(len(service.workers) for service in services),
     }
 
 

@@ -1,0 +1,84 @@
+"""What commands print. Everything goes through here, as most of it holds names, answers or errors of peers.
+
+Lines for people are printed with what could act on a terminal made visible (:mod:`cbw.visible`), wherever they go. Bodies and
+lines of files are data: a terminal gets them made visible too, and a file or a pipe gets them exactly as they are.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any, BinaryIO
+
+import click
+import msgspec
+
+from cbw.visible import visible, visible_bytes, visible_json, visible_lines
+
+
+class Styled(msgspec.Struct, frozen=True):
+    """A piece of a line in a colour, bold or dim, which shows on terminals only."""
+
+    text: str
+    fg: str | None = None
+    bold: bool | None = None
+    dim: bool | None = None
+
+    def printed(self, text: str) -> str:
+        """``text`` between the terminal's codes for this style."""
+        return click.style(text, fg=self.fg, bold=self.bold, dim=self.dim)
+
+
+Piece = str | Styled
+
+
+def styled(*pieces: Piece) -> str:
+    """``pieces`` as one line, whatever is in them."""
+    return "".join(
+        piece.printed(visible(piece.text)) if isinstance(piece, Styled) else visible(piece) for piece in pieces
+    )
+
+
+def line(*pieces: Piece, err: bool = False, color: bool | None = None) -> None:
+    """Print one line to standard output, or to standard error. ``color``: with its styles or without; None: on a terminal."""
+    click.echo(styled(*pieces), err=err, color=color)
+
+
+def printed(ready: Sequence[str]) -> None:
+    """Print lines that :func:`styled` has made, in one write: there may be a million of them."""
+    if ready:
+        sys.stdout.write("\n".join(ready) + "\n")
+        sys.stdout.flush()
+
+
+def lines(text: str, *, err: bool = False) -> None:
+    """Print a text that may have several lines: one of ours, whose newlines are meant."""
+    click.echo(visible_lines(text), err=err)
+
+
+def data(body: bytes) -> None:
+    """Print ``body`` as it is, but on a terminal visibly and with the end of a line behind it."""
+    if not sys.stdout.isatty():
+        sys.stdout.buffer.write(body)
+        sys.stdout.buffer.flush()
+        return
+    click.echo(visible_bytes(body), nl=not body.endswith(b"\n"))
+
+
+def file_lines(found: Sequence[bytes]) -> None:
+    """Print whole lines of a file, without their ends, as :func:`data` does."""
+    if found:
+        data(b"\n".join(found) + b"\n")
+
+
+def json_line(value: Any) -> bytes:
+    """``value`` as a line of JSON that can be printed anywhere."""
+    return visible_json(msgspec.json.encode(value)) + b"\n"
+
+
+def json(value: Any, file: BinaryIO | None = None) -> None:
+    """Print ``value`` as a line of JSON, to standard output or to ``file``."""
+    if file is None:
+        click.echo(json_line(value).decode(), nl=False)
+    else:
+        file.write(json_line(value))
