@@ -17,7 +17,8 @@ from cbw.core.broker.events import ClientSaid, IdentityUncertain, PeerUnread, Si
 from cbw.core.broker.limits import Limits
 from cbw.core.broker.outbox import Outbox
 from cbw.core.broker.requests import Requests
-from cbw.core.broker.tables import ClientRow
+from cbw.core.broker.states import RequestState
+from cbw.core.broker.tables import ClientRow, Entry
 from cbw.core.broker.tickets import Tickets
 from cbw.core.dialect import ClientDialect
 from cbw.core.journal_records import Asker
@@ -44,7 +45,7 @@ from cbw.core.messages import (
     is_proof,
     is_proven,
 )
-from cbw.core.plain_messages import Envelope, PlainPartial, PlainReply, PlainRequest
+from cbw.core.plain_messages import PlainPartial, PlainReply, PlainRequest
 from cbw.core.port import is_anonymous, printable
 
 RETURN_GRACE_S = 0.25
@@ -60,6 +61,8 @@ class Clients:
         self.by_peer: dict[bytes, ClientRow] = {}
         self.absent: dict[ClientRow, None] = {}
         self._by_name: dict[str, ClientRow] = {}  # only those with sessions
+        self.came_back: dict[ClientRow, list[Entry]] = {}
+        """Those without sessions that have asked over a new connection in this step, with what was open of them before."""
         self._returned: dict[
             ClientRow, float
         ] = {}  # since when they are back: they fetch what is parked, or do not want it
@@ -196,7 +199,9 @@ class Clients:
             client = self.by_peer[fact.peer] = ClientRow(printable(fact.peer), "", fact.peer, fact.dialect)
             client.is_uncertain = fact.peer in self._uncertain
         elif fact.is_replaced or client.absent_since is not None:
-            self._plain_back(client, asked.envelope)
+            self._plain_back(client)
+        if client in self.came_back:
+            self._void(client, asked)
         client.heard_at = self._outbox.now
         number = self.next_plain_id
         self.next_plain_id += 1
@@ -208,18 +213,35 @@ class Clients:
             request = Request(number, asked.service, asked.body, self._limits.plain_ttl_s)
             self._requests.accept(client, [request], asked.envelope)
 
-    def _plain_back(self, client: ClientRow, envelope: Envelope) -> None:
-        """It speaks over a new connection. Answers are told apart by their envelopes alone, so what it asked before with
-        this envelope is void: a REQ socket asks anew only if it gave up the old request, or is another program's (G1).
-        """
+    def _plain_back(self, client: ClientRow) -> None:
+        """It speaks over a new connection. What was parked for it is sent when all is taken in that it has said."""
         unsent = self.unsent_of(Side.CLIENT, client.peer)
         self._park(client, [*unsent, *self._outbox.take_back(client.peer)])
         if client.absent_since is not None:
             self._back(client)
-        for entry in list(client.entries.values()):
-            if entry.envelope == envelope:
-                self._requests.cancel(entry, "asked anew from another connection")
-        self._requests.send_parked(client, but=envelope)
+        self.came_back[client] = list(client.entries.values())
+
+    def _void(self, client: ClientRow, asked: PlainRequest) -> None:
+        """Answers are told apart by their envelopes alone, so what was asked over an earlier connection with that of ``asked`` is
+        void: a REQ socket asks anew only if it gave up the old request, or is another program's (G1). If something else was asked
+        with it, another program has this identity now, and all that the earlier one asked is void.
+        """
+        before = [entry for entry in self.came_back[client] if client.entries.get(entry.request.id) is entry]
+        same = [entry for entry in before if entry.envelope == asked.envelope]
+        if any(entry.state is not RequestState.ENDED and entry.request.body != asked.body for entry in same):
+            same = before
+            self._requests.parked.drop_all(client)
+        for entry in same:
+            self._requests.cancel(entry, "asked anew from another connection")
+        void = [key for key, reply in client.parked.items() if reply.envelope == asked.envelope]
+        self._requests.parked.drop(client, void)
+
+    def welcome_back(self) -> None:
+        """Send those that have asked over a new connection in this step what was parked for them, as far as it is not void."""
+        came_back, self.came_back = self.came_back, {}
+        for client in came_back:
+            if not client.is_away:
+                self._requests.send_parked(client)
 
     # --- from a journal
 

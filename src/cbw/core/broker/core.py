@@ -118,6 +118,8 @@ class BrokerCore:
         self.outbox.now = now
         for fact in facts:
             self._on[type(fact)](fact)
+        if self.clients.came_back:
+            self.clients.welcome_back()
         self._agenda.run(now)
         self._stepped_at = now
         if self.requests.is_stopping:

@@ -464,12 +464,10 @@ class Requests:
         if self.journal is not None:
             self.journal.drop(numbers)
 
-    def send_parked(self, client: ClientRow, *, but: Envelope | None = None) -> None:
-        """Send what is parked for a client without sessions, which is here. Replies to the envelope ``but`` are void."""
+    def send_parked(self, client: ClientRow) -> None:
+        """Send what is parked for a client without sessions, which is here."""
         for reply in self.parked.take_all(client):
-            if reply.envelope == but:
-                self._answers_gone([reply.number])
-            elif self.journal is None or can_tell_replies_apart(client, reply.envelope):
+            if self.journal is None or can_tell_replies_apart(client, reply.envelope):
                 self.tell(client, reply.envelope, reply.answer, reply.number)
             else:
                 self._tell_once(self.journal, client, reply)

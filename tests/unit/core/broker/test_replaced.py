@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from cbw.core.broker import events
+
 from .system import CoreSystem, plain_said
 
 
@@ -12,3 +14,48 @@ def test_a_refusal_does_not_reach_the_program_that_has_the_identity_now() -> Non
         plain_said(b"R1", (b"",), b"another program's", is_replaced=True),
     )
     assert len(system.plain_replies["R1"]) == 1
+
+
+def _asked(*bodies: bytes) -> list[events.Event]:
+    """A DEALER asks each under the number that it ends with: those of its envelopes."""
+    return [plain_said(b"D1", (body[-1:], b""), body) for body in bodies]
+
+
+def test_a_program_under_the_identity_of_a_dead_one_gets_no_answer_to_what_that_had_asked() -> None:
+    """Its numbers begin anew, and it has asked several things before the broker hears the first."""
+    system = CoreSystem()
+    system.worker("W1", services=("",), concurrency=9)
+    system.tell(*_asked(b"old 1", b"old 2", b"old 3"))
+    tasks = system.take_tasks("W1")
+    system.tell(events.PeerLost(events.Side.CLIENT, b"D1"))
+    system.answer("W1", *tasks[:2])
+    system.tell(*_asked(b"new 1", b"new 2", b"new 3"))
+    system.answer("W1", tasks[2])
+    assert system.replies("D1") == []
+    system.answer_all("W1")
+    assert system.replies("D1") == [b"done new 1", b"done new 2", b"done new 3"]
+
+
+def test_if_it_has_asked_something_else_with_a_number_all_is_void_that_the_dead_one_had_asked() -> None:
+    system = CoreSystem()
+    system.worker("W1", services=("",), concurrency=9)
+    system.tell(*_asked(b"old 1", b"old 2", b"old 3"))
+    tasks = system.take_tasks("W1")
+    system.tell(events.PeerLost(events.Side.CLIENT, b"D1"))
+    system.answer("W1", tasks[2])
+    system.tell(*_asked(b"new 1"))
+    system.answer("W1", *tasks[:2])
+    assert system.replies("D1") == []
+
+
+def test_a_program_that_has_only_lost_its_connection_gets_its_answers() -> None:
+    system = CoreSystem()
+    system.worker("W1", services=("",), concurrency=9)
+    system.tell(*_asked(b"old 1", b"old 2", b"old 3"))
+    tasks = system.take_tasks("W1")
+    system.tell(events.PeerLost(events.Side.CLIENT, b"D1"))
+    system.answer("W1", *tasks[:2])
+    system.tell(*_asked(b"new 4", b"old 3"))
+    assert system.replies("D1") == [b"done old 1", b"done old 2"]
+    system.answer_all("W1")
+    assert system.replies("D1")[2:] == [b"done new 4", b"done old 3"]
