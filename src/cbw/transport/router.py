@@ -98,6 +98,7 @@ class Router:
         self.monitor_news: int = self.monitor.FD
         self.port = int(self.socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
         self.connections = Connections()
+        self._ids = self._made_up.ids
         self._has_input: bool | None = False  # as the last sleep said, or the last receive found; None: ask
         self._has_connected = False
 
@@ -215,7 +216,7 @@ class Router:
 
     def send(self, peer: bytes, frames: Frames) -> Sent:
         """Send one message, or say why not. Big frames are not copied, which costs more for small ones."""
-        identity = self._made_up.ids.get(peer)
+        identity = self._ids.get(peer)
         if identity is None:
             if peer[:1] in UNREACHABLE:
                 return Sent.UNREACHABLE
