@@ -46,7 +46,7 @@ def test_ipv6(start: Start) -> None:
     start("worker", "W1", "::1", broker.worker_port, "--work-time", 0).wait_for("connected")
     client = start("client", "C1", 1, "::1", broker.client_port)
     assert client.exit_code() == 0
-    assert start("call", "--broker", f"[::1]:{broker.client_port}", "/dev/null").exit_code() == 0
+    assert start("call", "--broker", f"[::1]:{broker.client_port}", "--service", "", "/dev/null").exit_code() == 0
 
 
 def test_ids_after_the_host(start: Start, broker: Broker) -> None:
@@ -64,7 +64,9 @@ def test_call(start: Start, broker: Broker, start_worker: StartWorker, tmp_path:
     (tmp_path / "body").write_bytes(b"from a file")
     call = ("call", "--broker", broker.address)
     assert_ends(start(*call, stdin=b"hello"), 0, out="hello")
-    assert_ends(start(*call, tmp_path / "body"), 0, out="from a file")
+    assert_ends(start(*call, "--service", "", tmp_path / "body"), 0, out="from a file")
+    assert_ends(start(*call, "double", "21"), 0, out="42")
+    assert_ends(start(*call, "double", "number:=21"), 0, out="42")
     assert_ends(start(*call, "--priority", 9, stdin=b"soon"), 0, out="soon")
     assert_ends(start(*call, "--service", "fail", stdin=b"raise"), 1, error="KeyError: 'nothing there'")
     assert_ends(start(*call, "--service", "double", stdin=b"x"), 2, error="the body does not fit")

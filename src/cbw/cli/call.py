@@ -130,7 +130,7 @@ def _asked(arguments: Sequence[str]) -> tuple[str, bytes]:
     service, *values = arguments or ("",)
     if service == "-":  # as in `cbw call - < file`
         service = ""
-    if service and not values and Path(service).is_file():
+    if service and not values and Path(service).exists():
         raise UsageError(f"{service} is a file, and no service was named", advice=f"Write cbw call < {service}")
     return service, request_body(values) if values else _read(())
 
