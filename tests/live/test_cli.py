@@ -46,7 +46,7 @@ def test_ipv6(start: Start) -> None:
     start("worker", "W1", "::1", broker.worker_port, "--work-time", 0).wait_for("connected")
     client = start("client", "C1", 1, "::1", broker.client_port)
     assert client.exit_code() == 0
-    assert start("call", "--broker", f"[::1]:{broker.client_port}", "/dev/null").exit_code() == 0
+    assert start("call", "--broker", f"[::1]:{broker.client_port}", "--service", "", "/dev/null").exit_code() == 0
 
 
 def test_ids_after_the_host(start: Start, broker: Broker) -> None:
@@ -64,7 +64,9 @@ def test_call(start: Start, broker: Broker, start_worker: StartWorker, tmp_path:
     (tmp_path / "body").write_bytes(b"from a file")
     call = ("call", "--broker", broker.address)
     assert_ends(start(*call, stdin=b"hello"), 0, out="hello")
-    assert_ends(start(*call, tmp_path / "body"), 0, out="from a file")
+    assert_ends(start(*call, "--service", "", tmp_path / "body"), 0, out="from a file")
+    assert_ends(start(*call, "double", "21"), 0, out="42")
+    assert_ends(start(*call, "double", "number:=21"), 0, out="42")
     assert_ends(start(*call, "--priority", 9, stdin=b"soon"), 0, out="soon")
     assert_ends(start(*call, "--service", "fail", stdin=b"raise"), 1, error="KeyError: 'nothing there'")
     assert_ends(start(*call, "--service", "double", stdin=b"x"), 2, error="the body does not fit")
@@ -134,7 +136,7 @@ def assert_ends(program: Program, code: int, *, out: str | None = None, error: s
         ["client", "C\udcff", 1, HOST, 9998],
         ["client", "C1", 1, "\udcff", 9998],
         ["call", "--service", "\udcff", __file__],
-        ["call", "--broker", "\udcff:9998", __file__],
+        ["call", "--broker", "\udcff:9998", "s", "x"],
         ["logs", __file__, "--grep", "\udcff"],
         ["logs", __file__, "--client", "\udcff"],
         ["logs", "story", "\udcff/1", __file__],
@@ -143,14 +145,20 @@ def assert_ends(program: Program, code: int, *, out: str | None = None, error: s
         ["client", "C1", -1],
         ["client", "C1", 1, "a/b", 9998],
         ["client", "x" * 201, 1, HOST, 9998],
-        ["call", "/no/such/file"],
-        ["call", "--priority", "10", __file__],
+        ["call", "--service", "s", "/no/such/file"],
+        ["call", "--service", "s", __file__, "another"],
+        ["call", __file__],
+        ["call", "s", "article=tea", "3"],
+        ["call", "s", "count:=three"],
+        ["call", "s", "count:=3", "count=4"],
+        ["wroker"],
+        ["call", "--priority", "10", "s", "x"],
         ["call", "--broker", "x:y"],
         ["call", "--broker", ""],
         ["call", "--broker", f"{HOST}:9998:1"],
         ["call", "--broker", f"{HOST}:0"],
-        ["call", "--deadline", 1, __file__],
-        ["call", "--detach", "--ticket", "", __file__],
+        ["call", "--deadline", 1, "s", "x"],
+        ["call", "--detach", "--ticket", "", "s", "x"],
         ["result"],
         ["result", "x" * 201],
         ["result", "\udcff"],

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
-from typing import BinaryIO
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import click
+import msgspec
 
 from cbw import settings
 from cbw.cli import output
@@ -15,7 +19,7 @@ from cbw.cli.connection import no_broker, no_host, telling_who_waits
 from cbw.cli.options import Integer, Number, setting_options
 from cbw.client.sync_client import Client
 from cbw.core.messages import DELAY_S_MAX, PRIORITY, PRIORITY_MAX
-from cbw.errors import RequestError
+from cbw.errors import RequestError, UsageError
 from cbw.settings import address
 
 broker_option = click.option(
@@ -24,11 +28,14 @@ broker_option = click.option(
     help="Broker to talk to, and its port for clients. [env: BROKER_HOST, BROKER_PORT]",
 )
 
+_NAMED = re.compile(r"([^\W\d]\w*)(:?=)(.*)", re.DOTALL)
+"""An argument by name: ``name=text`` or ``name:=JSON``."""
+
 
 @click.command("call", context_settings={"max_content_width": 110})
-@click.argument("file", type=click.File("rb"), default="-")
+@click.argument("arguments", nargs=-1, metavar="[SERVICE [VALUE...]] | [FILE]")
 @broker_option
-@click.option("--service", "-s", default="", help="Service that answers the request. Default: the nameless service.")
+@click.option("--service", "-s", help="Service that answers the request. What follows is then a file: its body.")
 @click.option(
     "--priority",
     type=Integer(0, PRIORITY_MAX),
@@ -64,9 +71,9 @@ broker_option = click.option(
 )
 @setting_options(*settings.CLIENT)
 def command(
-    file: BinaryIO,
+    arguments: tuple[str, ...],
     broker: str | None,
-    service: str,
+    service: str | None,
     priority: int,
     delay_s: float,
     is_detached: bool,
@@ -74,7 +81,10 @@ def command(
     deadline_s: float | None,
     timeout_s: float,
 ) -> None:
-    """Send FILE (default: standard input) as one request; its answer goes to standard output, an error to standard error.
+    """Send one request; its answer goes to standard output, an error to standard error.
+
+    SERVICE answers it; by default the nameless service. Its arguments are VALUEs, each name=text or name:=JSON, or one VALUE
+    that is the whole body. Without any, the body is FILE, or what comes from standard input.
 
     A file or a pipe gets the answer as it is; on a terminal its control characters are shown as escapes.
 
@@ -82,12 +92,14 @@ def command(
 
     \b
     echo hello | cbw call
+    cbw call price article=tea count:=3
+    cbw call price '{"article": "tea", "count": 3}'
     cbw call --service thumbnail photo.jpg > small.jpg
     ticket=$(cbw call --service report --detach year.json); cbw result $ticket
     """
     if deadline_s is not None and not (is_detached or ticket is not None):
         raise click.UsageError("--deadline goes with --detach or --ticket; otherwise --timeout is the deadline.")
-    body = file.read()
+    service, body = (service, _read(arguments)) if service is not None else _asked(arguments)
     with asking(broker, timeout_s) as client:
         if not is_detached and ticket is None:
             output.data(client.call(body, service, priority=priority, delay_s=delay_s))
@@ -99,6 +111,51 @@ def command(
         if not started.is_durable:
             output.line("this broker has no journal: the request is lost if the broker ends", err=True)
         output.line(str(started))
+
+
+def _read(files: Sequence[str]) -> bytes:
+    """What is in the file, or comes from standard input."""
+    if len(files) > 1:
+        raise click.UsageError(f"with --service there is one file, the body of the request; what is {files[1]!r}?")
+    if not files or files[0] == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return Path(files[0]).read_bytes()
+    except OSError as error:
+        raise click.UsageError(f"cannot read {files[0]!r}: {error.strerror}.") from None
+
+
+def _asked(arguments: Sequence[str]) -> tuple[str, bytes]:
+    """The service, and the body of a request for it."""
+    service, *values = arguments or ("",)
+    if service == "-":  # as in `cbw call - < file`
+        service = ""
+    if service and not values and Path(service).exists():
+        raise UsageError(f"{service} is a file, and no service was named", advice=f"Write cbw call < {service}")
+    return service, request_body(values) if values else _read(())
+
+
+def request_body(values: Sequence[str]) -> bytes:
+    """The body that ``values`` are: arguments by name, or one that is the whole body.
+
+    Raises:
+        UsageError: they are neither.
+    """
+    named = [_NAMED.fullmatch(value) for value in values]
+    if len(values) == 1 and named[0] is None:
+        return values[0].encode()
+    body: dict[str, Any] = {}
+    for value, found in zip(values, named, strict=True):
+        if found is None:
+            raise UsageError(f"what is {value!r}?", advice="Write each argument as name=text or as name:=JSON.")
+        name, sign, text = found.groups()
+        if name in body:
+            raise UsageError(f"the argument {name} is there twice")
+        try:
+            body[name] = text if sign == "=" else msgspec.json.decode(text)
+        except msgspec.DecodeError as error:
+            raise UsageError(f"{value!r} is no JSON: {error}", advice=f"Write {name}={text} to send a text.") from None
+    return msgspec.json.encode(body)
 
 
 @contextlib.contextmanager
