@@ -26,6 +26,7 @@ from cbw.observe.status import Inquiry, status_of
 from cbw.observe.trace import Trace
 from cbw.settings import BROKER
 from cbw.signals import stopping_unless_handled
+from cbw.transport.descriptors import DescriptorWatch
 from cbw.transport.poller import Poller, Waker
 from cbw.transport.router import Router
 from cbw.transport.sockets import Context, Intake
@@ -100,6 +101,7 @@ class Broker:
             self._clients.socket,
         )
         self._is_polling_clients = True
+        self._descriptors = DescriptorWatch(self._tell_descriptors)
 
     def _open(self, backend: Backend) -> Writer:
         """Read the journal into the core, and write it from now on."""
@@ -149,6 +151,8 @@ class Broker:
             if waker in ready:
                 self._waker.clear()
             now = time.monotonic()
+            if now >= self._descriptors.look_at:
+                self._descriptors.look(now)
             driver.turn(now, self._take_stop_by(now) if self._is_stop_wanted else None)
             if driver.is_reading_clients is not self._is_polling_clients:
                 self._poll_clients(driver.is_reading_clients)
@@ -164,6 +168,10 @@ class Broker:
             BrokenPipeError
         ):  # everybody depends on the broker, whoever has stopped to read its output
             self._trace.write(records)
+
+    def _tell_descriptors(self, text: str) -> None:
+        name = self.core.name
+        self._write([Record(time.monotonic(), catalogue.NO_DESCRIPTORS, role="broker", sender=name, text=text)])
 
     def _take_stop_by(self, now: float) -> float:
         """When to stop at the latest; it was asked for since the last call."""

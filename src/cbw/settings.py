@@ -208,16 +208,25 @@ BROKER = (
         "read, so plain clients wait. A waiting request with a body of 100 bytes takes less than 1 kB of memory.",
         minimum=1,
         memory_fraction=1 / (16 << 10),
-        memory_cost=2 * 700,  # twice as many plain ones; measured: 550 to 650 bytes beside the body
+        memory_cost=2 * 650,  # twice as many plain ones; measured: 550 to 650 bytes beside the body
     ),
     _broker(
         "requests_bytes_max",
         1 << 30,
-        "Maximum total size, in bytes, of the bodies of unfinished requests. Above it CBW/1 clients get Busy; above twice as "
-        "many bytes the client port is not read, so plain clients wait.",
+        "Maximum total size, in bytes, of the bodies of unfinished requests; a body of many frames counts as what it takes in "
+        "memory. Above it CBW/1 clients get Busy; above twice as many bytes the client port is not read, so plain clients wait.",
         minimum=1,
         memory_fraction=1 / 10,
         memory_cost=2 * 1.15,  # twice as many plain ones; measured: 1.00 of 1 MiB bodies, 1.13 of those of 10 kB
+    ),
+    _broker(
+        "services_max",
+        50_000,
+        "Maximum number of services that all workers together may register: one that two workers serve counts twice. A worker "
+        "with more is refused. When there are as many services, requests for a further one are refused with Busy.",
+        minimum=1,
+        memory_fraction=1 / (320 << 10),
+        memory_cost=4700,  # a service with a worker takes 2.7 kB, one with a waiting request and a long name 2 kB
     ),
     _broker(
         "body_bytes_max",

@@ -1,11 +1,13 @@
-"""What becomes of a worker when its process has no file descriptors left."""
+"""What becomes of a role when its process has no file descriptors left."""
 
 from __future__ import annotations
 
 import resource
 import signal
+import socket
+from pathlib import Path
 
-from .conftest import Connect, StartBroker, StartWorker
+from .conftest import HOST, Connect, StartBroker, StartWorker
 
 DESCRIPTORS_MAX = 4
 """Fewer than a worker has: those remain valid, and it gets no others. poll() refuses to look at more than this many."""
@@ -32,3 +34,25 @@ def test_a_worker_that_cannot_connect_anew_tries_again(
     worker.wait_for("W1 connected", count=2)
     assert waiting.result() == b"x"
     assert worker.count("not reconnected") == 1, "it says the same reason once"
+
+
+def test_a_broker_that_can_take_no_connection_says_so_once_and_serves_on(
+    start_broker: StartBroker, start_worker: StartWorker, connect: Connect
+) -> None:
+    broker = start_broker()
+    start_worker("W1", "echo", at=broker)
+    client = connect(broker)
+    assert client.call(b"x") == b"x"
+    before = resource.prlimit(broker.program.pid, resource.RLIMIT_NOFILE)
+    used = len(list(Path(f"/proc/{broker.program.pid}/fd").iterdir()))
+    resource.prlimit(broker.program.pid, resource.RLIMIT_NOFILE, (used, before[1]))
+    strangers = [socket.create_connection((HOST, broker.client_port)) for _ in range(30)]
+    line = broker.program.wait_for("no file descriptors are left")
+    assert "ulimit -n" in line
+    assert client.call(b"x") == b"x", "those that are there are served"
+    for stranger in strangers:
+        stranger.close()
+    resource.prlimit(broker.program.pid, resource.RLIMIT_NOFILE, before)
+    broker.program.wait_for("new connections are taken again")
+    assert connect(broker).call(b"x") == b"x"
+    assert broker.program.count("no file descriptors are left") == 1

@@ -10,7 +10,7 @@ import pytest
 
 import cbw
 
-from .conftest import Broker, Connect, StartBroker, StartWorker
+from .conftest import HOST, Broker, Connect, Start, StartBroker, StartWorker
 from .program import PATIENCE_S, wait_until
 
 FLOOD = 5000
@@ -134,3 +134,13 @@ def test_every_way_of_asking_takes_a_priority(shared: Broker, client: cbw.Client
                 await other.call("x", "echo", priority=10)
 
     asyncio.run(main())
+
+
+def test_a_worker_with_more_services_than_the_broker_takes_is_told_so(start: Start, start_broker: StartBroker) -> None:
+    broker = start_broker("--services-max", 2)
+    handlers = [f"--handler=s{number}=handlers:echo" for number in range(3)]
+    worker = start("worker", "W1", HOST, broker.worker_port, *handlers)
+    assert worker.exit_code() == 2
+    assert worker.count("this one would add 3 (--services-max)")
+    start("worker", "W2", HOST, broker.worker_port, *handlers[:2])
+    broker.program.wait_for("worker ready", "W2")

@@ -24,15 +24,14 @@ from cbw.core.broker.dispatch import Dispatcher
 from cbw.core.broker.driver import Driver
 from cbw.core.broker.events import Event, Side, WorkerSaid
 from cbw.core.broker.parked_replies import ParkedReplies
+from cbw.core.broker.refusals import Refusals
 from cbw.core.broker.requests import Requests
 from cbw.core.broker.states import Change, RequestState
 from cbw.core.broker.tables import ClientRow, Entry, ServiceRow, WorkerRow
 from cbw.core.broker.worker_table import WorkerTable
 from cbw.core.broker.workers import Workers
+from cbw.core.client import events as client_events
 from cbw.core.client.core import ClientCore
-from cbw.core.client.events import Fact as ClientFact
-from cbw.core.client.events import Order as ClientOrder
-from cbw.core.client.events import Unsent
 from cbw.core.plain_messages import Envelope
 from cbw.core.worker import events as worker_events
 from cbw.core.worker.core import WorkerCore
@@ -327,8 +326,8 @@ def what_a_client_could_not_send_is_forgotten() -> list[Patch]:
     """A client does not send again what its connection had no room for."""
     happened = ClientCore._happened
 
-    def forget(self: ClientCore, fact: ClientFact, now: float) -> None:
-        if not isinstance(fact, Unsent):
+    def forget(self: ClientCore, fact: client_events.Fact, now: float) -> None:
+        if not isinstance(fact, client_events.Unsent):
             happened(self, fact, now)
 
     return [(ClientCore, "_happened", forget)]
@@ -339,7 +338,7 @@ def what_a_client_could_not_send_is_overtaken() -> list[Patch]:
     """A client sends other things before what its connection had no room for, also the news that nobody wants it."""
     step = ClientCore.step
 
-    def hurry(self: ClientCore, facts: list[ClientFact], now: float) -> list[ClientOrder]:
+    def hurry(self: ClientCore, facts: list[client_events.Fact], now: float) -> list[client_events.Order]:
         unsent, self._unsent = self._unsent, []
         orders = step(self, facts, now)
         self._unsent = [*unsent, *self._unsent]
@@ -467,7 +466,7 @@ def deadlines_are_not_looked_at() -> list[Patch]:
 @canary("G9")
 def limits_are_ignored() -> list[Patch]:
     """Everything is accepted."""
-    return [(Requests, "refusal", lambda self, client, request: None)]
+    return [(Refusals, "why", lambda self, client, request, size: None)]
 
 
 def _hurried_clients_that_come_and_go(plan: Plan) -> None:

@@ -113,7 +113,7 @@ def test_a_small_limit_shrinks_what_bounds_memory_and_nothing_else() -> None:
     small = {one.name: memory.default_within(one, 256 * MIB) for one in settings.BROKER}
     changed = {one.name for one in settings.BROKER if small[one.name] != one.default}
     bodies = {"requests_bytes_max", "body_bytes_max", "parked_bytes_max", "dead_bytes_max", "results_bytes_max"}
-    assert changed == {"requests_max", *bodies}
+    assert changed == {"requests_max", "services_max", *bodies}
     assert changed == memory.defaults_of(settings.BROKER, 256 * MIB).keys()
     assert small["body_bytes_max"] <= small["requests_bytes_max"], "the largest body can be accepted"
     assert small["requests_max"] == 16_384

@@ -212,6 +212,12 @@ OUTPUT_UNREAD = _warning(
     "Nobody reads any more what the role prints. A worker leaves, the others go on and print nothing more.",
 )
 
+NO_DESCRIPTORS = _warning(
+    "no_descriptors",
+    "broker",
+    "The broker has no file descriptors left and takes no new connections, or takes them again; the text says which.",
+)
+
 # --- what the log says about itself
 
 REOPENED = _info("reopened", "logger", "The log file was opened again, because of SIGHUP.")

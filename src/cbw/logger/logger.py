@@ -24,6 +24,7 @@ from cbw.logger.logfile import LogFile, Rotation
 from cbw.observe.status import Inquiry, status_of
 from cbw.observe.warning import warn
 from cbw.settings import LOG_PORT, LOGGER, default_of
+from cbw.transport.descriptors import DescriptorWatch
 from cbw.transport.poller import Poller, Waker
 from cbw.transport.pull import Pull
 from cbw.transport.router import Router
@@ -98,6 +99,7 @@ class Logger:
         self._poller = Poller(
             self._texts.socket, self._records.socket, self._waker.fileno(), self._records.monitor_news
         )
+        self._descriptors = DescriptorWatch(warn)
 
     def _bind(self, listen: str, port: int) -> tuple[Pull, Router]:
         limit = self._memory_limit
@@ -174,6 +176,8 @@ class Logger:
     def _turn(self, facts: Sequence[log_events.Fact] = ()) -> None:
         """Tell the core what has arrived, and then how its orders went, until it has no more of them."""
         now = time.monotonic()
+        if now >= self._descriptors.look_at:
+            self._descriptors.look(now)
         outcomes: list[log_events.Fact] = [log_events.TurnBegan(self._epoch.offset()), *facts, *self._arrived()]
         while outcomes:
             orders = self.core.step(outcomes, now)

@@ -7,6 +7,7 @@ two turns (:class:`Inquiry`). A loop that does not answer within a second counts
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.server
 import socket
 import socketserver
@@ -33,6 +34,8 @@ HTTP_TIMEOUT_S = 5.0
 """Longest silence of an HTTP peer in the middle of a request, before its connection is closed."""
 CONNECTION_S = 10.0
 """Longest life of an HTTP connection: a peer that sends a byte now and then would otherwise hold its thread for hours."""
+NO_DESCRIPTOR_S = 0.2
+"""Time until a connection is tried again for which there was no file descriptor."""
 PACKAGE_VERSION = version("cbw")
 CONNECTIONS_MAX = 32
 """Open HTTP connections, each of which has a thread; beyond it the oldest is closed, so that probes get through."""
@@ -59,8 +62,10 @@ class Inquiry:
         self._answer: dict[str, Any] = {}
 
     def ask(self) -> dict[str, Any] | None:
-        """The status of the loop; None if it is stuck."""
+        """The status of the loop; None if it is stuck. While it has not answered an earlier question nobody waits for it."""
         with self._lock:
+            if self.is_open:
+                return None
             self._is_answered.clear()
             self.is_open = True
             self._wake()
@@ -166,23 +171,20 @@ class StatusServer:
 
     def livez(self) -> tuple[int, bytes, str]:
         """The page that says whether the loop runs."""
-        is_alive = self._ask() is not None
-        return _text(
-            200 if is_alive else 503, "ok" if is_alive else f"the loop has not answered for {LOOP_ANSWER_S:g} s"
-        )
+        return _stuck() if self._ask() is None else _text(200, "ok")
 
     def readyz(self) -> tuple[int, bytes, str]:
         """The page that says whether the role can do its work now."""
         status = self._ask()
         if status is None:
-            return self.livez()
+            return _stuck()
         return _text(200 if status["ready"] else 503, status["reason"] or "ok")
 
     def status_json(self) -> tuple[int, bytes, str]:
         """The page with the whole status, rates and latencies."""
         status = self._ask()
         if status is None:
-            return self.livez()
+            return _stuck()
         now = time.monotonic()
         self._rates.sample(status, now)
         more: dict[str, Any] = {"rates": self._rates.rates(status, now)}
@@ -197,7 +199,7 @@ class StatusServer:
         )  # here: prometheus_client takes time to import, and most roles are not scraped
 
         status = self._ask()
-        return (200, *page(status)) if status is not None else self.livez()
+        return (200, *page(status)) if status is not None else _stuck()
 
 
 @contextlib.contextmanager
@@ -221,6 +223,11 @@ def serving(
     finally:
         if server is not None:
             server.close()
+
+
+def _stuck() -> tuple[int, bytes, str]:
+    """Every page, when the loop stands still. Not a second look: it may answer that one, and has stood still all the same."""
+    return _text(503, f"the loop has not answered for {LOOP_ANSWER_S:g} s")
 
 
 def _text(code: int, text: str) -> tuple[int, bytes, str]:
@@ -270,6 +277,15 @@ class _Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
         """Bind without looking up the name of this host, as http.server does: that may take seconds."""
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """The next connection. If there is no descriptor for it, wait a moment: the server would try again at once, for ever."""
+        try:
+            return super().get_request()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                time.sleep(NO_DESCRIPTOR_S)
+            raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if len(self._since) >= CONNECTIONS_MAX:  # silent connections must not keep a probe out

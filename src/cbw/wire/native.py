@@ -79,7 +79,8 @@ def _attach(batch: list[Any], bodies: Sequence[Any]) -> None:
     for position, body in zip(attached.positions, bodies, strict=True):
         if not 0 <= position < len(batch) or not hasattr(batch[position], "body"):
             raise BadMessage(f"a body frame for message {position}, which has no body")
-        batch[position].body = body
+        # A small one keeps more than itself: libzmq receives many into one piece of memory, which lives as long as any of them.
+        batch[position].body = body if len(body) >= FRAME_BYTES else bytes(body)
 
 
 def encode(batch: Sequence[messages.Message]) -> Iterable[tuple[list[Any], int]]:

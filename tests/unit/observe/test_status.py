@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import threading
+import time
 import urllib.request
 from bisect import bisect_left
 from typing import Any
@@ -114,6 +116,47 @@ def test_a_loop_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     assert inquiry.is_open, "it may answer later"
     inquiry.answer({"ready": True})
     assert inquiry.ask() is None, "an answer to the question before is none to this one"
+
+
+def test_nobody_waits_again_for_a_loop_that_owes_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many probes at once waited one after another, a second each."""
+    monkeypatch.setattr("cbw.observe.status.LOOP_ANSWER_S", 0.01)
+    inquiry = Inquiry(lambda: None)
+    assert inquiry.ask() is None
+    monkeypatch.setattr("cbw.observe.status.LOOP_ANSWER_S", 60.0)
+    began_at = time.monotonic()
+    assert inquiry.ask() is None
+    assert time.monotonic() - began_at < 10.0
+
+
+@pytest.mark.parametrize("page", ["livez", "readyz", "status_json", "metrics"])
+def test_a_page_that_has_found_the_loop_stuck_says_so(page: str) -> None:
+    """It looked a second time, and said 200 if the loop was there again."""
+    answers = [None, *[status_of("broker", "B", 0.0, "")] * 9]
+    server = StatusServer(lambda: answers.pop(0), "127.0.0.1", 0)
+    try:
+        code, body, _ = getattr(server, page)()
+        assert code == 503 and b"the loop has not answered" in body
+    finally:
+        server.close()
+
+
+@pytest.mark.slow
+def test_a_server_without_descriptors_waits_instead_of_trying_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = StatusServer(lambda: status_of("worker", "W", 0.0, ""), "127.0.0.1", 0)
+    tries: list[float] = []
+
+    def accept(_socket: object) -> None:
+        tries.append(time.monotonic())
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    try:
+        monkeypatch.setattr("socket.socket.accept", accept)
+        with socket.create_connection(("127.0.0.1", server.port)):
+            time.sleep(1.0)
+        assert 1 <= len(tries) <= 10
+    finally:
+        server.close()
 
 
 # --- for Prometheus

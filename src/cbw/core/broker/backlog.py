@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cbw.core.broker.events import PeerUnread, SendToClient, SendToWorker, Side
+from cbw.core.broker.memory import memory_of_body
 from cbw.core.messages import Message
 
 UNREAD_S = 10.0
@@ -122,4 +123,4 @@ def _size_of(order: SendOrder) -> int:
 
 def _size_of_message(message: Message) -> int:
     answer = getattr(message, "answer", message)
-    return MESSAGE_BYTES + len(getattr(answer, "body", b""))
+    return MESSAGE_BYTES + memory_of_body(getattr(answer, "body", b""))

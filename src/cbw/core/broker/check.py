@@ -6,6 +6,7 @@ from collections import Counter
 
 from cbw.core import catalogue
 from cbw.core.broker.core import BrokerCore
+from cbw.core.broker.memory import memory_of
 from cbw.core.broker.states import RequestState
 from cbw.core.broker.stories import bytes_of
 from cbw.core.broker.tables import ServiceRow, WorkerRow
@@ -35,7 +36,7 @@ def _check_places(core: BrokerCore) -> None:
     ]  # of the others, the ends are being stored
     assert requests.journal is not None or len(alive) == len(listed)
     assert len(alive) == requests.count, (len(alive), requests.count)
-    assert sum(len(entry.request.body) for entry in alive) == requests.bytes
+    assert sum(memory_of(entry.request.body, entry.envelope) for entry in alive) == requests.bytes
     assert requests.parked.bytes <= core.limits.parked_bytes_max
     letters = requests.dead
     assert len(letters) <= core.limits.dead_max and 0 <= letters.bytes <= core.limits.dead_bytes_max

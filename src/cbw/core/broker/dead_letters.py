@@ -12,6 +12,7 @@ from cbw.core import catalogue
 from cbw.core.broker.journal import Journal
 from cbw.core.broker.journal_items import story_bytes
 from cbw.core.broker.limits import Limits
+from cbw.core.broker.memory import memory_of_body
 from cbw.core.broker.outbox import Outbox
 from cbw.core.broker.stories import Stories, attempt_of, bytes_of
 from cbw.core.broker.tables import ClientRow, DeadLetter, Entry, TicketRow, WorkerRow, request_name
@@ -214,4 +215,4 @@ class DeadLetters:
 
 def _bytes_of(letter: DeadLetter) -> int:
     """The memory that ``letter`` takes; texts may have four bytes a character."""
-    return LETTER_BYTES + len(letter.body) + 4 * len(letter.error) + bytes_of(letter.attempts)
+    return LETTER_BYTES + memory_of_body(letter.body) + 4 * len(letter.error) + bytes_of(letter.attempts)

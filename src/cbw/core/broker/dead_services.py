@@ -13,6 +13,7 @@ import msgspec
 
 from cbw.core import catalogue
 from cbw.core.broker.dead_letters import DeadLetters, Filter
+from cbw.core.broker.memory import memory_of
 from cbw.core.broker.outbox import Outbox
 from cbw.core.broker.own_services import Serve, bad_request
 from cbw.core.broker.requests import Requests
@@ -142,7 +143,7 @@ class DeadServices:
         refused = ""
         for letter in found[: query.limit]:
             request, envelope = dead.next_request(letter, query.ttl_s)
-            refusal = requests.refusal(dead.nobody, request)
+            refusal = requests.refusals.why(dead.nobody, request, memory_of(request.body, envelope))
             if refusal is not None:
                 refused = refusal[1]
                 break

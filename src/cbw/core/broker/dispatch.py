@@ -50,6 +50,7 @@ class Dispatcher:
 
     def __init__(self, outbox: Outbox, agenda: Agenda, first_task: int, expire: Callable[[Entry], None]) -> None:
         self.services: dict[str, ServiceRow] = {}
+        self.registrations = 0  # services of all workers together
         self._outbox = outbox
         self._expire = expire
         self._next_task = first_task
@@ -84,6 +85,7 @@ class Dispatcher:
         service = self.services.get(request.service)
         if service is None:
             service = self.service(request.service)
+        request.service = service.name  # one text for all that wait, however many have come
         service.waiting.add(entry)
         self._dirty[service] = None
         if entry.deadline_at is not None:
@@ -135,6 +137,7 @@ class Dispatcher:
 
     def add_worker(self, worker: WorkerRow) -> None:
         """Put a new worker behind the others of its services."""
+        self.registrations += len(worker.services)
         for service in worker.services:
             service.workers[worker.peer] = worker
             service.unserved_at = math.inf
@@ -143,6 +146,7 @@ class Dispatcher:
 
     def remove_worker(self, worker: WorkerRow) -> None:
         """Hand nothing more to ``worker``; what it has in hand is the caller's to put back."""
+        self.registrations -= len(worker.services)
         for service in worker.services:
             del service.workers[worker.peer]
             service.free.pop(worker, None)

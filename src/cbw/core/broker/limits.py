@@ -10,6 +10,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     requests_max: int = 1_000_000
     requests_bytes_max: int = 1 << 30
+    services_max: int = 50_000
     body_bytes_max: int = 64 << 20
     parked_bytes_max: int = 256 << 20
     dead_max: int = 10_000

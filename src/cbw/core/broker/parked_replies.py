@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
 from cbw.core import catalogue
+from cbw.core.broker.memory import PER_FRAME_BYTES, memory_of_body
 from cbw.core.broker.outbox import Outbox
 from cbw.core.broker.tables import ClientRow, ParkedReply
 from cbw.core.messages import Answer
@@ -50,9 +51,9 @@ class ParkedReplies:
             del self._all[known]
             self.bytes -= known.size
             number = number or known.number
-        size = ANSWER_BYTES + len(answer.body)
+        size = ANSWER_BYTES + memory_of_body(answer.body)
         if envelope:
-            size += sum(map(len, envelope))
+            size += sum(map(len, envelope)) + PER_FRAME_BYTES * len(envelope)
         reply = parked[answer.id] = ParkedReply(client, envelope, answer, self._outbox.now, size, number, is_sent)
         self._all[reply] = None
         self.bytes += size

@@ -25,16 +25,17 @@ from cbw.core.broker.dispatch import Dispatcher
 from cbw.core.broker.events import Side
 from cbw.core.broker.journal import Journal, can_tell_replies_apart
 from cbw.core.broker.limits import Limits
+from cbw.core.broker.memory import memory_of
 from cbw.core.broker.outbox import Outbox
 from cbw.core.broker.own_services import CONTROL, OwnServices
-from cbw.core.broker.pace import Pace
 from cbw.core.broker.parked_replies import ParkedReplies
+from cbw.core.broker.refusals import Refusals
 from cbw.core.broker.states import ACCEPTED, ACCEPTED_WITH_JOURNAL, TRANSITIONS, Change, RequestState
 from cbw.core.broker.stories import attempt_of, crash_of
 from cbw.core.broker.tables import ClientRow, Entry, ParkedReply, TicketRow, WorkerRow
 from cbw.core.catalogue import EventName
 from cbw.core.histogram import Latencies
-from cbw.core.messages import NAME_CHARS_MAX, PRIORITY_MAX, Answer, CancelTask, Request, Status, error_body, error_of
+from cbw.core.messages import Answer, CancelTask, Request, Status, error_body, error_of
 from cbw.core.plain_messages import Envelope, Partial, PlainPartial, PlainReply
 from cbw.core.port import is_anonymous
 
@@ -43,14 +44,6 @@ DEAD_BODY_BYTES_MAX = 1024
 LATENCIES_MAX = 256
 """Latencies are counted this many at a time: counting a batch costs little more than counting one."""
 
-_ENDS = (
-    catalogue.ANSWERED,
-    catalogue.FAILED,
-    catalogue.GAVE_UP,
-    catalogue.EXPIRED,
-    catalogue.CANCELLED,
-    catalogue.STOPPED,
-)
 _ENDS_OF_HANDLERS = (Status.OK, Status.FAILED, Status.BAD_REQUEST, Status.EXPIRED, Status.CANCELLED)
 
 
@@ -63,7 +56,7 @@ class Requests:
 
     def __init__(self, outbox: Outbox, limits: Limits, agenda: Agenda, first_task: int, boot: str) -> None:
         self.count = 0
-        self.bytes = 0  # of their bodies
+        self.bytes = 0  # that they take beyond what each takes: see memory_of
         self.back_pressure = BackPressure(outbox, limits)
         self.is_stopping = False
         self.journal: Journal | None = None
@@ -76,7 +69,7 @@ class Requests:
         self.on_ticket: Callable[[TicketRow, Answer | None, int], None] = lambda ticket, answer, number: None
         """Called when a request of no client is stored (None), and when its answer is, instead of sending that."""
         self.dispatcher = Dispatcher(outbox, agenda, first_task, self.expire)
-        self._pace = Pace()
+        self.refusals = Refusals(self, outbox, limits)
         self._latencies = Latencies()
         self._latencies_s: list[float] = []
         self._outbox = outbox
@@ -91,26 +84,28 @@ class Requests:
         """
         entries, parked, services = client.entries, client.parked, self.dispatcher.services
         outbox, add, now, journal = self._outbox, self.dispatcher.add, self._outbox.now, self.journal
+        refusal_of, is_bare = self.refusals.why, len(envelope) < 2
         count = 0
-        if now >= self._pace.sample_at:
-            self._pace.sample(self._ended, now)
+        if now >= self.refusals.pace.sample_at:
+            self.refusals.sample_pace()
         for request in requests:
             count += 1
-            key = request.id
+            key, body = request.id, request.body
+            size = len(body) if is_bare and type(body) is bytes else memory_of(body, envelope)
             if key in entries:  # sent again after a lost connection
                 outbox.counts["requests_joined"] += 1
             elif parked and key in parked:
                 self._tell_again(client, envelope, key)
-            elif request.service not in services and request.service.startswith(CONTROL):
-                self._serve(client, envelope, request)
-            elif (refusal := self.refusal(client, request)) is not None:
+            elif request.service not in services and self._is_dealt_with(client, envelope, request):
+                pass
+            elif (refusal := refusal_of(client, request, size)) is not None:
                 self._refuse(client, envelope, request, *refusal)
             else:
                 ttl = request.ttl
                 entry = Entry(request, client, ACCEPTED, now, None if ttl is None else now + ttl, envelope)
                 entries[key] = entry
                 self.count += 1
-                self.bytes += len(request.body)
+                self.bytes += size
                 if outbox.is_tracing:
                     outbox.trace_entry(catalogue.ACCEPTED, entry)
                 if journal is None:
@@ -121,6 +116,17 @@ class Requests:
         outbox.counts["requests_arrived"] += count
         if not client.dialect.has_sessions:
             self.back_pressure.begin_if_high(self.count, self.bytes)
+
+    def _is_dealt_with(self, client: ClientRow, envelope: Envelope, request: Request) -> bool:
+        """A service that has no row: the broker's own answers, and there may be too many of others."""
+        if request.service.startswith(CONTROL):
+            self._serve(client, envelope, request)
+            return True
+        if len(self.dispatcher.services) < self._limits.services_max:
+            return False
+        text = f"requests wait for {len(self.dispatcher.services)} services already (--services-max)"
+        self._refuse(client, envelope, request, Status.BUSY, text)
+        return True
 
     def _serve(self, client: ClientRow, envelope: Envelope, request: Request) -> None:
         """The broker answers ``request`` itself, even if it is full: it is accepted, and ends at once."""
@@ -137,51 +143,14 @@ class Requests:
         answer = self.own.answer(client.name, request)
         self.end(entry, Change.SERVED, answer, catalogue.ANSWERED if answer.status is Status.OK else catalogue.FAILED)
 
-    def refusal(self, client: ClientRow, request: Request) -> tuple[Status, str] | None:
-        """Why ``request`` is not accepted; None: it is."""
-        limits, size = self._limits, len(request.body)
-        if self.is_stopping:
-            return Status.STOPPING, "the broker is stopping"
-        if size > limits.body_bytes_max:
-            return Status.TOO_BIG, f"{size} bytes; the broker allows {limits.body_bytes_max} (--body-bytes-max)"
-        if len(request.service) > NAME_CHARS_MAX:
-            return Status.BAD_REQUEST, f"a service has at most {NAME_CHARS_MAX} characters"
-        if not 0 <= request.priority <= PRIORITY_MAX:
-            return Status.BAD_REQUEST, f"the priority is {request.priority}; it must be from 0 to {PRIORITY_MAX}"
-        is_full = self.count >= limits.requests_max or self.bytes + size > limits.requests_bytes_max
-        if client.dialect.has_sessions:  # other dialects have no word for it: see BackPressure
-            if is_full:
-                return Status.BUSY, limits.why_full(self.count, self.bytes)
-            if self.journal is not None and self.journal.problem:
-                return Status.BUSY, self.journal.problem
-        if request.ttl is not None and not request.ttl > 0:  # NaN too
-            return Status.EXPIRED, "the deadline had passed when it arrived"
-        if request.delay_s and (why := delays.why_bad(request)):
-            return Status.BAD_REQUEST, why
-        return None
-
     def _refuse(self, client: ClientRow, envelope: Envelope, request: Request, status: Status, text: str) -> None:
-        outbox, kind = self._outbox, status.name.lower()
-        outbox.counts["requests_refused"] += 1
-        outbox.counts[f"refused_{kind}"] += 1
-        outbox.trace(catalogue.REFUSED, request=client.request_name(request.id), client=client.name, text=text)
-        after_s = None
-        if status is Status.BUSY:
-            excess = self._limits.excess(self.count, self.bytes, len(request.body))
-            after_s = self._pace.retry_after_s(self._ended, excess, outbox.now)
-        self.tell(client, envelope, Answer(request.id, status, error_body(kind, text), after_s))
-
-    @property
-    def _ended(self) -> int:
-        """How many requests have ended."""
-        counts = self._outbox.counts
-        return sum(counts[name] for name in _ENDS)
+        self.tell(client, envelope, self.refusals.answer(client, request, status, text))
 
     def enter(self, entry: Entry) -> None:
         """``entry`` is one of those that have not ended: it was accepted here, or by an earlier broker with this journal."""
         entry.client.entries[entry.request.id] = entry
         self.count += 1
-        self.bytes += len(entry.request.body)
+        self.bytes += memory_of(entry.request.body, entry.envelope)
 
     def queue_again(self, entry: Entry) -> None:
         """``entry``, which stands in the journal and is with no worker, waits for one, perhaps later."""
@@ -334,8 +303,10 @@ class Requests:
         if entry.worker is None and entry.state is not RequestState.STORING:
             self.dispatcher.mark_dead(entry)
         entry.state = TRANSITIONS[change][entry.state]
+        body, envelope = request.body, entry.envelope
+        size = len(body) if type(body) is bytes and len(envelope) < 2 else memory_of(body, envelope)
         self.count -= 1
-        self.bytes -= len(request.body)
+        self.bytes -= size
         if answer is not None:
             answer.id = request.id
         if self.journal is not None:
@@ -344,7 +315,7 @@ class Requests:
             del client.entries[request.id]
         if entry.failures is not None:
             self.dead.stories.forget(entry)
-        if len(request.body) > DEAD_BODY_BYTES_MAX:
+        if size > DEAD_BODY_BYTES_MAX:
             entry.request = Request(request.id, request.service, b"")
         outbox.counts[name] += 1
         if change is Change.ANSWERED:
@@ -352,7 +323,7 @@ class Requests:
             if len(self._latencies_s) >= LATENCIES_MAX:
                 self._count_latencies()
         if answer is not None and self.journal is None:
-            self.tell(client, entry.envelope, answer)
+            self.tell(client, envelope, answer)
         if self.back_pressure.is_on:
             self.back_pressure.end_if_low(self.count, self.bytes)
 

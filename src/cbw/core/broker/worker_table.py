@@ -10,6 +10,8 @@ from cbw.core.port import printable
 
 RECENTLY_LOST_MAX = 1000
 """Names of lost workers that are remembered, so that the trace can tell whose late answer was fenced off."""
+SERVICES_CHARS_MAX = 1000
+"""Characters of the names of a worker's services that are recorded when it registers: all of them may be 200,000."""
 
 
 class WorkerTable:
@@ -33,9 +35,8 @@ class WorkerTable:
         self.by_peer[worker.peer] = worker
         self._requests.dispatcher.add_worker(worker)
         outbox.counts["workers_registered"] += 1
-        outbox.trace(
-            catalogue.WORKER_READY, worker=worker.name, text=",".join(service.name for service in worker.services)
-        )
+        names = ",".join(service.name for service in worker.services)
+        outbox.trace(catalogue.WORKER_READY, worker=worker.name, text=names[:SERVICES_CHARS_MAX])
         if worker.credit == 0 and outbox.is_tracing:
             outbox.trace(catalogue.CREDIT_CHANGED, worker=worker.name, text="0")
 

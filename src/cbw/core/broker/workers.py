@@ -171,6 +171,15 @@ class Workers:
             self._lose(known, "said hello again", is_blamed=has_left)
         if peer in self.by_peer:
             self._lose(self.by_peer[peer], "changed its id")
+        registered = self._requests.dispatcher.registrations
+        if registered + len(names) > self._limits.services_max:
+            text = (
+                f"workers have {registered} services here already, and this one would add {len(names)} (--services-max)"
+            )
+            outbox.tell_strange_worker(peer, fact.dialect, Refused(Refusal.BAD_HELLO, text))
+            outbox.trace(catalogue.REFUSED, worker=hello.worker, text=text)
+            outbox.counts["hellos_refused"] += 1
+            return None
         services = [self._requests.dispatcher.service(name) for name in names]
         worker = WorkerRow(hello.worker, hello.boot, peer, services, fact.dialect, hello.proof)
         worker.concurrency = hello.concurrency

@@ -1,0 +1,59 @@
+"""Whether a process that serves connections still has file descriptors for new ones.
+
+Without one, libzmq tries to accept a connection again and again, in silence: whoever connects waits, and nobody knows why. (To
+close the ports meanwhile would be worse: libzmq ends the connections of a port with it.)
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+
+from cbw.errors import MORE_FILES
+
+LOOK_S = 1.0
+"""Time in seconds between two looks, so the longest for which descriptors may be out unnoticed. A look takes some 10 µs."""
+SPARE_DESCRIPTORS = 8
+"""When so many are free again, new connections are no longer in doubt."""
+TOLD_AGAIN_S = 60.0
+"""Shortest time in seconds after which it is told again that descriptors are out: somebody may connect again and again."""
+
+
+class DescriptorWatch:
+    """Calls ``tell`` with a text when no descriptor is left, and when there are some again.
+
+    Call :meth:`look` when ``look_at`` has come.
+    """
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self.look_at = 0.0
+        self._tell = tell
+        self._is_out = False  # as was told last
+        self._quiet_until = 0.0
+
+    def look(self, now: float) -> None:
+        """See whether files can be opened."""
+        self.look_at = now + LOOK_S
+        if self._is_out:
+            if _has_free(SPARE_DESCRIPTORS):
+                self._is_out = False
+                self._tell("file descriptors are free: new connections are taken again")
+        elif now >= self._quiet_until and not _has_free(1):
+            self._is_out = True
+            self._quiet_until = now + TOLD_AGAIN_S
+            self._tell(f"no file descriptors are left: no new connection is taken. {MORE_FILES}")
+
+
+def _has_free(count: int) -> bool:
+    """Whether this process could open ``count`` files now."""
+    found: list[int] = []
+    try:
+        while len(found) < count:
+            found.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        return error.errno not in (errno.EMFILE, errno.ENFILE)
+    finally:
+        for descriptor in found:
+            os.close(descriptor)
+    return True
