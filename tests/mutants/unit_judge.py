@@ -1,0 +1,99 @@
+"""The unit tests as judges: pytest collects them once, and each mutant gets a forked process in which it is in place."""
+
+from __future__ import annotations
+
+import pickle
+import tempfile
+import time
+from collections.abc import Callable, Generator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from .child import Verdict, judged_in_child
+from .mutation import Mutant
+from .patching import put_in_place
+from .reach import calls_recorded
+
+TESTS = ("tests/unit/core", "tests/unit/wire")
+QUIET = ("-o", "addopts=", "-p", "no:terminal", "-p", "no:cacheprovider", "-p", "no:xdist")
+KNOWN = Path("build/mutants/reach")
+"""What the tests call, from one run to the next until there is a new test; `make clean` forgets it."""
+
+Called = dict[tuple[str, str], None]
+
+
+class UnitJudge:
+    """A plugin of pytest that judges ``mutants`` instead of running the tests once, and tells ``heard`` of each."""
+
+    def __init__(self, mutants: list[Mutant], heard: Callable[[Mutant, Verdict], None]) -> None:
+        self._mutants = mutants
+        self._heard = heard
+        self._reach: dict[str, tuple[float, Called]] = {}
+        self._is_recording = False
+        self._failed: list[str] = []
+
+    def run(self) -> int:
+        """Judge them all; the exit code of pytest."""
+        return pytest.main([*QUIET, "-m", "not slow", *TESTS], [self])
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        items = list(session.items)
+        if KNOWN.exists():
+            self._reach = pickle.loads(KNOWN.read_bytes())
+        if not self._reach.keys() >= {item.nodeid for item in items}:
+            self._reach = self._recorded(session)
+            KNOWN.parent.mkdir(parents=True, exist_ok=True)
+            KNOWN.write_bytes(pickle.dumps(self._reach))
+        for mutant in self._mutants:
+            self._heard(mutant, judged_in_child(partial(self._judge, session, items, mutant)))
+        return True
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        if not self._is_recording:
+            return (yield)
+        called: Called = {}
+        began_at = time.process_time()
+        with calls_recorded(called):
+            result = yield
+        self._reach[item.nodeid] = (time.process_time() - began_at, called)
+        return result
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self._failed.append(report.nodeid)
+
+    def _recorded(self, session: pytest.Session) -> dict[str, tuple[float, Called]]:
+        """Time and calls of every test, measured in a process of its own, so that they leave nothing behind."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "reach"
+
+            def record() -> Verdict:
+                self._is_recording = True
+                self._run(session, session.items)
+                path.write_bytes(pickle.dumps(self._reach))
+                return Verdict(self._failed[0] if self._failed else None)
+
+            verdict = judged_in_child(record)
+            if verdict.killer is not None:
+                pytest.exit(f"without any mutant, {verdict.killer} fails", returncode=2)
+            found: dict[str, tuple[float, Called]] = pickle.loads(path.read_bytes())
+            return found
+
+    def _judge(self, session: pytest.Session, items: list[pytest.Item], mutant: Mutant) -> Verdict:
+        place = (mutant.module, mutant.function)
+        can_notice = [item for item in items if place in self._reach[item.nodeid][1]]
+        if not can_notice:
+            return Verdict(None, "no test calls it")
+        put_in_place(mutant)
+        self._run(session, sorted(can_notice, key=lambda item: self._reach[item.nodeid][0]))
+        return Verdict(self._failed[0] if self._failed else None)
+
+    def _run(self, session: pytest.Session, items: list[pytest.Item]) -> None:
+        for item, following in zip(items, [*items[1:], None], strict=True):
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            if self._failed:
+                return
