@@ -19,7 +19,7 @@ from .reach import calls_recorded
 TESTS = ("tests/unit/core", "tests/unit/wire")
 QUIET = ("-o", "addopts=", "-p", "no:terminal", "-p", "no:cacheprovider", "-p", "no:xdist")
 KNOWN = Path("build/mutants/reach")
-"""What the tests call, from one run to the next until there is a new test; `make clean` forgets it."""
+"""What each test calls, from one run to the next; `make clean` forgets it."""
 
 Called = dict[tuple[str, str], None]
 
@@ -43,12 +43,12 @@ class UnitJudge:
         items = list(session.items)
         if KNOWN.exists():
             self._reach = pickle.loads(KNOWN.read_bytes())
-        if not self._reach.keys() >= {item.nodeid for item in items}:
-            self._reach = self._recorded(session)
+        if new := [item for item in items if item.nodeid not in self._reach]:
+            self._reach = self._recorded(new)
             KNOWN.parent.mkdir(parents=True, exist_ok=True)
             KNOWN.write_bytes(pickle.dumps(self._reach))
         for mutant in self._mutants:
-            self._heard(mutant, judged_in_child(partial(self._judge, session, items, mutant)))
+            self._heard(mutant, judged_in_child(partial(self._judge, items, mutant)))
         return True
 
     @pytest.hookimpl(wrapper=True)
@@ -66,14 +66,14 @@ class UnitJudge:
         if report.failed:
             self._failed.append(report.nodeid)
 
-    def _recorded(self, session: pytest.Session) -> dict[str, tuple[float, Called]]:
+    def _recorded(self, items: list[pytest.Item]) -> dict[str, tuple[float, Called]]:
         """Time and calls of every test, measured in a process of its own, so that they leave nothing behind."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "reach"
 
             def record() -> Verdict:
                 self._is_recording = True
-                self._run(session, session.items)
+                self._run(items)
                 path.write_bytes(pickle.dumps(self._reach))
                 return Verdict(self._failed[0] if self._failed else None)
 
@@ -83,16 +83,16 @@ class UnitJudge:
             found: dict[str, tuple[float, Called]] = pickle.loads(path.read_bytes())
             return found
 
-    def _judge(self, session: pytest.Session, items: list[pytest.Item], mutant: Mutant) -> Verdict:
+    def _judge(self, items: list[pytest.Item], mutant: Mutant) -> Verdict:
         place = (mutant.module, mutant.function)
         can_notice = [item for item in items if place in self._reach[item.nodeid][1]]
         if not can_notice:
             return Verdict(None, "no test calls it")
         put_in_place(mutant)
-        self._run(session, sorted(can_notice, key=lambda item: self._reach[item.nodeid][0]))
+        self._run(sorted(can_notice, key=lambda item: self._reach[item.nodeid][0]))
         return Verdict(self._failed[0] if self._failed else None)
 
-    def _run(self, session: pytest.Session, items: list[pytest.Item]) -> None:
+    def _run(self, items: list[pytest.Item]) -> None:
         for item, following in zip(items, [*items[1:], None], strict=True):
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
             if self._failed:

@@ -6,6 +6,7 @@ from cbw.core.broker.events import PeerLost, Side
 from cbw.core.broker.parked_replies import ANSWER_BYTES
 from cbw.core.messages import Answer, Status, Task
 
+from .journaled import Journaled
 from .system import CoreSystem, worker_said
 
 
@@ -22,3 +23,15 @@ def test_a_large_one_pushes_out_as_many_as_it_needs_room() -> None:
     parked = system.core.requests.parked
     assert (parked.count, parked.bytes) == (1, 4 * ANSWER_BYTES)
     assert system.core.outbox.counts["answers_dropped"] == 3
+
+
+def test_one_that_was_sent_and_makes_room_is_no_loss_while_its_client_is_here() -> None:
+    """With a journal it is only kept until the client says that it has come."""
+    system = Journaled(parked_bytes_max=ANSWER_BYTES + 100)
+    system.client()
+    system.worker(concurrency=2)
+    system.ask(1, 2)
+    system.answer_all("W1")
+    assert system.core.requests.parked.count == 1
+    assert system.core.outbox.counts["answers_dropped"] == 0
+    assert "answer_dropped" not in system.events()
