@@ -53,13 +53,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     parser.add_argument("--count", default="200", help="how many mutants, drawn at random, or 'all'")
     parser.add_argument("--seed", type=int, default=1, help="of the draw")
+    parser.add_argument("--skip", type=int, default=0, help="so many of those drawn, to go on after an interruption")
     parser.add_argument("--only", default="", help="only mutants in whose name this text is")
     parser.add_argument("--judge", choices=("unit", "sim"), default="unit", help="who has to notice them")
     parser.add_argument("--seeds", type=int, default=100, help="of the simulation, with --judge sim")
     parser.add_argument("--need", type=float, default=0.0, help="the least score, in percent")
     parser.add_argument("--verbose", action="store_true", help="print what is killed, and by what, too")
     options = parser.parse_args()
-    mutants = _drawn(options.count, options.seed, options.only)
+    mutants = _drawn(options.count, options.seed, options.only)[options.skip :]
     began_at = time.monotonic()
     report = Report(len(mutants), shows_all=options.verbose)
     judge = (

@@ -18,6 +18,9 @@ from .reach import calls_recorded
 
 TESTS = ("tests/unit/core", "tests/unit/wire")
 QUIET = ("-o", "addopts=", "-p", "no:terminal", "-p", "no:cacheprovider", "-p", "no:xdist")
+LONG_S = 2.0
+"""Processor time of a test, its calls recorded, from which on it is not asked: there are six, and each takes as long as all
+that a mutant is usually shown to."""
 KNOWN = Path("build/mutants/reach")
 """What each test calls, from one run to the next; `make clean` forgets it."""
 
@@ -85,11 +88,12 @@ class UnitJudge:
 
     def _judge(self, items: list[pytest.Item], mutant: Mutant) -> Verdict:
         place = (mutant.module, mutant.function)
-        can_notice = [item for item in items if place in self._reach[item.nodeid][1]]
-        if not can_notice:
+        reach = self._reach
+        asked = [item for item in items if place in reach[item.nodeid][1] and reach[item.nodeid][0] < LONG_S]
+        if not asked:
             return Verdict(None, "no test calls it")
         put_in_place(mutant)
-        self._run(sorted(can_notice, key=lambda item: self._reach[item.nodeid][0]))
+        self._run(sorted(asked, key=lambda item: reach[item.nodeid][0]))
         return Verdict(self._failed[0] if self._failed else None)
 
     def _run(self, items: list[pytest.Item]) -> None:

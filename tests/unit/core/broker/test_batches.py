@@ -16,7 +16,7 @@ def test_messages_for_a_client_are_one_batch() -> None:
     for number in range(3):
         outbox.tell_strange_client(b"C1", native.CLIENT, Answer(number, Status.OK, b""))
     (order,) = outbox.take_orders()
-    assert isinstance(order, SendToClient) and [message.id for message in order.messages] == [0, 1, 2]  # type: ignore[union-attr]
+    assert isinstance(order, SendToClient) and len(order.messages) == 3
 
 
 def test_messages_for_a_worker_are_one_batch() -> None:

@@ -50,3 +50,12 @@ def test_a_worker_that_says_hello_again_over_its_own_connection_has_not_failed()
     system.worker("W1", credit=2)
     assert [(int(task.body), task.attempt) for task in system.take_tasks("W1")] == [(1, 1), (2, 1)]
     assert system.core.outbox.counts["attempts_failed"] == 0
+
+
+def test_without_a_trace_nothing_is_recorded_of_a_worker_that_wants_nothing_yet() -> None:
+    told = {}
+    for is_tracing in (False, True):
+        system = CoreSystem(is_tracing=is_tracing)
+        system.tell(worker_said(b"W1", [messages.WorkerHello("W1", "b", ["s"], 1, 0)]))
+        told[is_tracing] = "credit_changed" in system.events()
+    assert told == {False: False, True: True}
