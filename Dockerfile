@@ -2,18 +2,24 @@
 #
 #   docker build -t tsr-zmq .
 #
-# BASE may be any Debian image with Python 3.11 or newer; deploy/offline-base makes one where no registry can be reached.
+# BASE may be any Debian image with Python 3.11 or newer; deploy/offline-base makes one where no registry can be reached. A tag
+# can be moved to other contents, a digest cannot (docs/howto/check-the-supply-chain.md):
+#
+#   docker build -t tsr-zmq --build-arg BASE=python:3.12-slim-bookworm@sha256:... .
 ARG BASE=python:3.12-slim-bookworm
 
 FROM ${BASE} AS build
-RUN python3 -m venv /opt/cbw
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+RUN python3 -m venv /opt/cbw && python3 -m venv /opt/builder
 WORKDIR /build
-COPY deploy/image/requirements.txt .
-RUN /opt/cbw/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes --only-binary :all: \
-        -r requirements.txt
+# Everything that is downloaded is checked by its hash, what builds cbw's wheel too.
+COPY deploy/image/requirements.txt deploy/image/build-requirements.txt ./
+RUN /opt/cbw/bin/pip install --require-hashes --only-binary :all: -r requirements.txt \
+ && /opt/builder/bin/pip install --require-hashes --only-binary :all: -r build-requirements.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
-RUN /opt/cbw/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps . \
+RUN /opt/builder/bin/python -m hatchling build -t wheel -d /build/wheel \
+ && /opt/cbw/bin/pip install --no-index --no-deps /build/wheel/*.whl \
  && /opt/cbw/bin/pip uninstall --yes --quiet pip setuptools
 
 FROM ${BASE}

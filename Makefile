@@ -1,9 +1,12 @@
 # One target per job; each does its own set-up in .venv. `make demo` and `make test` are all that a newcomer needs.
-.PHONY: demo test test-fast check sim chaos attack bench peers clean
+.PHONY: demo test test-fast check sim mutants chaos attack bench peers lock audit sbom dist clean
 
 PYTHON ?= python3
 BIN := .venv/bin
 SEEDS ?= 2000
+N ?= 200
+JUDGE ?= unit
+SERVICE ?= pypi
 READY := .venv/.ready
 
 demo: $(READY)  ## a whole system on this machine, then proof that it survives a killed worker
@@ -13,7 +16,7 @@ demo: $(READY)  ## a whole system on this machine, then proof that it survives a
 # The fast tests start neither containers nor processes that serve, so they take all processors. Those of tests/deploy mostly
 # wait for containers: two files at once, beside the others. All the rest mostly waits for processes: three tests at once, but
 # for those of one xdist_group, which share what they have started.
-FAST := tests/unit tests/sim tests/fuzz tests/test_layout.py tests/docs/test_reference.py tests/deploy/test_files.py \
+FAST := tests/unit tests/sim tests/fuzz tests/supply tests/mutants tests/test_layout.py tests/docs/test_reference.py tests/deploy/test_files.py \
         tests/deploy/test_mirror.py
 REST := $(FAST:%=--ignore=%)
 PARALLEL := -n auto --maxprocesses 8 --dist worksteal
@@ -35,6 +38,9 @@ check: $(READY)  ## style and types
 sim: $(READY)  ## the seeded simulation: make sim SEEDS=20000, or SEED=17 for one
 	$(BIN)/python -m tests.sim $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 
+mutants: $(READY)  ## would a test notice a changed statement of a core? make mutants N=all; JUDGE=sim: the simulation alone
+	$(BIN)/python -m tests.mutants --count $(N) --judge $(JUDGE)
+
 chaos: MINUTES ?= 5
 chaos: $(READY)  ## real processes at random harm: make chaos MINUTES=5
 	$(BIN)/python -m tests.chaos --minutes $(MINUTES)
@@ -54,6 +60,38 @@ build/peers/.ready: benchmarks/faults/requirements.txt
 	build/peers/bin/python -m pip install -q -r $<
 	@touch $@
 
+IMAGE := deploy/image
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --upgrade \
+        --custom-compile-command "make lock"
+
+PLATFORMS := x86_64-manylinux_2_28 aarch64-manylinux_2_28 x86_64-unknown-linux-musl aarch64-unknown-linux-musl
+
+lock: $(READY)  ## renew what is in the image and what builds the wheel, to the newest versions within the ranges
+	$(LOCK) -o $(IMAGE)/requirements.txt pyproject.toml
+	$(LOCK) -o $(IMAGE)/build-requirements.txt $(IMAGE)/build-requirements.in
+	@for python in 3.11 3.12 3.13; do for platform in $(PLATFORMS); do \
+	    $(BIN)/uv pip install --quiet --dry-run --no-deps --require-hashes --only-binary :all: --target build/none \
+	        --python-version $$python --python-platform $$platform -r $(IMAGE)/requirements.txt || \
+	        { echo "no wheel of something for Python $$python on $$platform"; exit 1; }; \
+	done; done
+
+audit: $(READY)  ## does a locked dependency have a known vulnerability? Needs PyPI's database; SERVICE=osv: that of osv.dev
+	$(BIN)/python -m supply.audit --service $(SERVICE)
+
+sbom: $(READY) build/locked/.ready  ## build/cbw.cdx.json: a bill of materials of what is in the image, in CycloneDX's format
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible \
+	    --of JSON --output-file build/cbw.cdx.json build/locked/bin/python
+
+dist: $(READY)  ## the wheel and the source archive of the last commit: built twice, compared, installed and tried
+	$(BIN)/python -m supply.dist
+
+build/locked/.ready: $(IMAGE)/requirements.txt pyproject.toml
+	rm -rf build/locked
+	$(BIN)/python -m venv --without-pip build/locked
+	$(BIN)/python -m pip --python build/locked/bin/python install -q --require-hashes --only-binary :all: -r $<
+	$(BIN)/python -m pip --python build/locked/bin/python install -q --no-deps .
+	@touch $@
+
 $(READY): pyproject.toml
 	@if command -v uv >/dev/null 2>&1; then \
 	    uv venv -q --allow-existing --seed --python $(PYTHON) .venv; \
@@ -71,4 +109,4 @@ tests/interop/node_modules/.package-lock.json: tests/interop/package.json
 	else echo "npm is not here: tests with Node programs will be skipped"; fi
 
 clean:
-	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/interop/node_modules
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/interop/node_modules

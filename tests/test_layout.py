@@ -307,7 +307,7 @@ def test_names_say_what_is_in_a_file() -> None:
 
 PROGRAMS = sorted(
     path
-    for folder in ("src", "tests", "benchmarks", "docs", "examples")
+    for folder in ("src", "tests", "benchmarks", "docs", "examples", "supply")
     for path in (ROOT / folder).rglob("*.py")
     if "node_modules" not in path.parts
 )

@@ -29,7 +29,7 @@ ENVIRONMENT = {
     for one in (one if isinstance(one, tuple) else (one,))
     if isinstance(one, settings.Setting)
 }
-OF_OTHERS = re.compile(r"(PATH|PYTHON\w+|WORDPRESS_\w+|MARIADB_\w+|MYSQL_\w+)")
+OF_OTHERS = re.compile(r"(PATH|PIP_\w+|PYTHON\w+|WORDPRESS_\w+|MARIADB_\w+|MYSQL_\w+)")
 
 
 def named(path: Path) -> str:
@@ -92,6 +92,23 @@ def exists(words: list[str]) -> None:
     command = cli.get_command(click.Context(cli), words[1])
     assert command is not None, f"no such command: {words}"
     command.make_context(words[1], list(words[2:]))  # parses, runs nothing
+
+
+def test_the_lock_of_what_builds_the_wheel_is_made_from_the_build_system() -> None:
+    image = DEPLOY / "image"
+    (wanted,) = re.findall(r'^requires = \["(.+)"\]$', (ROOT / "pyproject.toml").read_text(), re.M)
+    asked = [line for line in (image / "build-requirements.in").read_text().splitlines() if not line.startswith("#")]
+    assert asked == [wanted]
+    assert re.search(r"^hatchling==", (image / "build-requirements.txt").read_text(), re.M)
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "build-requirements.txt"])
+def test_every_locked_requirement_has_a_hash(name: str) -> None:
+    entries = re.split(r"\n(?=\S)", (DEPLOY / "image" / name).read_text())
+    locked = [entry for entry in entries if not entry.startswith("#")]
+    assert locked
+    for entry in locked:
+        assert re.match(r"[\w.-]+==\S+ [^\n]*\\\n +--hash=sha256:[0-9a-f]{64}", entry), entry
 
 
 def test_the_locked_requirements_are_within_the_ranges() -> None:

@@ -22,6 +22,7 @@ from cbw.core.record import Record
 
 from . import network as parcels
 from .account import Accepted, SeenAttempt
+from .bookkeeping import Bookkeeping
 from .clients import PlainClient, SimClient
 from .delays import Delays, may_fail
 from .durability import Durability
@@ -78,6 +79,7 @@ class Checker:
         self._questions = Questions(world, self.durability)
         self._fairness = Fairness(has_journal=self.durability.disk is not None)
         self.delays = Delays(plan.limits.dead_max)
+        self._books = Bookkeeping()
         self._unsent_answers = UnsentAnswers(world, plan.limits.liveness_s)
 
     def fail(self, text: str) -> None:
@@ -246,6 +248,7 @@ class Checker:
         self._fairness.clear()
         self.delays.broker_died(durability.stored_retries())
         self._unsent_answers.clear()
+        self._books.clear()
         self._displaced.clear()
         self._stolen.clear()
         self.accepted.clear()
@@ -339,6 +342,7 @@ class Checker:
         core = self.broker.core
         self._fairness.stored(self.durability.take_stored(facts))
         for record in core.outbox.take_records():
+            self._books.heard(record)
             self._record(record)
         for peer, attempt in self.durability.went_on(orders, self.attempts):
             attempt.connection, attempt.recovered_at = self.broker.workers.connection_of(peer), None
@@ -358,6 +362,7 @@ class Checker:
         core, now = self.broker.core, self.world.now
         check(core)
         self._poison.check(core)
+        self._books.check(core)
         self.need(
             core.requests.count == len(self.accepted),
             f"G4: {core.requests.count} requests, {len(self.accepted)} in the trace",

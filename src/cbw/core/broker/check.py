@@ -46,7 +46,9 @@ def _check_places(core: BrokerCore) -> None:
     counts = core.outbox.counts
     kept = counts["dead_letters_kept"] + counts["dead_letters_pushed_out"]
     assert core.limits.dead_max == 0 or counts[catalogue.GAVE_UP] <= kept, "what was given up is not kept (G5)"
-    assert requests.parked.count == sum(len(client.parked) for client in clients)
+    parked = [reply for client in clients for reply in client.parked.values()]
+    assert requests.parked.count == len(parked)
+    assert requests.parked.bytes == sum(reply.size for reply in parked)
     services = requests.dispatcher.services.values()
     queued = [entry for service in services for entry in (*service.waiting, *service.suspects)]
     workers = (*core.workers.by_peer.values(), *core.workers.recovering)
@@ -82,16 +84,26 @@ def _check_hand(worker: WorkerRow) -> None:
     suspects = [entry for entry in worker.in_hand.values() if entry.state is RequestState.ALONE]
     assert suspects in ([], [worker.suspect]), "suspects travel alone"
     assert worker.suspect is None or worker.suspect in worker.in_hand.values(), "a suspect that is not there"
+    assert worker.credit >= 0
+    assert all(service.workers.get(worker.peer) is worker for service in worker.services), (
+        "a worker that nobody can find"
+    )
     assert all(entry.worker is worker and entry.task == task for task, entry in worker.in_hand.items())
 
 
 def _check_service(service: ServiceRow, *, is_stopping: bool) -> None:
     assert not (set(service.free) & set(service.prefetching))
     assert service.overloaded == sum(worker.is_overloaded for worker in service.workers.values())
-    for worker in service.free:
-        assert len(worker.in_hand) < min(worker.concurrency, worker.credit)
     if is_stopping:
         return
+    for worker in service.workers.values():
+        hand = len(worker.in_hand)
+        assert (worker in service.free) is (hand < min(worker.concurrency, worker.credit)), "free, and not known to be"
+        wants_more = worker.concurrency <= hand < worker.credit and worker.suspect is None
+        assert (worker in service.prefetching) is wants_more
+        assert worker.is_overloaded is (hand > worker.concurrency)
+    waiting = [entry for entry in service.waiting if entry.state is RequestState.WAITING]
+    assert all(entry.deadline_at is None or entry.has_timer for entry in waiting), "nobody looks at its deadline"
     has_fresh = any(entry.state is RequestState.WAITING for entry in service.waiting)
     has_room = service.free or (service.prefetching and not service.suspects)
     assert not (has_fresh and has_room), "room for work while work waits (G2)"

@@ -268,3 +268,12 @@ def test_ended_requests_are_swept_out() -> None:
     system.worker("W1", concurrency=2000)
     system.wait(61.0, "W1")
     assert len(system.bodies("W1")) == 1000 and delays.dead == 0
+
+
+def test_one_whose_deadline_is_here_when_its_delay_is_over_is_not_handed_out(system: CoreSystem) -> None:
+    """The broker stood still from before the one until exactly the other."""
+    ask_later(system, 1, delay_s=1.0, ttl=2.0)
+    system.now += 2.0
+    system.tell()
+    assert system.take_tasks("W1") == []
+    assert system.answers() == [(1, Status.EXPIRED)]

@@ -725,6 +725,7 @@ def test_a_part_is_a_sign_of_life(broker: Broker) -> None:
         (b"mmi.service", b"asked for, but not served", b"404"),
         (b"mmi.service", b"\xff", b"404"),
         (b"mmi.service", b"mmi.service", b"404"),
+        (b"mmi.service", b"cbw.dead.list", b"200"),
         (b"mmi.workers", b"echo", b"501"),
         (b"mmi.", b"", b"501"),
     ],
