@@ -1,11 +1,13 @@
-"""What the broker counts is what it has told: nothing is dropped, refused or given up in silence."""
+"""What the broker counts is what it has told, and what leaves it is complete: one batch a peer, and a goodbye at the end."""
 
 from __future__ import annotations
 
 from collections import Counter
 
 from cbw.core import catalogue
+from cbw.core.broker import events
 from cbw.core.broker.core import BrokerCore
+from cbw.core.messages import Goodbye
 from cbw.core.record import Record
 
 from .world import ViolationError
@@ -29,10 +31,11 @@ COUNTED = {
 
 
 class Bookkeeping:
-    """Compares the trace of a broker with its counts."""
+    """Compares the trace of a broker with its counts, and looks at its orders."""
 
     def __init__(self) -> None:
         self._told: Counter[str] = Counter()
+        self._has_stopped = False
 
     def heard(self, record: Record) -> None:
         """The broker has told this."""
@@ -41,6 +44,23 @@ class Bookkeeping:
     def clear(self) -> None:
         """The next broker begins with nothing."""
         self._told.clear()
+        self._has_stopped = False
+
+    def ordered(self, orders: list[events.Event], core: BrokerCore) -> None:
+        """
+        Raises:
+            ViolationError: a step sends a peer two batches where one would do, or the broker stops without a goodbye.
+        """
+        sent = [order for order in orders if isinstance(order, events.SendToClient | events.SendToWorker)]
+        batches = Counter((type(order).__name__, order.peer, order.dialect.name) for order in sent)
+        if twice := [batch for batch, count in batches.items() if count > 1]:
+            raise ViolationError(f"one step, and more than one batch: {twice}")
+        if not self._has_stopped and any(isinstance(order, events.Stop) for order in orders):
+            self._has_stopped = True
+            told = {order.peer for order in sent if any(type(message) is Goodbye for message in order.messages)}
+            here = [client for client in core.clients.by_peer.values() if client.dialect.has_sessions]
+            if missed := [client.name for client in here if client.peer not in told]:
+                raise ViolationError(f"G12: the broker stops and has not said goodbye to {missed}")
 
     def check(self, core: BrokerCore) -> None:
         """

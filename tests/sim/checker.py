@@ -340,6 +340,7 @@ class Checker:
     def step(self, facts: list[events.Event], orders: list[events.Event]) -> None:
         """The core has decided."""
         core = self.broker.core
+        self._books.ordered(orders, core)
         self._fairness.stored(self.durability.take_stored(facts))
         for record in core.outbox.take_records():
             self._books.heard(record)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cbw.core import log_events
-from cbw.core.logger import WRITE_RETRY_S
+from cbw.core.logger import WRITE_RETRY_S, Fsync, LoggerCore
 from tests.unit.core.test_logger import Log, batch, numbers
 
 
@@ -49,3 +50,8 @@ def test_the_log_is_always_in_order_and_accounts_for_every_number(steps: list[tu
 def gap_end(record: dict[str, Any]) -> int:
     """The last number of a gap."""
     return int(record["text"].split(" of ")[0].split(" to ")[1]) if record.get("event") == "gap" else 0
+
+
+def test_a_fact_that_is_none_is_an_error_of_the_shell() -> None:
+    with pytest.raises(TypeError):
+        LoggerCore("LOG", "own", epoch=0.0, fsync=Fsync.NEVER).step([object()], 0.0)  # type: ignore[list-item]

@@ -9,8 +9,10 @@ import pytest
 
 from cbw.core import messages
 from cbw.core.broker import dead_services
+from cbw.core.broker.core import BrokerCore
 from cbw.core.broker.dead_letters import ERROR_CHARS_MAX
-from cbw.core.broker.events import ClientSaid, Stop, StopRequested
+from cbw.core.broker.events import ClientSaid, PeerLost, Side, Stop, StopRequested
+from cbw.core.broker.limits import Limits
 from cbw.core.broker.stories import REASON_CHARS_MAX
 from cbw.core.messages import Answer, Goodbye, Request, Status, error_of
 from cbw.core.plain_messages import PlainRequest
@@ -324,3 +326,12 @@ def test_a_broker_that_stops_does_not_wait_for_what_was_sent_again() -> None:
     Control(system).ask(dead_services.REQUEUE, **ALL)
     system.tell(StopRequested(system.now + 10.0))
     assert any(isinstance(order, Stop) for order in system.others)
+
+
+def test_the_names_of_dead_letters_begin_with_six_characters_of_the_brokers_boot() -> None:
+    core = BrokerCore(boot="abcdefghij", limits=Limits(attempts_max=1))
+    core.step([client_said(b"C1", [messages.ClientHello("C1", "b"), messages.Request(1, "s", b"x")])], 0.0)
+    core.step([worker_said(b"W1", [messages.WorkerHello("W1", "b", ["s"], 1, 1)])], 0.0)
+    core.step([PeerLost(Side.WORKER, b"W1")], 1.0)
+    (letter,) = core.requests.dead
+    assert letter.id.startswith("abcdef") and not letter.id.startswith("abcdefg")

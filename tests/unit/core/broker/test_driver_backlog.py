@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cbw.core.messages import Answer, ClientHello, Request, Status
+from cbw.core.broker.events import Side
+from cbw.core.messages import Answer, ClientHello, Collect, Request, Status, Welcome
 from cbw.wire import native
 from tests.unit.core.broker.driven import Broker
 
@@ -74,3 +75,12 @@ def test_a_request_sent_again_while_its_answer_waits_for_the_same_connection(bro
         broker.clients.arrive(A, frames)
     broker.turn()
     assert broker.core.requests.count == 0 and len(broker.take(W)) == 1, "it is not run again"
+
+
+def test_a_client_whose_welcome_waits_may_fetch_the_answer_of_a_ticket(broker: Broker) -> None:
+    broker.clients.room[A] = 0
+    broker.says(Side.CLIENT, A, ClientHello("C1", "b"))
+    broker.says(Side.CLIENT, A, Collect(1, "no such ticket"))
+    del broker.clients.room[A]
+    broker.wait(0.1)
+    assert [type(message) for message in broker.batch(A)] == [Welcome, Answer]

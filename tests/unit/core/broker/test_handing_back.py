@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from cbw.core import messages
+from cbw.core.broker.events import BadMessageArrived, Side, WorkerSaid
+from cbw.wire import majordomo_01
 
 from .system import CoreSystem, worker_said
 
@@ -59,3 +61,20 @@ def test_without_a_trace_nothing_is_recorded_of_a_worker_that_wants_nothing_yet(
         system.tell(worker_said(b"W1", [messages.WorkerHello("W1", "b", ["s"], 1, 0)]))
         told[is_tracing] = "credit_changed" in system.events()
     assert told == {False: False, True: True}
+
+
+def test_what_another_dialects_message_ends_is_no_conversation_of_a_native_worker() -> None:
+    system = CoreSystem()
+    system.worker("W1")
+    bad = BadMessageArrived(Side.WORKER, b"W1", "no such command", majordomo_01.WORKER, (), True)
+    system.tell(bad)
+    assert b"W1" in system.core.workers.by_peer
+
+
+def test_a_majordomo_worker_may_be_called_like_one_that_is_connected_elsewhere() -> None:
+    """Only a second READY over its own connection ends its conversation."""
+    system = CoreSystem()
+    system.worker("M1", boot="M1", peer="elsewhere")
+    hello = messages.WorkerHello("M1", "M1", ["s"], 1, 1)
+    system.tell(WorkerSaid(b"M1", [hello], majordomo_01.WORKER))
+    assert list(system.core.workers.by_peer) == [b"M1"]

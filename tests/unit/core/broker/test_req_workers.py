@@ -93,3 +93,9 @@ def test_one_that_is_away_is_given_nothing_before_what_it_owes_is_due(lab: CoreS
     assert len(lab.plain_tasks["P1"]) == 1
     lab.wait(0.3)
     assert len(lab.plain_tasks["P1"]) == 2
+
+
+def test_the_late_answer_of_one_that_is_not_known_is_to_no_task(lab: CoreSystem) -> None:
+    lab.tell(PeerLost(Side.WORKER, b"P1"))
+    lab.tell(req_said(b"P1", b"R1", b"too late"))
+    assert [(record.worker, record.task) for record in lab.records if record.event == "fenced"] == [("P1", 0)]

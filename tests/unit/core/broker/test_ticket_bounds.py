@@ -178,3 +178,12 @@ def test_what_is_kept_survives_that_the_journal_is_written_anew(monkeypatch: pyt
     assert list(system.core.tickets.rows) == ["waits"]
     system.worker("W2", services=("nobody",))
     assert system.bodies("W2") == [1]
+
+
+def test_a_start_without_room_is_counted_as_refused_for_want_of_room() -> None:
+    system = CoreSystem(results_bytes_max=100)
+    system.client("C1")
+    start(system, 1, ticket="t")
+    assert system.answers() == [(1, Status.BUSY)]
+    counts = system.core.outbox.counts
+    assert (counts["requests_refused"], counts["refused_busy"]) == (1, 1)

@@ -1,4 +1,4 @@
-"""What records take in the journal: whatever can be long is counted."""
+"""What records take in the journal, where whatever can be long is counted, and what is read out of them."""
 
 from __future__ import annotations
 
@@ -6,18 +6,23 @@ from typing import Any
 
 import pytest
 
-from cbw.core.broker.journal_items import needed_size, size_of
+from cbw.core.broker.journal_items import letter_of, letter_record, needed_size, size_of
+from cbw.core.broker.replay import Replay
 from cbw.core.broker.tables import DeadLetter
 from cbw.core.journal_records import (
     AnswerStored,
     AnyRecord,
     Asker,
     AttemptFailed,
+    Batch,
     DeadLetterKept,
     FailedAttempt,
     RequestAccepted,
     RequestEnded,
+    WorkerForgotten,
+    WorkerKnown,
 )
+from cbw.wire.journal import encode_batch
 
 MORE = "x" * 1000
 ASKER = Asker("C1", "b", b"", "")
@@ -59,3 +64,18 @@ def test_a_dead_letter_takes_what_its_record_takes(more: tuple[Any, ...]) -> Non
 
 def test_every_attempt_takes_room() -> None:
     assert size_of(kept(b"", "", attempt(), attempt())) > size_of(kept(b"", "", attempt())) > size_of(kept())
+
+
+def test_a_dead_letter_is_the_same_in_the_next_brokers_time() -> None:
+    before = letter(b"x", "why", attempt("crashed"))
+    assert letter_of(letter_record(before, 50.0), 50.0).attempts == before.attempts
+    after = letter_of(letter_record(before, 50.0), 20.0)
+    assert [(each.begun_at, each.ended_at) for each in after.attempts] == [(30.0, 31.0)]
+    assert (after.accepted_at, after.died_at) == (30.0, 31.0)
+
+
+def test_workers_that_are_known_are_among_what_is_still_needed() -> None:
+    replay = Replay()
+    known = WorkerKnown(b"P1", "lab")
+    replay.read(1, encode_batch(Batch(0.0, [known, WorkerKnown(b"P2", "lab"), WorkerForgotten(b"P2")])))
+    assert list(replay.records()) == [known]

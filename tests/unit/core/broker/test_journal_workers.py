@@ -1,0 +1,41 @@
+"""What the journal knows of workers, and of what they have been given."""
+
+from __future__ import annotations
+
+import pytest
+
+from cbw.core import messages
+from cbw.core.broker import journal as journal_module
+from cbw.core.broker.replay import Replay
+
+from .journaled import Journaled
+from .system import client_said, req_ready
+
+
+def test_one_that_came_before_others_is_known_however_much_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_module, "COMPACT_BYTES", 1000)
+    system = Journaled()
+    system.client("C1")
+    system.worker("W1")
+    for number in range(1, 200):
+        if number in (1, 100):
+            system.tell(req_ready(b"P%d" % number))
+        system.ask(number)
+        system.answer_all("W1")
+        system.tell(client_said(b"C1", [messages.Received([number])]))
+        system.wait(0.05, "W1")
+    system.crash()
+    assert sorted(peer for peer, _ in system.core.workers.returning) == [b"P1", b"P100"]
+
+
+def test_what_has_been_with_its_worker_for_long_enough_is_written_at_that_time() -> None:
+    system = Journaled()
+    system.client("C1")
+    system.worker("W1")
+    system.ask(1)
+    system.now += journal_module.BEGUN_DELAY_S
+    system.tell()
+    replay = Replay()
+    for position, data in system.stored.items():
+        replay.read(position, data)
+    assert [begun.worker for begun in replay.begun.values()] == ["W1"]
