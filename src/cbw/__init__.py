@@ -34,7 +34,11 @@ from cbw.errors import (
     JournalInUse,
     JournalOnNetwork,
     JournalTooNew,
+    KeyNotAllowed,
+    KeyRefused,
+    KeysMissing,
     NoAnswer,
+    NotAllowed,
     NotReady,
     PromiseBroken,
     RequestError,
@@ -44,6 +48,7 @@ from cbw.errors import (
     UnknownTicket,
     UsageError,
     VersionMismatch,
+    WrongServerKey,
 )
 
 if TYPE_CHECKING:
@@ -105,10 +110,14 @@ __all__ = [
     "JournalInUse",
     "JournalOnNetwork",
     "JournalTooNew",
+    "KeyNotAllowed",
+    "KeyRefused",
+    "KeysMissing",
     "Limits",
     "LogHandler",
     "LogTarget",
     "NoAnswer",
+    "NotAllowed",
     "NotReady",
     "PromiseBroken",
     "RequestError",
@@ -121,5 +130,6 @@ __all__ = [
     "UsageError",
     "VersionMismatch",
     "Worker",
+    "WrongServerKey",
     "__version__",
 ]

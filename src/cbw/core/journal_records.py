@@ -23,13 +23,14 @@ class Asker(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Who asked. ``name`` and ``boot`` are the client's if it has sessions; otherwise ``peer`` is its identity.
 
     Of a request that outlives its client, ``name`` is its ticket, ``boot`` the name of that client, and ``dialect`` is
-    :data:`TICKET`.
+    :data:`TICKET`. ``key`` is the name of the client's key, empty without keys.
     """
 
     name: str
     boot: str
     peer: bytes
     dialect: str
+    key: str = ""
 
 
 class JournalRecord(msgspec.Struct, array_like=True, gc=False):

@@ -45,7 +45,8 @@ def _asker_of(client: ClientRow) -> Asker:
     if asker is None:
         has_sessions = client.dialect.has_sessions
         peer = b"" if has_sessions else client.peer
-        asker = client.asker = Asker(client.name if has_sessions else "", client.boot, peer, client.dialect.name)
+        name = client.name if has_sessions else ""
+        asker = client.asker = Asker(name, client.boot, peer, client.dialect.name, client.key.name)
     return asker
 
 

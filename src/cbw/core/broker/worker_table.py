@@ -34,7 +34,10 @@ class WorkerTable:
         self._requests.dispatcher.add_worker(worker)
         outbox.counts["workers_registered"] += 1
         outbox.trace(
-            catalogue.WORKER_READY, worker=worker.name, text=",".join(service.name for service in worker.services)
+            catalogue.WORKER_READY,
+            worker=worker.name,
+            text=",".join(service.name for service in worker.services),
+            fields=worker.key.fields,
         )
         if worker.credit == 0 and outbox.is_tracing:
             outbox.trace(catalogue.CREDIT_CHANGED, worker=worker.name, text="0")
