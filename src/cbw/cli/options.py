@@ -6,6 +6,7 @@ import contextlib
 import functools
 import math
 import os
+import resource
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -145,6 +146,8 @@ def keys_option(function: Callable[..., Any]) -> Callable[..., Any]:
     def note(_context: click.Context, _param: click.Parameter, value: str | None) -> None:
         if value is not None:
             os.environ[KEYS.environment] = value
+        if value:  # a secret key is in this process's memory, and must not get to the disk
+            resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
     return click.option(
         KEYS.option,

@@ -211,7 +211,7 @@ class Logger:
         lines = [self._format.text_line(frames) for frames in self._texts.receive(PORT_MESSAGES_MAX)]
         if lines:
             facts.append(log_events.TextArrived(lines))
-        facts += map(_batch, self._records.receive(PORT_MESSAGES_MAX))
+        facts += [_batch(arrival, self._records.keys) for arrival in self._records.receive(PORT_MESSAGES_MAX)]
         return facts
 
     def _carry_out(self, order: log_events.Order) -> log_events.Fact | None:
@@ -279,10 +279,13 @@ class Logger:
             self._waker.clear()
 
 
-def _batch(arrival: Arrival) -> log_events.Fact:
+def _batch(arrival: Arrival, keys: PeerKeys | None) -> log_events.Fact:
     try:
         if arrival.excess:
             raise BadMessage(arrival.excess)
-        return log_events.BatchArrived(arrival.peer, *log.read_batch(arrival.frames))
+        header, lines = log.read_batch(arrival.frames)
+        if keys is not None and not keys.may_speak_as(arrival.peer, header.sender):
+            raise BadMessage(f"{header.sender!r} has another key: records come in one's own name only")
+        return log_events.BatchArrived(arrival.peer, header, lines)
     except BadMessage as error:
         return log_events.BadMessageArrived(arrival.peer, str(error))

@@ -27,6 +27,8 @@ from cbw.transport.sockets import Context, new_socket
 
 _ENDPOINT = "inproc://zeromq.zap.01"
 _VERSION = b"1.0"
+TURN_ANSWERS = 64
+"""How many are let in or refused in one turn of the role, which has others to serve."""
 LOOK_S = 0.25
 """Seconds between two looks whether the file ``allowed`` has changed."""
 
@@ -64,7 +66,9 @@ class Gate:
             return set()
         self._look_at = now + LOOK_S
         changed = self.allowed.refresh()
-        while is_asked and has_input(self.socket):
+        for _ in range(TURN_ANSWERS if is_asked else 0):
+            if not has_input(self.socket):
+                break
             self._answer(self.socket.recv_multipart(), now)
         return changed
 

@@ -15,7 +15,7 @@ from cbw.transport.gate import Gate, address_of, cut_off
 FORGET_S = 10.0
 """Seconds for which the key of a peer is kept after its connection has ended: as long as something that it said may be unread."""
 IDENTITIES_MAX = 10_000
-"""Identities that are kept for each key; the oldest is then free for others."""
+"""Identities and names that are kept for each key; the oldest is then free for others."""
 USER_ID = "User-Id"
 """The property of a message under which libzmq tells what the gate has said of its sender: the public half of its key."""
 
@@ -96,6 +96,11 @@ class PeerKeys:
                 oldest = next(iter(mine))
                 del mine[oldest], self._owners[oldest]
         return owner == name
+
+    def may_speak_as(self, peer: bytes, name: str) -> bool:
+        """Whether the key of ``peer`` is the first that was used under this name; then the name belongs to it."""
+        key = self.key_of(peer)
+        return key is not None and self.own(name.encode(), key.name)
 
     # --- questions, and the end of connections
 
