@@ -125,7 +125,7 @@ class Broker:
     def _use_keys(self, guard: Guard) -> None:
         """Let the core know whose keys its peers have shown."""
         assert self._clients.keys is not None and self._workers.keys is not None
-        self._poller.add(guard.source)
+        self._poller.add(guard.news)
         self.core.clients.rights.key_of = self._clients.keys.key_of
         self.core.workers.key_of = self._workers.keys.key_of
         for client in self.core.clients.all:  # those in the journal

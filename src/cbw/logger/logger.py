@@ -107,7 +107,7 @@ class Logger:
             self._texts.socket, self._records.socket, self._waker.fileno(), self._records.monitor_news
         )
         if self.guard is not None:
-            self._poller.add(self.guard.source)
+            self._poller.add(self.guard.news)
 
     def _bind(self, listen: str, port: int) -> tuple[Pull, Router]:
         limit = self._memory_limit

@@ -116,4 +116,6 @@ def describe_failure(event: int, value: int) -> str:
         return "it comes without a key"
     if event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL and value == NOT_DECRYPTED:
         return "it expects another key of this side"
+    if event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:  # as one without keys does that was first to see the difference
+        return "it left before it showed a key"
     return ""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import zmq
@@ -36,7 +36,7 @@ LOOK_S = 0.25
 class Gate:
     """Lets peers in whose keys are ``allowed``, on the ports that these are good for.
 
-    The owner polls :attr:`socket`, and calls :meth:`turn` in each turn of its loop.
+    The owner polls :attr:`news`, and calls :meth:`turn` when it is ready and by :attr:`look_at`.
 
     Raises:
         NotReady: no descriptors are left.
@@ -46,9 +46,11 @@ class Gate:
         self.allowed = allowed
         self.refusals = Refusals()
         self._pair = pair
-        self._look_at = 0.0
-        self.socket = new_socket(context, zmq.REP, (zmq.LINGER, 0))
-        self.socket.bind(_ENDPOINT)
+        self.look_at = 0.0
+        """When to look at the file ``allowed`` again, or to go on with those that ask; monotonic seconds."""
+        self._socket = new_socket(context, zmq.REP, (zmq.LINGER, 0))
+        self._socket.bind(_ENDPOINT)
+        self.news: int = self._socket.FD
 
     def options(self, port: str) -> tuple[tuple[int, Any], ...]:
         """The options of a socket that is to be bound as ``port``."""
@@ -59,22 +61,20 @@ class Gate:
         key = self.allowed.get(public)
         return key if key is not None and key.opens(port) else None
 
-    def turn(self, ready: Container[Any], now: float) -> set[str]:
+    def turn(self, now: float) -> set[str]:
         """Answer who asks to be let in. Returns the public halves of keys that were taken back or allow something else now."""
-        is_asked = self.socket in ready
-        if not is_asked and now < self._look_at:
-            return set()
-        self._look_at = now + LOOK_S
+        self.look_at = now + LOOK_S
         changed = self.allowed.refresh()
-        for _ in range(TURN_ANSWERS if is_asked else 0):
-            if not has_input(self.socket):
-                break
-            self._answer(self.socket.recv_multipart(), now)
+        for _ in range(TURN_ANSWERS):
+            if not has_input(self._socket):
+                return changed
+            self._answer(self._socket.recv_multipart(), now)
+        self.look_at = now  # the descriptor is readable once for all that ask
         return changed
 
     def _answer(self, frames: list[bytes], now: float) -> None:
         if len(frames) < 6 or frames[0] != _VERSION:  # only libzmq itself can ask here
-            self.socket.send_multipart([_VERSION, frames[1] if len(frames) > 1 else b"", b"500", b"", b"", b""])
+            self._socket.send_multipart([_VERSION, frames[1] if len(frames) > 1 else b"", b"500", b"", b"", b""])
             return
         _, number, domain, address, _, mechanism, *credentials = frames  # the identity is that of our own socket
         port = domain.decode(errors="replace")
@@ -83,7 +83,7 @@ class Gate:
         if why:
             self.refusals.note(address.decode(errors="replace"), why, now)
         status, user = (b"400", b"") if why else (b"200", public.encode())
-        self.socket.send_multipart([_VERSION, number, status, b"", user, b""])
+        self._socket.send_multipart([_VERSION, number, status, b"", user, b""])
 
     def _why_not(self, port: str, public: str) -> str:
         key = self.allowed.get(public)
@@ -95,7 +95,7 @@ class Gate:
 
     def close(self) -> None:
         """Let nobody in any more."""
-        self.socket.close(0)
+        self._socket.close(0)
 
 
 def address_of(descriptor: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from cbw.transport.sockets import Context
 class Guard:
     """Lets those in whose keys are ``allowed``, to a role whose own keys are ``pair``.
 
-    The owner opens it before it binds its ports, polls :attr:`sources`, and calls :meth:`turn` in each turn of its loop.
+    The owner opens it before it binds its ports, polls :attr:`news`, and calls :meth:`turn` in each turn of its loop.
     """
 
     def __init__(self, pair: KeyPair, allowed: Allowed) -> None:
@@ -53,23 +53,26 @@ class Guard:
         return self._ports[-1]
 
     @property
-    def source(self) -> Any:
-        """What to poll."""
+    def news(self) -> int:
+        """The descriptor to poll."""
         assert self._gate is not None
-        return self._gate.socket
+        return self._gate.news
 
     @property
     def refused(self) -> int:
         """How many connections were not let in."""
         return self._gate.refusals.count if self._gate is not None else 0
 
-    def turn(self, ready: Container[Any], now: float) -> list[str]:
+    def turn(self, ready: Container[Any], now: float) -> Sequence[str]:
         """Let in or refuse who asks, and cut off whose keys were taken back. Returns what is to be told."""
-        assert self._gate is not None
-        if changed := self._gate.turn(ready, now):
+        gate = self._gate
+        assert gate is not None
+        if now < gate.look_at and gate.news not in ready:
+            return ()
+        if changed := gate.turn(now):
             for port in self._ports:
                 port.cut_off(changed)
-        told = [f"not let in: {text}" for text in self._gate.refusals.take()]
+        told = [f"not let in: {text}" for text in gate.refusals.take()]
         problem = self.allowed.problem
         if problem != self._problem:
             self._problem = problem
