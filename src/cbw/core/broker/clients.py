@@ -200,7 +200,7 @@ class Clients:
         """A client without sessions asks: it gets an id for its request, and what it asked before may be void."""
         client = self.by_peer.get(fact.peer)
         key = client.key if client is not None else ANYBODY
-        if client is None or fact.is_replaced:
+        if client is None or fact.is_replaced or client.absent_since is not None:
             key, why = self.rights.key_for(fact.peer, client)
             if why:
                 self._outbox.trace(catalogue.REFUSED, client=printable(fact.peer), text=why)

@@ -33,7 +33,7 @@ class Rights:
         key = self.key_of(peer)
         if key is None:
             return ANYBODY, "its key is not allowed any more"
-        if known is not None and known.key.name not in ("", key.name):
+        if known is not None and key is not ANYBODY and known.key.name not in ("", key.name):
             return key, f"the id {known.name!r} belongs to another key"
         return key, ""
 

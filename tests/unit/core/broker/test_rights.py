@@ -6,8 +6,10 @@ import pytest
 
 from cbw.core import messages
 from cbw.core.broker.events import PeerLost, Side
+from cbw.core.journal_records import Asker
 from cbw.core.key import ROLES, ROLES_OF_PORT, Key
 from cbw.core.messages import Answer, Refusal, Refused, Status, Welcome
+from cbw.wire import lab
 
 from .system import CoreSystem, client_said, plain_said, req_ready
 
@@ -115,6 +117,37 @@ def test_a_plain_clients_key_holds_too(system: Guarded) -> None:
     system.show("R2", "client", "eve")
     system.tell(plain_said(b"R2", (b"",), b"3", is_replaced=True))
     assert [entry.request.body for entry in system.core.clients.by_peer[b"R2"].entries.values()] == [b"2"]
+
+
+def test_one_that_is_away_is_known_by_its_key(system: Guarded) -> None:
+    """Also a client of an earlier broker, that this one knows from its journal alone."""
+    dialect = client_said(b"", []).dialect
+    system.core.clients.restore(Asker("C1", "b", b"", dialect.name, "anna"), dialect)
+    system.core.clients.restore(Asker("", "", b"R1", lab.CLIENT.name, "anna"), lab.CLIENT)
+    system.show("P1", "client", "eve")
+    system.client("C1", peer="P1")
+    assert refusal(system, "P1") == "the id 'C1' belongs to another key"
+    system.show("R1", "client", "eve")
+    system.tell(plain_said(b"R1", (b"",), b"1"))
+    assert not system.core.clients.by_peer[b"R1"].entries
+    system.show("P2", "client", "anna")
+    system.client("C1", peer="P2")
+    system.show("R1", "client", "anna")
+    system.tell(plain_said(b"R1", (b"",), b"1"))
+    assert system.said("P2", Welcome) and system.core.requests.count == 1
+
+
+def test_a_journal_outlives_the_use_of_keys(system: Guarded) -> None:
+    """Whoever comes first with a key gets what was asked without one; and without keys everybody is let in."""
+    dialect = client_said(b"", []).dialect
+    system.core.clients.restore(Asker("C1", "b", b"", dialect.name), dialect)
+    system.show("P1", "client", "anna")
+    system.client("C1", peer="P1")
+    assert system.said("P1", Welcome)
+    open_system = CoreSystem()
+    open_system.core.clients.restore(Asker("C1", "b", b"", dialect.name, "anna"), dialect)
+    open_system.client("C1", peer="P1")
+    assert open_system.said("P1", Welcome)
 
 
 def test_a_key_that_was_taken_back(system: Guarded) -> None:
