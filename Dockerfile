@@ -32,7 +32,9 @@ RUN useradd --system --uid 10001 --no-create-home --home-dir / --shell /usr/sbin
  && install --directory --owner=cbw --group=cbw --mode=700 /var/lib/cbw
 COPY --from=build /opt/cbw /opt/cbw
 COPY --chmod=755 deploy/image/cbw-ready /usr/local/bin/cbw-ready
+# CBW_LISTEN: a container's network is its fence. Without it a role without keys listens on 127.0.0.1 only.
 ENV PATH=/opt/cbw/bin:$PATH \
+    CBW_LISTEN=0.0.0.0 \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1
 # Fails here, and not at the first docker run, if the base is for another machine or lacks something.

@@ -131,7 +131,7 @@ def _settings_table(rows: Iterable[settings.Setting], *, has_option: bool = True
         [
             [
                 *([code(one.option)] if has_option else []),
-                code(one.environment),
+                " ".join(map(code, one.environments)),
                 _amount(one.default) + _by_memory(one),
                 _range(one.minimum, one.maximum).strip(),
                 cell(one.help),

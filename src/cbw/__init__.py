@@ -34,7 +34,11 @@ from cbw.errors import (
     JournalInUse,
     JournalOnNetwork,
     JournalTooNew,
+    KeyNotAllowed,
+    KeyRefused,
+    KeysMissing,
     NoAnswer,
+    NotAllowed,
     NotEncodable,
     NotReady,
     PromiseBroken,
@@ -45,6 +49,7 @@ from cbw.errors import (
     UnknownTicket,
     UsageError,
     VersionMismatch,
+    WrongServerKey,
 )
 
 if TYPE_CHECKING:
@@ -106,10 +111,14 @@ __all__ = [
     "JournalInUse",
     "JournalOnNetwork",
     "JournalTooNew",
+    "KeyNotAllowed",
+    "KeyRefused",
+    "KeysMissing",
     "Limits",
     "LogHandler",
     "LogTarget",
     "NoAnswer",
+    "NotAllowed",
     "NotEncodable",
     "NotReady",
     "PromiseBroken",
@@ -123,5 +132,6 @@ __all__ = [
     "UsageError",
     "VersionMismatch",
     "Worker",
+    "WrongServerKey",
     "__version__",
 ]

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Iterable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from cbw import memory
@@ -18,15 +19,17 @@ from cbw.core.broker.driver import Driver
 from cbw.core.broker.limits import Limits
 from cbw.core.broker.replay import Replay
 from cbw.core.broker.snapshot import snapshot
+from cbw.core.key import FOR_CLIENTS, FOR_WORKERS
 from cbw.core.record import Record
 from cbw.errors import CbwError, JournalBroken
 from cbw.journal.backend import Backend
 from cbw.journal.writer import Writer
 from cbw.observe.status import Inquiry, status_of
 from cbw.observe.trace import Trace
-from cbw.settings import BROKER
+from cbw.settings import BROKER, listen_default
 from cbw.signals import stopping_unless_handled
 from cbw.transport.descriptors import DescriptorWatch
+from cbw.transport.guard import Guard
 from cbw.transport.poller import Poller, Waker
 from cbw.transport.router import Router
 from cbw.transport.sockets import Context, Intake
@@ -39,9 +42,13 @@ class Broker:
     :class:`Limits`, or smaller ones that fit the memory limit of the container. With a ``journal``, which is read before the
     ports are bound, requests and answers survive the broker; :attr:`recovered` says what was in it.
 
+    ``keys`` is a folder of keys (default: ``CBW_KEYS``; empty: nothing is encrypted). ``listen`` is by default every address with
+    keys, and without them this machine alone.
+
     Raises:
         CannotBind: a port is taken, or may not be used.
         JournalError: the journal cannot be used.
+        UsageError: a key is missing, or the file ``allowed`` cannot be read.
     """
 
     def __init__(
@@ -49,13 +56,16 @@ class Broker:
         client_port: int = 9998,
         worker_port: int = 9999,
         *,
-        listen: str = "*",
+        listen: str | None = None,
         name: str | None = None,
         limits: Limits | None = None,
         grace_s: float = 10.0,
         journal: Backend | None = None,
         trace: Trace | None = None,
+        keys: str | Path | None = None,
     ) -> None:
+        self.guard = guard = Guard.of(keys, "broker")
+        self.listen = listen = listen or listen_default(has_keys=guard is not None)
         self._trace = trace or Trace(is_printing=False)
         self._grace_s = grace_s
         self._memory_limit = memory.limit_bytes()
@@ -72,21 +82,7 @@ class Broker:
         self.recovered = ""
         self._journal = self._open(journal) if journal is not None else None
         self._context: Context = Context()
-        bounds = self.core.limits
-        intake = Intake.within(bounds.requests_bytes_max)
-        router = partial(Router, self._context, listen, body_bytes_max=bounds.body_bytes_max, intake=intake)
-        try:
-            self._clients = router(client_port)
-            try:
-                self._workers = router(worker_port, is_for_workers=True)
-            except BaseException:
-                self._clients.close()
-                raise
-        except CbwError:  # but not after a Ctrl-C: with a socket half made this would wait for ever
-            self._context.term()
-            if self._journal is not None:
-                self._journal.close()
-            raise
+        self._bind(listen, client_port, worker_port)
         self.client_port = self._clients.port
         self.worker_port = self._workers.port
         self.inquiry = Inquiry(self._waker.wake)
@@ -102,6 +98,41 @@ class Broker:
         )
         self._is_polling_clients = True
         self._descriptors = DescriptorWatch(self._tell_descriptors)
+        if guard is not None:
+            self._use_keys(guard)
+
+    def _bind(self, listen: str, client_port: int, worker_port: int) -> None:
+        bounds, guard = self.core.limits, self.guard
+        intake = Intake.within(bounds.requests_bytes_max)
+        router = partial(Router, self._context, listen, body_bytes_max=bounds.body_bytes_max, intake=intake)
+        try:
+            if guard is not None:
+                guard.open(self._context)
+            self._clients = router(client_port, keys=guard.port(FOR_CLIENTS) if guard else None)
+            try:
+                self._workers = router(
+                    worker_port, is_for_workers=True, keys=guard.port(FOR_WORKERS) if guard else None
+                )
+            except BaseException:
+                self._clients.close()
+                raise
+        except CbwError:  # but not after a Ctrl-C: with a socket half made this would wait for ever
+            if guard is not None:
+                guard.close()
+            self._context.term()
+            if self._journal is not None:
+                self._journal.close()
+            raise
+
+    def _use_keys(self, guard: Guard) -> None:
+        """Let the core know whose keys its peers have shown."""
+        assert self._clients.keys is not None and self._workers.keys is not None
+        self._poller.add(guard.news)
+        self.core.clients.rights.key_of = self._clients.keys.key_of
+        self.core.workers.key_of = self._workers.keys.key_of
+        for client in self.core.clients.all:  # those in the journal
+            if client.key.name and client.peer and not client.dialect.has_sessions:
+                self._clients.keys.own(client.peer, client.key.name)
 
     def _open(self, backend: Backend) -> Writer:
         """Read the journal into the core, and write it from now on."""
@@ -135,6 +166,8 @@ class Broker:
             is_stored = self._journal is None or self._journal.close()
             self._clients.close()
             self._workers.close()
+            if self.guard is not None:
+                self.guard.close()
             self._context.term()
             self._waker.close()
             self._trace.close()
@@ -142,7 +175,7 @@ class Broker:
             raise JournalBroken("the journal did not take all that was to be stored before the end")
 
     def _serve(self) -> None:
-        driver, workers, clients = self._driver, self._workers, self._clients
+        driver, workers, clients, guard = self._driver, self._workers, self._clients, self.guard
         waker, outbox = self._waker.fileno(), self.core.outbox
         while not driver.is_over:
             ready = self._poller.poll(driver.wake_at - time.monotonic())
@@ -153,6 +186,10 @@ class Broker:
             now = time.monotonic()
             if now >= self._descriptors.look_at:
                 self._descriptors.look(now)
+            if guard is not None and (told := guard.turn(ready, now)):
+                self._write(
+                    [Record(now, catalogue.KEYS, role="broker", sender=self.core.name, text=one) for one in told]
+                )
             driver.turn(now, self._take_stop_by(now) if self._is_stop_wanted else None)
             if driver.is_reading_clients is not self._is_polling_clients:
                 self._poll_clients(driver.is_reading_clients)
@@ -210,6 +247,9 @@ class Broker:
             memory_limit_bytes=self._memory_limit,
             log=sender.status() if sender is not None else None,
             journal=self._journal_status(),
+            keys=None
+            if self.guard is None
+            else {"allowed": len(self.guard.allowed.keys), "refused": self.guard.refused},
             **snapshot(core, time.monotonic()),
         )
 

@@ -15,6 +15,7 @@ import msgspec
 from cbw.client.sync_client import Client
 from cbw.core import messages
 from cbw.errors import BadMessage, CbwError, RequestError
+from cbw.keys.folder import LinkKeys, link_keys
 from cbw.observe.status import PACKAGE_VERSION
 from cbw.observe.trace import LogTarget
 from cbw.settings import STATUS_PORT
@@ -22,6 +23,7 @@ from cbw.transport.link import Link
 from cbw.transport.poller import Poller, Waker
 from cbw.transport.sockets import Context
 from cbw.wire import native
+from cbw.wire.refusal import refusal_error
 
 CONNECT_S = 3.0
 """Time to connect, and for a first byte: a host that runs needs far less, a firewall that drops packets never answers."""
@@ -73,7 +75,11 @@ def examine(
     Raises:
         UsageError: ``LOGGER_HOST`` and ``LOGGER_PORT`` do not name an address.
     """
-    logger = LogTarget.from_environment()
+    keys, worker_keys = (
+        link_keys(None, "broker", "client", "admin"),
+        link_keys(None, "broker", "worker", "client", "admin"),
+    )
+    logger = LogTarget.from_environment("client")
     addresses = yield from _check_name(host, port)
     if not addresses:
         return
@@ -83,9 +89,9 @@ def examine(
         greeting = _check_zeromq(host, port)
         yield greeting
         if greeting.state is FindingState.OK:
-            said = _say_hello(host, port)
+            said = _say_hello(host, port, keys)
             yield _check_protocol(said)
-    yield from _check_worker_port(host, worker_port)
+    yield from _check_worker_port(host, worker_port, worker_keys)
     yield _check_workers(host, worker_port, status_port, said.boot if isinstance(said, messages.Welcome) else "")
     if sends and can_reach:
         yield _check_request(host, port)
@@ -155,6 +161,9 @@ def _check_protocol(answer: messages.Message | None) -> Finding:
     if isinstance(answer, messages.Welcome):
         return Finding("protocol", FindingState.OK, f"{answer.broker} speaks CBW/{messages.VERSION}")
     if isinstance(answer, messages.Refused):
+        if answer.reason in messages.KEY_REFUSALS:
+            error = refusal_error(answer)
+            return Finding("protocol", FindingState.WRONG, str(error), error.advice)
         is_version = answer.reason is messages.Refusal.VERSION
         advice = "Install the same cbw on both sides." if is_version else "Give another port: cbw doctor HOST:PORT."
         return Finding("protocol", FindingState.WRONG, f"the broker refuses: {answer.text}", advice)
@@ -164,16 +173,19 @@ def _check_protocol(answer: messages.Message | None) -> Finding:
     )
 
 
-def _say_hello(host: str, port: int) -> messages.Message | None:
-    """Say hello to a broker as a client, and goodbye at once; the broker's answer, or None."""
+def _say_hello(host: str, port: int, keys: LinkKeys | None) -> messages.Message | None:
+    """Say hello to a broker as a client, and goodbye at once; the broker's answer, or that no key fits, or None."""
     context: Context = Context()
     waker = Waker()
-    link = Link(context, host, port, waker.wake)
+    link = Link(context, host, port, waker.wake, keys=keys)
     poller = Poller(link.socket, link.monitor_news, waker.fileno())
     until = time.monotonic() + HELLO_S
     try:
         while time.monotonic() < until:
-            if any(link.watch()):
+            is_connected = any(link.watch())
+            if link.handshakes.refusal is not None:
+                return link.handshakes.refusal
+            if is_connected:
                 name = f"DOCTOR_{socket.gethostname()}_{os.getpid()}"
                 for hello, _ in native.encode([messages.ClientHello(name, os.urandom(8).hex())]):
                     link.send(hello)
@@ -195,7 +207,7 @@ def _say_hello(host: str, port: int) -> messages.Message | None:
         waker.close()
 
 
-def _check_worker_port(host: str, port: int) -> Iterator[Finding]:
+def _check_worker_port(host: str, port: int, keys: LinkKeys | None) -> Iterator[Finding]:
     check = f"port {port}"
     try:
         socket.create_connection((host, port), CONNECT_S).close()
@@ -208,7 +220,11 @@ def _check_worker_port(host: str, port: int) -> Iterator[Finding]:
             "Only workers need it; from outside of a deployment that is as it should be.",
         )
         return
-    answer = _say_hello(host, port)
+    answer = _say_hello(host, port, keys)
+    if isinstance(answer, messages.Refused) and answer.reason in messages.KEY_REFUSALS:
+        refused = refusal_error(answer)
+        yield Finding(check, FindingState.NOTE, str(refused), "Only workers need it. " + refused.advice)
+        return
     is_ours = isinstance(answer, messages.Refused) and "for workers" in answer.text
     if is_ours:
         yield Finding(check, FindingState.OK, f"workers can connect to {host}:{port}")

@@ -10,6 +10,10 @@
     │   ├── NoAnswer          the command line met no broker in time (the library raises Expired), cbw.testing no answer
     │   └── DuplicateId       another living peer has this id
     ├── VersionMismatch   the other side speaks another protocol version
+    ├── KeyRefused        two sides do not let each other in, because of their keys
+    │   ├── KeyNotAllowed     the other side does not let this key in, or not here
+    │   ├── WrongServerKey    the broker or logger has another key than this side expects
+    │   └── KeysMissing       one side uses keys, the other does not
     ├── BadMessage        bytes that are no message (raised by ``cbw.wire``, never to a user)
     ├── RequestError      a request ended without an answer; see its ``request_id`` and ``service``
     │   ├── HandlerFailed     the worker's handler raised: ``kind`` and ``text`` are its exception's
@@ -20,6 +24,7 @@
     │   ├── Busy              the broker is at a limit; try again later
     │   ├── Cancelled         cancelled by this client
     │   ├── TooBig            the body is over the broker's limit
+    │   ├── NotAllowed        this client's key is not good for the service
     │   ├── UnknownTicket     the broker has no request with this ticket, or no longer
     │   └── TicketTaken       another request has this ticket
     ├── Retry             raised by a handler: call it again later, for the same request
@@ -35,7 +40,7 @@
     └── PromiseBroken     ``cbw verify`` found a promise that does not hold
 
 ``exit_code`` is what the command line exits with: 1 failed, 2 usage, 3 not ready, 4 a promise broken,
-5 journal broken, 6 journal taken over.
+5 journal broken, 6 journal taken over, 7 keys wrong.
 """
 
 from __future__ import annotations
@@ -102,6 +107,34 @@ class VersionMismatch(CbwError):
     """The other side speaks another protocol version."""
 
     advice = "Install the same version of cbw on both sides."
+
+
+class KeyRefused(CbwError):
+    """Two sides do not let each other in, because of their keys."""
+
+    exit_code = 7
+
+
+class KeyNotAllowed(KeyRefused):
+    """The other side does not let this key in: it is not in the file ``allowed``, or not for this port, id or service."""
+
+    advice = (
+        "Where the broker's keys are: cbw keys list shows who is allowed, cbw keys add NAME --role ROLE allows more."
+    )
+
+
+class WrongServerKey(KeyRefused):
+    """The broker or logger has another key than this side expects."""
+
+    advice = (
+        "Copy broker.key (or logger.key) from the folder of keys there; if it has not changed, somebody else answers."
+    )
+
+
+class KeysMissing(KeyRefused):
+    """One side uses keys, and the other does not."""
+
+    advice = "Give both sides keys, or none: --keys DIR (CBW_KEYS)."
 
 
 class BadMessage(CbwError):
@@ -187,6 +220,13 @@ class Retry(CbwError):
         if after_s is not None and not 0 <= after_s <= RETRY_AFTER_S_MAX:  # NaN too
             raise UsageError(f"after_s is {after_s!r}; it must be a number of seconds, at most {RETRY_AFTER_S_MAX}")
         self.after_s = after_s
+
+
+class NotAllowed(RequestError):
+    """This client's key is not good for the service."""
+
+    exit_code = 7
+    advice = "The file allowed, where the broker's keys are, says which services a key is good for."
 
 
 class UnknownTicket(RequestError):

@@ -30,6 +30,8 @@ class Setting(msgspec.Struct, frozen=True):
     default is at most this fraction of the limit in bytes (see :mod:`cbw.memory`). ``memory_cost`` is the number of bytes
     that one unit of the setting may take in the worst case. The fractions are chosen so that all bounds of a role together,
     each at its cost, take at most 60 % of the limit; the rest is for the interpreter and for messages in transit.
+
+    ``fallback`` is a variable that sets it, and others with it, where ``environment`` is not set.
     """
 
     name: str
@@ -42,8 +44,14 @@ class Setting(msgspec.Struct, frozen=True):
     choices: tuple[str, ...] = ()
     short: str | None = None
     metavar: str | None = None
+    fallback: str = ""
     memory_fraction: float = 0.0
     memory_cost: float = 0.0
+
+    @property
+    def environments(self) -> list[str]:
+        """The variables that set it; the first that is set counts."""
+        return [self.environment, *([self.fallback] if self.fallback else [])]
 
     @property
     def option(self) -> str:
@@ -76,6 +84,16 @@ BROKER_PORT = Setting(
     kind=int,
 )
 
+KEYS = Setting(
+    "keys",
+    None,
+    "CBW_KEYS",
+    "Folder of keys, made by `cbw keys new`, or the secret key file in it that is this role's. Connections are then encrypted, "
+    "and only those whose keys are allowed are let in. Without it nothing is encrypted.",
+    kind=str,
+    metavar="DIR",
+)
+
 LOGGER_HOST = Setting(
     "logger_host",
     None,
@@ -99,6 +117,17 @@ TRACE = (
     Setting("verbose", False, "CBW_VERBOSE", "Print every event, including each step of each request.", short="-v"),
 )
 
+LISTEN_ENVIRONMENT = "CBW_LISTEN"
+"""Where a role listens, on all of its ports, if the variable of the port does not say otherwise."""
+THIS_MACHINE = "127.0.0.1"
+EVERYWHERE = "*"
+
+
+def listen_default(*, has_keys: bool) -> str:
+    """Where a broker or a logger listens that is not told: beyond this machine only if it has keys."""
+    return EVERYWHERE if has_keys else THIS_MACHINE
+
+
 STATUS = (
     Setting(
         "status_port",
@@ -111,9 +140,11 @@ STATUS = (
     ),
     Setting(
         "status_listen",
-        "*",
+        THIS_MACHINE,
         "CBW_STATUS_LISTEN",
-        "IP address on which to serve health and metrics over HTTP; * is every IPv4 address of this machine.",
+        "IP address on which to serve health and metrics over HTTP, to everybody who reaches it; * is every IPv4 address of this "
+        "machine.",
+        fallback=LISTEN_ENVIRONMENT,
     ),
 )
 
@@ -149,6 +180,11 @@ LOG = (
     ),
 )
 
+_LISTEN_HELP = (
+    "IP address to listen on; * is every IPv4 address of this machine, :: every address. Default: with --keys every IPv4 "
+    "address, without them 127.0.0.1, which only programs on this machine reach."
+)
+
 LOGGER_DIR = Setting(
     "logger_dir",
     "cbw-logs",
@@ -157,7 +193,7 @@ LOGGER_DIR = Setting(
 )
 
 LOGGER = (
-    _logger("listen", "*", "IP address to listen on; * is every IPv4 address of this machine, :: every address."),
+    _logger("listen", None, _LISTEN_HELP, kind=str, fallback=LISTEN_ENVIRONMENT),
     _logger(
         "fsync",
         "interval",
@@ -200,7 +236,7 @@ JOURNAL = (
 """Where a broker writes what must survive it."""
 
 BROKER = (
-    _broker("listen", "*", "IP address to listen on; * is every IPv4 address of this machine, :: every address."),
+    _broker("listen", None, _LISTEN_HELP, kind=str, fallback=LISTEN_ENVIRONMENT),
     _broker(
         "requests_max",
         1_000_000,

@@ -50,6 +50,10 @@ class Project:
         self._files = ["-f", str(file), "-f", str(override)]
         self._environment = {**os.environ, "COMPOSE_ANSI": "never", **environment}
 
+    def add_file(self, file: Path) -> None:
+        """Use one more Compose file, which adds to the services."""
+        self._files += ["-f", str(file)]
+
     def compose(self, *words: object, within_s: float = PATIENCE_S) -> subprocess.CompletedProcess[str]:
         """``docker compose WORDS``, whatever its end."""
         return docker("compose", "-p", self.name, *self._files, *words, within_s=within_s, env=self._environment)

@@ -20,14 +20,15 @@ from .engine import DEPLOY, ROOT
 
 YAMLS = sorted(path for path in DEPLOY.rglob("*.y*ml"))
 DOCKERFILES = sorted([ROOT / "Dockerfile", *DEPLOY.rglob("Dockerfile")])
-OVERLAYS = {"deploy/cbw/journal.yml"}
+OVERLAYS = {"deploy/cbw/journal.yml", "deploy/cbwl/keys.yml"}
 """Compose files that add to the services of another."""
 OURS = {"tsr-zmq", "imbroker", "imworker", "imclient", "imlogger"}
 ENVIRONMENT = {
-    one.environment
+    name
     for one in vars(settings).values()
     for one in (one if isinstance(one, tuple) else (one,))
     if isinstance(one, settings.Setting)
+    for name in one.environments
 }
 OF_OTHERS = re.compile(r"(PATH|PIP_\w+|PYTHON\w+|WORDPRESS_\w+|MARIADB_\w+|MYSQL_\w+)")
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from cbw import settings
 from cbw.bench import Load, Measured, measure
 from cbw.cli import output, tables
-from cbw.cli.options import Integer, Number, port
+from cbw.cli.options import Integer, Number, keys_option, port
 from cbw.cli.signals import ending_on_sigterm
 from cbw.errors import UsageError
 from cbw.settings import address
@@ -55,6 +55,7 @@ BODY_BYTES_MAX = settings.default_of(settings.BROKER, "body_bytes_max")
 @click.option("--log", "is_logged", is_flag=True, help="Also run a logger, and send it every step of every request.")
 @click.option("--journal", metavar="DIR", help="Folder for a journal of the benchmark's own broker, as in cbw broker.")
 @click.option("--json", "is_json", is_flag=True, help="Print the figures as JSON.")
+@keys_option
 def command(
     clients: int,
     workers: int,

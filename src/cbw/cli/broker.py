@@ -15,11 +15,13 @@ from cbw.cli.options import (
     ServeStatus,
     announce,
     check_two_ports,
+    keys_option,
     port,
     setting_options,
     setting_type,
     status_options,
     trace_options,
+    warn_if_open,
 )
 from cbw.core.broker.limits import Limits
 from cbw.journal.file import FileJournal
@@ -32,6 +34,7 @@ from cbw.signals import stopping
 @click.argument("log_host", default=None, metavar="[LOGGER_HOST]")
 @click.argument("log_port", type=setting_type(settings.LOGGER_PORT), default=None, metavar="[LOGGER_PORT]")
 @setting_options(*settings.JOURNAL, *settings.BROKER)
+@keys_option
 @trace_options
 @status_options
 def command(
@@ -39,7 +42,7 @@ def command(
     worker_port: int,
     log_host: str | None,
     log_port: int | None,
-    listen: str,
+    listen: str | None,
     grace_s: float,
     journal: str | None,
     journal_sync: Literal["full", "normal"],
@@ -65,6 +68,7 @@ def command(
         journal=FileJournal(Path(journal), journal_sync) if journal else None,
         trace=open_trace(name, log_host=log_host, log_port=log_port),
     )
+    warn_if_open(broker.listen, has_keys=broker.guard is not None)
     with stopping(broker), serve_status(broker.inquiry.ask):
         if broker.recovered:
             announce(f"{name} goes on with its journal: {broker.recovered}")

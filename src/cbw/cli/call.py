@@ -16,7 +16,7 @@ import msgspec
 from cbw import settings
 from cbw.cli import output
 from cbw.cli.connection import no_broker, no_host, telling_who_waits
-from cbw.cli.options import Integer, Number, setting_options
+from cbw.cli.options import Integer, Number, keys_option, setting_options
 from cbw.client.sync_client import Client
 from cbw.core.messages import DELAY_S_MAX, PRIORITY, PRIORITY_MAX
 from cbw.errors import RequestError, UsageError
@@ -70,6 +70,7 @@ _NAMED = re.compile(r"([^\W\d]\w*)(:?=)(.*)", re.DOTALL)
     help="With --detach or --ticket: seconds that the request may take. Default: for ever.",
 )
 @setting_options(*settings.CLIENT)
+@keys_option
 def command(
     arguments: tuple[str, ...],
     broker: str | None,

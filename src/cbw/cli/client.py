@@ -9,7 +9,16 @@ import click
 from cbw import settings
 from cbw.cli import output
 from cbw.cli.connection import broker_address, no_broker, role_id, telling_who_waits, warn_if_unresolved
-from cbw.cli.options import Integer, OpenTrace, ServeStatus, port, setting_options, status_options, trace_options
+from cbw.cli.options import (
+    Integer,
+    OpenTrace,
+    ServeStatus,
+    keys_option,
+    port,
+    setting_options,
+    status_options,
+    trace_options,
+)
 from cbw.cli.signals import stopping_at_once
 from cbw.client.sync_client import Client
 from cbw.errors import RequestError
@@ -21,6 +30,7 @@ from cbw.errors import RequestError
 @click.argument("broker_host", envvar="BROKER_HOST", default=None, metavar="[BROKER_HOST]")
 @click.argument("broker_port", type=port, envvar="BROKER_PORT", default=settings.CLIENT_PORT, metavar="[BROKER_PORT]")
 @setting_options(*settings.CLIENT)
+@keys_option
 @trace_options
 @status_options
 def command(

@@ -17,12 +17,13 @@ from rich.table import Table
 from cbw import settings
 from cbw.cli import output, tables
 from cbw.cli.connection import no_broker, no_host, telling_who_waits
-from cbw.cli.options import Integer, setting_options
+from cbw.cli.options import Integer, keys_option, setting_options
 from cbw.client.sync_client import Client
 from cbw.core import catalogue
 from cbw.core.broker.dead_services import BODY, DROP, LIST, PAGE_MAX, REQUEUE, SHOW
 from cbw.core.messages import ticket_name
 from cbw.errors import CbwError, HandlerFailed, RequestError, UsageError
+from cbw.keys.folder import KeyFolder
 from cbw.logs.times import span_of
 from cbw.settings import address
 
@@ -89,7 +90,8 @@ def _connected(function: Callable[..., Any]) -> Callable[..., Any]:
         if broker is None and os.environ.get(settings.BROKER_HOST.environment) == "":  # as in the images
             raise no_host("with --broker")
         host, port = address(broker, "client")
-        with Client(broker, timeout=timeout_s) as client, telling_who_waits(client, host, port, timeout_s):
+        keys = folder.secret_of("admin", "client") if (folder := KeyFolder.at(None)) else None
+        with Client(broker, timeout=timeout_s, keys=keys) as client, telling_who_waits(client, host, port, timeout_s):
             try:
                 return function(*arguments, letters=_Letters(client), **options)
             except RequestError as error:
@@ -99,7 +101,7 @@ def _connected(function: Callable[..., Any]) -> Callable[..., Any]:
 
     text = "Broker that has the dead letters, and its port for clients. [env: BROKER_HOST, BROKER_PORT]"
     option = click.option("--broker", metavar="HOST:PORT", help=text)
-    return option(setting_options(*settings.CLIENT)(with_letters))
+    return option(setting_options(*settings.CLIENT)(keys_option(with_letters)))
 
 
 def _filters(function: Callable[..., Any]) -> Callable[..., Any]:

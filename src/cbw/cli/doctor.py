@@ -6,7 +6,7 @@ import click
 
 from cbw import settings
 from cbw.cli import output
-from cbw.cli.options import port
+from cbw.cli.options import keys_option, port
 from cbw.doctor import Finding, FindingState, examine
 from cbw.settings import address
 
@@ -29,6 +29,7 @@ _MARKS = {FindingState.OK: ("ok", "green"), FindingState.NOTE: ("note", "yellow"
     "--send", "sends", is_flag=True, help="Also send a request to the nameless service, which one of its workers runs."
 )
 @click.option("--json", "is_json", is_flag=True, help="Print the findings as JSON.")
+@keys_option
 def command(broker: str | None, worker_port: int, status_port: int, sends: bool, is_json: bool) -> None:
     """Find out why a client here does not reach the broker at HOST (default: BROKER_HOST, else this machine).
 

@@ -9,7 +9,15 @@ from typing import Any
 import click
 
 from cbw import settings
-from cbw.cli.options import ServeStatus, announce, logger_port, setting_options, status_options
+from cbw.cli.options import (
+    ServeStatus,
+    announce,
+    keys_option,
+    logger_port,
+    setting_options,
+    status_options,
+    warn_if_open,
+)
 from cbw.logger.logger import Logger
 from cbw.signals import stopping
 
@@ -18,6 +26,7 @@ from cbw.signals import stopping
 @click.argument("text_port", type=logger_port, default=settings.LOG_PORT, metavar="[PORT]")
 @click.argument("file", type=click.Path(path_type=Path), default=None, metavar="[FILE]")
 @setting_options(settings.LOGGER_DIR, *settings.LOGGER)
+@keys_option
 @status_options
 def command(text_port: int, file: Path | None, logger_dir: str, serve_status: ServeStatus, **options: Any) -> None:
     """The central logger: writes what all roles send into FILE (default: "logs" in LOGGER_DIR).
@@ -31,6 +40,7 @@ def command(text_port: int, file: Path | None, logger_dir: str, serve_status: Se
     file = file or Path(logger_dir) / "logs"
     logger = Logger(text_port, file, **options)
     signal.signal(signal.SIGHUP, lambda *_: logger.reopen())
+    warn_if_open(logger.listen, has_keys=logger.guard is not None)
     with stopping(logger), serve_status(logger.inquiry.ask):
         announce(
             f"{logger.core.name} logs to {file}: text on port {logger.text_port}, records on port {logger.record_port}"

@@ -24,6 +24,7 @@ _COMMANDS = {
     "client": "The lab's demonstration client.",
     "logger": "The central log of all roles.",
     "logs": "Read, search and follow the central log.",
+    "keys": "Make keys, and say whose are let in.",
     "journal": "Look into the journal of a broker.",
     "call": "Send one request and print its answer.",
     "dead": "List, requeue or drop requests that were given up.",
@@ -76,7 +77,7 @@ def cli() -> None:
     By hand:          cbw broker  |  cbw worker W1 HOST 9999  |  cbw client C1 10 HOST 9998
     With your code:   cbw worker --handler package.module:function  |  echo hi | cbw call
 
-    Exit codes: 0 ok, 1 failed, 2 usage, 3 not ready, 4 a promise broken, 5 journal broken, 6 journal taken over.
+    Exit codes: 0 ok, 1 failed, 2 usage, 3 not ready, 4 a promise broken, 5 journal broken, 6 journal taken over, 7 keys wrong.
     """
 
 

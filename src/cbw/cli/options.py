@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import os
+import resource
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -15,10 +17,11 @@ from cbw import memory
 from cbw.cli import output
 from cbw.cli.connection import warn_if_unresolved
 from cbw.errors import CannotBind
+from cbw.keys.folder import link_keys
 from cbw.observe.status import Ask, serving
 from cbw.observe.trace import LogTarget, Trace
 from cbw.observe.warning import warn
-from cbw.settings import LOG, STATUS, TRACE, Setting
+from cbw.settings import KEYS, LOG, STATUS, TRACE, Setting
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -75,7 +78,7 @@ def setting_options(*settings: Setting) -> Decorator:
                 type=None if is_flag else setting_type(setting),
                 is_flag=is_flag,
                 default=by_memory or setting.default,
-                envvar=setting.environment,
+                envvar=setting.environments,
                 help=setting.help,
                 metavar=setting.metavar,
                 show_default=f"{setting.default}, or less to fit the container's memory"
@@ -118,6 +121,9 @@ def trace_options(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def with_trace(*arguments: Any, trace: str | None, verbose: bool, **options: Any) -> Any:
         host, port_number, *how = (options.pop(setting.name) for setting in LOG)
+        role = click.get_current_context().info_name or ""
+        keys = link_keys(None, "logger", role) if host or options.get("log_host") else None
+        how.append(keys)
         log = LogTarget(host, port_number, *how) if host else None
 
         def open_trace(
@@ -133,6 +139,35 @@ def trace_options(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(*arguments, open_trace=open_trace, **options)
 
     return setting_options(*TRACE, *LOG)(with_trace)
+
+
+def keys_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--keys``. It becomes part of the environment, where the library finds it, and every process that the command starts."""
+
+    def note(_context: click.Context, _param: click.Parameter, value: str | None) -> None:
+        if value is not None:
+            os.environ[KEYS.environment] = value
+        if value:  # a secret key is in this process's memory, and must not get to the disk
+            resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+    return click.option(
+        KEYS.option,
+        envvar=KEYS.environment,
+        help=KEYS.help,
+        metavar=KEYS.metavar,
+        show_envvar=True,
+        is_eager=True,
+        expose_value=False,
+        callback=note,
+    )(function)
+
+
+def warn_if_open(listen: str, *, has_keys: bool) -> None:
+    """Say on standard error that a role without keys listens beyond this machine."""
+    if not has_keys and listen not in ("localhost", "::1", "[::1]") and not listen.startswith("127."):
+        warn(
+            f"listens on {listen} without keys: whoever reaches it can use it, and read what is sent (see {KEYS.option})"
+        )
 
 
 def status_options(function: Callable[..., Any]) -> Callable[..., Any]:

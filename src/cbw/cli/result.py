@@ -7,13 +7,14 @@ import click
 from cbw import settings
 from cbw.cli import output
 from cbw.cli.call import asking, broker_option
-from cbw.cli.options import setting_options
+from cbw.cli.options import keys_option, setting_options
 
 
 @click.command("result", context_settings={"max_content_width": 110})
 @click.argument("ticket")
 @broker_option
 @setting_options(*settings.CLIENT)
+@keys_option
 def command(ticket: str, broker: str | None, timeout_s: float) -> None:
     """Wait for the answer of the request that was started under TICKET, and print it. It can be fetched again.
 

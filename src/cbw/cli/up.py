@@ -15,6 +15,7 @@ from cbw.cli.options import (
     Number,
     check_two_ports,
     is_given,
+    keys_option,
     logger_port,
     port,
     setting_options,
@@ -94,6 +95,7 @@ _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "bright_cyan", "bright
 @click.option(
     "--json", "is_json", is_flag=True, help="Print the summary as JSON, and everything else to standard error."
 )
+@keys_option
 def command(
     scales: tuple[str, ...],
     requests: int,

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from cbw import settings
 from cbw.cli import output, tables
-from cbw.cli.options import Number, port
+from cbw.cli.options import Number, keys_option, port
 from cbw.cli.signals import ending_on_sigterm
 from cbw.errors import PromiseBroken, UsageError
 from cbw.settings import address
@@ -64,6 +64,7 @@ _COLOURS = {"kept": "green", "not tried": "yellow", "broken": "red"}
     help="Seconds to wait for an answer: at least the broker's --liveness and 2 s.",
 )
 @click.option("--json", "is_json", is_flag=True, help="Print the verdicts as JSON.")
+@keys_option
 def command(
     more_traces: tuple[str, ...],
     broker: str | None,

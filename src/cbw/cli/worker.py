@@ -7,7 +7,7 @@ import click
 from cbw import settings
 from cbw.cli import output
 from cbw.cli.connection import broker_address, role_id, warn_if_unresolved
-from cbw.cli.options import OpenTrace, ServeStatus, port, setting_options, status_options, trace_options
+from cbw.cli.options import OpenTrace, ServeStatus, keys_option, port, setting_options, status_options, trace_options
 from cbw.observe.program_logs import show_logs
 from cbw.signals import stopping
 from cbw.worker.demonstration import Demonstration
@@ -38,6 +38,7 @@ from cbw.worker.worker import Worker
     "cbw.Retry. May be repeated. The handler must be able to meet its own earlier work.",
 )
 @setting_options(*settings.WORKER)
+@keys_option
 @trace_options
 @status_options
 def command(

@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar, overload
 
 from cbw import codec
 from cbw.client.result import decode_answer, exception_for, result_of
-from cbw.client.session import TIMEOUT_S, Timeout, open_session
+from cbw.client.session import TIMEOUT_S, KeysPath, Timeout, open_session
 from cbw.client.ticket import Ticket, new_ticket, ticket_of
 from cbw.client.window import WINDOW, MapWindow
 from cbw.core.client.events import Ended
@@ -43,9 +43,10 @@ class AsyncClient:
         id: str | None = None,
         timeout: float | None = TIMEOUT_S,
         trace: Trace | None = None,
+        keys: KeysPath = None,
     ) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._session, self._connection = open_session(broker, id, timeout, trace, self._resolved)
+        self._session, self._connection = open_session(broker, id, timeout, trace, self._resolved, keys)
         self.id = self._session.core.name
         self._is_turn_due = False
         self._timer: asyncio.TimerHandle | None = None

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from cbw.core import messages
 from cbw.errors import BadMessage, CbwError
+from cbw.keys.folder import LinkKeys
 from cbw.transport.link import Link
 from cbw.transport.sockets import Context
 from cbw.wire import native
@@ -21,10 +22,10 @@ class Connection:
         NotReady: no descriptors are left.
     """
 
-    def __init__(self, host: str, port: int, on_resolved: Callable[[], None]) -> None:
+    def __init__(self, host: str, port: int, on_resolved: Callable[[], None], keys: LinkKeys | None = None) -> None:
         self._context: Context = Context()
         try:
-            self.link = Link(self._context, host, port, on_resolved)
+            self.link = Link(self._context, host, port, on_resolved, keys=keys)
         except CbwError:  # not after Ctrl-C: there may be a socket that nobody has, and this would wait for it for ever
             self._context.term()
             raise
@@ -41,7 +42,13 @@ class Connection:
                 return native.to_client(frames)
             except BadMessage:
                 continue
-        return None
+        return None if link.handshakes.refusal is None else self._refusal()
+
+    def _refusal(self) -> list[messages.Message] | None:
+        """That no key fits, as if the broker had said so; once."""
+        handshakes = self.link.handshakes
+        refusal, handshakes.refusal = handshakes.refusal, None
+        return None if refusal is None else [refusal]
 
     def send(self, batch: list[messages.Message]) -> list[messages.Message]:
         """Send ``batch``; returns the messages at its end that there was no room for."""

@@ -18,6 +18,7 @@ from cbw.errors import (
     Expired,
     GaveUp,
     HandlerFailed,
+    NotAllowed,
     RequestError,
     TicketTaken,
     TooBig,
@@ -33,6 +34,7 @@ _ERRORS: dict[Status, type[RequestError]] = {
     Status.BUSY: Busy,
     Status.CANCELLED: Cancelled,
     Status.TOO_BIG: TooBig,
+    Status.NOT_ALLOWED: NotAllowed,
     Status.UNKNOWN_TICKET: UnknownTicket,
     Status.TICKET_TAKEN: TicketTaken,
 }

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from itertools import repeat
 from numbers import Real
+from pathlib import Path
 from types import EllipsisType
 from typing import Any
 
@@ -26,6 +27,7 @@ from cbw.core.client.events import Ended
 from cbw.core.messages import Status, ticket_name
 from cbw.core.record import Record
 from cbw.errors import Closed, UsageError
+from cbw.keys.folder import link_keys
 from cbw.observe.status import status_of
 from cbw.observe.trace import LogTarget, Trace
 from cbw.settings import address
@@ -36,6 +38,8 @@ TIMEOUT_S = 60.0
 """Seconds that a request may take if the program does not say otherwise."""
 Timeout = float | EllipsisType | None
 """Seconds that a request may take; None: for ever; ``...``: as many as its client was made with."""
+KeysPath = str | Path | None
+"""The folder of keys, or the client's secret key file in it; None: what ``CBW_KEYS`` says; empty: no keys are used."""
 TEXT_BYTES = 1000
 """Most bytes of a body that stand in the trace, for a trace that tells bodies."""
 
@@ -88,19 +92,25 @@ def checked_delay(delay_s: float, timeout_s: float) -> float:
 
 
 def open_session(
-    broker: str | None, id: str | None, timeout: float | None, trace: Trace | None, on_resolved: Callable[[], None]
+    broker: str | None,
+    id: str | None,
+    timeout: float | None,
+    trace: Trace | None,
+    on_resolved: Callable[[], None],
+    keys: KeysPath,
 ) -> tuple[Session, Connection]:
     """The session of a real client, and its connection. ``on_resolved`` as in :class:`~cbw.client.connection.Connection`.
 
     Raises:
-        UsageError: the address, the id or the timeout is not valid.
+        UsageError: the address, the id or the timeout is not valid, or a key is missing.
     """
     host, port = address(broker, "client")
     name = new_id() if id is None else checked_id(id)
     core = ClientCore(name, os.urandom(8).hex(), random.random(), os.urandom(messages.PROOF_BYTES_MIN))
     timeout_s = seconds_of(timeout)
-    trace = trace or Trace(is_printing=False, name=core.name, log=LogTarget.from_environment())
-    connection = Connection(host, port, on_resolved)
+    own_keys = link_keys(keys, "broker", "client", "admin")
+    trace = trace or Trace(is_printing=False, name=core.name, log=LogTarget.from_environment("client", keys))
+    connection = Connection(host, port, on_resolved, own_keys)
     session = Session(core, connection, time.monotonic, timeout_s, trace)
     call_after_fork(session)
     return session, connection

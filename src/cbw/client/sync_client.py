@@ -20,7 +20,7 @@ from typing import Any, Self, TypeVar, overload
 from cbw import codec
 from cbw.client.future import AnswerFuture
 from cbw.client.result import result_of
-from cbw.client.session import TIMEOUT_S, Timeout, deliver, open_session
+from cbw.client.session import TIMEOUT_S, KeysPath, Timeout, deliver, open_session
 from cbw.client.ticket import Ticket, new_ticket, ticket_of
 from cbw.client.window import WINDOW, MapWindow
 from cbw.core.client.events import Ended
@@ -38,13 +38,14 @@ class Client:
     """A connection to a broker. Thread-safe; use it in a ``with`` statement or call :meth:`close`.
 
     ``broker`` is ``"host:port"`` of the broker's client port (default: ``BROKER_HOST`` and ``BROKER_PORT``, else
-    ``127.0.0.1:9998``). The broker may start later: requests wait for it until their time is up. ``timeout`` is in
-    seconds, for each request that gives none of its own; None waits for ever.
-    ``trace`` is where records go (default: to the logger of ``LOGGER_HOST``, if that is set); the client closes it.
-    In a forked process this client is closed; make another one there.
+    ``127.0.0.1:9998``). The broker may start later: requests wait for it until their time is up. ``timeout`` is in seconds, for
+    each request that gives none of its own; None waits for ever. ``trace`` is where records go (default: to the logger of
+    ``LOGGER_HOST``, if that is set); the client closes it.
+    ``keys`` is the folder of keys, or the client's secret key file in it (default: ``CBW_KEYS``; empty: nothing is encrypted). In
+    a forked process this client is closed; make another one there.
 
     Raises:
-        UsageError: the address, the id or the timeout is not valid.
+        UsageError: the address, the id or the timeout is not valid, or a key is missing.
     """
 
     def __init__(
@@ -54,11 +55,11 @@ class Client:
         id: str | None = None,
         timeout: float | None = TIMEOUT_S,
         trace: Trace | None = None,
+        keys: KeysPath = None,
     ) -> None:
         self._waker = Waker()
-        self._session, self._connection = open_session(broker, id, timeout, trace, self._waker.wake)
-        self.id = self._session.core.name
-        link = self._connection.link
+        self._session, self._connection = open_session(broker, id, timeout, trace, self._waker.wake, keys)
+        self.id, link = self._session.core.name, self._connection.link
         self._poller = Poller(link.socket, self._waker.fileno(), link.monitor_news)
         self._make_locks()
         self._owner: int | None = None  # the thread that owns the socket, and may run callbacks
@@ -137,9 +138,7 @@ class Client:
         """
         encoded = [codec.encode(body)]
         ended = self._wait_for(
-            lambda sink: self._session.submit(
-                service, encoded, timeout, sink, priority, may_retry=True, delay_s=delay_s
-            )[0]
+            lambda sink: self._session.submit(service, encoded, timeout, sink, priority, delay_s=delay_s)[0]
         )
         return result_of(ended, returns)
 
@@ -479,9 +478,8 @@ class _RequestFuture(AnswerFuture):
 
     def end(self, ended: Ended) -> None:
         """The request has ended. What callbacks raise is logged, as they run in a thread of another caller; not so Ctrl-C."""
-        client = self._client
-        with client._lock:
-            client._waiting -= 1
+        with self._client._lock:
+            self._client._waiting -= 1
         try:
             self.settle(ended)
         except KeyboardInterrupt:

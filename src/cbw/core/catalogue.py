@@ -186,6 +186,11 @@ CLIENT_UNCERTAIN = _warning(
 
 # --- limits and bad input
 
+KEYS = _warning(
+    "keys",
+    "broker",
+    "A connection was not let in because of its key, or the file `allowed` cannot be read; `text` tells more.",
+)
 REFUSED = _warning("refused", "broker", "A request or the hello of a peer was turned down; `text` says why.")
 PAUSED = _warning("paused", "broker", "Too many requests wait: clients are not read until there are fewer.")
 RESUMED = _info("resumed", "broker", "Clients are read again.")

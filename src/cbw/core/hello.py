@@ -16,6 +16,11 @@ DUPLICATE_PATIENCE_S = 4.0
 the id is dead; one that needs longer says so in its refusal."""
 
 
+def is_about_keys(message: messages.Message) -> bool:
+    """Whether ``message`` says that no key fits: then there is no connection, and it is the peer's own side that says so."""
+    return type(message) is messages.Refused and message.reason in messages.KEY_REFUSALS
+
+
 class Patience:
     """Of one peer: when it says hello again after a refusal."""
 

@@ -24,7 +24,7 @@ class Asker(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     Of a request that outlives its client, ``name`` is its ticket, ``boot`` the name of that client, and ``dialect`` is
     :data:`TICKET`. ``proof`` is that of the client's session; None: an earlier version wrote this. The journal
-    must be as secret as the proofs in it.
+    must be as secret as the proofs in it. ``key`` is the name of the client's key, empty without keys.
     """
 
     name: str
@@ -32,6 +32,7 @@ class Asker(msgspec.Struct, array_like=True, frozen=True, gc=False):
     peer: bytes
     dialect: str
     proof: bytes | None = None
+    key: str = ""
 
 
 class JournalRecord(msgspec.Struct, array_like=True, gc=False):

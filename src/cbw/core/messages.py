@@ -53,6 +53,7 @@ class Status(IntEnum):
     UNKNOWN_TICKET = 10  #: the broker has no request with this ticket, or its answer was kept for long enough
     TICKET_TAKEN = 11  #: another request has this ticket
     RETRY = 12  #: worker to broker only: the handler raised, and wants to be called again in ``retry_after_s``
+    NOT_ALLOWED = 13  #: refused: the client's key is not good for this service
 
 
 class Refusal(IntEnum):
@@ -62,6 +63,13 @@ class Refusal(IntEnum):
     VERSION = 2  #: the peers speak different versions
     BAD_HELLO = 3  #: an id or a service name out of bounds
     BAD_MESSAGE = 4  #: a batch that does not decode
+    KEY = 5  #: the peer's key is not allowed here, or not for this id or service
+    WRONG_SERVER_KEY = 6  #: said by the peer's own side: the broker has another key than expected
+    KEYS_MISSING = 7  #: said by the peer's own side: one side uses keys, and the other does not
+
+
+KEY_REFUSALS = (Refusal.KEY, Refusal.WRONG_SERVER_KEY, Refusal.KEYS_MISSING)
+"""Reasons for which there may be no connection at all."""
 
 
 class Message(msgspec.Struct, array_like=True, gc=False):

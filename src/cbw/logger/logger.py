@@ -16,6 +16,7 @@ from cbw import memory
 from cbw.clock import Epoch
 from cbw.core import log_events
 from cbw.core.batch import boot_of
+from cbw.core.key import FOR_LINES, FOR_RECORDS
 from cbw.core.logger import Fsync, LoggerCore
 from cbw.core.port import Arrival
 from cbw.errors import BadMessage, CannotBind, CbwError, NotReady
@@ -23,8 +24,10 @@ from cbw.logger.line import JSON, TEXT
 from cbw.logger.logfile import LogFile, Rotation
 from cbw.observe.status import Inquiry, status_of
 from cbw.observe.warning import warn
-from cbw.settings import LOG_PORT, LOGGER, default_of
+from cbw.settings import LOG_PORT, LOGGER, default_of, listen_default
 from cbw.transport.descriptors import DescriptorWatch
+from cbw.transport.guard import Guard
+from cbw.transport.peer_keys import PeerKeys
 from cbw.transport.poller import Poller, Waker
 from cbw.transport.pull import Pull
 from cbw.transport.router import Router
@@ -47,7 +50,7 @@ class Logger:
     """Writes what all roles send to the file ``path``. Binds at once, serves in :meth:`run`, ends by :meth:`stop`.
 
     ``text_port`` takes lines of text; the port above it takes records. 0 takes a free pair. ``fsync`` is ``always``,
-    ``interval`` or ``never``, ``format`` ``json`` or ``text``.
+    ``interval`` or ``never``, ``format`` ``json`` or ``text``. ``keys`` and ``listen`` are as for :class:`cbw.Broker`.
 
     Raises:
         CannotBind: a port is taken, or may not be used.
@@ -59,7 +62,7 @@ class Logger:
         text_port: int = LOG_PORT,
         path: str | Path = "cbw-logs/logs",
         *,
-        listen: str = "*",
+        listen: str | None = None,
         name: str | None = None,
         fsync: str = default_of(LOGGER, "fsync"),
         format: str = default_of(LOGGER, "format"),
@@ -67,7 +70,10 @@ class Logger:
         rotate_age_s: float = default_of(LOGGER, "rotate_age_s"),
         keep: int = default_of(LOGGER, "keep"),
         compress: bool = default_of(LOGGER, "compress"),
+        keys: str | Path | None = None,
     ) -> None:
+        self.guard = Guard.of(keys, "logger")
+        self.listen = listen = listen or listen_default(has_keys=self.guard is not None)
         self._epoch = Epoch()
         self._format = TEXT if format == "text" else JSON
         self.core = LoggerCore(
@@ -85,8 +91,12 @@ class Logger:
         self._waker = Waker()
         self._context: Context = Context()
         try:
+            if self.guard is not None:
+                self.guard.open(self._context)
             self._texts, self._records = self._bind(listen, text_port)
         except CbwError:  # but not after a Ctrl-C: with a socket half made this would wait for ever
+            if self.guard is not None:
+                self.guard.close()
             self._context.term()
             self._file.close()
             raise
@@ -100,15 +110,24 @@ class Logger:
             self._texts.socket, self._records.socket, self._waker.fileno(), self._records.monitor_news
         )
         self._descriptors = DescriptorWatch(warn)
+        if self.guard is not None:
+            self._poller.add(self.guard.news)
 
     def _bind(self, listen: str, port: int) -> tuple[Pull, Router]:
         limit = self._memory_limit
         intake = Intake() if limit is None else Intake.within(limit // MEMORY_SHARE)
         for _ in range(PORT_TRIES):
-            texts = Pull(self._context, listen, port, bytes_max=LINE_BYTES_MAX, intake=intake)
+            texts = Pull(
+                self._context, listen, port, bytes_max=LINE_BYTES_MAX, intake=intake, keys=self._keys(FOR_LINES)
+            )
             try:
                 records = Router(
-                    self._context, listen, texts.port + 1, body_bytes_max=log.BATCH_BYTES_MAX, intake=intake
+                    self._context,
+                    listen,
+                    texts.port + 1,
+                    body_bytes_max=log.BATCH_BYTES_MAX,
+                    intake=intake,
+                    keys=self._keys(FOR_RECORDS),
                 )
                 return texts, records
             except CbwError as error:
@@ -116,6 +135,9 @@ class Logger:
                 if port != 0 or not isinstance(error, CannotBind):
                     raise
         raise CannotBind("no two free ports in a row", advice="Give a port.")
+
+    def _keys(self, port: str) -> PeerKeys | None:
+        return self.guard.port(port) if self.guard is not None else None
 
     def stop(self) -> None:
         """Write what is here and end :meth:`run`. Safe from any thread and from signal handlers."""
@@ -169,6 +191,8 @@ class Logger:
             self._lock.close()
             self._texts.close()
             self._records.close()
+            if self.guard is not None:
+                self.guard.close()
             self._context.term()
             self._waker.close()
             self._file.close()
@@ -193,7 +217,7 @@ class Logger:
         lines = [self._format.text_line(frames) for frames in self._texts.receive(PORT_MESSAGES_MAX)]
         if lines:
             facts.append(log_events.TextArrived(lines))
-        facts += map(_batch, self._records.receive(PORT_MESSAGES_MAX))
+        facts += [_batch(arrival, self._records.keys) for arrival in self._records.receive(PORT_MESSAGES_MAX)]
         if self._lost:
             facts.append(log_events.SendersLost(self._lost))
             self._lost = []
@@ -256,14 +280,21 @@ class Logger:
         self._records.on_ready(ready)
         self._lost += self._records.take_lost(time.monotonic())
         self._records.take_connected()
+        if self.guard is not None:
+            self._texts.watch()
+            for text in self.guard.turn(ready, time.monotonic()):
+                warn(text)
         if self._waker.fileno() in ready:
             self._waker.clear()
 
 
-def _batch(arrival: Arrival) -> log_events.Fact:
+def _batch(arrival: Arrival, keys: PeerKeys | None) -> log_events.Fact:
     try:
         if arrival.fault:
             raise BadMessage(arrival.fault)
-        return log_events.BatchArrived(arrival.peer, *log.read_batch(arrival.frames))
+        header, lines = log.read_batch(arrival.frames)
+        if keys is not None and not keys.may_speak_as(arrival.peer, header.sender):
+            raise BadMessage(f"{header.sender!r} has another key: records come in one's own name only")
+        return log_events.BatchArrived(arrival.peer, header, lines)
     except BadMessage as error:
         return log_events.BadMessageArrived(arrival.peer, str(error))

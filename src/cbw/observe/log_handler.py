@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from cbw.core import catalogue
 from cbw.core.record import Record
+from cbw.keys.folder import link_keys
 from cbw.observe.sender import LogSender
 from cbw.settings import LOG_PORT, LOGGER_HOST, LOGGER_PORT, checked_host, checked_port
 from cbw.wire.refusal import checked_id
@@ -29,10 +31,11 @@ class LogHandler(logging.Handler):
     ``text`` the formatted message with its traceback, ``level`` in lower case, ``fields`` the logger's name and what was given
     as ``extra``. Logging never waits for the logger: the newest ``spool_bytes`` bytes that it has not acknowledged are kept
     (default: 64 MiB, or less to fit the memory limit of the container).
-    What JSON has no form for is printed; a line is at most 1 MiB long. A forked process is a sender of its own.
+    What JSON has no form for is printed; a line is at most 1 MiB long. A forked process is a sender of its own. ``keys`` is the
+    folder of keys, or the program's own secret key file in it (default: ``CBW_KEYS``; empty: nothing is encrypted).
 
     Raises:
-        UsageError: ``host`` and ``port`` are no address, or ``name`` is no id.
+        UsageError: ``host`` and ``port`` are no address, ``name`` is no id, or a key is missing.
     """
 
     def __init__(
@@ -43,12 +46,15 @@ class LogHandler(logging.Handler):
         name: str | None = None,
         spool_bytes: int | None = None,
         level: int = logging.NOTSET,
+        keys: str | Path | None = None,
     ) -> None:
         super().__init__(level)
         checked_host(host, LOGGER_HOST)
         checked_port(port, LOGGER_PORT)
         self._name = f"APP_{socket.gethostname()}_{os.getpid()}" if name is None else checked_id(name)
-        self._sender = LogSender(self._name, host, port + 1, spool_bytes=spool_bytes)
+        self._sender = LogSender(
+            self._name, host, port + 1, spool_bytes=spool_bytes, keys=link_keys(keys, "logger", "client")
+        )
 
     def emit(self, record: logging.LogRecord) -> None:
         """Hand ``record`` over; an error in it goes to :meth:`logging.Handler.handleError`, as usual."""

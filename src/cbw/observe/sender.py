@@ -16,9 +16,12 @@ from collections.abc import Sequence
 from cbw import memory
 from cbw.clock import Epoch
 from cbw.core import log_events
+from cbw.core.messages import Refused
 from cbw.core.record import Record
 from cbw.core.sender import SenderCore
 from cbw.errors import BadMessage, NotReady
+from cbw.keys.folder import LinkKeys
+from cbw.observe.warning import warn
 from cbw.settings import LOG
 from cbw.transport.fork import call_after_fork
 from cbw.transport.link import Link
@@ -39,12 +42,21 @@ class LogSender:
     """Delivers the records of ``name`` to the logger's record port at ``host`` : ``port``.
 
     ``spool_bytes`` bounds the memory for records that the logger has not on disk; None: 64 MiB, or less to fit the memory limit
-    of the container. With ``epoch`` the times of the records are monotonic, and made seconds since 1970.
+    of the container. With ``epoch`` the times of the records are monotonic, and made seconds since 1970. With ``keys`` the
+    connection is encrypted.
     """
 
     def __init__(
-        self, name: str, host: str, port: int, *, spool_bytes: int | None = None, epoch: Epoch | None = None
+        self,
+        name: str,
+        host: str,
+        port: int,
+        *,
+        spool_bytes: int | None = None,
+        epoch: Epoch | None = None,
+        keys: LinkKeys | None = None,
     ) -> None:
+        self._keys = keys
         self.name = name
         self.address = f"{host}:{port}"
         self._host, self._port = host, port
@@ -57,6 +69,7 @@ class LogSender:
         call_after_fork(self)
 
     def _reset(self) -> None:
+        self._told: Refused | None = None  # why the logger takes nothing, as it was told last
         self._pending: deque[Record] = deque()  # anybody may add to it, whoever has the lock takes from it
         self._lock = threading.Lock()  # of the core, its orders, and the start
         self._core = SenderCore(self.name, os.urandom(16).hex(), self._spool_bytes, time.monotonic())
@@ -70,7 +83,7 @@ class LogSender:
     def _start(self) -> None:
         self._waker = Waker()
         self._context: Context = Context()
-        self._link = Link(self._context, self._host, self._port, self._waker.wake)
+        self._link = Link(self._context, self._host, self._port, self._waker.wake, keys=self._keys)
         self._poller = self._new_poller()
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
@@ -163,6 +176,9 @@ class LogSender:
             log_events.LoggerConnected() if is_connected else log_events.LoggerDisconnected()
             for is_connected in link.watch()
         ]
+        if (refusal := link.handshakes.refusal) is not None and refusal != self._told:
+            self._told = refusal
+            warn(f"nothing is logged: {refusal.text}")
         link.forget_input()  # as the thread does not always sleep before it looks
         while (frames := link.receive()) is not None:
             with contextlib.suppress(BadMessage):  # whoever says that, it acknowledges nothing

@@ -16,6 +16,7 @@ from cbw.core import catalogue
 from cbw.core.catalogue import EVENTS
 from cbw.core.record import Record
 from cbw.errors import UsageError
+from cbw.keys.folder import LinkKeys, link_keys
 from cbw.observe.sender import LogSender
 from cbw.observe.warning import warn
 from cbw.visible import visible
@@ -40,7 +41,7 @@ class LogTarget(msgspec.Struct, frozen=True):
 
     ``port`` is its text port; records go to the port above it. ``level`` is the lowest level that is sent. Of the routine
     records of requests only the share ``sample`` is sent, chosen by request, so that all roles choose the same requests.
-    ``spool_bytes`` is as in :class:`~cbw.observe.sender.LogSender`.
+    ``spool_bytes`` and ``keys`` are as in :class:`~cbw.observe.sender.LogSender`.
 
     Raises:
         UsageError: ``host`` is not a host, or ``port`` not a port that can have another one above it.
@@ -51,22 +52,25 @@ class LogTarget(msgspec.Struct, frozen=True):
     level: str = "debug"
     sample: float = 1.0
     spool_bytes: int | None = None
+    keys: LinkKeys | None = None
 
     def __post_init__(self) -> None:
         settings.checked_host(self.host, settings.LOGGER_HOST)
         settings.checked_port(self.port, settings.LOGGER_PORT)
 
     @staticmethod
-    def from_environment() -> LogTarget | None:
+    def from_environment(role: str, keys: str | Path | None = None) -> LogTarget | None:
         """The logger that ``LOGGER_HOST`` and ``LOGGER_PORT`` name; None without ``LOGGER_HOST``.
 
+        ``role`` is whose records are sent; ``keys`` are as for :meth:`.KeyFolder.at`.
+
         Raises:
-            UsageError: they do not name an address.
+            UsageError: they do not name an address, or a key is missing.
         """
         host = os.environ.get(settings.LOGGER_HOST.environment, "")
         port = os.environ.get(settings.LOGGER_PORT.environment) or settings.LOG_PORT
         number = settings.checked_port(port, settings.LOGGER_PORT)
-        return LogTarget(host, number) if host else None
+        return LogTarget(host, number, keys=link_keys(keys, "logger", role)) if host else None
 
     def wants(self, record: Record) -> bool:
         """Whether ``record`` is to be sent to the logger."""
@@ -120,7 +124,9 @@ class Trace:
         self.sender: LogSender | None = None
         if self.log is not None:
             host, port = self.log.host, self.log.port + 1
-            self.sender = LogSender(name, host, port, spool_bytes=self.log.spool_bytes, epoch=self._epoch)
+            self.sender = LogSender(
+                name, host, port, spool_bytes=self.log.spool_bytes, epoch=self._epoch, keys=self.log.keys
+            )
             self._only_sends = self._sends_all and self._file is None and not is_printing
 
     @property

@@ -9,6 +9,8 @@ from typing import Any
 import zmq
 
 from cbw.errors import UsageError
+from cbw.keys.folder import LinkKeys
+from cbw.transport.curve import HANDSHAKE_FAILED, Handshakes, link_options
 from cbw.transport.fork import call_after_fork, close_inherited_connections
 from cbw.transport.poller import has_input
 from cbw.transport.resolver import Resolver
@@ -40,6 +42,8 @@ class Link:
     A host name is looked up in another thread, which calls ``on_resolved`` when it has finished; the owner of the link then
     has to call :meth:`on_ready` and :meth:`watch`. The first connection waits for that; later ones do not.
 
+    With ``keys`` the connection is encrypted. :attr:`handshakes` says if keys are the reason why there is none.
+
     Raises:
         UsageError: ``host`` cannot be a host.
         NotReady: no descriptors are left.
@@ -53,8 +57,11 @@ class Link:
         on_resolved: Callable[[], None],
         *,
         is_for_worker: bool = False,
+        keys: LinkKeys | None = None,
     ) -> None:
         self._context = context
+        self._keys = keys
+        self.handshakes = Handshakes(has_keys=keys is not None)
         self._heartbeat_timeout_ms = WORKER_HEARTBEAT_TIMEOUT_MS if is_for_worker else HEARTBEAT_TIMEOUT_MS
         self.resolver = Resolver(host, port, on_resolved)
         if not _HOST.fullmatch(host):
@@ -80,9 +87,10 @@ class Link:
             (zmq.HANDSHAKE_IVL, HEARTBEAT_TIMEOUT_MS),
             (zmq.RECONNECT_IVL, RECONNECT_MS),
             (zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS),
+            *(link_options(self._keys) if self._keys is not None else ()),
         )
         socket = new_socket(self._context, zmq.DEALER, *options)
-        self.monitor = new_monitor(socket, zmq.EVENT_CLOSED)
+        self.monitor = new_monitor(socket, zmq.EVENT_CLOSED | HANDSHAKE_FAILED)
         self.socket = socket
         self._has_input: bool | None = None  # None: not known, libzmq has to be asked
         self._endpoint = ""  # what the socket connects to; empty until the host's addresses are known
@@ -114,12 +122,17 @@ class Link:
                 news, endpoint = self.monitor.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 break
-            event, _ = MONITOR_EVENT.unpack(news)
+            event, value = MONITOR_EVENT.unpack(news)
+            if event & HANDSHAKE_FAILED:
+                self.handshakes.failed(event, value, self._endpoint)
+                continue
             if event == zmq.EVENT_CLOSED:
                 if endpoint == self._endpoint.encode():
                     self.resolver.use_next()
                     self._connect()
                 continue
+            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                self.handshakes.succeeded()
             was_connected, self.is_connected = self.is_connected, event == zmq.EVENT_HANDSHAKE_SUCCEEDED
             if not self.is_connected:
                 self.unsent.clear()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import zmq
 
+from cbw.transport.curve import HANDSHAKE_FAILED
+from cbw.transport.peer_keys import PeerKeys, gate_options
 from cbw.transport.poller import has_input
 from cbw.transport.resolver import endpoint_of
-from cbw.transport.sockets import BACKLOG, NOBLOCK, Context, Intake, cannot_bind, new_socket
+from cbw.transport.sockets import BACKLOG, MONITOR_EVENT, NOBLOCK, Context, Intake, cannot_bind, new_monitor, new_socket
 
 
 class Pull:
@@ -28,15 +31,19 @@ class Pull:
         *,
         bytes_max: int,
         intake: Intake = Intake(),  # noqa: B008 - frozen
+        keys: PeerKeys | None = None,
     ) -> None:
+        self.keys = keys
         self._turn_bytes_max = intake.turn_bytes_max
         options = (
             (zmq.IPV6, int(":" in host)),
             (zmq.RCVHWM, intake.unread_max),
             (zmq.MAXMSGSIZE, bytes_max),
             (zmq.BACKLOG, BACKLOG),
+            *gate_options(keys),
         )
         self.socket = new_socket(context, zmq.PULL, *options)
+        self._monitor = new_monitor(self.socket, zmq.EVENT_ACCEPTED | HANDSHAKE_FAILED) if keys is not None else None
         try:
             self.socket.bind(endpoint_of(host, port))
         except (zmq.ZMQError, UnicodeError) as error:
@@ -62,6 +69,15 @@ class Pull:
         """Whether a message is there."""
         return has_input(self.socket)
 
+    def watch(self) -> None:
+        """Tell :attr:`keys`, if there are any, of connections made and lost. To be called in each turn."""
+        while self.keys is not None and self._monitor is not None and has_input(self._monitor):
+            event, value = MONITOR_EVENT.unpack(self._monitor.recv_multipart(NOBLOCK)[0])
+            self.keys.heard(event, value, time.monotonic())
+
     def close(self) -> None:
         """Close; what was not received is lost."""
+        if self._monitor is not None:
+            self.socket.disable_monitor()
+            self._monitor.close(0)
         self.socket.close(0)

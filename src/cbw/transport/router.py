@@ -11,7 +11,9 @@ import zmq
 
 from cbw.core.port import Arrival, Frames, Sent
 from cbw.transport.connections import Connections
+from cbw.transport.curve import HANDSHAKE_FAILED
 from cbw.transport.made_up_ids import ID_BYTES_MAX, MadeUpIds, begin_anywhere
+from cbw.transport.peer_keys import PeerKeys, gate_options
 from cbw.transport.poller import has_input
 from cbw.transport.resolver import endpoint_of
 from cbw.transport.sockets import (
@@ -46,7 +48,7 @@ UNREACHABLE = (b"", b"\0")
 
 
 class Router:
-    """A bound ROUTER that knows which connection its peers speak over, and tells when one is lost.
+    """A bound ROUTER that knows which connection its peers speak over, and tells when one is lost. With ``keys`` it is encrypted.
 
     Peers are called by the identities that they have set, and others by names of :class:`.MadeUpIds`.
 
@@ -63,7 +65,9 @@ class Router:
         body_bytes_max: int,
         is_for_workers: bool = False,
         intake: Intake = Intake(),  # noqa: B008 - frozen
+        keys: PeerKeys | None = None,
     ) -> None:
+        self.keys = keys
         silence_ms = WORKER_HEARTBEAT_TIMEOUT_MS if is_for_workers else HEARTBEAT_TIMEOUT_MS
         options = (
             (zmq.IPV6, int(":" in host)),
@@ -79,6 +83,7 @@ class Router:
             (zmq.TCP_KEEPALIVE_CNT, silence_ms // 1000 // KEEPALIVE_S),
             (zmq.TCP_MAXRT, silence_ms),  # TCP_USER_TIMEOUT
             (zmq.MAXMSGSIZE, body_bytes_max + ENVELOPE_BYTES),  # of one frame; see _read for all of them
+            *gate_options(keys),
         )
         begin_anywhere()
         self.socket = new_socket(context, zmq.ROUTER, *options)
@@ -89,7 +94,7 @@ class Router:
             raise
         self._turn_bytes_max = intake.turn_bytes_max
         self._message_bytes_max = body_bytes_max + ENVELOPE_BYTES
-        self.monitor = new_monitor(self.socket, zmq.EVENT_ACCEPTED)
+        self.monitor = new_monitor(self.socket, zmq.EVENT_ACCEPTED | (HANDSHAKE_FAILED if keys is not None else 0))
         try:
             self.socket.bind(endpoint_of(host, port))
         except (zmq.ZMQError, UnicodeError) as error:
@@ -166,6 +171,8 @@ class Router:
         except zmq.ZMQError:  # it speaks ZMTP 2.0 or earlier, of which libzmq tells nothing
             return False
         self.watch()
+        if self.keys is not None:
+            self.keys.spoke(self._made_up.names.get(peer, peer), fd, first, time.monotonic())
         return self.connections.spoke(peer, fd)
 
     @property
@@ -177,11 +184,13 @@ class Router:
         """Read the monitor."""
         while has_input(self.monitor):
             event, value = MONITOR_EVENT.unpack(self.monitor.recv_multipart(NOBLOCK)[0])
+            if self.keys is not None:
+                self.keys.heard(event, value, time.monotonic())
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self._has_connected = True
             elif event == zmq.EVENT_ACCEPTED:
                 self.connections.accepted(value)
-            else:
+            elif event == zmq.EVENT_DISCONNECTED:
                 self.connections.ended(value, time.monotonic())
 
     @property

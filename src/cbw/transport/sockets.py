@@ -83,7 +83,7 @@ class Intake(msgspec.Struct, frozen=True):
         return Intake(min(usual.unread_max, max(16, bytes_max >> 20)), min(usual.turn_bytes_max, bytes_max // 4))
 
 
-def new_socket(context: Context, kind: int, *options: tuple[int, int]) -> zmq.Socket[bytes]:
+def new_socket(context: Context, kind: int, *options: tuple[int, Any]) -> zmq.Socket[bytes]:
     """A socket with these options.
 
     Raises:

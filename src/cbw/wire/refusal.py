@@ -5,7 +5,15 @@ from __future__ import annotations
 import contextlib
 
 from cbw.core.messages import NAME_CHARS_MAX, Refusal, Refused
-from cbw.errors import CbwError, DuplicateId, UsageError, VersionMismatch
+from cbw.errors import (
+    CbwError,
+    DuplicateId,
+    KeyNotAllowed,
+    KeysMissing,
+    UsageError,
+    VersionMismatch,
+    WrongServerKey,
+)
 
 
 def checked_id(text: str) -> str:
@@ -51,5 +59,11 @@ def refusal_error(refused: Refused) -> CbwError:
             return DuplicateId(refused.text)
         case Refusal.VERSION:
             return VersionMismatch(refused.text)
+        case Refusal.KEY:
+            return KeyNotAllowed(refused.text)
+        case Refusal.WRONG_SERVER_KEY:
+            return WrongServerKey(refused.text)
+        case Refusal.KEYS_MISSING:
+            return KeysMissing(refused.text)
         case _:
             return UsageError(f"the broker refused us: {refused.text}")

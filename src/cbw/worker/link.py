@@ -55,7 +55,11 @@ class WorkerLink:
                 return native.to_worker(frames)
             except BadMessage as error:
                 self._record_event(catalogue.BAD_MESSAGE, str(error))
-        return None
+        handshakes = self._link.handshakes
+        if handshakes.refusal is None:
+            return None
+        refusal, handshakes.refusal = handshakes.refusal, None
+        return [refusal]
 
     def send(self, batch: list[messages.Message]) -> None:
         self._link.post([frames for frames, _ in native.encode(batch)])

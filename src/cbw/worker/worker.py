@@ -7,6 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from cbw.core.catalogue import EventName
@@ -14,6 +15,7 @@ from cbw.core.messages import PROOF_BYTES_MIN
 from cbw.core.record import Record
 from cbw.core.worker.core import WorkerCore
 from cbw.errors import UsageError
+from cbw.keys.folder import link_keys
 from cbw.observe.status import status_of
 from cbw.observe.trace import LogTarget, Trace
 from cbw.settings import address
@@ -49,7 +51,8 @@ class Worker:
     ``concurrency`` tasks run at once; with ``processes`` they run in that many child processes, each with that
     concurrency, and a handler that crashes costs one attempt instead of the worker; every child imports your program
     again, so let :meth:`run` stand below ``if __name__ == "__main__":``. ``trace`` is where records go (default: to the
-    logger of ``LOGGER_HOST``, if that is set); the worker closes it.
+    logger of ``LOGGER_HOST``, if that is set); the worker closes it. ``keys`` is the folder of keys, or the worker's secret
+    key file in it (default: ``CBW_KEYS``; empty: nothing is encrypted).
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class Worker:
         processes: int = 0,
         grace_s: float = 10.0,
         trace: Trace | None = None,
+        keys: str | Path | None = None,
     ) -> None:
         self._address = address(broker, "worker")
         self.id = f"WOR_{socket.gethostname()}_{os.getpid()}" if id is None else checked_id(id)
@@ -69,7 +73,8 @@ class Worker:
                 raise UsageError(f"{name} is {value!r}; it must be a whole number, at least {least}")
         self._concurrency = concurrency
         self._processes = processes
-        self._trace = trace or Trace(is_printing=False, name=self.id, log=LogTarget.from_environment())
+        self._keys = link_keys(keys, "broker", "worker")
+        self._trace = trace or Trace(is_printing=False, name=self.id, log=LogTarget.from_environment("worker", keys))
         self._handlers: dict[str, Handler] = {}
         self._has_run = False
         self._unread: BrokenPipeError | None = None
@@ -135,6 +140,7 @@ class Worker:
         Raises:
             UsageError: no service, it has run before, the broker refuses the hello, or no child process can work.
             DuplicateId: another living worker has this id.
+            KeyRefused: the broker does not let this worker in, because of its key; the subclass says why.
             VersionMismatch: the broker speaks another version.
             NotReady: the system has no descriptors, threads or processes left to start with.
             BrokenPipeError: nobody reads any more what its trace prints; it has left in order (see :meth:`Trace.write`).
@@ -174,7 +180,7 @@ class Worker:
     def _connection(self) -> Iterator[WorkerLink]:
         context: Context = Context()
         try:
-            link = Link(context, *self._address, self._loop.waker.wake, is_for_worker=True)
+            link = Link(context, *self._address, self._loop.waker.wake, is_for_worker=True, keys=self._keys)
             try:
                 yield WorkerLink(link, self._loop.waker, self._record_event)
             finally:

@@ -17,11 +17,13 @@ from cbw.core.broker.events import ClientSaid, IdentityUncertain, PeerUnread, Si
 from cbw.core.broker.limits import Limits
 from cbw.core.broker.outbox import Outbox
 from cbw.core.broker.requests import Requests
+from cbw.core.broker.rights import Rights
 from cbw.core.broker.states import RequestState
 from cbw.core.broker.tables import ClientRow, Entry
 from cbw.core.broker.tickets import Tickets
 from cbw.core.dialect import ClientDialect
 from cbw.core.journal_records import Asker
+from cbw.core.key import ANYBODY, Key
 from cbw.core.messages import (
     NAME_CHARS_MAX,
     NO_PROOF,
@@ -79,6 +81,7 @@ class Clients:
         self._tickets = tickets
         self._limits = limits
         self._welcome = welcome
+        self.rights = Rights(outbox, requests.tell)
         requests.on_parked = self._parked
 
     def name_of(self, peer: bytes) -> str:
@@ -125,7 +128,10 @@ class Clients:
                     self._requests.cancel(entry, "cancelled by the client", is_told=True)
                 self._tickets.cancel(client, message.id)
             elif type(message) is Start and client is not None:
-                self._tickets.start(client, message)
+                if client.key.may_ask(message.service):
+                    self._tickets.start(client, message)
+                else:
+                    self.rights.deny(client, message.id, message.service)
             elif type(message) is Collect and client is not None:
                 self._collect(client, message)
             elif type(message) is Goodbye:
@@ -142,7 +148,7 @@ class Clients:
         if requests and (unsent := self.waiting_for(Side.CLIENT, client.peer)):
             answered = {message.id for message in unsent if type(message) is Answer}
             requests = [request for request in requests if request.id not in answered]
-        self._requests.accept(client, requests)
+        self._requests.accept(client, self.rights.permitted(client, requests))
 
     def _collect(self, client: ClientRow, collect: Collect) -> None:
         """It fetches an answer by its ticket. One that could not be sent before waits for it here like any other."""
@@ -160,6 +166,12 @@ class Clients:
             outbox.count_bad(Side.CLIENT, hello.client[:NAME_CHARS_MAX], "a bad id or proof")
             return None
         known = self._by_name.get(hello.client)
+        key, why = self.rights.key_for(peer, known)
+        if why:
+            outbox.tell_strange_client(peer, fact.dialect, Refused(Refusal.KEY, why))
+            outbox.trace(catalogue.REFUSED, client=hello.client, text=why)
+            outbox.counts["hellos_refused"] += 1
+            return None
         if known is not None and (why := _why_refused(known, hello, peer)):
             refused = Refused(Refusal.DUPLICATE_ID, f"a client called {hello.client!r} lives")
             outbox.tell_strange_client(peer, fact.dialect, refused)
@@ -174,8 +186,9 @@ class Clients:
             self._forget(before, "changed its id")
         if known is None:
             known = ClientRow(hello.client, hello.boot, peer, fact.dialect, hello.proof)
+            known.key = key
             self._by_name[hello.client] = known
-            outbox.trace(catalogue.CLIENT_HELLO, client=known.name)
+            outbox.trace(catalogue.CLIENT_HELLO, client=known.name, fields=key.fields)
         else:
             if self.by_peer.get(known.peer) is known:
                 del self.by_peer[known.peer]
@@ -184,6 +197,8 @@ class Clients:
             ):  # the loss of its last connection may be told only later: what is unsent is parked now,
                 self._park(known, self.unsent_of(Side.CLIENT, known.peer))  # before the client asks for it again (G7)
             known.peer = peer
+            if known.key is not key:
+                known.key, known.asker = key, None
             self._back(known)
         self.by_peer[peer] = known
         outbox.tell_client(known, self._welcome)
@@ -192,6 +207,15 @@ class Clients:
     def _plain_request(self, fact: ClientSaid, asked: PlainRequest) -> None:
         """A client without sessions asks: it gets an id for its request, and what it asked before may be void."""
         client = self.by_peer.get(fact.peer)
+        key = client.key if client is not None else ANYBODY
+        if client is None or fact.is_replaced or client.absent_since is not None:
+            key, why = self.rights.key_for(fact.peer, client)
+            if why:
+                self._outbox.trace(catalogue.REFUSED, client=printable(fact.peer), text=why)
+                self._outbox.counts["requests_refused"] += 1
+                if client is not None:  # what it waits for must not go to the other's connection
+                    self._away(client)
+                return
         if client is not None and client.dialect is not fact.dialect:
             self._forget(client, "speaks another dialect")
             client = None
@@ -202,6 +226,7 @@ class Clients:
             self._plain_back(client)
         if client in self.came_back:
             self._void(client, asked)
+        client.key = key
         client.heard_at = self._outbox.now
         number = self.next_plain_id
         self.next_plain_id += 1
@@ -211,7 +236,7 @@ class Clients:
             self._requests.tell(client, asked.envelope, Answer(number, Status.OK, body))
         else:
             request = Request(number, asked.service, asked.body, self._limits.plain_ttl_s)
-            self._requests.accept(client, [request], asked.envelope)
+            self._requests.accept(client, self.rights.permitted(client, [request], asked.envelope), asked.envelope)
 
     def _plain_back(self, client: ClientRow) -> None:
         """It speaks over a new connection. What was parked for it is sent when all is taken in that it has said."""
@@ -247,11 +272,16 @@ class Clients:
 
     def restore(self, asker: Asker, dialect: ClientDialect) -> ClientRow:
         """A client of an earlier broker, which is away."""
+        known = self._by_name.get(asker.name) if dialect.has_sessions else self.by_peer.get(asker.peer)
+        if known is not None and known.boot == asker.boot:  # it has got its key since then
+            known.key = _key_of(asker)
+            return known
         if dialect.has_sessions:
             client = self._by_name[asker.name] = ClientRow(asker.name, asker.boot, b"", dialect, asker.proof)
         else:
             client = self.by_peer[asker.peer] = ClientRow(printable(asker.peer), "", asker.peer, dialect)
         client.absent_since = self._outbox.now
+        client.key = _key_of(asker)
         self.absent[client] = None
         return client
 
@@ -415,3 +445,8 @@ def _why_refused(known: ClientRow, hello: ClientHello, peer: bytes) -> str:
     if known.boot != hello.boot:
         return "duplicate id" if known.absent_since is None and known.peer != peer else ""
     return "" if is_proven(known.proof, hello.proof) else NO_PROOF
+
+
+def _key_of(asker: Asker) -> Key:
+    """The key of a client that is restored, until it is back and shows it: enough to know it by."""
+    return Key("client", "", asker.key) if asker.key else ANYBODY

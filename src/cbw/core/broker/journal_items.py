@@ -46,7 +46,8 @@ def _asker_of(client: ClientRow) -> Asker:
         has_sessions = client.dialect.has_sessions
         peer = b"" if has_sessions else client.peer
         name = client.name if has_sessions else ""
-        asker = client.asker = Asker(name, client.boot, peer, client.dialect.name, client.proof)
+        asker = Asker(name, client.boot, peer, client.dialect.name, client.proof, client.key.name)
+        client.asker = asker
     return asker
 
 

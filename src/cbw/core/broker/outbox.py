@@ -127,6 +127,7 @@ class Outbox:
                 task=entry.task,
                 attempt=entry.attempt,
                 text=text,
+                fields=entry.client.key.fields if event is catalogue.ACCEPTED else None,
             )
         )
 

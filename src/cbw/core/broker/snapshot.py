@@ -47,7 +47,7 @@ def snapshot(core: BrokerCore, now: float) -> dict[str, Any]:
         "latency": {"bounds_s": BOUNDS_S, "counts": list(latencies.counts), "total_s": latencies.total_s},
         "clients": len(core.clients.by_peer),
         "busiest_clients": [
-            {"client": client.name, "requests": len(client.entries)}
+            {"client": client.name, "requests": len(client.entries), **(client.key.fields or {})}
             for client in nlargest(CLIENTS_SHOWN_MAX, clients, key=lambda client: len(client.entries))
         ],
         "services": [
@@ -81,6 +81,7 @@ def _worker(worker: WorkerRow, now: float) -> dict[str, Any]:
     return {
         "worker": worker.name,
         "state": state_of(worker),
+        **(worker.key.fields or {}),
         "dialect": worker.dialect.name,
         "services": [service.name for service in worker.services],
         "concurrency": worker.concurrency,

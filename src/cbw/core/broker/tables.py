@@ -13,6 +13,7 @@ from cbw.core.broker.pulse import Pulse
 from cbw.core.broker.states import RequestState
 from cbw.core.dialect import ClientDialect, WorkerDialect
 from cbw.core.journal_records import Asker, FailedAttempt
+from cbw.core.key import ANYBODY
 from cbw.core.messages import Answer, Request, ticket_name
 from cbw.core.plain_messages import Envelope
 from cbw.core.port import printable
@@ -51,6 +52,7 @@ class ClientRow:
         "entries",
         "heard_at",
         "is_uncertain",
+        "key",
         "name",
         "parked",
         "peer",
@@ -64,6 +66,7 @@ class ClientRow:
         self.proof = proof  # of its session, shown to nobody; None: not known
         self.peer = peer
         self.dialect = dialect
+        self.key = ANYBODY  # what it may do
         self.entries: dict[int, Entry] = {}  # its requests, by their ids
         self.parked: dict[int, ParkedReply] = {}  # answers that came while it was away, or that it may still need
         self.asker: Asker | None = None  # what the journal calls it
@@ -122,6 +125,7 @@ class WorkerRow:
         "heard_at",
         "in_hand",
         "is_overloaded",
+        "key",
         "name",
         "peer",
         "proof",
@@ -147,6 +151,7 @@ class WorkerRow:
         self.peer = peer
         self.services = services
         self.dialect = dialect
+        self.key = ANYBODY
         self.concurrency = 1
         self.credit = 1
         self.in_hand: dict[int, Entry] = {}

@@ -107,6 +107,7 @@ class Tickets:
 
     def _begin(self, client: ClientRow, start: Start, fingerprint: bytes) -> None:
         row = TicketRow(start.ticket, client.name, _DIALECT, fingerprint)
+        row.key = client.key
         if not self._may_wait(client, start.id, _size_of(row)):
             return
         self._add(row)

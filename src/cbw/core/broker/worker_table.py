@@ -36,7 +36,9 @@ class WorkerTable:
         self._requests.dispatcher.add_worker(worker)
         outbox.counts["workers_registered"] += 1
         names = ",".join(service.name for service in worker.services)
-        outbox.trace(catalogue.WORKER_READY, worker=worker.name, text=names[:SERVICES_CHARS_MAX])
+        outbox.trace(
+            catalogue.WORKER_READY, worker=worker.name, text=names[:SERVICES_CHARS_MAX], fields=worker.key.fields
+        )
         if worker.credit == 0 and outbox.is_tracing:
             outbox.trace(catalogue.CREDIT_CHANGED, worker=worker.name, text="0")
 

@@ -6,7 +6,7 @@ in hand is decided in :mod:`cbw.core.broker.requests`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -24,7 +24,9 @@ from cbw.core.broker.tables import Entry, ReqWorkerRow, WorkerRow, give, request
 from cbw.core.broker.worker_table import WorkerTable
 from cbw.core.dialect import WorkerDialect
 from cbw.core.journal_records import TaskBegun
+from cbw.core.key import ANYBODY, Key
 from cbw.core.messages import (
+    DEFAULT_SERVICE,
     NAME_CHARS_MAX,
     NO_PROOF,
     PROOF_RULE,
@@ -63,6 +65,8 @@ class Workers:
             tuple[str, str], WorkerRow
         ] = {}  # by name and boot: what they had before the broker started
         self._recovery_timer = agenda.timer(self._end_recovery)
+        self.key_of: Callable[[bytes], Key | None] = lambda peer: ANYBODY
+        """As in :class:`~cbw.core.broker.rights.Rights`."""
         self._requests = requests
         self._outbox = outbox
         self._limits = limits
@@ -115,6 +119,9 @@ class Workers:
 
     def _req_said(self, fact: WorkerSaid) -> None:
         known = self.by_peer.get(fact.peer)
+        if (known is None or fact.is_replaced) and (why := self._why_not(fact.peer, [DEFAULT_SERVICE])[1]):
+            self._outbox.count_bad(Side.WORKER, self.name_of(fact.peer), why)
+            return
         if known is not None and not isinstance(known, ReqWorkerRow):  # it spoke another dialect before
             self._lose(known, "registered anew")
         for message in fact.messages:
@@ -152,6 +159,12 @@ class Workers:
             outbox.tell_strange_worker(peer, fact.dialect, Refused(Refusal.BAD_HELLO, why))
             outbox.count_bad(Side.WORKER, hello.worker[:NAME_CHARS_MAX], f"a bad hello: {why}")
             return None
+        key, why = self._why_not(peer, names)
+        if why:
+            outbox.tell_strange_worker(peer, fact.dialect, Refused(Refusal.KEY, why))
+            outbox.trace(catalogue.REFUSED, worker=hello.worker, text=why)
+            outbox.counts["hellos_refused"] += 1
+            return None
         known = self._by_name.get(hello.worker)
         if why := self._why_refused(known, hello):
             text = f"a worker called {hello.worker!r} lives"
@@ -182,6 +195,7 @@ class Workers:
             return None
         services = [self._requests.dispatcher.service(name) for name in names]
         worker = WorkerRow(hello.worker, hello.boot, peer, services, fact.dialect, hello.proof)
+        worker.key = key
         worker.concurrency = hello.concurrency
         worker.credit = max(0, hello.credit)
         tasks = self._take_over(worker, hello.tasks)
@@ -199,6 +213,14 @@ class Workers:
             return "duplicate id"
         begun = known or self._recovering.get((hello.worker, hello.boot))
         return "" if begun is None or is_proven(begun.proof, hello.proof) else NO_PROOF
+
+    def _why_not(self, peer: bytes, services: Sequence[str]) -> tuple[Key, str]:
+        """The key of ``peer``, and why it may not serve ``services``; empty: it may."""
+        key = self.key_of(peer)
+        if key is None:
+            return ANYBODY, "its key is not allowed any more"
+        wrong = [service for service in services if not key.may_serve(service)]
+        return key, f"the key {key.name} is not good for the service {wrong[0]!r}" if wrong else ""
 
     # --- from a journal
 

@@ -19,7 +19,7 @@ from cbw.core import messages
 from cbw.core.agenda import Agenda
 from cbw.core.client import events
 from cbw.core.client.retries import Retries
-from cbw.core.hello import Patience
+from cbw.core.hello import Patience, is_about_keys
 from cbw.core.messages import Status
 from cbw.core.port import UNSENT_RETRY_S
 
@@ -49,7 +49,7 @@ class Standing(Enum):
 
 
 TRANSITIONS: dict[Standing, tuple[Standing, ...]] = {
-    Standing.DISCONNECTED: (Standing.DISCONNECTED, Standing.GREETING, Standing.CLOSED),
+    Standing.DISCONNECTED: (Standing.DISCONNECTED, Standing.GREETING, Standing.REFUSED, Standing.CLOSED),
     Standing.GREETING: tuple(Standing),
     Standing.WELCOMED: tuple(Standing),
     Standing.REFUSED: (Standing.CLOSED,),
@@ -389,7 +389,7 @@ class ClientCore:
                     self._to_send.append(request)
 
     def _heard(self, message: messages.Message, now: float) -> None:
-        if not self._is_connected:
+        if not self._is_connected and (self._is_over or not is_about_keys(message)):
             return
         match message:
             case messages.Welcome():

@@ -14,7 +14,7 @@ from typing import Any
 
 from cbw.core import messages
 from cbw.core.agenda import Agenda
-from cbw.core.hello import Patience
+from cbw.core.hello import Patience, is_about_keys
 from cbw.core.messages import Status
 from cbw.core.worker import events
 
@@ -204,8 +204,8 @@ class WorkerCore:
     # --- the session
 
     def _batch_arrived(self, fact: events.BatchArrived, now: float) -> None:
-        if self.registration is Registration.DISCONNECTED:  # it came over the connection that was lost
-            return
+        if self.registration is Registration.DISCONNECTED and not any(map(is_about_keys, fact.messages)):
+            return  # it came over the connection that was lost
         self._heard_at = now
         wants_none = self.is_leaving or not self.is_pool_ready
         for message in fact.messages:

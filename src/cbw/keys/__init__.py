@@ -1,0 +1,1 @@
+"""Who may connect: key files, and the file ``allowed``."""
