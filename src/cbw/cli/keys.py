@@ -80,7 +80,7 @@ def new_command(folder: Path, owner: str | None) -> None:
             folder.chmod(0o711)  # whoever mounts single files of it has to find them
             for path in [folder, *folder.iterdir()]:
                 _give(path, owner)
-    click.echo(f"made {len(keys)} keys in {folder}: {', '.join(ROLES)}")
+    output.line(f"made {len(keys)} keys in {folder}: {', '.join(ROLES)}")
 
 
 def _give(path: Path, owner: str) -> None:
@@ -128,7 +128,7 @@ def add_command(
         if (other := allowed.get(half)) is not None:
             raise UsageError(f"this key is allowed already: it is that of {other.name}")
         write(allowed.path, [*allowed.keys, Key(role, half, name, services)])
-    click.echo(f"allowed {name} ({role})" + ("" if public else f": {folder / name}{SECRET_SUFFIX}"))
+    output.line(f"allowed {name} ({role})" + ("" if public else f": {folder / name}{SECRET_SUFFIX}"))
 
 
 @command.command("list")
@@ -138,7 +138,7 @@ def list_command(folder: Path, allowed: Allowed) -> None:
     width = max((len(key.name) for key in allowed.keys), default=0)
     for key in allowed.keys:
         services = " ".join(service or NAMELESS for service in key.services) or "all services"
-        click.echo(f"{key.name:<{width}}  {key.role:<6}  {services}")
+        output.line(f"{key.name:<{width}}  {key.role:<6}  {services}")
 
 
 @command.command("revoke")
@@ -154,7 +154,7 @@ def revoke_command(name: str, folder: Path, allowed: Allowed) -> None:
         if key.role not in _SERVERS:  # these are known by their keys
             for suffix in (PUBLIC_SUFFIX, SECRET_SUFFIX):
                 (folder / f"{name}{suffix}").unlink(missing_ok=True)
-    click.echo(f"revoked {name} ({key.role})")
+    output.line(f"revoked {name} ({key.role})")
 
 
 @command.command("secret")
@@ -173,7 +173,7 @@ def secret_command(prefix: str, folder: Path, allowed: Allowed) -> None:
             continue
         files = [own, *(folder / f"{server}{PUBLIC_SUFFIX}" for server in _SERVERS)]
         files += [folder / ALLOWED] if key.role in _SERVERS else []
-        click.echo("\n".join(_secret(f"{prefix}-{key.name}".lower().replace("_", "-"), files)))
+        output.lines("\n".join(_secret(f"{prefix}-{key.name}".lower().replace("_", "-"), files)))
 
 
 def _secret(name: str, files: list[Path]) -> list[str]:

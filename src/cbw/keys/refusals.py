@@ -10,7 +10,7 @@ TEXTS_MAX = 100
 """Texts that wait to be taken."""
 
 
-class Refusals:
+class RefusedPeers:
     """Counts all of them; :meth:`take` gives those that are to be told, in words."""
 
     def __init__(self) -> None:

@@ -20,7 +20,7 @@ from zmq.utils import z85
 from cbw.core.key import Key
 from cbw.keys.allowed import Allowed
 from cbw.keys.key_file import KeyPair
-from cbw.keys.refusals import Refusals
+from cbw.keys.refusals import RefusedPeers
 from cbw.transport.curve import port_options
 from cbw.transport.poller import has_input
 from cbw.transport.sockets import Context, new_socket
@@ -29,7 +29,7 @@ _ENDPOINT = "inproc://zeromq.zap.01"
 _VERSION = b"1.0"
 TURN_ANSWERS = 64
 """How many are let in or refused in one turn of the role, which has others to serve."""
-LOOK_S = 0.25
+ALLOWED_LOOK_S = 0.25
 """Seconds between two looks whether the file ``allowed`` has changed."""
 
 
@@ -44,7 +44,7 @@ class Gate:
 
     def __init__(self, context: Context, pair: KeyPair, allowed: Allowed) -> None:
         self.allowed = allowed
-        self.refusals = Refusals()
+        self.refusals = RefusedPeers()
         self._pair = pair
         self.look_at = 0.0
         """When to look at the file ``allowed`` again, or to go on with those that ask; monotonic seconds."""
@@ -63,7 +63,7 @@ class Gate:
 
     def turn(self, now: float) -> set[str]:
         """Answer who asks to be let in. Returns the public halves of keys that were taken back or allow something else now."""
-        self.look_at = now + LOOK_S
+        self.look_at = now + ALLOWED_LOOK_S
         changed = self.allowed.refresh()
         for _ in range(TURN_ANSWERS):
             if not has_input(self._socket):

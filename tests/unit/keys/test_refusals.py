@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from cbw.keys.refusals import ADDRESSES_MAX, QUIET_S, TEXTS_MAX, Refusals
+from cbw.keys.refusals import ADDRESSES_MAX, QUIET_S, TEXTS_MAX, RefusedPeers
 
 
 def test_the_same_is_told_once_in_a_while() -> None:
-    refusals = Refusals()
+    refusals = RefusedPeers()
     for tick in range(100):
         refusals.note("10.0.0.1", "no key", tick * 0.05)
     assert refusals.take() == ["10.0.0.1: no key"] and refusals.take() == []
@@ -16,7 +16,7 @@ def test_the_same_is_told_once_in_a_while() -> None:
 
 
 def test_another_reason_is_told_at_once() -> None:
-    refusals = Refusals()
+    refusals = RefusedPeers()
     refusals.note("10.0.0.1", "no key", 0.0)
     refusals.note("10.0.0.1", "another key", 0.0)
     refusals.note("10.0.0.2", "no key", 0.0)
@@ -24,7 +24,7 @@ def test_another_reason_is_told_at_once() -> None:
 
 
 def test_a_flood_is_bounded() -> None:
-    refusals = Refusals()
+    refusals = RefusedPeers()
     for number in range(3 * ADDRESSES_MAX):
         refusals.note(f"10.0.{number}", "no key", 0.0)
     assert len(refusals.take()) == TEXTS_MAX and len(refusals._told) == ADDRESSES_MAX

@@ -11,7 +11,7 @@ import zmq
 
 from cbw.core.key import FOR_CLIENTS, Key
 from cbw.keys.allowed import Allowed, write
-from cbw.keys.refusals import Refusals
+from cbw.keys.refusals import RefusedPeers
 from cbw.transport import peer_keys
 from cbw.transport.peer_keys import FORGET_S, PeerKeys
 
@@ -36,7 +36,7 @@ class OpenGate:
     def __init__(self, path: Path) -> None:
         write(path, [Key("client", ANNA, "anna"), Key("client", EVE, "eve"), Key("worker", "w" * 40, "w")])
         self.allowed = Allowed(path)
-        self.refusals = Refusals()
+        self.refusals = RefusedPeers()
 
     def key_of(self, public: str, port: str) -> Key | None:
         key = self.allowed.get(public)
@@ -48,7 +48,7 @@ class Port:
 
     def __init__(self, gate: Any) -> None:
         self.keys = PeerKeys(gate, FOR_CLIENTS)
-        self.refusals: Refusals = gate.refusals
+        self.refusals: RefusedPeers = gate.refusals
         self.cut: set[int] = set()
 
     def connect(self, descriptor: int) -> None:
