@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks.figure import Row, in_turns, median, print_rows
+from benchmarks.figure import Row, in_turns, print_rows
 from cbw.bench import Load, Measured, measure
 from cbw.core.key import ROLES, Key
 from cbw.keys.allowed import ALLOWED, write
@@ -16,8 +16,8 @@ from cbw.keys.key_file import write_pair
 from cbw.settings import KEYS
 from cbw.transport.curve import new_pair
 
-ROUNDS = 3
-SECONDS = 4.0
+ROUNDS = 5
+SECONDS = 3.0
 WINDOW = 256
 LEAST_RATIO = 0.85
 MOST_RATIO = 1.15
@@ -25,7 +25,7 @@ FIGURES = (f"with keys: throughput, 1 client, 1 worker, window {WINDOW}", "with 
 
 
 def rows() -> Iterator[Row]:
-    """With and without, in turns: the best of each, and the middle one of each."""
+    """With and without, in turns; the best of each, as others use the machine too."""
     with tempfile.TemporaryDirectory(prefix="cbw-keys-") as folder:
         make_keys(Path(folder))
         flood, lone = Load(window=WINDOW, seconds=SECONDS), Load(window=1, seconds=SECONDS)
@@ -34,7 +34,7 @@ def rows() -> Iterator[Row]:
         said = f"without: {best['']:,.0f}/s; at least {LEAST_RATIO}"
         yield Row(FIGURES[0], f"{best[folder]:,.0f} requests/s", said, f"{best[folder] / best['']:.2f}")
         times = in_turns(ROUNDS, _both(folder, lambda: measure(lone), lambda found: found.p50_s))
-        p50 = {keys: median(found) * 1e6 for keys, found in times.items()}
+        p50 = {keys: min(found) * 1e6 for keys, found in times.items()}
         said = f"without: {p50['']:.0f} µs; at most {MOST_RATIO}"
         yield Row(FIGURES[1], f"{p50[folder]:.0f} µs", said, f"{p50[folder] / p50['']:.2f}")
 
