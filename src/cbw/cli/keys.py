@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from cbw.cli import output
 from cbw.core.key import ROLES, Key
 from cbw.errors import CbwError, UsageError
 from cbw.keys.allowed import ALLOWED, NAME, NAMELESS, Allowed, write
