@@ -416,8 +416,8 @@ def test_nobody_writes_records_in_the_name_of_another(start_logger: StartLogger,
 
 @contextlib.contextmanager
 def shop_that_logs(port: int) -> Iterator[logging.Logger]:
-    """The logger of a user's program, with our handler, which nobody else finds: pytest keeps what others log for its reports, and
-    its parallel runs cannot send a text with half a character.
+    """The logger of a user's program, with our handler, which nobody else finds: pytest puts what is logged into its reports, and
+    parallel runs cannot send one with half a character.
     """
     handler = cbw.LogHandler(HOST, port, name="SHOP")
     shop = logging.Logger("shop")
