@@ -52,6 +52,8 @@ class Delays:
 
     def accepted(self, request: int, now: float) -> None:
         self._requests[request] = Delayed(now + self.asked.get(request, 0.0))
+        self._kept.pop(request, None)  # a broker that has forgotten everything begins its numbers anew
+        self._not_kept.pop(request, None)
 
     def kept(self, record: Record) -> None:
         """Something has happened to a dead letter."""
