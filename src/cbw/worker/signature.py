@@ -130,7 +130,8 @@ class Signature:
             except msgspec.DecodeError:  # no JSON, so no object either
                 if not shape.has_text:
                     raise
-        return self._named(b"{}", besides=subject.name) | {subject.name: codec.decode(body, subject.kind)}
+        others = {one.name: copy.deepcopy(one.default) for one in self._all if one is not subject}
+        return others | {subject.name: codec.decode(body, subject.kind)}
 
     def _is_named(self, body: Any) -> bool:
         """Whether ``body``, if it is JSON, is an object that holds the arguments by name."""
@@ -145,9 +146,7 @@ class Signature:
         except msgspec.DecodeError:
             return False
 
-    def _named(self, body: Any, *, besides: str = "") -> dict[str, Any]:
-        if besides:
-            return {one.name: copy.deepcopy(one.default) for one in self._all if one.name != besides}
+    def _named(self, body: Any) -> dict[str, Any]:
         return msgspec.structs.asdict(codec.decode_json(body, self._by_name))
 
     def body_of(self, result: Any) -> bytes:

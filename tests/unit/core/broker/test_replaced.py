@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cbw.core import messages
 from cbw.core.broker import events
 
 from .system import CoreSystem, plain_said
@@ -21,13 +22,19 @@ def _asked(*bodies: bytes) -> list[events.Event]:
     return [plain_said(b"D1", (body[-1:], b""), body) for body in bodies]
 
 
-def test_a_program_under_the_identity_of_a_dead_one_gets_no_answer_to_what_that_had_asked() -> None:
-    """Its numbers begin anew, and it has asked several things before the broker hears the first."""
+def _left_by_a_dealer() -> tuple[CoreSystem, list[messages.Task]]:
+    """A broker that knows the requests of a DEALER which is gone, and the tasks that its worker has."""
     system = CoreSystem()
     system.worker("W1", services=("",), concurrency=9)
     system.tell(*_asked(b"old 1", b"old 2", b"old 3"))
     tasks = system.take_tasks("W1")
     system.tell(events.PeerLost(events.Side.CLIENT, b"D1"))
+    return system, tasks
+
+
+def test_a_program_under_the_identity_of_a_dead_one_gets_no_answer_to_what_that_had_asked() -> None:
+    """Its numbers begin anew, and it has asked several things before the broker hears the first."""
+    system, tasks = _left_by_a_dealer()
     system.answer("W1", *tasks[:2])
     system.tell(*_asked(b"new 1", b"new 2", b"new 3"))
     system.answer("W1", tasks[2])
@@ -37,11 +44,7 @@ def test_a_program_under_the_identity_of_a_dead_one_gets_no_answer_to_what_that_
 
 
 def test_if_it_has_asked_something_else_with_a_number_all_is_void_that_the_dead_one_had_asked() -> None:
-    system = CoreSystem()
-    system.worker("W1", services=("",), concurrency=9)
-    system.tell(*_asked(b"old 1", b"old 2", b"old 3"))
-    tasks = system.take_tasks("W1")
-    system.tell(events.PeerLost(events.Side.CLIENT, b"D1"))
+    system, tasks = _left_by_a_dealer()
     system.answer("W1", tasks[2])
     system.tell(*_asked(b"new 1"))
     system.answer("W1", *tasks[:2])
@@ -49,11 +52,7 @@ def test_if_it_has_asked_something_else_with_a_number_all_is_void_that_the_dead_
 
 
 def test_a_program_that_has_only_lost_its_connection_gets_its_answers() -> None:
-    system = CoreSystem()
-    system.worker("W1", services=("",), concurrency=9)
-    system.tell(*_asked(b"old 1", b"old 2", b"old 3"))
-    tasks = system.take_tasks("W1")
-    system.tell(events.PeerLost(events.Side.CLIENT, b"D1"))
+    system, tasks = _left_by_a_dealer()
     system.answer("W1", *tasks[:2])
     system.tell(*_asked(b"new 4", b"old 3"))
     assert system.replies("D1") == [b"done old 1", b"done old 2"]
