@@ -62,12 +62,16 @@ class Program:
         with self._changed:
             return list(self._lines)
 
-    def said(self, start: str) -> list[str]:
-        """The lines that begin with the word ``start``, without it."""
+    def said(self, start: str, *, at_least: int = 0) -> list[str]:
+        """The lines that begin with the word ``start``, without it, as soon as there are ``at_least`` so many."""
+        if at_least:
+            self.wait_for(f"{start} ", at_least)
         return [line.removeprefix(f"{start} ") for line in self.lines if line.startswith(f"{start} ")]
 
-    def said_anywhere(self, text: str) -> list[str]:
-        """The lines that have ``text`` in them."""
+    def said_anywhere(self, text: str, *, at_least: int = 0) -> list[str]:
+        """The lines that have ``text`` in them, as soon as there are ``at_least`` so many."""
+        if at_least:
+            self.wait_for(text, at_least, is_anywhere=True)
         return [line for line in self.lines if text in line]
 
     def wait_for(self, start: str, count: int = 1, *, is_anywhere: bool = False, within_s: float = PATIENCE_S) -> str:

@@ -153,8 +153,8 @@ def test_the_frames_of_a_majordomo_client_never_reach_a_lab_worker(
     asking.send_multipart(frames)
     asking.send_multipart([b"", b"hi"])
     assert reply(asking) == [b"", b"hi W1"]
-    assert len(worker.said("task")) == 1
-    assert len(shared_broker.program.said_anywhere("bad message")) == before + 1
+    assert len(worker.said("task", at_least=1)) == 1
+    assert len(shared_broker.program.said_anywhere("bad message", at_least=before + 1)) == before + 1
 
 
 @pytest.mark.parametrize(

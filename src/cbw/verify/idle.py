@@ -285,6 +285,16 @@ class EndsView:
             case _:
                 pass
 
+    def start_again(self, at: float) -> None:
+        """Judge from ``at`` on. The workers stay known: one that gets nothing more is free all the time."""
+        self.meter = _Meter()
+        self.begun = 0
+        self._waiting.clear()
+        self._delayed.clear()
+        for worker, services in self._services.items():
+            if not self._in_hand.get(worker):
+                self.meter.free(at, worker, services)
+
     def _let_wait(self, until: float) -> None:
         """The delays that are over by then are over."""
         while self._delayed and self._delayed[0][0] <= until:
@@ -337,7 +347,7 @@ class NoIdleWhileWaiting:
             case "verify", catalogue.DEPLOYED:
                 self._way_s = PRINTED_S_MAX
             case "verify", catalogue.LOAD_REPEATED:
-                self._ends = EndsView()
+                self._ends.start_again(record.at)
             case "verify", event if event in HARMS and self._way_s == PRINTED_S_MAX:
                 self._ends_until = min(self._ends_until, record.at)
             case _:

@@ -388,6 +388,14 @@ class TestNoIdleWhileWaiting:
         records += [begun(7.0, "W1", "A/2"), hurt(7.1, "thawed", "W2", "A/2"), done(7.2, "W2", "A/2")]
         assert verdict(self.name, [*records, done(8.0, "W1", "A/2")]).passed
 
+    def test_a_worker_that_gets_nothing_of_a_repeated_load_is_free(self) -> None:
+        before = [*self.ends(1.9), Record(2.5, catalogue.LOAD_REPEATED, role="verify", sender="verify")]
+        before += [sent(3.0, "A/2"), sent(3.0, "A/3"), begun(3.01, "W2", "A/2"), done(4.0, "W2", "A/2")]
+        found = verdict(self.name, [*before, begun(4.01, "W2", "A/3"), done(5.0, "W2", "A/3")])
+        assert not found.passed and "W1 was free while" in found.evidence[1]
+        assert found.figures["judged"] == 2
+        assert verdict(self.name, [*before, begun(3.01, "W1", "A/3"), done(5.0, "W1", "A/3")]).passed
+
     def test_workers_that_do_not_say_which_request_they_began_cannot_be_judged(self) -> None:
         records = [sent(0.0, "A/0"), begun(0.1, "W1", task=1), done(3.0, "W1", task=1), sent(4.0, "A/1")]
         assert verdict(self.name, [*records, begun(9.0, "W1", task=2)]).result == "not tried"
