@@ -17,8 +17,9 @@ import pytest
 
 from .conftest import HOST, Broker, broker_of, handler_options, programs
 from .handlers import HOSTILE
-from .program import HERE, PATIENCE_S, environment
+from .program import HERE, PATIENCE_S, environment, wait_until
 
+pytestmark = pytest.mark.xdist_group("terminal")  # one system for all tests of this file
 OUR_STYLES = re.compile(r"\x1b\[[0-9;]*m")
 BLINK = "\x1b[5m"
 """A style that is none of ours, so one in the output is the peer's."""
@@ -88,7 +89,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hostile]:
         handlers = handler_options(("hostile", "bad=hostile_failure"))
         retries = ["--retry-on", "ValueError", "--retries", 1, "--backoff", 0.01]
         start("worker", NAME, HOST, broker.worker_port, *handlers, *retries, *to_logger)
-        broker.program.wait_for("worker ready")
+        wait_until(lambda: '"worker_ready"' in (folder / "log").read_text(), "the log tells of the worker")
         yield Hostile(broker, folder)
 
 

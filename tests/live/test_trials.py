@@ -78,7 +78,7 @@ class SlowToDie(Container):
         self.kills += 1
         if self.kills == 1:
             self._broker.signal(signal.SIGSTOP)
-            time.sleep(self._work_s + 0.1)
+            time.sleep(self._work_s + 1)
             threading.Timer(0.05, self._broker.signal, [signal.SIGCONT]).start()
         self._stream.program.kill()
 
