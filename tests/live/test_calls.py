@@ -367,10 +367,11 @@ def test_what_a_futures_callback_raises_is_no_business_of_others(
     def leave(_: object) -> None:
         raise error
 
-    other = client.submit("0.2 x", "sleep")
+    other = client.submit("1 x", "sleep")
     other.add_done_callback(leave)
-    assert client.call("0.5 y", "sleep") == b"0.5 y"
-    assert other.done() and "exception calling callback" in caplog.text
+    assert client.call("1.3 y", "sleep") == b"1.3 y"
+    wait_until(other.done, "it is answered")
+    assert "exception calling callback" in caplog.text
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError])
@@ -378,8 +379,8 @@ def test_a_futures_callback_that_raises_ends_nothing(client: cbw.Client, error: 
     def leave(_: object) -> None:
         raise error
 
-    client.submit("0.2 x", "sleep").add_done_callback(leave)  # slow: once answered, it would run in this thread
-    assert client.submit("0.3 y", "sleep").result(PATIENCE_S) == b"0.3 y"
+    client.submit("1 x", "sleep").add_done_callback(leave)  # slow: once answered, it would run in this thread
+    assert client.submit("1.1 y", "sleep").result(PATIENCE_S) == b"1.1 y"
     assert client.submit("z", "echo").result(PATIENCE_S) == b"z"
 
 
@@ -395,7 +396,7 @@ def test_a_futures_callback_cannot_wait_for_an_answer(client: cbw.Client) -> Non
         except cbw.UsageError as error:
             errors.put(error)
 
-    client.submit("first", "echo").add_done_callback(ask)
+    client.submit("1 first", "sleep").add_done_callback(ask)  # slow: once answered, it would ask in this thread
     assert "cannot wait" in str(errors.get(timeout=PATIENCE_S))
     assert answers.get(timeout=PATIENCE_S) == b"second"
 
