@@ -15,6 +15,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tests import fork_server
+
 from .conftest import HOST, Broker, broker_of, handler_options, programs
 from .handlers import HOSTILE
 from .program import HERE, PATIENCE_S, environment, wait_until
@@ -45,12 +47,15 @@ def on_terminal(*arguments: object, stdin: bytes = b"", **variables: str) -> str
 
     reader = threading.Thread(target=read)
     reader.start()
-    command = [sys.executable, "-m", "cbw", *map(str, arguments)]
+    its_input, ours = os.pipe()
     variables = environment(COLUMNS="300", TERM="xterm", **variables)
     try:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=slave, stderr=slave, cwd=HERE, env=variables)
+        process = fork_server.start([*map(str, arguments)], (its_input, slave, slave), HERE, variables)
         os.close(slave)
-        process.communicate(stdin, timeout=PATIENCE_S)
+        os.close(its_input)
+        with os.fdopen(ours, "wb") as its_stdin:
+            its_stdin.write(stdin)
+        process.wait(PATIENCE_S)
         reader.join(PATIENCE_S)
     finally:
         os.close(master)
