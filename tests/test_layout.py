@@ -91,8 +91,8 @@ FUNCTION_LINES_MAX = 60
 
 TOO_LONG = {
     "docs/generate.py": 738,
-    "tests/live/test_calls.py": 657,
-    "tests/live/test_logger.py": 598,
+    "tests/live/test_calls.py": 676,
+    "tests/live/test_logger.py": 606,
     "tests/sim/canary.py": 600,
     "tests/sim/checker.py": 620,
     "tests/sim/network.py": 590,

@@ -85,7 +85,7 @@ def address_of(container: Mapping[str, Any]) -> str:
     return next(str(network["IPAddress"]) for network in networks if network["IPAddress"])
 
 
-def service_override(services: Mapping[str, str]) -> str:
+def service_override(services: Mapping[str, str], work_s: str = WORK_S) -> str:
     """A Compose file that gives services other images, a label, and workers less to do: the same deployment, of this checkout."""
     return json.dumps(
         {
@@ -94,7 +94,7 @@ def service_override(services: Mapping[str, str]) -> str:
                     "image": image,
                     "pull_policy": "never",
                     "labels": {LABEL: "1"},
-                    **({"environment": {"CBW_WORKER_WORK_TIME_S": WORK_S}} if name == "wor" else {}),
+                    **({"environment": {"CBW_WORKER_WORK_TIME_S": work_s}} if name == "wor" else {}),
                 }
                 for name, image in services.items()
             }

@@ -47,6 +47,7 @@ FOUND_BY = {
 AT_ONCE = 3
 """Deployments that are tried side by side: verify mostly waits."""
 WORK_S = "0.5"
+"""Long enough for Docker to hurt a worker meanwhile, on a busy machine too."""
 RUN_S = 200
 """A run takes half a minute; more when others need the machine."""
 NewName = Callable[[], str]
@@ -213,7 +214,7 @@ def test_the_one_of_this_repository_is_started_and_nothing_is_left_of_it(
 ) -> None:
     """``deploy/cbwl`` as it is, with the images of this checkout."""
     names = tmp_path / "names.yml"
-    names.write_text(service_override({service: images[image] for service, image in SERVICES.items()}))
+    names.write_text(service_override({service: images[image] for service, image in SERVICES.items()}, WORK_S))
     project = new_name()
     where = {"BROKER_PUBLISHED": "0", "LOG_DIR": str(tmp_path / "log")}
     done = verify(project, [DEPLOY / "cbwl" / "docker-compose.yml", names], "--json", **where)
@@ -236,7 +237,7 @@ def test_a_broker_with_a_journal_runs_nothing_again(
     """``deploy/cbw`` with ``journal.yml``: the volume survives ``docker kill``, and the workers go on with what they have."""
     names = tmp_path / "names.yml"
     services = {service: images[image] for service, image in SERVICES.items() if service != "log"}
-    names.write_text(service_override(services))
+    names.write_text(service_override(services, WORK_S))
     files = [DEPLOY / "cbw" / "docker-compose.yml", DEPLOY / "cbw" / "journal.yml", names]
     project = new_name()
     done = verify(project, files, "--json", BROKER_PUBLISHED="0")

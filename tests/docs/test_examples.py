@@ -20,7 +20,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -32,6 +31,7 @@ from typing import Any, NamedTuple, Protocol
 import pytest
 
 from cbw import settings
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -93,12 +93,8 @@ class Ports:
     """Free ports in the place of the two that the pages name."""
 
     def __init__(self) -> None:
-        free = []
-        with contextlib.ExitStack() as stack:
-            for _ in range(2):
-                free.append(stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1])
-        self._pairs = {"9998": str(free[0]), "9999": str(free[1])}
-        self.client, self.worker = free
+        self.client, self.worker = free_port(), free_port()
+        self._pairs = {"9998": str(self.client), "9999": str(self.worker)}
 
     def into(self, text: str) -> str:
         """``text`` with the free ports."""

@@ -19,6 +19,8 @@ from .program import HERE, PATIENCE_S, Program, command_of
 from .proxy import Proxy
 
 HOST = "127.0.0.1"
+IMPATIENT = ("--answer-timeout", 0.5, "--liveness", 1.5)
+"""Options of a broker that notices silence soon."""
 FAILED = pytest.StashKey[bool]()
 Start = Callable[..., Program]
 
@@ -105,8 +107,7 @@ def listening(broker: Broker) -> Broker:
 @pytest.fixture(scope="module")
 def _broker_of_module() -> Iterator[Broker]:
     front, back = free_port(), free_port()
-    options = ("--answer-timeout", 0.5, "--liveness", 1.5)
-    program = Program(*command_of("broker", front, back, *options))
+    program = Program(*command_of("broker", front, back, *IMPATIENT))
     try:
         yield listening(Broker(program, front, back))
     finally:

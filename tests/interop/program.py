@@ -10,9 +10,12 @@ import threading
 import time
 from pathlib import Path
 
+from tests import fork_server
+
 HERE = Path(__file__).parent
 PATIENCE_S = 40.0
 """How long a test waits for what must happen. Generous: only a failing test ever waits that long."""
+OURS = (sys.executable, "-m", "cbw")
 OUR_VARIABLES = ("CBW_", "BROKER_", "LOGGER_")
 
 
@@ -24,17 +27,17 @@ class Program:
 
     def __init__(self, *command: str, **environment: object) -> None:
         self.command = command
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd=HERE,
-            env={name: value for name, value in os.environ.items() if not name.startswith(OUR_VARIABLES)}
-            | {"CBW_STATUS_PORT": "0"}
-            | {name: str(value) for name, value in environment.items()},
-        )
+        theirs = {name: value for name, value in os.environ.items() if not name.startswith(OUR_VARIABLES)}
+        theirs |= {"CBW_STATUS_PORT": "0"} | {name: str(value) for name, value in environment.items()}
+        output, its_output = os.pipe()
+        self._output = os.fdopen(output)
+        self._process: subprocess.Popen[bytes] | fork_server.Started
+        with os.fdopen(its_output) as out, Path(os.devnull).open() as nothing:
+            if command[: len(OURS)] == OURS:
+                streams = (nothing.fileno(), out.fileno(), out.fileno())
+                self._process = fork_server.start(command[len(OURS) :], streams, HERE, theirs)
+            else:
+                self._process = subprocess.Popen(command, stdin=nothing, stdout=out, stderr=out, cwd=HERE, env=theirs)
         self._lines: list[str] = []
         self._is_read = False
         self._changed = threading.Condition()
@@ -42,8 +45,7 @@ class Program:
         self._reader.start()
 
     def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
+        for line in self._output:
             with self._changed:
                 self._lines.append(line.rstrip("\n"))
                 self._changed.notify_all()
@@ -114,8 +116,7 @@ class Program:
         self._process.kill()
         self._process.wait()
         self._reader.join()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        self._output.close()
 
     def __str__(self) -> str:
         return "\n    ".join([" ".join(self.command), *self.lines[-20:]])
@@ -135,4 +136,4 @@ def command_of(name: str, *arguments: object) -> list[str]:
         return [sys.executable, str(HERE / name), *words]
     if "." in name:
         return [sys.executable, "-m", name, *words]
-    return [sys.executable, "-m", "cbw", name, *words]
+    return [*OURS, name, *words]

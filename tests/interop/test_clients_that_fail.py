@@ -124,7 +124,7 @@ def test_started_anew_when_the_request_of_the_forerunner_is_answered(
 
 def test_two_that_live_under_one_identity(broker: Broker, start: Start, connect: Connect) -> None:
     """To ask from another connection gives up what was asked before. Nobody gets the other's answer."""
-    worker = start("lab_worker.js", "W1", HOST, broker.back, WORK_MS, 1, 300)
+    worker = start("lab_worker.js", "W1", HOST, broker.back, WORK_MS, 1, LATE_MS)
     one = connect(zmq.REQ, "SAME", broker.front)
     one.ask("one-1")
     worker.wait_for("task SAME one-1")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
+
+from tests import fork_server
 
 HERE = Path(__file__).parent
 PATIENCE_S = 40.0
@@ -31,27 +32,25 @@ class Program:
 
     def __init__(self, *arguments: object, stdin: bytes | None = None, **variables: str) -> None:
         self.arguments = [str(argument) for argument in arguments]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "cbw", *self.arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=HERE,
-            env=environment(PYTHONUNBUFFERED="1", **variables),
-        )
-        assert self._process.stdin and self._process.stdout and self._process.stderr
+        (its_input, ours), (out, its_output), (err, its_errors) = os.pipe(), os.pipe(), os.pipe()
+        streams = (its_input, its_output, its_errors)
+        try:
+            variables = environment(PYTHONUNBUFFERED="1", **variables)
+            self._process = fork_server.start(self.arguments, streams, HERE, variables)
+        finally:
+            for stream in streams:
+                os.close(stream)
         self._changed = threading.Condition()
         self.lines: list[str] = []
         self.errors: list[str] = []
         self._readers = [
-            threading.Thread(target=self._read, args=(self._process.stdout, self.lines), daemon=True),
-            threading.Thread(target=self._read, args=(self._process.stderr, self.errors), daemon=True),
+            threading.Thread(target=self._read, args=(os.fdopen(out, "rb"), self.lines), daemon=True),
+            threading.Thread(target=self._read, args=(os.fdopen(err, "rb"), self.errors), daemon=True),
         ]
         for reader in self._readers:
             reader.start()
-        if stdin is not None:
-            self._process.stdin.write(stdin)
-        self._process.stdin.close()
+        with os.fdopen(ours, "wb") as its_stdin:
+            its_stdin.write(stdin or b"")
 
     def _read(self, stream: IO[bytes], lines: list[str]) -> None:
         with stream:
@@ -105,6 +104,11 @@ class Program:
     def is_running(self) -> bool:
         """Whether it has not ended."""
         return self._process.poll() is None
+
+    def signal_at_once(self, *numbers: signal.Signals) -> None:
+        """Send it several signals, which it gets at the same time."""
+        for number in (signal.SIGSTOP, *numbers, signal.SIGCONT):
+            self.signal(number)
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""

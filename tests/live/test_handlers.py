@@ -300,7 +300,7 @@ def test_a_handler_that_hangs(
     assert client.call("x", "fine") == b"x"  # a child process takes a moment to start
     for _ in range(50 if first == "quick" else 0):
         assert client.call("quick") == b"quick"
-    hanging = client.submit(first + "!", timeout=0.5)
+    hanging = client.submit(first + "!", timeout=1.5)
     log.wait_for("begun")
     assert client.call("x", "fine") == b"x"
     with pytest.raises(cbw.Expired):
@@ -314,7 +314,7 @@ def test_an_async_handler_that_blocks_its_loop(
 ) -> None:
     client = connect(broker)
     worker = start_worker("W1", "block", options=["--concurrency", 2, "--grace", 0.3])
-    hanging = client.submit("x", timeout=0.5)
+    hanging = client.submit("x", timeout=1.5)
     log.wait_for("begun block")
     with pytest.raises(cbw.Expired):
         hanging.result(PATIENCE_S)

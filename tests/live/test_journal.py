@@ -20,7 +20,7 @@ import pytest
 import cbw
 
 from .conftest import HOST, Broker, Connect, Log, Start, StartBroker, StartWorker
-from .program import PATIENCE_S, Program, wait_until
+from .program import PATIENCE_S, Program
 
 StartAgain = Callable[[Broker], Broker]
 
@@ -43,13 +43,18 @@ def start_again(start_broker: StartBroker, folder: Path) -> StartAgain:
     return lambda old: start_broker("--journal", folder, client_port=old.client_port, worker_port=old.worker_port)
 
 
+def are_waiting(broker: Broker, service: str = "") -> None:
+    """Wait until the broker tells of requests that nobody serves: what waits is stored."""
+    broker.program.wait_for("unserved", service)
+
+
 def test_what_waits_survives_sigkill(
     broker: Broker, start_worker: StartWorker, start_again: StartAgain, connect: Connect
 ) -> None:
     client = connect(broker)
     futures = [client.submit(f"{number}") for number in range(1000)]
     client.submit("the last", "nobody serves this")
-    wait_until(lambda: broker.program.count("no worker here serves them") > 0, "all are accepted")
+    are_waiting(broker, "nobody serves this")
     broker.program.kill()
     second = start_again(broker)
     second.program.wait_for("goes on with its journal: 1001 requests")
@@ -86,6 +91,7 @@ def test_a_worker_that_died_with_the_broker(
     second = start_again(broker)
     start_worker("W2", "echo_slowly", at=second)
     assert future.result(PATIENCE_S) == b"1 one"
+    second.program.wait_for("was not back in time")
     assert log.count("begun 1 one") == 2 and second.program.count("was not back in time") == 1
 
 
@@ -130,7 +136,7 @@ def test_a_stopped_broker_keeps_what_waits(
     client = connect(broker)
     assert not client.submit("x").done()
     future = client.submit("kept")
-    time.sleep(0.6)
+    are_waiting(broker)
     broker.program.signal(signal.SIGTERM)
     assert broker.program.exit_code() == 0
     second = start_again(broker)
@@ -144,8 +150,8 @@ def test_a_client_that_ended_leaves_nothing(
 ) -> None:
     with cbw.Client(broker.address) as client:
         client.submit("x")
-        time.sleep(0.6)
-    time.sleep(0.6)
+        are_waiting(broker)
+    time.sleep(0.6)  # until it is stored that nobody wants it any more
     broker.program.kill()
     second = start_again(broker)
     second.program.wait_for("goes on with its journal: 0 requests, 0 answers")
@@ -157,7 +163,7 @@ def test_a_client_that_ended_leaves_nothing(
 def test_looking_into_a_journal(start: Start, broker: Broker, folder: Path, connect: Connect) -> None:
     client = connect(broker)
     futures = [client.submit(b"\xff" * 1000, "some service") for _ in range(500)]
-    time.sleep(0.5)
+    are_waiting(broker, "some service")
     broker.program.kill()
     broker.program.exit_code()
     info = run("info", folder, "--json")
@@ -210,7 +216,7 @@ def test_a_journal_that_is_a_file(start: Start, tmp_path: Path) -> None:
 def test_a_damaged_journal(start: Start, broker: Broker, folder: Path, connect: Connect) -> None:
     client = connect(broker)
     client.submit("x" * 100_000)
-    time.sleep(0.3)
+    are_waiting(broker)
     broker.program.signal(signal.SIGTERM)
     assert broker.program.exit_code() == 0
     path = folder / "journal.db"

@@ -13,10 +13,10 @@ import cbw
 from .conftest import HOST, Broker, Connect, Start, StartBroker, StartWorker
 from .program import PATIENCE_S, wait_until
 
-FLOOD = 5000
-WORK_S = 0.001
-FEW = 100
-"""Requests of another that may be answered while one call is: what the worker has in hand, and a few turns of busy processes."""
+FLOOD = 600
+WORK_S = 0.01
+FEW = 200
+"""Requests of another that may be answered while one call is: what the worker has in hand, and two seconds on a busy machine."""
 ROOM = 5
 
 

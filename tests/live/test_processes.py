@@ -22,9 +22,6 @@ from . import handlers
 from .owner import Owner
 from .program import PATIENCE_S, wait_until
 
-SHORT_S = 0.5
-"""By then a task has begun, and an order for another has been written."""
-
 
 class Pool:
     """A pool, of one child if not told otherwise, whose handlers answer at once, later, never, or after holding the GIL."""
@@ -54,15 +51,19 @@ class Pool:
         """Hand task ``number`` over."""
         self.pool.begin([messages.Task(number, service, body, None, 1)])
 
-    def begin_for_ever(self, number: int, *behind: int) -> None:
-        """Hand task ``number`` over, whose handler hangs, with others behind it, and wait until it does."""
+    def begin_and_wait(self, number: int, service: str, body: bytes, *behind: int) -> None:
+        """Hand task ``number`` over, with others behind it, and wait until its handler runs."""
         tasks = [
-            messages.Task(number, "hang", b"for ever", None, 1),
+            messages.Task(number, service, body, None, 1),
             *(messages.Task(one, "echo", b"x", None, 1) for one in behind),
         ]
         self.pool.begin(tasks)
         held = self.child.in_hand[number]
         wait_until(lambda: self.child.has_begun(held), f"task {number} has begun")
+
+    def begin_for_ever(self, number: int, *behind: int) -> None:
+        """The same with a handler that hangs."""
+        self.begin_and_wait(number, "hang", b"for ever", *behind)
 
     def kill_child(self, number: int = 0) -> None:
         """As the system does it that has no memory left."""
@@ -316,11 +317,10 @@ def test_close_while_the_next_child_starts() -> None:
 def test_a_child_that_does_not_read_makes_nobody_wait() -> None:
     """It holds the GIL while a second task comes with more than a pipe takes."""
     made = Pool(concurrency=2)
-    made.begin(1, "hold", b"2")
-    time.sleep(SHORT_S)
+    made.begin_and_wait(1, "hold", b"4")
     began_at = time.monotonic()
     made.begin(2, body=bytes(5_000_000))
-    assert time.monotonic() - began_at < SHORT_S
+    assert time.monotonic() - began_at < 3
     assert {made.next(), made.next()} == {(1, Status.OK), (2, Status.OK)}
     assert _closes(made.pool)
 
@@ -381,7 +381,7 @@ def test_the_broker_gets_back_what_a_child_has_not_begun(pool: Pool) -> None:
 def test_a_child_that_does_not_read_is_asked_once(pool: Pool) -> None:
     """However often the broker asks meanwhile."""
     sent: list[object] = []
-    pool.pool.begin([messages.Task(1, "hold", b"1", None, 1), messages.Task(2, "echo", b"x", None, 1)])
+    pool.begin_and_wait(1, "hold", b"2", 2)
     send = pool.child.send
 
     def record(orders: object) -> None:

@@ -14,7 +14,7 @@ import cbw
 from tests.ports import free_port
 
 from .conftest import Broker, Start, broker_of
-from .program import PATIENCE_S, wait_until
+from .program import PATIENCE_S
 
 LOWER, HIGHER = "127.0.0.2", "127.0.0.3"
 StartAt = Callable[[str], Broker]
@@ -64,6 +64,7 @@ def test_all_meet_at_the_lower_one(start_at: StartAt, serve: Callable[[Broker], 
     for number in range(5):
         with cbw.Client(f"bro:{lower.client_port}", id=f"C{number}", timeout=PATIENCE_S) as client:
             assert client.call(b"x") == b"x"
+    lower.program.wait_for("worker ready")
     assert lower.program.count("worker ready") == 1
     assert not higher.program.count("worker ready")
 
@@ -85,6 +86,7 @@ def test_all_move_on_when_it_is_frozen(start_at: StartAt, serve: Callable[[Broke
         assert client.call(b"x") == b"x"
         lower.program.signal(signal.SIGSTOP)
         assert client.call(b"y") == b"y"
+        higher.program.wait_for("worker ready")
         assert higher.program.count("worker ready") == 1
 
 
@@ -98,4 +100,4 @@ def test_all_move_on_when_it_dies(start_at: StartAt, serve: Callable[[Broker], N
         lower.program.kill()
         got += answers
         assert got == [b"%d" % number for number in range(20_000)]
-        wait_until(lambda: higher.program.count("worker ready"), "the worker is there too")
+        higher.program.wait_for("worker ready")

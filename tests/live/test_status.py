@@ -60,6 +60,7 @@ def test_broker_and_worker(start: Start, start_broker: StartBroker, start_worker
             client.call(b"raise", "fail")
         with pytest.raises(cbw.Expired):
             client.call(b"x", "none", timeout=0.05)
+        wait_until(lambda: status(port)["requests"] == 0, "it has ended for the broker too")
         told = status(port)
     assert told["counts"]["answered"] == 100 and told["counts"]["failed"] == 1
     assert told["requests"] == told["waiting"] == told["in_flight"] == 0
@@ -97,12 +98,11 @@ def test_a_handler_that_computes_does_not_make_a_worker_look_dead(
     start_worker("W1", "sleep=echo_slowly", at=broker, options=["--status-port", port])
     wait_until(lambda: get(port, "/readyz")[0] == 200, "the welcome has come")
     with cbw.Client(broker.address) as client:
-        future = client.submit(b"3", "sleep")
-        for _ in range(5):
+        future = client.submit(b"2", "sleep")
+        wait_until(lambda: status(port)["in_hand"] == 1, "it is at work")
+        while not future.done():
             assert get(port, "/readyz")[0] == 200
-            time.sleep(0.3)
-        assert status(port)["in_hand"] == 1
-        future.result(10)
+            time.sleep(0.2)
 
 
 def test_a_stuck_loop_is_not_alive() -> None:

@@ -15,10 +15,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tests import fork_server
+
 from .conftest import HOST, Broker, broker_of, handler_options, programs
 from .handlers import HOSTILE
-from .program import HERE, PATIENCE_S, environment
+from .program import HERE, PATIENCE_S, environment, wait_until
 
+pytestmark = pytest.mark.xdist_group("terminal")  # one system for all tests of this file
 OUR_STYLES = re.compile(r"\x1b\[[0-9;]*m")
 BLINK = "\x1b[5m"
 """A style that is none of ours, so one in the output is the peer's."""
@@ -44,12 +47,15 @@ def on_terminal(*arguments: object, stdin: bytes = b"", **variables: str) -> str
 
     reader = threading.Thread(target=read)
     reader.start()
-    command = [sys.executable, "-m", "cbw", *map(str, arguments)]
+    its_input, ours = os.pipe()
     variables = environment(COLUMNS="300", TERM="xterm", **variables)
     try:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=slave, stderr=slave, cwd=HERE, env=variables)
+        process = fork_server.start([*map(str, arguments)], (its_input, slave, slave), HERE, variables)
         os.close(slave)
-        process.communicate(stdin, timeout=PATIENCE_S)
+        os.close(its_input)
+        with os.fdopen(ours, "wb") as its_stdin:
+            its_stdin.write(stdin)
+        process.wait(PATIENCE_S)
         reader.join(PATIENCE_S)
     finally:
         os.close(master)
@@ -88,7 +94,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hostile]:
         handlers = handler_options(("hostile", "bad=hostile_failure"))
         retries = ["--retry-on", "ValueError", "--retries", 1, "--backoff", 0.01]
         start("worker", NAME, HOST, broker.worker_port, *handlers, *retries, *to_logger)
-        broker.program.wait_for("worker ready")
+        wait_until(lambda: '"worker_ready"' in (folder / "log").read_text(), "the log tells of the worker")
         yield Hostile(broker, folder)
 
 

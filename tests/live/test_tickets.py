@@ -77,7 +77,7 @@ def test_the_command_line(start: Start, broker: Broker, start_worker: StartWorke
     late = start("result", "late", *at)
     assert late.exit_code() == 1 and late.count("the deadline passed before a worker came that serves 'none'") == 1
     start("call", *at, "--detach", "--ticket", "never", "--service", "none").exit_code()
-    never = start("result", "never", *at, "--timeout", 0.3)
+    never = start("result", "never", *at, "--timeout", 2)
     assert never.exit_code() == 1 and never.count("no answer in time") == 1
     assert start("call", *at, "--deadline", 1).exit_code() == 2
 
@@ -87,11 +87,11 @@ def test_the_one_who_waits_is_ended_and_the_request_goes_on(
 ) -> None:
     at = ("--broker", broker.address)
     start_worker("W1", "echo_slowly")
-    waiting = start("call", *at, "--ticket", "t", stdin=b"1 one")
-    log.wait_for("begun 1 one")
+    waiting = start("call", *at, "--ticket", "t", stdin=b"3 one")
+    log.wait_for("begun 3 one")
     waiting.signal(signal.SIGINT)
     assert waiting.exit_code() == 130
-    assert printed(start("result", "t", *at)) == ["1 one"]
+    assert printed(start("result", "t", *at)) == ["3 one"]
     assert log.count("begun") == 1
 
 

@@ -13,6 +13,7 @@ import cbw
 from cbw.observe.trace import read
 
 from .conftest import HOST, Broker, Connect, Start
+from .program import wait_until
 
 SHOP = """\
 import logging
@@ -52,12 +53,12 @@ def test_a_traceback_is_printed(
 def test_a_traceback_stands_in_the_trace(start: Start, broker: Broker, connect: Connect, tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(SHOP)
     trace = tmp_path / "trace.jsonl"
-    worker = start(
+    start(
         "worker", "W1", HOST, broker.worker_port, "--handler", "shop:price", "--trace", trace, PYTHONPATH=str(tmp_path)
     )
     with pytest.raises(cbw.HandlerFailed):
         connect(broker).call("milk")
-    worker.wait_for("W1 error")
+    wait_until(lambda: '"event":"error"' in trace.read_text(), "it is in the trace")
     (failure,) = [record for record in read(str(trace)) if record.event == "error"]
     assert failure.fields is not None and LINE in failure.fields["traceback"]
 

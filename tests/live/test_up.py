@@ -19,6 +19,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
+
 from .conftest import StartBroker
 from .program import PATIENCE_S, Program, environment, wait_until
 
@@ -132,7 +134,7 @@ def test_unless_told_not_to() -> None:
 
 def test_a_client_that_dies_begins_again() -> None:
     """The summary is of what it did then, and all its answers are there."""
-    up = Program("up", "--scale", "cli=1", "--work-time", 0.1, "--until-done", "--json", *PORTS)
+    up = Program("up", "--scale", "cli=1", "--work-time", 0.3, "--until-done", "--json", *PORTS)
     up.wait_for("CLI_1-5 -> ")
     (victim, *_) = [pid for pid in children(up.pid) if "CLI_1" in Path(f"/proc/{pid}/cmdline").read_text()]
     os.kill(victim, signal.SIGKILL)
@@ -143,9 +145,7 @@ def test_a_client_that_dies_begins_again() -> None:
 
 
 def test_its_status_page_is_where_it_says() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     up = Program("up", "--scale", "cli=0", "--scale", "wor=1", "--status-port", port, *PORTS)
     place = up.wait_for("the broker's status is on ").split()[-1]
     with urllib.request.urlopen(place) as page:

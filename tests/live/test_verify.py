@@ -179,7 +179,7 @@ def test_breaking_it_off_leaves_nothing_behind(start: Start, tmp_path: Path, num
     program = start("verify", "--keep", tmp_path / "traces", CBW_TEST_MARK=str(tmp_path))
     notes = tmp_path / "traces" / "verify.jsonl"
     wait_until(lambda: notes.exists() and b'"frozen"' in notes.read_bytes(), "a worker is frozen")
-    assert len(processes_with(mark)) >= 5
+    assert len(processes_with(mark)) >= 4, "a broker and its workers, whose environment is that of the verification"
     program.signal(number)
     assert program.exit_code() == 128 + number
     assert not processes_with(mark)

@@ -16,29 +16,37 @@ from .run import run
 MORE = (dead_letter_canaries, delay_canaries, journal_canaries, overload_canaries, stranger_canaries)
 assert all(module.__doc__ for module in MORE)  # they are in CANARIES now
 
-SEEDS = 200
-CHUNK = 50
+SEEDS = 100
+"""``make sim`` runs 2,000."""
+CHUNK = 25
+CIRCUMSTANCES_SEEDS = 5
 CANARY_SEEDS = 300
 """So many are enough for the rarest canary, twice over."""
-SLOW_CANARIES = {
-    "deadlines_are_not_looked_at",
-    "dialects_are_forgotten",
-    "late_answers_are_not_fenced",
-    "owed_answers_are_taken_for_new_ones",
-    "unread_clients_are_not_told",
-    "unsent_answers_are_not_found",
-    "waiting_answers_are_not_looked_at",
-    "what_recovered_req_workers_answer_is_taken_for_granted",
-    "workers_are_heard_before_clients",
+CAUGHT_WITH = {
+    "a_new_broker_serves_the_youngest_first": 19,
+    "deadlines_are_not_looked_at": 34,
+    "dialects_are_forgotten": 28,
+    "late_answers_are_not_fenced": 25,
+    "limits_are_ignored": 9,
+    "recalls_are_dropped": 14,
+    "recalls_are_not_answered": 14,
+    "second_hellos_are_blamed": 17,
+    "suspects_travel_in_company": 15,
+    "unread_clients_are_not_told": 25,
+    "unsent_answers_are_not_found": 59,
+    "waiting_answers_are_not_looked_at": 56,
+    "what_is_written_again_is_not_stored_yet": 9,
+    "what_recovered_req_workers_answer_is_taken_for_granted": 11,
+    "workers_are_heard_before_clients": 168,
 }
-"""They are caught after many seeds only, or in long runs: more than 1 s of CPU time."""
+"""Seeds that catch canaries which most seeds do not meet. They are tried first, as the others take seconds. When the simulation
+has changed and such a seed catches its canary no more, all are tried, and the new one belongs here."""
+assert CAUGHT_WITH.keys() <= CANARIES.keys()
 TOP = Path(__file__).resolve().parents[2]
 DIGESTS = "from tests.sim.run import run; print([run(seed).digest for seed in range(5)])"
 
 
-@pytest.mark.parametrize(
-    "start", [0, CHUNK, *(pytest.param(start, marks=pytest.mark.slow) for start in range(2 * CHUNK, SEEDS, CHUNK))]
-)
+@pytest.mark.parametrize("start", range(0, SEEDS, CHUNK))
 def test_promises_hold(start: int) -> None:
     for seed in range(start, start + CHUNK):
         result = run(seed)
@@ -61,13 +69,11 @@ def test_seed_does_not_depend_on_hashes() -> None:
     assert len(digests) == 1, digests
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW_CANARIES else []) for name in CANARIES]
-)
+@pytest.mark.parametrize("name", CANARIES)
 def test_planted_bug_is_caught(name: str) -> None:
     canary = CANARIES[name]
     with canary.planted():
-        for seed in range(CANARY_SEEDS):
+        for seed in (CAUGHT_WITH.get(name, 0), *range(CANARY_SEEDS)):
             violation = run(seed, bend=canary.bend).violation
             if violation:
                 assert violation.startswith(canary.promise), violation
@@ -78,6 +84,6 @@ def test_planted_bug_is_caught(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, canary in CANARIES.items() if canary.bend is not bend_nothing])
 def test_circumstances_alone_break_nothing(name: str) -> None:
-    for seed in range(10):
+    for seed in range(CIRCUMSTANCES_SEEDS):
         result = run(seed, bend=CANARIES[name].bend)
         assert not result.violation, f"seed {seed}: {result.violation}"

@@ -25,6 +25,8 @@ WAY_S_MAX = 0.180
 turns that processes take on a busy machine all look like idleness. A broker that is farther away needs its own trace."""
 PRINTED_S_MAX = 0.250
 """Allowed instead where what containers print must do: Docker notes when it reads a line, not when it was printed."""
+ANSWERED_MAX = 10_000
+"""Requests that are remembered because their answer was told before their beginning, which comes seconds later or never."""
 _STEP_S = 0.0001
 """Quantiles are as exact as this: so they take the same memory for any number of requests."""
 
@@ -241,11 +243,13 @@ class EndsView:
     A worker that was hurt is not there to be free, and what it had does not wait: that the broker cannot know
     yet, and how soon it must notice is another promise. A request with a delay waits from the end of that on. One that was
     begun does not wait again, also if its handler has asked for another try: only the broker knows when that is due.
+    A beginning that is told later than the answer, as Docker may be late, leaves nobody at work.
     """
 
     def __init__(self) -> None:
         self.meter = _Meter()
         self.begun = 0
+        self._answered: dict[str, None] = {}  # the latest requests whose answer was told before their beginning
         self._waiting: dict[str, str] = {}  # request: service
         self._delayed: list[
             tuple[float, str]
@@ -261,18 +265,16 @@ class EndsView:
                 self._waiting[request] = record.service
                 heapq.heappush(self._delayed, (at + _delay_s(record), request))
                 self._let_wait(at)
-            case "client", catalogue.GOT | catalogue.FAILED:
+            case "client", catalogue.GOT:
+                if request in self._waiting:
+                    self._answered[request] = None
+                    if len(self._answered) > ANSWERED_MAX:
+                        del self._answered[next(iter(self._answered))]
+                self._unwait(at, request)
+            case "client", catalogue.FAILED:
                 self._unwait(at, request)
             case "worker", catalogue.BEGUN if request:
-                in_hand = self._in_hand.setdefault(worker, set())
-                # A worker may tell it twice: to its trace, and to that of its handler.
-                self.begun += request not in in_hand
-                in_hand.add(request)
-                self._unwait(at, request)
-                services = self._services.setdefault(worker, [])
-                if record.service not in services:
-                    services.append(record.service)
-                self.meter.busy(at, worker, services)
+                self._begin(record)
             case "worker", catalogue.DONE | catalogue.ERROR if request:
                 in_hand = self._in_hand.get(worker, set())
                 if request in in_hand:
@@ -284,6 +286,22 @@ class EndsView:
                 self.meter.busy(at, worker, self._services.get(worker, []))
             case _:
                 pass
+
+    def _begin(self, record: Record) -> None:
+        at, worker, request = record.at, record.worker, record.request
+        in_hand = self._in_hand.setdefault(worker, set())
+        # A worker may tell it twice: to its trace, and to that of its handler.
+        self.begun += request not in in_hand
+        if request not in self._answered:
+            in_hand.add(request)
+        self._unwait(at, request)
+        services = self._services.setdefault(worker, [])
+        if record.service not in services:
+            services.append(record.service)
+        if in_hand:
+            self.meter.busy(at, worker, services)
+        else:
+            self.meter.free(at, worker, services)
 
     def start_again(self, at: float) -> None:
         """Judge from ``at`` on. The workers stay known: one that gets nothing more is free all the time."""

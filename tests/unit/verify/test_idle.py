@@ -209,6 +209,11 @@ class TestNoIdleWhileWaiting:
         records += [begun(7.0, "W1", "A/2"), hurt(7.1, "thawed", "W2", "A/2"), done(7.2, "W2", "A/2")]
         assert verdict(self.name, [*records, done(8.0, "W1", "A/2")]).passed
 
+    def test_from_the_ends_a_beginning_that_is_told_after_the_answer_leaves_nobody_at_work(self) -> None:
+        late = [sent(1.0, "A/1"), got(2.0, "A/1", "A/1 W1"), done(2.0, "W1", "A/1"), begun(2.5, "W1", "A/1")]
+        rest = [sent(3.0, "A/2"), begun(5.0, "W1", "A/2"), done(6.0, "W1", "A/2"), got(6.0, "A/2", "A/2 W1")]
+        assert not verdict(self.name, [*late, *rest]).passed, "it was free for two seconds"
+
     def test_a_worker_that_gets_nothing_of_a_repeated_load_is_free(self) -> None:
         before = [*self.ends(1.9), Record(2.5, catalogue.LOAD_REPEATED, role="verify", sender="verify")]
         before += [sent(3.0, "A/2"), sent(3.0, "A/3"), begun(3.01, "W2", "A/2"), done(4.0, "W2", "A/2")]
