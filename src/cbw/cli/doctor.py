@@ -6,8 +6,8 @@ import click
 
 from cbw import settings
 from cbw.cli import output
-from cbw.cli.options import keys_option, port
-from cbw.doctor import Finding, FindingState, examine
+from cbw.cli.options import keys_option, port, setting_options, status_token
+from cbw.doctor import Finding, FindingState, StatusPage, examine
 from cbw.settings import address
 
 _MARKS = {FindingState.OK: ("ok", "green"), FindingState.NOTE: ("note", "yellow"), FindingState.WRONG: ("wrong", "red")}
@@ -29,8 +29,11 @@ _MARKS = {FindingState.OK: ("ok", "green"), FindingState.NOTE: ("note", "yellow"
     "--send", "sends", is_flag=True, help="Also send a request to the nameless service, which one of its workers runs."
 )
 @click.option("--json", "is_json", is_flag=True, help="Print the findings as JSON.")
+@setting_options(settings.STATUS_TOKEN_FILE)
 @keys_option
-def command(broker: str | None, worker_port: int, status_port: int, sends: bool, is_json: bool) -> None:
+def command(
+    broker: str | None, worker_port: int, status_port: int, sends: bool, is_json: bool, status_token_file: str | None
+) -> None:
     """Find out why a client here does not reach the broker at HOST (default: BROKER_HOST, else this machine).
 
     One line for each thing on the way, and what to do where it fails: the name, the ports, the protocol, the version, workers.
@@ -41,7 +44,8 @@ def command(broker: str | None, worker_port: int, status_port: int, sends: bool,
     """
     host, client_port = address(broker, "client")
     findings: list[Finding] = []
-    for finding in examine(host, client_port, worker_port, status_port=status_port, sends=sends):
+    page = StatusPage(status_port, status_token(status_token_file))
+    for finding in examine(host, client_port, worker_port, page=page, sends=sends):
         findings.append(finding)
         if not is_json:
             _print(finding)
