@@ -23,6 +23,7 @@ import msgspec
 
 from cbw.core.histogram import bucket_quantile
 from cbw.errors import CannotBind
+from cbw.observe.flood import FloodWatch
 from cbw.visible import visible_json
 
 LOOP_ANSWER_S = 1.0
@@ -40,6 +41,9 @@ NO_DESCRIPTOR_S = 0.2
 PACKAGE_VERSION = version("cbw")
 CONNECTIONS_MAX = 32
 """Open HTTP connections, each of which has a thread; beyond it the oldest is closed, so that probes get through."""
+REFUSED_S = 0.001
+"""Pause after a request that was refused, so that a flood of them leaves the processor to others."""
+_TOO_MANY = b"HTTP/1.0 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
 _PROBES = ("/livez", "/readyz")
 """Pages for everybody, also if the others want a token: probes of an engine have none. They tell only why a role is not ready."""
 Ask = Callable[[], dict[str, Any] | None]
@@ -288,9 +292,11 @@ class _Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
     daemon_threads = True
     block_on_close = False
     allow_reuse_address = True
+    request_queue_size = 128  # a flood must not fill the queue that a probe waits in
 
     def __init__(self, address: tuple[str, int], handler: type[_Handler]) -> None:
         self._since: dict[Any, float] = {}  # open connections and when they were accepted
+        self._floods = FloodWatch()
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, handler)
 
@@ -309,6 +315,12 @@ class _Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
             raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
+        if self._floods.is_flood(client_address[0], time.monotonic()):
+            with contextlib.suppress(OSError):  # the peer is already gone
+                request.send(_TOO_MANY)
+            self.shutdown_request(request)
+            time.sleep(REFUSED_S)
+            return
         if len(self._since) >= CONNECTIONS_MAX:  # silent connections must not keep a probe out
             self._hang_up(next(iter(self._since)))
         self._since[request] = time.monotonic()

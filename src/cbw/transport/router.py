@@ -40,9 +40,9 @@ from cbw.transport.sockets import (
 UNCOPIED_BYTES = 32 * 1024
 """From this size on the last frame of a message is sent without a copy of its own: below it a copy is cheaper."""
 
-TURN_FRAMES = 4096
+TURN_FRAMES = 2048
 """Frames after which a turn receives no further message. Reading one takes 1 to 2 µs, and everybody waits for a turn to end.
-A turn of full size has 512 messages of 2 or 3 frames; only one with messages of thousands of frames ends here."""
+A turn of full size has 512 messages of 2 or 3 frames; only one with messages of hundreds of frames ends here."""
 UNREACHABLE = (b"", b"\0")
 """How the names of connections begin that are lost, or that were not heard. (A stranger may have claimed such an identity.)"""
 
