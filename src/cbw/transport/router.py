@@ -12,6 +12,7 @@ import zmq
 from cbw.core.port import Arrival, Frames, Sent
 from cbw.transport.connections import Connections
 from cbw.transport.curve import HANDSHAKE_FAILED
+from cbw.transport.descriptors import cut_off, is_spare
 from cbw.transport.made_up_ids import ID_BYTES_MAX, MadeUpIds, begin_anywhere
 from cbw.transport.peer_keys import PeerKeys, gate_options
 from cbw.transport.poller import has_input
@@ -190,6 +191,8 @@ class Router:
                 self._has_connected = True
             elif event == zmq.EVENT_ACCEPTED:
                 self.connections.accepted(value)
+                if is_spare(value):
+                    cut_off([value])
             elif event == zmq.EVENT_DISCONNECTED:
                 self.connections.ended(value, time.monotonic())
 
