@@ -67,22 +67,24 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m supply.audit", description=__doc__)
     parser.add_argument("--service", choices=("pypi", "osv"), default="pypi", help="whose database is asked")
     service = parser.parse_args().service
-    code = 0
+    code, is_all_known = 0, True
     for lock in LOCKS:
         findings = audit(lock, service)
         for line in findings.vulnerable:
             print(f"VULNERABLE {line}")
         for line in findings.not_looked_up:
             print(f"NOT LOOKED UP {line}")
-        print(f"{lock.relative_to(ROOT)}: {len(findings.clean)} without a known vulnerability")
+        is_all_known = is_all_known and not findings.not_looked_up
+        known = len(findings.clean) + len(findings.vulnerable)
+        print(f"{lock.relative_to(ROOT)}: {known} looked up, {len(findings.clean)} without a known vulnerability")
         if findings.vulnerable:
             code = FOUND
         elif findings.not_looked_up and code == 0:
             code = NOT_LOOKED_UP
-    if code == NOT_LOOKED_UP:
+    if not is_all_known:
         print(
-            f"The database of {service} did not answer for every dependency, so nothing is known of these. Run this where"
-            " the database can be reached, or ask another one: make audit SERVICE=osv"
+            f"NOT AUDITED: the database of {service} did not answer for those that were not looked up, so nothing is known of"
+            " them. Run this where the database can be reached, or ask another one: make audit SERVICE=osv"
         )
     return code
 

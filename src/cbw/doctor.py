@@ -52,6 +52,17 @@ class Finding(msgspec.Struct, frozen=True):
     advice: str = ""
 
 
+class StatusPage(msgspec.Struct, frozen=True):
+    """Where the broker's status is served, and the token that opens it, if it has one."""
+
+    port: int = STATUS_PORT
+    token: str = ""
+
+    def __repr__(self) -> str:
+        """Without the token, which must not get into a traceback."""
+        return f"StatusPage({self.port})"
+
+
 class _BrokerStatus(msgspec.Struct):
     """The part of a broker's ``/status.json`` that is used here."""
 
@@ -65,7 +76,12 @@ class _BrokerStatus(msgspec.Struct):
 
 
 def examine(
-    host: str, port: int, worker_port: int, *, status_port: int = STATUS_PORT, sends: bool = False
+    host: str,
+    port: int,
+    worker_port: int,
+    *,
+    page: StatusPage = StatusPage(),  # noqa: B008 - frozen
+    sends: bool = False,
 ) -> Iterator[Finding]:
     """Check everything between here and the broker at ``host``, one thing after another.
 
@@ -92,7 +108,7 @@ def examine(
             said = _say_hello(host, port, keys)
             yield _check_protocol(said)
     yield from _check_worker_port(host, worker_port, worker_keys)
-    yield _check_workers(host, worker_port, status_port, said.boot if isinstance(said, messages.Welcome) else "")
+    yield _check_workers(host, worker_port, page, said.boot if isinstance(said, messages.Welcome) else "")
     if sends and can_reach:
         yield _check_request(host, port)
     if logger is not None:
@@ -234,16 +250,19 @@ def _check_worker_port(host: str, port: int, keys: LinkKeys | None) -> Iterator[
         )
 
 
-def _check_workers(host: str, worker_port: int, status_port: int, boot: str) -> Finding:
+def _check_workers(host: str, worker_port: int, page: StatusPage, boot: str) -> Finding:
     """Count the workers on the broker's status page.
 
     ``boot`` names the broker that serves the clients' port, if it is known: the page may be that of another broker.
     """
-    status = _read_status(host, status_port)
+    code, status = _read_status(host, page)
     if status is None or boot not in ("", status.boot):
         what = "no status page of a broker" if status is None else f"the status page of another broker, {status.name}"
-        advice = f"Publish port {status_port}, give --status-port, or let a worker answer: cbw doctor --send."
-        return Finding("workers", FindingState.NOTE, f"cannot be counted: {what} on {host}:{status_port}", advice)
+        advice = f"Publish port {page.port}, give --status-port, or let a worker answer: cbw doctor --send."
+        if code == http.HTTPStatus.UNAUTHORIZED:
+            what = "the status page wants another token" if page.token else "the status page wants a token"
+            advice = "Give the file with the token of that broker: --status-token-file (CBW_STATUS_TOKEN_FILE)."
+        return Finding("workers", FindingState.NOTE, f"cannot be counted: {what} on {host}:{page.port}", advice)
     if status.version != PACKAGE_VERSION:
         text = f"the broker is cbw {status.version}, this is {PACKAGE_VERSION}"
         return Finding(
@@ -256,16 +275,22 @@ def _check_workers(host: str, worker_port: int, status_port: int, boot: str) -> 
     return Finding("workers", FindingState.WRONG, text, f"Start one: cbw worker W1 {host} {worker_port}.")
 
 
-def _read_status(host: str, port: int) -> _BrokerStatus | None:
-    connection = http.client.HTTPConnection(host, port, timeout=CONNECT_S)
+def _read_status(host: str, page: StatusPage) -> tuple[int, _BrokerStatus | None]:
+    """The code of the answer, 0 if there is none, and what a broker says on its page."""
+    connection = http.client.HTTPConnection(host, page.port, timeout=CONNECT_S)
+    code = 0
     try:
-        connection.request("GET", "/status.json")
-        found = msgspec.json.decode(connection.getresponse().read(), type=_BrokerStatus)
+        connection.request(
+            "GET", "/status.json", headers={"Authorization": f"Bearer {page.token}"} if page.token else {}
+        )
+        answer = connection.getresponse()
+        code = answer.status
+        found = msgspec.json.decode(answer.read(), type=_BrokerStatus)
     except (OSError, http.client.HTTPException, ValueError):
-        return None
+        return code, None
     finally:
         connection.close()
-    return found if found.role == "broker" else None
+    return code, found if found.role == "broker" else None
 
 
 def _check_request(host: str, port: int) -> Finding:

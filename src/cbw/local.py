@@ -41,7 +41,7 @@ _PORTS = re.compile(r"serves clients on port (\d+), workers on port (\d+)")
 _LOG_PORT = re.compile(r"logs to .*: text on port (\d+)")
 _ANSWER = re.compile(r" -> .* (\S+)  \(\d+\.\d+ s\)$")
 """A line of the demonstration client: the answer of a demonstration worker ends with the worker's id."""
-_STATUS_PORT, _STATUS_LISTEN = (setting.environment for setting in STATUS)
+_STATUS_PORT, _STATUS_LISTEN, _ = (setting.environment for setting in STATUS)
 _NO_STATUS = {_STATUS_PORT: "0"}
 """No status page: only one role of a host can have the usual port."""
 _libc = ctypes.CDLL(None)

@@ -128,6 +128,16 @@ def listen_default(*, has_keys: bool) -> str:
     return EVERYWHERE if has_keys else THIS_MACHINE
 
 
+STATUS_TOKEN_FILE = Setting(
+    "status_token_file",
+    None,
+    "CBW_STATUS_TOKEN_FILE",
+    "File with the token of the status pages, which only its owner may read (mode 0600). /metrics and /status.json are then for "
+    "those who show it (Authorization: Bearer TOKEN). Without it they are for everybody who reaches the port.",
+    kind=str,
+    metavar="FILE",
+)
+
 STATUS = (
     Setting(
         "status_port",
@@ -146,6 +156,7 @@ STATUS = (
         "machine.",
         fallback=LISTEN_ENVIRONMENT,
     ),
+    STATUS_TOKEN_FILE,
 )
 
 LOG = (

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from tests.live.program import wait_until
 
 from .conftest import NewProject
-from .engine import DEPLOY, answers_in, must
+from .engine import DEPLOY, address_of, answers_in, must
 from .test_compose import UP_S, have_ended, records
 
 pytestmark = pytest.mark.timeout(400)
@@ -32,13 +34,30 @@ def test_two_commands(new_project: NewProject, images: dict[str, str], tmp_path:
 
     (worker,) = project.containers("wor")[:1]
     seen = must("exec", worker["Id"], "ls", "/run/secrets").split()
-    assert seen == ["broker.key", "logger.key", "worker.key_secret"], "no more than it needs"
+    assert seen == ["broker.key", "logger.key", "status.token", "worker.key_secret"], "no more than it needs"
     secret = (folder / "made" / "worker.key_secret").read_text().split('secret-key = "')[1].split('"')[0]
+    token = (folder / "made" / "status.token").read_text().strip()
     for container in project.containers():
         assert secret not in json.dumps(container), "neither in its environment nor in its command"
+        assert token not in json.dumps(container)
     for service in ("bro", "log", "wor", "cli"):
         said = "\n".join(project.logs(service))
-        assert secret not in said and "without keys" not in said
+        assert secret not in said and token not in said
+        assert "without keys" not in said and "without a token" not in said
+
+    (broker,) = project.containers("bro")
+    page = f"http://{address_of(broker)}:9997/status.json"
+    with pytest.raises(urllib.error.HTTPError, match="401") as refused:
+        urllib.request.urlopen(page, timeout=UP_S)
+    refused.value.close()
+    asked = urllib.request.Request(page, headers={"Authorization": f"Bearer {token}"})
+    with urllib.request.urlopen(asked, timeout=UP_S) as answer:
+        assert json.load(answer)["counts"]["answered"] == 20
 
     must(*in_folder, "revoke", "worker", "--keys", "/keys/made")
-    wait_until(lambda: "does not let this key in" in "\n".join(project.logs("wor")), "its workers end", within_s=UP_S)
+    said_twice = 2 * len(project.containers("wor"))
+    wait_until(
+        lambda: "\n".join(project.logs("wor")).count("does not let this key in") >= said_twice,
+        "its workers end, and are started again: their key may be allowed again",
+        within_s=UP_S,
+    )

@@ -6,7 +6,8 @@ shell for each page, and the other lines are what is printed: ``...`` stands for
 the page ends. A command that fails must be followed by ``$ echo $?``. ``<!-- test: … -->`` is a command that readers need
 not see. Blocks of any other language are not run.
 
-A page of ``examples/`` finds the programs beside it. Ports 9998 and 9999 are replaced by free ones, in the text and as defaults.
+A page of ``examples/`` finds the programs beside it. Ports 9997 to 9999 are replaced by free ones in the text, and those of the
+broker as defaults too.
 """
 
 from __future__ import annotations
@@ -90,15 +91,15 @@ class Names(Protocol):
 
 
 class Ports:
-    """Free ports in the place of the two that the pages name."""
+    """Free ports in the place of the three that the pages name."""
 
     def __init__(self) -> None:
-        self.client, self.worker = free_port(), free_port()
-        self._pairs = {"9998": str(self.client), "9999": str(self.worker)}
+        self.client, self.worker, status = free_port(), free_port(), free_port()
+        self._pairs = {"9998": str(self.client), "9999": str(self.worker), "9997": str(status)}
 
     def into(self, text: str) -> str:
         """``text`` with the free ports."""
-        return re.sub(r"\b999[89]\b", lambda found: self._pairs[found[0]], text)
+        return re.sub(r"\b999[789]\b", lambda found: self._pairs[found[0]], text)
 
     def back(self, text: str) -> str:
         """``text`` as the page has it."""

@@ -117,6 +117,27 @@ def broker(start_broker: StartBroker) -> Broker:
     return start_broker()
 
 
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of keys, as ``cbw keys new`` makes it."""
+    folder = tmp_path_factory.mktemp("made") / "keys"
+    program = Program("keys", "new", folder)
+    assert program.exit_code() == 0, program
+    return folder
+
+
+@pytest.fixture
+def keys(made: Path, tmp_path: Path) -> Path:
+    """A copy of it for one test."""
+    folder = tmp_path / "keys"
+    folder.mkdir(0o700)
+    for path in made.iterdir():
+        copy = folder / path.name
+        copy.write_bytes(path.read_bytes())
+        copy.chmod(path.stat().st_mode & 0o777)
+    return folder
+
+
 @pytest.fixture
 def log(tmp_path: Path) -> Log:
     """What the handlers note."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import resource
+import select
 import signal
 import socket
+import time
 from pathlib import Path
 
-from .conftest import HOST, Connect, StartBroker, StartWorker
+from .conftest import HOST, Connect, Start, StartBroker, StartWorker
+from .program import wait_until
 
 DESCRIPTORS_MAX = 4
 """Fewer than a worker has: those remain valid, and it gets no others. poll() refuses to look at more than this many."""
@@ -54,5 +57,38 @@ def test_a_broker_that_can_take_no_connection_says_so_once_and_serves_on(
         stranger.close()
     resource.prlimit(broker.program.pid, resource.RLIMIT_NOFILE, before)
     broker.program.wait_for("new connections are taken again")
+    assert connect(broker).call(b"x") == b"x"
+    assert broker.program.count("no file descriptors are left") == 1
+
+
+def test_a_role_without_descriptors_hangs_up_instead_of_trying_for_ever(
+    start: Start, start_broker: StartBroker, start_worker: StartWorker, connect: Connect, tmp_path: Path
+) -> None:
+    """libzmq tries to accept what it has no descriptor for, again and again, and took 0.6 of a processor for it."""
+    broker = start_broker()
+    start_worker("W1", "echo", at=broker)
+    client = connect(broker)
+    assert client.call(b"x") == b"x"
+    logger = start("logger", 0, tmp_path / "logs", "--listen", HOST)
+    text_port = int(logger.wait_for("text on port").split("text on port ")[1].split(",")[0])
+    for role, port in ((broker.program, broker.client_port), (logger, text_port), (logger, text_port + 1)):
+        before = resource.prlimit(role.pid, resource.RLIMIT_NOFILE)
+        used = len(list(Path(f"/proc/{role.pid}/fd").iterdir()))
+        resource.prlimit(role.pid, resource.RLIMIT_NOFILE, (used + 20, before[1]))
+        strangers = [socket.create_connection((HOST, port)) for _ in range(60)]
+        role.wait_for("no file descriptors are left")
+
+        def hung_up(strangers: list[socket.socket] = strangers) -> int:
+            """How many of them are at their end: ZeroMQ greets first."""
+            return sum(select.select([one], [], [], 0)[0] != [] and one.recv(100) == b"" for one in strangers)
+
+        wait_until(lambda: hung_up() >= 40, "those are hung up on for whom there is no descriptor")
+        began_s = role.cpu_s
+        time.sleep(2.0)
+        assert role.cpu_s - began_s < 0.5, "it does not try again and again"
+        assert client.call(b"x") == b"x"
+        for stranger in strangers:
+            stranger.close()
+        resource.prlimit(role.pid, resource.RLIMIT_NOFILE, before)
     assert connect(broker).call(b"x") == b"x"
     assert broker.program.count("no file descriptors are left") == 1

@@ -114,3 +114,22 @@ def test_a_turn_ends_after_thousands_of_frames(router: Router, dial: Dial) -> No
         return received == most
 
     wait_until(is_full, "a turn that ended because of the frames")
+
+
+def test_who_stops_to_receive_leaves_the_rest_for_later(router: Router, dial: Dial) -> None:
+    """As a turn does that has had enough of messages that mean nothing."""
+    client = dial(router.port)
+    said = [b"%d" % number for number in range(10)]
+    for word in said:
+        client.send(word)
+    poller, heard = Poller(router.socket), []
+
+    def has_come() -> bool:
+        router.on_ready(poller.poll(0.0))
+        for arrival in router.receive(512):
+            heard.append(arrival.frames[0])
+            break
+        return len(heard) == len(said)
+
+    wait_until(has_come, "all of them")
+    assert heard == said

@@ -8,7 +8,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -30,27 +30,6 @@ from .program import SOON_S, Program, wait_until
 CLOSED_S = 5.0
 """A connection whose key is taken back is closed within a second (B1), and on a busy machine within this time."""
 Worker = Callable[..., Program]
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of keys, as ``cbw keys new`` makes it."""
-    folder = tmp_path_factory.mktemp("made") / "keys"
-    program = Program("keys", "new", folder)
-    assert program.exit_code() == 0, program
-    return folder
-
-
-@pytest.fixture
-def keys(made: Path, tmp_path: Path) -> Path:
-    """A copy of it for one test."""
-    folder = tmp_path / "keys"
-    folder.mkdir(0o700)
-    for path in made.iterdir():
-        copy = folder / path.name
-        copy.write_bytes(path.read_bytes())
-        copy.chmod(path.stat().st_mode & 0o777)
-    return folder
 
 
 @pytest.fixture
@@ -334,43 +313,7 @@ def test_a_role_does_not_start_with_bad_keys(start: Start, keys: Path) -> None:
         assert program.exit_code() == 2 and program.count("no public-key in it") == 1, program
 
 
-# --- what can be read on the way, and who can come
-
-
-@pytest.fixture
-def wire(guarded: Broker) -> Iterator[tuple[int, bytearray]]:
-    """A port that is the broker's, and all bytes that go over it."""
-    heard = bytearray()
-    with socket.create_server((HOST, 0)) as server:
-
-        def relay(source: socket.socket, sink: socket.socket) -> None:
-            with source, sink:
-                try:
-                    while data := source.recv(65536):
-                        heard.extend(data)
-                        sink.sendall(data)
-                except OSError:
-                    pass
-
-        def accept() -> None:
-            near, _ = server.accept()
-            far = socket.create_connection((HOST, guarded.client_port))
-            threading.Thread(target=relay, args=(near.dup(), far.dup()), daemon=True).start()
-            relay(far, near)
-
-        threading.Thread(target=accept, daemon=True).start()
-        yield server.getsockname()[1], heard
-
-
-def test_nothing_can_be_read_on_the_way(wire: tuple[int, bytearray], work: Worker, keys: Path) -> None:
-    port, heard = wire
-    work("W1")
-    body = b"a secret of forty characters, said twice"
-    with cbw.Client(f"{HOST}:{port}", keys=keys, id="CLIENT_BY_NAME", timeout=SOON_S) as client:
-        assert client.call(body) == body + b" W1"
-    assert b"CURVE" in heard and len(heard) > 500
-    for secret in (body, b"CLIENT_BY_NAME", read_pair(keys / "client.key_secret").secret.encode()):
-        assert secret not in heard
+# --- who can come, and what the status page says
 
 
 def test_without_keys_a_role_listens_on_this_machine_only(start: Start, keys: Path, tmp_path: Path) -> None:

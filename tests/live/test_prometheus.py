@@ -13,6 +13,7 @@ from urllib.parse import quote
 import pytest
 
 import cbw
+from cbw.keys.status_token import STATUS_TOKEN, write_token
 from cbw.observe.metrics import COUNTERS
 from tests.ports import free_port
 
@@ -33,19 +34,25 @@ def installed() -> None:
         pytest.skip(f"not installed: {', '.join(missing)} (apt-get install prometheus)")
 
 
-def test_a_real_prometheus_scrapes_every_role(
+def test_a_real_prometheus_scrapes_every_role_with_a_token(
     start: Start, start_broker: StartBroker, start_worker: StartWorker, tmp_path: Path
 ) -> None:
     ports = {"broker": free_port(), "worker": free_port(), "logger": free_port()}
-    broker = start_broker("--status-port", ports["broker"])
-    start_worker("W1", "echo", at=broker, options=["--status-port", ports["worker"]])
-    start("logger", 0, tmp_path / "logs", "--status-port", ports["logger"]).wait_for("text on port")
+    write_token(tmp_path)
+    token = ("--status-token-file", tmp_path / STATUS_TOKEN)
+    broker = start_broker("--status-port", ports["broker"], *token)
+    start_worker("W1", "echo", at=broker, options=["--status-port", ports["worker"], *token])
+    start("logger", 0, tmp_path / "logs", "--status-port", ports["logger"], *token).wait_for("text on port")
     shutil.copy(FOLDER / "rules.yml", tmp_path)
     configuration = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
         "rule_files": ["rules.yml"],
         "scrape_configs": [
-            {"job_name": "cbw", "static_configs": [{"targets": [f"{HOST}:{port}" for port in ports.values()]}]}
+            {
+                "job_name": "cbw",
+                "authorization": {"credentials_file": STATUS_TOKEN},
+                "static_configs": [{"targets": [f"{HOST}:{port}" for port in ports.values()]}],
+            }
         ],
     }
     (tmp_path / "prometheus.yml").write_text(json.dumps(configuration))
@@ -78,6 +85,23 @@ def test_a_real_prometheus_scrapes_every_role(
     finally:
         process.kill()
         process.wait()
+
+
+def test_the_configuration_takes_the_token_if_its_line_is_no_comment(tmp_path: Path) -> None:
+    """The line that stands there for whoever has a token is one that Prometheus takes, at its place."""
+    text = (FOLDER / "prometheus.yml").read_text()
+    assert text.count("# authorization: ") == 1
+    for name, content in (
+        ("prometheus.yml", text.replace("# authorization: ", "authorization: ")),
+        ("rules.yml", RULES),
+    ):
+        (tmp_path / name).write_text(content)
+    command = ["promtool", "check", "config", "prometheus.yml"]
+    without = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert without.returncode == 1 and STATUS_TOKEN in without.stdout + without.stderr, "it wants the file"
+    write_token(tmp_path)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(

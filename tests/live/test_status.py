@@ -10,6 +10,7 @@ import socket
 import time
 import urllib.error
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,12 @@ from .conftest import HOST, Broker, Start, StartBroker, StartWorker, broker_of
 from .program import wait_until
 
 
-def get(port: int, path: str) -> tuple[int, str]:
+def get(port: int, path: str, authorization: str = "") -> tuple[int, str]:
     """Status code and body of a page."""
+    headers = {"Authorization": authorization} if authorization else {}
+    asked = urllib.request.Request(f"http://{HOST}:{port}{path}", headers=headers)
     try:
-        with urllib.request.urlopen(f"http://{HOST}:{port}{path}", timeout=10) as page:
+        with urllib.request.urlopen(asked, timeout=10) as page:
             return page.status, page.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -170,6 +173,82 @@ def test_the_usual_port_may_be_taken(start: Start) -> None:
 def test_no_port_at_all(start: Start, start_broker: StartBroker) -> None:
     broker = start_broker("--status-port", 0)
     assert not any("status" in line for line in broker.program.lines)
+
+
+# --- who may see them
+
+PRIVATE = ("/metrics", "/status.json", "/status.json?token=", "/metrics?x=1")
+
+
+def token_file(folder: Path, token: str) -> Path:
+    """A file with this token, which only its owner may read."""
+    path = folder / "token"
+    path.write_text(f"{token}\n")
+    path.chmod(0o600)
+    return path
+
+
+def test_with_a_token_the_pages_are_for_who_shows_it(start: Start, tmp_path: Path) -> None:
+    port, token = free_port(), "a-token-of-a-test-0123456789"
+    path = token_file(tmp_path, token)
+    options = ("--listen", HOST, "--verbose", "--status-port", port, "--status-token-file", path)
+    broker = broker_of(start("broker", 0, 0, *options))
+    wrong = (
+        "",
+        token,
+        f"Basic {token}",
+        "Bearer",
+        "Bearer ",
+        f"Bearer {token}x",
+        f"Bearer {token[:-1]}",
+        "Bearer \xe4",
+    )
+    for page in PRIVATE:
+        for authorization in wrong:
+            code, text = get(port, page, authorization)
+            assert code == 401 and "BRO_" not in text and "Authorization: Bearer" in text, (page, authorization, text)
+        for scheme in ("Bearer", "bearer"):
+            assert get(port, page, f"{scheme} {token}")[0] == 200
+    with closing(http.client.HTTPConnection(HOST, port, timeout=10)) as connection:
+        connection.request("HEAD", "/metrics")
+        assert connection.getresponse().headers["WWW-Authenticate"] == 'Bearer realm="cbw"'
+    for page in ("/livez", "/readyz"):
+        assert get(port, page) == (200, "ok\n"), "probes have no token"
+    doctor = (broker.address, "--worker-port", broker.worker_port, "--status-port", port)
+    start("doctor", *doctor).wait_for("cannot be counted: the status page wants a token")
+    other = token_file(tmp_path, "another-token-of-a-test")
+    start("doctor", *doctor, CBW_STATUS_TOKEN_FILE=str(other)).wait_for("the status page wants another token")
+    path = token_file(tmp_path, token)
+    start("doctor", *doctor, "--status-token-file", path).wait_for("workers: 0, of them 0 free")
+    assert broker.program.terminate() >= 0
+    assert not broker.program.count(token)
+
+
+@pytest.mark.parametrize("role", ["broker", "worker", "logger", "client", "doctor"])
+def test_a_token_that_others_can_read_ends_the_role(start: Start, tmp_path: Path, role: str) -> None:
+    path = token_file(tmp_path, "a-token-of-a-test-0123456789")
+    path.chmod(0o644)
+    arguments = {
+        "broker": (0, 0),
+        "logger": (0, tmp_path / "logs"),
+        "worker": ("W1", HOST, 1),
+        "client": ("C1", 1, HOST, 1),
+    }
+    options = ("--status-port", free_port(), "--status-token-file", path)
+    program = start(role, *arguments.get(role, ()), *options)
+    assert program.exit_code() == 2 and program.count("others may read the secret token", "0644") == 1, program
+
+
+def test_pages_without_a_token_beyond_this_machine_are_warned_of_once(start: Start, tmp_path: Path) -> None:
+    path = token_file(tmp_path, "a-token-of-a-test-0123456789")
+    wide = broker_of(start("broker", 0, 0, CBW_LISTEN="0.0.0.0", CBW_STATUS_PORT=str(free_port())))
+    shown = {"CBW_STATUS_LISTEN": "0.0.0.0", "CBW_STATUS_TOKEN_FILE": str(path), "CBW_STATUS_PORT": str(free_port())}
+    guarded = broker_of(start("broker", 0, 0, **shown))
+    local = broker_of(start("broker", 0, 0, CBW_STATUS_PORT=str(free_port())))
+    none = broker_of(start("broker", 0, 0, CBW_LISTEN="0.0.0.0"))
+    for broker, count in ((wide, 1), (guarded, 0), (local, 0), (none, 0)):
+        broker.program.terminate()
+        assert broker.program.count("serves its status on 0.0.0.0 without a token") == count, broker.program
 
 
 def test_rude_http_peers_do_no_harm(start_broker: StartBroker) -> None:

@@ -36,10 +36,11 @@ class PipAudit:
 @pytest.mark.parametrize(
     ("report", "code", "said"),
     [
-        ([CLEAN], 0, "1 without a known vulnerability"),
+        ([CLEAN], 0, "1 looked up, 1 without a known vulnerability"),
         ([CLEAN, WEAK], audit.FOUND, "VULNERABLE pyzmq 27.3.0: PYSEC-1, CVE-1; mended in 27.3.1"),
         ([CLEAN, SKIPPED], audit.NOT_LOOKED_UP, "NOT LOOKED UP rich"),
         ([SKIPPED, WEAK], audit.FOUND, "NOT LOOKED UP rich"),
+        ([SKIPPED], audit.NOT_LOOKED_UP, "0 looked up, 0 without a known vulnerability\nNOT AUDITED: "),
         (None, audit.NOT_LOOKED_UP, "NOT LOOKED UP all of requirements.txt: NameResolutionError: pypi.org"),
     ],
 )
@@ -55,4 +56,4 @@ def test_what_it_says(
     assert audit.main() == code
     printed = capsys.readouterr().out
     assert said in printed
-    assert ("SERVICE=osv" in printed) is (code == audit.NOT_LOOKED_UP)
+    assert ("NOT AUDITED: " in printed) is ("SERVICE=osv" in printed) is (report is None or SKIPPED in report)

@@ -6,8 +6,8 @@ import click
 
 from cbw import settings
 from cbw.cli import output
-from cbw.cli.options import keys_option, port
-from cbw.doctor import Finding, FindingState, examine
+from cbw.cli.options import keys_option, port, setting_options, status_token
+from cbw.doctor import Finding, FindingState, StatusPage, examine
 from cbw.journal_doctor import examine_journal
 from cbw.settings import address
 
@@ -35,9 +35,16 @@ _MARKS = {FindingState.OK: ("ok", "green"), FindingState.NOTE: ("note", "yellow"
     metavar="JOURNAL",
     help="Look at this journal on NATS servers, and at no broker: nats://HOST:PORT,.../NAME.",
 )
+@setting_options(settings.STATUS_TOKEN_FILE)
 @keys_option
 def command(
-    broker: str | None, worker_port: int, status_port: int, sends: bool, is_json: bool, journal: str | None
+    broker: str | None,
+    worker_port: int,
+    status_port: int,
+    sends: bool,
+    is_json: bool,
+    journal: str | None,
+    status_token_file: str | None,
 ) -> None:
     """Find out why a client here does not reach the broker at HOST (default: BROKER_HOST, else this machine).
 
@@ -51,7 +58,8 @@ def command(
         found = examine_journal(journal)
     else:
         host, client_port = address(broker, "client")
-        found = examine(host, client_port, worker_port, status_port=status_port, sends=sends)
+        page = StatusPage(status_port, status_token(status_token_file))
+        found = examine(host, client_port, worker_port, page=page, sends=sends)
     findings: list[Finding] = []
     for finding in found:
         findings.append(finding)

@@ -17,6 +17,7 @@ from cbw.core.key import ROLES, Key
 from cbw.errors import CbwError, UsageError
 from cbw.keys.allowed import ALLOWED, NAME, NAMELESS, Allowed, write
 from cbw.keys.key_file import PUBLIC_SUFFIX, SECRET_SUFFIX, Z85, read_public, write_pair
+from cbw.keys.status_token import STATUS_TOKEN, write_token
 from cbw.settings import KEYS
 from cbw.transport.curve import new_pair
 
@@ -65,7 +66,7 @@ def _writing(folder: Path) -> Iterator[None]:
 @click.option("--owner", metavar="USER", help="User of this machine to whom the files are given, as root may do.")
 def new_command(folder: Path, owner: str | None) -> None:
     """Make the folder DIR with a key for each role: broker, client, worker, logger and admin, who is a client that may also use
-    cbw dead.
+    cbw dead; and with status.token, which --status-token-file takes.
     """
     with _writing(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -77,6 +78,7 @@ def new_command(folder: Path, owner: str | None) -> None:
             write_pair(folder, role, pair)
             keys.append(Key(role, pair.public, role))
         write(folder / ALLOWED, keys)
+        write_token(folder)
         if owner:
             folder.chmod(0o711)  # whoever mounts single files of it has to find them
             for path in [folder, *folder.iterdir()]:
@@ -174,6 +176,7 @@ def secret_command(prefix: str, folder: Path, allowed: Allowed) -> None:
             continue
         files = [own, *(folder / f"{server}{PUBLIC_SUFFIX}" for server in _SERVERS)]
         files += [folder / ALLOWED] if key.role in _SERVERS else []
+        files += [token] if (token := folder / STATUS_TOKEN).exists() else []
         output.lines("\n".join(_secret(f"{prefix}-{key.name}".lower().replace("_", "-"), files)))
 
 

@@ -7,7 +7,8 @@ import functools
 import math
 import os
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
 import click
@@ -18,10 +19,11 @@ from cbw.cli import output
 from cbw.cli.connection import warn_if_unresolved
 from cbw.errors import CannotBind
 from cbw.keys.folder import link_keys
+from cbw.keys.status_token import read_token
 from cbw.observe.status import Ask, serving
 from cbw.observe.trace import LogTarget, Trace
 from cbw.observe.warning import warn
-from cbw.settings import KEYS, LOG, STATUS, TRACE, Setting
+from cbw.settings import KEYS, LOG, STATUS, STATUS_TOKEN_FILE, TRACE, Setting
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -147,8 +149,8 @@ def keys_option(function: Callable[..., Any]) -> Callable[..., Any]:
     def note(_context: click.Context, _param: click.Parameter, value: str | None) -> None:
         if value is not None:
             os.environ[KEYS.environment] = value
-        if value:  # a secret key is in this process's memory, and must not get to the disk
-            resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+        if value:
+            _forbid_core_dumps()
 
     return click.option(
         KEYS.option,
@@ -162,31 +164,65 @@ def keys_option(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
+def _forbid_core_dumps() -> None:
+    """A secret is in this process's memory from now on, and must not get to the disk."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
 def warn_if_open(listen: str, *, has_keys: bool) -> None:
     """Say on standard error that a role without keys listens beyond this machine."""
-    if not has_keys and listen not in ("localhost", "::1", "[::1]") and not listen.startswith("127."):
+    if not has_keys and _is_beyond_this_machine(listen):
         warn(
             f"listens on {listen} without keys: whoever reaches it can use it, and read what is sent (see {KEYS.option})"
         )
 
 
+def _is_beyond_this_machine(listen: str) -> bool:
+    return listen not in ("localhost", "::1", "[::1]") and not listen.startswith("127.")
+
+
 def status_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``--status-port`` and ``--status-listen``; the command gets ``serve_status``, a context manager to run within."""
+    """``--status-port``, ``--status-listen`` and ``--status-token-file``; the command gets ``serve_status``, a context manager to
+    run within.
+    """
 
     @functools.wraps(function)
-    def with_status(*arguments: Any, status_port: int, status_listen: str, **options: Any) -> Any:
+    def with_status(
+        *arguments: Any, status_port: int, status_listen: str, status_token_file: str | None, **options: Any
+    ) -> Any:
         is_asked_for = is_given("status_port")
+        token = status_token(status_token_file) if status_port else ""
 
-        def serve_status(ask: Ask, *, is_one_of_many: bool = False) -> contextlib.AbstractContextManager[None]:
+        @contextlib.contextmanager
+        def serve_status(ask: Ask, *, is_one_of_many: bool = False) -> Iterator[None]:
             def without(error: CannotBind) -> None:
                 if not is_one_of_many:
                     output.line(f"no health and metrics here: {error}; --status-port gives another", err=True)
 
-            return serving(ask, status_listen, status_port, on_unusable=None if is_asked_for else without)
+            on_unusable = None if is_asked_for else without
+            with serving(ask, status_listen, status_port, token=token, on_unusable=on_unusable) as is_served:
+                if is_served and not token and _is_beyond_this_machine(status_listen):
+                    warn(
+                        f"serves its status on {status_listen} without a token: whoever reaches it can read names, addresses and "
+                        f"counts (see {STATUS_TOKEN_FILE.option})"
+                    )
+                yield
 
         return function(*arguments, serve_status=serve_status, **options)
 
     return setting_options(*STATUS)(with_status)
+
+
+def status_token(path: str | None) -> str:
+    """The token in the file ``path``; empty: there is none.
+
+    Raises:
+        UsageError: as :func:`.read_token` does.
+    """
+    if not path:
+        return ""
+    _forbid_core_dumps()
+    return read_token(Path(path))
 
 
 port = Integer(0, 65535)

@@ -45,7 +45,7 @@ class Port(Protocol):
     """Its number."""
 
     def receive(self, limit: int) -> Iterable[Arrival]:
-        """Up to ``limit`` messages that are there, fewer if they are large."""
+        """Up to ``limit`` messages that are there, fewer if they are large. Whoever stops earlier leaves the others for later."""
 
     def take_lost(self, now: float) -> list[bytes]:
         """The peers that were lost since the last call, except those whose last words may still be unread."""

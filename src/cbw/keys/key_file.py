@@ -5,14 +5,13 @@ A secret key that others can read is none, so such a file is refused.
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 from pathlib import Path
 
 import msgspec
 
 from cbw.errors import UsageError
+from cbw.keys.secret_file import read_file, write_file
 
 PUBLIC_SUFFIX = ".key"
 SECRET_SUFFIX = ".key_secret"
@@ -61,33 +60,12 @@ def write_pair(folder: Path, name: str, pair: KeyPair) -> None:
         lines = [_HEADER[suffix].format(name=name), "metadata\n", "curve\n", f'    public-key = "{pair.public}"\n']
         if suffix == SECRET_SUFFIX:
             lines.append(f'    secret-key = "{pair.secret}"\n')
-        path = folder / f"{name}{suffix}"
-        path.unlink(missing_ok=True)  # so that the mode is that of a new file
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(descriptor, "w") as file:
-            os.fchmod(file.fileno(), mode)
-            file.writelines(lines)
+        write_file(folder / f"{name}{suffix}", "".join(lines), mode)
 
 
 def _text(path: Path, *, is_secret: bool) -> str:
-    try:
-        with path.open() as file:
-            if is_secret:
-                _check_mode(path, os.fstat(file.fileno()))
-            return file.read(1 << 16)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        advice = "Give --keys the folder that `cbw keys new` made, or one with this role's part of it."
-        raise UsageError(f"cannot read the key {path}: {reason}", advice=advice) from None
-
-
-def _check_mode(path: Path, status: os.stat_result) -> None:
-    """Only its owner may read it. One that was mounted for us, and belongs to root, may also be read by our group."""
-    mode = stat.S_IMODE(status.st_mode)
-    is_mounted_for_us = status.st_uid not in (os.geteuid(),) and not mode & 0o037
-    if mode & 0o077 and not is_mounted_for_us:
-        text = f"others may read the secret key {path}: its mode is {mode:04o}"
-        raise UsageError(text, advice=f"chmod 600 {path}, and make a new key if anybody may have read it.")
+    advice = "Give --keys the folder that `cbw keys new` made, or one with this role's part of it."
+    return read_file(path, "key", advice, is_secret=is_secret)
 
 
 def _value(path: Path, text: str, name: str) -> str:

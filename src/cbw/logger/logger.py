@@ -107,7 +107,11 @@ class Logger:
         self.inquiry = Inquiry(self._waker.wake)
         self._started_at = time.monotonic()
         self._poller = Poller(
-            self._texts.socket, self._records.socket, self._waker.fileno(), self._records.monitor_news
+            self._texts.socket,
+            self._records.socket,
+            self._waker.fileno(),
+            self._texts.monitor_news,
+            self._records.monitor_news,
         )
         self._descriptors = DescriptorWatch(warn)
         if self.guard is not None:
@@ -280,8 +284,8 @@ class Logger:
         self._records.on_ready(ready)
         self._lost += self._records.take_lost(time.monotonic())
         self._records.take_connected()
+        self._texts.watch()
         if self.guard is not None:
-            self._texts.watch()
             for text in self.guard.turn(ready, time.monotonic()):
                 warn(text)
         if self._waker.fileno() in ready:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hmac
 import http.server
 import socket
 import socketserver
@@ -22,6 +23,7 @@ import msgspec
 
 from cbw.core.histogram import bucket_quantile
 from cbw.errors import CannotBind
+from cbw.observe.flood import FloodWatch
 from cbw.visible import visible_json
 
 LOOP_ANSWER_S = 1.0
@@ -39,6 +41,11 @@ NO_DESCRIPTOR_S = 0.2
 PACKAGE_VERSION = version("cbw")
 CONNECTIONS_MAX = 32
 """Open HTTP connections, each of which has a thread; beyond it the oldest is closed, so that probes get through."""
+REFUSED_S = 0.001
+"""Pause after a request that was refused, so that a flood of them leaves the processor to others."""
+_TOO_MANY = b"HTTP/1.0 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
+_PROBES = ("/livez", "/readyz")
+"""Pages for everybody, also if the others want a token: probes of an engine have none. They tell only why a role is not ready."""
 Ask = Callable[[], dict[str, Any] | None]
 """Returns a role's status as plain data, made by :func:`status_of`; None if the role is stuck."""
 _json = msgspec.json.Encoder().encode
@@ -127,12 +134,15 @@ class Rates:
 class StatusServer:
     """Serves the status that ``ask`` returns, on ``port`` of the address ``listen``, until :meth:`close`.
 
+    With a ``token``, ``/metrics`` and ``/status.json`` are only for who shows it (``Authorization: Bearer TOKEN``).
+
     Raises:
         CannotBind: the port is taken, or this user may not use it.
     """
 
-    def __init__(self, ask: Ask, listen: str, port: int) -> None:
+    def __init__(self, ask: Ask, listen: str, port: int, token: str = "") -> None:
         self._ask = ask
+        self._token = token.encode()
         self._rates = Rates(time.monotonic())
         self._is_over = threading.Event()
         pages = self
@@ -166,6 +176,12 @@ class StatusServer:
             status = self._ask()
             if status is not None:
                 self._rates.sample(status, time.monotonic())
+
+    def is_allowed(self, path: str, authorization: str) -> bool:
+        """Whether who sends this header may see the page. How long the answer takes tells nothing of the token."""
+        scheme, _, shown = authorization.partition(" ")
+        is_shown = hmac.compare_digest(shown.strip().encode(), self._token) and scheme.lower() == "bearer"
+        return is_shown or not self._token or path in _PROBES
 
     # --- the pages
 
@@ -204,22 +220,23 @@ class StatusServer:
 
 @contextlib.contextmanager
 def serving(
-    ask: Ask, listen: str, port: int, *, on_unusable: Callable[[CannotBind], None] | None = None
-) -> Iterator[None]:
-    """Serve the status that ``ask`` returns as long as the context lasts. Port 0 serves nothing.
+    ask: Ask, listen: str, port: int, *, token: str = "", on_unusable: Callable[[CannotBind], None] | None = None
+) -> Iterator[bool]:
+    """Serve the status that ``ask`` returns as long as the context lasts, which is told whether it is served. Port 0 serves
+    nothing. ``token`` is as for :class:`StatusServer`.
 
     Raises:
         CannotBind: the port cannot be used. With ``on_unusable`` this is called instead, and nothing is served.
     """
     server = None
     try:
-        server = StatusServer(ask, listen, port) if port else None
+        server = StatusServer(ask, listen, port, token) if port else None
     except CannotBind as error:
         if on_unusable is None:
             raise
         on_unusable(error)
     try:
-        yield
+        yield server is not None
     finally:
         if server is not None:
             server.close()
@@ -242,14 +259,22 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         pages = self.server_pages
+        path = self.path.partition("?")[0]
         page = {
             "/livez": pages.livez,
             "/readyz": pages.readyz,
             "/metrics": pages.metrics,
             "/status.json": pages.status_json,
-        }.get(self.path.partition("?")[0])
-        code, body, kind = page() if page else _text(404, "there are /livez, /readyz, /metrics and /status.json")
+        }.get(path)
+        if page is None:
+            code, body, kind = _text(404, "there are /livez, /readyz, /metrics and /status.json")
+        elif not pages.is_allowed(path, self.headers.get("Authorization", "")):
+            code, body, kind = _text(401, "this page is for who shows the token: Authorization: Bearer TOKEN")
+        else:
+            code, body, kind = page()
         self.send_response(code)
+        if code == 401:
+            self.send_header("WWW-Authenticate", 'Bearer realm="cbw"')
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "no-store")
@@ -267,9 +292,11 @@ class _Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
     daemon_threads = True
     block_on_close = False
     allow_reuse_address = True
+    request_queue_size = 128  # a flood must not fill the queue that a probe waits in
 
     def __init__(self, address: tuple[str, int], handler: type[_Handler]) -> None:
         self._since: dict[Any, float] = {}  # open connections and when they were accepted
+        self._floods = FloodWatch()
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, handler)
 
@@ -288,6 +315,12 @@ class _Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
             raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
+        if self._floods.is_flood(client_address[0], time.monotonic()):
+            with contextlib.suppress(OSError):  # the peer is already gone
+                request.send(_TOO_MANY)
+            self.shutdown_request(request)
+            time.sleep(REFUSED_S)
+            return
         if len(self._since) >= CONNECTIONS_MAX:  # silent connections must not keep a probe out
             self._hang_up(next(iter(self._since)))
         self._since[request] = time.monotonic()

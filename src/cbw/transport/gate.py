@@ -8,10 +8,8 @@ end as if the peer had closed it, and the role sees a lost peer.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
-from collections.abc import Iterable
 from typing import Any
 
 import zmq
@@ -105,12 +103,3 @@ def address_of(descriptor: int) -> str:
             return str(copy.getpeername()[0])
     except (OSError, ValueError, IndexError):
         return "a peer that has gone"
-
-
-def cut_off(descriptors: Iterable[int]) -> None:
-    """End these connections, which libzmq notices at once. It may have closed one meanwhile: then nothing happens, or another
-    connection of this process has the number now, and its peer connects again.
-    """
-    for descriptor in descriptors:
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as copy:
-            copy.shutdown(socket.SHUT_RDWR)

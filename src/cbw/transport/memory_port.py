@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import deque
+from collections.abc import Iterator
 
 from cbw.core.port import Arrival, Frames, Sent
 
@@ -16,7 +18,7 @@ class MemoryPort:
 
     def __init__(self) -> None:
         self._inboxes: dict[bytes, list[Frames]] = {}
-        self.arrivals: list[Arrival] = []
+        self.arrivals: deque[Arrival] = deque()
         self.sent = 0
         self._lost: list[bytes] = []
         self._has_connected = False
@@ -41,9 +43,10 @@ class MemoryPort:
     def has_lost(self) -> bool:
         return bool(self._lost)
 
-    def receive(self, limit: int) -> list[Arrival]:
-        arrivals, self.arrivals = self.arrivals[:limit], self.arrivals[limit:]
-        return arrivals
+    def receive(self, limit: int) -> Iterator[Arrival]:
+        while self.arrivals and limit:
+            limit -= 1
+            yield self.arrivals.popleft()
 
     def take_lost(self, now: float) -> list[bytes]:
         lost, self._lost = self._lost, []

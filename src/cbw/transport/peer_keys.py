@@ -10,7 +10,8 @@ import zmq
 
 from cbw.core.key import Key
 from cbw.transport.curve import HANDSHAKE_FAILED, describe_failure
-from cbw.transport.gate import Gate, address_of, cut_off
+from cbw.transport.descriptors import cut_off
+from cbw.transport.gate import Gate, address_of
 
 FORGET_S = 10.0
 """Seconds for which the key of a peer is kept after its connection has ended: as long as something that it said may be unread."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import zmq
 
 from cbw.transport.curve import HANDSHAKE_FAILED
+from cbw.transport.descriptors import cut_off, is_spare
 from cbw.transport.peer_keys import PeerKeys, gate_options
 from cbw.transport.poller import has_input
 from cbw.transport.resolver import endpoint_of
@@ -43,12 +44,14 @@ class Pull:
             *gate_options(keys),
         )
         self.socket = new_socket(context, zmq.PULL, *options)
-        self._monitor = new_monitor(self.socket, zmq.EVENT_ACCEPTED | HANDSHAKE_FAILED) if keys is not None else None
+        self._monitor = new_monitor(self.socket, zmq.EVENT_ACCEPTED | (HANDSHAKE_FAILED if keys is not None else 0))
         try:
             self.socket.bind(endpoint_of(host, port))
         except (zmq.ZMQError, UnicodeError) as error:
             self.close()
             raise cannot_bind(host, port, error) from None
+        self.monitor_news: int = self._monitor.FD
+        """The descriptor to poll; then call :meth:`watch`."""
         self.port = int(self.socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
 
     def receive(self, limit: int) -> Iterator[list[bytes]]:
@@ -70,14 +73,16 @@ class Pull:
         return has_input(self.socket)
 
     def watch(self) -> None:
-        """Tell :attr:`keys`, if there are any, of connections made and lost. To be called in each turn."""
-        while self.keys is not None and self._monitor is not None and has_input(self._monitor):
+        """Read the monitor, and tell :attr:`keys`, if there are any, of connections made and lost. To be called in each turn."""
+        while has_input(self._monitor):
             event, value = MONITOR_EVENT.unpack(self._monitor.recv_multipart(NOBLOCK)[0])
-            self.keys.heard(event, value, time.monotonic())
+            if self.keys is not None:
+                self.keys.heard(event, value, time.monotonic())
+            if event == zmq.EVENT_ACCEPTED and is_spare(value):
+                cut_off([value])
 
     def close(self) -> None:
         """Close; what was not received is lost."""
-        if self._monitor is not None:
-            self.socket.disable_monitor()
-            self._monitor.close(0)
+        self.socket.disable_monitor()
+        self._monitor.close(0)
         self.socket.close(0)

@@ -12,6 +12,7 @@ import zmq
 from cbw.core.port import Arrival, Frames, Sent
 from cbw.transport.connections import Connections
 from cbw.transport.curve import HANDSHAKE_FAILED
+from cbw.transport.descriptors import cut_off, is_spare
 from cbw.transport.made_up_ids import ID_BYTES_MAX, MadeUpIds, begin_anywhere
 from cbw.transport.peer_keys import PeerKeys, gate_options
 from cbw.transport.poller import has_input
@@ -40,9 +41,9 @@ from cbw.transport.sockets import (
 UNCOPIED_BYTES = 32 * 1024
 """From this size on the last frame of a message is sent without a copy of its own: below it a copy is cheaper."""
 
-TURN_FRAMES = 4096
+TURN_FRAMES = 2048
 """Frames after which a turn receives no further message. Reading one takes 1 to 2 µs, and everybody waits for a turn to end.
-A turn of full size has 512 messages of 2 or 3 frames; only one with messages of thousands of frames ends here."""
+A turn of full size has 512 messages of 2 or 3 frames; only one with messages of hundreds of frames ends here."""
 UNREACHABLE = (b"", b"\0")
 """How the names of connections begin that are lost, or that were not heard. (A stranger may have claimed such an identity.)"""
 
@@ -190,6 +191,8 @@ class Router:
                 self._has_connected = True
             elif event == zmq.EVENT_ACCEPTED:
                 self.connections.accepted(value)
+                if is_spare(value):
+                    cut_off([value])
             elif event == zmq.EVENT_DISCONNECTED:
                 self.connections.ended(value, time.monotonic())
 

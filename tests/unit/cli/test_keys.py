@@ -45,7 +45,9 @@ def cbw(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
 def test_new(cbw: Cbw) -> None:
     assert cbw.names == ["broker", "client", "worker", "logger", "admin"]
     assert cbw.folder.stat().st_mode & 0o777 == 0o700
-    assert all(path.stat().st_mode & 0o077 == 0 for path in cbw.folder.glob("*.key_secret"))
+    assert all(
+        path.stat().st_mode & 0o077 == 0 for path in [*cbw.folder.glob("*.key_secret"), cbw.folder / "status.token"]
+    )
     assert "is not empty" in cbw("new", str(cbw.folder), code=2, is_new=True)
     assert "no user" in cbw("new", str(cbw.folder / "other"), "--owner", "no-such-user", code=2, is_new=True)
 
@@ -94,12 +96,12 @@ def test_secrets_for_kubernetes(cbw: Cbw) -> None:
     cbw("add", "Anna_1", "--role", "client")
     secrets = {one["metadata"]["name"]: one for one in yaml.safe_load_all(cbw("secret"))}
     assert {name: sorted(one["data"]) for name, one in secrets.items()} == {
-        "cbw-keys-broker": ["allowed", "broker.key", "broker.key_secret", "logger.key"],
-        "cbw-keys-client": ["broker.key", "client.key_secret", "logger.key"],
-        "cbw-keys-worker": ["broker.key", "logger.key", "worker.key_secret"],
-        "cbw-keys-logger": ["allowed", "broker.key", "logger.key", "logger.key_secret"],
-        "cbw-keys-admin": ["admin.key_secret", "broker.key", "logger.key"],
-        "cbw-keys-anna-1": ["Anna_1.key_secret", "broker.key", "logger.key"],
+        "cbw-keys-broker": ["allowed", "broker.key", "broker.key_secret", "logger.key", "status.token"],
+        "cbw-keys-client": ["broker.key", "client.key_secret", "logger.key", "status.token"],
+        "cbw-keys-worker": ["broker.key", "logger.key", "status.token", "worker.key_secret"],
+        "cbw-keys-logger": ["allowed", "broker.key", "logger.key", "logger.key_secret", "status.token"],
+        "cbw-keys-admin": ["admin.key_secret", "broker.key", "logger.key", "status.token"],
+        "cbw-keys-anna-1": ["Anna_1.key_secret", "broker.key", "logger.key", "status.token"],
     }
     data = secrets["cbw-keys-client"]["data"]["client.key_secret"]
     assert base64.b64decode(data) == (cbw.folder / "client.key_secret").read_bytes()

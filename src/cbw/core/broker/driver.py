@@ -24,6 +24,10 @@ from cbw.wire.journal import encode_batch
 
 TURN_MESSAGES = 512
 """Messages taken from one port in a turn: enough to batch well, few enough to stay quick."""
+TURN_FAULTS = 32
+"""Messages that mean nothing, after which a turn takes no further one from that port. Each takes 40 to 80 µs, as it is counted,
+told of and answered, and everybody waits for a turn to end: with 512 of them 25 ms. A ROUTER gives one message of each connection
+after the other, so those of others are not far behind."""
 UNREAD_RETRY_S = 0.01
 """Time between two attempts to send to peers that did not read."""
 LOST_RETRY_S = 0.001
@@ -143,14 +147,19 @@ class Driver:
     def _said(self, side: Side, arrivals: Iterable[Arrival]) -> list[Event]:
         facts: list[Event] = []
         read = self._client_said if side is Side.CLIENT else self._worker_said
+        faults_left = TURN_FAULTS
         for arrival in arrivals:
-            if arrival.fault:
-                facts.append(self._bad_message(side, arrival, arrival.fault))
-                continue
             try:
-                facts.append(read(arrival))
+                if not arrival.fault:
+                    facts.append(read(arrival))
+                    continue
+                fact = self._bad_message(side, arrival, arrival.fault)
             except BadMessage as error:
-                facts.append(self._refuse(side, arrival, str(error)))
+                fact = self._refuse(side, arrival, str(error))
+            facts.append(fact)
+            faults_left -= 1
+            if not faults_left:
+                break
         return facts
 
     def _client_said(self, arrival: Arrival) -> Event:

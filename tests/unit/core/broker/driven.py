@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 from cbw.core.broker.check import check
@@ -75,10 +76,11 @@ class FakePort:
     def dispute_ends_at(self) -> float:
         return self.ends_at
 
-    def receive(self, limit: int) -> list[Arrival]:
+    def receive(self, limit: int) -> Iterator[Arrival]:
         self.limits.append(limit)
-        arrivals, self.arrivals = self.arrivals[:limit], self.arrivals[limit:]
-        return arrivals
+        while self.arrivals and limit:
+            limit -= 1
+            yield self.arrivals.pop(0)
 
     def take_lost(self, now: float) -> list[bytes]:
         if self.is_losing_late:
