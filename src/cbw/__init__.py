@@ -45,10 +45,12 @@ from cbw.errors import (
     RequestError,
     Retry,
     TicketTaken,
+    TimeLimit,
     TooBig,
     UnknownTicket,
     UsageError,
     VersionMismatch,
+    WorkerStuck,
     WrongServerKey,
 )
 
@@ -126,12 +128,14 @@ __all__ = [
     "Retry",
     "Ticket",
     "TicketTaken",
+    "TimeLimit",
     "TooBig",
     "Trace",
     "UnknownTicket",
     "UsageError",
     "VersionMismatch",
     "Worker",
+    "WorkerStuck",
     "WrongServerKey",
     "__version__",
 ]

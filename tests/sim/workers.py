@@ -207,6 +207,12 @@ class SimPool:
         self.reports.append(fact)
         self._worker.wake()
 
+    def end_overdue(self, task: int) -> messages.Answer | None:
+        return None  # no handler has a limit here
+
+    def tell_stuck(self, task: int) -> None:
+        """Nothing is stuck."""
+
     def take_reports(self) -> list[PoolFact]:
         reports, self.reports = self.reports, []
         return reports

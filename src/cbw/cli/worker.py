@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from cbw import settings
 from cbw.cli import output
 from cbw.cli.connection import broker_address, role_id, warn_if_unresolved
 from cbw.cli.options import OpenTrace, ServeStatus, keys_option, port, setting_options, status_options, trace_options
+from cbw.errors import WorkerStuck
 from cbw.observe.program_logs import show_logs
 from cbw.signals import stopping
 from cbw.worker.demonstration import Demonstration
@@ -50,6 +53,8 @@ def command(
     concurrency: int,
     processes: int,
     grace_s: float,
+    time_limit_s: float | None,
+    on_stuck: str,
     retries: int,
     backoff_s: float,
     backoff_max_s: float,
@@ -75,17 +80,33 @@ def command(
         concurrency=concurrency,
         processes=processes,
         grace_s=grace_s,
+        on_stuck=on_stuck,
         trace=open_trace(name),
     )
     exceptions = tuple(load(name if ":" in name else f"builtins:{name}") for name in retry_on)
     for spec in handlers:
         service, _, path = spec.rpartition("=")
         backoff = (backoff_s, max(backoff_s, backoff_max_s))
-        worker.add(service, load(path), retries=retries, retry_on=exceptions, backoff_s=backoff)
+        worker.add(
+            service,
+            load(path),
+            retries=retries,
+            retry_on=exceptions,
+            backoff_s=backoff,
+            time_limit_s=time_limit_s,
+        )
     show_logs()
     if not handlers:
-        worker.add("", Demonstration(name, work_time_s))
+        worker.add("", Demonstration(name, work_time_s), time_limit_s=time_limit_s)
     warn_if_unresolved(host, broker_port)
     with stopping(worker), serve_status(worker.inquiry.ask, is_one_of_many=True):
         output.line(f"{name} works for {host}:{broker_port}")
+        _run(worker)
+
+
+def _run(worker: Worker) -> None:
+    try:
         worker.run()
+    except WorkerStuck as error:
+        output.failure(error)
+        os._exit(error.exit_code)  # Python would wait at its end for threads that a stuck handler has started

@@ -164,6 +164,12 @@ NOT_REPLACED = _warning(
     "worker",
     "A child process has ended and no other could be started in its place, which is tried again; `text` says why.",
 )
+STUCK = _warning(
+    "stuck",
+    "worker",
+    "A handler has exceeded its time limit, was told to end and has not: it holds its slot. `fields` say where it is.",
+)
+UNSTUCK = _info("unstuck", "worker", "A handler that was stuck has returned: its slot is free again.")
 WORKER_READY = _info("worker_ready", "broker", "`worker` is registered and serves the services in `text`.")
 CREDIT_CHANGED = _debug("credit_changed", "broker", "`worker` wants no more requests (0), or wants some again.")
 WORKER_LATE = _warning("worker_late", "broker", "A REQ worker of the lab has not answered within `--answer-timeout`.")

@@ -23,15 +23,16 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import msgspec
 
 from cbw.core import catalogue, messages
 from cbw.core.messages import Status
-from cbw.core.worker.events import PoolFact, PoolNotReady, PoolReady, TasksFinished, TasksReturned
+from cbw.core.worker.events import HandlerCalled, PoolFact, PoolNotReady, PoolReady, TasksFinished, TasksReturned
 from cbw.errors import CbwError, NotReady, UsageError
 from cbw.signals import STOP_SIGNALS, end_of
-from cbw.worker.child import UNTRACED, ChildOrder, TraceOptions, decode_fact, encode_to_pipe, serve_tasks
+from cbw.worker.child import UNTRACED, ChildOrder, EndTask, TraceOptions, decode_fact, encode_to_pipe, serve_tasks
 from cbw.worker.handler import Handler, cancelled
 from cbw.worker.pool import Owner, failing
 
@@ -78,12 +79,16 @@ class Child:
         except OSError as error:
             raise _cannot_start(error) from None
         self.in_hand: dict[int, _Held] = {}
+        self.overdue: dict[int, messages.Task] = {}  # those that were answered because of their limits, and may run
         self.has_been_ready = False  # it was ready once
         self.is_ending = False
+        self.is_retiring = False  # it gets nothing more, and is ended when it has nothing to finish
         self.is_asked = False  # for tasks that it has not begun, because another child has nothing to do
         self._orders: queue.SimpleQueue[Sequence[ChildOrder]] = queue.SimpleQueue()
         self._given = 0
-        services = {handler.service: (handler.function, handler.retrying) for handler in handlers.values()}
+        services = {
+            handler.service: (handler.function, handler.retrying, handler.time_limit_s) for handler in handlers.values()
+        }
         self.process = _spawn.Process(
             target=serve_tasks, args=(services, concurrency, theirs, self._begun, trace), daemon=True
         )
@@ -115,7 +120,12 @@ class Child:
     @property
     def is_ready(self) -> bool:
         """Whether it can be given tasks."""
-        return self.has_been_ready and not self.is_ending
+        return self.has_been_ready and not self.is_ending and not self.is_retiring
+
+    @property
+    def busy_slots(self) -> int:
+        """How many tasks it has, or has not ended in spite of their limits."""
+        return len(self.in_hand) + len(self.overdue)
 
     def give(self, tasks: Sequence[_Held]) -> None:
         """Have it run these."""
@@ -147,6 +157,14 @@ class Child:
         except msgspec.DecodeError as error:  # a handler may write to any descriptor of its process
             self.kill()
             raise EOFError(str(error)) from None
+
+    def retire(self) -> None:
+        """End it between two tasks: what it has not begun is for others."""
+        if not self.is_retiring:
+            self.is_retiring = True
+            self.send([messages.Recall(list(self.in_hand))])
+        if not self.in_hand:
+            self.kill()
 
     def kill(self) -> None:
         """End it, with what it holds."""
@@ -200,6 +218,7 @@ class ProcessPool:
         self.make_child: Callable[[], Child] = partial(Child, handlers, concurrency, trace)
         self.children: list[Child] = []  # one in each slot; a dead one until it is replaced
         self.is_closed = threading.Event()
+        self._handlers = handlers
         self._concurrency = concurrency
         self._owner = owner
         self._lock = threading.Lock()
@@ -261,6 +280,30 @@ class ProcessPool:
                 elif task in child.in_hand:
                     child.send([messages.CancelTask(task)])
 
+    def end_overdue(self, task: int) -> messages.Answer | None:
+        """The child is told, too: a coroutine can be cancelled there, and a function may see that it is."""
+        with self._lock:
+            for child in self.children:
+                held = child.in_hand.pop(task, None)
+                if held is not None:
+                    child.overdue[task] = held.task
+                    child.send([EndTask(task)])
+                    return self._handlers[held.task.service].overdue(held.task, "")
+        return None
+
+    def tell_stuck(self, task: int) -> None:
+        """Its child is ended, when it has nothing else to finish."""
+        with self._lock:
+            for child in self.children:
+                if task in child.overdue:
+                    when = f" when its {len(child.in_hand)} other tasks are" if child.in_hand else ""
+                    text = f"its child process {child.process.pid} is ended{when}, and another started"
+                    self._owner.record_event(catalogue.STUCK, text, child.overdue[task])
+                    self._retire(child)
+
+    def stuck(self) -> list[dict[str, Any]]:
+        return []  # their processes are ended
+
     def run_inline(self) -> bool:
         return False
 
@@ -291,7 +334,7 @@ class ProcessPool:
         if self._waiting and not ready:
             self._owner.report(TasksReturned([held.task.id for held in self._waiting]))
             self._waiting.clear()
-        free = [child for child in ready if len(child.in_hand) < self._concurrency]
+        free = [child for child in ready if child.busy_slots < self._concurrency]
         while free and self._waiting:
             share = -(-len(self._waiting) // len(free))
             child = free.pop()
@@ -312,6 +355,10 @@ class ProcessPool:
         """What a child has not begun waits for another child, except what the broker wants back, which is returned."""
         self._waiting.extendleft(held for held in reversed(tasks) if not held.is_wanted_back)
         return [held.task.id for held in tasks if held.is_wanted_back]
+
+    def _retire(self, child: Child) -> None:
+        child.retire()
+        self._report_readiness()
 
     def _report_readiness(self) -> None:
         if self.is_ready() is not self._was_ready:
@@ -338,14 +385,19 @@ class ProcessPool:
                 case None:
                     child.has_been_ready = self._has_been_ready = True
                     self._report_readiness()
+                case HandlerCalled():
+                    if fact.task in child.in_hand:
+                        self._owner.report(fact)
                 case TasksFinished():
-                    mine = [answer for answer in fact.answers if child.in_hand.pop(answer.id, None) is not None]
+                    mine = [answer for answer in fact.answers if _take(child, answer.id)]
                     if mine:
                         self._owner.report(TasksFinished(mine, fact.busy_s))
                 case TasksReturned():
                     child.is_asked = False
                     held = (child.in_hand.pop(task, None) for task in fact.tasks)
                     self._return([one for one in held if one is not None])
+            if child.is_retiring:
+                self._retire(child)
             self._fill()
 
     def _return(self, tasks: Sequence[_Held]) -> None:
@@ -367,6 +419,8 @@ class ProcessPool:
         why = messages.error_body("crashed", end)
         with self._lock:
             lost = [messages.Answer(one.task.id, Status.CRASHED, why) for one in held if dead.has_begun(one)]
+            lost += [messages.Answer(task, Status.CRASHED, why) for task in dead.overdue]
+            dead.overdue = {}
             if lost:
                 self._owner.report(TasksFinished(lost, 0.0))
             self._return([one for one in held if not dead.has_begun(one)])
@@ -411,6 +465,11 @@ class ProcessPool:
         """Whether the children in all other slots have ended, too."""
         with self._lock:
             return all(child.is_ending for other, child in enumerate(self.children) if other != slot)
+
+
+def _take(child: Child, task: int) -> bool:
+    """Take ``task``, which has ended, out of the hand of ``child``; whether it was there."""
+    return child.in_hand.pop(task, None) is not None or child.overdue.pop(task, None) is not None
 
 
 def _explained(error: CbwError) -> str:

@@ -27,6 +27,15 @@ class HandlerPool(Protocol):
     def cancel(self, task: int) -> None:
         """Stop ``task``, if that is possible; a report tells how it ended."""
 
+    def end_overdue(self, task: int) -> messages.Answer | None:
+        """``task`` has exceeded its time limit: end its handler, if that is possible, and return the answer for its client.
+
+        None: it has ended before. Otherwise a report tells when the handler has ended.
+        """
+
+    def tell_stuck(self, task: int) -> None:
+        """Record that the handler of ``task``, which was to end, has not, and what it does."""
+
     def take_reports(self) -> Sequence[events.PoolFact]:
         """What has happened in the pool since the last call."""
 
@@ -117,6 +126,12 @@ class WorkerDriver:
             case events.CancelTasks():
                 for task in order.tasks:
                     self._pool.cancel(task)
+            case events.EndOverdue():
+                answers = map(self._pool.end_overdue, order.tasks)
+                return events.TasksOverdue([answer for answer in answers if answer is not None])
+            case events.TellStuck():
+                for task in order.tasks:
+                    self._pool.tell_stuck(task)
             case events.Reconnect():
                 return None if self._link.reconnect() else events.ReconnectFailed()
             case events.End():
