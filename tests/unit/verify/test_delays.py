@@ -8,7 +8,7 @@ from cbw.core import catalogue
 from cbw.core.record import Record
 from cbw.verify.idle import IDLE_S_MAX, WAY_S_MAX
 
-from .test_checks import accepted, begun, broker, done, given, ready, sent, verdict
+from .records import accepted, begun, broker, done, given, ready, sent, verdict
 
 NAME = "no-idle-while-waiting"
 

@@ -7,7 +7,7 @@ import msgspec
 from cbw.core.record import Record
 from cbw.verify.evidence import Line, begun_in, deployed, logged_in
 
-from .test_checks import begun, broker, done, given, got, sent
+from .records import begun, broker, done, given, got, sent
 
 
 def line(at: float, text: str, container: str = "c1") -> Line:

@@ -9,7 +9,7 @@ from cbw.core.record import Record
 from cbw.verify.checks import judge
 from cbw.verify.verdict import Verdict
 
-from .test_checks import begun, broker, done, failed, given, got, hurt, sent, verdict, without
+from .records import begun, broker, done, failed, given, got, hurt, sent, verdict, without
 
 
 def note(at: float, event: str, text: str = "") -> Record:
