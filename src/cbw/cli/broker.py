@@ -25,7 +25,7 @@ from cbw.cli.options import (
 )
 from cbw.core.broker.limits import Limits
 from cbw.journal.file import FileJournal
-from cbw.signals import stopping
+from cbw.signals import reopening, stopping
 
 
 @click.command("broker", context_settings={"max_content_width": 110})
@@ -54,7 +54,8 @@ def command(
 
     With a logger at LOGGER_HOST:LOGGER_PORT (9995) every event goes there too.
 
-    It serves CBW/1 peers and the lab's REQ programs on the same ports. SIGTERM lets running requests finish.
+    It serves CBW/1 peers and the lab's REQ programs on the same ports. SIGTERM lets running requests finish. SIGHUP begins a new
+    trace file, if the old one was moved away.
     """
     check_two_ports(client_port, worker_port)
     name = f"BRO_{socket.gethostname()}"
@@ -69,7 +70,7 @@ def command(
         trace=open_trace(name, log_host=log_host, log_port=log_port),
     )
     warn_if_open(broker.listen, has_keys=broker.guard is not None)
-    with stopping(broker), serve_status(broker.inquiry.ask):
+    with stopping(broker), reopening(broker.reopen_trace), serve_status(broker.inquiry.ask):
         if broker.recovered:
             announce(f"{name} goes on with its journal: {broker.recovered}")
         announce(f"{name} serves clients on port {broker.client_port}, workers on port {broker.worker_port}")

@@ -12,7 +12,7 @@ from cbw.cli.connection import broker_address, role_id, warn_if_unresolved
 from cbw.cli.options import OpenTrace, ServeStatus, keys_option, port, setting_options, status_options, trace_options
 from cbw.errors import WorkerStuck
 from cbw.observe.program_logs import show_logs
-from cbw.signals import stopping
+from cbw.signals import reopening, stopping
 from cbw.worker.demonstration import Demonstration
 from cbw.worker.handler import load
 from cbw.worker.worker import Worker
@@ -64,7 +64,8 @@ def command(
 ) -> None:
     """A worker called ID (HN: after this host; none: after host and process) for the broker at BROKER_HOST:BROKER_PORT.
 
-    Without --handler it is the lab's demonstration: it takes --work-time seconds and answers "<message> <id>".
+    Without --handler it is the lab's demonstration: it takes --work-time seconds and answers "<message> <id>". SIGTERM
+    lets running tasks finish. SIGHUP begins a new trace file, if the old one was moved away.
 
     \b
     cbw worker W1 172.17.0.2 9999
@@ -99,7 +100,7 @@ def command(
     if not handlers:
         worker.add("", Demonstration(name, work_time_s), time_limit_s=time_limit_s)
     warn_if_unresolved(host, broker_port)
-    with stopping(worker), serve_status(worker.inquiry.ask, is_one_of_many=True):
+    with stopping(worker), reopening(worker.reopen_trace), serve_status(worker.inquiry.ask, is_one_of_many=True):
         output.line(f"{name} works for {host}:{broker_port}")
         _run(worker)
 

@@ -38,7 +38,13 @@ class EndTask(messages.Message, tag=99):
     id: int
 
 
-ChildOrder = messages.Task | messages.Recall | messages.CancelTask | EndTask
+class ReopenTrace(messages.Message, tag=98):
+    """The trace file was moved away: begin a new one."""
+
+
+ChildOrder = messages.Task | messages.Recall | messages.CancelTask | EndTask | ReopenTrace
+PARENTS_SIGNALS = (*STOP_SIGNALS, signal.SIGHUP)
+"""Signals that a whole group of processes may get, and that only the parent decides about."""
 encode_to_pipe = msgspec.msgpack.Encoder(enc_hook=bytes).encode  # for subclasses of bytes, which handlers may return
 decode_fact = msgspec.msgpack.Decoder(TasksFinished | TasksReturned | HandlerCalled).decode
 _decode_orders = msgspec.msgpack.Decoder(list[ChildOrder]).decode
@@ -74,9 +80,9 @@ def serve_tasks(
     """The main function of a child process. It ends with its parent, whose death closes the pipe."""
     # Ctrl-C, `timeout` and service managers signal the whole group, but only the parent decides when a child ends. The
     # signals are handled and not ignored, because programs that a handler starts would inherit that they are ignored.
-    for number in STOP_SIGNALS:
+    for number in PARENTS_SIGNALS:
         signal.signal(number, lambda _number, _frame: None)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, PARENTS_SIGNALS)
     _keep_from_programs(pipe)
     if trace.is_printing:
         show_logs()
@@ -108,7 +114,7 @@ class _Child:
         self._numbers: dict[int, int] = {}  # of the tasks that are here, in the order in which they came
         self._given = 0
         self._lock = threading.Lock()
-        own = Trace(
+        self._trace = own = Trace(
             trace.path, is_printing=trace.is_printing, name=trace.worker, log=trace.log if trace.wants_all else None
         )
         self._record, on_failed = watches(trace.worker, own, own.write)
@@ -134,6 +140,8 @@ class _Child:
             for order in orders:
                 if isinstance(order, messages.CancelTask):
                     self._pool.cancel(order.id)
+                elif isinstance(order, ReopenTrace):
+                    self._trace.reopen()
                 elif isinstance(order, EndTask):
                     self._pool.end_overdue(order.id)  # the parent has answered; here it is told what the handler does
                 elif isinstance(order, messages.Recall):

@@ -70,6 +70,9 @@ class Pool(Protocol):
     def wake_threads(self) -> None:
         """Run what waits in the pool's own threads: nobody will call :meth:`run_inline`."""
 
+    def reopen_trace(self) -> None:
+        """Have processes of its own begin a new trace file. Called by signal handlers."""
+
     def close(self) -> None:
         """End; what still runs is abandoned."""
 
@@ -156,6 +159,9 @@ class ThreadPool:
 
     def tell_stuck(self, task: int) -> None:
         self._limited.tell_stuck(task, "its thread cannot be ended; with --processes it could be")
+
+    def reopen_trace(self) -> None:
+        """Nothing to do: it has no processes."""
 
     def close(self) -> None:
         self._waiting.clear()
@@ -284,6 +290,9 @@ class AsyncPool:
 
     def wake_threads(self) -> None:
         """Nothing to do: coroutines run in their loop's thread anyway."""
+
+    def reopen_trace(self) -> None:
+        """Nothing to do: it has no processes."""
 
     def close(self) -> None:
         self._waiting.clear()

@@ -31,8 +31,18 @@ from cbw.core import catalogue, messages
 from cbw.core.messages import Status
 from cbw.core.worker.events import HandlerCalled, PoolFact, PoolNotReady, PoolReady, TasksFinished, TasksReturned
 from cbw.errors import CbwError, NotReady, UsageError
-from cbw.signals import STOP_SIGNALS, end_of
-from cbw.worker.child import UNTRACED, ChildOrder, EndTask, TraceOptions, decode_fact, encode_to_pipe, serve_tasks
+from cbw.signals import end_of
+from cbw.worker.child import (
+    PARENTS_SIGNALS,
+    UNTRACED,
+    ChildOrder,
+    EndTask,
+    ReopenTrace,
+    TraceOptions,
+    decode_fact,
+    encode_to_pipe,
+    serve_tasks,
+)
 from cbw.worker.handler import Handler, cancelled
 from cbw.worker.pool import Owner, failing
 
@@ -93,7 +103,7 @@ class Child:
             target=serve_tasks, args=(services, concurrency, theirs, self._begun, trace), daemon=True
         )
         # The signals are blocked in the child from its first moment, until it has handlers for them.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, PARENTS_SIGNALS)
         try:
             self.process.start()
         except (pickle.PicklingError, AttributeError, TypeError) as error:
@@ -309,6 +319,12 @@ class ProcessPool:
 
     def wake_threads(self) -> None:
         """Nothing to do: the children work anyway."""
+
+    def reopen_trace(self) -> None:
+        for child in list(
+            self.children
+        ):  # without the lock: a signal handler may have interrupted the thread that has it
+            child.send([ReopenTrace()])
 
     def close(self) -> None:
         with self._lock:

@@ -86,7 +86,7 @@ class Worker:
         self._has_run = False
         self._unread: BrokenPipeError | None = None
         self._core: WorkerCore
-        self._pool: Pool
+        self._pool: Pool | None = None
         self._loop = Loop(grace_s, self._record_event, self._status)
         self.inquiry = self._loop.inquiry
         self._started_at = time.monotonic()
@@ -149,6 +149,12 @@ class Worker:
         """Finish what runs, within the grace time, and end :meth:`run`. Safe from any thread and from signal handlers."""
         self._loop.stop()
 
+    def reopen_trace(self) -> None:
+        """Go on in a new trace file at the same place, in child processes too (see :meth:`Trace.reopen`)."""
+        self._trace.reopen()
+        if self._pool is not None:
+            self._pool.reopen_trace()
+
     def run(self) -> None:
         """Serve until :meth:`stop`; SIGTERM and Ctrl-C call it, unless your program has handlers of its own for them.
 
@@ -175,11 +181,11 @@ class Worker:
         exits = self._on_stuck == "exit" and not self._processes  # a child process can be ended
         self._core = WorkerCore(self.id, boot, list(self._handlers), concurrency, proof, exits_when_stuck=exits)
         with self._closing(), self._connection() as link:
-            self._pool = self._make_pool()
+            pool = self._pool = self._make_pool()
             try:
-                self._loop.serve(self._core, self._pool, link)
+                self._loop.serve(self._core, pool, link)
             finally:
-                self._pool.close()
+                pool.close()
         if self._core.refused is not None:
             raise refusal_error(self._core.refused)
         if self._core.has_left_stuck:
@@ -264,7 +270,7 @@ class Worker:
             credit=core.credit,
             in_hand=len(core.in_hand),
             stuck=len(core.limits.stuck),
-            stuck_tasks=self._pool.stuck() if core.limits.stuck else [],
+            stuck_tasks=self._pool.stuck() if self._pool is not None and core.limits.stuck else [],
             counts={
                 "tasks_done": core.tasks_done,
                 "tasks_failed": core.tasks_failed,
