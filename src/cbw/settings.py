@@ -378,6 +378,20 @@ WORKER = (
         minimum=0,
         maximum=1024,
     ),
+    _worker(
+        "max_tasks_per_child",
+        None,
+        "Number of tasks after which a child process is replaced by a new one. Default: never.",
+        minimum=1,
+        kind=int,
+    ),
+    _worker(
+        "max_memory_per_child",
+        None,
+        "Bytes of resident memory above which a child process is replaced by a new one, between two tasks. Default: never.",
+        minimum=1 << 20,
+        kind=int,
+    ),
     _worker("grace_s", 10.0, "Seconds that running tasks have to finish after SIGTERM.", minimum=0.0),
     _worker(
         "time_limit_s",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import click
 
@@ -50,17 +51,14 @@ def command(
     broker_port: int,
     handlers: tuple[str, ...],
     retry_on: tuple[str, ...],
-    concurrency: int,
-    processes: int,
-    grace_s: float,
     time_limit_s: float | None,
-    on_stuck: str,
     retries: int,
     backoff_s: float,
     backoff_max_s: float,
     work_time_s: float,
     open_trace: OpenTrace,
     serve_status: ServeStatus,
+    **options: Any,
 ) -> None:
     """A worker called ID (HN: after this host; none: after host and process) for the broker at BROKER_HOST:BROKER_PORT.
 
@@ -75,15 +73,7 @@ def command(
     """
     name = role_id(id, "WOR")
     host, address = broker_address(broker_host, broker_port)
-    worker = Worker(
-        address,
-        id=name,
-        concurrency=concurrency,
-        processes=processes,
-        grace_s=grace_s,
-        on_stuck=on_stuck,
-        trace=open_trace(name),
-    )
+    worker = Worker(address, id=name, trace=open_trace(name), **options)
     exceptions = tuple(load(name if ":" in name else f"builtins:{name}") for name in retry_on)
     for spec in handlers:
         service, _, path = spec.rpartition("=")

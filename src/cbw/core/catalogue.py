@@ -170,6 +170,11 @@ STUCK = _warning(
     "A handler has exceeded its time limit, was told to end and has not: it holds its slot. `fields` say where it is.",
 )
 UNSTUCK = _info("unstuck", "worker", "A handler that was stuck has returned: its slot is free again.")
+CHILD_REPLACED = _info(
+    "child_replaced",
+    "worker",
+    "A child process is ended, as it has nothing to finish, and another started in its place; `text` says why.",
+)
 WORKER_READY = _info("worker_ready", "broker", "`worker` is registered and serves the services in `text`.")
 CREDIT_CHANGED = _debug("credit_changed", "broker", "`worker` wants no more requests (0), or wants some again.")
 WORKER_LATE = _warning("worker_late", "broker", "A REQ worker of the lab has not answered within `--answer-timeout`.")

@@ -52,6 +52,7 @@ COUNTERS = {
     "worker": {
         "tasks_done": "Tasks that ended at this worker, with an answer or with an error.",
         "tasks_failed": "Tasks that ended with an error: the handler raised an exception, or the body could not be read.",
+        "children_replaced": "Child processes that were ended between two tasks, to be replaced by new ones.",
         "tasks_overdue": "Tasks that took longer than their time limit, and were answered with TimeLimit.",
     },
     "client": {

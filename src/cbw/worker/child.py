@@ -42,7 +42,11 @@ class ReopenTrace(messages.Message, tag=98):
     """The trace file was moved away: begin a new one."""
 
 
-ChildOrder = messages.Task | messages.Recall | messages.CancelTask | EndTask | ReopenTrace
+class EndProcess(messages.Message, tag=97):
+    """Nothing is in hand: end this process in order."""
+
+
+ChildOrder = messages.Task | messages.Recall | messages.CancelTask | EndTask | ReopenTrace | EndProcess
 PARENTS_SIGNALS = (*STOP_SIGNALS, signal.SIGHUP)
 """Signals that a whole group of processes may get, and that only the parent decides about."""
 encode_to_pipe = msgspec.msgpack.Encoder(enc_hook=bytes).encode  # for subclasses of bytes, which handlers may return
@@ -128,7 +132,7 @@ class _Child:
         threading.Thread(target=self._write, daemon=True).start()
 
     def serve(self) -> None:
-        """Carry out orders until the pipe ends."""
+        """Carry out orders until the pipe ends, or there is to be an end."""
         self._send(b"")
         while True:
             orders = _decode_orders(self._pipe.recv_bytes())
@@ -138,6 +142,11 @@ class _Child:
                 self._given += len(tasks)
                 self._pool.begin(tasks)
             for order in orders:
+                if isinstance(order, EndProcess):
+                    self._pool.close()
+                    self._trace.close()
+                    self._pipe.close()
+                    return
                 if isinstance(order, messages.CancelTask):
                     self._pool.cancel(order.id)
                 elif isinstance(order, ReopenTrace):

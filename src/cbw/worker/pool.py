@@ -42,6 +42,9 @@ class Owner(Reporter, Protocol):
 class Pool(Protocol):
     """What every pool can do."""
 
+    replaced: int
+    """How many child processes were ended between two tasks, to be replaced by others."""
+
     def is_ready(self) -> bool:
         """Whether it can run anything now. It reports when that changes; what is begun nevertheless comes back."""
 
@@ -104,6 +107,7 @@ class ThreadPool:
         self._on_failed = on_failed
         self._waiting: deque[tuple[messages.Task, float]] = deque()  # with the times at which they came
         self._running: dict[int, Attempt] = {}
+        self.replaced = 0
         self._limited = LimitedTasks(handlers, owner)
         self.stuck = self._limited.stuck
         self._wake: SimpleQueue[bool] = SimpleQueue()
@@ -245,6 +249,7 @@ class AsyncPool:
         self._room = concurrency
         self._waiting: deque[tuple[messages.Task, float]] = deque()  # with the times at which they came
         self._running: dict[int, tuple[asyncio.Task[None], Attempt]] = {}
+        self.replaced = 0
         self._limited = LimitedTasks(handlers, owner)
         self.stuck = self._limited.stuck
         self._answers: list[messages.Answer] = []

@@ -51,9 +51,10 @@ class Worker:
     ``127.0.0.1:9999``). ``id`` must be its own among living workers (default: ``WOR_<host>_<process>``).
     ``concurrency`` tasks run at once; with ``processes`` they run in that many child processes, each with that
     concurrency, and a handler that crashes costs one attempt instead of the worker; every child imports your program
-    again, so let :meth:`run` stand below ``if __name__ == "__main__":``. ``on_stuck`` says what is done when all handlers have
-    exceeded their time limits and cannot be ended: ``"exit"``, so that something starts the program anew, or ``"report"``, which
-    only tells it. ``trace`` is where records go (default: to the
+    again, so let :meth:`run` stand below ``if __name__ == "__main__":``. A child is replaced by a new one, between two tasks,
+    after ``max_tasks_per_child`` tasks, or when it takes more than ``max_memory_per_child`` bytes of memory (default: never).
+    ``on_stuck`` says what is done when all handlers have exceeded their time limits and cannot be ended: ``"exit"``, so that
+    something starts the program anew, or ``"report"``, which only tells it. ``trace`` is where records go (default: to the
     logger of ``LOGGER_HOST``, if that is set); the worker closes it. ``keys`` is the folder of keys, or the worker's secret
     key file in it (default: ``CBW_KEYS``; empty: nothing is encrypted).
     """
@@ -65,6 +66,8 @@ class Worker:
         id: str | None = None,
         concurrency: int = 1,
         processes: int = 0,
+        max_tasks_per_child: int | None = None,
+        max_memory_per_child: int | None = None,
         grace_s: float = 10.0,
         on_stuck: str = default_of(WORKER, "on_stuck"),
         trace: Trace | None = None,
@@ -72,12 +75,17 @@ class Worker:
     ) -> None:
         self._address = address(broker, "worker")
         self.id = f"WOR_{socket.gethostname()}_{os.getpid()}" if id is None else checked_id(id)
-        for name, value, least in (("concurrency", concurrency, 1), ("processes", processes, 0)):
+        bounds = (("max_tasks_per_child", max_tasks_per_child, 1), ("max_memory_per_child", max_memory_per_child, 1))
+        given = [bound for bound in bounds if bound[1] is not None]
+        for name, value, least in (("concurrency", concurrency, 1), ("processes", processes, 0), *given):
             if not isinstance(value, int) or value < least:
                 raise UsageError(f"{name} is {value!r}; it must be a whole number, at least {least}")
         if on_stuck not in ("exit", "report"):
             raise UsageError(f"on_stuck is {on_stuck!r}; it must be 'exit' or 'report'")
+        if given and not processes:
+            raise UsageError(f"{given[0][0]} is for child processes, and there are none", advice="Give processes too.")
         self._on_stuck = on_stuck
+        self._per_child = (max_tasks_per_child, max_memory_per_child)
         self._concurrency = concurrency
         self._processes = processes
         self._keys = link_keys(keys, "broker", "worker")
@@ -218,7 +226,7 @@ class Worker:
     def _make_pool(self) -> Pool:
         if self._processes:
             from cbw.worker.child import TraceOptions
-            from cbw.worker.processes import ProcessPool  # it takes time that most workers need not spend
+            from cbw.worker.processes import ChildBounds, ProcessPool  # it takes time that most workers need not spend
 
             trace = TraceOptions(
                 self.id, self._trace.path, self._trace.log, self._trace.is_printing, wants_all=self._trace.wants_all
@@ -230,6 +238,7 @@ class Worker:
                 self._loop,
                 trace,
                 is_unwanted=lambda: self._loop.is_stop_wanted,
+                bounds=ChildBounds(*self._per_child),
             )
         return make_pool(self._handlers, self._concurrency, self._loop, *watches(self.id, self._trace, self._write))
 
@@ -275,6 +284,7 @@ class Worker:
                 "tasks_done": core.tasks_done,
                 "tasks_failed": core.tasks_failed,
                 "tasks_overdue": core.limits.exceeded,
+                "children_replaced": self._pool.replaced if self._pool is not None else 0,
             },
             log=sender.status() if sender is not None else None,
         )
