@@ -26,7 +26,7 @@ HAND_OVER_S = 0.0002
 """Longest time in seconds for which a thread that has more to do keeps answers: the first of a batch must not wait for the
 last, and to hand each over by itself would cost more than a quick handler does."""
 POOL_CLOSE_S = 1.0
-"""Longest time in seconds that a closing pool waits for its coroutines to notice that they are cancelled."""
+"""Longest time in seconds that a closing pool waits for its coroutines, which are cancelled, to close what they have open."""
 
 Watch = Callable[[messages.Task, messages.Answer | None], None]
 """Called with ``(task, None)`` just before a handler runs and with ``(task, answer)`` just after, in the handler's thread."""
@@ -303,7 +303,7 @@ class AsyncPool:
         self._waiting.clear()
         self._is_closed = True
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(POOL_CLOSE_S)  # longer only if a coroutine blocks the loop
+        self._thread.join(POOL_CLOSE_S)
 
     # --- in the loop's thread
 
@@ -314,11 +314,19 @@ class AsyncPool:
                 # A handler may stop the loop, or exit in a task of its own: others run on.
                 with contextlib.suppress(SystemExit, KeyboardInterrupt):
                     self._loop.run_forever()
-            for running, _ in self._running.values():
-                running.cancel()
-            self._loop.run_until_complete(asyncio.sleep(0))
-            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            # Those that do not end run on with the process, as threads do: asyncio would complain of a loop that is closed.
+            for unwinding in (self._cancel_all(), self._loop.shutdown_asyncgens()):
+                with contextlib.suppress(SystemExit, KeyboardInterrupt):
+                    self._loop.run_until_complete(unwinding)
             self._loop.close()
+
+    async def _cancel_all(self) -> None:
+        """Cancel what runs, tasks that handlers have made too, and wait until it has ended."""
+        running = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running)
 
     def _fill(self) -> None:
         while self._room and self._waiting:
