@@ -213,6 +213,9 @@ class SimPool:
     def tell_stuck(self, task: int) -> None:
         """Nothing is stuck."""
 
+    def tell_stood_still(self, for_s: float, *, is_busy: bool) -> None:
+        """Nobody reads it."""
+
     def take_reports(self) -> list[PoolFact]:
         reports, self.reports = self.reports, []
         return reports

@@ -164,6 +164,11 @@ NOT_REPLACED = _warning(
     "worker",
     "A child process has ended and no other could be started in its place, which is tried again; `text` says why.",
 )
+STOOD_STILL = _warning(
+    "stood_still",
+    "worker",
+    "For a while nothing of the worker's process ran, so it could not beat; `text` says for how long, and why that may be.",
+)
 STUCK = _warning(
     "stuck",
     "worker",

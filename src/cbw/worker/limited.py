@@ -120,6 +120,12 @@ class LimitedTasks:
             late.is_stuck = True
             self._owner.record_event(catalogue.STUCK, text, late.task, late.stack())
 
+    def tell_stood_still(self, for_s: float, *, is_busy: bool) -> None:
+        """Record that nothing of this process has run for ``for_s`` seconds, and what handlers may have to do with it."""
+        cause = "a handler may have held the GIL in C: run it with --processes; or the" if is_busy else "the"
+        text = f"for {for_s:.1f} s: {cause} process was stopped, or had no processor"
+        self._owner.record_event(catalogue.STOOD_STILL, text)
+
     def stuck(self) -> list[dict[str, Any]]:
         """The handlers that are stuck, for the status: at most :data:`STUCK_TOLD_MAX` of them."""
         stuck = [late for late in list(self._overdue.values()) if late.is_stuck]

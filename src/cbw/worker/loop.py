@@ -183,6 +183,7 @@ class _InlinePool:
         self.cancel = pool.cancel
         self.end_overdue = pool.end_overdue
         self.tell_stuck = pool.tell_stuck
+        self.tell_stood_still = pool.tell_stood_still
 
     def begin(self, tasks: list[messages.Task]) -> None:
         inline = self._core.is_quick and self.since is None

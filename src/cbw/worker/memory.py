@@ -63,6 +63,9 @@ class MemoryPool:
     def tell_stuck(self, task: int) -> None:
         """Nothing is stuck."""
 
+    def tell_stood_still(self, for_s: float, *, is_busy: bool) -> None:
+        """Nobody reads it."""
+
     def take_reports(self) -> list[PoolFact]:
         reports: list[PoolFact] = []
         now = self._clock()

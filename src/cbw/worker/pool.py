@@ -64,6 +64,9 @@ class Pool(Protocol):
     def tell_stuck(self, task: int) -> None:
         """Record that the handler of ``task``, which was to end, has not."""
 
+    def tell_stood_still(self, for_s: float, *, is_busy: bool) -> None:
+        """Record that nothing of this process has run for ``for_s`` seconds."""
+
     def stuck(self) -> list[dict[str, Any]]:
         """What handlers do that are stuck, for the status."""
 
@@ -110,6 +113,7 @@ class ThreadPool:
         self.replaced = 0
         self._limited = LimitedTasks(handlers, owner)
         self.stuck = self._limited.stuck
+        self.tell_stood_still = self._limited.tell_stood_still
         self._wake: SimpleQueue[bool] = SimpleQueue()
         self._concurrency = concurrency
         self._slots = threading.Lock() if concurrency == 1 else threading.Semaphore(concurrency)  # a lock costs less
@@ -252,6 +256,7 @@ class AsyncPool:
         self.replaced = 0
         self._limited = LimitedTasks(handlers, owner)
         self.stuck = self._limited.stuck
+        self.tell_stood_still = self._limited.tell_stood_still
         self._answers: list[messages.Answer] = []
         self._busy_s = 0.0
         self._is_closed = False

@@ -149,6 +149,10 @@ class ProcessPool:
                     self._owner.record_event(catalogue.STUCK, text, child.overdue[task])
                     self._retire(child, "a handler has exceeded its time limit and has not ended")
 
+    def tell_stood_still(self, for_s: float, *, is_busy: bool) -> None:
+        text = f"for {for_s:.1f} s: the process was stopped, or had no processor"  # no handler runs in it
+        self._owner.record_event(catalogue.STOOD_STILL, text)
+
     def stuck(self) -> list[dict[str, Any]]:
         return []  # their processes are ended
 

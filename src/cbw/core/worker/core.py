@@ -140,6 +140,9 @@ class WorkerCore:
         """Take in ``facts``, do what is due at ``now`` (monotonic seconds, never going back), and say what to do."""
         if self.is_ended:  # nothing may undo the goodbye
             return []
+        if now - self._stepped_at > OVERSLEPT_S and self.broker is not None:
+            is_busy = bool(self.in_hand or self.left_over or self.limits.slots_held)
+            self._orders.append(events.TellStoodStill(now - self._stepped_at, is_busy))
         for fact in facts:
             self._on[type(fact)](fact, now)
             if self.is_ended:

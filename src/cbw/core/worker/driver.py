@@ -36,6 +36,9 @@ class HandlerPool(Protocol):
     def tell_stuck(self, task: int) -> None:
         """Record that the handler of ``task``, which was to end, has not, and what it does."""
 
+    def tell_stood_still(self, for_s: float, *, is_busy: bool) -> None:
+        """Record that nothing of this process has run for ``for_s`` seconds. ``is_busy``: it had tasks then."""
+
     def take_reports(self) -> Sequence[events.PoolFact]:
         """What has happened in the pool since the last call."""
 
@@ -132,6 +135,8 @@ class WorkerDriver:
             case events.TellStuck():
                 for task in order.tasks:
                     self._pool.tell_stuck(task)
+            case events.TellStoodStill():
+                self._pool.tell_stood_still(order.for_s, is_busy=order.is_busy)
             case events.Reconnect():
                 return None if self._link.reconnect() else events.ReconnectFailed()
             case events.End():

@@ -124,6 +124,13 @@ class TellStuck(Event):
     tasks: list[int]
 
 
+class TellStoodStill(Event):
+    """Tell people that nothing of this process has run for ``for_s`` seconds. ``is_busy``: handlers ran, or were to run."""
+
+    for_s: float
+    is_busy: bool
+
+
 class Send(Event):
     """Send these messages to the broker."""
 
@@ -136,4 +143,4 @@ class End(Event):
     refused: messages.Refused | None
 
 
-Order = Reconnect | Begin | TakeBack | CancelTasks | EndOverdue | TellStuck | Send | End
+Order = Reconnect | Begin | TakeBack | CancelTasks | EndOverdue | TellStuck | TellStoodStill | Send | End

@@ -48,6 +48,9 @@ class Part:
     def tell_stuck(self, task: int) -> None:
         self.told.append(("stuck", task))
 
+    def tell_stood_still(self, for_s: float, *, is_busy: bool) -> None:
+        self.told.append(("stood still", for_s, is_busy))
+
     def take_back(self, tasks: list[int]) -> list[int] | None:
         self.told.append(("take back", tasks))
         return self.back
