@@ -62,8 +62,9 @@ def test_a_worker(start: Start, proxy: HangingUp) -> None:
 
 def test_a_client(proxy: HangingUp) -> None:
     with cbw.Client(f"{HOST}:{proxy.port}") as client:
-        client.submit("x")
+        asked = client.submit("x")
         check_pace(proxy)
+        asked.cancel()
 
 
 def test_a_role_that_logs(start: Start, proxy: HangingUp) -> None:
