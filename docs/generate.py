@@ -301,9 +301,9 @@ def _summary(command: click.Command) -> str:
 
 
 def _exit_codes() -> list[tuple[int, str]]:
-    found = re.search(r"Exit codes: (.+?)\.", (cli.help or "") + ".")
+    found = re.search(r"Exit codes: (.+?)\.", (cli.help or "") + ".", re.DOTALL)
     assert found, "the help of `cbw` lists no exit codes"
-    pairs = [one.strip().split(" ", 1) for one in found[1].split(",")]
+    pairs = [" ".join(one.split()).split(" ", 1) for one in found[1].split(",")]
     return [(int(number), text) for number, text in pairs]
 
 
@@ -627,7 +627,7 @@ def _statuses() -> Iterator[dict[str, Any]]:
     core.step([events.WorkerSaid(b"w", [messages.WorkerHello("W1", "1", ["resize"], 1, 1)], native.WORKER)], 0.0)
     log = {"records": 0, "dropped": 0, "waiting": 0}
     yield status_of("broker", "BRO", 0.0, "", log=log, **snapshot(core, 0.0))
-    yield status_of("worker", "W1", 0.0, "", in_hand=0, credit=1)
+    yield status_of("worker", "W1", 0.0, "", in_hand=0, credit=1, stuck=0)
     yield status_of("client", "C1", 0.0, "", in_flight=0)
     yield status_of("logger", "LOG", 0.0, "", file_bytes=0, senders=0)
 

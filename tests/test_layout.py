@@ -114,7 +114,7 @@ SHARED_NAMES = {
 }
 """Public names that several modules define, and why. Constants of one letter are type variables and are not meant."""
 
-PUBLIC_UNDERSCORES = {"os._exit"}
+PUBLIC_UNDERSCORES = {"os._exit", "sys._current_frames"}
 """Documented attributes of the standard library that begin with an underscore."""
 
 VAGUE_NAMES = {"base", "common", "helper", "helpers", "misc", "tools", "util", "utils"}

@@ -47,10 +47,12 @@ from cbw.errors import (
     RequestError,
     Retry,
     TicketTaken,
+    TimeLimit,
     TooBig,
     UnknownTicket,
     UsageError,
     VersionMismatch,
+    WorkerStuck,
     WrongServerKey,
 )
 
@@ -130,12 +132,14 @@ __all__ = [
     "Retry",
     "Ticket",
     "TicketTaken",
+    "TimeLimit",
     "TooBig",
     "Trace",
     "UnknownTicket",
     "UsageError",
     "VersionMismatch",
     "Worker",
+    "WorkerStuck",
     "WrongServerKey",
     "__version__",
 ]

@@ -152,6 +152,10 @@ class Broker:
         self._is_stop_wanted = True
         self._waker.wake()
 
+    def reopen_trace(self) -> None:
+        """Go on in a new trace file at the same place (see :meth:`Trace.reopen`)."""
+        self._trace.reopen()
+
     def run(self) -> None:
         """Serve until :meth:`stop`; SIGTERM and Ctrl-C call it, unless your program has handlers of its own for them."""
         if self._trace.wants_all:  # so that a trace of several runs can be told apart

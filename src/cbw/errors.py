@@ -17,6 +17,7 @@
     ├── BadMessage        bytes that are no message (raised by ``cbw.wire``, never to a user)
     ├── RequestError      a request ended without an answer; see its ``request_id`` and ``service``
     │   ├── HandlerFailed     the worker's handler raised: ``kind`` and ``text`` are its exception's
+    │   │   └── TimeLimit         it has taken longer than its service allows
     │   ├── BadRequest        the handler wants another body
     │   ├── BadAnswer         it has an answer, but no such one as ``returns`` wants
     │   ├── Expired           the deadline passed (also a TimeoutError)
@@ -28,6 +29,7 @@
     │   ├── UnknownTicket     the broker has no request with this ticket, or no longer
     │   └── TicketTaken       another request has this ticket
     ├── Retry             raised by a handler: call it again later, for the same request
+    ├── WorkerStuck       all handlers of a worker have exceeded their time limits, and cannot be ended
     ├── Closed            the client was closed while the request ran, or before it was made
     ├── JournalError      the broker's journal cannot be used
     │   ├── JournalInUse      another process has it open
@@ -41,8 +43,8 @@
     │   └── JournalFenced     another broker has taken it over
     └── PromiseBroken     ``cbw verify`` found a promise that does not hold
 
-``exit_code`` is what the command line exits with: 1 failed, 2 usage, 3 not ready, 4 a promise broken,
-5 journal broken, 6 journal taken over, 7 keys wrong.
+``exit_code`` is what the command line exits with: 1 failed, 2 usage, 3 not ready, 4 promise broken,
+5 journal broken, 6 journal taken over, 7 keys wrong, 8 worker stuck.
 """
 
 from __future__ import annotations
@@ -168,6 +170,13 @@ class HandlerFailed(RequestError):
         return f"{self.kind}: {self.text}" if self.kind else self.text
 
 
+class TimeLimit(HandlerFailed):
+    """The handler has taken longer than its service allows with ``time_limit_s`` (``cbw worker --time-limit``).
+
+    It is called again only if ``retry_on`` of the service names this exception, or one above it.
+    """
+
+
 class BadRequest(RequestError):
     """The handler wants another body."""
 
@@ -243,6 +252,16 @@ class TicketTaken(RequestError):
 
     exit_code = 2
     advice = "Give each request a ticket of its own."
+
+
+class WorkerStuck(CbwError):
+    """All handlers of a worker have exceeded their time limits, and cannot be ended: it can only be started anew."""
+
+    exit_code = 8
+    advice = (
+        "The events `stuck` above say what they were doing. With --processes such handlers are ended; with --on-stuck report "
+        "the worker stays, without working."
+    )
 
 
 class Closed(CbwError):

@@ -390,7 +390,37 @@ WORKER = (
         minimum=0,
         maximum=1024,
     ),
+    _worker(
+        "max_tasks_per_child",
+        None,
+        "Number of tasks after which a child process is replaced by a new one. Default: never.",
+        minimum=1,
+        kind=int,
+    ),
+    _worker(
+        "max_memory_per_child",
+        None,
+        "Bytes of resident memory above which a child process is replaced by a new one, between two tasks. Default: never.",
+        minimum=1 << 20,
+        kind=int,
+    ),
     _worker("grace_s", 10.0, "Seconds that running tasks have to finish after SIGTERM.", minimum=0.0),
+    _worker(
+        "time_limit_s",
+        None,
+        "Seconds that a handler may take for one request. After that the client gets TimeLimit, and the handler is ended: a "
+        "coroutine is cancelled, a child process ended and replaced. A thread cannot be ended; it is reported as stuck, and the "
+        "worker takes one task less at a time until it returns. Default: no limit.",
+        minimum=0.001,
+        kind=float,
+    ),
+    _worker(
+        "on_stuck",
+        "exit",
+        "What the worker does when all its handlers are stuck: exit with code 8, so that a supervisor starts it anew, or only "
+        "report it, and work again when one of them returns.",
+        choices=("exit", "report"),
+    ),
     _worker(
         "retries",
         5,

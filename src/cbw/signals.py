@@ -52,6 +52,16 @@ def handling(
             signal.signal(number, handler)
 
 
+@contextlib.contextmanager
+def reopening(reopen: Callable[[], None]) -> Iterator[None]:
+    """In this context SIGHUP calls ``reopen``, as logrotate wants after it has moved files, and does not end the process."""
+    previous = signal.signal(signal.SIGHUP, lambda _number, _frame: reopen())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, previous)
+
+
 def stopping(role: Stoppable) -> contextlib.AbstractContextManager[None]:
     """In this context SIGTERM and Ctrl-C ask ``role`` to stop; a second one ends the process at once."""
     return handling(STOP_SIGNALS, lambda _number: role.stop(), end_at_once)

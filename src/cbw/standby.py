@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
+from cbw.broker import Broker
 from cbw.journal.backend import Backend
-from cbw.observe.status import Ask, status_of
+from cbw.observe.status import status_of
 
 
 @runtime_checkable
@@ -32,14 +33,18 @@ class Standby:
         self._started_at = time.monotonic()
         self._problem = "it begins"
         self._is_stopped = False
-        self._stop: Callable[[], None] | None = None
-        self._ask: Ask | None = None
+        self._broker: Broker | None = None
 
     def stop(self) -> None:
         """End :meth:`wait`; or stop the broker that this has become. Called by signal handlers."""
         self._is_stopped = True
-        if self._stop is not None:
-            self._stop()
+        if self._broker is not None:
+            self._broker.stop()
+
+    def reopen_trace(self) -> None:
+        """As :meth:`.Broker.reopen_trace`; before there is a broker there is no trace."""
+        if self._broker is not None:
+            self._broker.reopen_trace()
 
     def wait(self) -> bool:
         """Wait until the journal is this broker's. False: it was stopped before.
@@ -59,16 +64,16 @@ class Standby:
         self._problem = "it reads its journal"
         return is_ours
 
-    def becomes(self, stop: Callable[[], None], ask: Ask) -> None:
-        """The broker is there: ``stop`` ends it, and ``ask`` gives its status."""
-        self._ask, self._stop = ask, stop
+    def becomes(self, broker: Broker) -> None:
+        """From now on this is ``broker``, with the journal that was waited for."""
+        self._broker = broker
         if self._is_stopped:
-            stop()
+            broker.stop()
 
     def status(self) -> dict[str, Any] | None:
         """What its page says: that of the broker, or why there is none yet."""
-        if self._ask is not None:
-            return self._ask()
+        if self._broker is not None:
+            return self._broker.inquiry.ask()
         return status_of("standby", self._name, self._started_at, self._problem)
 
     def _tell(self, problem: str) -> None:

@@ -115,11 +115,12 @@ def test_settings_and_library_have_the_same_defaults() -> None:
     limits = {field.name: field.default for field in msgspec.structs.fields(cbw.Limits)}
     library = limits | {name: defaults_of(cbw.Broker)[name] for name in ("listen", "grace_s")}
     assert library == broker, "cbw.settings.BROKER against Limits and Broker"
-    retrying = ("retries", "backoff_s", "backoff_max_s")
-    worker = {one.name: one.default for one in settings.WORKER if one.name not in ("work_time_s", *retrying)}
+    of_services = ("retries", "backoff_s", "backoff_max_s", "time_limit_s")
+    worker = {one.name: one.default for one in settings.WORKER if one.name not in ("work_time_s", *of_services)}
     service = defaults_of(cbw.Worker.add)
-    default_of = {name: settings.default_of(settings.WORKER, name) for name in retrying}
+    default_of = {name: settings.default_of(settings.WORKER, name) for name in of_services}
     assert service["retries"] == default_of["retries"]
+    assert service["time_limit_s"] == default_of["time_limit_s"]
     assert service["backoff_s"] == (default_of["backoff_s"], default_of["backoff_max_s"])
     given = defaults_of(cbw.Worker)
     assert {name: given[name] for name in worker} == worker, "cbw.settings.WORKER against Worker"

@@ -181,7 +181,9 @@ def clients() -> Iterator[Connect]:
     with contextlib.ExitStack() as stack:
 
         def connect(broker: Broker, **options: Any) -> cbw.Client:
-            return stack.enter_context(cbw.Client(broker.address, **({"timeout": PATIENCE_S} | options)))
+            client = cbw.Client(broker.address, **({"timeout": PATIENCE_S} | options))
+            stack.callback(client.close)  # at once: what a test has left in flight has no end
+            return client
 
         yield connect
 

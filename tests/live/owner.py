@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 from typing import TypeVar
 
+from cbw.core import messages
 from cbw.core.catalogue import EventName
 from cbw.core.worker.events import PoolFact
 
@@ -27,7 +28,7 @@ class Owner:
     def fail(self, error: BaseException) -> None:
         self._failures.put(error)
 
-    def record_event(self, event: EventName, text: str) -> None:
+    def record_event(self, event: EventName, text: str, task: messages.Task | None = None, traceback: str = "") -> None:
         self.said.append((event, text))
 
     def next_fact(self, within_s: float = PATIENCE_S) -> PoolFact:

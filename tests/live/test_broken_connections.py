@@ -165,7 +165,10 @@ def breaker() -> Iterator[Breaker]:
     one.close()
 
 
-OPEN = """
+AT_ONCE = "from cbw.transport import reconnects; reconnects.SHORT_S = 0.0"
+"""So that a connection is made again at once, however short the last one was: sixty ends would take a minute."""
+OPEN = f"""
+{AT_ONCE}
 import sys, time, cbw
 client = cbw.Client(sys.argv[1], timeout=None)
 future = client.submit("x")
@@ -179,7 +182,8 @@ def test_the_broker_dies_while_much_arrives(role: str, breaker: Breaker) -> None
     if role == "client":
         command = [sys.executable, "-c", OPEN, f"{HOST}:{breaker.port}"]
     else:
-        command = [sys.executable, "-m", "cbw", "worker", "W1", HOST, str(breaker.port), "--status-port", "0"]
+        program = f"{AT_ONCE}; from cbw.cli.main import main; main()"
+        command = [sys.executable, "-c", program, "worker", "W1", HOST, str(breaker.port), "--status-port", "0"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         try:
             wait_until(lambda: breaker.welcomed >= 60 or process.poll() is not None, "sixty ends", within_s=180)

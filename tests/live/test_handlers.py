@@ -258,12 +258,22 @@ def test_handlers_that_hold_the_gil(
     in_thread = client.submit(2.5, "threads")
     log.wait_for("begun hold", 2)
     broker.program.wait_for("worker lost", "SILENT", "silent for 1.5 s")
+    silent.wait_for("SILENT stood still", "GIL", "--processes")  # when it is back
     silent.kill()
     assert in_process.result(PATIENCE_S) == b"held"
     start_worker("OTHER", "threads=hold_gil", options=["--processes", 1], at=broker)
     assert in_thread.result(PATIENCE_S) == b"held"
     assert not broker.program.count("worker lost", "BEATING")
     assert not broker.program.count("worker lost", "OTHER")
+
+
+def test_the_error_of_one_that_holds_the_gil_says_what_to_change(
+    start_broker: StartBroker, start_worker: StartWorker, connect: Connect
+) -> None:
+    broker = start_broker("--liveness", 1.5, "--attempts-max", 1)
+    start_worker("SILENT", "hold_gil", at=broker)
+    with pytest.raises(cbw.GaveUp, match=r"silent for 1\.5 s.*GIL.*--processes"):
+        connect(broker).call(4, timeout=PATIENCE_S)
 
 
 @pytest.mark.parametrize("options", [[], ["--processes", 1]], ids=["threads", "processes"])

@@ -13,10 +13,11 @@ import pytest
 
 from cbw.core import catalogue, messages
 from cbw.core.messages import Status
+from cbw.core.worker.child_starts import START_RETRY_S
 from cbw.core.worker.events import PoolNotReady, PoolReady, TasksFinished, TasksReturned
 from cbw.errors import NotReady, UsageError
 from cbw.worker.handler import Handler
-from cbw.worker.processes import REPLACE_RETRY_S, ProcessPool
+from cbw.worker.processes import ProcessPool
 
 from . import handlers
 from .owner import Owner
@@ -141,7 +142,7 @@ def test_a_child_that_cannot_be_replaced_for_now_is_told_once(pool: Pool) -> Non
     mend = pool.cannot_start()
     pool.kill_child()
     wait_until(lambda: pool.owner.said, "it says so")
-    time.sleep(2 * REPLACE_RETRY_S)
+    time.sleep(2 * START_RETRY_S)
     mend()
     pool.ready()
     assert pool.owner.said == [(catalogue.NOT_REPLACED, "a child process cannot be started")]

@@ -207,6 +207,15 @@ class SimPool:
         self.reports.append(fact)
         self._worker.wake()
 
+    def end_overdue(self, task: int) -> messages.Answer | None:
+        return None  # no handler has a limit here
+
+    def tell_stuck(self, task: int) -> None:
+        """Nothing is stuck."""
+
+    def tell_stood_still(self, for_s: float, *, is_busy: bool) -> None:
+        """Nobody reads it."""
+
     def take_reports(self) -> list[PoolFact]:
         reports, self.reports = self.reports, []
         return reports

@@ -24,7 +24,7 @@ from cbw.cli.options import (
 )
 from cbw.core.broker.limits import Limits
 from cbw.journal.places import journal_at
-from cbw.signals import stopping
+from cbw.signals import reopening, stopping
 from cbw.standby import Standby
 
 
@@ -54,13 +54,14 @@ def command(
 
     With a logger at LOGGER_HOST:LOGGER_PORT (9995) every event goes there too.
 
-    It serves CBW/1 peers and the lab's REQ programs on the same ports. SIGTERM lets running requests finish.
+    It serves CBW/1 peers and the lab's REQ programs on the same ports. SIGTERM lets running requests finish. SIGHUP begins a new
+    trace file, if the old one was moved away.
     """
     check_two_ports(client_port, worker_port)
     name = f"BRO_{socket.gethostname()}"
     backend = journal_at(journal, name, journal_sync) if journal else None
     standby = Standby(backend, name, announce)
-    with stopping(standby), serve_status(standby.status):
+    with stopping(standby), reopening(standby.reopen_trace), serve_status(standby.status):
         if not standby.wait():
             return
         broker = Broker(
@@ -73,7 +74,7 @@ def command(
             journal=backend,
             trace=open_trace(name, log_host=log_host, log_port=log_port),
         )
-        standby.becomes(broker.stop, broker.inquiry.ask)
+        standby.becomes(broker)
         warn_if_open(broker.listen, has_keys=broker.guard is not None)
         if broker.recovered:
             announce(f"{name} goes on with its journal: {broker.recovered}")

@@ -22,6 +22,7 @@ from cbw.cli.options import (
 from cbw.cli.signals import stopping_at_once
 from cbw.client.sync_client import Client
 from cbw.errors import RequestError
+from cbw.signals import reopening
 
 
 @click.command("client", context_settings={"max_content_width": 110})
@@ -51,9 +52,11 @@ def command(
     host, address = broker_address(broker_host, broker_port)
     warn_if_unresolved(host, broker_port)
     failed = 0
+    trace = open_trace(name, tells_bodies=True)
     with (
         stopping_at_once(),
-        Client(address, id=name, timeout=timeout_s, trace=open_trace(name, tells_bodies=True)) as client,
+        reopening(trace.reopen),
+        Client(address, id=name, timeout=timeout_s, trace=trace) as client,
         serve_status(client.status, is_one_of_many=True),
         telling_who_waits(client, host, broker_port, timeout_s),
     ):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from cbw.cli.options import (
     warn_if_open,
 )
 from cbw.logger.logger import Logger
-from cbw.signals import stopping
+from cbw.signals import reopening, stopping
 
 
 @click.command("logger", context_settings={"max_content_width": 110})
@@ -39,9 +38,8 @@ def command(text_port: int, file: Path | None, logger_dir: str, serve_status: Se
     """
     file = file or Path(logger_dir) / "logs"
     logger = Logger(text_port, file, **options)
-    signal.signal(signal.SIGHUP, lambda *_: logger.reopen())
     warn_if_open(logger.listen, has_keys=logger.guard is not None)
-    with stopping(logger), serve_status(logger.inquiry.ask):
+    with stopping(logger), reopening(logger.reopen), serve_status(logger.inquiry.ask):
         announce(
             f"{logger.core.name} logs to {file}: text on port {logger.text_port}, records on port {logger.record_port}"
         )

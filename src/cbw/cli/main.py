@@ -59,13 +59,9 @@ class _Commands(click.Group):
             formatter.write_dl(list(_COMMANDS.items()))
 
 
-_COLOUR = False if os.environ.get("NO_COLOR") else None
-"""None: where it can be seen."""
-
-
 @click.group(
     cls=_Commands,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110, "color": _COLOUR},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110, "color": output.COLOUR},
 )
 @click.version_option(package_name="cbw", message="cbw %(version)s")
 def cli() -> None:
@@ -77,7 +73,8 @@ def cli() -> None:
     By hand:          cbw broker  |  cbw worker W1 HOST 9999  |  cbw client C1 10 HOST 9998
     With your code:   cbw worker --handler package.module:function  |  echo hi | cbw call
 
-    Exit codes: 0 ok, 1 failed, 2 usage, 3 not ready, 4 a promise broken, 5 journal broken, 6 journal taken over, 7 keys wrong.
+    Exit codes: 0 ok, 1 failed, 2 usage, 3 not ready, 4 promise broken, 5 journal broken, 6 journal taken over, 7 keys wrong,
+    8 worker stuck.
     """
 
 
@@ -116,7 +113,5 @@ def main(arguments: list[str] | None = None) -> Any:
 
 
 def _fail(error: CbwError) -> NoReturn:
-    output.line(output.Styled(f"cbw: {error}", fg="red"), err=True, color=_COLOUR)
-    if error.advice:
-        output.lines(f"     {error.advice}", err=True)
+    output.failure(error)
     sys.exit(error.exit_code)

@@ -6,6 +6,7 @@ lines of files are data: a terminal gets them made visible too, and a file or a 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any, BinaryIO
@@ -13,7 +14,11 @@ from typing import Any, BinaryIO
 import click
 import msgspec
 
+from cbw.errors import CbwError
 from cbw.visible import visible, visible_bytes, visible_json, visible_lines
+
+COLOUR = False if os.environ.get("NO_COLOR") else None
+"""Whether help and errors are in colour. None: where it can be seen."""
 
 
 class Styled(msgspec.Struct, frozen=True):
@@ -54,6 +59,13 @@ def printed(ready: Sequence[str]) -> None:
 def lines(text: str, *, err: bool = False) -> None:
     """Print a text that may have several lines: one of ours, whose newlines are meant."""
     click.echo(visible_lines(text), err=err)
+
+
+def failure(error: CbwError) -> None:
+    """Print why the command fails, and what to do next, to standard error."""
+    line(Styled(f"cbw: {error}", fg="red"), err=True, color=COLOUR)
+    if error.advice:
+        lines(f"     {error.advice}", err=True)
 
 
 def data(body: bytes) -> None:

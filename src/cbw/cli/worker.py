@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from typing import Any
+
 import click
 
 from cbw import settings
 from cbw.cli import output
 from cbw.cli.connection import broker_address, role_id, warn_if_unresolved
 from cbw.cli.options import OpenTrace, ServeStatus, keys_option, port, setting_options, status_options, trace_options
+from cbw.errors import WorkerStuck
 from cbw.observe.program_logs import show_logs
-from cbw.signals import stopping
+from cbw.signals import reopening, stopping
 from cbw.worker.demonstration import Demonstration
 from cbw.worker.handler import load
 from cbw.worker.worker import Worker
@@ -47,19 +51,19 @@ def command(
     broker_port: int,
     handlers: tuple[str, ...],
     retry_on: tuple[str, ...],
-    concurrency: int,
-    processes: int,
-    grace_s: float,
+    time_limit_s: float | None,
     retries: int,
     backoff_s: float,
     backoff_max_s: float,
     work_time_s: float,
     open_trace: OpenTrace,
     serve_status: ServeStatus,
+    **options: Any,
 ) -> None:
     """A worker called ID (HN: after this host; none: after host and process) for the broker at BROKER_HOST:BROKER_PORT.
 
-    Without --handler it is the lab's demonstration: it takes --work-time seconds and answers "<message> <id>".
+    Without --handler it is the lab's demonstration: it takes --work-time seconds and answers "<message> <id>". SIGTERM
+    lets running tasks finish. SIGHUP begins a new trace file, if the old one was moved away.
 
     \b
     cbw worker W1 172.17.0.2 9999
@@ -69,23 +73,31 @@ def command(
     """
     name = role_id(id, "WOR")
     host, address = broker_address(broker_host, broker_port)
-    worker = Worker(
-        address,
-        id=name,
-        concurrency=concurrency,
-        processes=processes,
-        grace_s=grace_s,
-        trace=open_trace(name),
-    )
+    worker = Worker(address, id=name, trace=open_trace(name), **options)
     exceptions = tuple(load(name if ":" in name else f"builtins:{name}") for name in retry_on)
     for spec in handlers:
         service, _, path = spec.rpartition("=")
         backoff = (backoff_s, max(backoff_s, backoff_max_s))
-        worker.add(service, load(path), retries=retries, retry_on=exceptions, backoff_s=backoff)
+        worker.add(
+            service,
+            load(path),
+            retries=retries,
+            retry_on=exceptions,
+            backoff_s=backoff,
+            time_limit_s=time_limit_s,
+        )
     show_logs()
     if not handlers:
-        worker.add("", Demonstration(name, work_time_s))
+        worker.add("", Demonstration(name, work_time_s), time_limit_s=time_limit_s)
     warn_if_unresolved(host, broker_port)
-    with stopping(worker), serve_status(worker.inquiry.ask, is_one_of_many=True):
+    with stopping(worker), reopening(worker.reopen_trace), serve_status(worker.inquiry.ask, is_one_of_many=True):
         output.line(f"{name} works for {host}:{broker_port}")
+        _run(worker)
+
+
+def _run(worker: Worker) -> None:
+    try:
         worker.run()
+    except WorkerStuck as error:
+        output.failure(error)
+        os._exit(error.exit_code)  # Python would wait at its end for threads that a stuck handler has started

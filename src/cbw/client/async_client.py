@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar, overload
 
 from cbw import codec
 from cbw.client.result import decode_answer, exception_for, result_of
-from cbw.client.session import TIMEOUT_S, KeysPath, Timeout, open_session
+from cbw.client.session import DRAIN_LOOK_S, TIMEOUT_S, KeysPath, Timeout, open_session
 from cbw.client.ticket import Ticket, new_ticket, ticket_of
 from cbw.client.window import WINDOW, MapWindow
 from cbw.core.client.events import Ended
@@ -22,6 +22,8 @@ T = TypeVar("T")
 
 class AsyncClient:
     """A connection to a broker, shaped like :class:`cbw.Client`. Use it in ``async with``, or await :meth:`close`.
+
+    As there, the end of ``async with`` waits for the requests in flight, unless it is left by an exception.
 
     ::
 
@@ -55,8 +57,8 @@ class AsyncClient:
         self._attach()
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
+    async def __aexit__(self, kind: object, *_: object) -> None:
+        await self.close(wait=kind is None)
 
     # --- requests
 
@@ -229,8 +231,18 @@ class AsyncClient:
         """Whether a broker has ever welcomed this client."""
         return self._session.core.has_met_broker
 
-    async def close(self) -> None:
-        """End the requests in flight with :class:`~cbw.errors.Closed`, and close the connection. Safe to call twice."""
+    async def close(self, *, wait: bool = False) -> None:
+        """End the requests in flight with :class:`~cbw.errors.Closed`, and close the connection. Safe to call twice.
+
+        ``wait``: first wait until they have ended by themselves, with an answer or an error; each does so within its timeout.
+        """
+        try:
+            while wait and self._session.in_flight:
+                await asyncio.sleep(DRAIN_LOOK_S)
+        finally:
+            await self._close()
+
+    async def _close(self) -> None:
         session, link = self._session, self._connection.link
         if session.is_closed:
             return

@@ -8,12 +8,16 @@ program that has turned it off.
 from __future__ import annotations
 
 import copy
+import logging
+from collections.abc import Callable
 from concurrent.futures import Future
 
 from cbw.client.result import exception_for
 from cbw.core.client.events import Ended
 from cbw.core.messages import Status
 from cbw.errors import CbwError
+
+_log = logging.getLogger("concurrent.futures")
 
 
 class AnswerFuture(Future[bytes]):
@@ -38,3 +42,31 @@ class AnswerFuture(Future[bytes]):
             self.set_result(answer.body if type(answer.body) is bytes else bytes(answer.body))
         else:
             self.set_exception(exception_for(ended))
+
+
+class RequestFuture(AnswerFuture):
+    """A future whose ``cancel`` cancels the request, also while it runs. ``on_end`` is called when the request has ended."""
+
+    def __init__(self, cancel: Callable[[list[int]], None], on_end: Callable[[], None]) -> None:
+        super().__init__()
+        self._cancel_requests = cancel
+        self._on_end = on_end
+        self.request_id = 0
+
+    def cancel(self) -> bool:
+        if self.done():
+            return self.cancelled()
+        if not super().cancel():
+            return False
+        self._cancel_requests([self.request_id])
+        return True
+
+    def end(self, ended: Ended) -> None:
+        """The request has ended. What callbacks raise is logged, as they run in a thread of another caller; not so Ctrl-C."""
+        self._on_end()
+        try:
+            self.settle(ended)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # concurrent.futures itself logs each Exception
+            _log.exception("exception calling callback for %r", self)

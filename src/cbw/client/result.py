@@ -21,6 +21,7 @@ from cbw.errors import (
     NotAllowed,
     RequestError,
     TicketTaken,
+    TimeLimit,
     TooBig,
     UnknownTicket,
 )
@@ -48,7 +49,10 @@ def exception_for(ended: Ended) -> CbwError:
         return refusal_error(ended.refused)
     answer = ended.answer
     kind, text = messages.error_of(answer.body)
-    error = _ERRORS.get(answer.status, RequestError)(text, kind=kind, request_id=answer.id, service=ended.service)
+    error_type = _ERRORS.get(answer.status, RequestError)
+    if error_type is HandlerFailed and kind == TimeLimit.__name__:  # as its worker calls it
+        error_type = TimeLimit
+    error = error_type(text, kind=kind, request_id=answer.id, service=ended.service)
     if isinstance(error, Busy):
         error.retry_after_s = answer.retry_after_s
     return error

@@ -40,6 +40,8 @@ Timeout = float | EllipsisType | None
 """Seconds that a request may take; None: for ever; ``...``: as many as its client was made with."""
 KeysPath = str | Path | None
 """The folder of keys, or the client's secret key file in it; None: what ``CBW_KEYS`` says; empty: no keys are used."""
+DRAIN_LOOK_S = 0.02
+"""Seconds between two looks of a client that is to be closed whether its requests have ended."""
 TEXT_BYTES = 1000
 """Most bytes of a body that stand in the trace, for a trace that tells bodies."""
 
@@ -258,6 +260,11 @@ class Session:
         """Note that these requests are cancelled. Those that have ended already are ignored."""
         if not self.is_closed:
             self._driver.cancel(request_ids)
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests have not ended."""
+        return 0 if self.is_closed else self._driver.in_flight
 
     @property
     def has_news(self) -> bool:

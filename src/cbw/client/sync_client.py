@@ -10,17 +10,17 @@ A thread that does not own the socket only notes what it asks for, under ``_lock
 from __future__ import annotations
 
 import contextlib
-import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any, Self, TypeVar, overload
 
 from cbw import codec
-from cbw.client.future import AnswerFuture
+from cbw.client.future import RequestFuture
 from cbw.client.result import result_of
-from cbw.client.session import TIMEOUT_S, KeysPath, Timeout, deliver, open_session
+from cbw.client.session import DRAIN_LOOK_S, TIMEOUT_S, KeysPath, Timeout, deliver, open_session
 from cbw.client.ticket import Ticket, new_ticket, ticket_of
 from cbw.client.window import WINDOW, MapWindow
 from cbw.core.client.events import Ended
@@ -31,11 +31,14 @@ from cbw.transport.fork import call_after_fork
 from cbw.transport.poller import Poller, Waker
 
 T = TypeVar("T")
-_log = logging.getLogger("concurrent.futures")
 
 
 class Client:
     """A connection to a broker. Thread-safe; use it in a ``with`` statement or call :meth:`close`.
+
+    A broker gives up the requests of a client that leaves. So the end of ``with`` waits until all requests have ended, unless an
+    exception leaves it; and a program that ends without closing its client leaves to chance what it has submitted. Requests that
+    are to outlive their program are made by :meth:`start`.
 
     ``broker`` is ``"host:port"`` of the broker's client port (default: ``BROKER_HOST`` and ``BROKER_PORT``, else
     ``127.0.0.1:9998``). The broker may start later: requests wait for it until their time is up. ``timeout`` is in seconds, for
@@ -81,8 +84,8 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: object, *_: object) -> None:
+        self.close(wait=kind is None)
 
     def status(self) -> dict[str, Any]:
         """The state of this client, in the form of ``/status.json``. Safe from any thread."""
@@ -210,7 +213,7 @@ class Client:
         ``timeout``, ``priority`` and ``delay_s`` are those of :meth:`call`.
         The future's callbacks run in the thread that reads the socket: they must not wait for another answer.
         """
-        future = _RequestFuture(self)
+        future = RequestFuture(self._cancel, self._wait_no_more)
         with self._lock:
             self._waiting += 1
         try:
@@ -218,8 +221,7 @@ class Client:
                 service, [codec.encode(body)], timeout, priority, future.end, may_retry=True, delay_s=delay_s
             )
         except BaseException:
-            with self._lock:
-                self._waiting -= 1
+            self._wait_no_more()
             raise
         self._attend()
         return future
@@ -287,8 +289,7 @@ class Client:
                     yield result if is_ordered else (position, result)
         finally:
             if is_counted:
-                with self._lock:
-                    self._waiting -= 1
+                self._wait_no_more()
             if mapping.in_flight:
                 self._cancel(list(mapping.in_flight))
 
@@ -297,11 +298,30 @@ class Client:
         """Whether a broker has ever welcomed this client."""
         return self._session.core.has_met_broker
 
-    def close(self) -> None:
+    def close(self, *, wait: bool = False) -> None:
         """End the requests in flight with :class:`~cbw.errors.Closed`, and close the connection. Safe to call twice.
 
-        A future's callback may call it; then the connection is closed when the callbacks have returned.
+        ``wait``: first wait until they have ended by themselves, with an answer or an error; each does so within its timeout.
+        A future's callback may call it, but cannot wait; the connection is closed when the callbacks have returned.
         """
+        try:
+            if wait and self._owner != threading.get_ident():
+                self._drain()
+        finally:
+            self._close()
+
+    def _drain(self) -> None:
+        """Wait until nothing is in flight, and have the background thread read the socket meanwhile."""
+        with self._lock:
+            self._waiting += 1
+        try:
+            while self._session.in_flight:
+                self._attend()
+                time.sleep(DRAIN_LOOK_S)
+        finally:
+            self._wait_no_more()
+
+    def _close(self) -> None:
         with self._lock:
             if self._session.is_closed:
                 return
@@ -339,6 +359,11 @@ class Client:
         except BaseException:  # Ctrl-C: nobody waits for it any more
             self._cancel([request_id])
             raise
+
+    def _wait_no_more(self) -> None:
+        """One of those that need some thread to read the socket does not any more."""
+        with self._lock:
+            self._waiting -= 1
 
     def _submit_all(
         self,
@@ -389,8 +414,7 @@ class Client:
                 raise UsageError("a future's callback cannot wait for another answer", advice="Submit it there.")
             return answers.get()
         finally:
-            with self._lock:
-                self._waiting -= 1
+            self._wait_no_more()
             self._attend()
 
     def _attend(self) -> None:
@@ -458,31 +482,3 @@ class Client:
         """Seconds until the owner's next turn is due: 0 if ``ended`` are delivered first, as their callbacks may ask for more."""
         self._is_sleeping = not ended
         return 0.0 if ended else self._session.timeout_s
-
-
-class _RequestFuture(AnswerFuture):
-    """A future whose ``cancel`` cancels the request, also while it runs."""
-
-    def __init__(self, client: Client) -> None:
-        super().__init__()
-        self._client = client
-        self.request_id = 0
-
-    def cancel(self) -> bool:
-        if self.done():
-            return self.cancelled()
-        if not super().cancel():
-            return False
-        self._client._cancel([self.request_id])
-        return True
-
-    def end(self, ended: Ended) -> None:
-        """The request has ended. What callbacks raise is logged, as they run in a thread of another caller; not so Ctrl-C."""
-        with self._client._lock:
-            self._client._waiting -= 1
-        try:
-            self.settle(ended)
-        except KeyboardInterrupt:
-            raise
-        except BaseException:  # concurrent.futures itself logs each Exception
-            _log.exception("exception calling callback for %r", self)

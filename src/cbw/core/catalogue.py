@@ -164,6 +164,22 @@ NOT_REPLACED = _warning(
     "worker",
     "A child process has ended and no other could be started in its place, which is tried again; `text` says why.",
 )
+STOOD_STILL = _warning(
+    "stood_still",
+    "worker",
+    "For a while nothing of the worker's process ran, so it could not beat; `text` says for how long, and why that may be.",
+)
+STUCK = _warning(
+    "stuck",
+    "worker",
+    "A handler has exceeded its time limit, was told to end and has not: it holds its slot. `fields` say where it is.",
+)
+UNSTUCK = _info("unstuck", "worker", "A handler that was stuck has returned: its slot is free again.")
+CHILD_REPLACED = _info(
+    "child_replaced",
+    "worker",
+    "A child process is ended, as it has nothing to finish, and another started in its place; `text` says why.",
+)
 WORKER_READY = _info("worker_ready", "broker", "`worker` is registered and serves the services in `text`.")
 CREDIT_CHANGED = _debug("credit_changed", "broker", "`worker` wants no more requests (0), or wants some again.")
 WORKER_LATE = _warning("worker_late", "broker", "A REQ worker of the lab has not answered within `--answer-timeout`.")

@@ -52,6 +52,8 @@ COUNTERS = {
     "worker": {
         "tasks_done": "Tasks that ended at this worker, with an answer or with an error.",
         "tasks_failed": "Tasks that ended with an error: the handler raised an exception, or the body could not be read.",
+        "children_replaced": "Child processes that were ended between two tasks, to be replaced by new ones.",
+        "tasks_overdue": "Tasks that took longer than their time limit, and were answered with TimeLimit.",
     },
     "client": {
         "requests_sent": "Requests made by this client.",
@@ -106,6 +108,11 @@ class _Status(Collector):
             yield from self._broker(counts)
         elif role == "worker":
             yield _gauge("cbw_worker_tasks_in_hand", "Tasks that this worker has and has not ended.", status["in_hand"])
+            yield _gauge(
+                "cbw_worker_stuck",
+                "Handlers that have exceeded their time limit, have not ended, and hold their slots.",
+                status["stuck"],
+            )
             yield _gauge(
                 "cbw_worker_credit", "Tasks that this worker wants to have at the same time.", status["credit"]
             )

@@ -110,8 +110,9 @@ class Trace:
         self.is_verbose = is_verbose
         self._is_print_lost = False
         if path is not None:
+            self._place = Path(path).absolute()  # a handler may change the current folder
             try:
-                self._file = Path(path).open("ab", buffering=0)  # noqa: SIM115 - closed by close()
+                self._file = self._place.open("ab", buffering=0)
             except OSError as error:
                 raise UsageError(
                     f"cannot write the trace to {path}: {error.strerror}", advice="Check --trace."
@@ -175,6 +176,20 @@ class Trace:
             sender.put(records if self._sends_all else [record for record in records if self.log.wants(record)])
         if broken is not None:
             raise broken
+
+    def reopen(self) -> None:
+        """Go on in a new file at the same place, as the old one was moved away. Safe from any thread and from signal handlers.
+
+        If none can be opened, a warning is printed and the old one is written on.
+        """
+        file = self._file
+        if file is None:
+            return
+        try:
+            with self._place.open("ab", buffering=0) as new:
+                os.dup2(new.fileno(), file.fileno(), inheritable=False)  # in one step: other threads may write
+        except (OSError, ValueError) as error:  # ValueError: it was closed meanwhile
+            warn(f"no new trace can be begun, so the old one grows on: {getattr(error, 'strerror', error)}")
 
     def _print(self, records: Sequence[Record]) -> None:
         offset = self._epoch.offset()

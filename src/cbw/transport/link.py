@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from cbw.keys.folder import LinkKeys
 from cbw.transport.curve import HANDSHAKE_FAILED, Handshakes, link_options
 from cbw.transport.fork import call_after_fork, close_inherited_connections
 from cbw.transport.poller import has_input
+from cbw.transport.reconnects import ReconnectPace
 from cbw.transport.resolver import Resolver
 from cbw.transport.sockets import (
     CONNECT_TIMEOUT_MS,
@@ -23,7 +25,6 @@ from cbw.transport.sockets import (
     MONITOR_EVENT,
     NOBLOCK,
     RECONNECT_MAX_MS,
-    RECONNECT_MS,
     WORKER_HEARTBEAT_TIMEOUT_MS,
     Context,
     new_monitor,
@@ -66,6 +67,7 @@ class Link:
         self.resolver = Resolver(host, port, on_resolved)
         if not _HOST.fullmatch(host):
             raise UsageError(f"{self.resolver.endpoint!r} is no address: not a host name")
+        self._pace = ReconnectPace()
         self.is_connected = False
         self._open()
         self.resolver.look_up()
@@ -76,6 +78,7 @@ class Link:
         close_inherited_connections(self.resolver.peers)
 
     def _open(self) -> None:
+        self._interval_ms = self._pace.interval_ms
         self.unsent: list[Sequence[Any]] = []  # messages of :meth:`post` that there was no room for
         options = (
             (zmq.LINGER, LINGER_MS),
@@ -85,7 +88,7 @@ class Link:
             (zmq.HEARTBEAT_TIMEOUT, self._heartbeat_timeout_ms),
             (zmq.CONNECT_TIMEOUT, CONNECT_TIMEOUT_MS),
             (zmq.HANDSHAKE_IVL, HEARTBEAT_TIMEOUT_MS),
-            (zmq.RECONNECT_IVL, RECONNECT_MS),
+            (zmq.RECONNECT_IVL, self._interval_ms),
             (zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS),
             *(link_options(self._keys) if self._keys is not None else ()),
         )
@@ -131,22 +134,34 @@ class Link:
                     self.resolver.use_next()
                     self._connect()
                 continue
-            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
-                self.handshakes.succeeded()
             was_connected, self.is_connected = self.is_connected, event == zmq.EVENT_HANDSHAKE_SUCCEEDED
-            if not self.is_connected:
-                self.unsent.clear()
-            if not self.is_connected and self.resolver.has_several:
-                if was_connected:
-                    self.resolver.look_up()
-                else:  # accepted, but without a handshake: the kernel does that for a program that is frozen
-                    self.resolver.use_next()
-                    self._connect()
-            yield self.is_connected
+            if self.is_connected:
+                self.handshakes.succeeded()
+                self._pace.made(time.monotonic())
+            else:
+                self._lost(was_connected)
+            if was_connected or self.is_connected:
+                yield self.is_connected
         if self.resolver.has_answer:
             self.resolver.take_answer(is_wanted=not self.is_connected)  # do not give up a connection that works
             if not self.is_connected:
                 self._connect()
+
+    def _lost(self, was_connected: bool) -> None:
+        """The connection has ended, or nobody has talked over it."""
+        self.unsent.clear()
+        self._pace.lost(time.monotonic())
+        if self._pace.interval_ms != self._interval_ms and self._endpoint and not has_input(self.socket):
+            self._interval_ms = self._pace.interval_ms
+            self.socket.disconnect(self._endpoint)  # which drops what was not read
+            self.socket.setsockopt(zmq.RECONNECT_IVL, self._interval_ms)  # for the next call of connect
+            self._endpoint = ""
+        if self.resolver.has_several:
+            if was_connected:
+                self.resolver.look_up()
+            else:  # accepted, but without a handshake: the kernel does that for a program that is frozen
+                self.resolver.use_next()
+        self._connect()
 
     def _connect(self) -> None:
         """Connect to the resolver's endpoint, unless the socket does so already."""

@@ -19,7 +19,7 @@ import msgspec
 
 from cbw.core import messages
 from cbw.core.catalogue import EventName
-from cbw.core.worker.events import PoolFact, TasksFinished, TasksReturned
+from cbw.core.worker.events import HandlerCalled, PoolFact, TasksFinished, TasksReturned
 from cbw.observe.program_logs import show_logs
 from cbw.observe.trace import LogTarget, Trace
 from cbw.signals import STOP_SIGNALS
@@ -28,11 +28,29 @@ from cbw.worker.pool import make_pool
 from cbw.worker.retrying import Retrying
 from cbw.worker.watchers import watches
 
-Service = tuple[Callable[..., Any], Retrying]
-"""A function that serves requests, and when it is called again."""
-ChildOrder = messages.Task | messages.Recall | messages.CancelTask
+Service = tuple[Callable[..., Any], Retrying, float | None]
+"""A function that serves requests, when it is called again, and how long it may take."""
+
+
+class EndTask(messages.Message, tag=99):
+    """The handler of task ``id`` has exceeded its time limit: end it, if that is possible."""
+
+    id: int
+
+
+class ReopenTrace(messages.Message, tag=98):
+    """The trace file was moved away: begin a new one."""
+
+
+class EndProcess(messages.Message, tag=97):
+    """Nothing is in hand: end this process in order."""
+
+
+ChildOrder = messages.Task | messages.Recall | messages.CancelTask | EndTask | ReopenTrace | EndProcess
+PARENTS_SIGNALS = (*STOP_SIGNALS, signal.SIGHUP)
+"""Signals that a whole group of processes may get, and that only the parent decides about."""
 encode_to_pipe = msgspec.msgpack.Encoder(enc_hook=bytes).encode  # for subclasses of bytes, which handlers may return
-decode_fact = msgspec.msgpack.Decoder(TasksFinished | TasksReturned).decode
+decode_fact = msgspec.msgpack.Decoder(TasksFinished | TasksReturned | HandlerCalled).decode
 _decode_orders = msgspec.msgpack.Decoder(list[ChildOrder]).decode
 
 
@@ -66,9 +84,9 @@ def serve_tasks(
     """The main function of a child process. It ends with its parent, whose death closes the pipe."""
     # Ctrl-C, `timeout` and service managers signal the whole group, but only the parent decides when a child ends. The
     # signals are handled and not ignored, because programs that a handler starts would inherit that they are ignored.
-    for number in STOP_SIGNALS:
+    for number in PARENTS_SIGNALS:
         signal.signal(number, lambda _number, _frame: None)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, PARENTS_SIGNALS)
     _keep_from_programs(pipe)
     if trace.is_printing:
         show_logs()
@@ -100,18 +118,22 @@ class _Child:
         self._numbers: dict[int, int] = {}  # of the tasks that are here, in the order in which they came
         self._given = 0
         self._lock = threading.Lock()
-        own = Trace(
+        self._trace = own = Trace(
             trace.path, is_printing=trace.is_printing, name=trace.worker, log=trace.log if trace.wants_all else None
         )
         self._record, on_failed = watches(trace.worker, own, own.write)
         self._facts: queue.SimpleQueue[PoolFact] = queue.SimpleQueue()
-        handlers = {name: Handler(name, *service) for name, service in services.items()}
+        self._pipe_lock = threading.Lock()
+        handlers = {
+            name: Handler(name, function, retrying, time_limit_s)
+            for name, (function, retrying, time_limit_s) in services.items()
+        }
         self._pool = make_pool(handlers, concurrency, self, self._watch, on_failed)
         threading.Thread(target=self._write, daemon=True).start()
 
     def serve(self) -> None:
-        """Carry out orders until the pipe ends."""
-        self._pipe.send_bytes(b"")
+        """Carry out orders until the pipe ends, or there is to be an end."""
+        self._send(b"")
         while True:
             orders = _decode_orders(self._pipe.recv_bytes())
             tasks = [order for order in orders if isinstance(order, messages.Task)]
@@ -120,25 +142,41 @@ class _Child:
                 self._given += len(tasks)
                 self._pool.begin(tasks)
             for order in orders:
+                if isinstance(order, EndProcess):
+                    self._pool.close()
+                    self._trace.close()
+                    self._pipe.close()
+                    return
                 if isinstance(order, messages.CancelTask):
                     self._pool.cancel(order.id)
+                elif isinstance(order, ReopenTrace):
+                    self._trace.reopen()
+                elif isinstance(order, EndTask):
+                    self._pool.end_overdue(order.id)  # the parent has answered; here it is told what the handler does
                 elif isinstance(order, messages.Recall):
                     self.report(TasksReturned(self._pool.take_back(order.tasks)))
 
     # --- what the pool asks of its owner
 
     def report(self, fact: PoolFact) -> None:
-        self._facts.put(fact)
+        if type(fact) is HandlerCalled:  # at once: its handler is called next, and may not let another thread run
+            self._send(encode_to_pipe(fact))
+        else:
+            self._facts.put(fact)
 
     def fail(self, error: BaseException) -> NoReturn:
         """End this process: the parent starts another, which does not know what went wrong in this one."""
         traceback.print_exception(error)
         os._exit(1)
 
-    def record_event(self, event: EventName, text: str) -> None:
-        raise NotImplementedError("only a pool of processes has such events")
+    def record_event(self, event: EventName, text: str, task: messages.Task | None = None, traceback: str = "") -> None:
+        raise NotImplementedError("the parent knows what is stuck, and which processes there are")
 
     # --- inside
+
+    def _send(self, data: bytes) -> None:
+        with self._pipe_lock:
+            self._pipe.send_bytes(data)
 
     def _watch(self, task: messages.Task, answer: messages.Answer | None) -> None:
         if answer is None:
@@ -154,7 +192,7 @@ class _Child:
                 ended = [answer.id for answer in fact.answers] if isinstance(fact, TasksFinished) else []
                 for task in fact.tasks if isinstance(fact, TasksReturned) else ended:
                     self._numbers.pop(task, None)
-                self._pipe.send_bytes(encode_to_pipe(fact))
+                self._send(encode_to_pipe(fact))
         except OSError:
             os._exit(0)  # the parent is gone
         except BaseException as error:  # such an answer never arrives, and nor would those behind it

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
+import math
 import random
 import sys
 import time
@@ -15,7 +16,7 @@ from typing import Any
 
 from cbw.core import messages
 from cbw.core.messages import TRACEBACK_CHARS_MAX, Status
-from cbw.errors import BadRequest, UsageError
+from cbw.errors import BadRequest, TimeLimit, UsageError
 from cbw.worker.retrying import Retrying
 from cbw.worker.signature import Signature, is_async, name_of
 
@@ -50,10 +51,10 @@ class Handler:
 
     :class:`.Signature` says what it gets of the body. A parameter annotated :class:`Attempt` gets the attempt, and takes nothing
     from the body. ``retrying`` says when the function is called again if it raises; ``chance`` draws a number from 0 to 1 for
-    that.
+    that. It may take ``time_limit_s`` seconds (None: as long as it likes).
 
     Raises:
-        UsageError: the function cannot be called like that.
+        UsageError: the function cannot be called like that, or ``time_limit_s`` is no time.
     """
 
     def __init__(
@@ -61,8 +62,12 @@ class Handler:
         service: str,
         function: Callable[..., Any],
         retrying: Retrying = Retrying(),  # noqa: B008 - frozen
+        time_limit_s: float | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
+        if time_limit_s is not None and not (isinstance(time_limit_s, (int, float)) and 0 < time_limit_s < math.inf):
+            raise UsageError(f"time_limit_s is {time_limit_s!r}; it must be a number of seconds above 0, or None")
+        self.time_limit_s = time_limit_s
         self.service = service
         self.function = function
         self.retrying = retrying
@@ -108,6 +113,13 @@ class Handler:
             answer.status, answer.retry_after_s = Status.RETRY, after_s
         if answer.status is not Status.BAD_REQUEST:  # the broker keeps it with the story of a request
             answer.body = messages.error_body(*messages.error_of(answer.body), traceback_of(error))
+        return answer
+
+    def overdue(self, task: messages.Task, stack: str) -> messages.Answer:
+        """The answer to a task that has taken longer than the time limit. ``stack`` says where its handler was."""
+        text = f"the handler of {task.service!r} has taken longer than its time limit of {self.time_limit_s:g} s"
+        answer = self._failed(task, TimeLimit(f"{text} (time_limit_s, or --time-limit)"))
+        answer.body = messages.error_body(*messages.error_of(answer.body), stack)
         return answer
 
     async def run_async(self, task: messages.Task, attempt: Attempt) -> messages.Answer:

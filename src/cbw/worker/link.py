@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from cbw.core import catalogue, messages
-from cbw.core.catalogue import EventName
 from cbw.errors import BadMessage, NotReady
 from cbw.transport.link import Link
 from cbw.transport.poller import Poller, Waker
 from cbw.wire import native
-
-RecordEvent = Callable[[EventName, str], None]
-"""Records an event, with a text."""
+from cbw.worker.limited import RecordEvent
 
 
 class WorkerLink:

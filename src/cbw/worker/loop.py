@@ -23,7 +23,8 @@ from cbw.core.worker.driver import WorkerDriver
 from cbw.core.worker.events import PoolFact
 from cbw.observe.status import Inquiry
 from cbw.transport.poller import POLL_MAX_S, Waker
-from cbw.worker.link import RecordEvent, WorkerLink
+from cbw.worker.limited import RecordEvent
+from cbw.worker.link import WorkerLink
 from cbw.worker.pool import Pool
 
 GUARD_S = 0.25
@@ -180,6 +181,9 @@ class _InlinePool:
         self._reports = reports
         self.take_back = pool.take_back
         self.cancel = pool.cancel
+        self.end_overdue = pool.end_overdue
+        self.tell_stuck = pool.tell_stuck
+        self.tell_stood_still = pool.tell_stood_still
 
     def begin(self, tasks: list[messages.Task]) -> None:
         inline = self._core.is_quick and self.since is None

@@ -57,6 +57,15 @@ class MemoryPool:
         elif self.take_back([task]):
             self._answers.insert(0, (self._clock(), cancelled(task)))
 
+    def end_overdue(self, task: int) -> messages.Answer | None:
+        return None  # no handler has a limit here
+
+    def tell_stuck(self, task: int) -> None:
+        """Nothing is stuck."""
+
+    def tell_stood_still(self, for_s: float, *, is_busy: bool) -> None:
+        """Nobody reads it."""
+
     def take_reports(self) -> list[PoolFact]:
         reports: list[PoolFact] = []
         now = self._clock()

@@ -14,39 +14,36 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
 from queue import SimpleQueue
-from typing import Protocol
+from typing import Any, Protocol
 
 from cbw.core import messages
-from cbw.core.catalogue import EventName
 from cbw.core.messages import Status
-from cbw.core.worker.events import PoolFact, TasksFinished
+from cbw.core.worker.events import TasksFinished
 from cbw.worker.handler import Attempt, Handler, cancelled, failed
+from cbw.worker.limited import LimitedTasks, Reporter
 
 HAND_OVER_S = 0.0002
 """Longest time in seconds for which a thread that has more to do keeps answers: the first of a batch must not wait for the
 last, and to hand each over by itself would cost more than a quick handler does."""
 POOL_CLOSE_S = 1.0
-"""Longest time in seconds that a closing pool waits for its coroutines to notice that they are cancelled."""
+"""Longest time in seconds that a closing pool waits for its coroutines, which are cancelled, to close what they have open."""
 
 Watch = Callable[[messages.Task, messages.Answer | None], None]
 """Called with ``(task, None)`` just before a handler runs and with ``(task, answer)`` just after, in the handler's thread."""
 
 
-class Owner(Protocol):
+class Owner(Reporter, Protocol):
     """Whoever has a pool. The pool calls these from threads of its own."""
-
-    def report(self, fact: PoolFact) -> None:
-        """Something has happened that the worker's core must know."""
 
     def fail(self, error: BaseException) -> None:
         """The pool can never work again: end the worker with ``error``."""
 
-    def record_event(self, event: EventName, text: str) -> None:
-        """Record something that went wrong and that the pool deals with by itself."""
-
 
 class Pool(Protocol):
     """What every pool can do."""
+
+    replaced: int
+    """How many child processes were ended between two tasks, to be replaced by others."""
 
     def is_ready(self) -> bool:
         """Whether it can run anything now. It reports when that changes; what is begun nevertheless comes back."""
@@ -60,11 +57,27 @@ class Pool(Protocol):
     def cancel(self, task: int) -> None:
         """Stop ``task`` if that is possible: what has not begun and what awaits; a plain function runs on."""
 
+    def end_overdue(self, task: int) -> messages.Answer | None:
+        """``task`` has exceeded its time limit: end its handler if that is possible. The answer for its client; None: it has
+        ended. When the handler has ended that is reported, as for any task."""
+
+    def tell_stuck(self, task: int) -> None:
+        """Record that the handler of ``task``, which was to end, has not."""
+
+    def tell_stood_still(self, for_s: float, *, is_busy: bool) -> None:
+        """Record that nothing of this process has run for ``for_s`` seconds."""
+
+    def stuck(self) -> list[dict[str, Any]]:
+        """What handlers do that are stuck, for the status."""
+
     def run_inline(self) -> bool:
         """Run waiting tasks in the calling thread for about :data:`HAND_OVER_S`; whether any are left for another call."""
 
     def wake_threads(self) -> None:
         """Run what waits in the pool's own threads: nobody will call :meth:`run_inline`."""
+
+    def reopen_trace(self) -> None:
+        """Have processes of its own begin a new trace file. Called by signal handlers."""
 
     def close(self) -> None:
         """End; what still runs is abandoned."""
@@ -97,6 +110,10 @@ class ThreadPool:
         self._on_failed = on_failed
         self._waiting: deque[tuple[messages.Task, float]] = deque()  # with the times at which they came
         self._running: dict[int, Attempt] = {}
+        self.replaced = 0
+        self._limited = LimitedTasks(handlers, owner)
+        self.stuck = self._limited.stuck
+        self.tell_stood_still = self._limited.tell_stood_still
         self._wake: SimpleQueue[bool] = SimpleQueue()
         self._concurrency = concurrency
         self._slots = threading.Lock() if concurrency == 1 else threading.Semaphore(concurrency)  # a lock costs less
@@ -136,6 +153,24 @@ class ThreadPool:
         elif (attempt := self._running.get(task)) is not None:
             attempt.is_cancelled = True
 
+    def end_overdue(self, task: int) -> messages.Answer | None:
+        """Python has no means to end a thread: the handler can only see that it is cancelled."""
+        exceeded = self._limited.exceed(task)
+        if exceeded is None:
+            return None
+        attempt = self._running.get(task)
+        if attempt is not None:
+            attempt.is_cancelled = True
+        if self._on_failed is not None:
+            self._on_failed(*exceeded)
+        return exceeded[1]
+
+    def tell_stuck(self, task: int) -> None:
+        self._limited.tell_stuck(task, "its thread cannot be ended; with --processes it could be")
+
+    def reopen_trace(self) -> None:
+        """Nothing to do: it has no processes."""
+
     def close(self) -> None:
         self._waiting.clear()
         for _ in range(self._concurrency):
@@ -162,6 +197,7 @@ class ThreadPool:
     def _work(self, *, is_once: bool = False) -> None:
         """Run what waits. ``is_once``: only until the first handing over."""
         waiting, handlers, running, watch = self._waiting, self._handlers, self._running, self._watch
+        limited = self._limited
         clock = time.perf_counter
         answers: list[messages.Answer] = []
         began_at = clock()
@@ -173,14 +209,21 @@ class ThreadPool:
             attempt = running[task.id] = Attempt(task, received_at)
             if watch is not None:
                 watch(task, None)
+            handler = handlers[task.service]
+            if handler.time_limit_s is not None:
+                if answers:  # this handler may never return
+                    self._owner.report(TasksFinished(answers, clock() - began_at))
+                    answers, began_at = [], clock()
+                limited.begun(task, handler.time_limit_s)
             try:
-                answer = handlers[task.service].run(task, attempt)
+                answer = handler.run(task, attempt)
             except BaseException as error:  # KeyboardInterrupt too: it is the handler's own, signals do not come here
                 answer = failed(task, error)
             answers.append(answer)
-            if watch is not None:
+            is_late = handler.time_limit_s is not None and limited.ended(task.id)
+            if watch is not None and not is_late:
                 watch(task, answer)
-            if answer.status is not Status.OK and self._on_failed is not None:
+            if answer.status is not Status.OK and self._on_failed is not None and not is_late:
                 self._on_failed(task, answer)
             del running[task.id]
             if clock() - began_at > HAND_OVER_S:
@@ -210,6 +253,10 @@ class AsyncPool:
         self._room = concurrency
         self._waiting: deque[tuple[messages.Task, float]] = deque()  # with the times at which they came
         self._running: dict[int, tuple[asyncio.Task[None], Attempt]] = {}
+        self.replaced = 0
+        self._limited = LimitedTasks(handlers, owner)
+        self.stuck = self._limited.stuck
+        self.tell_stood_still = self._limited.tell_stood_still
         self._answers: list[messages.Answer] = []
         self._busy_s = 0.0
         self._is_closed = False
@@ -236,17 +283,32 @@ class AsyncPool:
     def cancel(self, task: int) -> None:
         self._loop.call_soon_threadsafe(self._cancel, task)
 
+    def end_overdue(self, task: int) -> messages.Answer | None:
+        exceeded = self._limited.exceed(task)
+        if exceeded is None:
+            return None
+        self._loop.call_soon_threadsafe(self._cancel, task)
+        if self._on_failed is not None:
+            self._on_failed(*exceeded)
+        return exceeded[1]
+
+    def tell_stuck(self, task: int) -> None:
+        self._limited.tell_stuck(task, "its coroutine was cancelled and goes on, or blocks the event loop")
+
     def run_inline(self) -> bool:
         return False  # coroutines run in their loop's thread
 
     def wake_threads(self) -> None:
         """Nothing to do: coroutines run in their loop's thread anyway."""
 
+    def reopen_trace(self) -> None:
+        """Nothing to do: it has no processes."""
+
     def close(self) -> None:
         self._waiting.clear()
         self._is_closed = True
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(POOL_CLOSE_S)  # longer only if a coroutine blocks the loop
+        self._thread.join(POOL_CLOSE_S)
 
     # --- in the loop's thread
 
@@ -257,11 +319,19 @@ class AsyncPool:
                 # A handler may stop the loop, or exit in a task of its own: others run on.
                 with contextlib.suppress(SystemExit, KeyboardInterrupt):
                     self._loop.run_forever()
-            for running, _ in self._running.values():
-                running.cancel()
-            self._loop.run_until_complete(asyncio.sleep(0))
-            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            # Those that do not end run on with the process, as threads do: asyncio would complain of a loop that is closed.
+            for unwinding in (self._cancel_all(), self._loop.shutdown_asyncgens()):
+                with contextlib.suppress(SystemExit, KeyboardInterrupt):
+                    self._loop.run_until_complete(unwinding)
             self._loop.close()
+
+    async def _cancel_all(self) -> None:
+        """Cancel what runs, tasks that handlers have made too, and wait until it has ended."""
+        running = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running)
 
     def _fill(self) -> None:
         while self._room and self._waiting:
@@ -276,13 +346,17 @@ class AsyncPool:
     async def _serve(self, task: messages.Task, attempt: Attempt) -> None:
         began_at = time.perf_counter()
         self._tell(task, None)
+        handler = self._handlers[task.service]
+        if handler.time_limit_s is not None:
+            self._limited.begun(task, handler.time_limit_s, self._running[task.id][0])
         try:
-            answer = await self._handlers[task.service].run_async(task, attempt)
+            answer = await handler.run_async(task, attempt)
         except asyncio.CancelledError as error:  # by us, or by something that the handler awaited
             answer = cancelled(task.id) if attempt.is_cancelled else failed(task, error)
         except BaseException as error:
             answer = failed(task, error)
-        self._tell(task, answer)
+        if handler.time_limit_s is None or not self._limited.ended(task.id):
+            self._tell(task, answer)
         self._room += 1
         del self._running[task.id]
         if not self._answers:

@@ -12,171 +12,33 @@ answers when it reads its pipe: one that holds the GIL gives nothing back until 
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import multiprocessing
-import pickle
-import queue
 import signal
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import msgspec
 
 from cbw.core import catalogue, messages
 from cbw.core.messages import Status
-from cbw.core.worker.events import PoolFact, PoolNotReady, PoolReady, TasksFinished, TasksReturned
+from cbw.core.worker.child_starts import START_RETRY_S, ChildStarts
+from cbw.core.worker.events import HandlerCalled, PoolFact, PoolNotReady, PoolReady, TasksFinished, TasksReturned
 from cbw.errors import CbwError, NotReady, UsageError
-from cbw.signals import STOP_SIGNALS, end_of
-from cbw.worker.child import UNTRACED, ChildOrder, TraceOptions, decode_fact, encode_to_pipe, serve_tasks
+from cbw.signals import end_of
+from cbw.worker.child import UNTRACED, EndTask, ReopenTrace, TraceOptions
+from cbw.worker.child_process import GUARD_ADVICE, Child, HeldTask, cannot_start
 from cbw.worker.handler import Handler, cancelled
 from cbw.worker.pool import Owner, failing
 
-REPLACE_RETRY_S = 0.5
-"""Seconds between two tries to start a child in the place of one that died before it was ready, or that could not be
-replaced: to start one takes most of a core for about 0.2 s."""
-EXIT_S = 1.0
-"""Longest time in seconds for which a child whose pipe has ended may run on before it is killed: Python waits at its end for
-threads that a handler may have started."""
-GUARD_ADVICE = 'Write if __name__ == "__main__": before worker.run(): the children import the program again.'
-_spawn = multiprocessing.get_context("spawn")
 
+class ChildBounds(msgspec.Struct, frozen=True):
+    """When a child is replaced: after ``tasks_max`` tasks, or with more than ``bytes_max`` bytes of memory; None: never."""
 
-@dataclass(slots=True)
-class _Held:
-    """A task that waits here or that a child holds."""
-
-    task: messages.Task
-    counts_from: float  # when its time to live began to run
-    number: int = 0  # among all that its child has been given, which begins them in this order
-    is_wanted_back: bool = False  # by the broker
-
-    def for_child(self) -> messages.Task:
-        """The task for a child, which counts its time to live from when it gets it."""
-        now = time.monotonic()
-        if self.task.ttl is not None:
-            self.task.ttl -= now - self.counts_from
-        self.counts_from = now
-        return self.task
-
-
-class Child:
-    """One child process, the tasks that it holds, and the parent's end of its pipe.
-
-    Raises:
-        UsageError: the handlers cannot be sent to another process, or this process may not start any.
-        NotReady: the system has no processes, threads or descriptors left.
-    """
-
-    def __init__(self, handlers: Mapping[str, Handler], concurrency: int, trace: TraceOptions) -> None:
-        try:
-            self.pipe, theirs = _spawn.Pipe()
-            self._begun = _spawn.RawValue(ctypes.c_uint64)  # shared, so that it is known when the child is dead
-        except OSError as error:
-            raise _cannot_start(error) from None
-        self.in_hand: dict[int, _Held] = {}
-        self.has_been_ready = False  # it was ready once
-        self.is_ending = False
-        self.is_asked = False  # for tasks that it has not begun, because another child has nothing to do
-        self._orders: queue.SimpleQueue[Sequence[ChildOrder]] = queue.SimpleQueue()
-        self._given = 0
-        services = {handler.service: (handler.function, handler.retrying) for handler in handlers.values()}
-        self.process = _spawn.Process(
-            target=serve_tasks, args=(services, concurrency, theirs, self._begun, trace), daemon=True
-        )
-        # The signals are blocked in the child from its first moment, until it has handlers for them.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-        try:
-            self.process.start()
-        except (pickle.PicklingError, AttributeError, TypeError) as error:
-            advice = "Define it with def, at the top level of a module that can be imported."
-            raise UsageError(f"a handler cannot go to a child process: {error}", advice=advice) from None
-        except (
-            RuntimeError,
-            AssertionError,
-        ):  # multiprocessing: this is a child itself that has just started, or a daemon
-            text = "a process that multiprocessing has just started, or as a daemon, may not start others"
-            raise UsageError(text, advice=GUARD_ADVICE) from None
-        except OSError as error:
-            raise _cannot_start(error) from None
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            theirs.close()
-        try:
-            threading.Thread(target=self._write, name=f"to child {self.process.pid}", daemon=True).start()
-        except RuntimeError as error:  # no more threads
-            self.kill()
-            self.mark_dead()
-            raise _cannot_start(error) from None
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether it can be given tasks."""
-        return self.has_been_ready and not self.is_ending
-
-    def give(self, tasks: Sequence[_Held]) -> None:
-        """Have it run these."""
-        for held in tasks:
-            self._given += 1
-            held.number = self._given
-            self.in_hand[held.task.id] = held
-        self.send([held.for_child() for held in tasks])
-
-    def has_begun(self, held: _Held) -> bool:
-        """Whether it may have begun that task: it was given it, and is dead."""
-        return held.number <= int(self._begun.value)
-
-    def send(self, orders: Sequence[ChildOrder]) -> None:
-        """Have these orders written. Returns at once."""
-        self._orders.put(orders)
-
-    def read(self) -> PoolFact | None:
-        """The next fact that it reports; None: it says that it is ready.
-
-        Raises:
-            EOFError: it has ended, or was killed because it said what is no fact.
-        """
-        try:
-            data = self.pipe.recv_bytes()
-            return decode_fact(data) if data else None
-        except OSError as error:
-            raise EOFError(str(error)) from None
-        except msgspec.DecodeError as error:  # a handler may write to any descriptor of its process
-            self.kill()
-            raise EOFError(str(error)) from None
-
-    def kill(self) -> None:
-        """End it, with what it holds."""
-        self.is_ending = True
-        self.process.kill()
-
-    def wait(self) -> int | None:
-        """Wait until it has ended; its exit code."""
-        self.process.join(EXIT_S)
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
-        return self.process.exitcode
-
-    def mark_dead(self) -> None:
-        """It has ended, or is about to: give its descriptors and its thread back."""
-        self.process.join()
-        self.send([])
-        self.pipe.close()
-        self.process.close()
-
-    def _write(self) -> None:
-        try:
-            while orders := self._orders.get():
-                self.pipe.send_bytes(encode_to_pipe(orders))
-        except OSError:
-            pass  # it died: its supervisor sees that
-        except Exception:  # it will get no more orders, so it must not live on
-            with contextlib.suppress(ValueError):  # it is dead and forgotten
-                self.process.kill()
+    tasks_max: int | None = None
+    bytes_max: int | None = None
 
 
 class ProcessPool:
@@ -196,14 +58,19 @@ class ProcessPool:
         owner: Owner,
         trace: TraceOptions = UNTRACED,
         is_unwanted: Callable[[], bool] = lambda: False,
+        bounds: ChildBounds = ChildBounds(),  # noqa: B008 - frozen
     ) -> None:
         self.make_child: Callable[[], Child] = partial(Child, handlers, concurrency, trace)
         self.children: list[Child] = []  # one in each slot; a dead one until it is replaced
         self.is_closed = threading.Event()
+        self.replaced = 0  # children that were ended between two tasks, to be replaced
+        self._bounds = bounds
+        self._starts = ChildStarts()
+        self._handlers = handlers
         self._concurrency = concurrency
         self._owner = owner
         self._lock = threading.Lock()
-        self._waiting: deque[_Held] = deque()
+        self._waiting: deque[HeldTask] = deque()
         self._has_been_ready = False
         self._was_ready = False
         self._supervisors: list[threading.Thread] = []
@@ -220,7 +87,7 @@ class ProcessPool:
         except BaseException as error:
             self.close()
             if isinstance(error, RuntimeError):  # no more threads
-                raise _cannot_start(error) from None
+                raise cannot_start(error) from None
             raise
 
     def is_ready(self) -> bool:
@@ -229,7 +96,7 @@ class ProcessPool:
     def begin(self, tasks: Sequence[messages.Task], *, inline: bool = False) -> None:
         now = time.monotonic()
         with self._lock:
-            self._waiting.extend(_Held(task, now) for task in tasks)
+            self._waiting.extend(HeldTask(task, now) for task in tasks)
             self._fill()
 
     def take_back(self, tasks: Iterable[int]) -> list[int] | None:
@@ -261,11 +128,45 @@ class ProcessPool:
                 elif task in child.in_hand:
                     child.send([messages.CancelTask(task)])
 
+    def end_overdue(self, task: int) -> messages.Answer | None:
+        """The child is told, too: a coroutine can be cancelled there, and a function may see that it is."""
+        with self._lock:
+            for child in self.children:
+                held = child.in_hand.pop(task, None)
+                if held is not None:
+                    child.overdue[task] = held.task
+                    child.send([EndTask(task)])
+                    return self._handlers[held.task.service].overdue(held.task, "")
+        return None
+
+    def tell_stuck(self, task: int) -> None:
+        """Its child is ended, when it has nothing else to finish."""
+        with self._lock:
+            for child in self.children:
+                if task in child.overdue:
+                    when = f" when its {len(child.in_hand)} other tasks are" if child.in_hand else ""
+                    text = f"its child process {child.process.pid} is ended{when}, and another started"
+                    self._owner.record_event(catalogue.STUCK, text, child.overdue[task])
+                    self._retire(child, "a handler has exceeded its time limit and has not ended")
+
+    def tell_stood_still(self, for_s: float, *, is_busy: bool) -> None:
+        text = f"for {for_s:.1f} s: the process was stopped, or had no processor"  # no handler runs in it
+        self._owner.record_event(catalogue.STOOD_STILL, text)
+
+    def stuck(self) -> list[dict[str, Any]]:
+        return []  # their processes are ended
+
     def run_inline(self) -> bool:
         return False
 
     def wake_threads(self) -> None:
         """Nothing to do: the children work anyway."""
+
+    def reopen_trace(self) -> None:
+        for child in list(
+            self.children
+        ):  # without the lock: a signal handler may have interrupted the thread that has it
+            child.send([ReopenTrace()])
 
     def close(self) -> None:
         with self._lock:
@@ -291,11 +192,16 @@ class ProcessPool:
         if self._waiting and not ready:
             self._owner.report(TasksReturned([held.task.id for held in self._waiting]))
             self._waiting.clear()
-        free = [child for child in ready if len(child.in_hand) < self._concurrency]
+        free = [child for child in ready if child.busy_slots < self._concurrency]
         while free and self._waiting:
             share = -(-len(self._waiting) // len(free))
             child = free.pop()
+            if self._bounds.tasks_max is not None:
+                share = min(share, self._bounds.tasks_max - child.given)
             child.give([self._waiting.popleft() for _ in range(share)])
+            if child.given == self._bounds.tasks_max:
+                child.retires_because = f"it has had {child.given} tasks (--max-tasks-per-child)"
+                self._report_readiness()
         if free:
             self._ask_back(len(free))
 
@@ -308,10 +214,26 @@ class ProcessPool:
                 share = -(-len(prefetched) * idle // (idle + 1))
                 child.send([messages.Recall(prefetched[-share:])])
 
-    def _put_back(self, tasks: Sequence[_Held]) -> list[int]:
+    def _put_back(self, tasks: Sequence[HeldTask]) -> list[int]:
         """What a child has not begun waits for another child, except what the broker wants back, which is returned."""
         self._waiting.extendleft(held for held in reversed(tasks) if not held.is_wanted_back)
         return [held.task.id for held in tasks if held.is_wanted_back]
+
+    def _retire(self, child: Child, why: str) -> None:
+        child.retire(why)
+        self._end_if_idle(child)
+        self._report_readiness()
+
+    def _end_if_idle(self, child: Child) -> None:
+        """End ``child``, which is to be replaced, if it has nothing to finish any more."""
+        if not child.in_hand and not child.is_ending:
+            child.end()
+            self.replaced += 1
+            self._owner.record_event(catalogue.CHILD_REPLACED, f"process {child.process.pid}: {child.retires_because}")
+
+    def _is_too_big(self, child: Child) -> bool:
+        bytes_max = self._bounds.bytes_max
+        return bytes_max is not None and child.resident_bytes > bytes_max
 
     def _report_readiness(self) -> None:
         if self.is_ready() is not self._was_ready:
@@ -337,18 +259,28 @@ class ProcessPool:
             match fact:
                 case None:
                     child.has_been_ready = self._has_been_ready = True
+                    self._starts.succeeded()
                     self._report_readiness()
+                case HandlerCalled():
+                    if fact.task in child.in_hand:
+                        self._owner.report(fact)
                 case TasksFinished():
-                    mine = [answer for answer in fact.answers if child.in_hand.pop(answer.id, None) is not None]
+                    mine = [answer for answer in fact.answers if _take(child, answer.id)]
                     if mine:
                         self._owner.report(TasksFinished(mine, fact.busy_s))
+                    if not child.retires_because and self._is_too_big(child):
+                        child.retire(f"it takes more than {self._bounds.bytes_max} bytes (--max-memory-per-child)")
+                        self._report_readiness()
                 case TasksReturned():
                     child.is_asked = False
-                    held = (child.in_hand.pop(task, None) for task in fact.tasks)
-                    self._return([one for one in held if one is not None])
+                    held = [child.in_hand.pop(task) for task in fact.tasks if task in child.in_hand]
+                    child.given -= len(held)
+                    self._return(held)
+            if child.retires_because:
+                self._end_if_idle(child)
             self._fill()
 
-    def _return(self, tasks: Sequence[_Held]) -> None:
+    def _return(self, tasks: Sequence[HeldTask]) -> None:
         """Report those of ``tasks``, which no child has begun, that the broker wants back. The caller has the lock."""
         if wanted_back := self._put_back(tasks):
             self._owner.report(TasksReturned(wanted_back))
@@ -367,14 +299,22 @@ class ProcessPool:
         why = messages.error_body("crashed", end)
         with self._lock:
             lost = [messages.Answer(one.task.id, Status.CRASHED, why) for one in held if dead.has_begun(one)]
+            lost += [messages.Answer(task, Status.CRASHED, why) for task in dead.overdue]
+            dead.overdue = {}
             if lost:
                 self._owner.report(TasksFinished(lost, 0.0))
             self._return([one for one in held if not dead.has_begun(one)])
             self._report_readiness()
             self._fill()
-        # SIGKILL would be the system's doing, for want of memory, and says nothing about the program.
-        if not self._has_been_ready and not self.is_closed.is_set() and code != -signal.SIGKILL:
+            # SIGKILL would be the system's doing, for want of memory, and says nothing about the program.
+            is_hopeless = not self._has_been_ready and code != -signal.SIGKILL
+            is_news = not dead.has_been_ready and self._starts.failed(time.monotonic())
+        if self.is_closed.is_set():
+            return
+        if is_hopeless:
             raise UsageError(f"{end} before it was ready", advice=f"See what it printed. {GUARD_ADVICE}")
+        if is_news:
+            self._owner.record_event(catalogue.NOT_REPLACED, f"{end} before it was ready")
 
     def _replace(self, slot: int, dead: Child) -> Child | None:
         """Start another child in the place of ``dead``, however long that takes; None: the pool is closed.
@@ -382,10 +322,8 @@ class ProcessPool:
         Raises:
             UsageError: it cannot be started, and no other child is left that could work.
         """
-        if not dead.has_been_ready:
-            self.is_closed.wait(REPLACE_RETRY_S)
         said = ""
-        while not self.is_closed.is_set():
+        while self._wait_for_turn():
             try:
                 replacement = self.make_child()
             except (NotReady, UsageError) as error:
@@ -393,7 +331,8 @@ class ProcessPool:
                     raise
                 if said != (said := _explained(error)):
                     self._owner.record_event(catalogue.NOT_REPLACED, said)
-                self.is_closed.wait(REPLACE_RETRY_S)
+                with self._lock:
+                    self._starts.failed(time.monotonic())
                 continue
             with self._lock:
                 is_wanted = not self.is_closed.is_set()
@@ -407,17 +346,26 @@ class ProcessPool:
             return replacement
         return None
 
+    def _wait_for_turn(self) -> bool:
+        """Wait until another child may be started; whether one is to be, as the pool is not closed."""
+        while not self.is_closed.is_set():
+            with self._lock:
+                wait_s = self._starts.take_turn(time.monotonic())
+            if not wait_s:
+                return True
+            self.is_closed.wait(min(wait_s, START_RETRY_S))  # another slot may have better luck
+        return False
+
     def _is_last(self, slot: int) -> bool:
         """Whether the children in all other slots have ended, too."""
         with self._lock:
             return all(child.is_ending for other, child in enumerate(self.children) if other != slot)
 
 
+def _take(child: Child, task: int) -> bool:
+    """Take ``task``, which has ended, out of the hand of ``child``; whether it was there."""
+    return child.in_hand.pop(task, None) is not None or child.overdue.pop(task, None) is not None
+
+
 def _explained(error: CbwError) -> str:
     return f"{error}. {error.advice}" if error.advice else str(error)
-
-
-def _cannot_start(error: OSError | RuntimeError) -> NotReady:
-    reason = error.strerror if isinstance(error, OSError) else error
-    text = f"a child process cannot be started: {reason}"
-    return NotReady(text, advice="Give a lower --processes, or look at ulimit -u and -n.")

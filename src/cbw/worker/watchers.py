@@ -32,9 +32,9 @@ def task_watch(worker: str, write: WriteRecords) -> Watch:
 
     def watch(task: messages.Task, answer: messages.Answer | None) -> None:
         if answer is None:
-            write([_record(catalogue.BEGUN, worker, task)])
+            write([task_record(catalogue.BEGUN, worker, task)])
         elif answer.status is Status.OK:
-            write([_record(catalogue.DONE, worker, task)])
+            write([task_record(catalogue.DONE, worker, task)])
 
     return watch
 
@@ -64,7 +64,7 @@ class FailureWatch:
         if is_flood and not self._wants_all:
             return
         kind, text, traceback = messages.error_parts(answer.body)
-        record = _record(catalogue.ERROR, self._worker, task)
+        record = task_record(catalogue.ERROR, self._worker, task)
         record.text = f"{kind}: {text}"
         if traceback and not is_flood:
             record.fields = {TRACEBACK: traceback}
@@ -73,7 +73,8 @@ class FailureWatch:
             _log.error("%s: the handler of %r failed: %s", self._worker, task.service, traceback or record.text)
 
 
-def _record(event: EventName, worker: str, task: messages.Task) -> Record:
+def task_record(event: EventName, worker: str, task: messages.Task) -> Record:
+    """That ``event`` has happened to ``task`` at ``worker``."""
     fields: dict[str, Any] = {
         "request": task.request,
         "service": task.service,

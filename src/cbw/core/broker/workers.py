@@ -51,6 +51,9 @@ from cbw.core.plain_messages import Partial, PlainAnswer, PlainReady
 SERVICES_MAX = 1000
 """Services of one worker. Each is a queue in the broker, and is looked at whenever the worker is."""
 
+AT_WORK = ": a handler that holds the GIL in C (run it with --processes), a process that was stopped, or the network"
+"""What silences a worker that has work. Whoever reads this, as the reason of a GaveUp, knows no more than that."""
+
 
 class Workers:
     """All workers, as the broker's core sees them."""
@@ -374,7 +377,8 @@ class Workers:
             if worker.pulse is not None:
                 self._sweep_with_pulse(worker, worker.pulse, now)
             elif now - worker.heard_at > liveness_s:
-                self._lose(worker, f"silent for {liveness_s:g} s")
+                at_work = AT_WORK if worker.in_hand else ""
+                self._lose(worker, f"silent for {liveness_s:g} s{at_work}")
         self._req.sweep(now)
 
     def _sweep_with_pulse(self, worker: WorkerRow, pulse: Pulse, now: float) -> None:

@@ -17,6 +17,7 @@ from cbw.core.agenda import Agenda
 from cbw.core.hello import Patience, is_about_keys
 from cbw.core.messages import Status
 from cbw.core.worker import events
+from cbw.core.worker.time_limits import TimeLimits
 
 WORKER_BEAT_S = 1.0
 """Seconds between two beats, and between two hellos that were not answered. A broker takes a worker for lost after three
@@ -70,10 +71,22 @@ class WorkerCore:
     """Decides for one worker process. ``boot`` is new at each start, so that the broker can tell a restart from a reconnection,
     and ``proof`` the secret of that start.
 
+    A worker that ``exits_when_stuck`` leaves when no handler can run any more, because all slots are held by handlers that have
+    exceeded their time limits and have not ended.
+
     After each :meth:`step` the caller owes every order carried out, in this order, and another step by :attr:`wake_at`.
     """
 
-    def __init__(self, name: str, boot: str, services: Sequence[str], concurrency: int, proof: bytes = b"") -> None:
+    def __init__(
+        self,
+        name: str,
+        boot: str,
+        services: Sequence[str],
+        concurrency: int,
+        proof: bytes = b"",
+        *,
+        exits_when_stuck: bool = False,
+    ) -> None:
         self.name = name
         self.boot = boot
         self._proof = proof
@@ -89,8 +102,11 @@ class WorkerCore:
         self.tasks_done = self.tasks_failed = 0  # tasks that ended here, and those of them that ended with an error
         self.is_quick = False  # handlers run one at a time, and take less than two changes of threads
         self.is_pool_ready = True
-        self.is_leaving = False
+        self.is_leaving = self.has_left_stuck = False  # stuck: because none of its handlers can run any more
+        self.limits = TimeLimits()
+        self._exits_when_stuck = exits_when_stuck
         self._agenda = Agenda()
+        self._limit = self._agenda.timer(self._look_at_limits)
         self._next_word = self._agenda.timer(self._say_next_word)
         self._silence = self._agenda.timer(self._look_for_silence)
         self._grace = self._agenda.timer(self._grace_ended)
@@ -113,6 +129,8 @@ class WorkerCore:
             events.BatchArrived: self._batch_arrived,
             events.TasksFinished: self._tasks_finished,
             events.TasksReturned: self._tasks_returned,
+            events.HandlerCalled: self._handler_called,
+            events.TasksOverdue: self._tasks_overdue,
             events.PoolReady: self._pool_ready,
             events.PoolNotReady: self._pool_not_ready,
             events.StopRequested: self._stop_requested,
@@ -122,6 +140,9 @@ class WorkerCore:
         """Take in ``facts``, do what is due at ``now`` (monotonic seconds, never going back), and say what to do."""
         if self.is_ended:  # nothing may undo the goodbye
             return []
+        if now - self._stepped_at > OVERSLEPT_S and self.broker is not None:
+            is_busy = bool(self.in_hand or self.left_over or self.limits.slots_held)
+            self._orders.append(events.TellStoodStill(now - self._stepped_at, is_busy))
         for fact in facts:
             self._on[type(fact)](fact, now)
             if self.is_ended:
@@ -215,7 +236,7 @@ class WorkerCore:
                     return
             elif self.broker is None:
                 pass  # sent over an earlier connection, or before the broker heard our second hello: given to others since
-            elif wants_none or (self.left_over and self._has_no_room_for(message.id)):
+            elif wants_none or ((self.left_over or self.limits.slots_held) and self._has_no_room_for(message.id)):
                 self._to_send.append(messages.Returned([message.id]))  # sent before the broker knew
             elif message.id not in self.in_hand:
                 self.in_hand[message.id] = None
@@ -313,6 +334,15 @@ class WorkerCore:
 
     def _tasks_finished(self, fact: events.TasksFinished, now: float) -> None:
         answers = fact.answers
+        if self.limits.is_used:
+            answers = [answer for answer in answers if not self.limits.ended(answer.id)]
+        self._take_answers(answers)
+        if fact.answers:
+            self._measure(fact.busy_s / len(fact.answers))
+            self._tell_credit()
+
+    def _take_answers(self, answers: Sequence[messages.Answer]) -> None:
+        """These tasks have ended: send the answers, or keep those that belong to an earlier session for the next one."""
         self.tasks_done += len(answers)
         for answer in answers:
             if answer.status is not Status.OK:
@@ -325,9 +355,6 @@ class WorkerCore:
                 self._late.append(answer)
         if self._late and self.broker is not None:
             self._send_late()
-        if answers:
-            self._measure(fact.busy_s / len(answers))
-            self._tell_credit()
 
     def _tasks_returned(self, fact: events.TasksReturned, now: float) -> None:
         mine = [task for task in fact.tasks if task in self.in_hand]
@@ -338,6 +365,36 @@ class WorkerCore:
         if self.broker is not None:
             self._to_send.append(messages.Returned(mine))  # also if there are none: the broker has asked
             self._tell_credit()
+
+    # --- tasks that take too long
+
+    def _handler_called(self, fact: events.HandlerCalled, now: float) -> None:
+        if fact.task in self.in_hand or fact.task in self.left_over:
+            due_at = now + fact.limit_s
+            self.limits.begun(fact.task, due_at)
+            self._limit.set_by(due_at)
+
+    def _look_at_limits(self, now: float) -> None:
+        due, stuck = self.limits.take_due(now), self.limits.take_stuck(now)
+        self._limit.set(self.limits.wake_at)
+        if due:
+            self._orders.append(events.EndOverdue(due))
+        if not stuck:
+            return
+        self._orders.append(events.TellStuck(stuck))
+        self._to_take_back.extend(self.in_hand)  # others can begin earlier what has not begun here
+        if len(self.limits.stuck) >= self.concurrency and self._exits_when_stuck and not self.is_leaving:
+            self.has_left_stuck = True
+            self._stop_requested(events.StopRequested(now), now)
+
+    def _tasks_overdue(self, fact: events.TasksOverdue, now: float) -> None:
+        for answer in fact.answers:
+            self.limits.answered(answer.id, now)
+        self._limit.set(self.limits.wake_at)
+        self._take_answers(fact.answers)
+        self._tell_credit()
+
+    # --- answers
 
     def _fitting(self, answer: messages.Answer) -> messages.Answer:
         """``answer``, or in its place what the broker can take: it may be too old for retries, and ends the connection over a
@@ -363,12 +420,13 @@ class WorkerCore:
 
     @property
     def _credit_wanted(self) -> int:
-        """How many tasks are wanted in hand. Handlers of an earlier session hold their slots: until they end, nothing is
-        wanted beyond what can run."""
+        """How many tasks are wanted in hand. Handlers of an earlier session, and those that have exceeded their time limits, hold
+        their slots: until they end, nothing is wanted beyond what can run."""
         if self.is_leaving or not self.is_pool_ready:
             return 0
-        if self.left_over:
-            return max(0, self.concurrency - len(self.left_over))
+        held = len(self.left_over) + self.limits.slots_held
+        if held:
+            return max(0, self.concurrency - held)
         return self.credit
 
     def _tell_credit(self) -> None:
@@ -383,7 +441,7 @@ class WorkerCore:
             self._service_s = service_s
         else:
             self._service_s = known + SERVICE_TIME_WEIGHT * (service_s - known)
-        self.is_quick = self.concurrency == 1 and self._service_s < PREFETCH_S
+        self.is_quick = self.concurrency == 1 and self._service_s < PREFETCH_S and not self.limits.were_used
         prefetched = min(PREFETCH_MAX, int(PREFETCH_S / max(self._service_s, 1e-9)))
         credit = self.concurrency * (1 + prefetched)
         has_changed = abs(credit - self.credit) > CREDIT_CHANGE * self.credit

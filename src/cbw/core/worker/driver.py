@@ -27,6 +27,18 @@ class HandlerPool(Protocol):
     def cancel(self, task: int) -> None:
         """Stop ``task``, if that is possible; a report tells how it ended."""
 
+    def end_overdue(self, task: int) -> messages.Answer | None:
+        """``task`` has exceeded its time limit: end its handler, if that is possible, and return the answer for its client.
+
+        None: it has ended before. Otherwise a report tells when the handler has ended.
+        """
+
+    def tell_stuck(self, task: int) -> None:
+        """Record that the handler of ``task``, which was to end, has not, and what it does."""
+
+    def tell_stood_still(self, for_s: float, *, is_busy: bool) -> None:
+        """Record that nothing of this process has run for ``for_s`` seconds. ``is_busy``: it had tasks then."""
+
     def take_reports(self) -> Sequence[events.PoolFact]:
         """What has happened in the pool since the last call."""
 
@@ -117,6 +129,14 @@ class WorkerDriver:
             case events.CancelTasks():
                 for task in order.tasks:
                     self._pool.cancel(task)
+            case events.EndOverdue():
+                answers = map(self._pool.end_overdue, order.tasks)
+                return events.TasksOverdue([answer for answer in answers if answer is not None])
+            case events.TellStuck():
+                for task in order.tasks:
+                    self._pool.tell_stuck(task)
+            case events.TellStoodStill():
+                self._pool.tell_stood_still(order.for_s, is_busy=order.is_busy)
             case events.Reconnect():
                 return None if self._link.reconnect() else events.ReconnectFailed()
             case events.End():

@@ -51,6 +51,20 @@ class TasksReturned(Event, array_like=True, tag=1):
     tasks: list[int]
 
 
+class HandlerCalled(Event, array_like=True, tag=2):
+    """The handler of ``task`` was called, and may take ``limit_s`` seconds. Handlers without a time limit tell nothing."""
+
+    task: int
+    limit_s: float
+
+
+class TasksOverdue(Event):
+    """These are the answers to tasks of an :class:`EndOverdue`, but for those that had ended before. Their handlers were told
+    to end, and may run on."""
+
+    answers: list[messages.Answer]
+
+
 class PoolReady(Event):
     """The pool can run handlers. A pool that says nothing about it is ready."""
 
@@ -68,8 +82,8 @@ class StopRequested(Event):
     by: float
 
 
-PoolFact = TasksFinished | TasksReturned | PoolReady | PoolNotReady
-Fact = Connected | Disconnected | ReconnectFailed | BatchArrived | PoolFact | StopRequested
+PoolFact = TasksFinished | TasksReturned | HandlerCalled | PoolReady | PoolNotReady
+Fact = Connected | Disconnected | ReconnectFailed | BatchArrived | PoolFact | TasksOverdue | StopRequested
 
 
 # --- orders
@@ -97,6 +111,26 @@ class CancelTasks(Event):
     tasks: list[int]
 
 
+class EndOverdue(Event):
+    """These tasks have exceeded their time limits: have the pool end their handlers, if that is possible. The answer is a
+    :class:`TasksOverdue`."""
+
+    tasks: list[int]
+
+
+class TellStuck(Event):
+    """Tell people that the handlers of these tasks have exceeded their time limits and have not ended, and what they do."""
+
+    tasks: list[int]
+
+
+class TellStoodStill(Event):
+    """Tell people that nothing of this process has run for ``for_s`` seconds. ``is_busy``: handlers ran, or were to run."""
+
+    for_s: float
+    is_busy: bool
+
+
 class Send(Event):
     """Send these messages to the broker."""
 
@@ -109,4 +143,4 @@ class End(Event):
     refused: messages.Refused | None
 
 
-Order = Reconnect | Begin | TakeBack | CancelTasks | Send | End
+Order = Reconnect | Begin | TakeBack | CancelTasks | EndOverdue | TellStuck | TellStoodStill | Send | End

@@ -13,7 +13,7 @@ from cbw.core.messages import Status
 from cbw.core.port import UNSENT_RETRY_S
 from cbw.core.worker.core import WORKER_RECONNECT_S, Registration, WorkerCore
 from cbw.core.worker.driver import WorkerDriver
-from cbw.core.worker.events import PoolFact, TasksFinished, TasksReturned
+from cbw.core.worker.events import HandlerCalled, PoolFact, TasksFinished, TasksReturned
 
 WELCOME = messages.Welcome("BRO", "boot", 3.0, 1000)
 
@@ -40,6 +40,16 @@ class Part:
 
     def begin(self, tasks: list[messages.Task]) -> None:
         self.told.append(("begin", [task.id for task in tasks]))
+
+    def end_overdue(self, task: int) -> messages.Answer | None:
+        self.told.append(("end", task))
+        return messages.Answer(task, Status.FAILED, b"late")
+
+    def tell_stuck(self, task: int) -> None:
+        self.told.append(("stuck", task))
+
+    def tell_stood_still(self, for_s: float, *, is_busy: bool) -> None:
+        self.told.append(("stood still", for_s, is_busy))
 
     def take_back(self, tasks: list[int]) -> list[int] | None:
         self.told.append(("take back", tasks))
@@ -201,3 +211,17 @@ def test_it_ends_with_the_refusal(part: Part) -> None:
     driver.turn(0.0)
     assert driver.is_over
     assert driver.core.refused == refused
+
+
+def test_a_task_that_takes_too_long_is_answered_in_the_same_turn(part: Part, driver: WorkerDriver) -> None:
+    part.batches.append([task(1)])
+    driver.turn(0.0)
+    part.reports = [HandlerCalled(1, 2.0)]
+    driver.report(0.0)
+    part.take_told()
+    assert driver.wake_at <= 2.0
+    driver.turn(2.0)
+    told = part.take_told()
+    assert told.index(("end", 1)) < told.index([messages.Answer(1, Status.FAILED, b"late"), messages.Credit(0)])
+    driver.turn(3.0)
+    assert ("stuck", 1) in part.take_told()
