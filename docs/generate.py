@@ -343,7 +343,7 @@ def errors_page() -> str:
         "Text in italics is the default `advice` of the exception.",
         table(["exception", "base class", "exit code", "raised when"], rows),
         "Every `CbwError` has the attribute `advice`, which says what to do next and may be empty. A `RequestError` also has "
-        "`kind`, `text`, `request_id` and `service`.",
+        "`kind`, `text`, `request` (what traces call it), `request_id` and `service`.",
         "## The status of a request and its exception",
         "A request ends with a status, which is part of [the protocol](wire.md#statuses). For each status the client library "
         "raises this exception:",
@@ -363,7 +363,7 @@ def _status_error(status: messages.Status) -> str:
         return "- (tried again)"
     result = importlib.import_module("cbw.client.result")
     answer = messages.Answer(1, status, messages.error_body("kind", "text"))
-    error = result.exception_for(importlib.import_module("cbw.core.client.events").Ended(None, answer, ""))
+    error = result.exception_for(importlib.import_module("cbw.core.client.events").Ended(None, answer, "", ""))
     return code(type(error).__name__)
 
 

@@ -15,7 +15,7 @@
     │   ├── WrongServerKey    the broker or logger has another key than this side expects
     │   └── KeysMissing       one side uses keys, the other does not
     ├── BadMessage        bytes that are no message (raised by ``cbw.wire``, never to a user)
-    ├── RequestError      a request ended without an answer; see its ``request_id`` and ``service``
+    ├── RequestError      a request ended without an answer; see its ``request`` and ``service``
     │   ├── HandlerFailed     the worker's handler raised: ``kind`` and ``text`` are its exception's
     │   ├── BadRequest        the handler wants another body
     │   ├── BadAnswer         it has an answer, but no such one as ``returns`` wants
@@ -144,15 +144,19 @@ class BadMessage(CbwError):
 class RequestError(CbwError):
     """A request ended without an answer.
 
-    ``request_id`` is the client's number for it, ``service`` where it went.
+    ``request`` is what traces and ``cbw logs story`` call it, such as ``C1/7``; ``request_id`` the client's number for it, and
+    ``service`` where it went. A traceback shows both below the error.
     """
 
-    def __init__(self, text: str, *, kind: str = "", request_id: int = 0, service: str = "") -> None:
+    def __init__(self, text: str, *, kind: str = "", request_id: int = 0, service: str = "", request: str = "") -> None:
         super().__init__(text)
         self.kind = kind
         self.text = text
         self.request_id = request_id
         self.service = service
+        self.request = request
+        if request:
+            self.add_note(f"request {request}" + (f" for the service {service!r}" if service else ""))
 
 
 class HandlerFailed(RequestError):

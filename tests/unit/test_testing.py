@@ -127,6 +127,7 @@ def test_a_frozen_worker_is_lost_and_its_late_answer_fenced_off(system: System) 
     system.pass_time(60)
     frozen.thaw()
     assert system.counts["answers_fenced"] == 1
+    assert request.story[-1] == "fenced"
     system.pass_time(2)
     assert {worker.name for worker in system.broker.workers.by_peer.values()} == {"SLOW", "GOOD"}
 

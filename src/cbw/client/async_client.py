@@ -101,7 +101,7 @@ class AsyncClient:
         """
         future = self._request(body, service, timeout, priority, delay_s)
         try:
-            return decode_answer(await future, returns, future.request_id, service)
+            return decode_answer(await future, returns, future.request_id, service, self.id)
         finally:
             del future  # it holds the exception, which holds this frame: only the garbage collector would free them
 

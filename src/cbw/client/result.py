@@ -7,7 +7,7 @@ from typing import Any
 from cbw import codec
 from cbw.core import messages
 from cbw.core.client.events import Ended
-from cbw.core.messages import Status
+from cbw.core.messages import Status, name_of_request
 from cbw.errors import (
     BadAnswer,
     BadRequest,
@@ -48,14 +48,15 @@ def exception_for(ended: Ended) -> CbwError:
         return refusal_error(ended.refused)
     answer = ended.answer
     kind, text = messages.error_of(answer.body)
-    error = _ERRORS.get(answer.status, RequestError)(text, kind=kind, request_id=answer.id, service=ended.service)
+    kind_of_error = _ERRORS.get(answer.status, RequestError)
+    error = kind_of_error(text, kind=kind, request_id=answer.id, service=ended.service, request=ended.request)
     if isinstance(error, Busy):
         error.retry_after_s = answer.retry_after_s
     return error
 
 
-def decode_answer(body: Any, returns: Any, request_id: int, service: str) -> Any:
-    """The body of an answer, read as ``returns``.
+def decode_answer(body: Any, returns: Any, request_id: int, service: str, client: str, ticket: str = "") -> Any:
+    """The body of an answer, read as ``returns``. The rest says whose it is.
 
     Raises:
         BadAnswer: the body is not one.
@@ -65,7 +66,9 @@ def decode_answer(body: Any, returns: Any, request_id: int, service: str) -> Any
     except Exception as error:  # a user's type may raise whatever it likes
         name = getattr(returns, "__qualname__", None) or repr(returns)
         text = f"the answer cannot be read as {name}: {error}"
-        raise BadAnswer(text, kind=type(error).__name__, request_id=request_id, service=service) from error
+        request = name_of_request(client, request_id, ticket)
+        kind = type(error).__name__
+        raise BadAnswer(text, kind=kind, request_id=request_id, service=service, request=request) from error
 
 
 def result_of(ended: Ended, returns: Any, return_errors: bool = False) -> Any:
@@ -75,7 +78,8 @@ def result_of(ended: Ended, returns: Any, return_errors: bool = False) -> Any:
             return exception_for(ended)
         raise exception_for(ended)
     try:
-        return decode_answer(ended.answer.body, returns, ended.answer.id, ended.service)
+        answer = ended.answer
+        return decode_answer(answer.body, returns, answer.id, ended.service, ended.client, ended.ticket)
     except CbwError as error:
         if return_errors:
             return _without_frames(error)

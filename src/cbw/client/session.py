@@ -368,14 +368,15 @@ class Session:
         name, now = self.core.name, self._clock()
         records = []
         for end in ended:
-            answer, request = end.answer, f"{name}/{end.answer.id}"
+            answer = end.answer
             is_ok = answer.status is Status.OK
             event = catalogue.GOT if is_ok else catalogue.FAILED
             if end.ticket:
-                event, request = catalogue.ASKED if end.is_start else catalogue.COLLECTED, ticket_name(end.ticket)
+                event = catalogue.ASKED if end.is_start else catalogue.COLLECTED
                 if end.is_start and is_ok:  # the broker tells of it
                     continue
-            record = Record(now, event, role="client", sender=name, request=request, client=name, service=end.service)
+            record = Record(now, event, role="client", sender=name, client=name, service=end.service)
+            record.request = end.request
             if not is_ok:
                 record.text = ": ".join(messages.error_of(answer.body))
             elif self._trace.tells_bodies:

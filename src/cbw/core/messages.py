@@ -332,6 +332,11 @@ def ticket_name(ticket: str) -> str:
     return f"ticket/{ticket}"
 
 
+def name_of_request(client: str, request_id: int, ticket: str = "") -> str:
+    """What traces call a request of ``client``, or one that was started under ``ticket``."""
+    return ticket_name(ticket) if ticket else f"{client}/{request_id}"
+
+
 def error_body(kind: str, text: str, traceback: str = "") -> bytes:
     """The body of an answer whose status is not OK. Only what a worker tells its broker may have a ``traceback``."""
     return msgspec.msgpack.encode((kind, text, traceback) if traceback else (kind, text))

@@ -23,6 +23,7 @@ from cbw.core.broker.back_pressure import BackPressure
 from cbw.core.broker.dead_letters import DeadLetters
 from cbw.core.broker.dispatch import Dispatcher
 from cbw.core.broker.events import Side
+from cbw.core.broker.given_up import GivenUpTasks, whose_is
 from cbw.core.broker.journal import Journal, can_tell_replies_apart
 from cbw.core.broker.limits import Limits
 from cbw.core.broker.memory import memory_of
@@ -70,6 +71,7 @@ class Requests:
         """Called when a request of no client is stored (None), and when its answer is, instead of sending that."""
         self.dispatcher = Dispatcher(outbox, agenda, first_task, self.expire)
         self.refusals = Refusals(self, outbox, limits)
+        self._given_up = GivenUpTasks()
         self._latencies = Latencies()
         self._latencies_s: list[float] = []
         self._outbox = outbox
@@ -209,16 +211,18 @@ class Requests:
         """``worker`` has sent a part of an answer: passed on to a client that takes parts and is here."""
         entry = worker.in_hand.get(partial.id)
         if entry is None or entry.state is RequestState.ENDED:
-            self.fence(worker.name, partial.id)
+            self.fence(worker.name, partial.id, entry)
         elif entry.client.dialect.takes_partials and not entry.client.is_away:
             self._outbox.tell_client(entry.client, PlainPartial(entry.envelope, partial.body))
         else:
             self._outbox.counts["partials_dropped"] += 1
 
-    def fence(self, worker: str, task: int) -> None:
-        """Throw away an answer to an attempt that was given up (G4)."""
+    def fence(self, worker: str, task: int, entry: Entry | None = None) -> None:
+        """Throw away an answer to an attempt that was given up (G4). ``entry`` is what it was an attempt at, if that is known."""
         self._outbox.counts["answers_fenced"] += 1
-        self._outbox.trace(catalogue.FENCED, worker=worker, task=task)
+        whose = self._given_up.find(task, worker) if entry is None else whose_is(entry)
+        fields = dict(zip(("request", "client", "service"), whose, strict=True))
+        self._outbox.trace(catalogue.FENCED, worker=worker, task=task, **fields)
 
     def return_tasks(self, worker: WorkerRow, tasks: Iterable[int]) -> None:
         """``worker`` cannot have begun these: their requests wait again, at the front."""
@@ -259,6 +263,7 @@ class Requests:
         """An attempt that may have begun took its worker down, or was left behind by it."""
         worker.failed += 1
         self._outbox.counts["attempts_failed"] += 1
+        self._given_up.add(entry, worker.name)
         if self._outbox.wants_failures:
             self._outbox.trace_entry(catalogue.ATTEMPT_FAILED, entry, worker, why)
         attempt = crash_of(entry, worker.name, self._outbox.now, why)

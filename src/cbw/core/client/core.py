@@ -357,9 +357,9 @@ class ClientCore:
                 if pending is None:
                     self.answers_unasked += 1
                 elif type(pending.request) is messages.Request:
-                    to_end.append(events.Ended(pending.sink, message, pending.request.service))
+                    to_end.append(events.Ended(pending.sink, message, pending.request.service, self.name))
                 else:
-                    to_end.append(_ended(pending, message))
+                    to_end.append(self._ended(pending, message))
 
     def _may_retry(self, answer: messages.Answer, now: float) -> bool:
         """The broker is too busy for this request: whether it is sent again later, or ends."""
@@ -428,13 +428,21 @@ class ClientCore:
         if pending is not None and type(pending.request) is messages.Start:
             del self.in_flight[started.id]
             answer = messages.Answer(started.id, Status.OK, b"")
-            self._to_end.append(_ended(pending, answer, is_durable=started.is_durable))
+            self._to_end.append(self._ended(pending, answer, is_durable=started.is_durable))
 
     # --- ends
 
     def _end(self, pending: Pending, status: Status, text: str, **why: Any) -> None:
         answer = messages.Answer(pending.request.id, status, messages.error_body(status.name.lower(), text))
-        self._to_end.append(_ended(pending, answer, **why))
+        self._to_end.append(self._ended(pending, answer, **why))
+
+    def _ended(self, pending: Pending, answer: messages.Answer, **why: Any) -> events.Ended:
+        request, sink = pending.request, pending.sink
+        if isinstance(request, messages.Request):
+            return events.Ended(sink, answer, request.service, self.name, **why)
+        if isinstance(request, messages.Collect):
+            return events.Ended(sink, answer, "", self.name, ticket=request.ticket, **why)
+        return events.Ended(sink, answer, request.service, self.name, ticket=request.ticket, is_start=True, **why)
 
     def _end_all(self, status: Status, text: str, **why: Any) -> None:
         """Nothing that is in flight will be answered, and nothing more is sent."""
@@ -446,15 +454,6 @@ class ClientCore:
         self._busy.clear()
         for timer in (self._expiry, self._hello, self._busy_timer):
             timer.clear()
-
-
-def _ended(pending: Pending, answer: messages.Answer, **why: Any) -> events.Ended:
-    request = pending.request
-    if isinstance(request, messages.Request):
-        return events.Ended(pending.sink, answer, request.service, **why)
-    if isinstance(request, messages.Collect):
-        return events.Ended(pending.sink, answer, "", ticket=request.ticket, **why)
-    return events.Ended(pending.sink, answer, request.service, ticket=request.ticket, is_start=True, **why)
 
 
 def _why_expired(request: messages.Message) -> str:

@@ -14,7 +14,7 @@ class Event(msgspec.Struct, gc=False):
 
 
 class Ended(msgspec.Struct):  # with a sink, which may refer to whatever has this: the garbage collector must see both
-    """The end of one request, for the one who waits for it: ``sink`` is what came with its submission.
+    """The end of one request of ``client``, for the one who waits for it: ``sink`` is what came with its submission.
 
     ``answer`` is the broker's, or one made here with the reason why there is none. ``refused`` is given if that reason
     is the broker's refusal of this client, or of this request; ``is_closed`` if it is the end of this client.
@@ -26,11 +26,17 @@ class Ended(msgspec.Struct):  # with a sink, which may refer to whatever has thi
     sink: Any
     answer: messages.Answer
     service: str
+    client: str
     refused: messages.Refused | None = None
     is_closed: bool = False
     ticket: str = ""
     is_start: bool = False
     is_durable: bool = False
+
+    @property
+    def request(self) -> str:
+        """What traces call the request."""
+        return messages.name_of_request(self.client, self.answer.id, self.ticket)
 
 
 # --- facts about the connection

@@ -138,7 +138,7 @@ def test_a_request_and_its_answer() -> None:
     assert client.take_sent() == [messages.Request(number, "s", b"body", 4.0)]
     assert client.step(now=1.0) == []
     assert client.take_sent() == []
-    assert client.received(ok(number), now=2.0) == [Ended("sink", ok(number), "s")]
+    assert client.received(ok(number), now=2.0) == [Ended("sink", ok(number), "s", "C1")]
     assert (client.core.ended, len(client.core.in_flight)) == (1, 0)
 
 
