@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from cbw.errors import (
+    AnswerTooBig,
     BadAnswer,
     BadRequest,
     Busy,
@@ -24,6 +25,7 @@ from cbw.errors import (
     Closed,
     DuplicateId,
     Expired,
+    Failure,
     GaveUp,
     HandlerFailed,
     JournalBroken,
@@ -87,6 +89,7 @@ else:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AnswerTooBig",
     "AsyncClient",
     "Attempt",
     "BadAnswer",
@@ -101,6 +104,7 @@ __all__ = [
     "Closed",
     "DuplicateId",
     "Expired",
+    "Failure",
     "GaveUp",
     "HandlerFailed",
     "JournalBroken",

@@ -17,6 +17,7 @@
     ├── BadMessage        bytes that are no message (raised by ``cbw.wire``, never to a user)
     ├── RequestError      a request ended without an answer; see its ``request`` and ``service``
     │   ├── HandlerFailed     the worker's handler raised: ``kind`` and ``text`` are its exception's
+    │   │   └── Failure           it has raised this: ``code`` and ``data`` say why, for programs
     │   ├── BadRequest        the handler wants another body
     │   ├── BadAnswer         it has an answer, but no such one as ``returns`` wants
     │   ├── Expired           the deadline passed (also a TimeoutError)
@@ -24,6 +25,7 @@
     │   ├── Busy              the broker is at a limit; try again later
     │   ├── Cancelled         cancelled by this client
     │   ├── TooBig            the body is over the broker's limit
+    │   ├── AnswerTooBig      the answer is
     │   ├── NotAllowed        this client's key is not good for the service
     │   ├── UnknownTicket     the broker has no request with this ticket, or no longer
     │   └── TicketTaken       another request has this ticket
@@ -45,12 +47,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 MORE_FILES = "Allow more of them: ulimit -n 1024, and for a broker or a logger one more for each peer."
 """What to do when no descriptors are left."""
 
 
 RETRY_AFTER_S_MAX = 366 * 86400
 """Longest time in seconds after which a handler may ask to be called again: the longest delay that a broker takes."""
+FAILURE_CODE_CHARS_MAX = 200
+"""Longest code of a failure, in characters."""
 
 
 class CbwError(Exception):
@@ -163,11 +169,37 @@ class HandlerFailed(RequestError):
     """The worker's handler raised. ``kind`` is the exception's type there, ``text`` its message.
 
     If the handler was called again, as its service allows, the text says how often it was tried, and as which dead letter the
-    request is kept if no retries are left.
+    request is kept if no retries are left. ``traceback`` is empty unless the broker sends it (``--send-tracebacks``).
     """
 
+    traceback = ""
+
     def __str__(self) -> str:
-        return f"{self.kind}: {self.text}" if self.kind else self.text
+        return ": ".join(filter(None, (self.kind, self.text)))
+
+
+class Failure(HandlerFailed):
+    """Raised by a handler that cannot do what was asked, and for the client to act on: it is raised there again.
+
+    ``code`` names the reason for programs, such as ``not_found``, in 1 to 200 characters; ``text`` tells people more; ``data``
+    is anything that JSON has a form for, in at most 64 KiB of it. This is an answer and no fault of the handler: the worker
+    prints no traceback.
+
+    Raises:
+        UsageError: ``code`` or ``text`` is not such a text.
+    """
+
+    def __init__(
+        self, code: str, text: str = "", *, data: Any = None, request_id: int = 0, service: str = "", request: str = ""
+    ) -> None:
+        if not isinstance(code, str) or not 0 < len(code) <= FAILURE_CODE_CHARS_MAX:
+            raise UsageError(f"a failure has a code of 1 to {FAILURE_CODE_CHARS_MAX} characters, not {code!r:.200}")
+        if not isinstance(text, str):
+            raise UsageError(f"the text of a failure is {text!r:.200}; give a str, and anything else as data")
+        super().__init__(text, kind=code, request_id=request_id, service=service, request=request)
+        self.args = (code, text)
+        self.code = code
+        self.data = data
 
 
 class BadRequest(RequestError):
@@ -206,6 +238,12 @@ class TooBig(RequestError):
     """The body is over the broker's limit."""
 
     exit_code = 2
+
+
+class AnswerTooBig(RequestError):
+    """The handler has answered with more than the broker's limit, so there is no answer."""
+
+    advice = "The broker's option --body-bytes-max is the limit. Answer with less, or with where the rest is."
 
 
 class Retry(CbwError):

@@ -359,6 +359,12 @@ BROKER = (
         minimum=0.001,
         kind=float,
     ),
+    _broker(
+        "send_tracebacks",
+        False,
+        "Send the traceback of a handler that failed to the client that asked. Without it a traceback is only printed by the "
+        "worker, and stands in the trace, in the log and in dead letters.",
+    ),
     _broker("grace_s", 10.0, "Seconds that running requests have to finish after SIGTERM.", minimum=0.0),
 )
 

@@ -5,10 +5,17 @@ from __future__ import annotations
 import asyncio
 import pickle
 import traceback
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 import cbw
+from cbw import Limits
+from cbw.client.result import exception_for
+from cbw.core import messages
+from cbw.core.broker.dead_letters import Filter
+from cbw.core.client.events import Ended
 from cbw.testing import System
 
 
@@ -76,3 +83,79 @@ def test_asyncio_is_no_exception() -> None:
             assert expired.value.request == "C1/1"
 
     asyncio.run(ask())
+
+
+# --- what a handler says
+
+
+def no_tea(article: str) -> int:
+    raise cbw.Failure("not_found", data={"article": article})
+
+
+async def no_tea_later(article: str) -> int:
+    return no_tea(article)
+
+
+@pytest.mark.parametrize("handler", [no_tea, no_tea_later])
+def test_a_failure_reaches_the_client_as_it_was_raised(system: System, handler: Callable[..., Any]) -> None:
+    system.worker({"price": handler})
+    with pytest.raises(cbw.Failure) as failed:
+        system.client("C1").call("tea", "price")
+    failure = failed.value
+    assert (failure.code, failure.data, failure.request) == ("not_found", {"article": "tea"}, "C1/1")
+    assert isinstance(failure, cbw.HandlerFailed) and failure.kind == "not_found" == str(failure)
+    again = pickle.loads(pickle.dumps(failure))
+    assert vars(again) == vars(failure)
+
+
+def test_a_failure_whose_retries_are_used_up_is_a_dead_letter_and_keeps_its_data(system: System) -> None:
+    system.worker({"price": no_tea}, retries=1, retry_on=(cbw.Failure,))
+    with pytest.raises(cbw.Failure) as failed:
+        system.client("C1").call("tea", "price")
+    assert failed.value.data == {"article": "tea"} and "tried 2 times" in failed.value.text
+    (letter,) = system.broker.requests.dead.find(Filter())
+    assert letter.kind == "not_found"
+    assert [attempt.reason for attempt in letter.attempts] == ["not_found", "not_found"]
+
+
+def test_the_broker_records_why_a_request_failed(system: System) -> None:
+    system.worker({"price": no_tea})
+    with pytest.raises(cbw.Failure):
+        system.call("tea", "price")
+    assert [record.text for record in system.records if record.event == "failed"] == ["not_found"]
+
+
+def test_an_answer_that_is_too_large_is_no_exception_of_the_handler() -> None:
+    system = System(Limits(body_bytes_max=1000))
+    system.worker(lambda body: b"x" * 1001)
+    with pytest.raises(cbw.AnswerTooBig, match="1001 bytes; the broker allows 1000") as error:
+        system.call(b"")
+    assert not isinstance(error.value, cbw.HandlerFailed | cbw.TooBig)
+
+
+def test_an_error_is_no_such_answer_however_long_it_is() -> None:
+    def long(body: bytes) -> None:
+        raise KeyError("x" * 100_000)
+
+    system = System(Limits(body_bytes_max=1000))
+    system.worker(long)
+    with pytest.raises(cbw.HandlerFailed) as error:
+        system.call(b"")
+    assert error.value.kind == "KeyError"
+
+
+@pytest.mark.parametrize("is_sent", [False, True])
+def test_a_traceback_is_sent_to_clients_only_if_the_broker_is_told_to(is_sent: bool) -> None:
+    system = System(Limits(send_tracebacks=is_sent))
+    system.worker(broken)
+    with pytest.raises(cbw.HandlerFailed) as error:
+        system.call(b"")
+    assert ('raise KeyError("milk")' in error.value.traceback) is is_sent
+    assert ('raise KeyError("milk")' in "".join(traceback.format_exception(error.value))) is is_sent
+
+
+def test_a_failure_of_a_wrong_worker_is_an_error_all_the_same() -> None:
+    for kind, data in (("code", "no JSON"), ("", "null")):
+        body = messages.error_body(kind, "text", data=data)
+        ended = Ended(None, messages.Answer(1, messages.Status.FAILED, body), "s", "C1")
+        assert type(exception_for(ended)) is cbw.HandlerFailed

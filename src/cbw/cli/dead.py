@@ -238,7 +238,7 @@ def _row(letter: Fields) -> list[str]:
 def _error(letter: Fields) -> str:
     """Why it was given up; of an exception its kind too."""
     is_exception = letter["kind"] not in (catalogue.GAVE_UP, catalogue.EXPIRED)
-    return f"{letter['kind']}: {letter['error']}" if is_exception else str(letter["error"])
+    return ": ".join(filter(None, (letter["kind"], letter["error"]))) if is_exception else str(letter["error"])
 
 
 def _request(letter: Fields) -> str:

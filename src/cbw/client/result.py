@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
+
+import msgspec
 
 from cbw import codec
 from cbw.core import messages
 from cbw.core.client.events import Ended
 from cbw.core.messages import Status, name_of_request
 from cbw.errors import (
+    AnswerTooBig,
     BadAnswer,
     BadRequest,
     Busy,
@@ -16,6 +20,7 @@ from cbw.errors import (
     CbwError,
     Closed,
     Expired,
+    Failure,
     GaveUp,
     HandlerFailed,
     NotAllowed,
@@ -23,6 +28,7 @@ from cbw.errors import (
     TicketTaken,
     TooBig,
     UnknownTicket,
+    UsageError,
 )
 from cbw.wire.refusal import refusal_error
 
@@ -47,11 +53,20 @@ def exception_for(ended: Ended) -> CbwError:
     if ended.refused is not None:
         return refusal_error(ended.refused)
     answer = ended.answer
-    kind, text = messages.error_of(answer.body)
-    kind_of_error = _ERRORS.get(answer.status, RequestError)
-    error = kind_of_error(text, kind=kind, request_id=answer.id, service=ended.service, request=ended.request)
+    said = messages.error_parts(answer.body)
+    whose: dict[str, Any] = {"request_id": answer.id, "service": ended.service, "request": ended.request}
+    if answer.status is Status.FAILED and said.data is not None:
+        with contextlib.suppress(msgspec.DecodeError, UsageError):  # a worker of somebody else's may be wrong
+            return Failure(said.kind, said.text, data=msgspec.json.decode(said.data), **whose)
+    kind = _ERRORS.get(answer.status, RequestError)
+    if said.kind == messages.ANSWER_TOO_BIG and kind is TooBig:
+        kind = AnswerTooBig
+    error = kind(said.text, kind=said.kind, **whose)
     if isinstance(error, Busy):
         error.retry_after_s = answer.retry_after_s
+    elif isinstance(error, HandlerFailed) and said.traceback:
+        error.traceback = said.traceback
+        error.add_note(f"In the worker:\n{said.traceback}")
     return error
 
 

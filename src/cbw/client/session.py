@@ -378,7 +378,7 @@ class Session:
             record = Record(now, event, role="client", sender=name, client=name, service=end.service)
             record.request = end.request
             if not is_ok:
-                record.text = ": ".join(messages.error_of(answer.body))
+                record.text = messages.error_parts(answer.body).line
             elif self._trace.tells_bodies:
                 record.text = _text(answer.body)
             records.append(record)

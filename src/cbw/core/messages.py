@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 from hmac import compare_digest
+from typing import NamedTuple
 
 import msgspec
 
@@ -35,10 +36,16 @@ DELAY_S_MAX = 366 * 86400.0
 """Longest delay in seconds, of a request or before a retry: a year. What is longer is more likely a mistake of units."""
 TRACEBACK_CHARS_MAX = 4000
 """Longest traceback that a worker sends and a broker keeps, in characters: about 30 frames."""
+ERROR_TEXT_CHARS_MAX = 10_000
+"""Longest text of an exception that a worker sends, in characters. It stands in traces, logs and dead letters."""
+FAILURE_BYTES_MAX = 64 << 10
+"""Largest ``data`` of a :class:`cbw.Failure`, in bytes of JSON: what is larger belongs into an answer."""
+ANSWER_TOO_BIG = "answer_too_big"
+"""The kind of an error with the status ``TOO_BIG`` if it is the answer that was too large, and not the request."""
 
 
 class Status(IntEnum):
-    """How an attempt or a request ended. The body of every status but OK is msgpack ``[kind, text]``."""
+    """How an attempt or a request ended. The body of every status but OK is that of :func:`error_body`."""
 
     OK = 0
     FAILED = 1  #: the handler raised; kind is the exception's type
@@ -47,7 +54,7 @@ class Status(IntEnum):
     GAVE_UP = 4  #: every allowed attempt took its worker down
     BUSY = 5  #: refused: the broker is at a limit
     CANCELLED = 6  #: the client asked for it
-    TOO_BIG = 7  #: the body is over the broker's limit
+    TOO_BIG = 7  #: the body is over the broker's limit: that of the request, or with kind ``answer_too_big`` that of its answer
     STOPPING = 8  #: the broker is going down; send it to its successor
     CRASHED = 9  #: worker to broker only: the process that ran the handler died
     UNKNOWN_TICKET = 10  #: the broker has no request with this ticket, or its answer was kept for long enough
@@ -337,21 +344,38 @@ def name_of_request(client: str, request_id: int, ticket: str = "") -> str:
     return ticket_name(ticket) if ticket else f"{client}/{request_id}"
 
 
-def error_body(kind: str, text: str, traceback: str = "") -> bytes:
-    """The body of an answer whose status is not OK. Only what a worker tells its broker may have a ``traceback``."""
-    return msgspec.msgpack.encode((kind, text, traceback) if traceback else (kind, text))
+class ErrorParts(NamedTuple):
+    """What the body of an answer says whose status is not OK.
+
+    ``data`` is JSON if the handler has raised :class:`cbw.Failure`, whose code is ``kind``; otherwise None.
+    """
+
+    kind: str
+    text: str
+    traceback: str = ""
+    data: str | None = None
+
+    @property
+    def line(self) -> str:
+        """It in one line."""
+        return f"{self.kind}: {self.text}" if self.text else self.kind
+
+
+def error_body(kind: str, text: str, traceback: str = "", data: str | None = None) -> bytes:
+    """The body of an answer whose status is not OK. What is empty at the end is left out."""
+    parts: tuple[str, ...] = (kind, text, traceback) if data is None else (kind, text, traceback, data)
+    return msgspec.msgpack.encode(parts if traceback or data is not None else parts[:2])
 
 
 def error_of(body: bytes) -> tuple[str, str]:
     """``(kind, text)`` of an error body; a body that is none becomes ``("error", its text)``, as peers may be wrong."""
-    kind, text, _ = error_parts(body)
-    return kind, text
+    return error_parts(body)[:2]
 
 
-def error_parts(body: bytes) -> tuple[str, str, str]:
-    """The same with the traceback, which is empty if there is none."""
+def error_parts(body: bytes) -> ErrorParts:
+    """The same with all else that it says."""
     try:
         kind, text, *more = msgspec.msgpack.decode(body, type=tuple[str, ...])
     except (msgspec.DecodeError, ValueError):  # also if it has less than two parts, or is not UTF-8
-        return "error", bytes(body).decode("utf-8", "replace"), ""
-    return kind, text, more[0] if more else ""
+        return ErrorParts("error", bytes(body).decode("utf-8", "replace"))
+    return ErrorParts(kind, text, *more[:2])

@@ -32,11 +32,11 @@ from cbw.core.broker.own_services import CONTROL, OwnServices
 from cbw.core.broker.parked_replies import ParkedReplies
 from cbw.core.broker.refusals import Refusals
 from cbw.core.broker.states import ACCEPTED, ACCEPTED_WITH_JOURNAL, TRANSITIONS, Change, RequestState
-from cbw.core.broker.stories import attempt_of, crash_of
+from cbw.core.broker.stories import REASON_CHARS_MAX, attempt_of, crash_of
 from cbw.core.broker.tables import ClientRow, Entry, ParkedReply, TicketRow, WorkerRow
 from cbw.core.catalogue import EventName
 from cbw.core.histogram import Latencies
-from cbw.core.messages import Answer, CancelTask, Request, Status, error_body, error_of
+from cbw.core.messages import Answer, CancelTask, Request, Status, error_body, error_of, error_parts
 from cbw.core.plain_messages import Envelope, Partial, PlainPartial, PlainReply
 from cbw.core.port import is_anonymous
 
@@ -45,7 +45,7 @@ DEAD_BODY_BYTES_MAX = 1024
 LATENCIES_MAX = 256
 """Latencies are counted this many at a time: counting a batch costs little more than counting one."""
 
-_ENDS_OF_HANDLERS = (Status.OK, Status.FAILED, Status.BAD_REQUEST, Status.EXPIRED, Status.CANCELLED)
+_ENDS_OF_HANDLERS = (Status.OK, Status.FAILED, Status.BAD_REQUEST, Status.EXPIRED, Status.CANCELLED, Status.TOO_BIG)
 
 
 class Requests:
@@ -203,9 +203,10 @@ class Requests:
         tried = delays.tried(entry, why_not_again)
         if is_used_up or self.dead.is_requeued(entry):
             tried += self.dead.keep_failed(entry, worker, answer, tried)
-        kind, text = error_of(answer.body)
-        answer.body = error_body(kind, text + tried)  # without the traceback, which is not for the client
-        self.end(entry, Change.ANSWERED, answer, catalogue.FAILED, worker, kind)
+        error = error_parts(answer.body)
+        traceback = error.traceback if self._limits.send_tracebacks else ""
+        answer.body = error_body(error.kind, error.text + tried, traceback, error.data)
+        self.end(entry, Change.ANSWERED, answer, catalogue.FAILED, worker, error.line[:REASON_CHARS_MAX])
 
     def partly_answered(self, worker: WorkerRow, partial: Partial) -> None:
         """``worker`` has sent a part of an answer: passed on to a client that takes parts and is here."""

@@ -345,12 +345,15 @@ class WorkerCore:
         """
         assert self.broker is not None
         if answer.status is Status.RETRY and not self.broker.takes_retries:
-            answer = messages.Answer(answer.id, Status.FAILED, messages.error_body(*messages.error_of(answer.body)))
+            error = messages.error_parts(answer.body)
+            return messages.Answer(
+                answer.id, Status.FAILED, messages.error_body(error.kind, error.text, data=error.data)
+            )
         size, limit = len(answer.body), self.broker.body_bytes_max
-        if size <= limit:
+        if size <= limit or answer.status is not Status.OK:  # errors have bounds of their own
             return answer
         text = f"the answer has {size} bytes; the broker allows {limit} (--body-bytes-max)"
-        return messages.Answer(answer.id, Status.FAILED, messages.error_body("TooBig", text))
+        return messages.Answer(answer.id, Status.TOO_BIG, messages.error_body(messages.ANSWER_TOO_BIG, text))
 
     def _send_late(self) -> None:
         self._to_send.extend(map(self._fitting, self._late))
