@@ -348,6 +348,8 @@ def errors_page() -> str:
         "A request ends with a status, which is part of [the protocol](wire.md#statuses). For each status the client library "
         "raises this exception:",
         table(["status", "name", "exception", "meaning"], statuses),
+        "## Where an expired request was",
+        *(markdown(part) for part in inspect.cleandoc(errors.Expired.__doc__ or "").split("\n\n")[1:]),
         "## The reason of a refused hello and its exception",
         "When a broker refuses the hello of a client or worker, the library raises:",
         table(["reason", "name", "exception", "meaning"], refusals),

@@ -20,7 +20,7 @@
     │   │   └── Failure           it has raised this: ``code`` and ``data`` say why, for programs
     │   ├── BadRequest        the handler wants another body
     │   ├── BadAnswer         it has an answer, but no such one as ``returns`` wants
-    │   ├── Expired           the deadline passed (also a TimeoutError)
+    │   ├── Expired           the deadline passed (also a TimeoutError); its ``kind`` says where the request was
     │   ├── GaveUp            its workers died again and again
     │   ├── Busy              the broker is at a limit; try again later
     │   ├── Cancelled         cancelled by this client
@@ -213,7 +213,15 @@ class BadAnswer(RequestError):
 
 
 class Expired(RequestError, TimeoutError):
-    """The deadline passed before an answer."""
+    """The deadline passed before an answer. ``kind`` says where the request was then.
+
+    ``no_worker``: no worker serves the service. ``queue``: it waited for a worker to be free, or for its next try. ``worker``: a
+    worker had it. ``unreachable``: there was no broker, or it did not answer. ``refused``: the broker does not let this client
+    in, most often because another one has its id. ``expired``: the broker is too old to tell.
+
+    A gateway that speaks HTTP answers ``queue`` and ``worker`` with 504 (Gateway Timeout), and the others with 503 (Service
+    Unavailable).
+    """
 
 
 class GaveUp(RequestError):

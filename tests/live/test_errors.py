@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import pytest
 
 import cbw
 from cbw.observe.trace import LogTarget, Trace
+from tests.ports import free_port
 
 from .conftest import HOST, Broker, Connect, Start, StartBroker, broker_of
+from .program import wait_until
 
 SHOP = """\
 import cbw
@@ -126,3 +129,89 @@ def test_the_story_of_a_failed_request_has_the_traceback(start: Start, tmp_path:
     story = start("logs", "story", failed.value.request, logs)
     assert story.exit_code() == 0, story
     assert story.count("return {}[article]") == 1 and story.count("KeyError: 'tea'") >= 2, story
+
+
+# --- where it was when its time was over
+
+TRIES = 20
+"""A broker that stands still for 0.05 s says nothing in time, as may happen on a busy machine: then it is asked once more."""
+SNAIL = """\
+import time
+
+
+def echo(body: bytes) -> bytes:
+    return body
+
+
+def slow(body: bytes) -> bytes:
+    time.sleep(60)
+    return body
+"""
+
+
+def told(ask: Callable[[], cbw.Expired]) -> cbw.Expired:
+    """What the broker says of where a request was that ``ask`` has waited for in vain."""
+    errors = (ask() for _ in range(TRIES))
+    return next(error for error in errors if error.kind != "unreachable")
+
+
+def sync_call(address: str, service: str, timeout: float = 0.5) -> cbw.Expired:
+    with cbw.Client(address) as client, pytest.raises(cbw.Expired) as expired:
+        client.call(b"", service, timeout=timeout)
+    return expired.value
+
+
+def async_call(address: str, service: str, timeout: float = 0.5) -> cbw.Expired:
+    async def ask() -> cbw.Expired:
+        async with cbw.AsyncClient(address) as client:
+            with pytest.raises(cbw.Expired) as expired:
+                await client.call(b"", service, timeout=timeout)
+            return expired.value
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize("call", [sync_call, async_call])
+def test_where_a_request_was_when_its_time_was_over(
+    start: Start, broker: Broker, tmp_path: Path, call: Callable[..., cbw.Expired]
+) -> None:
+    (tmp_path / "snail.py").write_text(SNAIL)
+    handlers = ["--handler=echo=snail:echo", "--handler=slow=snail:slow"]
+    start("worker", "W1", HOST, broker.worker_port, *handlers, "--grace", 0, PYTHONPATH=str(tmp_path))
+    broker.program.wait_for("worker ready worker W1")
+    nobody = told(lambda: call(broker.address, "slwo"))
+    assert nobody.kind == "no_worker" and nobody.text.endswith("; did you mean 'slow'?")
+    begun = told(lambda: call(broker.address, "slow", 2))
+    assert begun.kind == "worker" and "worker W1 has had it for" in begun.text
+    waiting = told(lambda: call(broker.address, "echo"))
+    assert waiting.kind == "queue", "a thread cannot be stopped, and has the slot"
+    assert call(f"{HOST}:{free_port()}", "echo").kind == "unreachable"
+
+
+def test_a_living_client_has_the_id(broker: Broker) -> None:
+    with cbw.Client(broker.address, id="C1") as one, cbw.Client(broker.address, id="C1") as two:
+        one.submit(b"", timeout=60)
+        wait_until(lambda: one.has_met_broker, "the first is known")
+        with pytest.raises(cbw.Expired, match="a client called 'C1' lives") as expired:
+            two.call(b"", timeout=2)
+        assert expired.value.kind == "refused"
+
+
+def test_the_command_line_tells_it(start: Start, broker: Broker) -> None:
+    start("worker", "W1", HOST, broker.worker_port, "--handler=price=handlers:echo")
+    broker.program.wait_for("worker ready worker W1")
+    call = ("call", "prize", "tea", "--broker", broker.address, "--timeout", 1)
+
+    def asked(*options: object) -> list[str]:
+        program = start(*call, *options)
+        assert program.exit_code() == 1
+        return program.errors
+
+    text = "the deadline passed before a worker came that serves 'prize'; did you mean 'price'?"
+    said = (asked() for _ in range(TRIES))
+    assert [f"cbw: {text}"] in said
+    as_json = (json.loads(asked("--json")[0]) for _ in range(TRIES))
+    assert (
+        next(error for error in as_json if error["kind"] != "unreachable").items()
+        >= {"kind": "no_worker", "text": text}.items()
+    )

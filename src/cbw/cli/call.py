@@ -19,7 +19,7 @@ from cbw.cli.connection import no_broker, no_host, telling_who_waits
 from cbw.cli.failures import telling_errors
 from cbw.cli.options import Integer, Number, keys_option, setting_options
 from cbw.client.sync_client import Client
-from cbw.core.messages import DELAY_S_MAX, PRIORITY, PRIORITY_MAX
+from cbw.core.messages import DELAY_S_MAX, PRIORITY, PRIORITY_MAX, REFUSED
 from cbw.errors import RequestError, UsageError
 from cbw.settings import address
 
@@ -183,6 +183,6 @@ def asking(broker: str | None, timeout_s: float, *, is_json: bool) -> Iterator[C
         try:
             yield client
         except RequestError as error:
-            if not client.has_met_broker:
+            if not client.has_met_broker and error.kind != REFUSED:
                 raise no_broker(host, port, timeout_s) from None
             raise error

@@ -90,7 +90,7 @@ RETRIED = _warning(
 )
 DUE = _debug("due", "broker", "The delay of the request is over: it waits for a worker.")
 FENCED = _warning("fenced", "broker", "An answer of `worker` was dropped: its attempt had been given up before.")
-EXPIRED = _warning("expired", "broker", "The deadline of the request passed before a worker had it.")
+EXPIRED = _warning("expired", "broker", "The deadline of the request passed; `text` says where it was then.")
 CANCELLED = _info("cancelled", "broker", "The client gave the request up; `text` says why.")
 GAVE_UP = _warning(
     "gave_up", "broker", "The request ended with an error: as many attempts failed as `--attempts-max` allows."

@@ -40,6 +40,16 @@ ERROR_TEXT_CHARS_MAX = 10_000
 """Longest text of an exception that a worker sends, in characters. It stands in traces, logs and dead letters."""
 FAILURE_BYTES_MAX = 64 << 10
 """Largest ``data`` of a :class:`cbw.Failure`, in bytes of JSON: what is larger belongs into an answer."""
+NO_WORKER = "no_worker"
+"""Kind of ``EXPIRED``: no worker serves the service."""
+QUEUE = "queue"
+"""Kind of ``EXPIRED``: the request waited for a worker to be free, or for its next try."""
+WORKER = "worker"
+"""Kind of ``EXPIRED``: a worker had the request."""
+UNREACHABLE = "unreachable"
+"""Kind of ``EXPIRED``: there was no connection to a broker, or it did not answer."""
+REFUSED = "refused"
+"""Kind of ``EXPIRED``: the broker did not let the client in, most often because another one has its id."""
 ANSWER_TOO_BIG = "answer_too_big"
 """The kind of an error with the status ``TOO_BIG`` if it is the answer that was too large, and not the request."""
 
@@ -136,9 +146,13 @@ class Request(Message, tag=11):
 
 
 class Cancel(Message, tag=12):
-    """The client no longer wants the answer to request ``id``."""
+    """The client no longer wants the answer to request ``id``.
+
+    ``is_late``: its deadline has passed. It is answered with ``EXPIRED``, and says where the request was.
+    """
 
     id: int
+    is_late: bool = False
 
 
 class Received(Message, tag=13):

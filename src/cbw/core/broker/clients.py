@@ -124,9 +124,7 @@ class Clients:
             elif type(message) is Cancel and client is not None:
                 self._accept(client, requests)
                 requests = []
-                if (entry := client.entries.get(message.id)) is not None:
-                    self._requests.cancel(entry, "cancelled by the client", is_told=True)
-                self._tickets.cancel(client, message.id)
+                self._cancel(client, message)
             elif type(message) is Start and client is not None:
                 if client.key.may_ask(message.service):
                     self._tickets.start(client, message)
@@ -149,6 +147,15 @@ class Clients:
             answered = {message.id for message in unsent if type(message) is Answer}
             requests = [request for request in requests if request.id not in answered]
         self._requests.accept(client, self.rights.permitted(client, requests))
+
+    def _cancel(self, client: ClientRow, cancel: Cancel) -> None:
+        entry = client.entries.get(cancel.id)
+        if entry is None:
+            self._tickets.cancel(client, cancel.id, is_late=cancel.is_late)
+        elif cancel.is_late:
+            self._requests.expire(entry)
+        else:
+            self._requests.cancel(entry, "cancelled by the client", is_told=True)
 
     def _collect(self, client: ClientRow, collect: Collect) -> None:
         """It fetches an answer by its ticket. One that could not be sent before waits for it here like any other."""

@@ -23,6 +23,7 @@ from cbw.core.broker.back_pressure import BackPressure
 from cbw.core.broker.dead_letters import DeadLetters
 from cbw.core.broker.dispatch import Dispatcher
 from cbw.core.broker.events import Side
+from cbw.core.broker.expiries import Expiries
 from cbw.core.broker.given_up import GivenUpTasks, whose_is
 from cbw.core.broker.journal import Journal, can_tell_replies_apart
 from cbw.core.broker.limits import Limits
@@ -70,6 +71,7 @@ class Requests:
         self.on_ticket: Callable[[TicketRow, Answer | None, int], None] = lambda ticket, answer, number: None
         """Called when a request of no client is stored (None), and when its answer is, instead of sending that."""
         self.dispatcher = Dispatcher(outbox, agenda, first_task, self.expire)
+        self.expiries = Expiries(self.dispatcher)
         self.refusals = Refusals(self, outbox, limits)
         self._given_up = GivenUpTasks()
         self._latencies = Latencies()
@@ -145,8 +147,10 @@ class Requests:
         answer = self.own.answer(client.name, request)
         self.end(entry, Change.SERVED, answer, catalogue.ANSWERED if answer.status is Status.OK else catalogue.FAILED)
 
-    def _refuse(self, client: ClientRow, envelope: Envelope, request: Request, status: Status, text: str) -> None:
-        self.tell(client, envelope, self.refusals.answer(client, request, status, text))
+    def _refuse(
+        self, client: ClientRow, envelope: Envelope, request: Request, status: Status, text: str, kind: str = ""
+    ) -> None:
+        self.tell(client, envelope, self.refusals.answer(client, request, status, text, kind))
 
     def enter(self, entry: Entry) -> None:
         """``entry`` is one of those that have not ended: it was accepted here, or by an earlier broker with this journal."""
@@ -354,12 +358,18 @@ class Requests:
         self.parked.drop_all(client)
 
     def expire(self, entry: Entry) -> None:
-        """Its deadline passed while it waited."""
-        text = delays.why_expired(entry, self.dispatcher.services.get(entry.request.service))
+        """Its deadline passed while it waited; or anywhere, if its client says so, who alone watches the time of what runs."""
+        if entry.state is RequestState.ENDED:  # its answer is being stored
+            return
+        if entry.worker is not None:
+            self._outbox.tell_worker(entry.worker, CancelTask(entry.task))
+        self._expire(entry, *self.expiries.why(entry, self._outbox.now))
+
+    def _expire(self, entry: Entry, kind: str, text: str) -> None:
         if self.dead.is_requeued(entry):
             text += self.dead.keep(entry, catalogue.EXPIRED, text)
-        answer = Answer(0, Status.EXPIRED, error_body("expired", text))
-        self.end(entry, Change.EXPIRED, answer, catalogue.EXPIRED)
+        answer = Answer(0, Status.EXPIRED, error_body(kind, text))
+        self.end(entry, Change.EXPIRED, answer, catalogue.EXPIRED, entry.worker, text)
 
     def _expire_if_late(self, entry: Entry) -> None:
         """``entry`` waits now, and its deadline may have passed before."""

@@ -130,12 +130,19 @@ class Tickets:
         else:
             self._wait(client, collect.id, row, is_start=False)
 
-    def cancel(self, client: ClientRow, key: int) -> None:
-        """``client`` does not want an answer to its message ``key`` any more. The request goes on."""
+    def cancel(self, client: ClientRow, key: int, *, is_late: bool = False) -> None:
+        """``client`` does not want an answer to its message ``key`` any more. The request goes on.
+
+        ``is_late``: the client's time is over, and it wants to know where the request is.
+        """
         row = self._waits.get(client, {}).pop(key, None)
-        if row is not None:
-            del row.waiting[client, key]
-            self.bytes -= WAIT_BYTES
+        if row is None:
+            return
+        is_start = row.waiting.pop((client, key))
+        self.bytes -= WAIT_BYTES
+        if is_late and not is_start and (entry := row.entries.get(REQUEST_ID)) is not None:
+            kind, text = self._requests.expiries.why(entry, self._outbox.now)
+            self._tell(client, Answer(key, Status.EXPIRED, error_body(kind, f"{text}; it goes on")))
 
     def leave(self, client: ClientRow) -> None:
         """``client`` has lost its connection. It asks again for all that it wants when it has another."""
