@@ -342,14 +342,12 @@ def errors_page() -> str:
         "## All exceptions",
         "Text in italics is the default `advice` of the exception.",
         table(["exception", "base class", "exit code", "raised when"], rows),
-        "Every `CbwError` has the attribute `advice`, which says what to do next and may be empty. A `RequestError` also has "
-        "`kind`, `text`, `request` (what traces call it), `request_id` and `service`.",
+        "Every `CbwError` has an `advice`, a text. A `RequestError` has `kind`, `text`, `request`, `request_id`, `service`.",
         "## The status of a request and its exception",
-        "A request ends with a status, which is part of [the protocol](wire.md#statuses). For each status the client library "
-        "raises this exception:",
+        "A request ends with a status of [the protocol](wire.md#statuses). For each the client library raises this exception:",
         table(["status", "name", "exception", "meaning"], statuses),
-        "## Where an expired request was",
-        *(markdown(part) for part in inspect.cleandoc(errors.Expired.__doc__ or "").split("\n\n")[1:]),
+        "## Where an expired request was\n\n"
+        + markdown(inspect.cleandoc(errors.Expired.__doc__ or "").partition("\n\n")[2]),
         "## The reason of a refused hello and its exception",
         "When a broker refuses the hello of a client or worker, the library raises:",
         table(["reason", "name", "exception", "meaning"], refusals),

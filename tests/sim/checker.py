@@ -440,16 +440,11 @@ class Checker:
         elif record.event == "gave_up":
             self._poison.gave_up(record.request, accepted, self.jobs[accepted.token])
         elif record.event == "expired":
-            self.need(self._is_late(request, accepted), f"G6: {accepted.token} expired before its deadline")
+            asked_at, ttl_s = self._asked.get(request, ("", None))[1], self.jobs[accepted.token].ttl_s
+            ends_at = accepted.deadline_at if asked_at is None or ttl_s is None else asked_at + ttl_s
+            self.need((ends_at or 1e9) <= self.world.now + 1e-6, f"G6: {accepted.token} expired before its deadline")
         elif record.event == "cancelled" and is_of_lab:
             self._plain_cancelled(accepted.token, record.text)
-
-    def _is_late(self, request: int, accepted: Accepted) -> bool:
-        """Whether the deadline has passed by the broker's time or, which is a little earlier, by that of the client."""
-        now, ttl_s = self.world.now + 1e-6, self.jobs[accepted.token].ttl_s
-        submitted_at = self._asked[request][1] if request in self._asked else None
-        is_late_at_client = ttl_s is not None and submitted_at is not None and submitted_at + ttl_s <= now
-        return is_late_at_client or (accepted.deadline_at is not None and accepted.deadline_at <= now)
 
     def _of_clients(self, record: Record) -> None:
         self._unsent_answers.heard(record)

@@ -11,7 +11,7 @@ from cbw.core.broker.limits import Limits
 from cbw.core.broker.outbox import Outbox
 from cbw.core.broker.pace import Pace
 from cbw.core.broker.tables import ClientRow
-from cbw.core.messages import NAME_CHARS_MAX, PRIORITY_MAX, UNREACHABLE, Answer, Request, Status, error_body
+from cbw.core.messages import NAME_CHARS_MAX, NOT_REACHED, PRIORITY_MAX, Answer, Request, Status, error_body
 
 _ENDS = (
     catalogue.ANSWERED,
@@ -63,7 +63,7 @@ class Refusals:
             if accepted.journal is not None and accepted.journal.problem:
                 return Status.BUSY, accepted.journal.problem
         if request.ttl is not None and not request.ttl > 0:  # NaN too
-            return Status.EXPIRED, "the deadline had passed when it arrived", UNREACHABLE
+            return Status.EXPIRED, "the deadline had passed when it arrived", NOT_REACHED
         if request.delay_s and (why := delays.why_bad(request)):
             return Status.BAD_REQUEST, why
         return None

@@ -464,13 +464,13 @@ class ClientCore:
                 messages.REFUSED,
             )
         if self.broker is None:
-            return "the broker was not reached in time", messages.UNREACHABLE
+            return "the broker was not reached in time", messages.NOT_REACHED
         if type(request) is messages.Start:
             text = (
                 f"the broker did not confirm the request in time, and may have it; start it again as {request.ticket!r}"
             )
-            return text, messages.UNREACHABLE
-        return "no answer in time, and the broker does not say where the request is", messages.UNREACHABLE
+            return text, messages.NOT_REACHED
+        return "no answer in time, and the broker does not say where the request is", messages.NOT_REACHED
 
     def _end(self, pending: Pending, status: Status, text: str, kind: str = "", **why: Any) -> None:
         answer = messages.Answer(pending.request.id, status, messages.error_body(kind or status.name.lower(), text))
