@@ -360,6 +360,14 @@ BROKER = (
         kind=float,
     ),
     _broker(
+        "unserved_s",
+        None,
+        "Seconds for which no worker may have served a service before its requests end at once, with an error, instead of "
+        "waiting for one. The start of the broker counts as the beginning. By default they wait until their deadlines.",
+        minimum=0.0,
+        kind=float,
+    ),
+    _broker(
         "send_tracebacks",
         False,
         "Send the traceback of a handler that failed to the client that asked. Without it a traceback is only printed by the "

@@ -24,6 +24,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     results_bytes_max: int = 256 << 20
     plain_ttl_s: float | None = None
     send_tracebacks: bool = False
+    unserved_s: float | None = None
 
     def why_full(self, count: int, size: int) -> str:
         """Why there is no room beside ``count`` requests with bodies of ``size`` bytes, in words for clients."""

@@ -25,6 +25,7 @@ from cbw.core.broker.dispatch import Dispatcher
 from cbw.core.broker.events import Side
 from cbw.core.broker.expiries import Expiries
 from cbw.core.broker.given_up import GivenUpTasks, whose_is
+from cbw.core.broker.impatience import Impatience
 from cbw.core.broker.journal import Journal, can_tell_replies_apart
 from cbw.core.broker.limits import Limits
 from cbw.core.broker.memory import memory_of
@@ -37,7 +38,7 @@ from cbw.core.broker.stories import REASON_CHARS_MAX, attempt_of, crash_of
 from cbw.core.broker.tables import ClientRow, Entry, ParkedReply, TicketRow, WorkerRow
 from cbw.core.catalogue import EventName
 from cbw.core.histogram import Latencies
-from cbw.core.messages import Answer, CancelTask, Request, Status, error_body, error_of, error_parts
+from cbw.core.messages import NO_WORKER, Answer, CancelTask, Request, Status, error_body, error_of, error_parts
 from cbw.core.plain_messages import Envelope, Partial, PlainPartial, PlainReply
 from cbw.core.port import is_anonymous
 
@@ -71,6 +72,8 @@ class Requests:
         self.on_ticket: Callable[[TicketRow, Answer | None, int], None] = lambda ticket, answer, number: None
         """Called when a request of no client is stored (None), and when its answer is, instead of sending that."""
         self.dispatcher = Dispatcher(outbox, agenda, first_task, self.expire)
+        if limits.unserved_s is not None:
+            self.dispatcher.impatience = Impatience(outbox, agenda, limits.unserved_s, self._end_unserved)
         self.expiries = Expiries(self.dispatcher)
         self.refusals = Refusals(self, outbox, limits)
         self._given_up = GivenUpTasks()
@@ -364,6 +367,11 @@ class Requests:
         if entry.worker is not None:
             self._outbox.tell_worker(entry.worker, CancelTask(entry.task))
         self._expire(entry, *self.expiries.why(entry, self._outbox.now))
+
+    def _end_unserved(self, entry: Entry) -> None:
+        """Nobody has served its service for long."""
+        unserved_s, service = self._limits.unserved_s, entry.request.service
+        self._expire(entry, NO_WORKER, self.expiries.why_unserved(entry.client, service, self._outbox.now, unserved_s))
 
     def _expire(self, entry: Entry, kind: str, text: str) -> None:
         if self.dead.is_requeued(entry):
