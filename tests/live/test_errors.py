@@ -215,3 +215,41 @@ def test_the_command_line_tells_it(start: Start, broker: Broker) -> None:
         next(error for error in as_json if error["kind"] != "unreachable").items()
         >= {"kind": "no_worker", "text": text}.items()
     )
+
+
+def test_a_request_that_waits_for_no_worker_to_come(start: Start, broker: Broker, connect: Connect) -> None:
+    start("worker", "W1", HOST, broker.worker_port, "--handler=price=handlers:echo")
+    broker.program.wait_for("worker ready worker W1")
+    client = connect(broker)
+    assert client.call(b"tea", "price", require_worker=True) == b"tea"
+    assert list(client.map([b"tea"] * 3, "price", require_worker=True)) == [b"tea"] * 3
+    ticket = client.start(b"tea", "price", require_worker=True)
+    assert client.result(ticket) == b"tea"
+
+    async def ask() -> list[cbw.Expired]:
+        errors = []
+        async with cbw.AsyncClient(broker.address, timeout=None) as client:
+            assert await client.call(b"tea", "price", require_worker=True) == b"tea"
+            for waits in (
+                client.call(b"", "prize", require_worker=True),
+                client.start(b"", "prize", require_worker=True),
+                anext(client.map([b""], "prize", require_worker=True)),
+            ):
+                with pytest.raises(cbw.Expired) as expired:
+                    await waits
+                errors.append(expired.value)
+        return errors
+
+    with pytest.raises(cbw.Expired) as expired:
+        client.call(b"", "prize", timeout=None, require_worker=True)
+    for error in (expired.value, *asyncio.run(ask())):
+        assert error.kind == "no_worker" and error.text.startswith("no worker here serves 'prize'")
+
+
+def test_a_broker_that_does_not_let_requests_wait_for_workers(
+    start: Start, start_broker: StartBroker, connect: Connect
+) -> None:
+    broker = start_broker("--unserved", 1)
+    with pytest.raises(cbw.Expired, match="no worker here serves 'price'") as expired:
+        connect(broker).call(b"", "price", timeout=None)
+    assert expired.value.kind == "no_worker"

@@ -145,6 +145,13 @@ class Request(Message, tag=11):
     delay_s: float | None = None
 
 
+class RequestIfServed(Request, tag=16):
+    """A request that ends at once, with ``EXPIRED`` of kind ``no_worker``, if no worker serves it when it arrives.
+
+    Only for a broker whose welcome says that it ``refuses_unserved``.
+    """
+
+
 class Cancel(Message, tag=12):
     """The client no longer wants the answer to request ``id``.
 
@@ -169,7 +176,7 @@ class Start(Message, tag=14):
 
     Answered with :class:`Started`, or with an :class:`Answer` that says why not. ``id`` is a number like those of requests. If
     the broker has a request with this ticket, it must be the same one, and is not run again. Only for a broker whose welcome
-    says that it keeps tickets. ``delay_s`` is that of :class:`Request`.
+    says that it keeps tickets. ``delay_s`` is that of :class:`Request`. ``requires_worker``: as of :class:`RequestIfServed`.
     """
 
     id: int
@@ -179,6 +186,7 @@ class Start(Message, tag=14):
     ttl: float | None = None
     priority: int = PRIORITY
     delay_s: float | None = None
+    requires_worker: bool = False
 
 
 class Collect(Message, tag=15):
@@ -230,7 +238,7 @@ class Welcome(Message, tag=30):
 
     ``stores_answers``: a client is to say which answers it has received. ``tasks`` are those of the worker's hello that it is
     to go on with. ``keeps_tickets``: a client may send :class:`Start` and :class:`Collect`. ``takes_retries``: a worker may
-    answer with ``RETRY``.
+    answer with ``RETRY``. ``refuses_unserved``: a client may send :class:`RequestIfServed`.
     """
 
     broker: str
@@ -241,6 +249,7 @@ class Welcome(Message, tag=30):
     tasks: list[int] = []
     keeps_tickets: bool = False
     takes_retries: bool = False
+    refuses_unserved: bool = False
 
 
 class HelloAgain(Message, tag=31):
@@ -324,7 +333,7 @@ class Attached(Message, tag=60):
     positions: list[int]
 
 
-FromClient = ClientHello | Request | Cancel | Received | Start | Collect | Goodbye | Beat | Attached
+FromClient = ClientHello | Request | RequestIfServed | Cancel | Received | Start | Collect | Goodbye | Beat | Attached
 FromWorker = WorkerHello | Credit | Returned | Answer | Goodbye | Beat | Attached
 ToClient = Welcome | HelloAgain | Refused | Answer | Started | Goodbye | Beat | Attached
 ToWorker = Welcome | HelloAgain | Refused | Task | Recall | CancelTask | Goodbye | Beat | Attached

@@ -8,6 +8,7 @@ from itertools import islice
 
 from cbw.core.broker.delays import last_try, retries_of
 from cbw.core.broker.dispatch import Dispatcher
+from cbw.core.broker.own_services import CONTROL
 from cbw.core.broker.tables import ClientRow, Entry
 from cbw.core.messages import NO_WORKER, QUEUE, WORKER
 
@@ -50,7 +51,9 @@ class Expiries:
         return f"{since} {what}{self._suggestion(client, service, now)}"
 
     def is_served(self, service: str) -> bool:
-        """Whether a worker serves it."""
+        """Whether a worker serves it, or the broker itself."""
+        if service.startswith(CONTROL):
+            return True
         row = self._dispatcher.services.get(service)
         return row is not None and bool(row.workers)
 

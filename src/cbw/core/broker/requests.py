@@ -38,7 +38,16 @@ from cbw.core.broker.stories import REASON_CHARS_MAX, attempt_of, crash_of
 from cbw.core.broker.tables import ClientRow, Entry, ParkedReply, TicketRow, WorkerRow
 from cbw.core.catalogue import EventName
 from cbw.core.histogram import Latencies
-from cbw.core.messages import NO_WORKER, Answer, CancelTask, Request, Status, error_body, error_of, error_parts
+from cbw.core.messages import (
+    NO_WORKER,
+    Answer,
+    CancelTask,
+    Request,
+    Status,
+    error_body,
+    error_of,
+    error_parts,
+)
 from cbw.core.plain_messages import Envelope, Partial, PlainPartial, PlainReply
 from cbw.core.port import is_anonymous
 
@@ -150,10 +159,8 @@ class Requests:
         answer = self.own.answer(client.name, request)
         self.end(entry, Change.SERVED, answer, catalogue.ANSWERED if answer.status is Status.OK else catalogue.FAILED)
 
-    def _refuse(
-        self, client: ClientRow, envelope: Envelope, request: Request, status: Status, text: str, kind: str = ""
-    ) -> None:
-        self.tell(client, envelope, self.refusals.answer(client, request, status, text, kind))
+    def _refuse(self, client: ClientRow, envelope: Envelope, request: Request, status: Status, *why: str) -> None:
+        self.tell(client, envelope, self.refusals.answer(client, request, status, *why))
 
     def enter(self, entry: Entry) -> None:
         """``entry`` is one of those that have not ended: it was accepted here, or by an earlier broker with this journal."""

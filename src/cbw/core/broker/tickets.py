@@ -26,6 +26,7 @@ from cbw.core.dialect import ClientDialect
 from cbw.core.journal_records import TICKET, Asker
 from cbw.core.messages import (
     NAME_CHARS_MAX,
+    NO_WORKER,
     Answer,
     Collect,
     Message,
@@ -108,6 +109,11 @@ class Tickets:
     def _begin(self, client: ClientRow, start: Start, fingerprint: bytes) -> None:
         row = TicketRow(start.ticket, client.name, _DIALECT, fingerprint)
         row.key = client.key
+        expiries = self._requests.expiries
+        if start.requires_worker and not expiries.is_served(start.service):
+            text = expiries.why_unserved(client, start.service, self._outbox.now)
+            self._tell(client, Answer(start.id, Status.EXPIRED, error_body(NO_WORKER, text)))
+            return
         if not self._may_wait(client, start.id, _size_of(row)):
             return
         self._add(row)

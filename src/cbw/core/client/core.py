@@ -18,6 +18,7 @@ import msgspec
 from cbw.core import messages
 from cbw.core.agenda import Agenda
 from cbw.core.client import events
+from cbw.core.client.pending import Pending
 from cbw.core.client.retries import Retries
 from cbw.core.hello import Patience, is_about_keys
 from cbw.core.messages import Status
@@ -59,32 +60,6 @@ TRANSITIONS: dict[Standing, tuple[Standing, ...]] = {
     Standing.REFUSED: (Standing.CLOSED,),
     Standing.CLOSED: (),
 }
-
-
-class Pending(msgspec.Struct, eq=False):
-    """A request in flight. ``ends_at`` is the deadline of one that is to be started, which it has beside that for starting it.
-
-    ``is_overdue``: the deadline has passed, and the broker is asked where the request is, until ``deadline_at``.
-    """
-
-    request: messages.Request | messages.Start | messages.Collect
-    sink: Any
-    deadline_at: float | None
-    may_retry: bool
-    ends_at: float | None = None
-    due_at: float | None = None
-    is_overdue: bool = False
-
-    def renew(self, now: float) -> None:
-        """It is about to be sent: its times count from now."""
-        request = self.request
-        if isinstance(request, messages.Collect):
-            return
-        ends_at = self.deadline_at if type(request) is messages.Request else self.ends_at
-        if ends_at is not None:
-            request.ttl = ends_at - now
-        if self.due_at is not None:
-            request.delay_s = max(0.0, self.due_at - now)
 
 
 class ClientCore:
@@ -199,6 +174,11 @@ class ClientCore:
             self._expiry.set_by(deadline_at)
         is_connected, in_flight, to_send = self._is_connected, self.in_flight, self._to_send
         request_id = fact.first_id
+        if fact.requires_worker:
+            for key, body in enumerate(fact.bodies, request_id):
+                choosy = messages.RequestIfServed(key, service, body, ttl, priority, delay_s)
+                self._asked(Pending(choosy, sink, deadline_at, may_retry, due_at=due_at), now)
+            return
         for body in fact.bodies:
             request = messages.Request(request_id, service, body, ttl, priority, delay_s)
             pending = in_flight[request_id] = Pending(request, sink, deadline_at, may_retry, due_at=due_at)
@@ -344,7 +324,7 @@ class ClientCore:
         size = 0 if isinstance(request, messages.Collect) else len(request.body)
         if broker is None:
             self._waiting_for_welcome.append(pending)
-        elif not (broker.keeps_tickets or type(request) is messages.Request):
+        elif not (broker.keeps_tickets or isinstance(request, messages.Request)):
             del self.in_flight[request.id]
             refused = messages.Refused(messages.Refusal.VERSION, f"the broker {broker.broker} knows no tickets yet")
             self._end(pending, Status.FAILED, refused.text, refused=refused)
@@ -354,6 +334,8 @@ class ClientCore:
             self._end(pending, Status.TOO_BIG, text)
         else:
             pending.renew(now)
+            if type(request) is messages.RequestIfServed and not broker.refuses_unserved:  # it takes them all
+                request = messages.Request(*msgspec.structs.astuple(request))
             self._to_send.append(request)
 
     # --- what the broker says
@@ -373,7 +355,7 @@ class ClientCore:
                     self.answers_unasked += 1
                 elif pending.is_overdue and message.status is Status.CANCELLED:  # by a broker that does not say why
                     self._end(pending, Status.EXPIRED, "no answer in time")
-                elif type(pending.request) is messages.Request:
+                elif type(pending.request) is messages.Request:  # the usual case
                     to_end.append(events.Ended(pending.sink, message, pending.request.service, self.name))
                 else:
                     to_end.append(self._ended(pending, message))

@@ -70,7 +70,7 @@ class Submitted(Event, gc=True):
 
     ``deadline_at`` is in monotonic seconds, None for never. ``sink`` comes back with the end of each of them. What has a
     deadline and ``may_retry`` is sent again as long as the broker is too busy for it. They are not handed out before ``due_at``,
-    None: there is no such time.
+    None: there is no such time. ``requires_worker``: they end at once if nobody serves them.
     """
 
     first_id: int
@@ -81,6 +81,7 @@ class Submitted(Event, gc=True):
     priority: int = messages.PRIORITY
     may_retry: bool = False
     due_at: float | None = None
+    requires_worker: bool = False
 
 
 class StartRequested(Event, gc=True):
