@@ -44,6 +44,7 @@ MAY_IMPORT = {
 
 ROOM_OF = {
     **dict.fromkeys(("errors", "settings", "memory", "codec", "clock", "signals", "visible"), "ground"),
+    **dict.fromkeys(("service_links", "version"), "ground"),
     **dict.fromkeys(("local", "doctor", "testing", "bench"), "tools"),
     "broker": "broker",
     "cbw": "public",

@@ -53,6 +53,7 @@ from cbw.errors import (
     VersionMismatch,
     WrongServerKey,
 )
+from cbw.version import __version__
 
 if TYPE_CHECKING:
     from cbw.broker import Broker
@@ -85,8 +86,6 @@ else:
         value = globals()[name] = getattr(import_module(_HOMES[name]), name)
         return value
 
-
-__version__ = "0.1.0"
 
 __all__ = [
     "AnswerTooBig",

@@ -154,6 +154,11 @@ UNSERVED = _warning(
 CONNECTED = _info(
     "connected", "worker", "The worker has a connection to a broker; `text` says which, if there are several."
 )
+NOT_LET_IN = _warning(
+    "not_let_in",
+    "worker",
+    "The broker has refused the hello of the worker; `text` says why. If another has its id, it asks again for 4 s or more.",
+)
 DISCONNECTED = _warning("disconnected", "worker", "The worker has lost its connection to the broker, and tries again.")
 RECONNECTING = _warning("reconnecting", "worker", "The broker has been silent for too long: a new connection is made.")
 NOT_RECONNECTED = _warning(

@@ -83,6 +83,7 @@ class WorkerCore:
         self.registration = Registration.DISCONNECTED
         self.is_ended = False
         self.broker: messages.Welcome | None = None  # what it said of itself, while the worker is registered
+        self.has_met_broker = False
         self.refused: messages.Refused | None = None  # what the broker said if it refuses this worker for good
         self.in_hand: dict[int, None] = {}
         self.left_over: dict[int, None] = {}  # tasks of earlier sessions whose handlers still run
@@ -232,6 +233,7 @@ class WorkerCore:
                 self._end_session()  # at a second hello the broker has put back what it sent after the first
                 self._enter(Registration.REGISTERED)
                 self.broker = message
+                self.has_met_broker = True
                 self._silence.set(now + message.liveness_s)
                 self._patience.welcomed()
                 self._go_on_with(message.tasks)
