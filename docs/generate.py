@@ -342,12 +342,12 @@ def errors_page() -> str:
         "## All exceptions",
         "Text in italics is the default `advice` of the exception.",
         table(["exception", "base class", "exit code", "raised when"], rows),
-        "Every `CbwError` has the attribute `advice`, which says what to do next and may be empty. A `RequestError` also has "
-        "`kind`, `text`, `request_id` and `service`.",
+        "Every `CbwError` has an `advice`, a text. A `RequestError` has `kind`, `text`, `request`, `request_id`, `service`.",
         "## The status of a request and its exception",
-        "A request ends with a status, which is part of [the protocol](wire.md#statuses). For each status the client library "
-        "raises this exception:",
+        "A request ends with a status of [the protocol](wire.md#statuses). For each the client library raises this exception:",
         table(["status", "name", "exception", "meaning"], statuses),
+        "## Where an expired request was\n\n"
+        + markdown(inspect.cleandoc(errors.Expired.__doc__ or "").partition("\n\n")[2]),
         "## The reason of a refused hello and its exception",
         "When a broker refuses the hello of a client or worker, the library raises:",
         table(["reason", "name", "exception", "meaning"], refusals),
@@ -363,7 +363,7 @@ def _status_error(status: messages.Status) -> str:
         return "- (tried again)"
     result = importlib.import_module("cbw.client.result")
     answer = messages.Answer(1, status, messages.error_body("kind", "text"))
-    error = result.exception_for(importlib.import_module("cbw.core.client.events").Ended(None, answer, ""))
+    error = result.exception_for(importlib.import_module("cbw.core.client.events").Ended(None, answer, "", ""))
     return code(type(error).__name__)
 
 

@@ -44,6 +44,7 @@ MAY_IMPORT = {
 
 ROOM_OF = {
     **dict.fromkeys(("errors", "settings", "memory", "codec", "clock", "signals", "visible"), "ground"),
+    **dict.fromkeys(("service_links", "version"), "ground"),
     **dict.fromkeys(("local", "doctor", "journal_doctor", "testing", "bench"), "tools"),
     **dict.fromkeys(("broker", "standby"), "broker"),
     "cbw": "public",
@@ -52,8 +53,8 @@ ROOM_OF = {
 """The rooms of the modules that lie beside the folders; every other module is in the room that its folder is."""
 
 PURE = {
-    "__future__", "bisect", "collections", "collections.abc", "dataclasses", "enum", "functools", "hashlib", "heapq", "hmac",
-    "itertools", "math", "msgspec", "operator", "typing",
+    "__future__", "bisect", "collections", "collections.abc", "dataclasses", "difflib", "enum", "functools", "hashlib", "heapq",
+    "hmac", "itertools", "math", "msgspec", "operator", "typing",
 }  # fmt: skip
 """All that the core may import from outside."""
 
@@ -99,7 +100,6 @@ TOO_LONG = {
     "tests/sim/plan.py::_draw_clients": 62,
     "tests/unit/core/broker/test_broker.py": 1240,
     "tests/unit/core/broker/test_dialects.py": 830,
-    "tests/unit/core/client/test_core.py": 505,
     "tests/unit/core/worker/test_core.py": 530,
 }
 """What is still longer, and how long at most. No row is added: split what is named here, then take its row out."""

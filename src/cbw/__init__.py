@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from cbw.errors import (
+    AnswerTooBig,
     BadAnswer,
     BadRequest,
     Busy,
@@ -24,6 +25,7 @@ from cbw.errors import (
     Closed,
     DuplicateId,
     Expired,
+    Failure,
     GaveUp,
     HandlerFailed,
     JournalBroken,
@@ -55,6 +57,7 @@ from cbw.errors import (
     WorkerStuck,
     WrongServerKey,
 )
+from cbw.version import __version__
 
 if TYPE_CHECKING:
     from cbw.broker import Broker
@@ -88,9 +91,8 @@ else:
         return value
 
 
-__version__ = "0.1.0"
-
 __all__ = [
+    "AnswerTooBig",
     "AsyncClient",
     "Attempt",
     "BadAnswer",
@@ -105,6 +107,7 @@ __all__ = [
     "Closed",
     "DuplicateId",
     "Expired",
+    "Failure",
     "GaveUp",
     "HandlerFailed",
     "JournalBroken",

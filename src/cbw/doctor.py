@@ -16,12 +16,12 @@ from cbw.client.sync_client import Client
 from cbw.core import messages
 from cbw.errors import BadMessage, CbwError, RequestError
 from cbw.keys.folder import LinkKeys, link_keys
-from cbw.observe.status import PACKAGE_VERSION
 from cbw.observe.trace import LogTarget
 from cbw.settings import STATUS_PORT
 from cbw.transport.link import Link
 from cbw.transport.poller import Poller, Waker
 from cbw.transport.sockets import Context
+from cbw.version import __version__
 from cbw.wire import native
 from cbw.wire.refusal import refusal_error
 
@@ -263,8 +263,8 @@ def _check_workers(host: str, worker_port: int, page: StatusPage, boot: str) -> 
             what = "the status page wants another token" if page.token else "the status page wants a token"
             advice = "Give the file with the token of that broker: --status-token-file (CBW_STATUS_TOKEN_FILE)."
         return Finding("workers", FindingState.NOTE, f"cannot be counted: {what} on {host}:{page.port}", advice)
-    if status.version != PACKAGE_VERSION:
-        text = f"the broker is cbw {status.version}, this is {PACKAGE_VERSION}"
+    if status.version != __version__:
+        text = f"the broker is cbw {status.version}, this is {__version__}"
         return Finding(
             "workers", FindingState.NOTE, text, "They talk to each other, but use the same version where you can."
         )

@@ -15,16 +15,18 @@
     │   ├── WrongServerKey    the broker or logger has another key than this side expects
     │   └── KeysMissing       one side uses keys, the other does not
     ├── BadMessage        bytes that are no message (raised by ``cbw.wire``, never to a user)
-    ├── RequestError      a request ended without an answer; see its ``request_id`` and ``service``
+    ├── RequestError      a request ended without an answer; see its ``request`` and ``service``
     │   ├── HandlerFailed     the worker's handler raised: ``kind`` and ``text`` are its exception's
+    │   │   ├── Failure           it has raised this: ``code`` and ``data`` say why, for programs
     │   │   └── TimeLimit         it has taken longer than its service allows
     │   ├── BadRequest        the handler wants another body
     │   ├── BadAnswer         it has an answer, but no such one as ``returns`` wants
-    │   ├── Expired           the deadline passed (also a TimeoutError)
+    │   ├── Expired           the deadline passed (also a TimeoutError); its ``kind`` says where the request was
     │   ├── GaveUp            its workers died again and again
     │   ├── Busy              the broker is at a limit; try again later
     │   ├── Cancelled         cancelled by this client
     │   ├── TooBig            the body is over the broker's limit
+    │   ├── AnswerTooBig      the answer is
     │   ├── NotAllowed        this client's key is not good for the service
     │   ├── UnknownTicket     the broker has no request with this ticket, or no longer
     │   └── TicketTaken       another request has this ticket
@@ -49,12 +51,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 MORE_FILES = "Allow more of them: ulimit -n 1024, and for a broker or a logger one more for each peer."
 """What to do when no descriptors are left."""
 
 
 RETRY_AFTER_S_MAX = 366 * 86400
 """Longest time in seconds after which a handler may ask to be called again: the longest delay that a broker takes."""
+FAILURE_CODE_CHARS_MAX = 200
+"""Longest code of a failure, in characters."""
 
 
 class CbwError(Exception):
@@ -148,26 +154,56 @@ class BadMessage(CbwError):
 class RequestError(CbwError):
     """A request ended without an answer.
 
-    ``request_id`` is the client's number for it, ``service`` where it went.
+    ``request`` is what traces and ``cbw logs story`` call it, such as ``C1/7``; ``request_id`` the client's number for it, and
+    ``service`` where it went. A traceback shows both below the error.
     """
 
-    def __init__(self, text: str, *, kind: str = "", request_id: int = 0, service: str = "") -> None:
+    def __init__(self, text: str, *, kind: str = "", request_id: int = 0, service: str = "", request: str = "") -> None:
         super().__init__(text)
         self.kind = kind
         self.text = text
         self.request_id = request_id
         self.service = service
+        self.request = request
+        if request:
+            self.add_note(f"request {request}" + (f" for the service {service!r}" if service else ""))
 
 
 class HandlerFailed(RequestError):
     """The worker's handler raised. ``kind`` is the exception's type there, ``text`` its message.
 
     If the handler was called again, as its service allows, the text says how often it was tried, and as which dead letter the
-    request is kept if no retries are left.
+    request is kept if no retries are left. ``traceback`` is empty unless the broker sends it (``--send-tracebacks``).
     """
 
+    traceback = ""
+
     def __str__(self) -> str:
-        return f"{self.kind}: {self.text}" if self.kind else self.text
+        return ": ".join(filter(None, (self.kind, self.text)))
+
+
+class Failure(HandlerFailed):
+    """Raised by a handler that cannot do what was asked, and for the client to act on: it is raised there again.
+
+    ``code`` names the reason for programs, such as ``not_found``, in 1 to 200 characters; ``text`` tells people more; ``data``
+    is anything that JSON has a form for, in at most 64 KiB of it. This is an answer and no fault of the handler: the worker
+    prints no traceback.
+
+    Raises:
+        UsageError: ``code`` or ``text`` is not such a text.
+    """
+
+    def __init__(
+        self, code: str, text: str = "", *, data: Any = None, request_id: int = 0, service: str = "", request: str = ""
+    ) -> None:
+        if not isinstance(code, str) or not 0 < len(code) <= FAILURE_CODE_CHARS_MAX:
+            raise UsageError(f"a failure has a code of 1 to {FAILURE_CODE_CHARS_MAX} characters, not {code!r:.200}")
+        if not isinstance(text, str):
+            raise UsageError(f"the text of a failure is {text!r:.200}; give a str, and anything else as data")
+        super().__init__(text, kind=code, request_id=request_id, service=service, request=request)
+        self.args = (code, text)
+        self.code = code
+        self.data = data
 
 
 class TimeLimit(HandlerFailed):
@@ -188,7 +224,15 @@ class BadAnswer(RequestError):
 
 
 class Expired(RequestError, TimeoutError):
-    """The deadline passed before an answer."""
+    """The deadline passed before an answer. ``kind`` says where the request was then.
+
+    ``no_worker``: no worker serves the service. ``queue``: it waited for a worker to be free, or for its next try. ``worker``: a
+    worker had it. ``unreachable``: there was no broker, or it did not answer. ``refused``: the broker does not let this client
+    in, most often because another one has its id. ``expired``: the broker is too old to tell.
+
+    A gateway that speaks HTTP answers ``queue`` and ``worker`` with 504 (Gateway Timeout), and the others with 503 (Service
+    Unavailable).
+    """
 
 
 class GaveUp(RequestError):
@@ -213,6 +257,12 @@ class TooBig(RequestError):
     """The body is over the broker's limit."""
 
     exit_code = 2
+
+
+class AnswerTooBig(RequestError):
+    """The handler has answered with more than the broker's limit, so there is no answer."""
+
+    advice = "The broker's option --body-bytes-max is the limit. Answer with less, or with where the rest is."
 
 
 class Retry(CbwError):

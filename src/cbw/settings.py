@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from cbw import service_links
 from cbw.errors import UsageError
 
 CLIENT_PORT = 9998
@@ -78,7 +79,8 @@ BROKER_PORT = Setting(
     "broker_port",
     None,
     "BROKER_PORT",
-    "Port of the broker to connect to: by default 9998 for a client, 9999 for a worker.",
+    "Port of the broker to connect to: by default 9998 for a client, 9999 for a worker. A service link of Kubernetes, such as "
+    "tcp://10.96.0.12:9998, is ignored.",
     minimum=1,
     maximum=65535,
     kind=int,
@@ -371,6 +373,20 @@ BROKER = (
         minimum=0.001,
         kind=float,
     ),
+    _broker(
+        "unserved_s",
+        None,
+        "Seconds for which no worker may have served a service before its requests end at once, with an error, instead of "
+        "waiting for one. The start of the broker counts as the beginning. By default they wait until their deadlines.",
+        minimum=0.0,
+        kind=float,
+    ),
+    _broker(
+        "send_tracebacks",
+        False,
+        "Send the traceback of a handler that failed to the client that asked. Without it a traceback is only printed by the "
+        "worker, and stands in the trace, in the log and in dead letters.",
+    ),
     _broker("grace_s", 10.0, "Seconds that running requests have to finish after SIGTERM.", minimum=0.0),
 )
 
@@ -468,7 +484,9 @@ def address(text: str | None, role: str) -> tuple[str, int]:
     if ":" in host and not _is_ipv6(host):  # the last colon belongs to the IPv6 address
         host, port = text or "", ""
     host = host or os.environ.get(BROKER_HOST.environment) or BROKER_HOST.default
-    port = port or os.environ.get(BROKER_PORT.environment) or str(CLIENT_PORT if role == "client" else WORKER_PORT)
+    port = (
+        port or service_links.ignored(BROKER_PORT.environment) or str(CLIENT_PORT if role == "client" else WORKER_PORT)
+    )
     return checked_host(host, BROKER_HOST), checked_port(port, BROKER_PORT)
 
 

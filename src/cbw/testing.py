@@ -352,11 +352,11 @@ class MemoryClient(_Peer):
         *,
         timeout: Timeout = ...,
         priority: int = messages.PRIORITY,
-        delay_s: float = 0.0,
+        **how: Any,
     ) -> MemoryRequest:
         """Send one request, as :meth:`cbw.Client.submit`. No time passes; what can happen at once has happened."""
         request, bodies = MemoryRequest(self), [codec.encode(body)]
-        (request.id,) = self._session.submit(service, bodies, timeout, request._end, priority, delay_s=delay_s)
+        (request.id,) = self._session.submit(service, bodies, timeout, request._end, priority, **how)
         self._system._settle()
         return request
 
@@ -369,13 +369,14 @@ class MemoryClient(_Peer):
         deadline_s: float | None = None,
         priority: int = PRIORITY,
         delay_s: float = 0.0,
+        require_worker: bool = False,
         timeout: Timeout = ...,
     ) -> Ticket:
         """Start a request that outlives this client, as :meth:`cbw.Client.start`. The broker in memory has no journal."""
         request = MemoryRequest(self)
         name = self._system._new_ticket() if ticket is None else ticket
         request.id = self._session.start(
-            name, service, codec.encode(body), timeout, deadline_s, priority, delay_s, request._end
+            name, service, codec.encode(body), timeout, deadline_s, priority, delay_s, require_worker, request._end
         )
         self._system._settle()
         return ticket_of(request._wait())

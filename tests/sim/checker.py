@@ -381,7 +381,7 @@ class Checker:
     def _record(self, record: Record) -> None:
         now = self.world.now
         self._of_clients(record)
-        if not record.request or record.event == "refused":
+        if not record.request or record.event in ("refused", "fenced"):
             return
         request = int(record.request.rpartition("/")[2])
         if record.event.startswith("dead_letter_"):
@@ -440,8 +440,9 @@ class Checker:
         elif record.event == "gave_up":
             self._poison.gave_up(record.request, accepted, self.jobs[accepted.token])
         elif record.event == "expired":
-            is_late = accepted.deadline_at is not None and accepted.deadline_at <= self.world.now + 1e-6
-            self.need(is_late, f"G6: {accepted.token} expired before its deadline")
+            asked_at, ttl_s = self._asked.get(request, ("", None))[1], self.jobs[accepted.token].ttl_s
+            ends_at = accepted.deadline_at if asked_at is None or ttl_s is None else asked_at + ttl_s
+            self.need((ends_at or 1e9) <= self.world.now + 1e-6, f"G6: {accepted.token} expired before its deadline")
         elif record.event == "cancelled" and is_of_lab:
             self._plain_cancelled(accepted.token, record.text)
 

@@ -54,6 +54,20 @@ def test_errors_of_the_handler_are_those_of_the_real_client(system: System) -> N
         system.call({"a": 1}, "divide")
 
 
+def test_an_async_handler_in_an_async_test(system: System) -> None:
+    """Whoever tests with an event loop has one that runs already, in which none of the handlers can."""
+
+    async def upper_later(text: str) -> str:
+        await asyncio.sleep(0)
+        return text.upper()
+
+    async def test() -> None:
+        system.worker(upper_later)
+        assert system.call("hello", returns=str) == "HELLO"
+
+    asyncio.run(test())
+
+
 def test_an_async_handler(system: System) -> None:
     @system.service()
     async def wait(text: str) -> str:
@@ -127,6 +141,7 @@ def test_a_frozen_worker_is_lost_and_its_late_answer_fenced_off(system: System) 
     system.pass_time(60)
     frozen.thaw()
     assert system.counts["answers_fenced"] == 1
+    assert request.story[-1] == "fenced"
     system.pass_time(2)
     assert {worker.name for worker in system.broker.workers.by_peer.values()} == {"SLOW", "GOOD"}
 

@@ -16,9 +16,10 @@ import msgspec
 from cbw import settings
 from cbw.cli import output
 from cbw.cli.connection import no_broker, no_host, telling_who_waits
+from cbw.cli.failures import telling_errors
 from cbw.cli.options import Integer, Number, keys_option, setting_options
 from cbw.client.sync_client import Client
-from cbw.core.messages import DELAY_S_MAX, PRIORITY, PRIORITY_MAX
+from cbw.core.messages import DELAY_S_MAX, PRIORITY, PRIORITY_MAX, REFUSED
 from cbw.errors import RequestError, UsageError
 from cbw.settings import address
 
@@ -26,6 +27,13 @@ broker_option = click.option(
     "--broker",
     metavar="HOST:PORT",
     help="Broker to talk to, and its port for clients. [env: BROKER_HOST, BROKER_PORT]",
+)
+
+json_option = click.option(
+    "--json",
+    "is_json",
+    is_flag=True,
+    help="Print an error as one JSON object on standard error: error (its class), kind, text, request, and what else it has.",
 )
 
 _NAMED = re.compile(r"([^\W\d]\w*)(:?=)(.*)", re.DOTALL)
@@ -71,6 +79,7 @@ _NAMED = re.compile(r"([^\W\d]\w*)(:?=)(.*)", re.DOTALL)
 )
 @setting_options(*settings.CLIENT)
 @keys_option
+@json_option
 def command(
     arguments: tuple[str, ...],
     broker: str | None,
@@ -81,6 +90,7 @@ def command(
     ticket: str | None,
     deadline_s: float | None,
     timeout_s: float,
+    is_json: bool,
 ) -> None:
     """Send one request; its answer goes to standard output, an error to standard error.
 
@@ -101,7 +111,7 @@ def command(
     if deadline_s is not None and not (is_detached or ticket is not None):
         raise click.UsageError("--deadline goes with --detach or --ticket; otherwise --timeout is the deadline.")
     service, body = (service, _read(arguments)) if service is not None else _asked(arguments)
-    with asking(broker, timeout_s) as client:
+    with asking(broker, timeout_s, is_json=is_json) as client:
         if not is_detached and ticket is None:
             output.data(client.call(body, service, priority=priority, delay_s=delay_s))
             return
@@ -160,15 +170,19 @@ def request_body(values: Sequence[str]) -> bytes:
 
 
 @contextlib.contextmanager
-def asking(broker: str | None, timeout_s: float) -> Iterator[Client]:
-    """A client of ``broker``, and clear words if there is none."""
+def asking(broker: str | None, timeout_s: float, *, is_json: bool) -> Iterator[Client]:
+    """A client of ``broker``, and clear words if there is none. ``is_json``: errors are printed as JSON."""
     if broker is None and os.environ.get(settings.BROKER_HOST.environment) == "":  # as in the images
         raise no_host("with --broker")
     host, port = address(broker, "client")
-    with Client(broker, timeout=timeout_s) as client, telling_who_waits(client, host, port, timeout_s):
+    with (
+        telling_errors(is_json=is_json),
+        Client(broker, timeout=timeout_s) as client,
+        telling_who_waits(client, host, port, timeout_s),
+    ):
         try:
             yield client
         except RequestError as error:
-            if not client.has_met_broker:
+            if not client.has_met_broker and error.kind != REFUSED:
                 raise no_broker(host, port, timeout_s) from None
             raise error

@@ -21,6 +21,7 @@ from cbw.cli.options import (
 )
 from cbw.cli.signals import stopping_at_once
 from cbw.client.sync_client import Client
+from cbw.core.messages import REFUSED
 from cbw.errors import RequestError
 from cbw.signals import reopening
 
@@ -66,7 +67,7 @@ def command(
             try:
                 answer = client.call(request).decode(errors="backslashreplace")
             except RequestError as error:
-                if not client.has_met_broker:
+                if not client.has_met_broker and error.kind != REFUSED:
                     raise no_broker(host, broker_port, timeout_s) from None
                 failed += 1
                 output.line(output.Styled(f"{request} failed: {error}", fg="red"), err=True)

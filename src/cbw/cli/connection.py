@@ -23,7 +23,7 @@ BROKER_WAIT_S = 2.0
 
 
 class Waiting(Protocol):
-    """A client that may not have found its broker yet."""
+    """A client or a worker that may not have found its broker yet."""
 
     @property
     def has_met_broker(self) -> bool:
@@ -71,13 +71,13 @@ def no_host(how: str) -> click.UsageError:
 
 
 @contextlib.contextmanager
-def telling_who_waits(client: Waiting, host: str, port_number: int, timeout_s: float) -> Iterator[None]:
-    """Say after a while that ``client`` still waits for a broker, if it does."""
+def telling_who_waits(role: Waiting, host: str, port_number: int, timeout_s: float | None = None) -> Iterator[None]:
+    """Say after a while that ``role`` still waits for a broker, if it does; a client for ``timeout_s``, a worker for ever."""
 
     def say() -> None:
-        if not client.has_met_broker:
-            text = f"waiting for a broker at {host}:{port_number}, up to {timeout_s:g} s for each request"
-            output.line(text, err=True)
+        if not role.has_met_broker:
+            how_long = "" if timeout_s is None else f", up to {timeout_s:g} s for each request"
+            output.line(f"waiting for a broker at {host}:{port_number}{how_long}", err=True)
 
     timer = threading.Timer(BROKER_WAIT_S, say)
     timer.daemon = True

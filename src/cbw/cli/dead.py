@@ -21,7 +21,7 @@ from cbw.cli.options import Integer, keys_option, setting_options
 from cbw.client.sync_client import Client
 from cbw.core import catalogue
 from cbw.core.broker.dead_services import BODY, DROP, LIST, PAGE_MAX, REQUEUE, SHOW
-from cbw.core.messages import ticket_name
+from cbw.core.messages import REFUSED, ticket_name
 from cbw.errors import CbwError, HandlerFailed, RequestError, UsageError
 from cbw.keys.folder import KeyFolder
 from cbw.logs.times import span_of
@@ -95,7 +95,7 @@ def _connected(function: Callable[..., Any]) -> Callable[..., Any]:
             try:
                 return function(*arguments, letters=_Letters(client), **options)
             except RequestError as error:
-                if not client.has_met_broker:
+                if not client.has_met_broker and error.kind != REFUSED:
                     raise no_broker(host, port, timeout_s) from None
                 raise error
 
@@ -238,7 +238,7 @@ def _row(letter: Fields) -> list[str]:
 def _error(letter: Fields) -> str:
     """Why it was given up; of an exception its kind too."""
     is_exception = letter["kind"] not in (catalogue.GAVE_UP, catalogue.EXPIRED)
-    return f"{letter['kind']}: {letter['error']}" if is_exception else str(letter["error"])
+    return ": ".join(filter(None, (letter["kind"], letter["error"]))) if is_exception else str(letter["error"])
 
 
 def _request(letter: Fields) -> str:

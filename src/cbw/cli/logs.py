@@ -27,7 +27,7 @@ from cbw.logs.search import FIELDS, Query, Search, found, last_found, record_of
 from cbw.logs.stats import QUANTILES, Stats, stats_of
 from cbw.logs.story import Story, tell
 from cbw.logs.times import time_of
-from cbw.observe.trace import level_of, text_of
+from cbw.observe.trace import TRACEBACK, level_of, text_of
 from cbw.visible import visible
 
 FOLLOWED_LINES = 10
@@ -263,6 +263,8 @@ def _story_lines(told: Story) -> Iterator[Sequence[output.Piece]]:
         colour = _LEVEL_COLOURS.get(level_of(record))
         sender = output.Styled(f"{visible(record.sender):<{width}}", fg=_ROLE_COLOURS.get(record.role))
         yield f"  {record.at - start:+11.6f}  ", sender, "  ", output.Styled(what, fg=colour)
+        for line in str((record.fields or {}).get(TRACEBACK, "")).splitlines():
+            yield (output.Styled(f"      {line}", dim=True),)
     for worker in told.fenced:
         yield (f"  a late answer{f' of {worker}' if worker else ''} was fenced off: it reached nobody",)
     if told.skew_s:

@@ -14,8 +14,10 @@ from typing import Any, NoReturn
 
 import click
 
+from cbw import service_links
 from cbw.cli import output
 from cbw.errors import CbwError, UsageError
+from cbw.version import __version__
 
 # Each command is imported when it is used: `cbw call` must not pay for `cbw up`.
 _COMMANDS = {
@@ -63,7 +65,7 @@ class _Commands(click.Group):
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110, "color": output.COLOUR},
 )
-@click.version_option(package_name="cbw", message="cbw %(version)s")
+@click.version_option(__version__, message="cbw %(version)s")
 def cli() -> None:
     """A fault-tolerant client-broker-worker system over ZeroMQ.
 
@@ -80,6 +82,7 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; errors of cbw become two lines on stderr and their exit code."""
+    service_links.forget()
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # closed by whoever started us: or a socket would get its number
             setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - as long as we live

@@ -6,7 +6,7 @@ import click
 
 from cbw import settings
 from cbw.cli import output
-from cbw.cli.call import asking, broker_option
+from cbw.cli.call import asking, broker_option, json_option
 from cbw.cli.options import keys_option, setting_options
 
 
@@ -15,7 +15,8 @@ from cbw.cli.options import keys_option, setting_options
 @broker_option
 @setting_options(*settings.CLIENT)
 @keys_option
-def command(ticket: str, broker: str | None, timeout_s: float) -> None:
+@json_option
+def command(ticket: str, broker: str | None, timeout_s: float, is_json: bool) -> None:
     """Wait for the answer of the request that was started under TICKET, and print it. It can be fetched again.
 
     The request goes on if the time is over, or if you press Ctrl-C.
@@ -24,5 +25,5 @@ def command(ticket: str, broker: str | None, timeout_s: float) -> None:
     ticket=$(cbw call --service report --detach year.json)
     cbw result $ticket --timeout 3600 > report.pdf
     """
-    with asking(broker, timeout_s) as client:
+    with asking(broker, timeout_s, is_json=is_json) as client:
         output.data(client.result(ticket))

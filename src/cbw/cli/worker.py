@@ -9,7 +9,7 @@ import click
 
 from cbw import settings
 from cbw.cli import output
-from cbw.cli.connection import broker_address, role_id, warn_if_unresolved
+from cbw.cli.connection import broker_address, role_id, telling_who_waits, warn_if_unresolved
 from cbw.cli.options import OpenTrace, ServeStatus, keys_option, port, setting_options, status_options, trace_options
 from cbw.errors import WorkerStuck
 from cbw.observe.program_logs import show_logs
@@ -90,7 +90,12 @@ def command(
     if not handlers:
         worker.add("", Demonstration(name, work_time_s), time_limit_s=time_limit_s)
     warn_if_unresolved(host, broker_port)
-    with stopping(worker), reopening(worker.reopen_trace), serve_status(worker.inquiry.ask, is_one_of_many=True):
+    with (
+        stopping(worker),
+        reopening(worker.reopen_trace),
+        serve_status(worker.inquiry.ask, is_one_of_many=True),
+        telling_who_waits(worker, host, broker_port),
+    ):
         output.line(f"{name} works for {host}:{broker_port}")
         _run(worker)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import math
 from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Any, Self, TypeVar, overload
@@ -71,6 +72,7 @@ class AsyncClient:
         timeout: Timeout = ...,
         priority: int = PRIORITY,
         delay_s: float = 0.0,
+        require_worker: bool = False,
     ) -> bytes: ...
     @overload
     async def call(
@@ -81,6 +83,7 @@ class AsyncClient:
         timeout: Timeout = ...,
         priority: int = PRIORITY,
         delay_s: float = 0.0,
+        require_worker: bool = False,
         returns: type[T],
     ) -> T: ...
     async def call(
@@ -91,6 +94,7 @@ class AsyncClient:
         timeout: Timeout = ...,
         priority: int = PRIORITY,
         delay_s: float = 0.0,
+        require_worker: bool = False,
         returns: Any = bytes,
     ) -> Any:
         """Send one request and wait for its answer. The arguments are those of :meth:`cbw.Client.call`.
@@ -101,9 +105,9 @@ class AsyncClient:
                 or ``delay_s`` not below ``timeout``.
             Closed: the client is closed.
         """
-        future = self._request(body, service, timeout, priority, delay_s)
+        future = self._request(body, service, timeout, priority, delay_s, require_worker)
         try:
-            return decode_answer(await future, returns, future.request_id, service)
+            return decode_answer(await future, returns, future.request_id, service, self.id)
         finally:
             del future  # it holds the exception, which holds this frame: only the garbage collector would free them
 
@@ -116,6 +120,7 @@ class AsyncClient:
         deadline_s: float | None = None,
         priority: int = PRIORITY,
         delay_s: float = 0.0,
+        require_worker: bool = False,
         timeout: Timeout = ...,
     ) -> Ticket:
         """Start a request that outlives this client; :meth:`result` fetches its answer. As :meth:`cbw.Client.start`.
@@ -127,7 +132,7 @@ class AsyncClient:
         """
         future, name = _Waiting(self, self._attach()), new_ticket() if ticket is None else ticket
         future.request_id = self._session.start(
-            name, service, codec.encode(body), timeout, deadline_s, priority, delay_s, future.set_ended
+            name, service, codec.encode(body), timeout, deadline_s, priority, delay_s, require_worker, future.set_ended
         )
         self._take_turn_soon()
         return ticket_of(await future)
@@ -157,12 +162,13 @@ class AsyncClient:
         timeout: Timeout = ...,
         priority: int = PRIORITY,
         delay_s: float = 0.0,
+        require_worker: bool = False,
     ) -> asyncio.Future[bytes]:
         """Send one request and return its future. ``future.cancel()`` cancels the request, also while it runs.
 
         Call it in the event loop's thread.
         """
-        return self._request(body, service, timeout, priority, delay_s)
+        return self._request(body, service, timeout, priority, delay_s, require_worker)
 
     def map(
         self,
@@ -176,20 +182,22 @@ class AsyncClient:
         is_ordered: bool = True,
         on_progress: Callable[[int], None] | None = None,
         return_errors: bool = False,
+        require_worker: bool = False,
     ) -> AsyncGenerator[Any, None]:
         """Send a request for each of ``bodies``, with at most ``window`` in flight, and yield the answers.
 
         The arguments are those of :meth:`cbw.Client.map`.
         """
         mapping = MapWindow(bodies, window, is_ordered=is_ordered)
-        return self._map(mapping, service, timeout, priority, returns, is_ordered, on_progress, return_errors)
+        send = functools.partial(
+            self._submit, service, timeout=timeout, priority=priority, require_worker=require_worker
+        )
+        return self._map(mapping, send, returns, is_ordered, on_progress, return_errors)
 
     async def _map(
         self,
         mapping: MapWindow,
-        service: str,
-        timeout: Timeout,
-        priority: int,
+        send: Callable[..., range],
         returns: Any,
         is_ordered: bool,
         on_progress: Callable[[int], None] | None,
@@ -206,7 +214,7 @@ class AsyncClient:
         try:
             while not mapping.is_done:
                 while batch := mapping.take_bodies():
-                    mapping.sent(self._submit(service, batch, timeout, priority, arrived, may_retry=False))
+                    mapping.sent(send(batch, sink=arrived))
                     self._deliver(self._session.flush())
                     if mapping.is_slow:
                         break
@@ -277,10 +285,12 @@ class AsyncClient:
             raise RuntimeError("this client belongs to another event loop")
         return loop
 
-    def _request(self, body: Any, service: str, timeout: Timeout, priority: int, delay_s: float) -> _RequestFuture:
+    def _request(
+        self, body: Any, service: str, timeout: Timeout, priority: int, delay_s: float, require_worker: bool
+    ) -> _RequestFuture:
         future = _RequestFuture(self, self._attach())
         (future.request_id,) = self._submit(
-            service, [codec.encode(body)], timeout, priority, future.end, may_retry=True, delay_s=delay_s
+            service, [codec.encode(body)], timeout, priority, future.end, True, delay_s, require_worker
         )
         return future
 
@@ -291,13 +301,12 @@ class AsyncClient:
         timeout: Timeout,
         priority: int,
         sink: Callable[[Ended], None],
-        *,
-        may_retry: bool,
+        may_retry: bool = False,
         delay_s: float = 0.0,
+        require_worker: bool = False,
     ) -> range:
-        request_ids = self._session.submit(
-            service, bodies, timeout, sink, priority, may_retry=may_retry, delay_s=delay_s
-        )
+        how: dict[str, Any] = {"may_retry": may_retry, "delay_s": delay_s, "require_worker": require_worker}
+        request_ids = self._session.submit(service, bodies, timeout, sink, priority, **how)
         self._take_turn_soon()
         return request_ids
 

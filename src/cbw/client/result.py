@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
+
+import msgspec
 
 from cbw import codec
 from cbw.core import messages
 from cbw.core.client.events import Ended
-from cbw.core.messages import Status
+from cbw.core.messages import Status, name_of_request
 from cbw.errors import (
+    AnswerTooBig,
     BadAnswer,
     BadRequest,
     Busy,
@@ -16,6 +20,7 @@ from cbw.errors import (
     CbwError,
     Closed,
     Expired,
+    Failure,
     GaveUp,
     HandlerFailed,
     NotAllowed,
@@ -24,6 +29,7 @@ from cbw.errors import (
     TimeLimit,
     TooBig,
     UnknownTicket,
+    UsageError,
 )
 from cbw.wire.refusal import refusal_error
 
@@ -48,18 +54,27 @@ def exception_for(ended: Ended) -> CbwError:
     if ended.refused is not None:
         return refusal_error(ended.refused)
     answer = ended.answer
-    kind, text = messages.error_of(answer.body)
+    said = messages.error_parts(answer.body)
+    whose: dict[str, Any] = {"request_id": answer.id, "service": ended.service, "request": ended.request}
+    if answer.status is Status.FAILED and said.data is not None:
+        with contextlib.suppress(msgspec.DecodeError, UsageError):  # a worker of somebody else's may be wrong
+            return Failure(said.kind, said.text, data=msgspec.json.decode(said.data), **whose)
     error_type = _ERRORS.get(answer.status, RequestError)
-    if error_type is HandlerFailed and kind == TimeLimit.__name__:  # as its worker calls it
+    if said.kind == messages.ANSWER_TOO_BIG and error_type is TooBig:
+        error_type = AnswerTooBig
+    elif said.kind == TimeLimit.__name__ and error_type is HandlerFailed:  # as its worker calls it
         error_type = TimeLimit
-    error = error_type(text, kind=kind, request_id=answer.id, service=ended.service)
+    error = error_type(said.text, kind=said.kind, **whose)
     if isinstance(error, Busy):
         error.retry_after_s = answer.retry_after_s
+    elif isinstance(error, HandlerFailed) and said.traceback:
+        error.traceback = said.traceback
+        error.add_note(f"In the worker:\n{said.traceback}")
     return error
 
 
-def decode_answer(body: Any, returns: Any, request_id: int, service: str) -> Any:
-    """The body of an answer, read as ``returns``.
+def decode_answer(body: Any, returns: Any, request_id: int, service: str, client: str, ticket: str = "") -> Any:
+    """The body of an answer, read as ``returns``. The rest says whose it is.
 
     Raises:
         BadAnswer: the body is not one.
@@ -69,7 +84,9 @@ def decode_answer(body: Any, returns: Any, request_id: int, service: str) -> Any
     except Exception as error:  # a user's type may raise whatever it likes
         name = getattr(returns, "__qualname__", None) or repr(returns)
         text = f"the answer cannot be read as {name}: {error}"
-        raise BadAnswer(text, kind=type(error).__name__, request_id=request_id, service=service) from error
+        request = name_of_request(client, request_id, ticket)
+        kind = type(error).__name__
+        raise BadAnswer(text, kind=kind, request_id=request_id, service=service, request=request) from error
 
 
 def result_of(ended: Ended, returns: Any, return_errors: bool = False) -> Any:
@@ -79,7 +96,8 @@ def result_of(ended: Ended, returns: Any, return_errors: bool = False) -> Any:
             return exception_for(ended)
         raise exception_for(ended)
     try:
-        return decode_answer(ended.answer.body, returns, ended.answer.id, ended.service)
+        answer = ended.answer
+        return decode_answer(answer.body, returns, answer.id, ended.service, ended.client, ended.ticket)
     except CbwError as error:
         if return_errors:
             return _without_frames(error)

@@ -172,10 +172,12 @@ class Session:
         *,
         may_retry: bool = True,
         delay_s: float = 0.0,
+        require_worker: bool = False,
     ) -> range:
         """Note a request for each of ``bodies``; returns their ids. ``may_retry``: send them again while the broker is busy.
 
-        They are not handed out before ``delay_s`` seconds have passed.
+        They are not handed out before ``delay_s`` seconds have passed. ``require_worker``: they end at once if nobody serves
+        them.
 
         Raises:
             Closed: the client is closed.
@@ -195,7 +197,14 @@ class Session:
         if delay_s:
             due_at = now + checked_delay(delay_s, math.inf if deadline_at is None else deadline_at - now)
         request_ids = self._driver.submit(
-            self._service, bodies, deadline_at, sink, priority, may_retry=may_retry, due_at=due_at
+            self._service,
+            bodies,
+            deadline_at,
+            sink,
+            priority,
+            may_retry=may_retry,
+            due_at=due_at,
+            requires_worker=require_worker,
         )
         if self._is_tracing:
             self._record_sent(request_ids, bodies, now, delay_s)
@@ -210,6 +219,7 @@ class Session:
         deadline_s: float | None,
         priority: int,
         delay_s: float,
+        require_worker: bool,
         sink: Any,
     ) -> int:
         """Note a request that outlives this client; returns its id. It ends when the broker has it, within ``timeout``.
@@ -223,7 +233,7 @@ class Session:
         within_s = seconds_of(deadline_s, "the deadline")
         ends_at = None if within_s == math.inf else now + within_s
         due_at = now + checked_delay(delay_s, within_s) if delay_s else None
-        start = messages.Start(0, ticket, service, body, priority=priority)
+        start = messages.Start(0, ticket, service, body, priority=priority, requires_worker=require_worker)
         key = self._driver.start(start, self._deadline_at(timeout, now), ends_at, sink, due_at)
         if self._is_tracing:
             name = self.core.name
@@ -375,16 +385,17 @@ class Session:
         name, now = self.core.name, self._clock()
         records = []
         for end in ended:
-            answer, request = end.answer, f"{name}/{end.answer.id}"
+            answer = end.answer
             is_ok = answer.status is Status.OK
             event = catalogue.GOT if is_ok else catalogue.FAILED
             if end.ticket:
-                event, request = catalogue.ASKED if end.is_start else catalogue.COLLECTED, ticket_name(end.ticket)
+                event = catalogue.ASKED if end.is_start else catalogue.COLLECTED
                 if end.is_start and is_ok:  # the broker tells of it
                     continue
-            record = Record(now, event, role="client", sender=name, request=request, client=name, service=end.service)
+            record = Record(now, event, role="client", sender=name, client=name, service=end.service)
+            record.request = end.request
             if not is_ok:
-                record.text = ": ".join(messages.error_of(answer.body))
+                record.text = messages.error_parts(answer.body).line
             elif self._trace.tells_bodies:
                 record.text = _text(answer.body)
             records.append(record)

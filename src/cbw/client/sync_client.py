@@ -10,6 +10,7 @@ A thread that does not own the socket only notes what it asks for, under ``_lock
 from __future__ import annotations
 
 import contextlib
+import functools
 import queue
 import threading
 import time
@@ -103,6 +104,7 @@ class Client:
         timeout: Timeout = ...,
         priority: int = PRIORITY,
         delay_s: float = 0.0,
+        require_worker: bool = False,
     ) -> bytes: ...
     @overload
     def call(
@@ -113,6 +115,7 @@ class Client:
         timeout: Timeout = ...,
         priority: int = PRIORITY,
         delay_s: float = 0.0,
+        require_worker: bool = False,
         returns: type[T],
     ) -> T: ...
     def call(
@@ -123,6 +126,7 @@ class Client:
         timeout: Timeout = ...,
         priority: int = PRIORITY,
         delay_s: float = 0.0,
+        require_worker: bool = False,
         returns: Any = bytes,
     ) -> Any:
         """Send one request and wait for its answer.
@@ -131,7 +135,8 @@ class Client:
         which the answer is read, in the same way (default: ``bytes``). ``timeout`` is in seconds; None waits for ever; the
         default is the client's own. A ``priority`` from 0 to 9 orders what waits of this client, 9 first; clients take turns
         whatever their priorities are. A request with a timeout is sent again as long as the broker is too busy for it. No worker
-        gets it before ``delay_s`` seconds have passed, which count towards the timeout.
+        gets it before ``delay_s`` seconds have passed, which count towards the timeout. With ``require_worker`` it ends at once,
+        with :class:`~cbw.errors.Expired` of kind ``no_worker``, if no worker serves it.
 
         Raises:
             RequestError: the request ended without an answer, or with one that is not a ``returns``; the subclass says why.
@@ -141,7 +146,9 @@ class Client:
         """
         encoded = [codec.encode(body)]
         ended = self._wait_for(
-            lambda sink: self._session.submit(service, encoded, timeout, sink, priority, delay_s=delay_s)[0]
+            lambda sink: self._session.submit(
+                service, encoded, timeout, sink, priority, delay_s=delay_s, require_worker=require_worker
+            )[0]
         )
         return result_of(ended, returns)
 
@@ -154,6 +161,7 @@ class Client:
         deadline_s: float | None = None,
         priority: int = PRIORITY,
         delay_s: float = 0.0,
+        require_worker: bool = False,
         timeout: Timeout = ...,
     ) -> Ticket:
         """Start a request that outlives this client; :meth:`result` fetches its answer, from any client, at any later time.
@@ -164,8 +172,8 @@ class Client:
         not run again. Otherwise it is made up, and nobody can guess it: whoever has it can fetch the answer.
 
         ``deadline_s`` is how long the request may take, in seconds (default: for ever). No worker gets it before the first
-        ``delay_s`` of these have passed. ``priority`` is that of :meth:`call`. ``timeout`` is how long to wait for the broker;
-        after that it is not known whether it has the request: do the same again.
+        ``delay_s`` of these have passed. ``priority`` and ``require_worker`` are those of :meth:`call`. ``timeout`` is how long
+        to wait for the broker; after that it is not known whether it has the request: do the same again.
 
         Raises:
             TicketTaken: another request, with another body or for another service, has this ticket.
@@ -175,9 +183,8 @@ class Client:
             Closed: the client is closed.
         """
         name, encoded, start = new_ticket() if ticket is None else ticket, codec.encode(body), self._session.start
-        return ticket_of(
-            self._wait_for(lambda sink: start(name, service, encoded, timeout, deadline_s, priority, delay_s, sink))
-        )
+        options = (timeout, deadline_s, priority, delay_s, require_worker)
+        return ticket_of(self._wait_for(lambda sink: start(name, service, encoded, *options, sink)))
 
     @overload
     def result(self, ticket: str, *, timeout: Timeout = ...) -> bytes: ...
@@ -207,10 +214,11 @@ class Client:
         timeout: Timeout = ...,
         priority: int = PRIORITY,
         delay_s: float = 0.0,
+        require_worker: bool = False,
     ) -> Future[bytes]:
         """Send one request and return its future. ``future.cancel()`` cancels the request, also while it runs.
 
-        ``timeout``, ``priority`` and ``delay_s`` are those of :meth:`call`.
+        ``timeout``, ``priority``, ``delay_s`` and ``require_worker`` are those of :meth:`call`.
         The future's callbacks run in the thread that reads the socket: they must not wait for another answer.
         """
         future = RequestFuture(self._cancel, self._wait_no_more)
@@ -218,7 +226,7 @@ class Client:
             self._waiting += 1
         try:
             (future.request_id,) = self._submit_all(
-                service, [codec.encode(body)], timeout, priority, future.end, may_retry=True, delay_s=delay_s
+                service, [codec.encode(body)], timeout, priority, future.end, True, delay_s, require_worker
             )
         except BaseException:
             self._wait_no_more()
@@ -238,25 +246,27 @@ class Client:
         is_ordered: bool = True,
         on_progress: Callable[[int], None] | None = None,
         return_errors: bool = False,
+        require_worker: bool = False,
     ) -> Iterator[Any]:
         """Send a request for each of ``bodies``, with at most ``window`` in flight, and yield the answers.
 
         They come in the order of ``bodies``; with ``is_ordered=False`` as they arrive, each as a pair (position, answer).
         ``bodies`` may be slow: answers that are there are yielded before the next body is waited for.
-        ``timeout`` (of each request) and ``priority`` are those of :meth:`call`, but nothing is sent again that the broker is too
-        busy for: that is an error like others.
+        ``timeout`` (of each request), ``priority`` and ``require_worker`` are those of :meth:`call`, but nothing is sent again
+        that the broker is too busy for: that is an error like others.
         ``on_progress`` is called now and then with the number of requests that have ended. A request that fails raises its
         error here, and those in flight are cancelled; with ``return_errors`` the error is yielded instead of the answer.
         """
         mapping = MapWindow(bodies, window, is_ordered=is_ordered)
-        return self._map(mapping, service, timeout, priority, returns, is_ordered, on_progress, return_errors)
+        send = functools.partial(
+            self._submit_all, service, timeout=timeout, priority=priority, require_worker=require_worker
+        )
+        return self._map(mapping, send, returns, is_ordered, on_progress, return_errors)
 
     def _map(
         self,
         mapping: MapWindow,
-        service: str,
-        timeout: Timeout,
-        priority: int,
+        send: Callable[..., range],
         returns: Any,
         is_ordered: bool,
         on_progress: Callable[[int], None] | None,
@@ -267,7 +277,7 @@ class Client:
         try:
             while not mapping.is_done:
                 while batch := mapping.take_bodies():
-                    mapping.sent(self._submit_all(service, batch, timeout, priority, answers.put, may_retry=False))
+                    mapping.sent(send(batch, sink=answers.put))
                     self._push()
                     if mapping.is_slow:
                         break
@@ -372,14 +382,13 @@ class Client:
         timeout: Timeout,
         priority: int,
         sink: Callable[[Ended], None],
-        *,
-        may_retry: bool,
+        may_retry: bool = False,
         delay_s: float = 0.0,
+        require_worker: bool = False,
     ) -> range:
+        how: dict[str, Any] = {"may_retry": may_retry, "delay_s": delay_s, "require_worker": require_worker}
         with self._lock:
-            request_ids = self._session.submit(
-                service, bodies, timeout, sink, priority, may_retry=may_retry, delay_s=delay_s
-            )
+            request_ids = self._session.submit(service, bodies, timeout, sink, priority, **how)
             is_sleeping = self._is_sleeping
         if is_sleeping:
             self._waker.wake()

@@ -47,7 +47,7 @@ SENT = _debug(
 ACCEPTED = _debug("accepted", "broker", "The request is new and waits for a worker.")
 HANDED_OUT = _debug("handed_out", "broker", "An attempt begins: the request went to `worker`, as `task`.")
 BEGUN = _debug("begun", "worker", "The handler has been called with the request.")
-DONE = _debug("done", "worker", "The handler has returned an answer.")
+DONE = _debug("done", "worker", "The handler has returned an answer, or raised `cbw.Failure`, which `text` says.")
 ERROR = _warning("error", "worker", "The handler has raised an exception; `text` says which.")
 ANSWERED = _debug("answered", "broker", "The answer of `worker` is on its way to the client.")
 GOT = _debug("got", "client", "The client has received the answer.")
@@ -90,7 +90,7 @@ RETRIED = _warning(
 )
 DUE = _debug("due", "broker", "The delay of the request is over: it waits for a worker.")
 FENCED = _warning("fenced", "broker", "An answer of `worker` was dropped: its attempt had been given up before.")
-EXPIRED = _warning("expired", "broker", "The deadline of the request passed before a worker had it.")
+EXPIRED = _warning("expired", "broker", "The deadline of the request passed; `text` says where it was then.")
 CANCELLED = _info("cancelled", "broker", "The client gave the request up; `text` says why.")
 GAVE_UP = _warning(
     "gave_up", "broker", "The request ended with an error: as many attempts failed as `--attempts-max` allows."
@@ -153,6 +153,11 @@ UNSERVED = _warning(
 
 CONNECTED = _info(
     "connected", "worker", "The worker has a connection to a broker; `text` says which, if there are several."
+)
+NOT_LET_IN = _warning(
+    "not_let_in",
+    "worker",
+    "The broker has refused the hello of the worker; `text` says why. If another has its id, it asks again for 4 s or more.",
 )
 DISCONNECTED = _warning("disconnected", "worker", "The worker has lost its connection to the broker, and tries again.")
 RECONNECTING = _warning("reconnecting", "worker", "The broker has been silent for too long: a new connection is made.")

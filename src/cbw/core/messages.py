@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 from hmac import compare_digest
+from typing import NamedTuple
 
 import msgspec
 
@@ -35,10 +36,26 @@ DELAY_S_MAX = 366 * 86400.0
 """Longest delay in seconds, of a request or before a retry: a year. What is longer is more likely a mistake of units."""
 TRACEBACK_CHARS_MAX = 4000
 """Longest traceback that a worker sends and a broker keeps, in characters: about 30 frames."""
+ERROR_TEXT_CHARS_MAX = 10_000
+"""Longest text of an exception that a worker sends, in characters. It stands in traces, logs and dead letters."""
+FAILURE_BYTES_MAX = 64 << 10
+"""Largest ``data`` of a :class:`cbw.Failure`, in bytes of JSON: what is larger belongs into an answer."""
+NO_WORKER = "no_worker"
+"""Kind of ``EXPIRED``: no worker serves the service."""
+QUEUE = "queue"
+"""Kind of ``EXPIRED``: the request waited for a worker to be free, or for its next try."""
+WORKER = "worker"
+"""Kind of ``EXPIRED``: a worker had the request."""
+NOT_REACHED = "unreachable"
+"""Kind of ``EXPIRED``: there was no connection to a broker, or it did not answer."""
+REFUSED = "refused"
+"""Kind of ``EXPIRED``: the broker did not let the client in, most often because another one has its id."""
+ANSWER_TOO_BIG = "answer_too_big"
+"""The kind of an error with the status ``TOO_BIG`` if it is the answer that was too large, and not the request."""
 
 
 class Status(IntEnum):
-    """How an attempt or a request ended. The body of every status but OK is msgpack ``[kind, text]``."""
+    """How an attempt or a request ended. The body of every status but OK is that of :func:`error_body`."""
 
     OK = 0
     FAILED = 1  #: the handler raised; kind is the exception's type
@@ -47,7 +64,7 @@ class Status(IntEnum):
     GAVE_UP = 4  #: every allowed attempt took its worker down
     BUSY = 5  #: refused: the broker is at a limit
     CANCELLED = 6  #: the client asked for it
-    TOO_BIG = 7  #: the body is over the broker's limit
+    TOO_BIG = 7  #: the body is over the broker's limit: that of the request, or with kind ``answer_too_big`` that of its answer
     STOPPING = 8  #: the broker is going down; send it to its successor
     CRASHED = 9  #: worker to broker only: the process that ran the handler died
     UNKNOWN_TICKET = 10  #: the broker has no request with this ticket, or its answer was kept for long enough
@@ -128,10 +145,21 @@ class Request(Message, tag=11):
     delay_s: float | None = None
 
 
+class RequestIfServed(Request, tag=16):
+    """A request that ends at once, with ``EXPIRED`` of kind ``no_worker``, if no worker serves it when it arrives.
+
+    Only for a broker whose welcome says that it ``refuses_unserved``.
+    """
+
+
 class Cancel(Message, tag=12):
-    """The client no longer wants the answer to request ``id``."""
+    """The client no longer wants the answer to request ``id``.
+
+    ``is_late``: its deadline has passed. It is answered with ``EXPIRED``, and says where the request was.
+    """
 
     id: int
+    is_late: bool = False
 
 
 class Received(Message, tag=13):
@@ -148,7 +176,7 @@ class Start(Message, tag=14):
 
     Answered with :class:`Started`, or with an :class:`Answer` that says why not. ``id`` is a number like those of requests. If
     the broker has a request with this ticket, it must be the same one, and is not run again. Only for a broker whose welcome
-    says that it keeps tickets. ``delay_s`` is that of :class:`Request`.
+    says that it keeps tickets. ``delay_s`` is that of :class:`Request`. ``requires_worker``: as of :class:`RequestIfServed`.
     """
 
     id: int
@@ -158,6 +186,7 @@ class Start(Message, tag=14):
     ttl: float | None = None
     priority: int = PRIORITY
     delay_s: float | None = None
+    requires_worker: bool = False
 
 
 class Collect(Message, tag=15):
@@ -209,7 +238,7 @@ class Welcome(Message, tag=30):
 
     ``stores_answers``: a client is to say which answers it has received. ``tasks`` are those of the worker's hello that it is
     to go on with. ``keeps_tickets``: a client may send :class:`Start` and :class:`Collect`. ``takes_retries``: a worker may
-    answer with ``RETRY``.
+    answer with ``RETRY``. ``refuses_unserved``: a client may send :class:`RequestIfServed`.
     """
 
     broker: str
@@ -220,6 +249,7 @@ class Welcome(Message, tag=30):
     tasks: list[int] = []
     keeps_tickets: bool = False
     takes_retries: bool = False
+    refuses_unserved: bool = False
 
 
 class HelloAgain(Message, tag=31):
@@ -303,7 +333,7 @@ class Attached(Message, tag=60):
     positions: list[int]
 
 
-FromClient = ClientHello | Request | Cancel | Received | Start | Collect | Goodbye | Beat | Attached
+FromClient = ClientHello | Request | RequestIfServed | Cancel | Received | Start | Collect | Goodbye | Beat | Attached
 FromWorker = WorkerHello | Credit | Returned | Answer | Goodbye | Beat | Attached
 ToClient = Welcome | HelloAgain | Refused | Answer | Started | Goodbye | Beat | Attached
 ToWorker = Welcome | HelloAgain | Refused | Task | Recall | CancelTask | Goodbye | Beat | Attached
@@ -332,21 +362,43 @@ def ticket_name(ticket: str) -> str:
     return f"ticket/{ticket}"
 
 
-def error_body(kind: str, text: str, traceback: str = "") -> bytes:
-    """The body of an answer whose status is not OK. Only what a worker tells its broker may have a ``traceback``."""
-    return msgspec.msgpack.encode((kind, text, traceback) if traceback else (kind, text))
+def name_of_request(client: str, request_id: int, ticket: str = "") -> str:
+    """What traces call a request of ``client``, or one that was started under ``ticket``."""
+    return ticket_name(ticket) if ticket else f"{client}/{request_id}"
+
+
+class ErrorParts(NamedTuple):
+    """What the body of an answer says whose status is not OK.
+
+    ``data`` is JSON if the handler has raised :class:`cbw.Failure`, whose code is ``kind``; otherwise None.
+    """
+
+    kind: str
+    text: str
+    traceback: str = ""
+    data: str | None = None
+
+    @property
+    def line(self) -> str:
+        """It in one line."""
+        return f"{self.kind}: {self.text}" if self.text else self.kind
+
+
+def error_body(kind: str, text: str, traceback: str = "", data: str | None = None) -> bytes:
+    """The body of an answer whose status is not OK. What is empty at the end is left out."""
+    parts: tuple[str, ...] = (kind, text, traceback) if data is None else (kind, text, traceback, data)
+    return msgspec.msgpack.encode(parts if traceback or data is not None else parts[:2])
 
 
 def error_of(body: bytes) -> tuple[str, str]:
     """``(kind, text)`` of an error body; a body that is none becomes ``("error", its text)``, as peers may be wrong."""
-    kind, text, _ = error_parts(body)
-    return kind, text
+    return error_parts(body)[:2]
 
 
-def error_parts(body: bytes) -> tuple[str, str, str]:
-    """The same with the traceback, which is empty if there is none."""
+def error_parts(body: bytes) -> ErrorParts:
+    """The same with all else that it says."""
     try:
         kind, text, *more = msgspec.msgpack.decode(body, type=tuple[str, ...])
     except (msgspec.DecodeError, ValueError):  # also if it has less than two parts, or is not UTF-8
-        return "error", bytes(body).decode("utf-8", "replace"), ""
-    return kind, text, more[0] if more else ""
+        return ErrorParts("error", bytes(body).decode("utf-8", "replace"))
+    return ErrorParts(kind, text, *more[:2])

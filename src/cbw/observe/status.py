@@ -16,7 +16,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from typing import Any, ClassVar
 
 import msgspec
@@ -24,6 +23,7 @@ import msgspec
 from cbw.core.histogram import bucket_quantile
 from cbw.errors import CannotBind
 from cbw.observe.flood import FloodWatch
+from cbw.version import __version__
 from cbw.visible import visible_json
 
 LOOP_ANSWER_S = 1.0
@@ -38,7 +38,6 @@ CONNECTION_S = 10.0
 """Longest life of an HTTP connection: a peer that sends a byte now and then would otherwise hold its thread for hours."""
 NO_DESCRIPTOR_S = 0.2
 """Time until a connection is tried again for which there was no file descriptor."""
-PACKAGE_VERSION = version("cbw")
 CONNECTIONS_MAX = 32
 """Open HTTP connections, each of which has a thread; beyond it the oldest is closed, so that probes get through."""
 REFUSED_S = 0.001
@@ -54,7 +53,7 @@ _json = msgspec.json.Encoder().encode
 def status_of(role: str, name: str, started_at: float, problem: str, **more: Any) -> dict[str, Any]:
     """The status of a role: what every role has, and ``more``. The role is ready if there is no ``problem``."""
     uptime_s = time.monotonic() - started_at
-    head = {"role": role, "name": name, "version": PACKAGE_VERSION, "uptime_s": uptime_s}
+    head = {"role": role, "name": name, "version": __version__, "uptime_s": uptime_s}
     return {**head, "ready": not problem, "reason": problem, **more}
 
 

@@ -10,7 +10,7 @@ from typing import IO
 
 import msgspec
 
-from cbw import settings
+from cbw import service_links, settings
 from cbw.clock import Epoch, clock_of
 from cbw.core import catalogue
 from cbw.core.catalogue import EVENTS
@@ -68,7 +68,7 @@ class LogTarget(msgspec.Struct, frozen=True):
             UsageError: they do not name an address, or a key is missing.
         """
         host = os.environ.get(settings.LOGGER_HOST.environment, "")
-        port = os.environ.get(settings.LOGGER_PORT.environment) or settings.LOG_PORT
+        port = service_links.ignored(settings.LOGGER_PORT.environment) or settings.LOG_PORT
         number = settings.checked_port(port, settings.LOGGER_PORT)
         return LogTarget(host, number, keys=link_keys(keys, "logger", role)) if host else None
 

@@ -17,7 +17,7 @@ from cbw.core import catalogue
 from cbw.core.record import Record
 
 _BEGINS = re.compile(r"(\S+) begins (\S+)")
-_FENCED = re.compile(r" fenced worker (\S+)")
+_FENCED = re.compile(r" fenced (?:\S+ )?worker (\S+)")
 _decode = msgspec.json.Decoder(Record).decode
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cbw.core.messages import Answer, Parts, Status, error_of
+from cbw.core.messages import Answer, Parts, Status, error_parts
 from cbw.core.plain_messages import Envelope, PlainPartial, PlainReply
 from cbw.core.port import Frames
 from cbw.errors import BadMessage
@@ -56,8 +56,7 @@ def reply_body(answer: Answer) -> bytes:
     """The body of a reply. These dialects have no status, so an error is a text that says what it is."""
     if answer.status is Status.OK:
         return answer.body
-    kind, text = error_of(answer.body)
-    return f"ERROR {answer.status.name} {kind}: {text}".encode()
+    return f"ERROR {answer.status.name} {error_parts(answer.body).line}".encode()
 
 
 def write_reply(reply: PlainReply | PlainPartial) -> Frames:

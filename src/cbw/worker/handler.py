@@ -14,9 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cbw import codec
 from cbw.core import messages
-from cbw.core.messages import TRACEBACK_CHARS_MAX, Status
-from cbw.errors import BadRequest, TimeLimit, UsageError
+from cbw.core.messages import ERROR_TEXT_CHARS_MAX, FAILURE_BYTES_MAX, TRACEBACK_CHARS_MAX, Status
+from cbw.errors import BadRequest, Failure, NotEncodable, TimeLimit, UsageError
 from cbw.worker.retrying import Retrying
 from cbw.worker.signature import Signature, is_async, name_of
 
@@ -111,8 +112,6 @@ class Handler:
         after_s = self.retrying.after_s(error, task.retries, self._chance())
         if after_s is not None:
             answer.status, answer.retry_after_s = Status.RETRY, after_s
-        if answer.status is not Status.BAD_REQUEST:  # the broker keeps it with the story of a request
-            answer.body = messages.error_body(*messages.error_of(answer.body), traceback_of(error))
         return answer
 
     def overdue(self, task: messages.Task, stack: str) -> messages.Answer:
@@ -137,13 +136,49 @@ class Handler:
 
 
 def failed(task: messages.Task, error: BaseException) -> messages.Answer:
-    """The answer to a task whose handler raised ``error``. :class:`~cbw.errors.BadRequest` says that the client is to blame."""
+    """The answer to a task whose handler raised ``error``. :class:`~cbw.errors.BadRequest` says that the client is to blame, and
+    has no traceback; nor has :class:`~cbw.errors.Failure`, which is meant as an answer.
+    """
+    if isinstance(error, Failure):
+        try:
+            return messages.Answer(task.id, Status.FAILED, _failure_body(error))
+        except NotEncodable as unusable:
+            error = unusable
+    if isinstance(error, BadRequest):
+        status, traceback = Status.BAD_REQUEST, ""
+    else:
+        status, traceback = Status.FAILED, traceback_of(error)
+    return messages.Answer(task.id, status, messages.error_body(type(error).__name__, _text_of(error), traceback))
+
+
+def _text_of(error: BaseException) -> str:
     try:
-        text = str(error).encode(errors="backslashreplace").decode()  # names of files may contain lone surrogates
+        return _sendable(str(error))
     except Exception as unprintable:
-        text = f"and its text cannot be made: {type(unprintable).__name__}"
-    status = Status.BAD_REQUEST if isinstance(error, BadRequest) else Status.FAILED
-    return messages.Answer(task.id, status, messages.error_body(type(error).__name__, text))
+        return f"and its text cannot be made: {type(unprintable).__name__}"
+
+
+def _sendable(text: str) -> str:
+    """``text`` as UTF-8 can hold it, for names of files may contain lone surrogates; its beginning if it is long."""
+    if len(text) > ERROR_TEXT_CHARS_MAX:
+        text = f"{text[: ERROR_TEXT_CHARS_MAX - 1]}…"
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _failure_body(failure: Failure) -> bytes:
+    """The body of an answer that is ``failure``.
+
+    Raises:
+        NotEncodable: its data has no form in JSON, or too long a one.
+    """
+    try:
+        data = codec.encode_json(failure.data)
+        if len(data) > FAILURE_BYTES_MAX:
+            text = f"the data of a failure has {len(data)} bytes as JSON; at most {FAILURE_BYTES_MAX} are sent"
+            raise NotEncodable(text, advice="Put what is that large into an answer.")
+    except NotEncodable as error:
+        raise error from failure
+    return messages.error_body(_sendable(failure.code), _sendable(failure.text), data=data.decode())
 
 
 def traceback_of(error: BaseException) -> str:
@@ -160,7 +195,7 @@ def traceback_of(error: BaseException) -> str:
 
 def _bad_request(task: messages.Task, error: Exception) -> messages.Answer:
     return messages.Answer(
-        task.id, Status.BAD_REQUEST, messages.error_body("bad_request", f"the body does not fit: {error}")
+        task.id, Status.BAD_REQUEST, messages.error_body("bad_request", _sendable(f"the body does not fit: {error}"))
     )
 
 

@@ -22,6 +22,7 @@ class WorkerLink:
         self.has_unsent = False
         self._has_changes = False
         self._problem = ""  # why there is no socket, after a reconnection that failed
+        self._is_refusal_told = False  # of this connection
         self._poller = self._new_poller()
 
     def wait(self, timeout_s: float) -> None:
@@ -39,6 +40,7 @@ class WorkerLink:
         changes = []
         for is_connected in self._link.watch():
             if is_connected:
+                self._is_refusal_told = False
                 self._record_event(catalogue.CONNECTED, str(self._link.resolver))
             else:
                 self._record_event(catalogue.DISCONNECTED, "")
@@ -49,9 +51,16 @@ class WorkerLink:
     def receive(self) -> list[messages.Message] | None:
         while not self._problem and (frames := self._link.receive()) is not None:
             try:
-                return native.to_worker(frames)
+                batch = native.to_worker(frames)
             except BadMessage as error:
                 self._record_event(catalogue.BAD_MESSAGE, str(error))
+                continue
+            if (
+                batch and type(batch[0]) is messages.Refused and not self._is_refusal_told
+            ):  # it says hello again for a while
+                self._is_refusal_told = True
+                self._record_event(catalogue.NOT_LET_IN, batch[0].text)
+            return batch
         handshakes = self._link.handshakes
         if handshakes.refusal is None:
             return None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from cbw.core import messages
@@ -82,7 +84,17 @@ class MemoryPool:
         task = self._waiting.popleft()
         handler = self._handlers[task.service]
         attempt = self._running[task.id] = Attempt(task, self._clock(), self._clock)
-        answer = asyncio.run(handler.run_async(task, attempt)) if handler.is_async else handler.run(task, attempt)
+        answer = _awaited(handler.run_async(task, attempt)) if handler.is_async else handler.run(task, attempt)
         self._answers.append((self._clock() + self._work_time_s, answer))
         self._answers.sort(key=lambda item: item[0])
         return True
+
+
+def _awaited(answer: Coroutine[Any, Any, messages.Answer]) -> messages.Answer:
+    """What ``answer`` comes to, in an event loop of its own; in another thread if the test runs in one itself."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(answer)
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(contextvars.copy_context().run, asyncio.run, answer).result()

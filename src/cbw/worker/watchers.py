@@ -28,19 +28,24 @@ def watches(worker: str, trace: Trace, write: WriteRecords) -> tuple[Watch | Non
 
 
 def task_watch(worker: str, write: WriteRecords) -> Watch:
-    """Records every task that is begun, and its end unless it failed, of which :class:`FailureWatch` tells."""
+    """Records every task that is begun, and its end unless it failed by accident, of which :class:`FailureWatch` tells."""
 
     def watch(task: messages.Task, answer: messages.Answer | None) -> None:
         if answer is None:
             write([task_record(catalogue.BEGUN, worker, task)])
         elif answer.status is Status.OK:
             write([task_record(catalogue.DONE, worker, task)])
+        elif (error := messages.error_parts(answer.body)).data is not None:
+            record = task_record(catalogue.DONE, worker, task)
+            record.text = error.line
+            write([record])
 
     return watch
 
 
 class FailureWatch:
     """Records every task that failed, with the traceback of its handler. Unless ``write`` prints, ``logging`` gets it too.
+    A :class:`cbw.Failure` is an answer, and no case of this.
 
     Of a flood of failures only :data:`FAILURES_MAX` in a second are told of, unless somebody ``wants_all`` records; all are
     counted in the worker's status.
@@ -56,6 +61,9 @@ class FailureWatch:
 
     def __call__(self, task: messages.Task, answer: messages.Answer | None) -> None:
         assert answer is not None
+        error = messages.error_parts(answer.body)
+        if error.data is not None:
+            return
         now = time.monotonic()
         if now - self._since >= 1.0:
             self._since, self._told = now, 0
@@ -63,14 +71,13 @@ class FailureWatch:
         is_flood = self._told > FAILURES_MAX
         if is_flood and not self._wants_all:
             return
-        kind, text, traceback = messages.error_parts(answer.body)
         record = task_record(catalogue.ERROR, self._worker, task)
-        record.text = f"{kind}: {text}"
-        if traceback and not is_flood:
-            record.fields = {TRACEBACK: traceback}
+        record.text = error.line
+        if error.traceback and not is_flood:
+            record.fields = {TRACEBACK: error.traceback}
         self._write([record])
         if not (self._is_printed or is_flood):
-            _log.error("%s: the handler of %r failed: %s", self._worker, task.service, traceback or record.text)
+            _log.error("%s: the handler of %r failed: %s", self._worker, task.service, error.traceback or error.line)
 
 
 def task_record(event: EventName, worker: str, task: messages.Task) -> Record:

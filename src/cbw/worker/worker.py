@@ -93,7 +93,7 @@ class Worker:
         self._handlers: dict[str, Handler] = {}
         self._has_run = False
         self._unread: BrokenPipeError | None = None
-        self._core: WorkerCore
+        self._core: WorkerCore | None = None
         self._pool: Pool | None = None
         self._loop = Loop(grace_s, self._record_event, self._status)
         self.inquiry = self._loop.inquiry
@@ -153,6 +153,11 @@ class Worker:
             raise UsageError("a worker's handlers are all async or all not; run two workers")
         self._handlers[name] = handler
 
+    @property
+    def has_met_broker(self) -> bool:
+        """Whether a broker has ever welcomed this worker."""
+        return self._core is not None and self._core.has_met_broker
+
     def stop(self) -> None:
         """Finish what runs, within the grace time, and end :meth:`run`. Safe from any thread and from signal handlers."""
         self._loop.stop()
@@ -187,16 +192,16 @@ class Worker:
         concurrency = self._concurrency * max(1, self._processes)
         boot, proof = os.urandom(8).hex(), os.urandom(PROOF_BYTES_MIN)
         exits = self._on_stuck == "exit" and not self._processes  # a child process can be ended
-        self._core = WorkerCore(self.id, boot, list(self._handlers), concurrency, proof, exits_when_stuck=exits)
+        core = self._core = WorkerCore(self.id, boot, list(self._handlers), concurrency, proof, exits_when_stuck=exits)
         with self._closing(), self._connection() as link:
             pool = self._pool = self._make_pool()
             try:
-                self._loop.serve(self._core, pool, link)
+                self._loop.serve(core, pool, link)
             finally:
                 pool.close()
-        if self._core.refused is not None:
-            raise refusal_error(self._core.refused)
-        if self._core.has_left_stuck:
+        if core.refused is not None:
+            raise refusal_error(core.refused)
+        if core.has_left_stuck:
             raise WorkerStuck(
                 f"{self.id}: no handler can run any more, as all {concurrency} have exceeded their time limits and run on"
             )
@@ -263,6 +268,7 @@ class Worker:
 
     def _status(self) -> dict[str, Any]:
         core, sender = self._core, self._trace.sender
+        assert core is not None, "only the loop asks, which has it"
         problem = "leaving" if core.is_leaving else "" if core.broker is not None else "not registered with a broker"
         problem = problem or ("" if core.is_pool_ready else "no child process is ready")
         if len(core.limits.stuck) >= core.concurrency:

@@ -40,12 +40,14 @@ def test_without_a_logger_lines_and_answers_must_do() -> None:
         line(1.0, "WOR_1 begins V_1/1"),
         line(1.5, "WOR_1 begins CLI_7-1"),
         line(2.5, "12:00:00.000 BRO_x fenced worker WOR_1"),
+        line(2.6, "12:00:00.000 BRO_x fenced V_1/1 worker WOR_2 attempt 2"),
     ]
     called = [sent(0.9, "V_1/1"), got(2.0, "V_1/1", "V_1/1 WOR_1"), got(2.0, "V_1/2", "nonsense")]
     assert events(deployed(lines, [], called, prefix="V_")) == [
         ("begun", "WOR_1", "V_1/1", 0),
         ("done", "WOR_1", "V_1/1", 0),
         ("fenced", "WOR_1", "", 0),
+        ("fenced", "WOR_2", "", 0),
     ]
 
 

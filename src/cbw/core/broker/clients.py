@@ -27,6 +27,7 @@ from cbw.core.key import ANYBODY, Key
 from cbw.core.messages import (
     NAME_CHARS_MAX,
     NO_PROOF,
+    NO_WORKER,
     PROOF_RULE,
     Answer,
     Beat,
@@ -40,6 +41,7 @@ from cbw.core.messages import (
     Refusal,
     Refused,
     Request,
+    RequestIfServed,
     Start,
     Status,
     Welcome,
@@ -117,6 +119,9 @@ class Clients:
                 client = self._hello(fact, message)
                 if client is None:
                     return
+            elif type(message) is RequestIfServed:
+                if client is None or self._may_wait(client, message):
+                    requests.append(message)
             elif type(message) is Beat:
                 self._outbox.tell_strange_client(fact.peer, fact.dialect, Beat())
             elif type(message) is Received and client is not None:
@@ -124,9 +129,7 @@ class Clients:
             elif type(message) is Cancel and client is not None:
                 self._accept(client, requests)
                 requests = []
-                if (entry := client.entries.get(message.id)) is not None:
-                    self._requests.cancel(entry, "cancelled by the client", is_told=True)
-                self._tickets.cancel(client, message.id)
+                self._cancel(client, message)
             elif type(message) is Start and client is not None:
                 if client.key.may_ask(message.service):
                     self._tickets.start(client, message)
@@ -149,6 +152,24 @@ class Clients:
             answered = {message.id for message in unsent if type(message) is Answer}
             requests = [request for request in requests if request.id not in answered]
         self._requests.accept(client, self.rights.permitted(client, requests))
+
+    def _may_wait(self, client: ClientRow, request: RequestIfServed) -> bool:
+        """Whether a worker serves ``request``, or it is here already. If not, ``client`` is told."""
+        requests, service = self._requests, request.service
+        if request.id in client.entries or request.id in client.parked or requests.expiries.is_served(service):
+            return True
+        text = requests.expiries.why_unserved(client, service, self._outbox.now)
+        requests.tell(client, (), requests.refusals.answer(client, request, Status.EXPIRED, text, NO_WORKER))
+        return False
+
+    def _cancel(self, client: ClientRow, cancel: Cancel) -> None:
+        entry = client.entries.get(cancel.id)
+        if entry is None:
+            self._tickets.cancel(client, cancel.id, is_late=cancel.is_late)
+        elif cancel.is_late:
+            self._requests.expire(entry)
+        else:
+            self._requests.cancel(entry, "cancelled by the client", is_told=True)
 
     def _collect(self, client: ClientRow, collect: Collect) -> None:
         """It fetches an answer by its ticket. One that could not be sent before waits for it here like any other."""

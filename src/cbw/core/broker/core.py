@@ -70,6 +70,7 @@ class BrokerCore:
             stores_answers=has_journal,
             keeps_tickets=True,
             takes_retries=True,
+            refuses_unserved=True,
         )
         self.unsent_of: Callable[[Side, bytes], Sequence[Message]] = lambda side, peer: ()
         """Takes away what the driver has not been able to send to a peer; the driver sets it."""

@@ -124,17 +124,7 @@ def retries_of(entry: Entry) -> int:
     return 0 if entry.delay is None else entry.delay.retries
 
 
-def why_expired(entry: Entry, service: ServiceRow | None) -> str:
-    """The error of a request whose deadline passed before a worker had it."""
-    name, has_worker = entry.request.service, service is not None and bool(service.workers)
-    why = "was free" if has_worker else f"came that serves {name!r}" if name else "came"
-    text = f"the deadline passed before {'another' if entry.attempt > 1 else 'a'} worker {why}"
-    if entry.attempt > 1:
-        text += f"; {entry.attempt - 1} failed at it"
-    return text + _last_try(entry) if retries_of(entry) else text
-
-
-def _last_try(entry: Entry) -> str:
+def last_try(entry: Entry) -> str:
     """How often the handler of ``entry``, which was tried before, has failed, and how at last."""
     assert entry.delay is not None
     times = "once" if entry.delay.retries == 1 else f"{entry.delay.retries} times"

@@ -23,6 +23,7 @@ from cbw.core import catalogue
 from cbw.core.agenda import Agenda, Timer
 from cbw.core.broker.delays import Delays
 from cbw.core.broker.fair_queue import DEAD_MAX
+from cbw.core.broker.impatience import Impatience
 from cbw.core.broker.outbox import Outbox
 from cbw.core.broker.states import TRANSITIONS, Change, RequestState
 from cbw.core.broker.tables import Entry, ServiceRow, WorkerRow
@@ -51,6 +52,8 @@ class Dispatcher:
     def __init__(self, outbox: Outbox, agenda: Agenda, first_task: int, expire: Callable[[Entry], None]) -> None:
         self.services: dict[str, ServiceRow] = {}
         self.registrations = 0  # services of all workers together
+        self.impatience: Impatience | None = None
+        """Ends what waits for services that nobody serves, if the broker was told to."""
         self._outbox = outbox
         self._expire = expire
         self._next_task = first_task
@@ -153,6 +156,8 @@ class Dispatcher:
             service.prefetching.pop(worker, None)
             service.overloaded -= worker.is_overloaded
             self._dirty[service] = None
+            if self.impatience is not None and not service.workers:
+                self.impatience.left(service)
         worker.is_overloaded = False
 
     def place(self, worker: WorkerRow) -> None:
@@ -260,10 +265,13 @@ class Dispatcher:
                 if not service.delayed:
                     self.services.pop(service.name, None)
                 self._unserved.pop(service, None)
-            elif service.unserved_at == math.inf:
+                return
+            if service.unserved_at == math.inf:
                 service.unserved_at = now + UNSERVED_S
                 self._unserved[service] = None
                 self._unserved_timer.set_by(service.unserved_at)
+            if self.impatience is not None:
+                self.impatience.look(service)
         elif service.overloaded and service.free:
             self._recall_timer.set_by(now + RECALL_AFTER_S)
 

@@ -23,6 +23,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     results_keep_s: float = 86400.0
     results_bytes_max: int = 256 << 20
     plain_ttl_s: float | None = None
+    send_tracebacks: bool = False
+    unserved_s: float | None = None
 
     def why_full(self, count: int, size: int) -> str:
         """Why there is no room beside ``count`` requests with bodies of ``size`` bytes, in words for clients."""

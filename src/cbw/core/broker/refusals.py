@@ -11,7 +11,7 @@ from cbw.core.broker.limits import Limits
 from cbw.core.broker.outbox import Outbox
 from cbw.core.broker.pace import Pace
 from cbw.core.broker.tables import ClientRow
-from cbw.core.messages import NAME_CHARS_MAX, PRIORITY_MAX, Answer, Request, Status, error_body
+from cbw.core.messages import NAME_CHARS_MAX, NOT_REACHED, PRIORITY_MAX, Answer, Request, Status, error_body
 
 _ENDS = (
     catalogue.ANSWERED,
@@ -21,6 +21,9 @@ _ENDS = (
     catalogue.CANCELLED,
     catalogue.STOPPED,
 )
+
+RequestRefused = tuple[Status, str] | tuple[Status, str, str]
+"""The status and the text of an error, and its kind if that is not the name of the status."""
 
 
 class Accepted(Protocol):
@@ -41,7 +44,7 @@ class Refusals:
         self._outbox = outbox
         self._limits = limits
 
-    def why(self, client: ClientRow, request: Request, size: int) -> tuple[Status, str] | None:
+    def why(self, client: ClientRow, request: Request, size: int) -> RequestRefused | None:
         """Why ``request``, which takes ``size`` bytes of memory, is not accepted; None: it is."""
         limits, accepted = self._limits, self._accepted
         if accepted.is_stopping:
@@ -60,22 +63,22 @@ class Refusals:
             if accepted.journal is not None and accepted.journal.problem:
                 return Status.BUSY, accepted.journal.problem
         if request.ttl is not None and not request.ttl > 0:  # NaN too
-            return Status.EXPIRED, "the deadline had passed when it arrived"
+            return Status.EXPIRED, "the deadline had passed when it arrived", NOT_REACHED
         if request.delay_s and (why := delays.why_bad(request)):
             return Status.BAD_REQUEST, why
         return None
 
-    def answer(self, client: ClientRow, request: Request, status: Status, text: str) -> Answer:
+    def answer(self, client: ClientRow, request: Request, status: Status, text: str, kind: str = "") -> Answer:
         """What ``client`` is told of its ``request`` that was refused, which is counted and recorded."""
-        outbox, accepted, kind = self._outbox, self._accepted, status.name.lower()
+        outbox, accepted, name = self._outbox, self._accepted, status.name.lower()
         outbox.counts["requests_refused"] += 1
-        outbox.counts[f"refused_{kind}"] += 1
+        outbox.counts[f"refused_{name}"] += 1
         outbox.trace(catalogue.REFUSED, request=client.request_name(request.id), client=client.name, text=text)
         after_s = None
         if status is Status.BUSY:
             excess = self._limits.excess(accepted.count, accepted.bytes, len(request.body))
             after_s = self.pace.retry_after_s(self._ended, excess, outbox.now)
-        return Answer(request.id, status, error_body(kind, text), after_s)
+        return Answer(request.id, status, error_body(kind or name, text), after_s)
 
     def sample_pace(self) -> None:
         """Note how fast requests end: wanted whenever requests arrive and ``pace.sample_at`` has come."""

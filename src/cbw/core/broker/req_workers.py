@@ -96,7 +96,7 @@ class ReqWorkers:
             if entry.state is not RequestState.ENDED:
                 requests.answered(worker, entry, Answer(task, Status.OK, body))
             else:
-                requests.fence(worker.name, task)
+                requests.fence(worker.name, task, entry)
                 worker.suspect = None
             return True
         requests.fence(worker.name, 0)

@@ -23,6 +23,9 @@ from cbw.core.broker.back_pressure import BackPressure
 from cbw.core.broker.dead_letters import DeadLetters
 from cbw.core.broker.dispatch import Dispatcher
 from cbw.core.broker.events import Side
+from cbw.core.broker.expiries import Expiries
+from cbw.core.broker.given_up import GivenUpTasks, whose_is
+from cbw.core.broker.impatience import Impatience
 from cbw.core.broker.journal import Journal, can_tell_replies_apart
 from cbw.core.broker.limits import Limits
 from cbw.core.broker.memory import memory_of
@@ -31,11 +34,20 @@ from cbw.core.broker.own_services import CONTROL, OwnServices
 from cbw.core.broker.parked_replies import ParkedReplies
 from cbw.core.broker.refusals import Refusals
 from cbw.core.broker.states import ACCEPTED, ACCEPTED_WITH_JOURNAL, TRANSITIONS, Change, RequestState
-from cbw.core.broker.stories import attempt_of, crash_of
+from cbw.core.broker.stories import REASON_CHARS_MAX, attempt_of, crash_of
 from cbw.core.broker.tables import ClientRow, Entry, ParkedReply, TicketRow, WorkerRow
 from cbw.core.catalogue import EventName
 from cbw.core.histogram import Latencies
-from cbw.core.messages import Answer, CancelTask, Request, Status, error_body, error_of
+from cbw.core.messages import (
+    NO_WORKER,
+    Answer,
+    CancelTask,
+    Request,
+    Status,
+    error_body,
+    error_of,
+    error_parts,
+)
 from cbw.core.plain_messages import Envelope, Partial, PlainPartial, PlainReply
 from cbw.core.port import is_anonymous
 
@@ -44,7 +56,7 @@ DEAD_BODY_BYTES_MAX = 1024
 LATENCIES_MAX = 256
 """Latencies are counted this many at a time: counting a batch costs little more than counting one."""
 
-_ENDS_OF_HANDLERS = (Status.OK, Status.FAILED, Status.BAD_REQUEST, Status.EXPIRED, Status.CANCELLED)
+_ENDS_OF_HANDLERS = (Status.OK, Status.FAILED, Status.BAD_REQUEST, Status.EXPIRED, Status.CANCELLED, Status.TOO_BIG)
 
 
 class Requests:
@@ -69,7 +81,11 @@ class Requests:
         self.on_ticket: Callable[[TicketRow, Answer | None, int], None] = lambda ticket, answer, number: None
         """Called when a request of no client is stored (None), and when its answer is, instead of sending that."""
         self.dispatcher = Dispatcher(outbox, agenda, first_task, self.expire)
+        if limits.unserved_s is not None:
+            self.dispatcher.impatience = Impatience(outbox, agenda, limits.unserved_s, self._end_unserved)
+        self.expiries = Expiries(self.dispatcher)
         self.refusals = Refusals(self, outbox, limits)
+        self._given_up = GivenUpTasks()
         self._latencies = Latencies()
         self._latencies_s: list[float] = []
         self._outbox = outbox
@@ -143,8 +159,8 @@ class Requests:
         answer = self.own.answer(client.name, request)
         self.end(entry, Change.SERVED, answer, catalogue.ANSWERED if answer.status is Status.OK else catalogue.FAILED)
 
-    def _refuse(self, client: ClientRow, envelope: Envelope, request: Request, status: Status, text: str) -> None:
-        self.tell(client, envelope, self.refusals.answer(client, request, status, text))
+    def _refuse(self, client: ClientRow, envelope: Envelope, request: Request, status: Status, *why: str) -> None:
+        self.tell(client, envelope, self.refusals.answer(client, request, status, *why))
 
     def enter(self, entry: Entry) -> None:
         """``entry`` is one of those that have not ended: it was accepted here, or by an earlier broker with this journal."""
@@ -201,24 +217,27 @@ class Requests:
         tried = delays.tried(entry, why_not_again)
         if is_used_up or self.dead.is_requeued(entry):
             tried += self.dead.keep_failed(entry, worker, answer, tried)
-        kind, text = error_of(answer.body)
-        answer.body = error_body(kind, text + tried)  # without the traceback, which is not for the client
-        self.end(entry, Change.ANSWERED, answer, catalogue.FAILED, worker, kind)
+        error = error_parts(answer.body)
+        traceback = error.traceback if self._limits.send_tracebacks else ""
+        answer.body = error_body(error.kind, error.text + tried, traceback, error.data)
+        self.end(entry, Change.ANSWERED, answer, catalogue.FAILED, worker, error.line[:REASON_CHARS_MAX])
 
     def partly_answered(self, worker: WorkerRow, partial: Partial) -> None:
         """``worker`` has sent a part of an answer: passed on to a client that takes parts and is here."""
         entry = worker.in_hand.get(partial.id)
         if entry is None or entry.state is RequestState.ENDED:
-            self.fence(worker.name, partial.id)
+            self.fence(worker.name, partial.id, entry)
         elif entry.client.dialect.takes_partials and not entry.client.is_away:
             self._outbox.tell_client(entry.client, PlainPartial(entry.envelope, partial.body))
         else:
             self._outbox.counts["partials_dropped"] += 1
 
-    def fence(self, worker: str, task: int) -> None:
-        """Throw away an answer to an attempt that was given up (G4)."""
+    def fence(self, worker: str, task: int, entry: Entry | None = None) -> None:
+        """Throw away an answer to an attempt that was given up (G4). ``entry`` is what it was an attempt at, if that is known."""
         self._outbox.counts["answers_fenced"] += 1
-        self._outbox.trace(catalogue.FENCED, worker=worker, task=task)
+        whose = self._given_up.find(task, worker) if entry is None else whose_is(entry)
+        fields = dict(zip(("request", "client", "service"), whose, strict=True))
+        self._outbox.trace(catalogue.FENCED, worker=worker, task=task, **fields)
 
     def return_tasks(self, worker: WorkerRow, tasks: Iterable[int]) -> None:
         """``worker`` cannot have begun these: their requests wait again, at the front."""
@@ -259,6 +278,7 @@ class Requests:
         """An attempt that may have begun took its worker down, or was left behind by it."""
         worker.failed += 1
         self._outbox.counts["attempts_failed"] += 1
+        self._given_up.add(entry, worker.name)
         if self._outbox.wants_failures:
             self._outbox.trace_entry(catalogue.ATTEMPT_FAILED, entry, worker, why)
         attempt = crash_of(entry, worker.name, self._outbox.now, why)
@@ -348,12 +368,23 @@ class Requests:
         self.parked.drop_all(client)
 
     def expire(self, entry: Entry) -> None:
-        """Its deadline passed while it waited."""
-        text = delays.why_expired(entry, self.dispatcher.services.get(entry.request.service))
+        """Its deadline passed while it waited; or anywhere, if its client says so, who alone watches the time of what runs."""
+        if entry.state is RequestState.ENDED:  # its answer is being stored
+            return
+        if entry.worker is not None:
+            self._outbox.tell_worker(entry.worker, CancelTask(entry.task))
+        self._expire(entry, *self.expiries.why(entry, self._outbox.now))
+
+    def _end_unserved(self, entry: Entry) -> None:
+        """Nobody has served its service for long."""
+        unserved_s, service = self._limits.unserved_s, entry.request.service
+        self._expire(entry, NO_WORKER, self.expiries.why_unserved(entry.client, service, self._outbox.now, unserved_s))
+
+    def _expire(self, entry: Entry, kind: str, text: str) -> None:
         if self.dead.is_requeued(entry):
             text += self.dead.keep(entry, catalogue.EXPIRED, text)
-        answer = Answer(0, Status.EXPIRED, error_body("expired", text))
-        self.end(entry, Change.EXPIRED, answer, catalogue.EXPIRED)
+        answer = Answer(0, Status.EXPIRED, error_body(kind, text))
+        self.end(entry, Change.EXPIRED, answer, catalogue.EXPIRED, entry.worker, text)
 
     def _expire_if_late(self, entry: Entry) -> None:
         """``entry`` waits now, and its deadline may have passed before."""

@@ -66,11 +66,7 @@ TRANSITIONS: Final[Mapping[Change, Mapping[RequestState, RequestState]]] = {
     Change.ANSWERED: {RequestState.RUNNING: RequestState.ENDED, RequestState.ALONE: RequestState.ENDED},
     Change.GAVE_UP: {RequestState.RUNNING: RequestState.ENDED, RequestState.ALONE: RequestState.ENDED},
     Change.SERVED: {RequestState.STORING: RequestState.ENDED, RequestState.WAITING: RequestState.ENDED},
-    Change.EXPIRED: {
-        RequestState.WAITING: RequestState.ENDED,
-        RequestState.SUSPECT: RequestState.ENDED,
-        RequestState.DELAYED: RequestState.ENDED,
-    },
+    Change.EXPIRED: _ENDS,
     Change.CANCELLED: _ENDS,
     Change.STOPPED: _ENDS,
 }

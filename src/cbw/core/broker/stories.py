@@ -49,9 +49,9 @@ class Stories:
 
 def attempt_of(entry: Entry, worker: str, now: float, error: bytes) -> FailedAttempt:
     """The last attempt at ``entry``, whose handler has raised the ``error``."""
-    kind, text, traceback = error_parts(error)
-    reason = f"{kind}: {text}"[:REASON_CHARS_MAX]
-    return FailedAttempt(worker, entry.handed_out_at, now, reason, traceback[-TRACEBACK_CHARS_MAX:])
+    parts = error_parts(error)
+    reason, traceback = parts.line[:REASON_CHARS_MAX], parts.traceback[-TRACEBACK_CHARS_MAX:]
+    return FailedAttempt(worker, entry.handed_out_at, now, reason, traceback)
 
 
 def crash_of(entry: Entry, worker: str, now: float, why: str) -> FailedAttempt:

@@ -26,6 +26,7 @@ from cbw.core.dialect import ClientDialect
 from cbw.core.journal_records import TICKET, Asker
 from cbw.core.messages import (
     NAME_CHARS_MAX,
+    NO_WORKER,
     Answer,
     Collect,
     Message,
@@ -108,6 +109,11 @@ class Tickets:
     def _begin(self, client: ClientRow, start: Start, fingerprint: bytes) -> None:
         row = TicketRow(start.ticket, client.name, _DIALECT, fingerprint)
         row.key = client.key
+        expiries = self._requests.expiries
+        if start.requires_worker and not expiries.is_served(start.service):
+            text = expiries.why_unserved(client, start.service, self._outbox.now)
+            self._tell(client, Answer(start.id, Status.EXPIRED, error_body(NO_WORKER, text)))
+            return
         if not self._may_wait(client, start.id, _size_of(row)):
             return
         self._add(row)
@@ -130,12 +136,19 @@ class Tickets:
         else:
             self._wait(client, collect.id, row, is_start=False)
 
-    def cancel(self, client: ClientRow, key: int) -> None:
-        """``client`` does not want an answer to its message ``key`` any more. The request goes on."""
+    def cancel(self, client: ClientRow, key: int, *, is_late: bool = False) -> None:
+        """``client`` does not want an answer to its message ``key`` any more. The request goes on.
+
+        ``is_late``: the client's time is over, and it wants to know where the request is.
+        """
         row = self._waits.get(client, {}).pop(key, None)
-        if row is not None:
-            del row.waiting[client, key]
-            self.bytes -= WAIT_BYTES
+        if row is None:
+            return
+        is_start = row.waiting.pop((client, key))
+        self.bytes -= WAIT_BYTES
+        if is_late and not is_start and (entry := row.entries.get(REQUEST_ID)) is not None:
+            kind, text = self._requests.expiries.why(entry, self._outbox.now)
+            self._tell(client, Answer(key, Status.EXPIRED, error_body(kind, f"{text}; it goes on")))
 
     def leave(self, client: ClientRow) -> None:
         """``client`` has lost its connection. It asks again for all that it wants when it has another."""

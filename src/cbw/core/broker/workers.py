@@ -136,7 +136,7 @@ class Workers:
     def _answered(self, worker: WorkerRow, answer: Answer) -> None:
         entry = worker.in_hand.pop(answer.id, None)
         if entry is None or entry.state is RequestState.ENDED:
-            self._requests.fence(worker.name, answer.id)
+            self._requests.fence(worker.name, answer.id, entry)
             if worker.suspect is entry:
                 worker.suspect = None
         else:

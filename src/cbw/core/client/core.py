@@ -18,6 +18,7 @@ import msgspec
 from cbw.core import messages
 from cbw.core.agenda import Agenda
 from cbw.core.client import events
+from cbw.core.client.pending import Pending
 from cbw.core.client.retries import Retries
 from cbw.core.hello import Patience, is_about_keys
 from cbw.core.messages import Status
@@ -34,6 +35,10 @@ RECEIVED_DELAY_S = 0.02
 """How long the broker is not told which answers have arrived, if there is nothing else to tell it."""
 RECEIVED_MAX = 256
 """Most answers of which the broker is not told at once."""
+OVERDUE_S = 0.05
+"""Time in seconds, beside a round trip, in which the broker is to say where a request is whose deadline has passed."""
+ROUND_TRIP_S_MAX = 1.0
+"""Longest round trip that is waited for, in seconds: some satellites need 0.7."""
 EXPIRY_STEP_S = 0.01
 """Shortest time in seconds between two searches for expired requests: each looks at everything in flight."""
 
@@ -55,28 +60,6 @@ TRANSITIONS: dict[Standing, tuple[Standing, ...]] = {
     Standing.REFUSED: (Standing.CLOSED,),
     Standing.CLOSED: (),
 }
-
-
-class Pending(msgspec.Struct, eq=False):
-    """A request in flight. ``ends_at`` is the deadline of one that is to be started, which it has beside that for starting it."""
-
-    request: messages.Request | messages.Start | messages.Collect
-    sink: Any
-    deadline_at: float | None
-    may_retry: bool
-    ends_at: float | None = None
-    due_at: float | None = None
-
-    def renew(self, now: float) -> None:
-        """It is about to be sent: its times count from now."""
-        request = self.request
-        if isinstance(request, messages.Collect):
-            return
-        ends_at = self.deadline_at if type(request) is messages.Request else self.ends_at
-        if ends_at is not None:
-            request.ttl = ends_at - now
-        if self.due_at is not None:
-            request.delay_s = max(0.0, self.due_at - now)
 
 
 class ClientCore:
@@ -106,6 +89,8 @@ class ClientCore:
         self._agenda = Agenda()
         self._expiry = self._agenda.timer(self._expire)
         self._hello = self._agenda.timer(self._say_hello)
+        self._hello_at = self._round_trip_s = 0.0
+        self._hello_refused = ""  # why the last hello was not answered with a welcome
         self._retry = self._agenda.timer(self._send_unsent)
         self._receipt = self._agenda.timer(self._tell_received)
         self._received: list[int] = []  # answers of which the broker has not been told that they have arrived
@@ -189,6 +174,11 @@ class ClientCore:
             self._expiry.set_by(deadline_at)
         is_connected, in_flight, to_send = self._is_connected, self.in_flight, self._to_send
         request_id = fact.first_id
+        if fact.requires_worker:
+            for key, body in enumerate(fact.bodies, request_id):
+                choosy = messages.RequestIfServed(key, service, body, ttl, priority, delay_s)
+                self._asked(Pending(choosy, sink, deadline_at, may_retry, due_at=due_at), now)
+            return
         for body in fact.bodies:
             request = messages.Request(request_id, service, body, ttl, priority, delay_s)
             pending = in_flight[request_id] = Pending(request, sink, deadline_at, may_retry, due_at=due_at)
@@ -245,11 +235,14 @@ class ClientCore:
         expired = [p for p in in_flight.values() if p.deadline_at is not None and p.deadline_at <= now]
         is_reached = self.broker is not None
         for pending in expired:
-            text = _why_expired(pending.request) if is_reached else "the broker was not reached in time"
-            del in_flight[pending.request.id]
-            if self._is_connected:
-                self._to_send.append(messages.Cancel(pending.request.id))
-            self._end(pending, Status.EXPIRED, text)
+            request = pending.request
+            if self._is_connected and not pending.is_overdue:
+                self._to_send.append(messages.Cancel(request.id, is_late=True))
+            if is_reached and not pending.is_overdue and type(request) is not messages.Start:
+                pending.is_overdue, pending.deadline_at = True, now + OVERDUE_S + self._round_trip_s
+            else:
+                del in_flight[request.id]
+                self._end(pending, Status.EXPIRED, *self._why_expired(request))
         next_at = min((p.deadline_at for p in in_flight.values() if p.deadline_at is not None), default=None)
         if next_at is not None:
             self._expiry.set(max(next_at, now + EXPIRY_STEP_S))
@@ -267,6 +260,7 @@ class ClientCore:
     def _connected(self, now: float) -> None:
         if not self._is_over:
             self._patience.welcomed()
+            self._hello_refused = ""
             self._enter(Standing.GREETING)
             self._say_hello(now)
 
@@ -287,6 +281,7 @@ class ClientCore:
     def _say_hello(self, now: float) -> None:
         """Introduce the client, and send everything that is in flight."""
         self._hello.set(now + HELLO_PATIENCE_S)
+        self._hello_at = now
         self._forget_unsent()
         self._busy.clear()  # this broker may have room
         to_send = self._to_send
@@ -295,6 +290,8 @@ class ClientCore:
         self._waiting_for_welcome.clear()
         for pending in self.in_flight.values():
             request = pending.request
+            if pending.is_overdue:
+                continue
             if type(request) is not messages.Request or len(request.body) > UNASKED_BYTES:
                 self._waiting_for_welcome.append(pending)
                 continue
@@ -327,7 +324,7 @@ class ClientCore:
         size = 0 if isinstance(request, messages.Collect) else len(request.body)
         if broker is None:
             self._waiting_for_welcome.append(pending)
-        elif not (broker.keeps_tickets or type(request) is messages.Request):
+        elif not (broker.keeps_tickets or isinstance(request, messages.Request)):
             del self.in_flight[request.id]
             refused = messages.Refused(messages.Refusal.VERSION, f"the broker {broker.broker} knows no tickets yet")
             self._end(pending, Status.FAILED, refused.text, refused=refused)
@@ -337,6 +334,8 @@ class ClientCore:
             self._end(pending, Status.TOO_BIG, text)
         else:
             pending.renew(now)
+            if type(request) is messages.RequestIfServed and not broker.refuses_unserved:  # it takes them all
+                request = messages.Request(*msgspec.structs.astuple(request))
             self._to_send.append(request)
 
     # --- what the broker says
@@ -347,19 +346,23 @@ class ClientCore:
         for message in batch:
             if type(message) is not messages.Answer:
                 self._heard(message, now)
-            elif message.status is Status.STOPPING:
-                pass  # its successor gets the request, after the next hello
-            elif message.status is not Status.BUSY or not self._may_retry(message, now):
+            elif message.status is Status.OK or not self._is_to_be_sent_again(message, now):
                 if stores_answers:
                     self._received.append(message.id)
                     self._receipt.set_by(now + RECEIVED_DELAY_S)
                 pending = in_flight.pop(message.id, None)
                 if pending is None:
                     self.answers_unasked += 1
-                elif type(pending.request) is messages.Request:
-                    to_end.append(events.Ended(pending.sink, message, pending.request.service))
+                elif pending.is_overdue and message.status is Status.CANCELLED:  # by a broker that does not say why
+                    self._end(pending, Status.EXPIRED, "no answer in time")
+                elif type(pending.request) is messages.Request:  # the usual case
+                    to_end.append(events.Ended(pending.sink, message, pending.request.service, self.name))
                 else:
-                    to_end.append(_ended(pending, message))
+                    to_end.append(self._ended(pending, message))
+
+    def _is_to_be_sent_again(self, answer: messages.Answer, now: float) -> bool:
+        """Whether the request of this ``answer`` goes on: after the next hello, or when the broker has room."""
+        return answer.status is Status.STOPPING or (answer.status is Status.BUSY and self._may_retry(answer, now))
 
     def _may_retry(self, answer: messages.Answer, now: float) -> bool:
         """The broker is too busy for this request: whether it is sent again later, or ends."""
@@ -407,6 +410,8 @@ class ClientCore:
         self._enter(Standing.WELCOMED)
         self.broker = welcome
         self.has_met_broker = True
+        self._hello_refused = ""
+        self._round_trip_s = min(ROUND_TRIP_S_MAX, now - self._hello_at)
         self._cancelled.clear()
         self._hello.clear()
         self._patience.welcomed()
@@ -418,6 +423,7 @@ class ClientCore:
     def _was_refused(self, refused: messages.Refused, now: float) -> None:
         retry_at = self._patience.retry_at(refused, now)
         self._hello.set(retry_at)
+        self._hello_refused = refused.text
         if not self._hello.is_set:
             self.refused = refused
             self._end_all(Status.FAILED, refused.text, refused=refused)
@@ -428,13 +434,37 @@ class ClientCore:
         if pending is not None and type(pending.request) is messages.Start:
             del self.in_flight[started.id]
             answer = messages.Answer(started.id, Status.OK, b"")
-            self._to_end.append(_ended(pending, answer, is_durable=started.is_durable))
+            self._to_end.append(self._ended(pending, answer, is_durable=started.is_durable))
 
     # --- ends
 
-    def _end(self, pending: Pending, status: Status, text: str, **why: Any) -> None:
-        answer = messages.Answer(pending.request.id, status, messages.error_body(status.name.lower(), text))
-        self._to_end.append(_ended(pending, answer, **why))
+    def _why_expired(self, request: messages.Message) -> tuple[str, str]:
+        """Why there was no answer, of which the broker has told nothing; and the kind of that."""
+        if self.broker is None and self._hello_refused:
+            return (
+                f"no answer in time, as the broker does not let this client in: {self._hello_refused}",
+                messages.REFUSED,
+            )
+        if self.broker is None:
+            return "the broker was not reached in time", messages.NOT_REACHED
+        if type(request) is messages.Start:
+            text = (
+                f"the broker did not confirm the request in time, and may have it; start it again as {request.ticket!r}"
+            )
+            return text, messages.NOT_REACHED
+        return "no answer in time, and the broker does not say where the request is", messages.NOT_REACHED
+
+    def _end(self, pending: Pending, status: Status, text: str, kind: str = "", **why: Any) -> None:
+        answer = messages.Answer(pending.request.id, status, messages.error_body(kind or status.name.lower(), text))
+        self._to_end.append(self._ended(pending, answer, **why))
+
+    def _ended(self, pending: Pending, answer: messages.Answer, **why: Any) -> events.Ended:
+        request, sink = pending.request, pending.sink
+        if isinstance(request, messages.Request):
+            return events.Ended(sink, answer, request.service, self.name, **why)
+        if isinstance(request, messages.Collect):
+            return events.Ended(sink, answer, "", self.name, ticket=request.ticket, **why)
+        return events.Ended(sink, answer, request.service, self.name, ticket=request.ticket, is_start=True, **why)
 
     def _end_all(self, status: Status, text: str, **why: Any) -> None:
         """Nothing that is in flight will be answered, and nothing more is sent."""
@@ -446,18 +476,3 @@ class ClientCore:
         self._busy.clear()
         for timer in (self._expiry, self._hello, self._busy_timer):
             timer.clear()
-
-
-def _ended(pending: Pending, answer: messages.Answer, **why: Any) -> events.Ended:
-    request = pending.request
-    if isinstance(request, messages.Request):
-        return events.Ended(pending.sink, answer, request.service, **why)
-    if isinstance(request, messages.Collect):
-        return events.Ended(pending.sink, answer, "", ticket=request.ticket, **why)
-    return events.Ended(pending.sink, answer, request.service, ticket=request.ticket, is_start=True, **why)
-
-
-def _why_expired(request: messages.Message) -> str:
-    if type(request) is messages.Start:
-        return f"the broker did not confirm the request in time, and may have it; start it again as {request.ticket!r}"
-    return "no answer in time"

@@ -14,7 +14,7 @@ class Event(msgspec.Struct, gc=False):
 
 
 class Ended(msgspec.Struct):  # with a sink, which may refer to whatever has this: the garbage collector must see both
-    """The end of one request, for the one who waits for it: ``sink`` is what came with its submission.
+    """The end of one request of ``client``, for the one who waits for it: ``sink`` is what came with its submission.
 
     ``answer`` is the broker's, or one made here with the reason why there is none. ``refused`` is given if that reason
     is the broker's refusal of this client, or of this request; ``is_closed`` if it is the end of this client.
@@ -26,11 +26,17 @@ class Ended(msgspec.Struct):  # with a sink, which may refer to whatever has thi
     sink: Any
     answer: messages.Answer
     service: str
+    client: str
     refused: messages.Refused | None = None
     is_closed: bool = False
     ticket: str = ""
     is_start: bool = False
     is_durable: bool = False
+
+    @property
+    def request(self) -> str:
+        """What traces call the request."""
+        return messages.name_of_request(self.client, self.answer.id, self.ticket)
 
 
 # --- facts about the connection
@@ -64,7 +70,7 @@ class Submitted(Event, gc=True):
 
     ``deadline_at`` is in monotonic seconds, None for never. ``sink`` comes back with the end of each of them. What has a
     deadline and ``may_retry`` is sent again as long as the broker is too busy for it. They are not handed out before ``due_at``,
-    None: there is no such time.
+    None: there is no such time. ``requires_worker``: they end at once if nobody serves them.
     """
 
     first_id: int
@@ -75,6 +81,7 @@ class Submitted(Event, gc=True):
     priority: int = messages.PRIORITY
     may_retry: bool = False
     due_at: float | None = None
+    requires_worker: bool = False
 
 
 class StartRequested(Event, gc=True):

@@ -96,6 +96,7 @@ class WorkerCore:
         self.registration = Registration.DISCONNECTED
         self.is_ended = False
         self.broker: messages.Welcome | None = None  # what it said of itself, while the worker is registered
+        self.has_met_broker = False
         self.refused: messages.Refused | None = None  # what the broker said if it refuses this worker for good
         self.in_hand: dict[int, None] = {}
         self.left_over: dict[int, None] = {}  # tasks of earlier sessions whose handlers still run
@@ -253,6 +254,7 @@ class WorkerCore:
                 self._end_session()  # at a second hello the broker has put back what it sent after the first
                 self._enter(Registration.REGISTERED)
                 self.broker = message
+                self.has_met_broker = True
                 self._silence.set(now + message.liveness_s)
                 self._patience.welcomed()
                 self._go_on_with(message.tasks)
@@ -402,12 +404,15 @@ class WorkerCore:
         """
         assert self.broker is not None
         if answer.status is Status.RETRY and not self.broker.takes_retries:
-            answer = messages.Answer(answer.id, Status.FAILED, messages.error_body(*messages.error_of(answer.body)))
+            error = messages.error_parts(answer.body)
+            return messages.Answer(
+                answer.id, Status.FAILED, messages.error_body(error.kind, error.text, data=error.data)
+            )
         size, limit = len(answer.body), self.broker.body_bytes_max
-        if size <= limit:
+        if size <= limit or answer.status is not Status.OK:  # errors have bounds of their own
             return answer
         text = f"the answer has {size} bytes; the broker allows {limit} (--body-bytes-max)"
-        return messages.Answer(answer.id, Status.FAILED, messages.error_body("TooBig", text))
+        return messages.Answer(answer.id, Status.TOO_BIG, messages.error_body(messages.ANSWER_TOO_BIG, text))
 
     def _send_late(self) -> None:
         self._to_send.extend(map(self._fitting, self._late))

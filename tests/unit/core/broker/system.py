@@ -117,6 +117,12 @@ class CoreSystem:
         batch, self.to[peer] = self.to[peer], []
         return batch
 
+    @property
+    def fenced(self) -> list[tuple[str, str, str, str]]:
+        """Whose late answers were fenced off, and which requests they were for, as the trace has it."""
+        found = [record for record in self.records if record.event == "fenced"]
+        return [(record.worker, record.request, record.client, record.service) for record in found]
+
     def take_tasks(self, worker: str) -> list[messages.Task]:
         return [message for message in self.take(worker) if isinstance(message, messages.Task)]
 

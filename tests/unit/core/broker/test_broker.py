@@ -277,7 +277,7 @@ class TestFailedWorkers:
         system.worker("W2")
         system.answer("W1", task)
         assert system.answers() == []
-        assert system.core.outbox.counts["answers_fenced"] == 1
+        assert system.fenced == [("W1", "C1/1", "C1", "s")]
         assert system.said("W1", messages.HelloAgain)
         system.answer_all("W2")
         assert system.answers() == [(1, Status.OK)]
@@ -1007,7 +1007,7 @@ class TestPlainPeers:
         lab.tell(req_said(b"PW1", b"P1", b"too late"))
         lab.tell(req_said(b"PW2", b"P1", b"in time"))
         assert self.replies(lab, "P1") == [b"in time"]
-        assert lab.core.outbox.counts["answers_fenced"] == 1
+        assert lab.fenced == [("PW1", "P1/1", "P1", "")]
         self.ask(lab, "P2", b"next")
         assert lab.plain_tasks["PW1"][-1] == (b"P2", b"next")
 
@@ -1027,7 +1027,7 @@ class TestPlainPeers:
         lab.tell(events.PeerLost(events.Side.WORKER, b"PW1"))
         lab.tell(req_said(b"PW1", b"P1", b"too late"))
         assert self.replies(lab, "P1") == []
-        assert lab.core.outbox.counts["answers_fenced"] == 1
+        assert lab.fenced == [("PW1", "P1/1", "P1", "")]
         assert lab.plain_tasks["PW1"] == [(b"P1", b"hi")] * 2  # it is not lost, and is given it anew
 
     def test_one_that_was_lost_is_looked_for_until_it_has_been_away_too_long(self, lab: CoreSystem) -> None:

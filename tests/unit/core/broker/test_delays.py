@@ -5,13 +5,9 @@ from __future__ import annotations
 import pytest
 
 from cbw.core import messages
-from cbw.core.broker.delays import why_expired
 from cbw.core.broker.events import StopRequested
 from cbw.core.broker.snapshot import snapshot
-from cbw.core.broker.states import RequestState
-from cbw.core.broker.tables import ClientRow, Entry
 from cbw.core.messages import Status
-from cbw.wire import native
 
 from .system import CoreSystem, client_said, worker_said
 
@@ -281,9 +277,3 @@ def test_one_whose_deadline_is_here_when_its_delay_is_over_is_not_handed_out(sys
     system.tell()
     assert system.take_tasks("W1") == []
     assert system.answers() == [(1, Status.EXPIRED)]
-
-
-def test_the_error_of_one_that_expired_says_what_was_missing_also_of_a_service_that_is_gone() -> None:
-    client = ClientRow("C1", "b", b"C1", native.CLIENT)
-    entry = Entry(messages.Request(1, "s", b"x"), client, RequestState.WAITING, 0.0)
-    assert why_expired(entry, None) == "the deadline passed before a worker came that serves 's'"

@@ -24,7 +24,7 @@ def test_every_state_and_event(state: RequestState, event: Change) -> None:
         Change.ANSWERED: is_held,
         Change.GAVE_UP: is_held,
         Change.SERVED: state in (RequestState.STORING, RequestState.WAITING),
-        Change.EXPIRED: is_queued or is_delayed,
+        Change.EXPIRED: is_accepted,
         Change.CANCELLED: is_accepted,
         Change.STOPPED: is_accepted,
     }[event]

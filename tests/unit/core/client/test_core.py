@@ -11,7 +11,6 @@ from cbw.core import messages
 from cbw.core.client import events
 from cbw.core.client.core import (
     CANCELLED_MAX,
-    EXPIRY_STEP_S,
     HELLO_PATIENCE_S,
     TRANSITIONS,
     UNASKED_BYTES,
@@ -138,7 +137,7 @@ def test_a_request_and_its_answer() -> None:
     assert client.take_sent() == [messages.Request(number, "s", b"body", 4.0)]
     assert client.step(now=1.0) == []
     assert client.take_sent() == []
-    assert client.received(ok(number), now=2.0) == [Ended("sink", ok(number), "s")]
+    assert client.received(ok(number), now=2.0) == [Ended("sink", ok(number), "s", "C1")]
     assert (client.core.ended, len(client.core.in_flight)) == (1, 0)
 
 
@@ -237,35 +236,6 @@ def test_what_is_submitted_to_a_closed_client_ends_at_once() -> None:
 
 
 # --- time
-
-
-def test_a_deadline_ends_the_wait_and_tells_the_broker() -> None:
-    client = welcomed()
-    client.submit(b"1", 5.0, "early")
-    client.submit(b"2", 9.0, "late")
-    client.take_sent()
-    assert client.core.wake_at == 5.0
-    assert client.step(now=4.9) == []
-    assert ends(client.step(now=5.0)) == [("early", Status.EXPIRED)]
-    assert client.take_sent() == [messages.Cancel(1)]
-    assert client.core.wake_at == 9.0
-
-
-def test_deadlines_side_by_side_are_not_looked_at_one_by_one() -> None:
-    client = welcomed()
-    client.submit(b"1", 5.0, "one")
-    client.submit(b"2", 5.0 + EXPIRY_STEP_S / 2, "two")
-    client.step(now=5.0)
-    assert client.core.wake_at == 5.0 + EXPIRY_STEP_S
-    assert ends(client.step(now=5.0 + EXPIRY_STEP_S)) == [("two", Status.EXPIRED)]
-
-
-def test_a_deadline_without_a_broker() -> None:
-    client = DrivenClient()
-    client.submit(b"1", 5.0)
-    (ended,) = client.step(now=5.0)
-    assert messages.error_of(ended.answer.body) == ("expired", "the broker was not reached in time")
-    assert client.take_sent() == []
 
 
 # --- big bodies

@@ -102,10 +102,12 @@ def test_their_time_is_up() -> None:
     client = welcomed()
     client.step(asked(), WANTED, now=0.0)
     client.take_sent()
-    start, collect = client.step(now=10.0)
-    assert [end.answer.status for end in (start, collect)] == [Status.EXPIRED] * 2
-    assert "start it again as 't'" in error_of(start.answer.body)[1]
-    assert client.take_sent() == [messages.Cancel(1), messages.Cancel(2)]
+    (start,) = client.step(now=10.0)
+    assert start.answer.status is Status.EXPIRED and "start it again as 't'" in error_of(start.answer.body)[1]
+    assert client.take_sent() == [messages.Cancel(1, is_late=True), messages.Cancel(2, is_late=True)]
+    where = messages.error_body("queue", "the deadline passed before a worker was free; it goes on")
+    (collect,) = client.received(messages.Answer(2, Status.EXPIRED, where), now=10.01)
+    assert (collect.sink, collect.answer.body) == ("collect", where)
 
 
 def test_cancelled_and_closed() -> None:

@@ -302,7 +302,7 @@ def test_an_answer_over_the_size_of_the_broker_is_an_error() -> None:
     )
     assert fits == ok(1, b"x" * BODY_BYTES_MAX)
     assert isinstance(too_big, messages.Answer)
-    assert (too_big.id, too_big.status) == (2, Status.FAILED)
+    assert (too_big.id, too_big.status) == (2, Status.TOO_BIG)
     assert b"--body-bytes-max" in too_big.body
 
 

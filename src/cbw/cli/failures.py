@@ -1,0 +1,51 @@
+"""How commands that ask for one answer tell why there is none."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import click
+import msgspec
+
+from cbw.cli import output
+from cbw.errors import CbwError, Failure, HandlerFailed, RequestError
+from cbw.settings import LOGGER_HOST
+
+
+@contextlib.contextmanager
+def telling_errors(*, is_json: bool) -> Iterator[None]:
+    """Print an error as JSON, or more of it than its first line."""
+    try:
+        yield
+    except CbwError as error:
+        if is_json:
+            output.json(_fields(error), sys.stderr.buffer)
+            raise click.exceptions.Exit(error.exit_code) from None
+        if isinstance(error, RequestError):
+            error.advice = "\n     ".join([*filter(None, [error.advice]), *_more(error)])
+        raise
+
+
+def _fields(error: CbwError) -> dict[str, Any]:
+    """All that ``error`` says. What is empty is left out."""
+    known = {"error": type(error).__name__, "text": str(error), "advice": error.advice}
+    if isinstance(error, RequestError):
+        known["text"] = error.text
+    names = ("kind", "service", "request", "code", "retry_after_s", "traceback")
+    known |= {name: value for name in names if (value := getattr(error, name, None)) is not None}
+    found: dict[str, Any] = {name: value for name, value in known.items() if value != ""}
+    return found | ({"data": error.data} if isinstance(error, Failure) else {})
+
+
+def _more(error: RequestError) -> Iterator[str]:
+    """Lines for people below the first one."""
+    if isinstance(error, Failure) and error.data is not None:
+        yield msgspec.json.encode(error.data).decode()
+    if isinstance(error, HandlerFailed):
+        yield from error.traceback.splitlines()
+    if os.environ.get(LOGGER_HOST.environment) and error.request:
+        yield f"The log has more: cbw logs story {error.request}"

@@ -1,0 +1,84 @@
+"""What becomes of an exception of a handler: what its client is told of it, and within which bounds."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import cbw
+from cbw.core import catalogue, messages
+from cbw.core.messages import ERROR_TEXT_CHARS_MAX, FAILURE_BYTES_MAX, ErrorParts, Status
+from cbw.core.record import Record
+from cbw.worker.handler import Attempt, Handler
+from cbw.worker.watchers import FailureWatch, task_watch
+
+TASK = messages.Task(1, "price", b"tea", None, 1, "C1/7")
+
+
+def answer_of(function: Callable[..., Any]) -> messages.Answer:
+    return Handler("price", function).run(TASK, Attempt(TASK, 0.0))
+
+
+def said_by(error: BaseException) -> ErrorParts:
+    def handler(body: bytes) -> None:
+        raise error
+
+    return messages.error_parts(answer_of(handler).body)
+
+
+@pytest.mark.parametrize("data", [None, {"article": "tea"}, [1, 2.5, "ü"], "text", 0, False])
+def test_a_failure_is_an_answer_with_its_code_and_data(data: Any) -> None:
+    said = said_by(cbw.Failure("not_found", "no tea", data=data))
+    assert (said.kind, said.text, said.traceback) == ("not_found", "no tea", "")
+    assert said.data is not None
+    assert messages.error_parts(answer_of(lambda body: 1).body).data is None
+
+
+def test_data_that_json_has_no_form_for_is_a_fault_of_the_handler() -> None:
+    said = said_by(cbw.Failure("not_found", data=object()))
+    assert said.kind == "NotEncodable" and "JSON has no form for" in said.text
+    assert "Failure: not_found" in said.traceback and said.data is None
+
+
+def test_so_is_data_that_is_too_large() -> None:
+    said = said_by(cbw.Failure("not_found", data="x" * FAILURE_BYTES_MAX))
+    assert said.kind == "NotEncodable" and str(FAILURE_BYTES_MAX) in said.text
+
+
+@pytest.mark.parametrize("code", ["", "x" * 201, 404, None])
+def test_a_failure_has_a_code(code: Any) -> None:
+    with pytest.raises(cbw.UsageError, match="code"):
+        cbw.Failure(code)
+
+
+def test_a_long_text_leaves_the_type_of_its_exception() -> None:
+    said = said_by(KeyError("x" * 2 * ERROR_TEXT_CHARS_MAX))
+    assert said.kind == "KeyError" and len(said.text) == ERROR_TEXT_CHARS_MAX
+    assert said_by(cbw.Failure("c", "x" * 2 * ERROR_TEXT_CHARS_MAX)).kind == "c"
+
+
+@pytest.mark.parametrize("error", [KeyError("\udcff" * 10), cbw.Failure("\udcff", "\udcff")])
+def test_text_that_utf_8_cannot_hold_is_sent_as_escapes(error: Exception) -> None:
+    assert "\\udcff" in said_by(error).text
+
+
+def test_a_failure_of_somebody_else_is_passed_on() -> None:
+    """A handler that asks another service need not translate what that says."""
+    got = cbw.Failure("not_found", "no tea", data=[1], request_id=7, service="stock", request="C9/7")
+    said = said_by(got)
+    assert (said.kind, said.text, said.data) == ("not_found", "no tea", "[1]")
+
+
+def test_a_failure_shows_in_the_trace_and_frightens_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    records: list[Record] = []
+    all_tasks = task_watch("W1", records.extend)
+    failures = FailureWatch("W1", records.extend, wants_all=True, is_printed=False)
+    answer = messages.Answer(1, Status.FAILED, messages.error_body("not_found", "no tea", data="null"))
+    for watch in (all_tasks, failures):
+        watch(TASK, answer)
+    ((record),) = records
+    assert (record.event, record.request, record.text) == (catalogue.DONE, "C1/7", "not_found: no tea")
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
