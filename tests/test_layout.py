@@ -44,7 +44,7 @@ MAY_IMPORT = {
 
 ROOM_OF = {
     **dict.fromkeys(("errors", "settings", "memory", "codec", "clock", "signals", "visible"), "ground"),
-    **dict.fromkeys(("service_links", "version"), "ground"),
+    **dict.fromkeys(("addresses", "service_links", "version"), "ground"),
     **dict.fromkeys(("local", "doctor", "journal_doctor", "testing", "bench"), "tools"),
     **dict.fromkeys(("broker", "standby"), "broker"),
     "cbw": "public",

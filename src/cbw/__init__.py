@@ -57,7 +57,9 @@ from cbw.errors import (
     WorkerStuck,
     WrongServerKey,
 )
-from cbw.version import __version__
+from cbw.version import PACKAGE_VERSION
+
+__version__ = PACKAGE_VERSION
 
 if TYPE_CHECKING:
     from cbw.broker import Broker

@@ -6,16 +6,10 @@ variable ends in ``_HOST`` if it holds an address to connect to, in ``_LISTEN`` 
 
 from __future__ import annotations
 
-import ipaddress
-import os
-import re
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
-
-from cbw import service_links
-from cbw.errors import UsageError
 
 CLIENT_PORT = 9998
 WORKER_PORT = 9999
@@ -467,64 +461,3 @@ CLIENT = (
 def default_of(table: tuple[Setting, ...], name: str) -> Any:
     """The default of the setting ``name`` of ``table``."""
     return next(setting.default for setting in table if setting.name == name)
-
-
-def address(text: str | None, role: str) -> tuple[str, int]:
-    """``(host, port)`` of the broker from ``"host:port"``, ``"[::1]:9998"``, ``"host"`` or None.
-
-    What is missing comes from ``BROKER_HOST`` and ``BROKER_PORT``, else from the defaults for ``role``, which is ``client`` or
-    ``worker``.
-
-    Raises:
-        UsageError: the text is not a valid address.
-    """
-    if text == "" or not isinstance(text, str | None):
-        raise _no_host(text, BROKER_HOST)
-    host, _, port = text.rpartition(":") if text and ":" in text else (text or "", "", "")
-    if ":" in host and not _is_ipv6(host):  # the last colon belongs to the IPv6 address
-        host, port = text or "", ""
-    host = host or os.environ.get(BROKER_HOST.environment) or BROKER_HOST.default
-    port = (
-        port or service_links.ignored(BROKER_PORT.environment) or str(CLIENT_PORT if role == "client" else WORKER_PORT)
-    )
-    return checked_host(host, BROKER_HOST), checked_port(port, BROKER_PORT)
-
-
-def checked_host(text: str, setting: Setting) -> str:
-    """``text`` if it is a valid host name or IP address; an IPv6 address is returned without its brackets.
-
-    Raises:
-        UsageError: the text is not valid. The advice names the environment variable of ``setting``.
-    """
-    if _is_ipv6(text):
-        return text.strip("[]")
-    if re.fullmatch(r"\w[\w.-]*", text):
-        return text
-    raise _no_host(text, setting)
-
-
-def checked_port(port: int | str, setting: Setting) -> int:
-    """``port`` as a number, if it is within the bounds of ``setting``.
-
-    Raises:
-        UsageError: it is not. The advice names the environment variable of ``setting``.
-    """
-    low, high = int(setting.minimum or 0), int(setting.maximum or 65535)
-    text = str(port)
-    if text.isascii() and text.isdigit() and len(text) <= len(str(high)) and low <= int(text) <= high:
-        return int(text)
-    raise UsageError(f"{port!r} is no port", advice=f"Give one from {low} to {high}, or check {setting.environment}.")
-
-
-def _is_ipv6(host: str) -> bool:
-    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    try:
-        ipaddress.IPv6Address(bare)
-    except ValueError:
-        return False
-    return True
-
-
-def _no_host(text: object, setting: Setting) -> UsageError:
-    advice = f"Give a name or an IP address, or check {setting.environment}."
-    return UsageError(f"{text!r} is no host", advice=advice)

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from cbw import service_links, settings
+from cbw import addresses, service_links, settings
 from cbw.errors import UsageError
 from cbw.observe.trace import LogTarget
 
@@ -16,8 +16,8 @@ LINK = "tcp://10.96.0.12:9998"
 def test_they_are_ignored_by_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BROKER_PORT", LINK)
     monkeypatch.setenv("LOGGER_PORT", LINK)
-    assert settings.address("bro", "client") == ("bro", 9998)
-    assert settings.address("bro", "worker") == ("bro", 9999)
+    assert addresses.address("bro", "client") == ("bro", 9998)
+    assert addresses.address("bro", "worker") == ("bro", 9999)
     assert LogTarget.from_environment("client") is None
     monkeypatch.setenv("LOGGER_HOST", "log")
     target = LogTarget.from_environment("client", keys="")
@@ -34,11 +34,11 @@ def test_the_command_line_forgets_them(monkeypatch: pytest.MonkeyPatch, name: st
 def test_all_else_is_taken_at_its_word(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BROKER_PORT", "1234")
     service_links.forget()
-    assert settings.address("bro", "worker") == ("bro", 1234)
+    assert addresses.address("bro", "worker") == ("bro", 1234)
     monkeypatch.setenv("BROKER_PORT", "tcp://nonsense")
     service_links.forget()
     with pytest.raises(UsageError, match="is no port"):
-        settings.address("bro", "worker")
+        addresses.address("bro", "worker")
 
 
 def test_every_port_of_the_environment_is_among_them() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from cbw import settings
+from cbw.addresses import address
 from cbw.errors import UsageError
-from cbw.settings import CLIENT_PORT, Setting, address
+from cbw.settings import CLIENT_PORT, Setting
 
 ALL = [one for value in vars(settings).values() for one in (value if isinstance(value, tuple) else (value,))]
 SETTINGS = [one for one in ALL if isinstance(one, Setting)]

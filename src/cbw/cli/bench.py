@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.table import Table
 
 from cbw import settings
+from cbw.addresses import address
 from cbw.bench import Load, Measured, measure
 from cbw.cli import output, tables
 from cbw.cli.options import Integer, Number, keys_option, port
 from cbw.cli.signals import ending_on_sigterm
 from cbw.errors import UsageError
-from cbw.settings import address
 
 BODY_BYTES_MAX = settings.default_of(settings.BROKER, "body_bytes_max")
 

@@ -14,6 +14,7 @@ import click
 import msgspec
 
 from cbw import settings
+from cbw.addresses import address
 from cbw.cli import output
 from cbw.cli.connection import no_broker, no_host, telling_who_waits
 from cbw.cli.failures import telling_errors
@@ -21,7 +22,6 @@ from cbw.cli.options import Integer, Number, keys_option, setting_options
 from cbw.client.sync_client import Client
 from cbw.core.messages import DELAY_S_MAX, PRIORITY, PRIORITY_MAX, REFUSED
 from cbw.errors import RequestError, UsageError
-from cbw.settings import address
 
 broker_option = click.option(
     "--broker",

@@ -12,9 +12,10 @@ from typing import Protocol
 
 import click
 
+from cbw.addresses import checked_host
 from cbw.cli import output
 from cbw.errors import CannotResolve, CbwError, NoAnswer
-from cbw.settings import BROKER_HOST, checked_host
+from cbw.settings import BROKER_HOST
 from cbw.transport.resolver import resolve
 from cbw.wire.refusal import checked_id
 

@@ -15,6 +15,7 @@ import msgspec
 from rich.table import Table
 
 from cbw import settings
+from cbw.addresses import address
 from cbw.cli import output, tables
 from cbw.cli.connection import no_broker, no_host, telling_who_waits
 from cbw.cli.options import Integer, keys_option, setting_options
@@ -25,7 +26,6 @@ from cbw.core.messages import REFUSED, ticket_name
 from cbw.errors import CbwError, HandlerFailed, RequestError, UsageError
 from cbw.keys.folder import KeyFolder
 from cbw.logs.times import span_of
-from cbw.settings import address
 
 SHOWN_CHARS_MAX = 2000
 """Characters of a body that ``cbw dead show`` prints among the rest. ``--body`` prints all of it."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import click
 
 from cbw import settings
+from cbw.addresses import address
 from cbw.cli import output
 from cbw.cli.options import keys_option, port, setting_options, status_token
 from cbw.doctor import Finding, FindingState, StatusPage, examine
 from cbw.journal_doctor import examine_journal
-from cbw.settings import address
 
 _MARKS = {FindingState.OK: ("ok", "green"), FindingState.NOTE: ("note", "yellow"), FindingState.WRONG: ("wrong", "red")}
 

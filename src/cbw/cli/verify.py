@@ -12,11 +12,11 @@ import click
 from rich.table import Table
 
 from cbw import settings
+from cbw.addresses import address
 from cbw.cli import output, tables
 from cbw.cli.options import Number, keys_option, port
 from cbw.cli.signals import ending_on_sigterm
 from cbw.errors import PromiseBroken, UsageError
-from cbw.settings import address
 from cbw.verify.checks import judge, report
 from cbw.verify.scenario import ANSWER_TIMEOUT_S, Scenario, Target, merged
 from cbw.verify.verdict import Verdict

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import EllipsisType
 from typing import Any
 
+from cbw.addresses import address
 from cbw.client.connection import Connection
 from cbw.core import catalogue, messages
 from cbw.core.client.core import ClientCore
@@ -30,7 +31,6 @@ from cbw.errors import Closed, UsageError
 from cbw.keys.folder import link_keys
 from cbw.observe.status import status_of
 from cbw.observe.trace import LogTarget, Trace
-from cbw.settings import address
 from cbw.transport.fork import call_after_fork
 from cbw.wire.refusal import checked_id, checked_service, checked_ticket, refusal_error
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import msgspec
 
+from cbw.addresses import checked_host, checked_port
 from cbw.core import catalogue
 from cbw.core.record import Record
 from cbw.keys.folder import link_keys
 from cbw.observe.sender import LogSender
-from cbw.settings import LOG_PORT, LOGGER_HOST, LOGGER_PORT, checked_host, checked_port
+from cbw.settings import LOG_PORT, LOGGER_HOST, LOGGER_PORT
 from cbw.wire.refusal import checked_id
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}

@@ -10,7 +10,7 @@ from typing import IO
 
 import msgspec
 
-from cbw import service_links, settings
+from cbw import addresses, service_links, settings
 from cbw.clock import Epoch, clock_of
 from cbw.core import catalogue
 from cbw.core.catalogue import EVENTS
@@ -55,8 +55,8 @@ class LogTarget(msgspec.Struct, frozen=True):
     keys: LinkKeys | None = None
 
     def __post_init__(self) -> None:
-        settings.checked_host(self.host, settings.LOGGER_HOST)
-        settings.checked_port(self.port, settings.LOGGER_PORT)
+        addresses.checked_host(self.host, settings.LOGGER_HOST)
+        addresses.checked_port(self.port, settings.LOGGER_PORT)
 
     @staticmethod
     def from_environment(role: str, keys: str | Path | None = None) -> LogTarget | None:
@@ -69,7 +69,7 @@ class LogTarget(msgspec.Struct, frozen=True):
         """
         host = os.environ.get(settings.LOGGER_HOST.environment, "")
         port = service_links.ignored(settings.LOGGER_PORT.environment) or settings.LOG_PORT
-        number = settings.checked_port(port, settings.LOGGER_PORT)
+        number = addresses.checked_port(port, settings.LOGGER_PORT)
         return LogTarget(host, number, keys=link_keys(keys, "logger", role)) if host else None
 
     def wants(self, record: Record) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from cbw.addresses import address
 from cbw.core import messages
 from cbw.core.catalogue import EventName
 from cbw.core.messages import PROOF_BYTES_MIN
@@ -19,7 +20,7 @@ from cbw.errors import UsageError, WorkerStuck
 from cbw.keys.folder import link_keys
 from cbw.observe.status import status_of
 from cbw.observe.trace import TRACEBACK, LogTarget, Trace
-from cbw.settings import WORKER, address, default_of
+from cbw.settings import WORKER, default_of
 from cbw.signals import stopping_unless_handled
 from cbw.transport.link import Link
 from cbw.transport.sockets import Context
