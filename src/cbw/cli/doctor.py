@@ -8,6 +8,7 @@ from cbw import settings
 from cbw.cli import output
 from cbw.cli.options import keys_option, port
 from cbw.doctor import Finding, FindingState, examine
+from cbw.journal_doctor import examine_journal
 from cbw.settings import address
 
 _MARKS = {FindingState.OK: ("ok", "green"), FindingState.NOTE: ("note", "yellow"), FindingState.WRONG: ("wrong", "red")}
@@ -29,8 +30,15 @@ _MARKS = {FindingState.OK: ("ok", "green"), FindingState.NOTE: ("note", "yellow"
     "--send", "sends", is_flag=True, help="Also send a request to the nameless service, which one of its workers runs."
 )
 @click.option("--json", "is_json", is_flag=True, help="Print the findings as JSON.")
+@click.option(
+    "--journal",
+    metavar="JOURNAL",
+    help="Look at this journal on NATS servers, and at no broker: nats://HOST:PORT,.../NAME.",
+)
 @keys_option
-def command(broker: str | None, worker_port: int, status_port: int, sends: bool, is_json: bool) -> None:
+def command(
+    broker: str | None, worker_port: int, status_port: int, sends: bool, is_json: bool, journal: str | None
+) -> None:
     """Find out why a client here does not reach the broker at HOST (default: BROKER_HOST, else this machine).
 
     One line for each thing on the way, and what to do where it fails: the name, the ports, the protocol, the version, workers.
@@ -39,9 +47,13 @@ def command(broker: str | None, worker_port: int, status_port: int, sends: bool,
     \b
     cbw doctor tsr-123.example.org
     """
-    host, client_port = address(broker, "client")
+    if journal is not None:
+        found = examine_journal(journal)
+    else:
+        host, client_port = address(broker, "client")
+        found = examine(host, client_port, worker_port, status_port=status_port, sends=sends)
     findings: list[Finding] = []
-    for finding in examine(host, client_port, worker_port, status_port=status_port, sends=sends):
+    for finding in found:
         findings.append(finding)
         if not is_json:
             _print(finding)
