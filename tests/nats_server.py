@@ -17,6 +17,8 @@ from types import TracebackType
 import nats
 from nats.errors import Error as NatsError
 
+from tests.ports import free_port
+
 HOST = "127.0.0.1"
 STARTED_S = 60.0
 
@@ -30,12 +32,8 @@ def command() -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody has at present."""
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind((HOST, 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
+    """Ports that no other test is given."""
+    return [free_port() for _ in range(count)]
 
 
 class NatsServer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -90,7 +91,11 @@ def status_of(container: str) -> dict[str, Any]:
 
 
 def lines_in(logger: str) -> int:
-    return int(status_of(logger)["counts"]["text_lines"])
+    """How many lines it has taken; 0 while it is too busy to tell."""
+    try:
+        return int(status_of(logger)["counts"]["text_lines"])
+    except urllib.error.HTTPError:
+        return 0
 
 
 def left(futures: list[Future[bytes]]) -> int:
