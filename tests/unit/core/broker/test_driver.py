@@ -9,11 +9,10 @@ import pytest
 from cbw.core import messages
 from cbw.core.broker import driver, events
 from cbw.core.broker.backlog import UNREAD_S
-from cbw.core.broker.driver import DIALECTS_MAX, LOST_RETRY_S, TURN_FAULTS, UNREAD_RETRY_S
+from cbw.core.broker.driver import DIALECTS_MAX, LOST_RETRY_S, UNREAD_RETRY_S
 from cbw.core.broker.events import Side
 from cbw.core.broker.req_workers import RETURN_RETRY_S
 from cbw.core.messages import Answer, ClientHello, Goodbye, Refusal, Refused, Request, Status, Task, WorkerHello
-from cbw.core.port import Arrival
 from cbw.wire import native
 from tests.unit.core.broker.driven import Broker
 
@@ -174,20 +173,6 @@ def test_a_turn_is_bounded(broker: Broker) -> None:
     for left in (5, 2, 0):
         small.turn()
         assert len(small.clients.arrivals) == left
-
-
-@pytest.mark.parametrize("fault", ["", "a message of more than 2048 frames"])
-def test_a_turn_ends_after_some_messages_that_mean_nothing(broker: Broker, fault: str) -> None:
-    """They take longer than others. What was not taken is there in the next turn, and nobody is lost for it."""
-    for number in range(TURN_FAULTS + 3):
-        for port in (broker.workers, broker.clients):
-            port.arrivals.append(Arrival(b"\0x%d" % number, [b"CBW1", b"nonsense"], fault=fault))
-    broker.clients.arrive(C, [b"", b"hi"])
-    broker.turn()
-    assert broker.counts["messages_bad"] == 2 * TURN_FAULTS
-    assert (len(broker.workers.arrivals), len(broker.clients.arrivals)) == (3, 4)
-    broker.turn()
-    assert broker.counts["messages_bad"] == 2 * TURN_FAULTS + 6 and broker.core.requests.count == 1
 
 
 def test_while_one_request_is_here_one_message_of_the_workers_is_taken(broker: Broker) -> None:
