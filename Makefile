@@ -67,7 +67,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 PLATFORMS := x86_64-manylinux_2_28 aarch64-manylinux_2_28 x86_64-unknown-linux-musl aarch64-unknown-linux-musl
 
 lock: $(READY)  ## renew what is in the image and what builds the wheel, to the newest versions within the ranges
-	$(LOCK) -o $(IMAGE)/requirements.txt pyproject.toml
+	$(LOCK) --extra nats -o $(IMAGE)/requirements.txt pyproject.toml
 	$(LOCK) -o $(IMAGE)/build-requirements.txt $(IMAGE)/build-requirements.in
 	@for python in 3.11 3.12 3.13; do for platform in $(PLATFORMS); do \
 	    $(BIN)/uv pip install --quiet --dry-run --no-deps --require-hashes --only-binary :all: --target build/none \

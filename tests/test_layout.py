@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "broker": "core core.broker transport observe journal ground",
     "logger": "core wire transport observe ground",
     "logs": "core logger ground",
-    "tools": "core core.broker core.client core.worker wire keys transport observe client worker ground",
+    "tools": "core core.broker core.client core.worker wire keys transport observe client worker journal ground",
     "verify": "core observe client worker logs tools ground",
     "public": "core.broker observe client worker broker ground",
     "cli": "core core.broker wire keys transport observe client worker broker journal logger logs tools verify ground",
@@ -44,8 +44,8 @@ MAY_IMPORT = {
 
 ROOM_OF = {
     **dict.fromkeys(("errors", "settings", "memory", "codec", "clock", "signals", "visible"), "ground"),
-    **dict.fromkeys(("local", "doctor", "testing", "bench"), "tools"),
-    "broker": "broker",
+    **dict.fromkeys(("local", "doctor", "journal_doctor", "testing", "bench"), "tools"),
+    **dict.fromkeys(("broker", "standby"), "broker"),
     "cbw": "public",
     "__main__": "cli",
 }

@@ -34,6 +34,8 @@
     │   ├── JournalTooNew     a newer version of cbw wrote it
     │   ├── JournalOnNetwork  its folder is on another machine, where neither locks nor syncs can be relied on
     │   ├── JournalDamaged    what was written cannot be read any more
+    │   ├── JournalUnreachable  its servers do not answer
+    │   ├── JournalTooOldServer  its servers are of a version that loses what it has acknowledged
     │   ├── JournalFull       the disk has no room; nothing was written, and the same may be tried again
     │   ├── JournalBroken     the disk failed: what was written last may be lost, so the broker ends and reads it again
     │   └── JournalFenced     another broker has taken it over
@@ -274,6 +276,20 @@ class JournalOnNetwork(JournalError):
 
 class JournalDamaged(JournalError):
     """What was written to the journal cannot be read any more."""
+
+
+class JournalUnreachable(JournalError):
+    """The servers of the journal do not answer."""
+
+    exit_code = 3
+    advice = "Look whether they run, and whether the address and the credentials in --journal are right."
+
+
+class JournalTooOldServer(JournalError):
+    """The servers of the journal are of a version that may lose what it has acknowledged, or lets two brokers write."""
+
+    exit_code = 2
+    advice = "Run nats-server 2.14.0 or newer, or 2.12.8 or newer of the 2.12 line."
 
 
 class JournalFull(JournalError):

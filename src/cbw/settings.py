@@ -230,11 +230,12 @@ JOURNAL = (
     _broker(
         "journal",
         None,
-        "Folder for a journal. Every request is on disk before it is handed out, and every answer before it is sent, so both "
-        "survive the broker: the next one that is started with this folder goes on. The folder is made if it is missing. "
-        "Without this option everything is in memory.",
+        "Where to keep a journal: a folder, or a stream of NATS servers, nats://HOST:PORT,.../NAME. Every request is stored "
+        "there before it is handed out, and every answer before it is sent, so both survive the broker: the next one that is "
+        "started with the same journal goes on. What is missing is made. With NATS they survive this machine too, and other "
+        "brokers with the same journal stand by until this one has ended. Without this option everything is in memory.",
         kind=str,
-        metavar="DIR",
+        metavar="JOURNAL",
     ),
     _broker(
         "journal_sync",

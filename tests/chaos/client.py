@@ -93,7 +93,7 @@ def ticket(name: str, port: int, ledger: Ledger, is_over: Callable[[], bool], pa
 def _left_behind(name: str, path: Path) -> tuple[list[str], list[str], int]:
     """Requests that were started and have no answer, those that may have been started, and how many there were."""
     states: dict[str, str] = {}
-    for _, what, request, _ in lines_of(path):
+    for _, what, request, _ in lines_of(path, f" {name}:"):
         if request.startswith(f"{name}:") and what in ("asked", "sent", "got", "failed"):
             states[request] = what
     started = [request for request, what in states.items() if what == "sent"]

@@ -18,10 +18,12 @@ class Ledger:
         os.write(self._file, f"{time.monotonic():.6f} {what} {request} {who}\n".encode())
 
 
-def lines_of(path: Path) -> list[tuple[float, str, str, str]]:
-    """When, what, which request, who; in the order of time."""
+def lines_of(path: Path, text: str = "") -> list[tuple[float, str, str, str]]:
+    """When, what, which request, who, of the lines that have ``text`` in them; in the order of time."""
     found = []
-    for line in path.read_text().splitlines():
-        at, what, request, who = line.split(" ", 3)
-        found.append((float(at), what, request, who))
+    with path.open() as lines:
+        for line in lines:
+            if text in line:
+                at, what, request, who = line.rstrip("\n").split(" ", 3)
+                found.append((float(at), what, request, who))
     return sorted(found)

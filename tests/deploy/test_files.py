@@ -20,7 +20,7 @@ from .engine import DEPLOY, ROOT
 
 YAMLS = sorted(path for path in DEPLOY.rglob("*.y*ml"))
 DOCKERFILES = sorted([ROOT / "Dockerfile", *DEPLOY.rglob("Dockerfile")])
-OVERLAYS = {"deploy/cbw/journal.yml", "deploy/cbwl/keys.yml"}
+OVERLAYS = {"deploy/cbw/journal.yml", "deploy/cbw/nats.yml", "deploy/cbwl/keys.yml"}
 """Compose files that add to the services of another."""
 OURS = {"tsr-zmq", "imbroker", "imworker", "imclient", "imlogger"}
 ENVIRONMENT = {

@@ -247,8 +247,9 @@ class _Run:
         if durability.disk is None:
             return
         world.run(world.now + 1)
-        left = durability.left()
-        if not left and durability.kept_in_vain():
+        away = {client.name for client in system.broker.core.clients.absent}  # its answers are kept: it may come back
+        left = [note for note in durability.left() if note.client not in away]
+        if not left and (durability.left() or durability.kept_in_vain()):
             world.run(world.now + system.plan.limits.answers_keep_s + 1)
             left = durability.left() or durability.kept_in_vain()
         if left:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from pathlib import Path
 from typing import Any, Literal
 
 import click
@@ -24,8 +23,9 @@ from cbw.cli.options import (
     warn_if_open,
 )
 from cbw.core.broker.limits import Limits
-from cbw.journal.file import FileJournal
+from cbw.journal.places import journal_at
 from cbw.signals import stopping
+from cbw.standby import Standby
 
 
 @click.command("broker", context_settings={"max_content_width": 110})
@@ -58,18 +58,23 @@ def command(
     """
     check_two_ports(client_port, worker_port)
     name = f"BRO_{socket.gethostname()}"
-    broker = Broker(
-        client_port,
-        worker_port,
-        listen=listen,
-        name=name,
-        limits=Limits(**limits),
-        grace_s=grace_s,
-        journal=FileJournal(Path(journal), journal_sync) if journal else None,
-        trace=open_trace(name, log_host=log_host, log_port=log_port),
-    )
-    warn_if_open(broker.listen, has_keys=broker.guard is not None)
-    with stopping(broker), serve_status(broker.inquiry.ask):
+    backend = journal_at(journal, name, journal_sync) if journal else None
+    standby = Standby(backend, name, announce)
+    with stopping(standby), serve_status(standby.status):
+        if not standby.wait():
+            return
+        broker = Broker(
+            client_port,
+            worker_port,
+            listen=listen,
+            name=name,
+            limits=Limits(**limits),
+            grace_s=grace_s,
+            journal=backend,
+            trace=open_trace(name, log_host=log_host, log_port=log_port),
+        )
+        standby.becomes(broker.stop, broker.inquiry.ask)
+        warn_if_open(broker.listen, has_keys=broker.guard is not None)
         if broker.recovered:
             announce(f"{name} goes on with its journal: {broker.recovered}")
         announce(f"{name} serves clients on port {broker.client_port}, workers on port {broker.worker_port}")

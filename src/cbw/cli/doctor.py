@@ -8,6 +8,7 @@ from cbw import settings
 from cbw.cli import output
 from cbw.cli.options import keys_option, port, setting_options, status_token
 from cbw.doctor import Finding, FindingState, StatusPage, examine
+from cbw.journal_doctor import examine_journal
 from cbw.settings import address
 
 _MARKS = {FindingState.OK: ("ok", "green"), FindingState.NOTE: ("note", "yellow"), FindingState.WRONG: ("wrong", "red")}
@@ -29,10 +30,21 @@ _MARKS = {FindingState.OK: ("ok", "green"), FindingState.NOTE: ("note", "yellow"
     "--send", "sends", is_flag=True, help="Also send a request to the nameless service, which one of its workers runs."
 )
 @click.option("--json", "is_json", is_flag=True, help="Print the findings as JSON.")
+@click.option(
+    "--journal",
+    metavar="JOURNAL",
+    help="Look at this journal on NATS servers, and at no broker: nats://HOST:PORT,.../NAME.",
+)
 @setting_options(settings.STATUS_TOKEN_FILE)
 @keys_option
 def command(
-    broker: str | None, worker_port: int, status_port: int, sends: bool, is_json: bool, status_token_file: str | None
+    broker: str | None,
+    worker_port: int,
+    status_port: int,
+    sends: bool,
+    is_json: bool,
+    journal: str | None,
+    status_token_file: str | None,
 ) -> None:
     """Find out why a client here does not reach the broker at HOST (default: BROKER_HOST, else this machine).
 
@@ -42,10 +54,14 @@ def command(
     \b
     cbw doctor tsr-123.example.org
     """
-    host, client_port = address(broker, "client")
+    if journal is not None:
+        found = examine_journal(journal)
+    else:
+        host, client_port = address(broker, "client")
+        page = StatusPage(status_port, status_token(status_token_file))
+        found = examine(host, client_port, worker_port, page=page, sends=sends)
     findings: list[Finding] = []
-    page = StatusPage(status_port, status_token(status_token_file))
-    for finding in examine(host, client_port, worker_port, page=page, sends=sends):
+    for finding in found:
         findings.append(finding)
         if not is_json:
             _print(finding)

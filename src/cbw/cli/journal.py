@@ -6,7 +6,6 @@ import base64
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import click
@@ -15,9 +14,9 @@ import msgspec
 from cbw.cli import output
 from cbw.core.broker.replay import Replay
 from cbw.core.journal_records import TICKET, Batch
-from cbw.errors import JournalDamaged, UsageError
-from cbw.journal.backend import Append
-from cbw.journal.file import FILE, FileJournal
+from cbw.errors import JournalDamaged
+from cbw.journal.backend import Append, Backend
+from cbw.journal.places import existing_journal_at
 from cbw.wire.journal import decode_batch, encode_batch
 
 _DAMAGED_SHOWN = 20
@@ -27,7 +26,7 @@ _COMPACT_RECORDS = 1000
 
 @click.group("journal", context_settings={"max_content_width": 110})
 def command() -> None:
-    """Look into the journal of a broker that does not run: its folder is the one that was given to cbw broker --journal.
+    """Look into the journal of a broker that does not run: JOURNAL is what was given to cbw broker --journal.
 
     \b
     cbw journal info /var/lib/cbw
@@ -36,17 +35,13 @@ def command() -> None:
 
 
 def _journal(function: Callable[..., None]) -> Callable[..., None]:
-    argument = click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+    argument = click.argument("where", metavar="JOURNAL")
     return command.command(function.__name__.removesuffix("_command"))(argument(function))
 
 
 @contextlib.contextmanager
-def _opened(folder: Path) -> Iterator[tuple[FileJournal, Iterator[tuple[int, bytes]]]]:
-    if not (folder / FILE).exists():
-        raise UsageError(
-            f"no journal in {folder}: {FILE} is not there", advice="Give the folder of cbw broker --journal."
-        )
-    journal = FileJournal(folder)
+def _opened(where: str) -> Iterator[tuple[Backend, Iterator[tuple[int, bytes]]]]:
+    journal = existing_journal_at(where)
     try:
         with contextlib.closing(journal.open()) as batches:
             yield journal, batches
@@ -63,9 +58,9 @@ def _read(batches: Iterator[tuple[int, bytes]]) -> Replay:
 
 @_journal
 @click.option("--json", "is_json", is_flag=True, help="Print it as JSON.")
-def info_command(folder: Path, is_json: bool) -> None:
+def info_command(where: str, is_json: bool) -> None:
     """Tell what is in it: requests that wait, run, and are answered, by service; dead letters; and what it takes on the disk."""
-    with _opened(folder) as (journal, batches):
+    with _opened(where) as (journal, batches):
         replay = _read(batches)
         size = journal.size_bytes
     waiting = Counter(record.service for number, record in replay.accepted.items() if number not in replay.begun)
@@ -101,11 +96,11 @@ def info_command(folder: Path, is_json: bool) -> None:
 
 
 @_journal
-def check_command(folder: Path) -> None:
+def check_command(where: str) -> None:
     """Read all of it, and compare every checksum. Exit code 1: it is damaged."""
     damaged: list[str] = []
     count = 0
-    with _opened(folder) as (_, batches):
+    with _opened(where) as (_, batches):
         for position, data in batches:
             count += 1
             try:
@@ -123,9 +118,9 @@ def check_command(folder: Path) -> None:
 
 
 @_journal
-def compact_command(folder: Path) -> None:
+def compact_command(where: str) -> None:
     """Write what is still needed again, and drop everything else. A running broker does this by itself."""
-    with _opened(folder) as (journal, batches):
+    with _opened(where) as (journal, batches):
         before = journal.size_bytes
         replay = _read(batches)
         records = list(replay.records())
@@ -141,13 +136,13 @@ def compact_command(folder: Path) -> None:
 
 
 @_journal
-def export_command(folder: Path) -> None:
+def export_command(where: str) -> None:
     """Print all records, one JSON object a line, oldest first. Batches that cannot be read are named on stderr and left out.
 
     Bodies are lists of their parts in base64. The proofs of sessions, which are secrets, are left out.
     """
     count = 0
-    with _opened(folder) as (_, batches):
+    with _opened(where) as (_, batches):
         for position, data in batches:
             try:
                 batch = decode_batch(position, data)

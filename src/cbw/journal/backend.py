@@ -25,7 +25,7 @@ class Append(Enum):
 
 class Backend(Protocol):
     """Keeps the batches. One thread at a time may use it; after a :class:`~cbw.errors.JournalError` other than
-    ``JournalFull``, only :meth:`close` may be called."""
+    ``JournalFull`` and ``JournalUnreachable``, only :meth:`close` may be called."""
 
     def open(self) -> Generator[tuple[int, bytes], None, None]:
         """Take the journal over, and return all batches and their positions, in order; read them to the end.
@@ -70,6 +70,7 @@ class Backend(Protocol):
 
         Raises:
             JournalFull: there is no room to work in; the same may be tried again.
+            JournalUnreachable: its servers do not answer; the same may be tried again.
             JournalError: the journal cannot be written any more.
         """
         ...

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from cbw.errors import JournalBroken, JournalError, JournalFenced, JournalFull
+from cbw.errors import JournalBroken, JournalError, JournalFenced, JournalFull, JournalUnreachable
 from cbw.journal.backend import BATCHES_MAX, Append, Backend
 
 APPEND_BYTES_MAX = 4 << 20
@@ -146,7 +146,7 @@ class Writer:
         for work in (self._append, self._compact):
             try:
                 work()
-            except JournalFull as error:
+            except (JournalFull, JournalUnreachable) as error:  # nothing is lost, and it passes
                 problem = problem or f"{error}. {error.advice}"
         self._tell(problem)
         if problem:

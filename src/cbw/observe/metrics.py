@@ -100,7 +100,7 @@ class _Status(Collector):
         yield _gauge("cbw_ready", "1 if the role can do its work, else 0.", float(status["ready"]))
         yield _gauge("cbw_uptime_seconds", "Seconds since the role was started.", status["uptime_s"])
         counts: dict[str, int] = status.get("counts", {})
-        for name, text in COUNTERS[role].items():
+        for name, text in COUNTERS.get(role, {}).items():
             yield CounterMetricFamily(f"cbw_{role}_{name}", text, value=counts.get(name, 0))
         if role == "broker":
             yield from self._broker(counts)
@@ -113,7 +113,7 @@ class _Status(Collector):
             yield _gauge(
                 "cbw_client_requests_in_flight", "Requests of this client that have not ended.", status["in_flight"]
             )
-        else:
+        elif role == "logger":
             yield _gauge("cbw_logger_can_write", "1 if the log file can be written, else 0.", float(status["ready"]))
             yield _gauge(
                 "cbw_logger_file_bytes", "Size in bytes of the log file that is being written.", status["file_bytes"]

@@ -39,11 +39,13 @@ class Connections:
         self._silent: set[int] = set()  # those that have said nothing yet
         self._peers_of: dict[int, list[bytes]] = {}  # who speaks over it, or may
         self._fd_of: dict[bytes, int] = {}
+        self._last_fd_of: dict[bytes, int] = {}  # of those in ``lost``
         self._uncertain: set[int] = set()  # those of which it is not certain who speaks over them
         self._ended: dict[int, set[bytes | None]] = {}  # ended, but not all is read: whose they were; None: not known
         self._displaced: dict[int, bytes] = {}  # those that live on without their identity, which another has taken
         self.disputed: dict[bytes, tuple[int, float]] = {}  # the connection that has it, by its number; until when
         self._told_uncertain: dict[bytes, None] = {}
+        self._ended_at = 0.0  # when the latest end was told
         self._lost_at: float | None = None  # since when somebody is in ``lost``
 
     # --- facts
@@ -56,6 +58,7 @@ class Connections:
 
     def ended(self, fd: int, now: float) -> None:
         """A connection ended."""
+        self._ended_at = now
         peers = self._peers_of.pop(fd, [])
         is_known = bool(peers) and fd not in self._uncertain
         self.is_all_read = False
@@ -83,7 +86,8 @@ class Connections:
         if not self._may_live(peer, fd, before, ended, is_certain):
             if not was_known:  # and that is all that it will ever have said
                 self._lose(peer)
-            return False
+                return False
+            return before is None and self._is_from_another(peer, fd, ended)
         if before is not None and before != fd:
             self._leave(peer, before, fd)
         elif peer in self.disputed:  # it is back, over a newer connection than the one that it was disputed over
@@ -123,6 +127,7 @@ class Connections:
                 return []
         self._lost_at = None
         lost, self.lost = self.lost, []
+        self._last_fd_of.clear()
         return [peer for peer in dict.fromkeys(lost) if peer not in self._fd_of]
 
     @property
@@ -172,6 +177,16 @@ class Connections:
             return False
         return not (peer[0] == 0 and (peer in ended or any(_is_later(other, peer) for other in here)))
 
+    def _is_from_another(self, peer: bytes, fd: int, ended: AbstractSet[bytes | None]) -> bool:
+        """Whether the lost ``peer`` has said something over another connection, which ended as well, than the one it was lost
+        with. Then the two may be of different programs, and a third may connect: until it speaks, the identity is uncertain.
+        """
+        if peer[0] == 0 or (self._last_fd_of.get(peer) == fd and None not in ended):
+            return False
+        self._last_fd_of[peer] = fd
+        self.disputed[peer] = 0, self._ended_at + DISPUTE_S
+        return True
+
     def _leave(self, peer: bytes, before: int, fd: int) -> None:
         """``peer`` speaks over another connection than before, and it is certain or likely that it has left that one."""
         self._peers_of[before].remove(peer)
@@ -186,7 +201,9 @@ class Connections:
             self.disputed[peer] = self._numbers[fd], math.inf
 
     def _lose(self, peer: bytes) -> None:
-        self._fd_of.pop(peer, None)
+        fd = self._fd_of.pop(peer, None)
+        if fd is not None:
+            self._last_fd_of[peer] = fd
         self.certain.discard(peer)
         self.lost.append(peer)
         self.is_all_read = False

@@ -56,6 +56,35 @@ def test_one_that_said_nothing_is_nobody(known: Connections) -> None:
     assert lost(known) == []
 
 
+@pytest.mark.parametrize("fd", [FD, FD + 1])
+def test_words_over_two_connections_that_have_ended(known: Connections, fd: int) -> None:
+    """Another program may have taken the identity. If a third comes, nobody knows whose it is until it has spoken."""
+    known.accepted(FD)
+    assert not known.spoke(b"R", FD)
+    known.ended(FD, NOW)
+    known.accepted(fd)
+    known.ended(fd, NOW)
+    known.accepted(FD + 2)
+    assert known.spoke(b"R", fd)
+    assert lost(known) == [b"R"]
+    assert known.take_uncertain(NOW) == [(b"R", True)]
+    assert not known.spoke(b"R", FD + 2)
+    assert known.take_uncertain(NOW) == [(b"R", False)]
+    known.take_uncertain(NOW + DISPUTE_S + 1)
+    assert not known.has_disputes
+
+
+def test_last_words_are_of_the_connection_that_was_lost(known: Connections) -> None:
+    known.accepted(FD)
+    known.accepted(FD + 1)
+    known.spoke(b"R", FD)
+    known.spoke(A, FD + 1)
+    known.ended(FD, NOW)
+    known.ended(FD + 1, NOW)
+    assert not known.spoke(b"R", FD) and not known.spoke(A, FD + 1)
+    assert not known.has_disputes
+
+
 def test_last_words_are_waited_for_but_not_for_long(known: Connections) -> None:
     known.accepted(FD)
     known.spoke(A, FD)

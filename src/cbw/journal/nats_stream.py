@@ -1,0 +1,360 @@
+"""One JetStream stream, as a journal needs it, over nats-py: who owns it, what is at its end, appends that are fenced."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+import nats
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.errors import NoRespondersError
+from nats.js import JetStreamContext, api
+from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
+
+from cbw.errors import JournalBroken, JournalFull, JournalTooOldServer, JournalUnreachable
+from cbw.journal.nats_place import NatsPlace
+
+FIRST_CONNECT_S = 5.0
+"""For a first connection, name servers included."""
+REPLY_S = 2.0
+"""For one answer of the servers. They elect a new leader in 4 to 9 s (measured), so whoever needs one asks again."""
+MESSAGE_BYTES_MAX = 1 << 20
+"""Of one message: the servers' own default limit."""
+IN_FLIGHT = 8
+"""Appends that are sent before the first is acknowledged."""
+READ_BYTES = 8 << 20
+"""Messages that are read at a time have about this size together."""
+READ_MAX = 500
+VERSIONS = ((2, 12, 8), (2, 14, 0))
+"""The oldest server of the 2.12 line and the oldest of all others that fence appends that are in flight: before, two brokers
+could both write at one position (nats-server #8057)."""
+_WRONG_SEQUENCE = 10071
+_NO_CLUSTER = 10074
+_STORE_FAILED = 10077
+_NO_ROOM = (10023, 10028, 10047)
+_FULL = ("maximum bytes exceeded", "maximum messages exceeded", "no space left", "insufficient")
+
+
+class Outcome(Enum):
+    """What became of a message."""
+
+    STORED = auto()
+    OTHER = auto()  #: the stream has another message at that sequence
+    UNKNOWN = auto()  #: no answer came
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnd:
+    """The end of a stream: what is there, and its last message. Another may have been appended since."""
+
+    first: int
+    last: int
+    size_bytes: int
+    messages: int
+    data: bytes | None = None
+    owner: bytes | None = None
+    """The last message about who owns it."""
+
+
+class Stream:
+    """The stream of the journal ``place.name``. All methods belong to one event loop."""
+
+    def __init__(self, place: NatsPlace, client: Client, jetstream: JetStreamContext) -> None:
+        self._place = place
+        self._client = client
+        self._jetstream = jetstream
+        self.name = f"CBW_{place.name}"
+        self._batches = f"cbw.journal.{place.name}.batches"
+        self._owners = f"cbw.journal.{place.name}.owner"
+        self._question = f"cbw.owner.{place.name}"
+
+    @classmethod
+    async def connect(cls, place: NatsPlace, name: str, *, makes: bool = True) -> Stream:
+        """Connect, and make the stream if it is missing and ``makes`` is true.
+
+        Raises:
+            JournalUnreachable: no server answers, or it lets nobody in who has no better credentials.
+            JournalTooOldServer: it may not keep what it promises.
+        """
+        problems: list[Exception] = []
+
+        async def note(error: Exception) -> None:
+            problems[:] = [error]
+
+        options: dict[str, Any] = {"user_credentials": place.credentials} if place.credentials else {}
+        if (tls := place.tls()) is not None:
+            options["tls"] = tls
+        connecting = nats.connect(
+            list(place.servers),
+            name=name,
+            error_cb=note,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=0.25,
+            connect_timeout=1,
+            ping_interval=2,
+            max_outstanding_pings=2,
+            **options,
+        )
+        try:
+            async with asyncio.timeout(FIRST_CONNECT_S):
+                client = await connecting
+        except (TimeoutError, OSError, ValueError, NatsError) as error:
+            why = problems[0] if problems else error
+            raise JournalUnreachable(f"no NATS server at {place.hosts}: {why or type(why).__name__}") from None
+        stream = cls(place, client, client.jetstream(timeout=REPLY_S))
+        try:
+            stream._check_version()
+            if makes:
+                await stream._make()
+        except BaseException:
+            await client.close()
+            raise
+        return stream
+
+    @property
+    def _version(self) -> tuple[int, int, int]:
+        version = self._client.connected_server_version
+        return version.major, version.minor, version.patch
+
+    def _check_version(self) -> None:
+        number = self._version
+        if number < VERSIONS[0] or VERSIONS[0][:2] < number[:2] < VERSIONS[1][:2]:
+            raise JournalTooOldServer(
+                f"the NATS server at {self._place.hosts} has version {self.version}, in which two brokers may both"
+                " write at one position"
+            )
+
+    async def _make(self) -> None:
+        with contextlib.suppress(NotFoundError):
+            await self._info()
+            return
+        replicas = self._place.replicas or 3
+        while True:
+            config = api.StreamConfig(
+                name=self.name,
+                subjects=[self._batches, self._owners],
+                storage=api.StorageType.FILE,
+                discard=api.DiscardPolicy.NEW,
+                num_replicas=replicas,
+                description="the journal of a cbw broker",
+            )
+            try:
+                await self._jetstream.add_stream(config)
+                return
+            except APIError as error:
+                if error.err_code == _NO_CLUSTER and not self._place.replicas:
+                    replicas = 1
+                    continue
+                raise JournalUnreachable(f"the stream {self.name} cannot be made: {error.description}") from None
+            except (NatsError, TimeoutError) as error:
+                raise JournalUnreachable(f"JetStream does not answer at {self._place.hosts}: {error}") from None
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection to a server at present."""
+        return self._client.is_connected
+
+    @property
+    def version(self) -> str:
+        """Of the server that is connected."""
+        return ".".join(map(str, self._version))
+
+    @property
+    def bytes_max(self) -> int:
+        """Of one message."""
+        return min(self._client.max_payload, MESSAGE_BYTES_MAX)
+
+    # --- whose it is
+
+    async def answer_for(self, owner: str) -> None:
+        """Tell whoever asks that ``owner`` lives, until :meth:`close`."""
+
+        async def answer(message: Msg) -> None:
+            await message.respond(owner.encode())
+
+        await self._client.subscribe(self._question, cb=answer)
+
+    async def ask_for_owner(self, timeout_s: float) -> str | None:
+        """The owner's name; empty: nobody is there to be asked; None: no answer came."""
+        try:
+            return (await self._client.request(self._question, b"", timeout=timeout_s)).data.decode(errors="replace")
+        except NoRespondersError:
+            return ""
+        except (NatsError, TimeoutError):
+            return None
+
+    async def end(self) -> StreamEnd:
+        """The end of the stream.
+
+        Raises:
+            JournalUnreachable: the servers do not tell.
+        """
+        try:
+            state = (await self._info()).state
+            end = StreamEnd(state.first_seq, state.last_seq, state.bytes, state.messages)
+            if not state.messages:
+                return end
+            data = (await self._jetstream.get_msg(self.name, state.last_seq)).data
+            owner = (await self._jetstream.get_last_msg(self.name, self._owners)).data
+            return StreamEnd(end.first, end.last, end.size_bytes, end.messages, data or b"", owner or b"")
+        except (NatsError, TimeoutError) as error:
+            raise JournalUnreachable(f"the stream {self.name} cannot be read: {_why(error)}") from None
+
+    async def replicas(self) -> tuple[int, int] | None:
+        """How many servers keep it, and how many of them have all of it at present; None: there is no such stream.
+
+        Raises:
+            JournalUnreachable: the servers do not tell.
+        """
+        try:
+            info = await self._info()
+        except NotFoundError:
+            return None
+        except (NatsError, TimeoutError) as error:
+            raise JournalUnreachable(f"the stream {self.name} cannot be read: {_why(error)}") from None
+        others = (info.cluster.replicas or []) if info.cluster is not None else []
+        return info.config.num_replicas or 1, 1 + sum(bool(one.current) and not one.offline for one in others)
+
+    async def _info(self) -> api.StreamInfo:
+        return await self._jetstream.stream_info(self.name)
+
+    # --- writing
+
+    async def append_owner(self, data: bytes, last: int) -> Outcome:
+        """Append a message on the owner, if ``last`` is the sequence of the stream's last message."""
+        return (await self._append(self._owners, [data], last))[0]
+
+    async def append(self, messages: Sequence[bytes], last: int) -> list[Outcome]:
+        """Append messages, the first of them behind ``last``. Of those behind one that is not stored none is.
+
+        Raises:
+            JournalFull: there is no room for the first.
+            JournalError: the stream cannot be written any more.
+        """
+        return await self._append(self._batches, messages, last)
+
+    async def _append(self, subject: str, messages: Sequence[bytes], last: int) -> list[Outcome]:
+        sending = [self._send(subject, data, last + number) for number, data in enumerate(messages)]
+        found = await asyncio.gather(*sending, return_exceptions=True)
+        outcomes: list[Outcome] = []
+        for number, answer in enumerate(found):
+            if answer is None:
+                outcomes.append(Outcome.STORED)
+                continue
+            outcome = await self._judge(answer, messages[number], last + number + 1, is_first=not outcomes)
+            outcomes.append(outcome)
+            if outcome is not Outcome.STORED:
+                break
+        return outcomes
+
+    async def _send(self, subject: str, data: bytes, last: int) -> None:
+        headers = {api.Header.EXPECTED_LAST_SEQUENCE.value: str(last), api.Header.EXPECTED_STREAM.value: self.name}
+        async with asyncio.timeout(2 * REPLY_S):  # a server that stands still does not even take what is sent
+            await self._jetstream.publish(subject, data, headers=headers)
+
+    async def _judge(self, error: BaseException, data: bytes, sequence: int, *, is_first: bool) -> Outcome:
+        """What has become of ``data``, which should be at ``sequence``, after ``error``."""
+        if not isinstance(error, APIError):
+            if isinstance(error, (NatsError, TimeoutError, OSError)):
+                return Outcome.UNKNOWN
+            raise error
+        if error.err_code == _WRONG_SEQUENCE:
+            return await self._at(sequence, data)
+        text = (error.description or "").lower()
+        if error.err_code in _NO_ROOM or (error.err_code == _STORE_FAILED and any(words in text for words in _FULL)):
+            if is_first:
+                raise JournalFull(
+                    f"the stream {self.name} has no room: {error.description}",
+                    advice="Make room for JetStream, or raise the limits of the stream or of the account.",
+                )
+            return Outcome.UNKNOWN
+        if error.code == 503:  # no leader at present
+            return Outcome.UNKNOWN
+        raise JournalBroken(
+            f"the stream {self.name} takes nothing more: {error.description}",
+            advice="Look at the stream (nats stream info) and at the servers' log, then start the broker again.",
+        )
+
+    async def _at(self, sequence: int, data: bytes) -> Outcome:
+        try:
+            found = await self._jetstream.get_msg(self.name, sequence)
+        except (NatsError, TimeoutError):
+            return Outcome.UNKNOWN
+        return Outcome.STORED if found.data == data else Outcome.OTHER
+
+    async def last_owner(self) -> tuple[int, bytes] | None:
+        """Sequence and data of the last message on the owner; None: the servers do not tell."""
+        try:
+            found = await self._jetstream.get_last_msg(self.name, self._owners)
+        except (NatsError, TimeoutError):
+            return None
+        return found.seq or 0, found.data or b""
+
+    # --- reading, and making room
+
+    async def read(self, first: int, until: int, average_bytes: int) -> list[tuple[int, bytes]]:
+        """Some messages with their sequences, from ``first`` on and below ``until``; at least one.
+
+        Raises:
+            JournalUnreachable: the servers do not tell.
+        """
+        count = max(1, min(READ_MAX, READ_BYTES // max(1, average_bytes), until - first))
+        config = api.ConsumerConfig(
+            deliver_policy=api.DeliverPolicy.BY_START_SEQUENCE,
+            opt_start_seq=first,
+            ack_policy=api.AckPolicy.NONE,
+            inactive_threshold=10.0,
+            mem_storage=True,
+        )
+        try:
+            reader = await self._jetstream.pull_subscribe("", stream=self.name, config=config)
+            try:
+                found = await reader.fetch(count, timeout=REPLY_S)
+            finally:
+                with contextlib.suppress(NatsError, TimeoutError):
+                    await reader.unsubscribe()
+        except (NatsError, TimeoutError) as error:
+            raise JournalUnreachable(f"the stream {self.name} cannot be read: {_why(error)}") from None
+        return [(message.metadata.sequence.stream, message.data) for message in found]
+
+    async def drop(self, before: int) -> None:
+        """Drop all messages with a sequence below ``before``.
+
+        Raises:
+            JournalUnreachable: it may not have been done.
+        """
+        try:
+            await self._jetstream.purge_stream(self.name, seq=before)
+        except (NatsError, TimeoutError) as error:
+            raise JournalUnreachable(f"the stream {self.name} was not made smaller: {_why(error)}") from None
+
+    async def size_bytes(self) -> int:
+        """What its messages take.
+
+        Raises:
+            JournalUnreachable: the servers do not tell.
+        """
+        try:
+            return (await self._info()).state.bytes
+        except (NatsError, TimeoutError) as error:
+            raise JournalUnreachable(f"the stream {self.name} cannot be read: {_why(error)}") from None
+
+    async def close(self) -> None:
+        """StreamEnd the connection."""
+        with contextlib.suppress(NatsError, TimeoutError, OSError):
+            async with asyncio.timeout(REPLY_S):
+                await self._client.close()
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, APIError):
+        return str(error.description)
+    if isinstance(error, (TimeoutError, NoStreamResponseError)):
+        return "JetStream does not answer"
+    return str(error) or type(error).__name__

@@ -1,0 +1,57 @@
+"""Which back end a journal has: a folder of this machine, or a stream of NATS servers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Literal
+
+from cbw.errors import UsageError
+from cbw.journal.file import FILE, FileJournal
+from cbw.journal.nats_place import NatsPlace, is_nats
+
+if TYPE_CHECKING:
+    from cbw.journal.nats import NatsJournal
+
+
+def journal_at(where: str, owner: str, sync: Literal["full", "normal"] = "full") -> FileJournal | NatsJournal:
+    """The journal at ``where``, the value of ``cbw broker --journal``; ``owner`` is who will write it.
+
+    Raises:
+        UsageError: ``where`` is neither a folder nor a place in NATS, or nats-py is not installed.
+    """
+    if is_nats(where):
+        journal: NatsJournal = require_nats().NatsJournal(NatsPlace.of(where), owner)
+        return journal
+    if "://" in where:
+        raise UsageError(
+            f"there are no journals at {where.partition('://')[0]}://",
+            advice="Give a folder, or nats://HOST:PORT/NAME.",
+        )
+    return FileJournal(Path(where), sync)
+
+
+def existing_journal_at(where: str) -> FileJournal | NatsJournal:
+    """The same, to be looked into: a folder without a journal is refused.
+
+    Raises:
+        UsageError: as :func:`journal_at`, and if there is none.
+    """
+    if not is_nats(where) and not (Path(where) / FILE).exists():
+        raise UsageError(
+            f"no journal in {where}: {FILE} is not there", advice="Give what cbw broker --journal was given."
+        )
+    return journal_at(where, "cbw journal")
+
+
+def require_nats() -> ModuleType:
+    """The module for journals in NATS.
+
+    Raises:
+        UsageError: nats-py is not installed.
+    """
+    try:
+        from cbw.journal import nats
+    except ImportError:
+        raise UsageError("a journal in NATS needs nats-py", advice="Install it: pip install 'cbw[nats]'") from None
+    return nats

@@ -1,0 +1,77 @@
+"""A broker before it serves: it waits for its journal, of which another broker may be the owner, and then reads it.
+
+Meanwhile it binds no port, so that every client and worker finds the other one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
+
+from cbw.journal.backend import Backend
+from cbw.observe.status import Ask, status_of
+
+
+@runtime_checkable
+class Shared(Protocol):
+    """A journal that the brokers of several machines can reach; one of them at a time is its owner."""
+
+    def acquire(self, is_stopped: Callable[[], bool], tell: Callable[[str], None]) -> bool:
+        """Wait until it is ours. False: ``is_stopped`` said so before. ``tell`` is told what is waited for."""
+        ...
+
+
+class Standby:
+    """Waits for ``journal`` on behalf of the broker ``name``. ``tell`` is told for whom, whenever that changes."""
+
+    def __init__(self, journal: Backend | None, name: str, tell: Callable[[str], None]) -> None:
+        self._journal = journal
+        self._name = name
+        self._print = tell
+        self._started_at = time.monotonic()
+        self._problem = "it begins"
+        self._is_stopped = False
+        self._stop: Callable[[], None] | None = None
+        self._ask: Ask | None = None
+
+    def stop(self) -> None:
+        """End :meth:`wait`; or stop the broker that this has become. Called by signal handlers."""
+        self._is_stopped = True
+        if self._stop is not None:
+            self._stop()
+
+    def wait(self) -> bool:
+        """Wait until the journal is this broker's. False: it was stopped before.
+
+        Raises:
+            JournalError: the journal cannot be used.
+        """
+        journal, is_ours = self._journal, True
+        if isinstance(journal, Shared):
+            try:
+                is_ours = journal.acquire(lambda: self._is_stopped, self._tell)
+            except BaseException:
+                journal.close()
+                raise
+            if not is_ours:
+                journal.close()
+        self._problem = "it reads its journal"
+        return is_ours
+
+    def becomes(self, stop: Callable[[], None], ask: Ask) -> None:
+        """The broker is there: ``stop`` ends it, and ``ask`` gives its status."""
+        self._ask, self._stop = ask, stop
+        if self._is_stopped:
+            stop()
+
+    def status(self) -> dict[str, Any] | None:
+        """What its page says: that of the broker, or why there is none yet."""
+        if self._ask is not None:
+            return self._ask()
+        return status_of("standby", self._name, self._started_at, self._problem)
+
+    def _tell(self, problem: str) -> None:
+        if problem != self._problem:
+            self._problem = problem
+            self._print(f"{self._name} {problem}")

@@ -1,0 +1,67 @@
+"""S7: two brokers with one journal on three NATS servers, by Compose: one serves, and the other goes on when it is killed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.live.program import wait_until
+from tests.nats_server import command
+
+from .conftest import STANDINS, NewProject, one_builds
+from .engine import DEPLOY, LABEL, OFFLINE_BASE, Project, answers_in, docker, must
+
+pytestmark = pytest.mark.timeout(400)
+UP_S = 120.0
+NATS = ("nats1", "nats2", "nats3")
+
+
+@pytest.fixture
+def nats_image(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A Compose file that changes the name of the servers' image, where no registry can be reached, and nothing else."""
+    services: dict[str, dict[str, Any]] = {name: {"labels": {LABEL: "1"}} for name in NATS}
+    if docker("image", "inspect", OFFLINE_BASE).returncode == 0:
+        folder = tmp_path_factory.mktemp("nats") / "nats"
+        shutil.copytree(STANDINS / "nats", folder)
+        shutil.copy(command(), folder / "nats-server")
+        with one_builds(tmp_path_factory):
+            must("build", "--quiet", "--label", f"{LABEL}=standin", "-t", "cbw-standin-nats:bookworm", folder)
+        services = {name: {**one, "image": "cbw-standin-nats:bookworm"} for name, one in services.items()}
+    path = tmp_path_factory.mktemp("nats") / "image.yml"
+    path.write_text(json.dumps({"services": services}))
+    yield path
+
+
+def answered(project: Project, count: int) -> bool:
+    """Whether the clients' answers are so many, each its own request's."""
+    answers = answers_in(project.logs("cli"))
+    assert all(request == answer for request, answer, _ in answers), answers
+    return len(answers) >= count
+
+
+def says(container: dict[str, Any]) -> str:
+    """What the broker in ``container`` says of itself, and that Docker holds it for healthy."""
+    return docker("exec", container["Id"], "cbw-ready").stdout.strip()
+
+
+def test_a_standby_goes_on_when_the_owner_is_killed(new_project: NewProject, nats_image: Path) -> None:
+    project = new_project("cbw", BROKER_PUBLISHED="0")
+    project.add_file(DEPLOY / "cbw" / "nats.yml")
+    project.add_file(nats_image)
+    project.must("up", "--detach", "--scale", "bro=2", "--scale", "cli=2", "--scale", "wor=2", within_s=UP_S)
+    wait_until(lambda: answered(project, 20), "the first answers", within_s=UP_S)
+    brokers = project.containers("bro")
+    said = {says(one).partition(":")[0]: one for one in brokers}
+    assert said.keys() == {"ok", "stands by"}, said
+    assert all(docker("exec", one["Id"], "cbw-ready").returncode == 0 for one in brokers), "both are healthy"
+    must("kill", said["ok"]["Id"])
+    project.must("start", "cli")
+    wait_until(lambda: answered(project, 40), "the answers of the second broker", within_s=UP_S)
+    assert says(said["stands by"]) == "ok"
+    must("start", said["ok"]["Id"])
+    wait_until(lambda: says(said["ok"]).startswith("stands by"), "the first one stands by", within_s=UP_S)

@@ -1,0 +1,233 @@
+"""Brokers with one journal in NATS: one owns it, the others stand by; any of them is killed, frozen or stopped."""
+
+from __future__ import annotations
+
+import json
+import signal
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.nats_server import NatsServer, free_ports
+
+from .conftest import HOST, Broker, Connect, Log, Start, StartWorker, broker_of
+from .program import PATIENCE_S, Program, wait_until
+
+ELSEWHERE = "127.0.0.2"
+"""Where another broker can have the same ports, as on another machine."""
+Owner = Callable[..., Broker]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    with NatsServer(tmp_path_factory.mktemp("nats")) as running:
+        yield running
+
+
+@pytest.fixture
+def ports() -> tuple[int, int]:
+    """Of clients and of workers, the same for all brokers."""
+    front, back = free_ports(2)
+    return front, back
+
+
+@pytest.fixture
+def run(
+    start: Start, server: NatsServer, ports: tuple[int, int], request: pytest.FixtureRequest
+) -> Callable[..., Program]:
+    """Start a broker with the journal of this test, which may have to stand by."""
+    name = "".join(letter if letter.isalnum() else "-" for letter in request.node.name)
+
+    def run_one(*options: object, listen: str = HOST, **variables: str) -> Program:
+        journal = f"nats://{server.address}/{name}"
+        return start("broker", *ports, "--listen", listen, "--journal", journal, *options, **variables)
+
+    return run_one
+
+
+@pytest.fixture
+def broker(run: Callable[..., Program]) -> Broker:
+    """The owner."""
+    return broker_of(run())
+
+
+def page(port: int, path: str) -> tuple[int, str]:
+    """The code and the text of a status page."""
+    try:
+        with urllib.request.urlopen(f"http://{HOST}:{port}{path}", timeout=PATIENCE_S) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_a_standby_goes_on_with_what_a_killed_broker_had(
+    broker: Broker, run: Callable[..., Program], start_worker: StartWorker, connect: Connect, log: Log
+) -> None:
+    standby = run()
+    standby.wait_for("stands by", "has the journal")
+    start_worker("W1", "echo_slowly")
+    client = connect(broker)
+    futures = [client.submit(f"1 {number}") for number in range(3)]
+    log.wait_for("begun 1 0")
+    waiting = [client.submit(f"{number}", "served by nobody yet") for number in range(500)]
+    wait_until(lambda: broker.program.count("no worker here serves them"), "they are stored")
+    broker.program.kill()
+    heir = broker_of(standby)
+    assert [future.result(PATIENCE_S) for future in futures] == [b"1 0", b"1 1", b"1 2"]
+    start_worker("W2", "served by nobody yet=echo", at=heir)
+    assert [future.result(PATIENCE_S) for future in waiting] == [b"%d" % number for number in range(500)]
+    assert [log.count(f"begun 1 {number}") for number in range(3)] == [1, 1, 1], "the worker went on with its task"
+
+
+def test_a_broker_that_is_stopped_hands_over_at_once(
+    broker: Broker, run: Callable[..., Program], start_worker: StartWorker, connect: Connect
+) -> None:
+    standby = run()
+    standby.wait_for("stands by")
+    start_worker("W1", "echo")
+    client = connect(broker)
+    assert client.call("one") == b"one"
+    broker.program.terminate()
+    broker_of(standby)
+    assert client.call("two") == b"two"
+
+
+def test_a_frozen_owner_is_not_believed_any_more(
+    broker: Broker, run: Callable[..., Program], start: Start, start_worker: StartWorker, connect: Connect, log: Log
+) -> None:
+    """Its journal is taken while it stands still. What it is told before it wakes reaches nobody, and it ends."""
+    standby = run(listen=ELSEWHERE)
+    standby.wait_for("stands by")
+    start_worker("OLD", "echo_slowly")
+    future = connect(broker).submit("1 x")
+    log.wait_for("begun 1 x")
+    broker.program.signal(signal.SIGSTOP)
+    standby.wait_for("serves clients on port")
+    log.wait_for("done 1 x")  # and the answer is on its way to the frozen broker
+    broker.program.signal(signal.SIGCONT)
+    assert broker.program.exit_code() == 6
+    assert broker.program.count("another broker has written batch") == 1
+    assert not future.done(), "the journal has not taken the answer, so nobody gets it"
+    start("worker", "NEW", ELSEWHERE, broker.worker_port, "--handler=handlers:echo_slowly", CBW_TEST_LOG=str(log.path))
+    log.wait_for("done 1 x", count=2)
+
+
+def test_a_standby_says_that_it_is_one(broker: Broker, run: Callable[..., Program]) -> None:
+    (port,) = free_ports(1)
+    standby = run(CBW_STATUS_PORT=str(port))
+    standby.wait_for("stands by")
+    code, reason = page(port, "/readyz")
+    assert (code, reason.strip().partition(":")[0]) == (503, "stands by")
+    assert page(port, "/livez")[0] == 200
+    assert json.loads(page(port, "/status.json")[1])["role"] == "standby"
+    assert "cbw_ready 0" in page(port, "/metrics")[1]
+    broker.program.kill()
+    broker_of(standby)
+    wait_until(lambda: page(port, "/readyz")[0] == 200, "it is ready now")
+    assert json.loads(page(port, "/status.json")[1])["role"] == "broker"
+
+
+def test_a_standby_that_is_stopped_ends(broker: Broker, run: Callable[..., Program]) -> None:
+    standby = run()
+    standby.wait_for("stands by")
+    standby.terminate()
+    assert broker.program.is_running
+    assert not standby.count("serves clients")
+
+
+def test_of_two_that_start_together_one_serves(run: Callable[..., Program]) -> None:
+    both = [run(), run(listen=ELSEWHERE)]
+    wait_until(lambda: any(program.count("stands by") for program in both), "one stands by")
+    (standby,) = [program for program in both if program.count("stands by")]
+    (owner,) = [program for program in both if program is not standby]
+    owner.wait_for("serves clients")
+    assert not standby.count("serves clients")
+
+
+def test_servers_that_are_gone_for_a_while(
+    start: Start, tmp_path: Path, start_worker: StartWorker, connect: Connect
+) -> None:
+    """Nothing is answered meanwhile, nothing is lost, and the status page says why."""
+    with NatsServer(tmp_path) as server:
+        (port,) = free_ports(1)
+        journal = f"nats://{server.address}/j"
+        place = broker_of(start("broker", 0, 0, "--listen", HOST, "--journal", journal, CBW_STATUS_PORT=str(port)))
+        start_worker("W1", "echo", at=place)
+        client = connect(place)
+        assert client.call("before") == b"before"
+        server.stop()
+        future = client.submit("meanwhile")
+        place.program.wait_for("journal stalled")
+        assert not future.done()
+        assert "asking again" in json.loads(page(port, "/status.json")[1])["journal"]["problem"]
+        server.start()
+        assert future.result(PATIENCE_S) == b"meanwhile"
+        assert client.call("after") == b"after"
+
+
+def test_a_broker_waits_for_its_servers_and_ends_when_it_is_told(start: Start) -> None:
+    (port,) = free_ports(1)
+    program = start("broker", 0, 0, "--journal", f"nats://{HOST}:{port}/j")
+    program.wait_for("waits for its journal", f"no NATS server at {HOST}:{port}")
+    program.terminate()
+
+
+@pytest.mark.parametrize(
+    ("journal", "words"),
+    [
+        ("nats://127.0.0.1:4222", "needs servers, and a name"),
+        ("nats:///name", "needs servers, and a name"),
+        ("nats://127.0.0.1:4222/a b", "needs servers, and a name"),
+        ("nats://127.0.0.1:x/name", "no server"),
+        ("nats://user:hunter2@127.0.0.1/name", "which every process list shows"),
+        ("nats://127.0.0.1/name?replica=3", "no option 'replica'"),
+        ("nats://127.0.0.1/name?replicas=2", "1, 3 or 5 replicas"),
+        ("nats://127.0.0.1/name?credentials=/nowhere", "no file that can be read"),
+        ("nats://127.0.0.1/name?certificate=/etc/passwd", "go together"),
+        ("kafka://127.0.0.1/name", "no journals at kafka://"),
+    ],
+)
+def test_an_address_that_is_none(start: Start, journal: str, words: str) -> None:
+    program = start("broker", 0, 0, "--journal", journal)
+    assert program.exit_code() == 2
+    assert program.count(words) == 1, program
+    assert not program.count("hunter2"), "it is not shown again"
+
+
+def test_a_journal_in_nats_can_be_looked_into(broker: Broker, start: Start, connect: Connect) -> None:
+    journal = broker.program.arguments[broker.program.arguments.index("--journal") + 1]
+    connect(broker).submit("x", "nobody serves this")
+    broker.program.wait_for("no worker here serves them")
+    refused = start("journal", "info", journal)
+    assert refused.exit_code() == 3 and refused.count("has the journal") == 1, refused
+    broker.program.terminate()
+    told = start("journal", "info", journal, "--json")
+    assert told.exit_code() == 0 and json.loads(told.lines[0])["requests"] == 1, told
+    assert start("journal", "check", journal).exit_code() == 0
+    assert start("journal", "compact", journal).exit_code() == 0
+    again = start("journal", "info", journal, "--json")
+    assert again.exit_code() == 0 and json.loads(again.lines[0])["requests"] == 1, again
+
+
+def test_the_doctor_looks_at_a_journal(broker: Broker, start: Start, server: NatsServer) -> None:
+    def examined(journal: str, *, code: int) -> dict[str, dict[str, str]]:
+        program = start("doctor", "--journal", journal, "--json")
+        assert program.exit_code() == code, program
+        return {finding["check"]: finding for finding in json.loads("\n".join(program.lines))["findings"]}
+
+    journal = broker.program.arguments[broker.program.arguments.index("--journal") + 1]
+    found = examined(journal, code=0)
+    assert found["servers"]["text"].startswith("nats-server 2.") and found["servers"]["state"] == "ok"
+    assert "does not survive that machine" in found["stream"]["text"]
+    assert found["owner"]["text"].startswith("the broker BRO_")
+    assert "sync_interval: always" in found["sync"]["advice"]
+    assert "a broker makes it" in examined(f"nats://{server.address}/no-such", code=0)["stream"]["text"]
+    broker.program.signal(signal.SIGSTOP)
+    assert examined(journal, code=1)["owner"]["state"] == "wrong"
+    broker.program.kill()
+    assert examined(journal, code=0)["owner"]["text"] == "no broker has it"
+    (nobody,) = free_ports(1)
+    assert "no NATS server" in examined(f"nats://{HOST}:{nobody}/j", code=1)["servers"]["text"]

@@ -1,0 +1,148 @@
+"""The journal in NATS when the server does not answer, has no room, or is too old."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import nats
+import pytest
+from nats.js import api
+
+from cbw.errors import JournalBroken, JournalFull, JournalTooOldServer, JournalUnreachable
+from cbw.journal.backend import Append
+from cbw.journal.nats import NatsJournal
+from cbw.journal.nats_place import NatsPlace
+from tests.nats_server import NatsServer
+from tests.unit.journal.contract import batch, read
+
+DISTRIBUTIONS = Path("/usr/sbin/nats-server"), Path("/usr/bin/nats-server")
+MB = 1 << 20
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <StreamWriter:ResourceWarning")
+"""nats-py leaves the streams of lost connections to the collector."""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[NatsServer]:
+    with NatsServer(tmp_path) as running:
+        yield running
+
+
+def journal_on(server: NatsServer) -> NatsJournal:
+    return NatsJournal(NatsPlace.of(f"nats://{server.address}/j"), "BRO")
+
+
+def contents(server: NatsServer) -> list[tuple[int, bytes]]:
+    journal = journal_on(server)
+    try:
+        return read(journal)
+    finally:
+        journal.close()
+
+
+async def change(server: NatsServer, **settings: object) -> None:
+    """Give the stream other settings."""
+    client = await nats.connect(f"nats://{server.address}")
+    try:
+        stream = client.jetstream()
+        config = (await stream.stream_info("CBW_j")).config
+        await stream.update_stream(config, **settings)
+    finally:
+        await client.close()
+
+
+async def delete(server: NatsServer) -> None:
+    client = await nats.connect(f"nats://{server.address}")
+    await client.jetstream().delete_stream("CBW_j")
+    await client.close()
+
+
+@pytest.mark.parametrize("size", [200, 3 * MB])
+def test_an_append_without_an_answer_is_stored_once(server: NatsServer, size: int) -> None:
+    journal = journal_on(server)
+    read(journal)
+    assert journal.append(1, [batch(1)]) is Append.DURABLE
+    server.send_signal(signal.SIGSTOP)
+    batches = [batch(2, size), batch(3, size)]
+    assert journal.append(2, batches) is Append.UNKNOWN
+    assert journal.append(2, batches) is Append.UNKNOWN
+    server.send_signal(signal.SIGCONT)
+    while (outcome := journal.append(2, [*batches, batch(4)])) is Append.UNKNOWN:
+        pass
+    assert outcome is Append.DURABLE and journal.next_position == 5
+    journal.close()
+    assert contents(server) == [(1, batch(1)), (2, batch(2, size)), (3, batch(3, size)), (4, batch(4))]
+
+
+def test_a_server_that_was_killed_in_between_has_what_it_has_acknowledged(server: NatsServer) -> None:
+    journal = journal_on(server)
+    read(journal)
+    for position in range(1, 50):
+        assert journal.append(position, [batch(position)]) is Append.DURABLE
+    server.stop()
+    assert journal.append(50, [batch(50)]) is Append.UNKNOWN
+    server.start()
+    while (outcome := journal.append(50, [batch(50)])) is Append.UNKNOWN:
+        pass
+    assert outcome is Append.DURABLE
+    journal.close()
+    assert contents(server) == [(position, batch(position)) for position in range(1, 51)]
+
+
+def test_a_stream_without_room(server: NatsServer) -> None:
+    journal = journal_on(server)
+    read(journal)
+    asyncio.run(change(server, max_bytes=2 * MB))
+    assert journal.append(1, [batch(1, MB // 2)]) is Append.DURABLE
+    with pytest.raises(JournalFull, match="the stream CBW_j has no room"):
+        for position in range(2, 9):
+            assert journal.append(position, [batch(position, MB // 2)]) is Append.DURABLE
+    position = journal.next_position
+    assert position > 2
+    asyncio.run(change(server, max_bytes=-1))
+    assert journal.append(position, [batch(position, MB // 2), batch(position + 1)]) is Append.DURABLE
+    journal.close()
+    found = contents(server)
+    assert found[:-1] == [(number, batch(number, MB // 2)) for number in range(1, position + 1)]
+    assert found[-1] == (position + 1, batch(position + 1))
+
+
+def test_a_stream_that_is_deleted(server: NatsServer) -> None:
+    """There is nobody to be asked any more: it stays unknown, and whoever appends gives up after a while."""
+    journal = journal_on(server)
+    read(journal)
+    asyncio.run(delete(server))
+    assert journal.append(1, [batch(1)]) is Append.UNKNOWN
+    journal.close()
+
+
+def test_nobody_is_there(server: NatsServer) -> None:
+    address = server.address
+    server.stop()
+    with pytest.raises(JournalUnreachable, match=f"no NATS server at {address}"):
+        journal_on(server).open()
+
+
+def test_a_server_that_is_too_old(tmp_path: Path) -> None:
+    program = next((path for path in DISTRIBUTIONS if path.is_file()), None)
+    if program is None:
+        pytest.skip("no nats-server of a distribution is installed")
+    with (
+        NatsServer(tmp_path, program=str(program)) as server,
+        pytest.raises(JournalTooOldServer, match=r"has version 2\.\d+\.\d+, in which two brokers"),
+    ):
+        journal_on(server).open()
+
+
+def test_a_stream_of_somebody_else(server: NatsServer) -> None:
+    async def fill() -> None:
+        client = await nats.connect(f"nats://{server.address}")
+        await client.jetstream().add_stream(api.StreamConfig(name="CBW_j", subjects=["other"]))
+        await client.jetstream().publish("other", b"hello")
+        await client.close()
+
+    asyncio.run(fill())
+    with pytest.raises((JournalUnreachable, JournalBroken), match="CBW_j"):
+        journal_on(server).open()
