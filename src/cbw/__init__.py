@@ -57,9 +57,7 @@ from cbw.errors import (
     WorkerStuck,
     WrongServerKey,
 )
-from cbw.version import PACKAGE_VERSION
-
-__version__ = PACKAGE_VERSION
+from cbw.version import __version__
 
 if TYPE_CHECKING:
     from cbw.broker import Broker

@@ -21,7 +21,7 @@ from cbw.settings import STATUS_PORT
 from cbw.transport.link import Link
 from cbw.transport.poller import Poller, Waker
 from cbw.transport.sockets import Context
-from cbw.version import PACKAGE_VERSION
+from cbw.version import __version__
 from cbw.wire import native
 from cbw.wire.refusal import refusal_error
 
@@ -175,15 +175,15 @@ def _check_zeromq(host: str, port: int) -> Finding:
 
 def _check_protocol(answer: messages.Message | None) -> Finding:
     if isinstance(answer, messages.Welcome):
-        return Finding("protocol", FindingState.OK, f"{answer.broker} speaks CBW/{messages.PACKAGE_VERSION}")
+        return Finding("protocol", FindingState.OK, f"{answer.broker} speaks CBW/{messages.VERSION}")
     if isinstance(answer, messages.Refused):
         if answer.reason in messages.KEY_REFUSALS:
             error = refusal_error(answer)
             return Finding("protocol", FindingState.WRONG, str(error), error.advice)
-        is_version = answer.reason is messages.Refusal.PACKAGE_VERSION
+        is_version = answer.reason is messages.Refusal.VERSION
         advice = "Install the same cbw on both sides." if is_version else "Give another port: cbw doctor HOST:PORT."
         return Finding("protocol", FindingState.WRONG, f"the broker refuses: {answer.text}", advice)
-    text = f"it does not answer in CBW/{messages.PACKAGE_VERSION} within {HELLO_S:g} s"
+    text = f"it does not answer in CBW/{messages.VERSION} within {HELLO_S:g} s"
     return Finding(
         "protocol", FindingState.WRONG, text, "Is it a broker of cbw? The lab's broker serves only the lab's programs."
     )
@@ -263,8 +263,8 @@ def _check_workers(host: str, worker_port: int, page: StatusPage, boot: str) -> 
             what = "the status page wants another token" if page.token else "the status page wants a token"
             advice = "Give the file with the token of that broker: --status-token-file (CBW_STATUS_TOKEN_FILE)."
         return Finding("workers", FindingState.NOTE, f"cannot be counted: {what} on {host}:{page.port}", advice)
-    if status.version != PACKAGE_VERSION:
-        text = f"the broker is cbw {status.version}, this is {PACKAGE_VERSION}"
+    if status.version != __version__:
+        text = f"the broker is cbw {status.version}, this is {__version__}"
         return Finding(
             "workers", FindingState.NOTE, text, "They talk to each other, but use the same version where you can."
         )

@@ -2,5 +2,5 @@
 
 from __future__ import annotations
 
-PACKAGE_VERSION = "0.1.0"
+__version__ = "0.1.0"
 """As in ``pyproject.toml``."""

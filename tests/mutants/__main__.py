@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from .child import Verdict
+from .child import UNCALLED, Verdict
 from .mutation import Mutant, mutants_of
 from .reach import CORE
 from .sim_judge import SimJudge
@@ -29,6 +29,8 @@ class Report:
     def __init__(self, count: int, *, shows_all: bool) -> None:
         self.killed = 0
         self.survivors: list[Mutant] = []
+        self.uncalled = 0
+        """Survivors in functions that nothing calls which could notice them."""
         self._count = count
         self._shows_all = shows_all
 
@@ -37,6 +39,7 @@ class Report:
         place = f"{number}/{self._count} {mutant.path.relative_to(CORE.parents[2])}:{mutant.line} {mutant.name}"
         if verdict.killer is None:
             self.survivors.append(mutant)
+            self.uncalled += verdict.note in UNCALLED
             print(f"SURVIVED {place}" + (f" ({verdict.note})" if verdict.note else ""), flush=True)
         else:
             self.killed += 1
@@ -67,10 +70,15 @@ def main() -> int:
         UnitJudge(mutants, report.heard) if options.judge == "unit" else SimJudge(mutants, report.heard, options.seeds)
     )
     if code := judge.run():
+        print(
+            "no mutant was judged: the tests do not pass without one, or their calls could not be recorded",
+            file=sys.stderr,
+        )
         return code
+    count = report.killed + len(report.survivors)
+    called = f"; {report.uncalled} are in functions that it does not call" if report.uncalled else ""
     print(
-        f"{report.killed} of {report.killed + len(report.survivors)} mutants killed: {report.score:.1f} %"
-        f" ({time.monotonic() - began_at:.0f} s)"
+        f"{report.killed} of {count} mutants killed: {report.score:.1f} % ({time.monotonic() - began_at:.0f} s){called}"
     )
     return 1 if report.score < options.need else 0
 

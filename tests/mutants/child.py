@@ -14,10 +14,16 @@ from dataclasses import dataclass
 
 CPU_S = 120
 """Processor time of a mutant: several times what all tests take. One that needs more runs in a circle."""
+RECORD_CPU_S = 1200
+"""Processor time of recording what all tests call, which takes much longer than the tests themselves."""
 WALL_S = 900
 """Time of a mutant that waits for something which does not come."""
 MEMORY_BYTES = 4 << 30
 """Address space of a mutant that grows without end."""
+
+
+UNCALLED = ("no test calls it", "no seed calls it")
+"""Notes of survivors that nothing could notice."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +37,16 @@ class Verdict:
     note: str = ""
 
 
-def judged_in_child(judge: Callable[[], Verdict]) -> Verdict:
-    """What ``judge`` finds in a process of its own. One that dies, or never ends, was killed by that."""
+def judged_in_child(judge: Callable[[], Verdict], cpu_s: int = CPU_S) -> Verdict:
+    """What ``judge`` finds in a process of its own, with so much processor time. One that dies, or never ends, was killed by
+    that.
+    """
     reader, writer = os.pipe()
     gc.freeze()  # or the child would copy all that it looks at
     pid = os.fork()
     if pid == 0:
         os.close(reader)
-        _judge_and_exit(judge, writer)
+        _judge_and_exit(judge, writer, cpu_s)
     os.close(writer)
     data = _read_all(reader, pid)
     _, status = os.waitpid(pid, 0)
@@ -52,12 +60,12 @@ def judged_in_child(judge: Callable[[], Verdict]) -> Verdict:
     return Verdict(f"ended by itself ({os.waitstatus_to_exitcode(status)})")
 
 
-def _judge_and_exit(judge: Callable[[], Verdict], writer: int) -> None:
+def _judge_and_exit(judge: Callable[[], Verdict], writer: int, cpu_s: int) -> None:
     try:
         silence = os.open(os.devnull, os.O_WRONLY)
         os.dup2(silence, 1)
         os.dup2(silence, 2)
-        resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
+        resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
         try:
             verdict = judge()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.sim.run import run
 
-from .child import Verdict, judged_in_child
+from .child import RECORD_CPU_S, Verdict, judged_in_child
 from .mutation import Mutant
 from .patching import put_in_place
 from .reach import calls_recorded
@@ -46,7 +46,7 @@ class SimJudge:
                 path.write_bytes(pickle.dumps([_recorded_run(seed) for seed in range(self._seeds)]))
                 return Verdict(None)
 
-            verdict = judged_in_child(record)
+            verdict = judged_in_child(record, RECORD_CPU_S)
             assert verdict.killer is None, f"without any mutant: {verdict.killer}"
             normal: list[tuple[str, Called]] = pickle.loads(path.read_bytes())
             return normal

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from .child import Verdict, judged_in_child
+from .child import RECORD_CPU_S, Verdict, judged_in_child
 from .mutation import Mutant
 from .patching import put_in_place
 from .reach import calls_recorded
@@ -80,7 +80,7 @@ class UnitJudge:
                 path.write_bytes(pickle.dumps(self._reach))
                 return Verdict(self._failed[0] if self._failed else None)
 
-            verdict = judged_in_child(record)
+            verdict = judged_in_child(record, RECORD_CPU_S)
             if verdict.killer is not None:
                 pytest.exit(f"without any mutant, {verdict.killer} fails", returncode=2)
             found: dict[str, tuple[float, Called]] = pickle.loads(path.read_bytes())

@@ -7,9 +7,11 @@ from collections import Counter
 from cbw.core import catalogue
 from cbw.core.broker import events
 from cbw.core.broker.core import BrokerCore
+from cbw.core.broker.snapshot import state_of
 from cbw.core.messages import Goodbye
 from cbw.core.record import Record
 
+from .status import ShownStatus
 from .world import ViolationError
 
 COUNTED = {
@@ -36,21 +38,28 @@ class Bookkeeping:
     def __init__(self) -> None:
         self._told: Counter[str] = Counter()
         self._has_stopped = False
+        self.shown = ShownStatus()
 
-    def heard(self, record: Record) -> None:
+    def heard(self, record: Record, core: BrokerCore, now: float) -> None:
         """The broker has told this."""
         self._told[record.event] += 1
+        self.shown.heard(record, core, now)
 
     def clear(self) -> None:
         """The next broker begins with nothing."""
         self._told.clear()
         self._has_stopped = False
+        self.shown.clear()
 
-    def ordered(self, orders: list[events.Event], core: BrokerCore) -> None:
+    def ordered(self, facts: list[events.Event], orders: list[events.Event], core: BrokerCore) -> None:
         """
         Raises:
-            ViolationError: a step sends a peer two batches where one would do, or the broker stops without a goodbye.
+            ViolationError: a step sends a peer two batches where one would do, the broker stops without a goodbye, or a peer that
+                is lost counts as one that is there.
         """
+        for fact in facts:
+            if isinstance(fact, events.PeerLost):
+                _is_given_up(fact, core)
         sent = [order for order in orders if isinstance(order, events.SendToClient | events.SendToWorker)]
         batches = Counter((type(order).__name__, order.peer, order.dialect.name) for order in sent)
         if twice := [batch for batch, count in batches.items() if count > 1]:
@@ -77,3 +86,15 @@ class Bookkeeping:
         timed, answered = sum(core.requests.latencies.counts), counts[catalogue.ANSWERED] + counts[catalogue.FAILED]
         if timed > answered:
             raise ViolationError(f"G9: {timed} latencies of {answered} answers")
+
+
+def _is_given_up(lost: events.PeerLost, core: BrokerCore) -> None:
+    """Who is lost counts as that from this step on, unless it is somewhere else by now, over another connection."""
+    if lost.side is events.Side.WORKER:
+        worker = core.workers.by_peer.get(lost.peer)
+        is_over = worker is None or state_of(worker) in ("late", "absent")
+    else:
+        client = core.clients.by_peer.get(lost.peer)
+        is_over = client is None or client.absent_since is not None
+    if not is_over:
+        raise ViolationError(f"G3: {lost.peer!r} is lost, and the broker goes on as if it were there")

@@ -340,10 +340,10 @@ class Checker:
     def step(self, facts: list[events.Event], orders: list[events.Event]) -> None:
         """The core has decided."""
         core = self.broker.core
-        self._books.ordered(orders, core)
+        self._books.ordered(facts, orders, core)
         self._fairness.stored(self.durability.take_stored(facts))
         for record in core.outbox.take_records():
-            self._books.heard(record)
+            self._books.heard(record, core, self.world.now)
             self._record(record)
         for peer, attempt in self.durability.went_on(orders, self.attempts):
             attempt.connection, attempt.recovered_at = self.broker.workers.connection_of(peer), None
@@ -437,6 +437,7 @@ class Checker:
             is_live = attempt.task == record.task and not attempt.void
             self.need(is_live, f"G4: {accepted.token} ended with the answer of a void attempt, {record.task}")
             attempt.is_accepted = True
+            self._books.shown.answered(accepted, self.world.now)
         elif record.event == "gave_up":
             self._poison.gave_up(record.request, accepted, self.jobs[accepted.token])
         elif record.event == "expired":
@@ -594,6 +595,7 @@ class Checker:
                     f"attempts: {[(a.task, a.void) for a in accepted.attempts]}"
                 )
         self._waiting_since = waiting
+        self._books.shown.check(broker.core, self.accepted, servers, now)
         self._turns.sample(broker.core, self.accepted)
         nobody_is_trusted_for_ever(self.broker, self.plan.limits, now)
 

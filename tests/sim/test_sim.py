@@ -9,11 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from . import dead_letter_canaries, delay_canaries, journal_canaries, overload_canaries, stranger_canaries
+from . import (
+    dead_letter_canaries,
+    delay_canaries,
+    journal_canaries,
+    overload_canaries,
+    status_canaries,
+    stranger_canaries,
+)
 from .canary import CANARIES, bend_nothing
 from .run import run
 
-MORE = (dead_letter_canaries, delay_canaries, journal_canaries, overload_canaries, stranger_canaries)
+MORE = (dead_letter_canaries, delay_canaries, journal_canaries, overload_canaries, status_canaries, stranger_canaries)
 assert all(module.__doc__ for module in MORE)  # they are in CANARIES now
 
 SEEDS = 100

@@ -17,7 +17,7 @@ import click
 from cbw import service_links
 from cbw.cli import output
 from cbw.errors import CbwError, UsageError
-from cbw.version import PACKAGE_VERSION
+from cbw.version import __version__
 
 # Each command is imported when it is used: `cbw call` must not pay for `cbw up`.
 _COMMANDS = {
@@ -65,7 +65,7 @@ class _Commands(click.Group):
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110, "color": output.COLOUR},
 )
-@click.version_option(PACKAGE_VERSION, message="cbw %(version)s")
+@click.version_option(__version__, message="cbw %(version)s")
 def cli() -> None:
     """A fault-tolerant client-broker-worker system over ZeroMQ.
 

@@ -7,7 +7,7 @@ from collections import Counter
 REQUESTS_MAX = 200
 """Requests of one address in a second that are answered. Each takes 0.5 to 1 ms from the role's loop, as Python runs one thread
 at a time, and a flood would come to 600 a second; probes and Prometheus ask once in several seconds."""
-FLOODERS_MAX = 1000
+COUNTED_MAX = 1000
 """Addresses that are counted; beyond it counting begins again."""
 
 
@@ -20,7 +20,7 @@ class FloodWatch:
 
     def is_flood(self, address: str, now: float) -> bool:
         """Count a request of ``address``; whether it has asked too often in this second."""
-        if int(now) != self._second or len(self._asked) >= FLOODERS_MAX:
+        if int(now) != self._second or len(self._asked) >= COUNTED_MAX:
             self._second = int(now)
             self._asked.clear()
         self._asked[address] += 1

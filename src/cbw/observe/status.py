@@ -23,7 +23,7 @@ import msgspec
 from cbw.core.histogram import bucket_quantile
 from cbw.errors import CannotBind
 from cbw.observe.flood import FloodWatch
-from cbw.version import PACKAGE_VERSION
+from cbw.version import __version__
 from cbw.visible import visible_json
 
 LOOP_ANSWER_S = 1.0
@@ -53,7 +53,7 @@ _json = msgspec.json.Encoder().encode
 def status_of(role: str, name: str, started_at: float, problem: str, **more: Any) -> dict[str, Any]:
     """The status of a role: what every role has, and ``more``. The role is ready if there is no ``problem``."""
     uptime_s = time.monotonic() - started_at
-    head = {"role": role, "name": name, "version": PACKAGE_VERSION, "uptime_s": uptime_s}
+    head = {"role": role, "name": name, "version": __version__, "uptime_s": uptime_s}
     return {**head, "ready": not problem, "reason": problem, **more}
 
 

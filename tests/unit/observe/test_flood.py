@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from cbw.observe.flood import FLOODERS_MAX, REQUESTS_MAX, FloodWatch
+from cbw.observe.flood import COUNTED_MAX, REQUESTS_MAX, FloodWatch
 from cbw.observe.status import HTTP_TIMEOUT_S, StatusServer, status_of
 
 
@@ -20,8 +20,8 @@ def test_an_address_that_asks_too_often_is_refused_until_the_next_second() -> No
 
 def test_what_is_counted_is_bounded() -> None:
     watch = FloodWatch()
-    assert not any(watch.is_flood(f"10.0.{number}", 7.0) for number in range(3 * FLOODERS_MAX))
-    assert len(watch) <= FLOODERS_MAX
+    assert not any(watch.is_flood(f"10.0.{number}", 7.0) for number in range(3 * COUNTED_MAX))
+    assert len(watch) <= COUNTED_MAX
 
 
 @pytest.mark.slow

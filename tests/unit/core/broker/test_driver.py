@@ -9,11 +9,10 @@ import pytest
 from cbw.core import messages
 from cbw.core.broker import driver, events
 from cbw.core.broker.backlog import UNREAD_S
-from cbw.core.broker.driver import DIALECTS_MAX, LOST_RETRY_S, TURN_FAULTS, UNREAD_RETRY_S
+from cbw.core.broker.driver import DIALECTS_MAX, LOST_RETRY_S, UNREAD_RETRY_S
 from cbw.core.broker.events import Side
 from cbw.core.broker.req_workers import RETURN_RETRY_S
-from cbw.core.messages import Answer, ClientHello, Goodbye, Request, Status, Task, WorkerHello
-from cbw.core.port import Arrival
+from cbw.core.messages import Answer, ClientHello, Goodbye, Refusal, Refused, Request, Status, Task, WorkerHello
 from cbw.wire import native
 from tests.unit.core.broker.driven import Broker
 
@@ -174,20 +173,6 @@ def test_a_turn_is_bounded(broker: Broker) -> None:
     for left in (5, 2, 0):
         small.turn()
         assert len(small.clients.arrivals) == left
-
-
-@pytest.mark.parametrize("fault", ["", "a message of more than 2048 frames"])
-def test_a_turn_ends_after_some_messages_that_mean_nothing(broker: Broker, fault: str) -> None:
-    """They take longer than others. What was not taken is there in the next turn, and nobody is lost for it."""
-    for number in range(TURN_FAULTS + 3):
-        for port in (broker.workers, broker.clients):
-            port.arrivals.append(Arrival(b"\0x%d" % number, [b"CBW1", b"nonsense"], fault=fault))
-    broker.clients.arrive(C, [b"", b"hi"])
-    broker.turn()
-    assert broker.counts["messages_bad"] == 2 * TURN_FAULTS
-    assert (len(broker.workers.arrivals), len(broker.clients.arrivals)) == (3, 4)
-    broker.turn()
-    assert broker.counts["messages_bad"] == 2 * TURN_FAULTS + 6 and broker.core.requests.count == 1
 
 
 def test_while_one_request_is_here_one_message_of_the_workers_is_taken(broker: Broker) -> None:
@@ -361,6 +346,111 @@ def test_what_a_dialect_has_no_word_for_is_not_sent(broker: Broker) -> None:
     broker.worker_says(W, b"", b"MDPW01", b"\x01", b"echo")
     broker.worker_says(V, b"\x01")
     assert broker.workers.tried == 0, "there is no reply to a READY"
+
+
+# --- bytes that are no message
+
+WHY = "a message of more than 9 bytes"
+
+
+@pytest.mark.parametrize(
+    ("frames", "reply"),
+    [
+        ([b"", b"big"], [b"", b"ERROR TOO_BIG too_big: " + WHY.encode()]),
+        ([b"id", b"", b"big"], [b"id", b"", b"ERROR TOO_BIG too_big: " + WHY.encode()]),
+        ([b"", b"MDPC01", b"s"], [b"", b"MDPC01", b"s", b"ERROR TOO_BIG too_big: " + WHY.encode()]),
+        ([b"MDPC02", b"\x01", b"s"], [b"MDPC02", b"\x03", b"s", b"ERROR TOO_BIG too_big: " + WHY.encode()]),
+        ([b"", b"MDPC02", b"\x02", b"s"], [b"", b"MDPC02", b"\x04", b"ERROR TOO_BIG too_big: " + WHY.encode()]),
+        ([b"", *[b"many"] * 20], [b"", b"ERROR TOO_BIG too_big: " + WHY.encode()]),
+        ([b"no", b"envelope"], None),
+        ([b"", b"MDPC01"], None),
+        ([b"MDPC02"], None),
+    ],
+)
+def test_a_request_that_is_too_large(broker: Broker, frames: list[bytes], reply: list[bytes] | None) -> None:
+    broker.client_says(C, *frames, fault=WHY)
+    assert broker.take(C) == ([] if reply is None else [reply])
+    assert broker.core.requests.count == 0 and broker.counts["messages_bad"] == 1
+    assert [record.text for record in broker.events("bad_message")] == [WHY]
+
+
+def test_a_message_of_a_native_peer_that_is_too_large(broker: Broker) -> None:
+    broker.client_says(C, b"CBW1", b"\x90", fault=WHY)
+    broker.worker_says(W, b"CBW1", b"\x90", fault=WHY)
+    assert broker.batch(C) == broker.batch(W) == [Refused(Refusal.BAD_MESSAGE, WHY)]
+
+
+@pytest.mark.parametrize(
+    ("ready", "answer", "told", "is_lost"),
+    [
+        ([b"", b"", b""], [b"", b"C1"], [], False),
+        ([b"", b"READY"], [b"", b"C1", b""], [], False),
+        ([b"", b"MDPW01", b"\x01", b""], [b"", b"MDPW01", b"\x03", b"1", b""], [[b"", b"MDPW01", b"\x05"]], True),
+        ([b"MDPW02", b"\x01", b""], [b"MDPW02", b"\x04", b"1", b""], [[b"MDPW02", b"\x06"]], True),
+        ([b"\x01"], [b"1", b""], [], True),
+    ],
+)
+def test_an_answer_that_is_too_large(
+    broker: Broker, ready: list[bytes], answer: list[bytes], told: list[list[bytes]], is_lost: bool
+) -> None:
+    broker.worker_says(W, *ready)
+    broker.client_says(C, b"", b"hi")
+    broker.take(W)
+    broker.worker_says(W, *answer, fault=WHY)
+    assert broker.take(W) == told
+    assert (W not in broker.core.workers.by_peer) is is_lost
+    broker.wait(3.0)  # a REQ worker is late then
+    assert broker.counts["attempts_failed"] == 1
+
+
+def test_a_stranger_at_the_workers_port_that_sends_too_much(broker: Broker) -> None:
+    broker.worker_says(W, b"what", b"is", fault=WHY)
+    assert broker.take(W) == [] and broker.counts["messages_bad"] == 1
+
+
+@pytest.mark.parametrize("side", list(Side))
+def test_a_native_peer_at_the_wrong_port_is_told_the_right_one(broker: Broker, side: Side) -> None:
+    if side is Side.WORKER:
+        broker.says(side, W, ClientHello("C1", "b"))
+        (refused,) = broker.batch(W)
+        text = "this port is for workers; clients connect to port 9998"
+    else:
+        broker.says(side, C, WorkerHello("W1", "b", [""], 1, 1))
+        (refused,) = broker.batch(C)
+        text = "this port is for clients; workers connect to port 9999"
+    assert refused == Refused(Refusal.BAD_MESSAGE, text)
+
+
+def test_a_native_peer_of_another_version(broker: Broker) -> None:
+    broker.worker_says(W, b"CBW2", b"\x90")
+    (refused,) = broker.batch(W)
+    assert refused == Refused(Refusal.VERSION, "speaks b'CBW2', this is CBW/1")
+
+
+def test_a_registered_native_worker_is_not_lost_for_a_bad_message(broker: Broker) -> None:
+    """It has ids for its tasks, so what can be read of it still counts."""
+    native_worker(broker)
+    broker.worker_says(W, b"CBW1", b"nonsense")
+    broker.worker_says(W, b"what", b"is", b"this")
+    assert broker.counts["messages_bad"] == 2
+    assert W in broker.core.workers.by_peer
+
+
+@pytest.mark.parametrize("frames", [[b"what"], [b"", b"hi"], [b"", b"MDPW03", b"\x01", b"s"], [b""]])
+def test_a_stranger_at_the_workers_port_is_counted_and_told_about(broker: Broker, frames: list[bytes]) -> None:
+    broker.worker_says(W, *frames)
+    assert broker.take(W) == [] and broker.counts["messages_bad"] == 1
+    (record,) = broker.events("bad_message")
+    assert record.worker == "W1" and record.text.startswith("no registration of a worker: ")
+
+
+def test_good_and_bad_messages_of_one_turn_are_read_each_for_itself(broker: Broker) -> None:
+    broker.clients.arrive(C, [b"nonsense"])
+    broker.clients.arrive(C, [b"", b"one"])
+    broker.clients.arrive(b"C2", [b"CBW1", b"nonsense"])
+    broker.clients.arrive(b"C3", [b"", b"two"])
+    broker.turn()
+    assert broker.core.requests.count == 2 and broker.counts["messages_bad"] == 2
 
 
 # --- the memory of dialects
