@@ -24,7 +24,7 @@ from cbw.errors import JournalDamaged, JournalError, JournalFenced, JournalInUse
 from cbw.journal import stream_messages
 from cbw.journal.backend import Append
 from cbw.journal.nats_place import NatsPlace
-from cbw.journal.nats_stream import IN_FLIGHT, Outcome, Stream
+from cbw.journal.nats_stream import IN_FLIGHT, Outcome, Stream, StreamEnd
 from cbw.journal.stream_messages import Assembler, Ownership
 from cbw.journal.takeover import ASK_S, Takeover
 
@@ -134,7 +134,8 @@ class NatsJournal:
             try:
                 stream = self._connected()
                 asked_at = time.monotonic()
-                if self._may_take(stream, takeover, tell, waits=waits) and self._take(stream):
+                end = self._takeable_end(stream, takeover, tell, waits=waits)
+                if end is not None and self._take(stream, end):
                     return True
             except JournalUnreachable as error:
                 if not waits:
@@ -151,7 +152,12 @@ class NatsJournal:
             self._stream = self._loop.run(Stream.connect(self.place, self._owner))
         return self._stream
 
-    def _may_take(self, stream: Stream, takeover: Takeover, tell: Callable[[str], None], *, waits: bool) -> bool:
+    def _takeable_end(
+        self, stream: Stream, takeover: Takeover, tell: Callable[[str], None], *, waits: bool
+    ) -> StreamEnd | None:
+        """The end of the stream if the journal may be taken: where it was before the owner was asked, so that whoever has taken
+        it since is not overlooked."""
+        last = self._run(stream.last())
         asked_at = time.monotonic()
         owner = self._run(stream.ask_for_owner(ASK_S))
         now = time.monotonic()
@@ -162,15 +168,20 @@ class NatsJournal:
                     advice="Stop that broker first. A second one with the same --journal stands by until the first has ended.",
                 )
             tell(f"stands by: {owner} has the journal {self.place.name}")
-            return takeover.answered()
+            takeover.answered()
+            return None
+        end = self._run(stream.end())
+        if end.last != last:  # somebody has written
+            takeover.answered()
+            return None
         if owner is None:
-            return takeover.silent(now, asked_at, is_connected=stream.is_connected)
-        end = self._run(stream.end())
-        return takeover.nobody(now, is_given_back=not end.messages or not _owner_of(end.owner, end.last).name)
+            may_take = takeover.silent(now, asked_at, is_connected=stream.is_connected)
+        else:
+            may_take = takeover.nobody(now, is_given_back=not end.messages or not _owner_of(end.owner, end.last).name)
+        return end if may_take else None
 
-    def _take(self, stream: Stream) -> bool:
-        """Try to make it ours. False: another message came in between."""
-        end = self._run(stream.end())
+    def _take(self, stream: Stream, end: StreamEnd) -> bool:
+        """Try to make it ours. False: another message came behind ``end``."""
         if end.messages:
             assert end.data is not None
             self._first = _owner_of(end.owner, end.last).first

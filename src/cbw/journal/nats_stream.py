@@ -189,6 +189,17 @@ class Stream:
         except (NatsError, TimeoutError):
             return None
 
+    async def last(self) -> int:
+        """The sequence of the last message that was ever appended.
+
+        Raises:
+            JournalUnreachable: the servers do not tell.
+        """
+        try:
+            return (await self._info()).state.last_seq
+        except (NatsError, TimeoutError) as error:
+            raise JournalUnreachable(f"the stream {self.name} cannot be read: {_why(error)}") from None
+
     async def end(self) -> StreamEnd:
         """The end of the stream.
 

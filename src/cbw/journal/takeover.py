@@ -18,10 +18,9 @@ class Takeover:
         self._gone_since: float | None = None
         self._silent_since: float | None = None
 
-    def answered(self) -> bool:
+    def answered(self) -> None:
         """The owner lives."""
         self._gone_since = self._silent_since = None
-        return False
 
     def nobody(self, now: float, *, is_given_back: bool) -> bool:
         """Nobody is there to be asked. ``is_given_back``: the last owner has said that it ends."""
