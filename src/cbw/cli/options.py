@@ -192,6 +192,7 @@ def status_options(function: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         is_asked_for = is_given("status_port")
         token = status_token(status_token_file) if status_port else ""
+        is_warned = bool(token) or not _is_beyond_this_machine(status_listen)
 
         @contextlib.contextmanager
         def serve_status(ask: Ask, *, is_one_of_many: bool = False) -> Iterator[None]:
@@ -201,7 +202,9 @@ def status_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
             on_unusable = None if is_asked_for else without
             with serving(ask, status_listen, status_port, token=token, on_unusable=on_unusable) as is_served:
-                if is_served and not token and _is_beyond_this_machine(status_listen):
+                nonlocal is_warned  # a standby serves first its own status, and then that of a broker
+                if is_served and not is_warned:
+                    is_warned = True
                     warn(
                         f"serves its status on {status_listen} without a token: whoever reaches it can read names, addresses and "
                         f"counts (see {STATUS_TOKEN_FILE.option})"
