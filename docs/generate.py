@@ -454,7 +454,7 @@ def _class(name: str, kind: type) -> str:
         ]
         return f"## {name}\n\n{markdown(kind.__doc__)}\n\n" + table(["field", "type", "default"], rows)
     parts = [f"## {name}"]
-    if "__init__" in kind.__dict__ and name != "Attempt":
+    if "__init__" in kind.__dict__ and name != "Context":
         parts.append(_signatures(name, kind.__dict__["__init__"]))
     parts.append(markdown(kind.__doc__))
     attributes = _attributes(kind)

@@ -10,11 +10,14 @@
 
 from __future__ import annotations
 
+import datetime
+import enum
 import functools
 import math
 import numbers
-from collections.abc import Iterable, Mapping
-from typing import Any
+import uuid
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, ClassVar, Protocol, SupportsFloat, SupportsIndex
 
 import msgspec
 from msgspec import inspect
@@ -36,6 +39,25 @@ _OBJECTS = (inspect.StructType, inspect.DataclassType, inspect.TypedDictType)
 """Types whose JSON is an object with certain keys."""
 _ANY_OBJECTS = (inspect.DictType, inspect.AnyType, inspect.CustomType)
 """Types whose JSON may be an object with any keys."""
+
+
+class _DataClass(Protocol):
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+class _Model(Protocol):
+    """Of pydantic."""
+
+    def model_dump(self, *, mode: str) -> Any: ...
+
+
+Body = (
+    bytes | bytearray | memoryview | str | float | None
+    | Collection[Any] | SupportsIndex | SupportsFloat
+    | datetime.date | datetime.time | datetime.timedelta | uuid.UUID | enum.Enum
+    | msgspec.Struct | _DataClass | _Model
+)  # fmt: skip
+"""What a program may give as the body of a request, to type checkers. A function is none: it would be taken for a task."""
 
 
 class Shape(msgspec.Struct, frozen=True):

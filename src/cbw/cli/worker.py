@@ -10,6 +10,7 @@ from cbw.cli.connection import broker_address, role_id, warn_if_unresolved
 from cbw.cli.options import OpenTrace, ServeStatus, keys_option, port, setting_options, status_options, trace_options
 from cbw.observe.program_logs import show_logs
 from cbw.signals import stopping
+from cbw.worker.app import services_of
 from cbw.worker.demonstration import Demonstration
 from cbw.worker.handler import load
 from cbw.worker.worker import Worker
@@ -29,6 +30,15 @@ from cbw.worker.worker import Worker
     "May be repeated.",
 )
 @click.option(
+    "--app",
+    "apps",
+    multiple=True,
+    metavar="MODULE[:SERVICE]",
+    envvar="CBW_WORKER_APP",
+    help="cbw.Service whose tasks are served; without SERVICE, all of the module. May be repeated. Default: without --handler, "
+    "those of app.py in the current folder, if that imports cbw.",
+)
+@click.option(
     "--retry-on",
     "retry_on",
     multiple=True,
@@ -46,6 +56,7 @@ def command(
     broker_host: str | None,
     broker_port: int,
     handlers: tuple[str, ...],
+    apps: tuple[str, ...],
     retry_on: tuple[str, ...],
     concurrency: int,
     processes: int,
@@ -59,10 +70,12 @@ def command(
 ) -> None:
     """A worker called ID (HN: after this host; none: after host and process) for the broker at BROKER_HOST:BROKER_PORT.
 
-    Without --handler it is the lab's demonstration: it takes --work-time seconds and answers "<message> <id>".
+    With neither --app nor --handler nor a file app.py it is the lab's demonstration: it takes --work-time seconds and answers
+    "<message> <id>".
 
     \b
     cbw worker W1 172.17.0.2 9999
+    cbw worker --app contract:shop --concurrency 8
     cbw worker --handler shop.orders:price --concurrency 8
     cbw worker --handler shop.orders:price --retry-on ConnectionError --retries 3
     cbw worker --handler resize=images:resize --handler crop=images:crop --processes 2
@@ -82,10 +95,13 @@ def command(
         service, _, path = spec.rpartition("=")
         backoff = (backoff_s, max(backoff_s, backoff_max_s))
         worker.add(service, load(path), retries=retries, retry_on=exceptions, backoff_s=backoff)
+    services = services_of(apps, is_alone=not handlers)
+    for one in services:
+        worker.add_service(one)
     show_logs()
-    if not handlers:
+    if not (handlers or services):
         worker.add("", Demonstration(name, work_time_s))
     warn_if_unresolved(host, broker_port)
-    with stopping(worker), serve_status(worker.inquiry.ask, is_one_of_many=True):
+    with stopping(worker), serve_status(worker.status, is_one_of_many=True):
         output.line(f"{name} works for {host}:{broker_port}")
         worker.run()

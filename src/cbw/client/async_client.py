@@ -6,17 +6,25 @@ import asyncio
 import contextlib
 import math
 from collections.abc import AsyncGenerator, Callable, Iterable
-from typing import Any, Self, TypeVar, overload
+from typing import Any, ParamSpec, Self, TypeVar, overload
 
 from cbw import codec
-from cbw.client.result import decode_answer, exception_for, result_of
+from cbw.client.async_future import PendingAnswer, WaitingFuture
+from cbw.client.contracts import OfOne, OfTwo, maps_contracts, takes_contracts
+from cbw.client.result import decode_answer, result_of
 from cbw.client.session import TIMEOUT_S, KeysPath, Timeout, open_session
 from cbw.client.ticket import Ticket, new_ticket, ticket_of
 from cbw.client.window import WINDOW, MapWindow
+from cbw.codec import Body
+from cbw.contract.service import Contract
 from cbw.core.client.events import Ended
-from cbw.core.messages import PRIORITY, Status
+from cbw.core.messages import PRIORITY
 from cbw.observe.trace import Trace
 
+A = TypeVar("A")
+B = TypeVar("B")
+P = ParamSpec("P")
+R = TypeVar("R")
 T = TypeVar("T")
 
 
@@ -61,9 +69,11 @@ class AsyncClient:
     # --- requests
 
     @overload
+    async def call(self, task: Contract[P, R, ..., Any], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @overload
     async def call(
         self,
-        body: Any = b"",
+        body: Body = b"",
         service: str = "",
         *,
         timeout: Timeout = ...,
@@ -73,7 +83,7 @@ class AsyncClient:
     @overload
     async def call(
         self,
-        body: Any = b"",
+        body: Body = b"",
         service: str = "",
         *,
         timeout: Timeout = ...,
@@ -81,6 +91,18 @@ class AsyncClient:
         delay_s: float = 0.0,
         returns: type[T],
     ) -> T: ...
+    @overload
+    async def call(
+        self,
+        body: Body = b"",
+        service: str = "",
+        *,
+        timeout: Timeout = ...,
+        priority: int = PRIORITY,
+        delay_s: float = 0.0,
+        returns: Any,
+    ) -> Any: ...
+    @takes_contracts
     async def call(
         self,
         body: Any = b"",
@@ -105,6 +127,21 @@ class AsyncClient:
         finally:
             del future  # it holds the exception, which holds this frame: only the garbage collector would free them
 
+    @overload
+    async def start(self, task: Contract[P, Any, ..., Any], /, *args: P.args, **kwargs: P.kwargs) -> Ticket: ...
+    @overload
+    async def start(
+        self,
+        body: Body = b"",
+        service: str = "",
+        *,
+        ticket: str | None = None,
+        deadline_s: float | None = None,
+        priority: int = PRIORITY,
+        delay_s: float = 0.0,
+        timeout: Timeout = ...,
+    ) -> Ticket: ...
+    @takes_contracts
     async def start(
         self,
         body: Any = b"",
@@ -123,7 +160,7 @@ class AsyncClient:
         Raises:
             TicketTaken, RequestError, VersionMismatch, UsageError, Closed: as :meth:`cbw.Client.start`.
         """
-        future, name = _Waiting(self, self._attach()), new_ticket() if ticket is None else ticket
+        future, name = WaitingFuture(self._cancel, self._attach()), new_ticket() if ticket is None else ticket
         future.request_id = self._session.start(
             name, service, codec.encode(body), timeout, deadline_s, priority, delay_s, future.set_ended
         )
@@ -134,6 +171,8 @@ class AsyncClient:
     async def result(self, ticket: str, *, timeout: Timeout = ...) -> bytes: ...
     @overload
     async def result(self, ticket: str, *, timeout: Timeout = ..., returns: type[T]) -> T: ...
+    @overload
+    async def result(self, ticket: str, *, timeout: Timeout = ..., returns: Any) -> Any: ...
     async def result(self, ticket: str, *, timeout: Timeout = ..., returns: Any = bytes) -> Any:
         """Wait for the answer of a request that was started under ``ticket``. As :meth:`cbw.Client.result`.
 
@@ -142,11 +181,46 @@ class AsyncClient:
         Raises:
             UnknownTicket, Expired, RequestError, VersionMismatch, UsageError, Closed: as :meth:`cbw.Client.result`.
         """
-        future = _Waiting(self, self._attach())
+        future = WaitingFuture(self._cancel, self._attach())
         future.request_id = self._session.collect(ticket, timeout, future.set_ended)
         self._take_turn_soon()
         return result_of(await future, returns)
 
+    @overload
+    def submit(self, task: Contract[P, R, ..., Any], /, *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[R]: ...
+    @overload
+    def submit(
+        self,
+        body: Body = b"",
+        service: str = "",
+        *,
+        timeout: Timeout = ...,
+        priority: int = PRIORITY,
+        delay_s: float = 0.0,
+    ) -> asyncio.Future[bytes]: ...
+    @overload
+    def submit(
+        self,
+        body: Body = b"",
+        service: str = "",
+        *,
+        timeout: Timeout = ...,
+        priority: int = PRIORITY,
+        delay_s: float = 0.0,
+        returns: type[T],
+    ) -> asyncio.Future[T]: ...
+    @overload
+    def submit(
+        self,
+        body: Body = b"",
+        service: str = "",
+        *,
+        timeout: Timeout = ...,
+        priority: int = PRIORITY,
+        delay_s: float = 0.0,
+        returns: Any,
+    ) -> asyncio.Future[Any]: ...
+    @takes_contracts
     def submit(
         self,
         body: Any = b"",
@@ -155,13 +229,79 @@ class AsyncClient:
         timeout: Timeout = ...,
         priority: int = PRIORITY,
         delay_s: float = 0.0,
-    ) -> asyncio.Future[bytes]:
+        returns: Any = bytes,
+    ) -> asyncio.Future[Any]:
         """Send one request and return its future. ``future.cancel()`` cancels the request, also while it runs.
 
         Call it in the event loop's thread.
         """
-        return self._request(body, service, timeout, priority, delay_s)
+        return self._request(body, service, timeout, priority, delay_s, returns)
 
+    @overload
+    def map(
+        self,
+        task: OfOne[A, R],
+        values: Iterable[A],
+        /,
+        *,
+        window: int = WINDOW,
+        timeout: Timeout = ...,
+        priority: int = PRIORITY,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> AsyncGenerator[R, None]: ...
+    @overload
+    def map(
+        self,
+        task: OfTwo[A, B, R],
+        values: Iterable[A],
+        others: Iterable[B],
+        /,
+        *,
+        window: int = WINDOW,
+        timeout: Timeout = ...,
+        priority: int = PRIORITY,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> AsyncGenerator[R, None]: ...
+    @overload
+    def map(
+        self,
+        task: Contract[..., Any, ..., Any],
+        /,
+        *values: Iterable[Any],
+        window: int = WINDOW,
+        timeout: Timeout = ...,
+        priority: int = PRIORITY,
+        is_ordered: bool,
+        on_progress: Callable[[int], None] | None = None,
+        return_errors: bool = False,
+    ) -> AsyncGenerator[Any, None]: ...
+    @overload
+    def map(
+        self,
+        task: Contract[..., Any, ..., Any],
+        /,
+        *values: Iterable[Any],
+        window: int = WINDOW,
+        timeout: Timeout = ...,
+        priority: int = PRIORITY,
+        on_progress: Callable[[int], None] | None = None,
+        return_errors: bool,
+    ) -> AsyncGenerator[Any, None]: ...
+    @overload
+    def map(
+        self,
+        bodies: Iterable[Any],
+        service: str = "",
+        *,
+        window: int = WINDOW,
+        timeout: Timeout = ...,
+        priority: int = PRIORITY,
+        returns: Any = bytes,
+        is_ordered: bool = True,
+        on_progress: Callable[[int], None] | None = None,
+        return_errors: bool = False,
+    ) -> AsyncGenerator[Any, None]: ...
+    @maps_contracts
     def map(
         self,
         bodies: Iterable[Any],
@@ -265,8 +405,10 @@ class AsyncClient:
             raise RuntimeError("this client belongs to another event loop")
         return loop
 
-    def _request(self, body: Any, service: str, timeout: Timeout, priority: int, delay_s: float) -> _RequestFuture:
-        future = _RequestFuture(self, self._attach())
+    def _request(
+        self, body: Any, service: str, timeout: Timeout, priority: int, delay_s: float, returns: Any = bytes
+    ) -> PendingAnswer:
+        future = PendingAnswer(self._cancel, self._attach(), returns)
         (future.request_id,) = self._submit(
             service, [codec.encode(body)], timeout, priority, future.end, may_retry=True, delay_s=delay_s
         )
@@ -340,38 +482,3 @@ class AsyncClient:
     def _time_passed(self) -> None:
         self._timer = None
         self._turn()
-
-
-class _CancellingFuture(asyncio.Future[T]):
-    """A future whose ``cancel`` tells the broker that nobody waits any more."""
-
-    def __init__(self, client: AsyncClient, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(loop=loop)
-        self._client = client
-        self.request_id = 0
-
-    def cancel(self, msg: Any | None = None) -> bool:
-        if not self.done():
-            self._client._cancel([self.request_id])
-        return super().cancel(msg)
-
-
-class _Waiting(_CancellingFuture[Ended]):
-    """Waits for what was asked for under a ticket. The request goes on when it is cancelled."""
-
-    def set_ended(self, ended: Ended) -> None:
-        if not self.done():
-            ended.sink = None  # a method of this future, which would hold itself
-            self.set_result(ended)
-
-
-class _RequestFuture(_CancellingFuture[bytes]):
-    """A future whose ``cancel`` cancels the request, also while it runs."""
-
-    def end(self, ended: Ended) -> None:
-        if self.done():
-            return
-        if ended.answer.status is Status.OK:
-            self.set_result(ended.answer.body if type(ended.answer.body) is bytes else bytes(ended.answer.body))
-        else:
-            self.set_exception(exception_for(ended))

@@ -25,7 +25,7 @@ from cbw.transport.sockets import (
     RECONNECT_MAX_MS,
     RECONNECT_MS,
     WORKER_HEARTBEAT_TIMEOUT_MS,
-    Context,
+    SocketContext,
     new_monitor,
     new_socket,
     read_frames,
@@ -51,7 +51,7 @@ class Link:
 
     def __init__(
         self,
-        context: Context,
+        context: SocketContext,
         host: str,
         port: int,
         on_resolved: Callable[[], None],

@@ -11,7 +11,16 @@ from cbw.transport.curve import HANDSHAKE_FAILED
 from cbw.transport.peer_keys import PeerKeys, gate_options
 from cbw.transport.poller import has_input
 from cbw.transport.resolver import endpoint_of
-from cbw.transport.sockets import BACKLOG, MONITOR_EVENT, NOBLOCK, Context, Intake, cannot_bind, new_monitor, new_socket
+from cbw.transport.sockets import (
+    BACKLOG,
+    MONITOR_EVENT,
+    NOBLOCK,
+    Intake,
+    SocketContext,
+    cannot_bind,
+    new_monitor,
+    new_socket,
+)
 
 
 class Pull:
@@ -25,7 +34,7 @@ class Pull:
 
     def __init__(
         self,
-        context: Context,
+        context: SocketContext,
         host: str,
         port: int,
         *,

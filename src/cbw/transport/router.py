@@ -28,8 +28,8 @@ from cbw.transport.sockets import (
     MORE,
     NOBLOCK,
     WORKER_HEARTBEAT_TIMEOUT_MS,
-    Context,
     Intake,
+    SocketContext,
     cannot_bind,
     new_monitor,
     new_socket,
@@ -58,7 +58,7 @@ class Router:
 
     def __init__(
         self,
-        context: Context,
+        context: SocketContext,
         host: str,
         port: int,
         *,

@@ -17,6 +17,7 @@ from typing import Any, NoReturn, Protocol
 
 import msgspec
 
+from cbw.contract.retrying import Retrying
 from cbw.core import messages
 from cbw.core.catalogue import EventName
 from cbw.core.worker.events import PoolFact, TasksFinished, TasksReturned
@@ -25,10 +26,9 @@ from cbw.observe.trace import LogTarget, Trace
 from cbw.signals import STOP_SIGNALS
 from cbw.worker.handler import Handler
 from cbw.worker.pool import make_pool
-from cbw.worker.retrying import Retrying
 from cbw.worker.watchers import watches
 
-Service = tuple[Callable[..., Any], Retrying]
+ServedFunction = tuple[Callable[..., Any], Retrying]
 """A function that serves requests, and when it is called again."""
 ChildOrder = messages.Task | messages.Recall | messages.CancelTask
 encode_to_pipe = msgspec.msgpack.Encoder(enc_hook=bytes).encode  # for subclasses of bytes, which handlers may return
@@ -57,7 +57,7 @@ class Counter(Protocol):
 
 
 def serve_tasks(
-    services: dict[str, Service],
+    services: dict[str, ServedFunction],
     concurrency: int,
     pipe: Connection,
     begun: Counter,
@@ -89,7 +89,7 @@ class _Child:
 
     def __init__(
         self,
-        services: dict[str, Service],
+        services: dict[str, ServedFunction],
         concurrency: int,
         pipe: Connection,
         begun: Counter,

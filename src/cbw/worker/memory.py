@@ -8,10 +8,12 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from cbw.contract.context import Context
+from cbw.contract.retrying import Retrying
+from cbw.contract.service import Contract
 from cbw.core import messages
 from cbw.core.worker.events import PoolFact, TasksFinished
-from cbw.worker.handler import Attempt, Handler, cancelled
-from cbw.worker.retrying import Retrying
+from cbw.worker.handler import Handler, cancelled
 
 
 class MemoryPool:
@@ -29,13 +31,14 @@ class MemoryPool:
         retrying: Retrying,
     ) -> None:
         self._handlers = {
-            name: Handler(name, function, retrying, chance=lambda: 0.5) for name, function in handlers.items()
+            name: Handler(name, function, _retrying_of(function, retrying), chance=lambda: 0.5)
+            for name, function in handlers.items()
         }
         self._concurrency = concurrency
         self._work_time_s = work_time_s
         self._clock = clock
         self._waiting: deque[messages.Task] = deque()
-        self._running: dict[int, Attempt] = {}
+        self._running: dict[int, Context] = {}
         self._answers: list[tuple[float, messages.Answer]] = []  # when each is to be reported, earliest first
 
     @property
@@ -72,8 +75,14 @@ class MemoryPool:
             return False
         task = self._waiting.popleft()
         handler = self._handlers[task.service]
-        attempt = self._running[task.id] = Attempt(task, self._clock(), self._clock)
-        answer = asyncio.run(handler.run_async(task, attempt)) if handler.is_async else handler.run(task, attempt)
+        context = self._running[task.id] = Context(task, self._clock(), self._clock)
+        answer = asyncio.run(handler.run_async(task, context)) if handler.is_async else handler.run(task, context)
         self._answers.append((self._clock() + self._work_time_s, answer))
         self._answers.sort(key=lambda item: item[0])
         return True
+
+
+def _retrying_of(function: Callable[..., Any], otherwise: Retrying) -> Retrying:
+    if not isinstance(function, Contract):
+        return otherwise
+    return Retrying(*(function.handling[name] for name in ("retries", "retry_on", "backoff_s")))

@@ -16,11 +16,12 @@ from itertools import repeat
 from queue import SimpleQueue
 from typing import Protocol
 
+from cbw.contract.context import Context
 from cbw.core import messages
 from cbw.core.catalogue import EventName
 from cbw.core.messages import Status
 from cbw.core.worker.events import PoolFact, TasksFinished
-from cbw.worker.handler import Attempt, Handler, cancelled, failed
+from cbw.worker.handler import Handler, cancelled, failed
 
 HAND_OVER_S = 0.0002
 """Longest time in seconds for which a thread that has more to do keeps answers: the first of a batch must not wait for the
@@ -96,7 +97,7 @@ class ThreadPool:
         self._watch = watch
         self._on_failed = on_failed
         self._waiting: deque[tuple[messages.Task, float]] = deque()  # with the times at which they came
-        self._running: dict[int, Attempt] = {}
+        self._running: dict[int, Context] = {}
         self._wake: SimpleQueue[bool] = SimpleQueue()
         self._concurrency = concurrency
         self._slots = threading.Lock() if concurrency == 1 else threading.Semaphore(concurrency)  # a lock costs less
@@ -133,8 +134,8 @@ class ThreadPool:
     def cancel(self, task: int) -> None:
         if self.take_back([task]):
             self._owner.report(TasksFinished([cancelled(task)], 0.0))
-        elif (attempt := self._running.get(task)) is not None:
-            attempt.is_cancelled = True
+        elif (context := self._running.get(task)) is not None:
+            context.is_cancelled = True
 
     def close(self) -> None:
         self._waiting.clear()
@@ -170,11 +171,11 @@ class ThreadPool:
                 task, received_at = waiting.popleft()
             except IndexError:
                 break
-            attempt = running[task.id] = Attempt(task, received_at)
+            context = running[task.id] = Context(task, received_at)
             if watch is not None:
                 watch(task, None)
             try:
-                answer = handlers[task.service].run(task, attempt)
+                answer = handlers[task.service].run(task, context)
             except BaseException as error:  # KeyboardInterrupt too: it is the handler's own, signals do not come here
                 answer = failed(task, error)
             answers.append(answer)
@@ -209,7 +210,7 @@ class AsyncPool:
         self._on_failed = on_failed
         self._room = concurrency
         self._waiting: deque[tuple[messages.Task, float]] = deque()  # with the times at which they came
-        self._running: dict[int, tuple[asyncio.Task[None], Attempt]] = {}
+        self._running: dict[int, tuple[asyncio.Task[None], Context]] = {}
         self._answers: list[messages.Answer] = []
         self._busy_s = 0.0
         self._is_closed = False
@@ -270,16 +271,16 @@ class AsyncPool:
             except IndexError:
                 return
             self._room -= 1
-            attempt = Attempt(task, received_at)
-            self._running[task.id] = (self._loop.create_task(self._serve(task, attempt)), attempt)
+            context = Context(task, received_at)
+            self._running[task.id] = (self._loop.create_task(self._serve(task, context)), context)
 
-    async def _serve(self, task: messages.Task, attempt: Attempt) -> None:
+    async def _serve(self, task: messages.Task, context: Context) -> None:
         began_at = time.perf_counter()
         self._tell(task, None)
         try:
-            answer = await self._handlers[task.service].run_async(task, attempt)
+            answer = await self._handlers[task.service].run_async(task, context)
         except asyncio.CancelledError as error:  # by us, or by something that the handler awaited
-            answer = cancelled(task.id) if attempt.is_cancelled else failed(task, error)
+            answer = cancelled(task.id) if context.is_cancelled else failed(task, error)
         except BaseException as error:
             answer = failed(task, error)
         self._tell(task, answer)
@@ -300,8 +301,8 @@ class AsyncPool:
 
     def _cancel(self, task: int) -> None:
         if task in self._running:
-            running, attempt = self._running[task]
-            attempt.is_cancelled = True
+            running, context = self._running[task]
+            context.is_cancelled = True
             self._loop.call_soon(running.cancel)  # behind its first step: without that it would end and tell nobody
         elif self.take_back([task]):
             self._owner.report(TasksFinished([cancelled(task)], 0.0))

@@ -1,0 +1,151 @@
+"""One registration at a broker: some of a worker's handlers, the pool that runs them, and their connection.
+
+A worker has a session for each group of handlers that share their concurrency. So the broker knows how many requests for each
+group it can give, and requests for a busy task never hold up those for another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from cbw.core.catalogue import EventName
+from cbw.core.messages import PROOF_BYTES_MIN
+from cbw.core.record import Record
+from cbw.core.worker.core import WorkerCore
+from cbw.keys.folder import LinkKeys
+from cbw.observe.trace import Trace
+from cbw.transport.link import Link
+from cbw.transport.sockets import SocketContext
+from cbw.wire.refusal import refusal_error
+from cbw.worker.handler import Handler
+from cbw.worker.link import WorkerLink
+from cbw.worker.loop import Loop
+from cbw.worker.pool import Pool, make_pool
+from cbw.worker.watchers import WriteRecords, watches
+
+
+class WorkerSession:
+    """Registers as ``name``. ``concurrency`` is that of each of ``processes`` child processes, or of this one if there are none.
+
+    ``write`` takes its records. Whoever wants to know how it is asks the ``inquiry`` of its :attr:`loop`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        handlers: Mapping[str, Handler],
+        concurrency: int,
+        processes: int,
+        grace_s: float,
+        trace: Trace,
+        write: WriteRecords,
+    ) -> None:
+        self.name = name
+        self.loop = Loop(grace_s, self._record_event, self._status)
+        self._handlers = handlers
+        self._concurrency = concurrency
+        self._processes = processes
+        self._trace = trace
+        self._write = write
+        boot, proof = os.urandom(8).hex(), os.urandom(PROOF_BYTES_MIN)
+        self.core = WorkerCore(name, boot, list(handlers), concurrency * max(1, processes), proof)
+
+    def run(self, address: tuple[str, int], keys: LinkKeys | None) -> None:
+        """Serve until the loop is stopped, or the broker refuses the hello for good.
+
+        Raises:
+            UsageError, DuplicateId, KeyRefused, VersionMismatch, NotReady: as :meth:`cbw.Worker.run`.
+        """
+        try:
+            with self._connection(address, keys) as link:
+                pool = self._make_pool()
+                try:
+                    self.loop.serve(self.core, pool, link)
+                finally:
+                    pool.close()
+        finally:
+            self.loop.waker.close()
+        if self.core.refused is not None:
+            raise refusal_error(self.core.refused)
+
+    @contextlib.contextmanager
+    def _connection(self, address: tuple[str, int], keys: LinkKeys | None) -> Iterator[WorkerLink]:
+        context: SocketContext = SocketContext()
+        try:
+            link = Link(context, *address, self.loop.waker.wake, is_for_worker=True, keys=keys)
+            try:
+                yield WorkerLink(link, self.loop.waker, self._record_event)
+            finally:
+                link.close()
+        finally:
+            context.term()
+
+    def _make_pool(self) -> Pool:
+        if self._processes:
+            from cbw.worker.child import TraceOptions
+            from cbw.worker.processes import ProcessPool  # it takes time that most workers need not spend
+
+            trace = TraceOptions(
+                self.name, self._trace.path, self._trace.log, self._trace.is_printing, wants_all=self._trace.wants_all
+            )
+            return ProcessPool(
+                self._handlers,
+                self._processes,
+                self._concurrency,
+                self.loop,
+                trace,
+                is_unwanted=lambda: self.loop.is_stop_wanted,
+            )
+        return make_pool(self._handlers, self._concurrency, self.loop, *watches(self.name, self._trace, self._write))
+
+    def _status(self) -> dict[str, Any]:
+        core = self.core
+        problem = "leaving" if core.is_leaving else "" if core.broker is not None else "not registered with a broker"
+        return {
+            "problem": problem or ("" if core.is_pool_ready else "no child process is ready"),
+            "boot": core.boot,
+            "broker": core.broker.broker if core.broker is not None else None,
+            "services": core.services,
+            "concurrency": core.concurrency,
+            "credit": core.credit,
+            "in_hand": len(core.in_hand),
+            "counts": {"tasks_done": core.tasks_done, "tasks_failed": core.tasks_failed},
+        }
+
+    def _record_event(self, event: EventName, text: str = "") -> None:
+        record = Record(time.monotonic(), event, role="worker", sender=self.name, worker=self.name, text=text)
+        self._write([record])
+
+
+def run_all(sessions: Sequence[WorkerSession], address: tuple[str, int], keys: LinkKeys | None) -> None:
+    """Run all of them, the first in this thread. When one ends, for whatever reason, the others leave in order.
+
+    Raises:
+        UsageError, DuplicateId, KeyRefused, VersionMismatch, NotReady: as the first of them that has failed.
+    """
+    errors: list[BaseException] = []
+
+    def run(session: WorkerSession) -> None:
+        try:
+            session.run(address, keys)
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            for other in sessions:
+                if other is not session:
+                    other.loop.stop()
+
+    first, *others = sessions
+    threads = [threading.Thread(target=run, args=(other,), name=other.name, daemon=True) for other in others]
+    for thread in threads:
+        thread.start()
+    run(first)
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
