@@ -129,6 +129,8 @@ def _own_form(value: Any) -> Any:
 
 
 def _own_value(kind: type, value: Any) -> Any:
+    if kind is object:
+        return value
     if hasattr(kind, "model_validate"):
         return kind.model_validate(value)
     raise TypeError(f"JSON has no form for a {_type_name(kind)}")
@@ -264,7 +266,7 @@ def why_unusable(kind: Any) -> str:
     except (TypeError, NameError, RecursionError) as error:
         return str(error)
     for custom in _customs(info, {}):
-        if not hasattr(custom, "model_validate"):
+        if custom is not object and not hasattr(custom, "model_validate"):
             return f"JSON has no form for a {_type_name(custom)}"
     return ""
 

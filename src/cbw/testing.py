@@ -428,7 +428,7 @@ class MemoryWorker(_Peer):
         retrying: Retrying,
     ) -> None:
         super().__init__(system)
-        self.core = WorkerCore(name, f"{name} {len(system._workers)}", list(handlers), concurrency)
+        self.core = WorkerCore(name, f"{name} {len(system._workers)}", list(handlers), concurrency, wants_names=True)
         self.is_alive = True
         self.is_frozen = False
         self._pool = MemoryPool(handlers, concurrency, work_time_s, lambda: system.now, retrying)

@@ -7,7 +7,7 @@ import functools
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, ParamSpec, TypeVar
@@ -87,6 +87,101 @@ def meet(parties: int) -> int:
 def linger(seconds: float) -> None:
     note("lingers")
     time.sleep(seconds)
+
+
+# --- what is opened in each process
+
+
+class Store:
+    """Stands for a database: it can be used between its opening and its closing, and in the event loop that has opened it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.is_open = True
+        note(f"opened {name} in {os.getpid()}")
+
+    def close(self) -> None:
+        self.is_open = False
+        note(f"closed {self.name} in {os.getpid()}")
+
+
+depot = cbw.Service("depot")
+archive = cbw.Service("archive")
+broken = cbw.Service("broken")
+stuck = cbw.Service("stuck")
+
+
+@depot.lifespan
+async def open_depot() -> AsyncIterator[Store]:
+    store = Store("depot")
+    loop = asyncio.get_running_loop()
+    async with asyncio.TaskGroup():  # which must be left by the task that has entered it
+        yield store
+    assert asyncio.get_running_loop() is loop
+    store.close()
+
+
+@archive.lifespan
+def open_archive() -> Iterator[Store]:
+    store = Store("archive")
+    yield store
+    store.close()
+
+
+@broken.lifespan
+def open_nothing() -> Iterator[None]:
+    if "CBW_TEST_WORKS" not in os.environ:
+        raise ConnectionError("no database at db:5432")
+    yield None
+
+
+@stuck.lifespan
+def never_close() -> Iterator[None]:
+    yield
+    note("closes for ever")
+    threading.Event().wait()
+
+
+@stuck.task()
+def rest() -> None: ...
+
+
+@depot.task()
+async def fetch(context: cbw.Context, article: str) -> str:
+    await asyncio.sleep(0)
+    return f"{article} {context.state.is_open} {id(asyncio.get_running_loop())}"
+
+
+@depot.task(concurrency=2)
+async def fetch_slowly(context: cbw.Context, seconds: float) -> int:
+    note("fetches")
+    await asyncio.sleep(seconds)
+    note(f"fetched {context.state.is_open}")
+    return id(asyncio.get_running_loop())
+
+
+@archive.task()
+def look_up(context: cbw.Context, article: str) -> str:
+    return f"{article} {context.state.name}"
+
+
+@broken.task()
+def use(article: str) -> str:
+    return article
+
+
+@archive.task()
+def describe(context: cbw.Context) -> dict[str, object]:
+    return {
+        "request": context.request,
+        "client": context.client,
+        "service": context.service,
+        "attempt": context.attempt,
+        "retries": context.retries,
+        "is_cancelled": context.is_cancelled,
+        "has_deadline": context.deadline_at is not None,
+        "time_left": context.time_left,
+    }
 
 
 _changed = threading.Condition()

@@ -7,7 +7,8 @@ service is put before those of its tasks: ``price`` of ``Service("shop")`` is th
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Coroutine, Mapping
+import inspect
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from types import EllipsisType
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, overload
 
@@ -26,6 +27,7 @@ R = TypeVar("R", covariant=True)
 """What a caller gets."""
 S = TypeVar("S", covariant=True)
 """What the function itself returns: the same, or a coroutine of it."""
+G = TypeVar("G", bound=Callable[[], Iterator[Any]] | Callable[[], AsyncIterator[Any]])
 OWN_PREFIXES = ("cbw", "mmi")
 """Services whose names begin so are the broker's own."""
 
@@ -48,8 +50,9 @@ class Contract(Generic[P, R, Q, S]):
     ``name`` is that of its service at the broker. ``handling`` is how a worker serves it: keywords of :meth:`cbw.Worker.add`.
     """
 
-    def __init__(self, name: str, function: Callable[Q, S], handling: Mapping[str, Any]) -> None:
+    def __init__(self, service: Service, name: str, function: Callable[Q, S], handling: Mapping[str, Any]) -> None:
         functools.update_wrapper(self, function)
+        self.service = service
         self.name = name
         self.function = function
         self.handling = dict(handling)
@@ -110,7 +113,7 @@ class Contract(Generic[P, R, Q, S]):
             raise TypeError(
                 f"with_options() has no {sorted(unknown)[0]!r}; it has {', '.join(CallOptions.__annotations__)}"
             )
-        changed = Contract[P, R, Q, S](self.name, self.function, self.handling)
+        changed = Contract[P, R, Q, S](self.service, self.name, self.function, self.handling)
         changed.options = {**self.options, **options}
         return changed
 
@@ -158,6 +161,8 @@ class Service:
         self.name = name
         self.tasks: dict[str, Contract[..., Any, ..., Any]] = {}
         """Its functions, by their full names."""
+        self.opens: Callable[[], Any] | None = None
+        """Its lifespan."""
 
     def __repr__(self) -> str:
         return f"Service({self.name!r})"
@@ -192,7 +197,31 @@ class Service:
                 raise UsageError(f"{name_of(function)} is a task already: {function.name}")
             if full in self.tasks:
                 raise UsageError(f"{full} is a task already", advice="Give one of them another name=.")
-            contract = self.tasks[full] = Contract(full, function, handling)
+            contract = self.tasks[full] = Contract(self, full, function, handling)
             return contract
 
         return register
+
+    def lifespan(self, function: G) -> G:
+        """Decorator: a generator, plain or async, that yields once: what its tasks find as ``Context.state``.
+
+        It is begun in each process that serves the service, before the first task, and goes on after the last one, also at
+        SIGTERM: to close what it has opened. An async one runs in the event loop of the async tasks. ::
+
+            @shop.lifespan
+            async def database():
+                async with connect() as connection:
+                    yield connection
+
+        Raises:
+            UsageError: it does not yield, takes arguments, or is the second one.
+        """
+        if self.opens is not None:
+            raise UsageError(f"{self.name} has a lifespan already: {name_of(self.opens)}")
+        if not (inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)):
+            advice = "Write a def or an async def with one yield, without @contextmanager."
+            raise UsageError(f"{name_of(function)} cannot be a lifespan: it does not yield", advice=advice)
+        if inspect.signature(function).parameters:
+            raise UsageError(f"{name_of(function)} cannot be a lifespan: it takes arguments")
+        self.opens = function
+        return function

@@ -177,7 +177,8 @@ class WorkerHello(Message, tag=20):
     """First word of a worker. ``credit`` is how many tasks it wants in hand, ``concurrency`` how many it runs at once.
 
     ``tasks`` are those of an earlier session that it has begun: a broker with a journal that was restarted lets it go on.
-    ``proof`` is that of :class:`ClientHello`.
+    ``proof`` is that of :class:`ClientHello`. ``wants_names``: its handlers are told the names of their requests, so each task is
+    to have its ``request``, also if the broker keeps no trace.
     """
 
     worker: str
@@ -187,6 +188,7 @@ class WorkerHello(Message, tag=20):
     credit: int
     tasks: list[int] = []
     proof: bytes = b""
+    wants_names: bool = False
 
 
 class Credit(Message, tag=21):
@@ -243,8 +245,8 @@ class Refused(Message, tag=32):
 class Task(Message, tag=40):
     """One attempt at a request. ``id`` names the attempt, not the request; ``attempt`` counts from 1.
 
-    ``request`` is ``<client>/<request id>`` for the worker's trace, and empty if the broker keeps none. ``retries`` is how often
-    a handler has already asked for another try, with the status ``RETRY``.
+    ``request`` is ``<client>/<request id>``; empty: the broker keeps no trace, and the worker has not asked for names.
+    ``retries`` is how often a handler has already asked for another try, with the status ``RETRY``.
     """
 
     id: int

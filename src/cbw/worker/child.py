@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import queue
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Callable
@@ -21,10 +22,12 @@ from cbw.contract.retrying import Retrying
 from cbw.core import messages
 from cbw.core.catalogue import EventName
 from cbw.core.worker.events import PoolFact, TasksFinished, TasksReturned
+from cbw.errors import NotReady
 from cbw.observe.program_logs import show_logs
 from cbw.observe.trace import LogTarget, Trace
 from cbw.signals import STOP_SIGNALS
 from cbw.worker.handler import Handler
+from cbw.worker.lifespan import Lifespans
 from cbw.worker.pool import make_pool
 from cbw.worker.watchers import watches
 
@@ -75,7 +78,11 @@ def serve_tasks(
     try:
         _Child(services, concurrency, pipe, begun, trace).serve()
     except (EOFError, OSError):
-        os._exit(0)  # the parent is gone
+        pass  # the parent is gone
+    except NotReady as error:  # of a lifespan, with its traceback
+        print(f"{error}\n     {error.advice}", file=sys.stderr, flush=True)
+        os._exit(1)
+    os._exit(0)  # handlers may still run
 
 
 def _keep_from_programs(pipe: Connection) -> None:
@@ -106,14 +113,15 @@ class _Child:
         self._record, on_failed = watches(trace.worker, own, own.write)
         self._facts: queue.SimpleQueue[PoolFact] = queue.SimpleQueue()
         handlers = {name: Handler(name, *service) for name, service in services.items()}
-        self._pool = make_pool(handlers, concurrency, self, self._watch, on_failed)
+        self._lifespans = Lifespans(handlers.values(), self.fail)
+        self._lifespans.open()
+        self._pool = make_pool(handlers, concurrency, self, self._watch, on_failed, self._lifespans.loop_thread)
         threading.Thread(target=self._write, daemon=True).start()
 
     def serve(self) -> None:
-        """Carry out orders until the pipe ends."""
+        """Carry out orders until an empty list of them comes, or the pipe ends."""
         self._pipe.send_bytes(b"")
-        while True:
-            orders = _decode_orders(self._pipe.recv_bytes())
+        while orders := _decode_orders(self._pipe.recv_bytes()):
             tasks = [order for order in orders if isinstance(order, messages.Task)]
             if tasks:
                 self._numbers.update((task.id, number) for number, task in enumerate(tasks, self._given + 1))
@@ -124,6 +132,8 @@ class _Child:
                     self._pool.cancel(order.id)
                 elif isinstance(order, messages.Recall):
                     self.report(TasksReturned(self._pool.take_back(order.tasks)))
+
+        self._lifespans.close()
 
     # --- what the pool asks of its owner
 

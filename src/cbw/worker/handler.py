@@ -43,12 +43,17 @@ class Handler:
         self.function = function
         self.retrying = retrying
         self._chance = chance
+        self.owner = function.service if isinstance(function, Contract) else None
+        """The service whose task it is."""
+        self.state: Any = None
+        """What the lifespan of its service has yielded in this process."""
         self._call = function.function if isinstance(function, Contract) else function
         if inspect.isgeneratorfunction(self._call) or inspect.isasyncgenfunction(self._call):
             raise UsageError(f"{name_of(function)} cannot be a handler: it yields, and a request has one answer")
         self.is_async = is_async(function)
         self._signature = function.signature if isinstance(function, Contract) else Signature(function)
-        self._is_plain = self._signature.is_raw and not self._signature.wants_context
+        self.wants_context = self._signature.wants_context
+        self._is_plain = self._signature.is_raw and not self.wants_context
 
     def run(self, task: messages.Task, context: Context) -> messages.Answer:
         """Call a function that is not async. Whatever it returns or raises becomes the answer."""
@@ -59,6 +64,8 @@ class Handler:
                 raise
             except BaseException as error:  # SystemExit too: it would end the thread without an answer
                 return self._failed(task, error)
+        if self.wants_context:
+            context.state = self.state
         try:
             arguments = self._signature.arguments(task.body, context)
         except Exception as error:  # msgspec raises RecursionError too, and a user's type whatever it likes
@@ -89,6 +96,8 @@ class Handler:
 
     async def run_async(self, task: messages.Task, context: Context) -> messages.Answer:
         """Call an async function. Whatever it returns or raises becomes the answer, except a cancellation, which is raised."""
+        if self.wants_context:
+            context.state = self.state
         try:
             arguments = self._signature.arguments(task.body, context)
         except Exception as error:  # msgspec raises RecursionError too, and a user's type whatever it likes

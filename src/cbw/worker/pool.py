@@ -21,13 +21,12 @@ from cbw.core import messages
 from cbw.core.catalogue import EventName
 from cbw.core.messages import Status
 from cbw.core.worker.events import PoolFact, TasksFinished
+from cbw.worker.event_loop import LOOP_CLOSE_S, LoopThread
 from cbw.worker.handler import Handler, cancelled, failed
 
 HAND_OVER_S = 0.0002
 """Longest time in seconds for which a thread that has more to do keeps answers: the first of a batch must not wait for the
 last, and to hand each over by itself would cost more than a quick handler does."""
-POOL_CLOSE_S = 1.0
-"""Longest time in seconds that a closing pool waits for its coroutines to notice that they are cancelled."""
 
 Watch = Callable[[messages.Task, messages.Answer | None], None]
 """Called with ``(task, None)`` just before a handler runs and with ``(task, answer)`` just after, in the handler's thread."""
@@ -203,6 +202,7 @@ class AsyncPool:
         owner: Owner,
         watch: Watch | None = None,
         on_failed: Watch | None = None,
+        loop_thread: LoopThread | None = None,
     ) -> None:
         self._handlers = handlers
         self._owner = owner
@@ -213,10 +213,10 @@ class AsyncPool:
         self._running: dict[int, tuple[asyncio.Task[None], Context]] = {}
         self._answers: list[messages.Answer] = []
         self._busy_s = 0.0
-        self._is_closed = False
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name="handlers", daemon=True)
-        self._thread.start()
+        self._own_thread: LoopThread | None = None
+        if loop_thread is None:
+            loop_thread = self._own_thread = LoopThread(owner.fail)
+        self._loop = loop_thread.loop
 
     def is_ready(self) -> bool:
         return True
@@ -245,24 +245,21 @@ class AsyncPool:
 
     def close(self) -> None:
         self._waiting.clear()
-        self._is_closed = True
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(POOL_CLOSE_S)  # longer only if a coroutine blocks the loop
+        if self._own_thread is not None:
+            self._own_thread.close()
+            return
+        ended = asyncio.run_coroutine_threadsafe(self._end(), self._loop)
+        with contextlib.suppress(TimeoutError):  # a coroutine blocks the loop, or does not heed that it is cancelled
+            ended.result(LOOP_CLOSE_S)
 
     # --- in the loop's thread
 
-    def _run(self) -> None:
-        with failing(self._owner):
-            asyncio.set_event_loop(self._loop)
-            while not self._is_closed:
-                # A handler may stop the loop, or exit in a task of its own: others run on.
-                with contextlib.suppress(SystemExit, KeyboardInterrupt):
-                    self._loop.run_forever()
-            for running, _ in self._running.values():
-                running.cancel()
-            self._loop.run_until_complete(asyncio.sleep(0))
-            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-            self._loop.close()
+    async def _end(self) -> None:
+        """Cancel what still runs, in a loop that is needed by others."""
+        running = [task for task, _ in self._running.values()]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
 
     def _fill(self) -> None:
         while self._room and self._waiting:
@@ -319,7 +316,11 @@ def make_pool(
     owner: Owner,
     watch: Watch | None = None,
     on_failed: Watch | None = None,
+    loop_thread: LoopThread | None = None,
 ) -> ThreadPool | AsyncPool:
-    """The pool for ``handlers``: an event loop if they are async, threads if not. ``on_failed`` is told of failures only."""
-    pool = AsyncPool if all(handler.is_async for handler in handlers.values()) else ThreadPool
-    return pool(handlers, concurrency, owner, watch, on_failed)
+    """The pool for ``handlers``: an event loop if they are async, that of ``loop_thread`` if there is one; threads if not.
+    ``on_failed`` is told of failures only.
+    """
+    if all(handler.is_async for handler in handlers.values()):
+        return AsyncPool(handlers, concurrency, owner, watch, on_failed, loop_thread)
+    return ThreadPool(handlers, concurrency, owner, watch, on_failed)

@@ -33,6 +33,7 @@ from cbw.errors import CbwError, NotReady, UsageError
 from cbw.signals import STOP_SIGNALS, end_of
 from cbw.worker.child import UNTRACED, ChildOrder, TraceOptions, decode_fact, encode_to_pipe, serve_tasks
 from cbw.worker.handler import Handler, cancelled
+from cbw.worker.lifespan import CLOSE_S
 from cbw.worker.pool import Owner, failing
 
 REPLACE_RETRY_S = 0.5
@@ -41,6 +42,8 @@ replaced: to start one takes most of a core for about 0.2 s."""
 EXIT_S = 1.0
 """Longest time in seconds for which a child whose pipe has ended may run on before it is killed: Python waits at its end for
 threads that a handler may have started."""
+LIFESPANS_CLOSE_S = CLOSE_S + 1.0
+"""Longest time in seconds that children may take to close their lifespans before they are killed."""
 GUARD_ADVICE = 'Write if __name__ == "__main__": before worker.run(): the children import the program again.'
 _spawn = multiprocessing.get_context("spawn")
 
@@ -148,6 +151,11 @@ class Child:
             self.kill()
             raise EOFError(str(error)) from None
 
+    def end(self) -> None:
+        """Have it close its lifespans and end."""
+        self.is_ending = True
+        self.send([])
+
     def kill(self) -> None:
         """End it, with what it holds."""
         self.is_ending = True
@@ -170,8 +178,11 @@ class Child:
 
     def _write(self) -> None:
         try:
-            while orders := self._orders.get():
+            is_over = False
+            while not is_over:
+                orders = self._orders.get()
                 self.pipe.send_bytes(encode_to_pipe(orders))
+                is_over = not orders
         except OSError:
             pass  # it died: its supervisor sees that
         except Exception:  # it will get no more orders, so it must not live on
@@ -200,6 +211,7 @@ class ProcessPool:
         self.make_child: Callable[[], Child] = partial(Child, handlers, concurrency, trace)
         self.children: list[Child] = []  # one in each slot; a dead one until it is replaced
         self.is_closed = threading.Event()
+        self._has_lifespans = any(one.owner is not None and one.owner.opens is not None for one in handlers.values())
         self._concurrency = concurrency
         self._owner = owner
         self._lock = threading.Lock()
@@ -270,6 +282,15 @@ class ProcessPool:
     def close(self) -> None:
         with self._lock:
             self.is_closed.set()
+            for child in self.children:
+                if self._has_lifespans and child.is_ready:
+                    child.end()
+                else:
+                    child.kill()
+        patient_until = time.monotonic() + LIFESPANS_CLOSE_S
+        for supervisor in self._supervisors:
+            supervisor.join(max(0.0, patient_until - time.monotonic()))
+        with self._lock:
             for child in self.children:
                 child.kill()
         for supervisor in self._supervisors:

@@ -22,6 +22,7 @@ from cbw.observe.trace import Trace
 from cbw.transport.link import Link
 from cbw.transport.sockets import SocketContext
 from cbw.wire.refusal import refusal_error
+from cbw.worker.event_loop import LoopThread
 from cbw.worker.handler import Handler
 from cbw.worker.link import WorkerLink
 from cbw.worker.loop import Loop
@@ -32,7 +33,8 @@ from cbw.worker.watchers import WriteRecords, watches
 class WorkerSession:
     """Registers as ``name``. ``concurrency`` is that of each of ``processes`` child processes, or of this one if there are none.
 
-    ``write`` takes its records. Whoever wants to know how it is asks the ``inquiry`` of its :attr:`loop`.
+    ``write`` takes its records; async handlers run in ``loop_thread``, if there is one. Whoever wants to know how it is asks the
+    ``inquiry`` of its :attr:`loop`.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class WorkerSession:
         grace_s: float,
         trace: Trace,
         write: WriteRecords,
+        loop_thread: LoopThread | None,
     ) -> None:
         self.name = name
         self.loop = Loop(grace_s, self._record_event, self._status)
@@ -52,8 +55,12 @@ class WorkerSession:
         self._processes = processes
         self._trace = trace
         self._write = write
+        self._loop_thread = loop_thread
+        wants_names = any(handler.wants_context for handler in handlers.values())
         boot, proof = os.urandom(8).hex(), os.urandom(PROOF_BYTES_MIN)
-        self.core = WorkerCore(name, boot, list(handlers), concurrency * max(1, processes), proof)
+        self.core = WorkerCore(
+            name, boot, list(handlers), concurrency * max(1, processes), proof, wants_names=wants_names
+        )
 
     def run(self, address: tuple[str, int], keys: LinkKeys | None) -> None:
         """Serve until the loop is stopped, or the broker refuses the hello for good.
@@ -101,7 +108,8 @@ class WorkerSession:
                 trace,
                 is_unwanted=lambda: self.loop.is_stop_wanted,
             )
-        return make_pool(self._handlers, self._concurrency, self.loop, *watches(self.name, self._trace, self._write))
+        told = watches(self.name, self._trace, self._write)
+        return make_pool(self._handlers, self._concurrency, self.loop, *told, self._loop_thread)
 
     def _status(self) -> dict[str, Any]:
         core = self.core

@@ -19,7 +19,9 @@ from cbw.observe.trace import LogTarget, Trace
 from cbw.settings import address
 from cbw.signals import stopping_unless_handled
 from cbw.wire.refusal import checked_id, checked_service
+from cbw.worker.event_loop import LoopThread
 from cbw.worker.handler import Handler
+from cbw.worker.lifespan import Lifespans
 from cbw.worker.session import WorkerSession, run_all
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -151,7 +153,7 @@ class Worker:
             DuplicateId: another living worker has this id.
             KeyRefused: the broker does not let this worker in, because of its key; the subclass says why.
             VersionMismatch: the broker speaks another version.
-            NotReady: the system has no descriptors, threads or processes left to start with.
+            NotReady: the system has no descriptors, threads or processes left to start with, or a lifespan has failed.
             BrokenPipeError: nobody reads any more what its trace prints; it has left in order (see :meth:`Trace.write`).
         """
         if self._has_run:
@@ -187,14 +189,26 @@ class Worker:
 
     def _run(self) -> None:
         try:
-            self._sessions = [self._session(*group) for group in self._groups()]
-            if self._is_stop_wanted:
-                self.stop()
-            run_all(self._sessions, self._address, self._keys)
+            groups = self._groups()
+            here = [] if self._processes else list(self._handlers.values())  # child processes open their own
+            is_loop_shared = bool(here) and sum(handlers[0].is_async for _, handlers, _ in groups) > 1
+            lifespans = Lifespans(here, self._fail, wants_loop=is_loop_shared)
+            try:
+                lifespans.open(lambda: self._is_stop_wanted)
+                self._sessions = [self._session(*group, lifespans.loop_thread) for group in groups]
+                if self._is_stop_wanted:
+                    self.stop()
+                run_all(self._sessions, self._address, self._keys)
+            finally:
+                lifespans.close()
         finally:
             self._trace.close()
         if self._unread is not None:
             raise self._unread
+
+    def _fail(self, error: BaseException) -> None:
+        for session in self._sessions:
+            session.loop.fail(error)
 
     def _groups(self) -> list[tuple[str, list[Handler], int]]:
         """The handlers that share their concurrency, behind what is added to the worker's id for them, and that."""
@@ -205,10 +219,14 @@ class Worker:
         groups += [(f":{name}", [self._handlers[name]], own) for name, own in self._concurrencies.items()]
         return [group for group in groups if group[1]]
 
-    def _session(self, suffix: str, handlers: Sequence[Handler], concurrency: int) -> WorkerSession:
+    def _session(
+        self, suffix: str, handlers: Sequence[Handler], concurrency: int, loop_thread: LoopThread | None
+    ) -> WorkerSession:
         by_name = {handler.service: handler for handler in handlers}
         name = self.id if len(by_name) == len(self._handlers) else checked_id(self.id + suffix)
-        return WorkerSession(name, by_name, concurrency, self._processes, self._grace_s, self._trace, self._write)
+        return WorkerSession(
+            name, by_name, concurrency, self._processes, self._grace_s, self._trace, self._write, loop_thread
+        )
 
     def _write(self, records: Sequence[Record]) -> None:
         """From any of the worker's threads."""

@@ -123,6 +123,11 @@ def when(day: datetime.date, number: uuid.UUID | None = None) -> tuple[datetime.
 
 
 @shop.task()
+def anything(value: object, others: list[object] | None = None) -> dict[str, object]:
+    return {"value": value, "others": others}
+
+
+@shop.task()
 def nothing() -> None:
     return None
 
@@ -147,6 +152,7 @@ CALLS: dict[Contract[..., Any, ..., Any], st.SearchStrategy[tuple[tuple[Any, ...
     raw: st.tuples(st.tuples(st.binary(max_size=8)), st.just({})),
     parts: st.tuples(st.tuples(st.binary(max_size=8), st.binary(max_size=8)), st.just({})),
     when: st.tuples(st.tuples(st.dates(), st.uuids() | st.none()), st.just({})),
+    anything: st.tuples(st.tuples(TEXTS | NUMBERS, st.lists(TEXTS | st.none())), st.just({})),
     nothing: st.tuples(st.tuples(), st.just({})),
 }
 

@@ -134,6 +134,7 @@ class WorkerRow:
         "services",
         "since",
         "suspect",
+        "wants_names",
     )
 
     def __init__(
@@ -159,6 +160,7 @@ class WorkerRow:
         self.pulse: Pulse | None = None  # only if it beats at a rate of its own
         self.is_overloaded = False  # has more in hand than it can run
         self.recalled_at: float | None = None
+        self.wants_names = False
         self.suspect: Entry | None = None
         self.since = 0.0  # when it registered
         self.answered = self.failed = 0  # attempts

@@ -68,15 +68,25 @@ TRANSITIONS: dict[Registration, tuple[Registration, ...]] = {
 
 class WorkerCore:
     """Decides for one worker process. ``boot`` is new at each start, so that the broker can tell a restart from a reconnection,
-    and ``proof`` the secret of that start.
+    and ``proof`` the secret of that start. ``wants_names`` is that of :class:`~cbw.core.messages.WorkerHello`.
 
     After each :meth:`step` the caller owes every order carried out, in this order, and another step by :attr:`wake_at`.
     """
 
-    def __init__(self, name: str, boot: str, services: Sequence[str], concurrency: int, proof: bytes = b"") -> None:
+    def __init__(
+        self,
+        name: str,
+        boot: str,
+        services: Sequence[str],
+        concurrency: int,
+        proof: bytes = b"",
+        *,
+        wants_names: bool = False,
+    ) -> None:
         self.name = name
         self.boot = boot
         self._proof = proof
+        self._wants_names = wants_names
         self.services = list(services)
         self.concurrency = concurrency
         self.credit = concurrency  # how many tasks are wanted in hand while everything is well
@@ -306,6 +316,7 @@ class WorkerCore:
             self._credit_told,
             begun[:LATE_ANSWERS_MAX],
             self._proof,
+            self._wants_names,
         )
         self._to_send = [hello]
 
