@@ -31,7 +31,7 @@ from typing import Any, Self, TypeVar
 from cbw import codec
 from cbw.client.contracts import takes_contracts
 from cbw.client.result import result_of
-from cbw.client.session import TIMEOUT_S, Session, Timeout, seconds_of
+from cbw.client.session import TIMEOUT_S, Headers, Session, Timeout, seconds_of
 from cbw.client.ticket import Ticket, ticket_of
 from cbw.contract.retrying import Retrying
 from cbw.contract.service import Service
@@ -139,8 +139,7 @@ class System:
 
     def submit(self, *arguments: Any, **options: Any) -> MemoryRequest:
         """One request of the first client, as :meth:`cbw.Client.submit`. No time passes; what can happen at once has happened."""
-        client = self._clients[0] if self._clients else self.client()
-        request: MemoryRequest = client.submit(*arguments, **options)
+        request: MemoryRequest = (self._clients or [self.client()])[0].submit(*arguments, **options)
         return request
 
     # --- what happens to them
@@ -352,12 +351,12 @@ class MemoryClient(_Peer):
         *,
         timeout: Timeout = ...,
         priority: int = messages.PRIORITY,
-        delay_s: float = 0.0,
         returns: Any = bytes,
+        **options: Any,
     ) -> MemoryRequest:
         """Send one request, as :meth:`cbw.Client.submit`. No time passes; what can happen at once has happened."""
         request, bodies = MemoryRequest(self, returns), [codec.encode(body)]
-        (request.id,) = self._session.submit(service, bodies, timeout, request._end, priority, delay_s=delay_s)
+        (request.id,) = self._session.submit(service, bodies, timeout, request._end, priority, **options)
         self._system._settle()
         return request
 
@@ -371,13 +370,14 @@ class MemoryClient(_Peer):
         deadline_s: float | None = None,
         priority: int = messages.PRIORITY,
         delay_s: float = 0.0,
+        headers: Headers = None,
         timeout: Timeout = ...,
     ) -> Ticket:
         """Start a request that outlives this client, as :meth:`cbw.Client.start`. The broker in memory has no journal."""
         request = MemoryRequest(self)
         name = self._system._new_ticket() if ticket is None else ticket
         request.id = self._session.start(
-            name, service, codec.encode(body), timeout, deadline_s, priority, delay_s, request._end
+            name, service, codec.encode(body), timeout, deadline_s, priority, delay_s, headers, request._end
         )
         self._system._settle()
         return ticket_of(request._wait())

@@ -179,6 +179,7 @@ def describe(context: cbw.Context) -> dict[str, object]:
         "attempt": context.attempt,
         "retries": context.retries,
         "is_cancelled": context.is_cancelled,
+        "headers": dict(context.headers),
         "has_deadline": context.deadline_at is not None,
         "time_left": context.time_left,
     }

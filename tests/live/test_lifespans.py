@@ -81,6 +81,7 @@ def test_a_context_tells_of_the_request(start: Start, broker: Broker, connect: C
         "attempt": 1,
         "retries": 0,
         "is_cancelled": False,
+        "headers": {},
         "has_deadline": True,
     }
     ticket = client.start(describe.with_options(ticket="T1"))

@@ -6,17 +6,17 @@ import asyncio
 import contextlib
 import math
 from collections.abc import AsyncGenerator, Callable, Iterable
-from typing import Any, ParamSpec, Self, TypeVar, overload
+from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 
 from cbw import codec
 from cbw.client.async_future import PendingAnswer, WaitingFuture
 from cbw.client.contracts import OfOne, OfTwo, maps_contracts, takes_contracts
 from cbw.client.result import decode_answer, result_of
-from cbw.client.session import TIMEOUT_S, KeysPath, Timeout, open_session
+from cbw.client.session import TIMEOUT_S, Headers, KeysPath, Timeout, open_session
 from cbw.client.ticket import Ticket, new_ticket, ticket_of
 from cbw.client.window import WINDOW, MapWindow
 from cbw.codec import Body
-from cbw.contract.service import Contract
+from cbw.contract.service import Contract, RequestOptions
 from cbw.core.client.events import Ended
 from cbw.core.messages import PRIORITY
 from cbw.observe.trace import Trace
@@ -79,28 +79,15 @@ class AsyncClient:
         timeout: Timeout = ...,
         priority: int = PRIORITY,
         delay_s: float = 0.0,
+        headers: Headers = None,
     ) -> bytes: ...
     @overload
     async def call(
-        self,
-        body: Body = b"",
-        service: str = "",
-        *,
-        timeout: Timeout = ...,
-        priority: int = PRIORITY,
-        delay_s: float = 0.0,
-        returns: type[T],
+        self, body: Body = b"", service: str = "", *, returns: type[T], **options: Unpack[RequestOptions]
     ) -> T: ...
     @overload
     async def call(
-        self,
-        body: Body = b"",
-        service: str = "",
-        *,
-        timeout: Timeout = ...,
-        priority: int = PRIORITY,
-        delay_s: float = 0.0,
-        returns: Any,
+        self, body: Body = b"", service: str = "", *, returns: Any, **options: Unpack[RequestOptions]
     ) -> Any: ...
     @takes_contracts
     async def call(
@@ -111,6 +98,7 @@ class AsyncClient:
         timeout: Timeout = ...,
         priority: int = PRIORITY,
         delay_s: float = 0.0,
+        headers: Headers = None,
         returns: Any = bytes,
     ) -> Any:
         """Send one request and wait for its answer. The arguments are those of :meth:`cbw.Client.call`.
@@ -121,7 +109,7 @@ class AsyncClient:
                 or ``delay_s`` not below ``timeout``.
             Closed: the client is closed.
         """
-        future = self._request(body, service, timeout, priority, delay_s)
+        future = self._request(body, service, timeout, priority, delay_s, headers)
         try:
             return decode_answer(await future, returns, future.request_id, service)
         finally:
@@ -139,6 +127,7 @@ class AsyncClient:
         deadline_s: float | None = None,
         priority: int = PRIORITY,
         delay_s: float = 0.0,
+        headers: Headers = None,
         timeout: Timeout = ...,
     ) -> Ticket: ...
     @takes_contracts
@@ -151,6 +140,7 @@ class AsyncClient:
         deadline_s: float | None = None,
         priority: int = PRIORITY,
         delay_s: float = 0.0,
+        headers: Headers = None,
         timeout: Timeout = ...,
     ) -> Ticket:
         """Start a request that outlives this client; :meth:`result` fetches its answer. As :meth:`cbw.Client.start`.
@@ -162,7 +152,7 @@ class AsyncClient:
         """
         future, name = WaitingFuture(self._cancel, self._attach()), new_ticket() if ticket is None else ticket
         future.request_id = self._session.start(
-            name, service, codec.encode(body), timeout, deadline_s, priority, delay_s, future.set_ended
+            name, service, codec.encode(body), timeout, deadline_s, priority, delay_s, headers, future.set_ended
         )
         self._take_turn_soon()
         return ticket_of(await future)
@@ -197,28 +187,15 @@ class AsyncClient:
         timeout: Timeout = ...,
         priority: int = PRIORITY,
         delay_s: float = 0.0,
+        headers: Headers = None,
     ) -> asyncio.Future[bytes]: ...
     @overload
     def submit(
-        self,
-        body: Body = b"",
-        service: str = "",
-        *,
-        timeout: Timeout = ...,
-        priority: int = PRIORITY,
-        delay_s: float = 0.0,
-        returns: type[T],
+        self, body: Body = b"", service: str = "", *, returns: type[T], **options: Unpack[RequestOptions]
     ) -> asyncio.Future[T]: ...
     @overload
     def submit(
-        self,
-        body: Body = b"",
-        service: str = "",
-        *,
-        timeout: Timeout = ...,
-        priority: int = PRIORITY,
-        delay_s: float = 0.0,
-        returns: Any,
+        self, body: Body = b"", service: str = "", *, returns: Any, **options: Unpack[RequestOptions]
     ) -> asyncio.Future[Any]: ...
     @takes_contracts
     def submit(
@@ -229,13 +206,14 @@ class AsyncClient:
         timeout: Timeout = ...,
         priority: int = PRIORITY,
         delay_s: float = 0.0,
+        headers: Headers = None,
         returns: Any = bytes,
     ) -> asyncio.Future[Any]:
         """Send one request and return its future. ``future.cancel()`` cancels the request, also while it runs.
 
         Call it in the event loop's thread.
         """
-        return self._request(body, service, timeout, priority, delay_s, returns)
+        return self._request(body, service, timeout, priority, delay_s, headers, returns)
 
     @overload
     def map(
@@ -247,6 +225,7 @@ class AsyncClient:
         window: int = WINDOW,
         timeout: Timeout = ...,
         priority: int = PRIORITY,
+        headers: Headers = None,
         on_progress: Callable[[int], None] | None = None,
     ) -> AsyncGenerator[R, None]: ...
     @overload
@@ -260,6 +239,7 @@ class AsyncClient:
         window: int = WINDOW,
         timeout: Timeout = ...,
         priority: int = PRIORITY,
+        headers: Headers = None,
         on_progress: Callable[[int], None] | None = None,
     ) -> AsyncGenerator[R, None]: ...
     @overload
@@ -271,6 +251,7 @@ class AsyncClient:
         window: int = WINDOW,
         timeout: Timeout = ...,
         priority: int = PRIORITY,
+        headers: Headers = None,
         is_ordered: bool,
         on_progress: Callable[[int], None] | None = None,
         return_errors: bool = False,
@@ -284,6 +265,7 @@ class AsyncClient:
         window: int = WINDOW,
         timeout: Timeout = ...,
         priority: int = PRIORITY,
+        headers: Headers = None,
         on_progress: Callable[[int], None] | None = None,
         return_errors: bool,
     ) -> AsyncGenerator[Any, None]: ...
@@ -296,6 +278,7 @@ class AsyncClient:
         window: int = WINDOW,
         timeout: Timeout = ...,
         priority: int = PRIORITY,
+        headers: Headers = None,
         returns: Any = bytes,
         is_ordered: bool = True,
         on_progress: Callable[[int], None] | None = None,
@@ -310,6 +293,7 @@ class AsyncClient:
         window: int = WINDOW,
         timeout: Timeout = ...,
         priority: int = PRIORITY,
+        headers: Headers = None,
         returns: Any = bytes,
         is_ordered: bool = True,
         on_progress: Callable[[int], None] | None = None,
@@ -320,7 +304,7 @@ class AsyncClient:
         The arguments are those of :meth:`cbw.Client.map`.
         """
         mapping = MapWindow(bodies, window, is_ordered=is_ordered)
-        return self._map(mapping, service, timeout, priority, returns, is_ordered, on_progress, return_errors)
+        return self._map(mapping, service, timeout, priority, headers, returns, is_ordered, on_progress, return_errors)
 
     async def _map(
         self,
@@ -328,6 +312,7 @@ class AsyncClient:
         service: str,
         timeout: Timeout,
         priority: int,
+        headers: Headers,
         returns: Any,
         is_ordered: bool,
         on_progress: Callable[[int], None] | None,
@@ -344,7 +329,9 @@ class AsyncClient:
         try:
             while not mapping.is_done:
                 while batch := mapping.take_bodies():
-                    mapping.sent(self._submit(service, batch, timeout, priority, arrived, may_retry=False))
+                    mapping.sent(
+                        self._submit(service, batch, timeout, priority, arrived, may_retry=False, headers=headers)
+                    )
                     self._deliver(self._session.flush())
                     if mapping.is_slow:
                         break
@@ -406,11 +393,25 @@ class AsyncClient:
         return loop
 
     def _request(
-        self, body: Any, service: str, timeout: Timeout, priority: int, delay_s: float, returns: Any = bytes
+        self,
+        body: Any,
+        service: str,
+        timeout: Timeout,
+        priority: int,
+        delay_s: float,
+        headers: Headers,
+        returns: Any = bytes,
     ) -> PendingAnswer:
         future = PendingAnswer(self._cancel, self._attach(), returns)
         (future.request_id,) = self._submit(
-            service, [codec.encode(body)], timeout, priority, future.end, may_retry=True, delay_s=delay_s
+            service,
+            [codec.encode(body)],
+            timeout,
+            priority,
+            future.end,
+            may_retry=True,
+            delay_s=delay_s,
+            headers=headers,
         )
         return future
 
@@ -424,9 +425,10 @@ class AsyncClient:
         *,
         may_retry: bool,
         delay_s: float = 0.0,
+        headers: Headers = None,
     ) -> range:
         request_ids = self._session.submit(
-            service, bodies, timeout, sink, priority, may_retry=may_retry, delay_s=delay_s
+            service, bodies, timeout, sink, priority, may_retry=may_retry, delay_s=delay_s, headers=headers
         )
         self._take_turn_soon()
         return request_ids

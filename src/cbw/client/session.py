@@ -12,7 +12,7 @@ import os
 import random
 import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import repeat
 from numbers import Real
 from pathlib import Path
@@ -24,6 +24,7 @@ from cbw.core import catalogue, messages
 from cbw.core.client.core import ClientCore
 from cbw.core.client.driver import ClientConnection, ClientDriver
 from cbw.core.client.events import Ended
+from cbw.core.headers import why_bad_headers
 from cbw.core.messages import Status, ticket_name
 from cbw.core.record import Record
 from cbw.errors import Closed, UsageError
@@ -40,6 +41,8 @@ Timeout = float | EllipsisType | None
 """Seconds that a request may take; None: for ever; ``...``: as many as its client was made with."""
 KeysPath = str | Path | None
 """The folder of keys, or the client's secret key file in it; None: what ``CBW_KEYS`` says; empty: no keys are used."""
+Headers = Mapping[str, str] | None
+"""Texts that travel with a request, by their names."""
 TEXT_BYTES = 1000
 """Most bytes of a body that stand in the trace, for a trace that tells bodies."""
 
@@ -89,6 +92,22 @@ def checked_delay(delay_s: float, timeout_s: float) -> float:
         text = f"the delay is {delay_s:g} s, and the request may take only {timeout_s:g} s in all"
         raise UsageError(text, advice="Give a longer timeout, or None to wait for ever.")
     return float(delay_s)
+
+
+def checked_headers(headers: Headers) -> dict[str, str] | None:
+    """``headers``, if a request may have them. None: there are none.
+
+    Raises:
+        UsageError: they are no texts, too many or too long.
+    """
+    if not headers:
+        return None
+    texts = dict(headers)
+    if not all(isinstance(text, str) for item in texts.items() for text in item):
+        raise UsageError(f"the headers are {headers!r}; names and values must be texts")
+    if why := why_bad_headers(texts):
+        raise UsageError(why, advice="Send what is larger in the body.")
+    return texts
 
 
 def open_session(
@@ -170,6 +189,7 @@ class Session:
         *,
         may_retry: bool = True,
         delay_s: float = 0.0,
+        headers: Headers = None,
     ) -> range:
         """Note a request for each of ``bodies``; returns their ids. ``may_retry``: send them again while the broker is busy.
 
@@ -193,7 +213,14 @@ class Session:
         if delay_s:
             due_at = now + checked_delay(delay_s, math.inf if deadline_at is None else deadline_at - now)
         request_ids = self._driver.submit(
-            self._service, bodies, deadline_at, sink, priority, may_retry=may_retry, due_at=due_at
+            self._service,
+            bodies,
+            deadline_at,
+            sink,
+            priority,
+            may_retry=may_retry,
+            due_at=due_at,
+            headers=None if headers is None else checked_headers(headers),
         )
         if self._is_tracing:
             self._record_sent(request_ids, bodies, now, delay_s)
@@ -208,6 +235,7 @@ class Session:
         deadline_s: float | None,
         priority: int,
         delay_s: float,
+        headers: Headers,
         sink: Any,
     ) -> int:
         """Note a request that outlives this client; returns its id. It ends when the broker has it, within ``timeout``.
@@ -221,7 +249,7 @@ class Session:
         within_s = seconds_of(deadline_s, "the deadline")
         ends_at = None if within_s == math.inf else now + within_s
         due_at = now + checked_delay(delay_s, within_s) if delay_s else None
-        start = messages.Start(0, ticket, service, body, priority=priority)
+        start = messages.Start(0, ticket, service, body, priority=priority, headers=checked_headers(headers))
         key = self._driver.start(start, self._deadline_at(timeout, now), ends_at, sink, due_at)
         if self._is_tracing:
             name = self.core.name

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cbw.client.future import AnswerFuture
-from cbw.client.session import KeysPath, Timeout, deliver, open_session
+from cbw.client.session import Headers, KeysPath, Timeout, deliver, open_session
 from cbw.core.client.events import Ended
 from cbw.errors import Closed, UsageError
 from cbw.observe.trace import Trace
@@ -101,10 +101,11 @@ class SharedSocket:
         *,
         may_retry: bool,
         delay_s: float = 0.0,
+        headers: Headers = None,
     ) -> range:
         with self._lock:
             request_ids = self._session.submit(
-                service, bodies, timeout, sink, priority, may_retry=may_retry, delay_s=delay_s
+                service, bodies, timeout, sink, priority, may_retry=may_retry, delay_s=delay_s, headers=headers
             )
             is_sleeping = self._is_sleeping
         if is_sleeping:

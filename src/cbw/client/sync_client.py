@@ -5,17 +5,17 @@ from __future__ import annotations
 import queue
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from typing import Any, ParamSpec, Self, TypeVar, overload
+from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 
 from cbw import codec
 from cbw.client.contracts import OfOne, OfTwo, maps_contracts, takes_contracts
 from cbw.client.result import result_of
-from cbw.client.session import TIMEOUT_S, KeysPath, Timeout
+from cbw.client.session import TIMEOUT_S, Headers, KeysPath, Timeout
 from cbw.client.shared_socket import RequestFuture, SharedSocket
 from cbw.client.ticket import Ticket, new_ticket, ticket_of
 from cbw.client.window import WINDOW, MapWindow
 from cbw.codec import Body
-from cbw.contract.service import Contract
+from cbw.contract.service import Contract, RequestOptions
 from cbw.core.client.events import Ended
 from cbw.core.messages import PRIORITY
 from cbw.observe.trace import Trace
@@ -77,29 +77,14 @@ class Client(SharedSocket):
         timeout: Timeout = ...,
         priority: int = PRIORITY,
         delay_s: float = 0.0,
+        headers: Headers = None,
     ) -> bytes: ...
     @overload
     def call(
-        self,
-        body: Body = b"",
-        service: str = "",
-        *,
-        timeout: Timeout = ...,
-        priority: int = PRIORITY,
-        delay_s: float = 0.0,
-        returns: type[T],
+        self, body: Body = b"", service: str = "", *, returns: type[T], **options: Unpack[RequestOptions]
     ) -> T: ...
     @overload
-    def call(
-        self,
-        body: Body = b"",
-        service: str = "",
-        *,
-        timeout: Timeout = ...,
-        priority: int = PRIORITY,
-        delay_s: float = 0.0,
-        returns: Any,
-    ) -> Any: ...
+    def call(self, body: Body = b"", service: str = "", *, returns: Any, **options: Unpack[RequestOptions]) -> Any: ...
     @takes_contracts
     def call(
         self,
@@ -109,6 +94,7 @@ class Client(SharedSocket):
         timeout: Timeout = ...,
         priority: int = PRIORITY,
         delay_s: float = 0.0,
+        headers: Headers = None,
         returns: Any = bytes,
     ) -> Any:
         """Send one request and wait for its answer.
@@ -118,6 +104,7 @@ class Client(SharedSocket):
         default is the client's own. A ``priority`` from 0 to 9 orders what waits of this client, 9 first; clients take turns
         whatever their priorities are. A request with a timeout is sent again as long as the broker is too busy for it. No worker
         gets it before ``delay_s`` seconds have passed, which count towards the timeout.
+        ``headers`` are texts that the handler finds in its ``Context``: at most 32, of 8192 bytes in all.
 
         Raises:
             RequestError: the request ended without an answer, or with one that is not a ``returns``; the subclass says why.
@@ -127,7 +114,9 @@ class Client(SharedSocket):
         """
         encoded = [codec.encode(body)]
         ended = self._wait_for(
-            lambda sink: self._session.submit(service, encoded, timeout, sink, priority, delay_s=delay_s)[0]
+            lambda sink: self._session.submit(
+                service, encoded, timeout, sink, priority, delay_s=delay_s, headers=headers
+            )[0]
         )
         return result_of(ended, returns)
 
@@ -143,6 +132,7 @@ class Client(SharedSocket):
         deadline_s: float | None = None,
         priority: int = PRIORITY,
         delay_s: float = 0.0,
+        headers: Headers = None,
         timeout: Timeout = ...,
     ) -> Ticket: ...
     @takes_contracts
@@ -155,6 +145,7 @@ class Client(SharedSocket):
         deadline_s: float | None = None,
         priority: int = PRIORITY,
         delay_s: float = 0.0,
+        headers: Headers = None,
         timeout: Timeout = ...,
     ) -> Ticket:
         """Start a request that outlives this client; :meth:`result` fetches its answer, from any client, at any later time.
@@ -165,8 +156,8 @@ class Client(SharedSocket):
         not run again. Otherwise it is made up, and nobody can guess it: whoever has it can fetch the answer.
 
         ``deadline_s`` is how long the request may take, in seconds (default: for ever). No worker gets it before the first
-        ``delay_s`` of these have passed. ``priority`` is that of :meth:`call`. ``timeout`` is how long to wait for the broker;
-        after that it is not known whether it has the request: do the same again.
+        ``delay_s`` of these have passed. ``priority`` and ``headers`` are those of :meth:`call`. ``timeout`` is how
+        long to wait for the broker; after that it is not known whether it has the request: do the same again.
 
         Raises:
             TicketTaken: another request, with another body or for another service, has this ticket.
@@ -177,7 +168,9 @@ class Client(SharedSocket):
         """
         name, encoded, start = new_ticket() if ticket is None else ticket, codec.encode(body), self._session.start
         return ticket_of(
-            self._wait_for(lambda sink: start(name, service, encoded, timeout, deadline_s, priority, delay_s, sink))
+            self._wait_for(
+                lambda sink: start(name, service, encoded, timeout, deadline_s, priority, delay_s, headers, sink)
+            )
         )
 
     @overload
@@ -213,28 +206,15 @@ class Client(SharedSocket):
         timeout: Timeout = ...,
         priority: int = PRIORITY,
         delay_s: float = 0.0,
+        headers: Headers = None,
     ) -> Future[bytes]: ...
     @overload
     def submit(
-        self,
-        body: Body = b"",
-        service: str = "",
-        *,
-        timeout: Timeout = ...,
-        priority: int = PRIORITY,
-        delay_s: float = 0.0,
-        returns: type[T],
+        self, body: Body = b"", service: str = "", *, returns: type[T], **options: Unpack[RequestOptions]
     ) -> Future[T]: ...
     @overload
     def submit(
-        self,
-        body: Body = b"",
-        service: str = "",
-        *,
-        timeout: Timeout = ...,
-        priority: int = PRIORITY,
-        delay_s: float = 0.0,
-        returns: Any,
+        self, body: Body = b"", service: str = "", *, returns: Any, **options: Unpack[RequestOptions]
     ) -> Future[Any]: ...
     @takes_contracts
     def submit(
@@ -245,11 +225,12 @@ class Client(SharedSocket):
         timeout: Timeout = ...,
         priority: int = PRIORITY,
         delay_s: float = 0.0,
+        headers: Headers = None,
         returns: Any = bytes,
     ) -> Future[Any]:
         """Send one request and return its future. ``future.cancel()`` cancels the request, also while it runs.
 
-        ``timeout``, ``priority`` and ``delay_s`` are those of :meth:`call`.
+        The options are those of :meth:`call`.
         The future's callbacks run in the thread that reads the socket: they must not wait for another answer.
         """
         future = RequestFuture(self, returns)
@@ -257,7 +238,14 @@ class Client(SharedSocket):
             self._waiting += 1
         try:
             (future.request_id,) = self._submit_all(
-                service, [codec.encode(body)], timeout, priority, future.end, may_retry=True, delay_s=delay_s
+                service,
+                [codec.encode(body)],
+                timeout,
+                priority,
+                future.end,
+                may_retry=True,
+                delay_s=delay_s,
+                headers=headers,
             )
         except BaseException:
             with self._lock:
@@ -276,6 +264,7 @@ class Client(SharedSocket):
         window: int = WINDOW,
         timeout: Timeout = ...,
         priority: int = PRIORITY,
+        headers: Headers = None,
         on_progress: Callable[[int], None] | None = None,
     ) -> Iterator[R]: ...
     @overload
@@ -289,6 +278,7 @@ class Client(SharedSocket):
         window: int = WINDOW,
         timeout: Timeout = ...,
         priority: int = PRIORITY,
+        headers: Headers = None,
         on_progress: Callable[[int], None] | None = None,
     ) -> Iterator[R]: ...
     @overload
@@ -300,6 +290,7 @@ class Client(SharedSocket):
         window: int = WINDOW,
         timeout: Timeout = ...,
         priority: int = PRIORITY,
+        headers: Headers = None,
         is_ordered: bool,
         on_progress: Callable[[int], None] | None = None,
         return_errors: bool = False,
@@ -313,6 +304,7 @@ class Client(SharedSocket):
         window: int = WINDOW,
         timeout: Timeout = ...,
         priority: int = PRIORITY,
+        headers: Headers = None,
         on_progress: Callable[[int], None] | None = None,
         return_errors: bool,
     ) -> Iterator[Any]: ...
@@ -325,6 +317,7 @@ class Client(SharedSocket):
         window: int = WINDOW,
         timeout: Timeout = ...,
         priority: int = PRIORITY,
+        headers: Headers = None,
         returns: Any = bytes,
         is_ordered: bool = True,
         on_progress: Callable[[int], None] | None = None,
@@ -339,6 +332,7 @@ class Client(SharedSocket):
         window: int = WINDOW,
         timeout: Timeout = ...,
         priority: int = PRIORITY,
+        headers: Headers = None,
         returns: Any = bytes,
         is_ordered: bool = True,
         on_progress: Callable[[int], None] | None = None,
@@ -348,13 +342,13 @@ class Client(SharedSocket):
 
         They come in the order of ``bodies``; with ``is_ordered=False`` as they arrive, each as a pair (position, answer).
         ``bodies`` may be slow: answers that are there are yielded before the next body is waited for.
-        ``timeout`` (of each request) and ``priority`` are those of :meth:`call`, but nothing is sent again that the broker is too
-        busy for: that is an error like others.
+        ``timeout`` (of each request), ``priority`` and ``headers`` are those of :meth:`call`, but nothing is sent again that the
+        broker is too busy for: that is an error like others.
         ``on_progress`` is called now and then with the number of requests that have ended. A request that fails raises its
         error here, and those in flight are cancelled; with ``return_errors`` the error is yielded instead of the answer.
         """
         mapping = MapWindow(bodies, window, is_ordered=is_ordered)
-        return self._map(mapping, service, timeout, priority, returns, is_ordered, on_progress, return_errors)
+        return self._map(mapping, service, timeout, priority, headers, returns, is_ordered, on_progress, return_errors)
 
     def _map(
         self,
@@ -362,6 +356,7 @@ class Client(SharedSocket):
         service: str,
         timeout: Timeout,
         priority: int,
+        headers: Headers,
         returns: Any,
         is_ordered: bool,
         on_progress: Callable[[int], None] | None,
@@ -372,7 +367,11 @@ class Client(SharedSocket):
         try:
             while not mapping.is_done:
                 while batch := mapping.take_bodies():
-                    mapping.sent(self._submit_all(service, batch, timeout, priority, answers.put, may_retry=False))
+                    mapping.sent(
+                        self._submit_all(
+                            service, batch, timeout, priority, answers.put, may_retry=False, headers=headers
+                        )
+                    )
                     self._push()
                     if mapping.is_slow:
                         break

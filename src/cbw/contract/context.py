@@ -65,6 +65,11 @@ class Context:
         return self._task.id
 
     @property
+    def headers(self) -> Mapping[str, str]:
+        """The texts that the caller has sent with the request, by their names, such as ``traceparent``."""
+        return NO_HEADERS if self._task.headers is None else MappingProxyType(self._task.headers)
+
+    @property
     def deadline_at(self) -> float | None:
         """When nobody waits for the answer any more, as ``time.monotonic()`` counts; None: there is no deadline."""
         return self._deadline_at

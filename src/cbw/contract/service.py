@@ -32,14 +32,18 @@ OWN_PREFIXES = ("cbw", "mmi")
 """Services whose names begin so are the broker's own."""
 
 
-class CallOptions(TypedDict, total=False):
-    """What a caller can say of a request beside its arguments: keywords of :meth:`cbw.Client.call`; the last two are of
-    :meth:`cbw.Client.start` only.
-    """
+class RequestOptions(TypedDict, total=False):
+    """What a caller can say of a request: keywords of :meth:`cbw.Client.call`."""
 
     timeout: float | EllipsisType | None
     priority: int
     delay_s: float
+    headers: Mapping[str, str] | None
+
+
+class CallOptions(RequestOptions, total=False):
+    """The same, and what only :meth:`cbw.Client.start` takes."""
+
     ticket: str
     deadline_s: float | None
 

@@ -117,7 +117,8 @@ class Request(Message, tag=11):
     """One request. ``id`` is unique within the client's boot; ``ttl`` is the time left in seconds, None for ever.
 
     A relative time, because the clocks of two machines differ. ``priority``, 0 to 9, orders what waits of one client, 9 first.
-    It is not handed out before ``delay_s`` seconds have passed, which must be fewer than ``ttl``; None: at once.
+    It is not handed out before ``delay_s`` seconds have passed, which must be fewer than ``ttl``; None: at once. ``headers``
+    go to the handler as they are: at most 32, of 8192 bytes in all; None: there are none.
     """
 
     id: int
@@ -126,6 +127,7 @@ class Request(Message, tag=11):
     ttl: float | None = None
     priority: int = PRIORITY
     delay_s: float | None = None
+    headers: dict[str, str] | None = None
 
 
 class Cancel(Message, tag=12):
@@ -148,7 +150,7 @@ class Start(Message, tag=14):
 
     Answered with :class:`Started`, or with an :class:`Answer` that says why not. ``id`` is a number like those of requests. If
     the broker has a request with this ticket, it must be the same one, and is not run again. Only for a broker whose welcome
-    says that it keeps tickets. ``delay_s`` is that of :class:`Request`.
+    says that it keeps tickets. ``delay_s`` and ``headers`` are those of :class:`Request`.
     """
 
     id: int
@@ -158,6 +160,7 @@ class Start(Message, tag=14):
     ttl: float | None = None
     priority: int = PRIORITY
     delay_s: float | None = None
+    headers: dict[str, str] | None = None
 
 
 class Collect(Message, tag=15):
@@ -247,6 +250,7 @@ class Task(Message, tag=40):
 
     ``request`` is ``<client>/<request id>``; empty: the broker keeps no trace, and the worker has not asked for names.
     ``retries`` is how often a handler has already asked for another try, with the status ``RETRY``.
+    ``headers`` are those of the request.
     """
 
     id: int
@@ -256,6 +260,7 @@ class Task(Message, tag=40):
     attempt: int
     request: str = ""
     retries: int = 0
+    headers: dict[str, str] | None = None
 
 
 class Recall(Message, tag=41):

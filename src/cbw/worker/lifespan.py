@@ -17,9 +17,9 @@ from cbw.errors import NotReady
 from cbw.worker.event_loop import LoopThread
 from cbw.worker.handler import Handler
 
-LOOK_S = 0.25
+OPENING_LOOK_S = 0.25
 """Seconds between two looks at whether a worker that is still opening its lifespans was told to stop."""
-CLOSE_S = 10.0
+LIFESPAN_CLOSE_S = 10.0
 """Longest time in seconds that an async lifespan may take to close. A service manager would not wait much longer either."""
 _log = logging.getLogger("cbw.worker")
 
@@ -95,7 +95,7 @@ class Lifespans:
                 await is_over.wait()
 
         held = asyncio.run_coroutine_threadsafe(hold(), loop)
-        while not futures.wait([opened, held], LOOK_S, futures.FIRST_COMPLETED).done:
+        while not futures.wait([opened, held], OPENING_LOOK_S, futures.FIRST_COMPLETED).done:
             if is_unwanted():
                 held.cancel()
                 return None
@@ -104,7 +104,7 @@ class Lifespans:
 
         def close() -> None:
             loop.call_soon_threadsafe(is_over.set)
-            held.result(CLOSE_S)
+            held.result(LIFESPAN_CLOSE_S)
 
         self._closings.append(close)
         return opened.result()

@@ -33,7 +33,7 @@ from cbw.errors import CbwError, NotReady, UsageError
 from cbw.signals import STOP_SIGNALS, end_of
 from cbw.worker.child import UNTRACED, ChildOrder, TraceOptions, decode_fact, encode_to_pipe, serve_tasks
 from cbw.worker.handler import Handler, cancelled
-from cbw.worker.lifespan import CLOSE_S
+from cbw.worker.lifespan import LIFESPAN_CLOSE_S
 from cbw.worker.pool import Owner, failing
 
 REPLACE_RETRY_S = 0.5
@@ -42,7 +42,7 @@ replaced: to start one takes most of a core for about 0.2 s."""
 EXIT_S = 1.0
 """Longest time in seconds for which a child whose pipe has ended may run on before it is killed: Python waits at its end for
 threads that a handler may have started."""
-LIFESPANS_CLOSE_S = CLOSE_S + 1.0
+LIFESPANS_CLOSE_S = LIFESPAN_CLOSE_S + 1.0
 """Longest time in seconds that children may take to close their lifespans before they are killed."""
 GUARD_ADVICE = 'Write if __name__ == "__main__": before worker.run(): the children import the program again.'
 _spawn = multiprocessing.get_context("spawn")

@@ -244,6 +244,7 @@ class DeadLetter(msgspec.Struct, eq=False, gc=False):
     priority: int
     number: int = 0
     ticket: str = ""  # of a request that outlives its client
+    headers: dict[str, str] | None = None
 
     @property
     def request_name(self) -> str:

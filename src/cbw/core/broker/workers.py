@@ -425,7 +425,9 @@ def _tasks_of(entries: Iterable[Entry], now: float, *, are_named: bool) -> list[
         ttl = None if deadline_at is None else deadline_at - now
         name = request_name(entry) if are_named else ""
         retries = 0 if entry.delay is None else entry.delay.retries
-        tasks.append(Task(entry.task, request.service, request.body, ttl, entry.attempt, name, retries))
+        tasks.append(
+            Task(entry.task, request.service, request.body, ttl, entry.attempt, name, retries, request.headers)
+        )
     return tasks
 
 

@@ -75,6 +75,7 @@ class Submitted(Event, gc=True):
     priority: int = messages.PRIORITY
     may_retry: bool = False
     due_at: float | None = None
+    headers: dict[str, str] | None = None
 
 
 class StartRequested(Event, gc=True):
