@@ -284,6 +284,23 @@ def _customs(info: Any, seen: dict[int, Any]) -> Iterable[type]:
             yield from _customs(one, seen)
 
 
+def schema_of(kind: Any) -> Any:
+    """The JSON Schema of ``kind``; None: it has none."""
+    try:
+        return msgspec.json.schema(kind, schema_hook=_own_schema)
+    except (TypeError, ValueError, NameError, RecursionError, NotImplementedError):
+        return None
+
+
+def _own_schema(kind: type) -> dict[str, Any]:
+    if hasattr(kind, "model_json_schema"):
+        schema: dict[str, Any] = kind.model_json_schema()
+        return schema
+    if kind is object:
+        return {"description": "any value"}
+    raise NotImplementedError
+
+
 def _type_name(kind: Any) -> str:
     name = getattr(kind, "__qualname__", None)
     return repr(kind) if name is None else name if kind.__module__ == "builtins" else f"{kind.__module__}.{name}"

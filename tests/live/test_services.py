@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from concurrent.futures import Future
 from typing import Any
 
@@ -11,9 +12,9 @@ import pytest
 import cbw
 
 from . import contract
-from .conftest import HOST, Broker, Connect, Log, Start
+from .conftest import HOST, Broker, Connect, Log, Start, StartWorker
 from .contract import Line, maybe, meet, price, total, upper, wait
-from .program import PATIENCE_S, Program
+from .program import PATIENCE_S, Program, wait_until
 
 SESSIONS = 3
 """In which the shop's tasks register: plain, async, and ``meet`` with a concurrency of its own."""
@@ -97,6 +98,31 @@ def test_each_task_has_its_concurrency_and_none_holds_up_another(broker: Broker,
     assert not any(one.done() for one in busy)
     for one in busy:
         one.cancel()
+
+
+@pytest.mark.usefixtures("shop")
+def test_services_are_listed_with_their_signatures(
+    start: Start, broker: Broker, start_worker: StartWorker, connect: Connect
+) -> None:
+    start_worker("W2", "echo")
+    waiting = connect(broker).submit(b"x", "nobody")
+    start("call", "--broker", broker.address, "nobody", "x", "--timeout", 30)
+    wait_until(lambda: b'"nobody"' in connect(broker).call(b"", "cbw.services"), "the broker has it")
+    listed = start("services", "--broker", broker.address)
+    assert listed.exit_code() == 0
+    assert "(nameless)(body: bytes) -> bytes  [1 worker]" in listed.lines
+    assert "shop.price(article: str, count: int = 1) -> int  [1 worker]" in listed.lines
+    assert listed.count("nobody  [0 workers, ") == 1
+    asked = start("services", "--broker", broker.address, "--json")
+    assert asked.exit_code() == 0
+    by_name = {one["service"]: one for one in json.loads(asked.lines[0])}
+    price = by_name["shop.price"]
+    assert (price["workers"], price["result"]) == (1, {"type": "integer"})
+    arguments = price["arguments"]["$defs"]["price_body"]
+    assert (arguments["required"], arguments["properties"]["count"]) == (["article"], {"type": "integer"})
+    assert by_name["shop.meet"]["doc"] == "Returns when so many of these run at once."
+    assert by_name["nobody"]["arguments"] is None
+    waiting.cancel()
 
 
 def test_children_serve_a_service(start: Start, broker: Broker, connect: Connect, log: Log) -> None:

@@ -25,6 +25,10 @@ from cbw.contract.context import Context
 from cbw.errors import UsageError
 
 _NOTHING = inspect.Parameter.empty
+SIGNATURE_CHARS = 1000
+"""Most characters of a signature, and of the first paragraph of a docstring, that are told of a function."""
+DESCRIPTION_CHARS_MAX = 4000
+"""Most characters of all that is told of a function: the broker keeps no more."""
 
 
 class Parameter(NamedTuple):
@@ -72,6 +76,8 @@ class Signature:
             is_vague = keys is None or self._subject.name in keys
             self._subject_keys = keys if not is_vague else None if is_alone else frozenset()
         self._by_name = _struct_of(self.name, self._all)
+        self._hints = hints
+        self._doc = inspect.getdoc(_annotated(function)) or ""
 
     def _parameters(self, hints: dict[str, Any]) -> list[Parameter]:
         found = []
@@ -152,6 +158,29 @@ class Signature:
     def _named(self, body: Any) -> dict[str, Any]:
         return msgspec.structs.asdict(codec.decode_json(body, self._by_name))
 
+    @property
+    def described(self) -> str:
+        """What the function takes and returns, as JSON: ``signature`` as Python writes it, ``doc``, and the JSON Schemas
+        ``arguments`` and ``result``. These are null where a body is taken or given as it is, or if they are very long.
+        """
+        own = [p.replace(annotation=self._hints.get(p.name, p.annotation)) for p in self._own]
+        returns = self._hints.get("return", self._signature.return_annotation)
+        said: dict[str, Any] = {
+            "signature": str(self._signature.replace(parameters=own, return_annotation=returns))[:SIGNATURE_CHARS],
+            "doc": self._doc.partition("\n\n")[0][:SIGNATURE_CHARS],
+            "arguments": None if self.is_raw else codec.schema_of(self._by_name),
+            "result": None if self.returns in (Any, bytes) else codec.schema_of(self.returns),
+        }
+        text = codec.encode_json(said).decode()
+        if len(text) > DESCRIPTION_CHARS_MAX:
+            text = codec.encode_json(said | {"arguments": None, "result": None}).decode()
+        return text
+
+    @property
+    def _own(self) -> list[inspect.Parameter]:
+        """The parameters that callers give."""
+        return [p for p in self._signature.parameters.values() if p.name != self._context_name]
+
     def body_for(self, positional: Sequence[Any], by_name: Mapping[str, Any]) -> bytes:
         """The body of a request with these arguments, from which :meth:`arguments` makes them again.
 
@@ -159,9 +188,8 @@ class Signature:
             TypeError: they are not those of the function.
             NotEncodable: JSON has no form for one of them.
         """
-        own = [p for p in self._signature.parameters.values() if p.name != self._context_name]
         try:
-            bound = self._signature.replace(parameters=own).bind(*positional, **by_name)
+            bound = self._signature.replace(parameters=self._own).bind(*positional, **by_name)
         except TypeError as error:
             raise TypeError(f"{self.name}: {error}") from None
         subject = self._subject

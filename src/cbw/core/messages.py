@@ -181,7 +181,8 @@ class WorkerHello(Message, tag=20):
 
     ``tasks`` are those of an earlier session that it has begun: a broker with a journal that was restarted lets it go on.
     ``proof`` is that of :class:`ClientHello`. ``wants_names``: its handlers are told the names of their requests, so each task is
-    to have its ``request``, also if the broker keeps no trace.
+    to have its ``request``, also if the broker keeps no trace. ``signatures`` are texts by service, for people and programs that
+    want to know what it takes and returns: of cbw's workers, JSON with ``signature``, ``doc``, ``arguments`` and ``result``.
     """
 
     worker: str
@@ -192,6 +193,7 @@ class WorkerHello(Message, tag=20):
     tasks: list[int] = []
     proof: bytes = b""
     wants_names: bool = False
+    signatures: dict[str, str] | None = None
 
 
 class Credit(Message, tag=21):

@@ -55,6 +55,11 @@ class Handler:
         self.wants_context = self._signature.wants_context
         self._is_plain = self._signature.is_raw and not self.wants_context
 
+    @property
+    def described(self) -> str:
+        """What it takes and returns, for ``cbw services``."""
+        return self._signature.described
+
     def run(self, task: messages.Task, context: Context) -> messages.Answer:
         """Call a function that is not async. Whatever it returns or raises becomes the answer."""
         if self._is_plain:

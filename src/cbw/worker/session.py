@@ -57,9 +57,16 @@ class WorkerSession:
         self._write = write
         self._loop_thread = loop_thread
         wants_names = any(handler.wants_context for handler in handlers.values())
+        signatures = {service: handler.described for service, handler in handlers.items()}
         boot, proof = os.urandom(8).hex(), os.urandom(PROOF_BYTES_MIN)
         self.core = WorkerCore(
-            name, boot, list(handlers), concurrency * max(1, processes), proof, wants_names=wants_names
+            name,
+            boot,
+            list(handlers),
+            concurrency * max(1, processes),
+            proof,
+            wants_names=wants_names,
+            signatures=signatures,
         )
 
     def run(self, address: tuple[str, int], keys: LinkKeys | None) -> None:

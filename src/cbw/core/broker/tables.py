@@ -132,6 +132,7 @@ class WorkerRow:
         "pulse",
         "recalled_at",
         "services",
+        "signatures",
         "since",
         "suspect",
         "wants_names",
@@ -161,6 +162,7 @@ class WorkerRow:
         self.is_overloaded = False  # has more in hand than it can run
         self.recalled_at: float | None = None
         self.wants_names = False
+        self.signatures: dict[str, str] | None = None
         self.suspect: Entry | None = None
         self.since = 0.0  # when it registered
         self.answered = self.failed = 0  # attempts

@@ -19,6 +19,7 @@ from cbw.core.broker.outbox import Outbox
 from cbw.core.broker.pulse import Pulse
 from cbw.core.broker.req_workers import ReqWorkers
 from cbw.core.broker.requests import Requests
+from cbw.core.broker.service_list import kept_signatures
 from cbw.core.broker.states import RequestState
 from cbw.core.broker.tables import Entry, ReqWorkerRow, WorkerRow, give, request_name
 from cbw.core.broker.worker_table import WorkerTable
@@ -198,6 +199,7 @@ class Workers:
         worker.key = key
         worker.concurrency = hello.concurrency
         worker.wants_names = hello.wants_names
+        worker.signatures = kept_signatures(hello.signatures, names)
         worker.credit = max(0, hello.credit)
         tasks = self._take_over(worker, hello.tasks)
         if not fact.dialect.beats_at_work:

@@ -68,7 +68,8 @@ TRANSITIONS: dict[Registration, tuple[Registration, ...]] = {
 
 class WorkerCore:
     """Decides for one worker process. ``boot`` is new at each start, so that the broker can tell a restart from a reconnection,
-    and ``proof`` the secret of that start. ``wants_names`` is that of :class:`~cbw.core.messages.WorkerHello`.
+    and ``proof`` the secret of that start. ``wants_names`` and ``signatures`` are those of
+    :class:`~cbw.core.messages.WorkerHello`.
 
     After each :meth:`step` the caller owes every order carried out, in this order, and another step by :attr:`wake_at`.
     """
@@ -82,11 +83,13 @@ class WorkerCore:
         proof: bytes = b"",
         *,
         wants_names: bool = False,
+        signatures: dict[str, str] | None = None,
     ) -> None:
         self.name = name
         self.boot = boot
         self._proof = proof
         self._wants_names = wants_names
+        self._signatures = signatures
         self.services = list(services)
         self.concurrency = concurrency
         self.credit = concurrency  # how many tasks are wanted in hand while everything is well
@@ -317,6 +320,7 @@ class WorkerCore:
             begun[:LATE_ANSWERS_MAX],
             self._proof,
             self._wants_names,
+            self._signatures,
         )
         self._to_send = [hello]
 
