@@ -44,7 +44,7 @@ MAY_IMPORT = {
 """Which rooms each room may import from. Inside a room anything goes, but for circles."""
 
 ROOM_OF = {
-    **dict.fromkeys(("errors", "settings", "memory", "codec", "clock", "signals", "visible"), "ground"),
+    **dict.fromkeys(("errors", "settings", "memory", "codec", "clock", "current", "signals", "visible"), "ground"),
     **dict.fromkeys(("local", "doctor", "testing", "bench"), "tools"),
     "broker": "broker",
     "cbw": "public",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import os
 import threading
 import time
@@ -158,6 +159,21 @@ async def fetch_slowly(context: cbw.Context, seconds: float) -> int:
     await asyncio.sleep(seconds)
     note(f"fetched {context.state.is_open}")
     return id(asyncio.get_running_loop())
+
+
+@archive.task()
+def log_line(word: str) -> str:
+    logging.getLogger("archive").info("says %s", word)
+    context = cbw.Context.current()
+    return context.request if context is not None else ""
+
+
+@depot.task()
+async def log_later(word: str) -> str:
+    await asyncio.sleep(0.5)  # meanwhile others begin
+    logging.getLogger("depot").info("says %s", word)
+    context = cbw.Context.current()
+    return context.request if context is not None else ""
 
 
 @archive.task()

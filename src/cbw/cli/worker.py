@@ -8,7 +8,7 @@ from cbw import settings
 from cbw.cli import output
 from cbw.cli.connection import broker_address, role_id, warn_if_unresolved
 from cbw.cli.options import OpenTrace, ServeStatus, keys_option, port, setting_options, status_options, trace_options
-from cbw.observe.program_logs import show_logs
+from cbw.observe.program_logs import show_logs, tell_stories
 from cbw.signals import stopping
 from cbw.worker.app import services_of
 from cbw.worker.demonstration import Demonstration
@@ -82,13 +82,14 @@ def command(
     """
     name = role_id(id, "WOR")
     host, address = broker_address(broker_host, broker_port)
+    trace = open_trace(name)
     worker = Worker(
         address,
         id=name,
         concurrency=concurrency,
         processes=processes,
         grace_s=grace_s,
-        trace=open_trace(name),
+        trace=trace,
     )
     exceptions = tuple(load(name if ":" in name else f"builtins:{name}") for name in retry_on)
     for spec in handlers:
@@ -99,6 +100,7 @@ def command(
     for one in services:
         worker.add_service(one)
     show_logs()
+    tell_stories(name, trace)
     if not (handlers or services):
         worker.add("", Demonstration(name, work_time_s))
     warn_if_unresolved(host, broker_port)

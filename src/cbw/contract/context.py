@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from cbw.core import messages
+from cbw.current import request_context
 
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
@@ -28,6 +29,12 @@ class Context:
         self.state: Any = None
         self._deadline_at = None if task.ttl is None else received_at + task.ttl
         self._clock = clock
+
+    @staticmethod
+    def current() -> Context | None:
+        """That of the request which this thread or coroutine serves; None: it serves none. For code that is not given it."""
+        context: Context | None = request_context.get()
+        return context
 
     @property
     def request(self) -> str:

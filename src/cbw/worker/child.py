@@ -23,7 +23,7 @@ from cbw.core import messages
 from cbw.core.catalogue import EventName
 from cbw.core.worker.events import PoolFact, TasksFinished, TasksReturned
 from cbw.errors import NotReady
-from cbw.observe.program_logs import show_logs
+from cbw.observe.program_logs import show_logs, tell_stories
 from cbw.observe.trace import LogTarget, Trace
 from cbw.signals import STOP_SIGNALS
 from cbw.worker.handler import Handler
@@ -110,6 +110,8 @@ class _Child:
         own = Trace(
             trace.path, is_printing=trace.is_printing, name=trace.worker, log=trace.log if trace.wants_all else None
         )
+        if trace.is_printing:
+            tell_stories(trace.worker, own)
         self._record, on_failed = watches(trace.worker, own, own.write)
         self._facts: queue.SimpleQueue[PoolFact] = queue.SimpleQueue()
         handlers = {name: Handler(name, *service) for name, service in services.items()}

@@ -21,6 +21,7 @@ from cbw.core import messages
 from cbw.core.catalogue import EventName
 from cbw.core.messages import Status
 from cbw.core.worker.events import PoolFact, TasksFinished
+from cbw.current import request_context
 from cbw.worker.event_loop import LOOP_CLOSE_S, LoopThread
 from cbw.worker.handler import Handler, cancelled, failed
 
@@ -171,6 +172,7 @@ class ThreadPool:
             except IndexError:
                 break
             context = running[task.id] = Context(task, received_at)
+            request_context.set(context)
             if watch is not None:
                 watch(task, None)
             try:
@@ -188,6 +190,7 @@ class ThreadPool:
                     break
                 self._owner.report(TasksFinished(answers, clock() - began_at))
                 answers, began_at = [], clock()
+        request_context.set(None)
         if answers:
             self._owner.report(TasksFinished(answers, clock() - began_at))
 
@@ -273,6 +276,7 @@ class AsyncPool:
 
     async def _serve(self, task: messages.Task, context: Context) -> None:
         began_at = time.perf_counter()
+        request_context.set(context)  # this coroutine's alone
         self._tell(task, None)
         try:
             answer = await self._handlers[task.service].run_async(task, context)
