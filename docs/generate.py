@@ -454,7 +454,7 @@ def _class(name: str, kind: type) -> str:
         ]
         return f"## {name}\n\n{markdown(kind.__doc__)}\n\n" + table(["field", "type", "default"], rows)
     parts = [f"## {name}"]
-    if "__init__" in kind.__dict__ and name != "Attempt":
+    if "__init__" in kind.__dict__ and name != "Context":
         parts.append(_signatures(name, kind.__dict__["__init__"]))
     parts.append(markdown(kind.__doc__))
     attributes = _attributes(kind)
@@ -535,7 +535,7 @@ def wire_type(kind: Any) -> str:
         return " or ".join(wire_type(one) for one in typing.get_args(kind))
     if typing.get_origin(kind) is list:
         return f"array of {wire_type(typing.get_args(kind)[0])}"
-    return _WIRE_TYPES[kind]
+    return "map of str to str" if kind == dict[str, str] else _WIRE_TYPES[kind]
 
 
 def _directions(kind: type[messages.Message]) -> str:

@@ -29,21 +29,22 @@ MAY_IMPORT = {
     "keys": "core ground",
     "transport": "core keys ground",
     "observe": "core wire keys transport ground",
-    "client": "core core.client wire keys transport observe ground",
-    "worker": "core core.worker wire keys transport observe ground",
+    "contract": "core wire ground",
+    "client": "core core.client wire keys transport observe contract ground",
+    "worker": "core core.worker wire keys transport observe contract ground",
     "journal": "ground",
     "broker": "core core.broker transport observe journal ground",
     "logger": "core wire transport observe ground",
     "logs": "core logger ground",
-    "tools": "core core.broker core.client core.worker wire keys transport observe client worker journal ground",
-    "verify": "core observe client worker logs tools ground",
-    "public": "core.broker observe client worker broker ground",
+    "tools": "core core.broker core.client core.worker wire keys transport observe contract client worker journal ground",
+    "verify": "core observe contract client logs tools ground",
+    "public": "core.broker observe contract client worker broker ground",
     "cli": "core core.broker wire keys transport observe client worker broker journal logger logs tools verify ground",
 }
 """Which rooms each room may import from. Inside a room anything goes, but for circles."""
 
 ROOM_OF = {
-    **dict.fromkeys(("errors", "settings", "memory", "codec", "clock", "signals", "visible"), "ground"),
+    **dict.fromkeys(("errors", "settings", "memory", "codec", "clock", "current", "signals", "visible"), "ground"),
     **dict.fromkeys(("addresses", "service_links", "version"), "ground"),
     **dict.fromkeys(("local", "doctor", "journal_doctor", "testing", "bench"), "tools"),
     **dict.fromkeys(("broker", "standby"), "broker"),

@@ -64,20 +64,22 @@ if TYPE_CHECKING:
     from cbw.client.async_client import AsyncClient
     from cbw.client.sync_client import Client
     from cbw.client.ticket import Ticket
+    from cbw.contract.context import Context
+    from cbw.contract.service import Service
     from cbw.core.broker.limits import Limits
     from cbw.observe.log_handler import LogHandler
     from cbw.observe.trace import LogTarget, Trace
-    from cbw.worker.handler import Attempt
     from cbw.worker.worker import Worker
 else:
     _HOMES = {
         "AsyncClient": "cbw.client.async_client",
-        "Attempt": "cbw.worker.handler",
         "Broker": "cbw.broker",
         "Client": "cbw.client.sync_client",
+        "Context": "cbw.contract.context",
         "Limits": "cbw.core.broker.limits",
         "LogHandler": "cbw.observe.log_handler",
         "LogTarget": "cbw.observe.trace",
+        "Service": "cbw.contract.service",
         "Ticket": "cbw.client.ticket",
         "Trace": "cbw.observe.trace",
         "Worker": "cbw.worker.worker",
@@ -94,7 +96,6 @@ else:
 __all__ = [
     "AnswerTooBig",
     "AsyncClient",
-    "Attempt",
     "BadAnswer",
     "BadRequest",
     "Broker",
@@ -105,6 +106,7 @@ __all__ = [
     "CbwError",
     "Client",
     "Closed",
+    "Context",
     "DuplicateId",
     "Expired",
     "Failure",
@@ -133,6 +135,7 @@ __all__ = [
     "PromiseBroken",
     "RequestError",
     "Retry",
+    "Service",
     "Ticket",
     "TicketTaken",
     "TimeLimit",

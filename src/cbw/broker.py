@@ -32,7 +32,7 @@ from cbw.transport.descriptors import DescriptorWatch
 from cbw.transport.guard import Guard
 from cbw.transport.poller import Poller, Waker
 from cbw.transport.router import Router
-from cbw.transport.sockets import Context, Intake
+from cbw.transport.sockets import Intake, SocketContext
 
 
 class Broker:
@@ -81,7 +81,7 @@ class Broker:
         self._waker = Waker()
         self.recovered = ""
         self._journal = self._open(journal) if journal is not None else None
-        self._context: Context = Context()
+        self._context: SocketContext = SocketContext()
         self._bind(listen, client_port, worker_port)
         self.client_port = self._clients.port
         self.worker_port = self._workers.port

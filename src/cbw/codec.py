@@ -10,11 +10,14 @@
 
 from __future__ import annotations
 
+import datetime
+import enum
 import functools
 import math
 import numbers
-from collections.abc import Iterable, Mapping
-from typing import Any
+import uuid
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, ClassVar, Protocol, SupportsFloat, SupportsIndex
 
 import msgspec
 from msgspec import inspect
@@ -36,6 +39,25 @@ _OBJECTS = (inspect.StructType, inspect.DataclassType, inspect.TypedDictType)
 """Types whose JSON is an object with certain keys."""
 _ANY_OBJECTS = (inspect.DictType, inspect.AnyType, inspect.CustomType)
 """Types whose JSON may be an object with any keys."""
+
+
+class _DataClass(Protocol):
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+class _Model(Protocol):
+    """Of pydantic."""
+
+    def model_dump(self, *, mode: str) -> Any: ...
+
+
+Body = (
+    bytes | bytearray | memoryview | str | float | None
+    | Collection[Any] | SupportsIndex | SupportsFloat
+    | datetime.date | datetime.time | datetime.timedelta | uuid.UUID | enum.Enum
+    | msgspec.Struct | _DataClass | _Model
+)  # fmt: skip
+"""What a program may give as the body of a request, to type checkers. A function is none: it would be taken for a task."""
 
 
 class Shape(msgspec.Struct, frozen=True):
@@ -107,6 +129,8 @@ def _own_form(value: Any) -> Any:
 
 
 def _own_value(kind: type, value: Any) -> Any:
+    if kind is object:
+        return value
     if hasattr(kind, "model_validate"):
         return kind.model_validate(value)
     raise TypeError(f"JSON has no form for a {_type_name(kind)}")
@@ -242,7 +266,7 @@ def why_unusable(kind: Any) -> str:
     except (TypeError, NameError, RecursionError) as error:
         return str(error)
     for custom in _customs(info, {}):
-        if not hasattr(custom, "model_validate"):
+        if custom is not object and not hasattr(custom, "model_validate"):
             return f"JSON has no form for a {_type_name(custom)}"
     return ""
 
@@ -258,6 +282,23 @@ def _customs(info: Any, seen: dict[int, Any]) -> Iterable[type]:
         inside = getattr(info, name)
         for one in inside if isinstance(inside, tuple) else (inside,):
             yield from _customs(one, seen)
+
+
+def schema_of(kind: Any) -> Any:
+    """The JSON Schema of ``kind``; None: it has none."""
+    try:
+        return msgspec.json.schema(kind, schema_hook=_own_schema)
+    except (TypeError, ValueError, NameError, RecursionError, NotImplementedError):
+        return None
+
+
+def _own_schema(kind: type) -> dict[str, Any]:
+    if hasattr(kind, "model_json_schema"):
+        schema: dict[str, Any] = kind.model_json_schema()
+        return schema
+    if kind is object:
+        return {"description": "any value"}
+    raise NotImplementedError
 
 
 def _type_name(kind: Any) -> str:

@@ -29,9 +29,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 from cbw import codec
+from cbw.client.contracts import takes_contracts
 from cbw.client.result import result_of
-from cbw.client.session import TIMEOUT_S, Session, Timeout, seconds_of
+from cbw.client.session import TIMEOUT_S, Headers, Session, Timeout, seconds_of
 from cbw.client.ticket import Ticket, ticket_of
+from cbw.contract.retrying import Retrying
+from cbw.contract.service import Service
 from cbw.core import messages
 from cbw.core.broker.check import check
 from cbw.core.broker.core import BrokerCore
@@ -40,7 +43,6 @@ from cbw.core.broker.events import Side
 from cbw.core.broker.limits import Limits
 from cbw.core.client.core import ClientCore
 from cbw.core.client.events import Ended
-from cbw.core.messages import PRIORITY
 from cbw.core.port import Arrival, Frames
 from cbw.core.record import Record
 from cbw.core.worker.core import WorkerCore
@@ -49,7 +51,6 @@ from cbw.errors import NoAnswer
 from cbw.transport.memory_port import MemoryPort
 from cbw.wire import native
 from cbw.worker.memory import MemoryPool
-from cbw.worker.retrying import Retrying
 
 F = TypeVar("F", bound=Callable[..., Any])
 TICK_S = 0.001
@@ -105,20 +106,20 @@ class System:
 
     def worker(
         self,
-        handlers: Callable[..., Any] | Mapping[str, Callable[..., Any]],
+        handlers: Callable[..., Any] | Mapping[str, Callable[..., Any]] | Service,
         *,
         id: str | None = None,
         concurrency: int = 1,
         work_time_s: float = 0.0,
         **retrying: Any,
     ) -> MemoryWorker:
-        """Start a worker for services and their handlers; a lone function serves the nameless service.
+        """Start a worker for services and their handlers, or for a :class:`cbw.Service`; a lone function serves the nameless one.
 
         A handler is called when its task begins, and answers ``work_time_s`` later. ``retrying`` are ``retries``, ``retry_on``
         and ``backoff_s`` of :meth:`cbw.Worker.add`, for all of them; nothing of a backoff is left to chance here.
         """
         if not isinstance(handlers, Mapping):
-            handlers = {"": handlers}
+            handlers = handlers.tasks if isinstance(handlers, Service) else {"": handlers}
         name = id or f"W{len(self._workers) + 1}"
         worker = MemoryWorker(self, name, handlers, concurrency, work_time_s, Retrying(**retrying))
         self._workers.append(worker)
@@ -132,14 +133,14 @@ class System:
         client.mend()
         return client
 
-    def call(self, body: Any = b"", service: str = "", *, returns: Any = bytes, **options: Any) -> Any:
+    def call(self, *arguments: Any, **options: Any) -> Any:
         """One request of the first client, and its answer, as :meth:`cbw.Client.call`. Time passes until it is there."""
-        return self.submit(body, service, **options).result(returns)
+        return self.submit(*arguments, **options).result()
 
-    def submit(self, body: Any = b"", service: str = "", **options: Any) -> MemoryRequest:
-        """One request of the first client. No time passes; what can happen at once has happened."""
-        client = self._clients[0] if self._clients else self.client()
-        return client.submit(body, service, **options)
+    def submit(self, *arguments: Any, **options: Any) -> MemoryRequest:
+        """One request of the first client, as :meth:`cbw.Client.submit`. No time passes; what can happen at once has happened."""
+        request: MemoryRequest = (self._clients or [self.client()])[0].submit(*arguments, **options)
+        return request
 
     # --- what happens to them
 
@@ -217,9 +218,10 @@ class System:
 class MemoryRequest:
     """A request that was submitted."""
 
-    def __init__(self, client: MemoryClient) -> None:
+    def __init__(self, client: MemoryClient, returns: Any = bytes) -> None:
         self.id = 0
         self._client = client
+        self._returns = returns
         self._ended: Ended | None = None
 
     @property
@@ -227,21 +229,17 @@ class MemoryRequest:
         """Whether it has its answer or its error."""
         return self._ended is not None
 
-    def result(self, returns: Any = bytes) -> Any:
-        """The answer, read as ``returns``. Time passes until it is there.
+    def result(self, returns: Any = ...) -> Any:
+        """The answer, read as ``returns`` (default: ``bytes``, or the result of the task). Time passes until it is there.
 
         Raises:
             RequestError: the request ended without an answer, or with one that is not a ``returns``; the subclass says why.
             NoAnswer: the request has no deadline, and nobody is there who could answer it.
         """
-        return result_of(self._wait(), returns)
+        return result_of(self._wait(), self._returns if returns is ... else returns)
 
     def _wait(self) -> Ended:
-        """How it ended. Time passes until it has.
-
-        Raises:
-            NoAnswer: the request has no deadline, and nobody is there who could answer it.
-        """
+        """How it ended. Time passes until it has, as in :meth:`result`."""
         system = self._client._system
         patient_until = system.now + PATIENCE_S
         while self._ended is None:
@@ -341,10 +339,11 @@ class MemoryClient(_Peer):
         self._link: _ClientLink = _ClientLink(self, native.to_client)
         self._session = Session(self.core, self._link, lambda: system.now, seconds_of(timeout))
 
-    def call(self, body: Any = b"", service: str = "", *, returns: Any = bytes, **options: Any) -> Any:
+    def call(self, *arguments: Any, **options: Any) -> Any:
         """Send one request and return its answer, as :meth:`cbw.Client.call`. Time passes until it is there."""
-        return self.submit(body, service, **options).result(returns)
+        return self.submit(*arguments, **options).result()
 
+    @takes_contracts
     def submit(
         self,
         body: Any = b"",
@@ -352,14 +351,16 @@ class MemoryClient(_Peer):
         *,
         timeout: Timeout = ...,
         priority: int = messages.PRIORITY,
-        **how: Any,
+        returns: Any = bytes,
+        **options: Any,
     ) -> MemoryRequest:
         """Send one request, as :meth:`cbw.Client.submit`. No time passes; what can happen at once has happened."""
-        request, bodies = MemoryRequest(self), [codec.encode(body)]
-        (request.id,) = self._session.submit(service, bodies, timeout, request._end, priority, **how)
+        request, bodies = MemoryRequest(self, returns), [codec.encode(body)]
+        (request.id,) = self._session.submit(service, bodies, timeout, request._end, priority, **options)
         self._system._settle()
         return request
 
+    @takes_contracts
     def start(
         self,
         body: Any = b"",
@@ -367,17 +368,17 @@ class MemoryClient(_Peer):
         *,
         ticket: str | None = None,
         deadline_s: float | None = None,
-        priority: int = PRIORITY,
+        priority: int = messages.PRIORITY,
         delay_s: float = 0.0,
         require_worker: bool = False,
+        headers: Headers = None,
         timeout: Timeout = ...,
     ) -> Ticket:
         """Start a request that outlives this client, as :meth:`cbw.Client.start`. The broker in memory has no journal."""
         request = MemoryRequest(self)
         name = self._system._new_ticket() if ticket is None else ticket
-        request.id = self._session.start(
-            name, service, codec.encode(body), timeout, deadline_s, priority, delay_s, require_worker, request._end
-        )
+        options = (timeout, deadline_s, priority, delay_s, require_worker, headers)
+        request.id = self._session.start(name, service, codec.encode(body), *options, request._end)
         self._system._settle()
         return ticket_of(request._wait())
 
@@ -427,7 +428,7 @@ class MemoryWorker(_Peer):
         retrying: Retrying,
     ) -> None:
         super().__init__(system)
-        self.core = WorkerCore(name, f"{name} {len(system._workers)}", list(handlers), concurrency)
+        self.core = WorkerCore(name, f"{name} {len(system._workers)}", list(handlers), concurrency, wants_names=True)
         self.is_alive = True
         self.is_frozen = False
         self._pool = MemoryPool(handlers, concurrency, work_time_s, lambda: system.now, retrying)

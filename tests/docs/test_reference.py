@@ -73,8 +73,18 @@ def test_wire_says_who_may_send_what() -> None:
 
 
 def test_the_array_of_a_message_is_its_tag_and_then_its_fields() -> None:
-    task = messages.Task(7, "resize", b"body", 1.5, 2, "C1/9", 3)
-    assert msgspec.msgpack.decode(msgspec.msgpack.encode(task)) == [40, 7, "resize", b"body", 1.5, 2, "C1/9", 3]
+    task = messages.Task(7, "resize", b"body", 1.5, 2, "C1/9", 3, {"a": "b"})
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(task)) == [
+        40,
+        7,
+        "resize",
+        b"body",
+        1.5,
+        2,
+        "C1/9",
+        3,
+        {"a": "b"},
+    ]
 
 
 @pytest.mark.parametrize(("part", "kind"), [("statuses", messages.Status), ("refusals", messages.Refusal)])

@@ -45,22 +45,22 @@ class FlakyError(Exception):
     """It may well go better the next time."""
 
 
-def fail_twice(body: str, attempt: cbw.Attempt) -> str:
+def fail_twice(body: str, context: cbw.Context) -> str:
     """Works when it is called for the third time."""
-    note(f"try {attempt.retries} of {body}")
-    if attempt.retries < 2:
+    note(f"try {context.retries} of {body}")
+    if context.retries < 2:
         raise FlakyError(f"no luck with {body}")
     return body
 
 
-async def fail_twice_async(body: str, attempt: cbw.Attempt) -> str:
-    return fail_twice(body, attempt)
+async def fail_twice_async(body: str, context: cbw.Context) -> str:
+    return fail_twice(body, context)
 
 
-def ask_for_more_time(body: str, attempt: cbw.Attempt) -> str:
+def ask_for_more_time(body: str, context: cbw.Context) -> str:
     """Asks to be called again, until it has been twice."""
-    note(f"try {attempt.retries} of {body}")
-    if attempt.retries < 2:
+    note(f"try {context.retries} of {body}")
+    if context.retries < 2:
         raise cbw.Retry("not ready", after_s=0.1)
     return body
 
@@ -190,8 +190,8 @@ def nothing() -> None:
     return None
 
 
-def attempt(body: str, attempt: cbw.Attempt) -> dict[str, object]:
-    return {"body": body, "number": attempt.number, "service": attempt.service, "time_left": attempt.time_left}
+def attempt(body: str, context: cbw.Context) -> dict[str, object]:
+    return {"body": body, "number": context.attempt, "service": context.service, "time_left": context.time_left}
 
 
 # --- what a bad one does
@@ -249,9 +249,9 @@ def die(body: bytes) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def crash_once(body: str, attempt: cbw.Attempt) -> str:
-    note(f"attempt {attempt.number}")
-    if attempt.number == 1:
+def crash_once(body: str, context: cbw.Context) -> str:
+    note(f"attempt {context.attempt}")
+    if context.attempt == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     return body
 

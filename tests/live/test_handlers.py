@@ -420,7 +420,10 @@ def test_a_handler_that_cannot_go_to_a_child_process(start: Start) -> None:
     assert worker.count("a handler cannot go to a child process") and worker.count("Define it with def"), worker
 
 
-def test_async_and_sync_handlers_do_not_mix(start: Start) -> None:
-    worker = start("worker", "W1", HOST, 1, *handler_options(("a=echo", "b=sleep")))
-    assert worker.exit_code() == 2
-    assert worker.count("run two workers"), worker
+def test_async_and_sync_handlers_in_one_worker(start: Start, broker: Broker, connect: Connect, log: Log) -> None:
+    options = handler_options(("echo", "sleep=sleep"))
+    start("worker", "W1", HOST, broker.worker_port, *options, CBW_TEST_LOG=str(log.path))
+    broker.program.wait_for("worker ready", " worker W1:async")
+    client = connect(broker)
+    assert client.call(b"x") == b"x"
+    assert client.call(0, "sleep")

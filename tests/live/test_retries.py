@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 import cbw
+from cbw.contract.retrying import Retrying
 from cbw.core import messages
 from cbw.core.messages import Status
 from cbw.core.worker.events import TasksFinished
 from cbw.worker.handler import Handler
 from cbw.worker.pool import make_pool
 from cbw.worker.processes import ProcessPool
-from cbw.worker.retrying import Retrying
 from tests.ports import free_port
 
 from . import handlers

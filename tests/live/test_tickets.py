@@ -117,7 +117,7 @@ def test_the_library(broker: Broker, start_worker: StartWorker, connect: Connect
     with pytest.raises(cbw.UsageError):
         client.start(ticket="")
     with pytest.raises(cbw.UsageError):
-        client.start(deadline_s="soon")  # type: ignore[arg-type]
+        client.start(deadline_s="soon")  # type: ignore[call-overload]
     with pytest.raises(cbw.UnknownTicket):
         client.result("nobody's")
 

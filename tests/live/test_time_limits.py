@@ -37,7 +37,7 @@ def hang(body: str) -> str:
     return "at last"
 
 
-def obey(body: str, attempt: cbw.Attempt) -> None:
+def obey(body: str, attempt: cbw.Context) -> None:
     while not attempt.is_cancelled:
         time.sleep(0.02)
 
@@ -51,7 +51,7 @@ def nap(body: str) -> str:
     return body
 
 
-def hang_once(body: str, attempt: cbw.Attempt) -> str:
+def hang_once(body: str, attempt: cbw.Context) -> str:
     return hang("never") if not attempt.retries else f"try {attempt.retries}"
 
 

@@ -22,8 +22,8 @@ def upper(text: str) -> str:
     return text.upper()
 
 
-def who(attempt: cbw.Attempt) -> int:
-    return attempt.number
+def who(context: cbw.Context) -> int:
+    return context.attempt
 
 
 def test_a_handler_by_its_service(system: System) -> None:
@@ -182,10 +182,10 @@ def test_a_handler_sees_the_time_that_is_left(system: System) -> None:
     left: list[float | None] = []
 
     @system.service()
-    def take_a_while(attempt: cbw.Attempt) -> None:
-        left.append(attempt.time_left)
+    def take_a_while(context: cbw.Context) -> None:
+        left.append(context.time_left)
         system.pass_time(2)
-        left.append(attempt.time_left)
+        left.append(context.time_left)
 
     system.call(timeout=10)
     system.call(timeout=None)
@@ -193,10 +193,10 @@ def test_a_handler_sees_the_time_that_is_left(system: System) -> None:
 
 
 def test_cancel_what_waits_and_what_runs(system: System) -> None:
-    seen: list[cbw.Attempt] = []
+    seen: list[cbw.Context] = []
 
-    def remember(body: str, attempt: cbw.Attempt) -> None:
-        seen.append(attempt)
+    def remember(body: str, context: cbw.Context) -> None:
+        seen.append(context)
 
     system.worker(remember, work_time_s=1)
     running, waiting, other = (system.submit(name) for name in ("running", "waiting", "other"))
@@ -207,7 +207,7 @@ def test_cancel_what_waits_and_what_runs(system: System) -> None:
     with pytest.raises(cbw.Cancelled):
         waiting.result()
     other.result()
-    assert [attempt.is_cancelled for attempt in seen] == [True, False]
+    assert [context.is_cancelled for context in seen] == [True, False]
 
 
 def test_a_task_that_is_cancelled_before_its_worker_has_read_it_is_not_begun(system: System) -> None:
@@ -328,9 +328,9 @@ def test_priorities_order_what_waits_of_one_client(system: System) -> None:
 def test_a_handler_that_fails_twice_is_called_again_in_simulated_time(system: System) -> None:
     tries: list[tuple[float, int]] = []
 
-    def handler(body: bytes, attempt: cbw.Attempt) -> bytes:
-        tries.append((system.now, attempt.retries))
-        if attempt.retries < 2:
+    def handler(body: bytes, context: cbw.Context) -> bytes:
+        tries.append((system.now, context.retries))
+        if context.retries < 2:
             raise ConnectionResetError("no route")
         return body
 

@@ -60,6 +60,13 @@ _NAMED = re.compile(r"([^\W\d]\w*)(:?=)(.*)", re.DOTALL)
     "--ticket.",
 )
 @click.option(
+    "--header",
+    "headers",
+    multiple=True,
+    metavar="NAME=TEXT",
+    help="Text that travels with the request, for its handler. May be repeated.",
+)
+@click.option(
     "--detach",
     "is_detached",
     is_flag=True,
@@ -86,6 +93,7 @@ def command(
     service: str | None,
     priority: int,
     delay_s: float,
+    headers: tuple[str, ...],
     is_detached: bool,
     ticket: str | None,
     deadline_s: float | None,
@@ -111,11 +119,12 @@ def command(
     if deadline_s is not None and not (is_detached or ticket is not None):
         raise click.UsageError("--deadline goes with --detach or --ticket; otherwise --timeout is the deadline.")
     service, body = (service, _read(arguments)) if service is not None else _asked(arguments)
+    options: Any = {"priority": priority, "delay_s": delay_s, "headers": _headers(headers)}
     with asking(broker, timeout_s, is_json=is_json) as client:
         if not is_detached and ticket is None:
-            output.data(client.call(body, service, priority=priority, delay_s=delay_s))
+            output.data(client.call(body, service, **options))
             return
-        started = client.start(body, service, ticket=ticket, deadline_s=deadline_s, priority=priority, delay_s=delay_s)
+        started = client.start(body, service, ticket=ticket, deadline_s=deadline_s, **options)
         if not is_detached:
             output.data(client.result(started))
             return
@@ -167,6 +176,17 @@ def request_body(values: Sequence[str]) -> bytes:
         except msgspec.DecodeError as error:
             raise UsageError(f"{value!r} is no JSON: {error}", advice=f"Write {name}={text} to send a text.") from None
     return msgspec.json.encode(body)
+
+
+def _headers(texts: Sequence[str]) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not sign or name in headers:
+            wrong = "is there twice" if sign else "is no header"
+            raise UsageError(f"{name!r} {wrong}", advice="Write --header name=text.")
+        headers[name] = value
+    return headers
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ _COMMANDS = {
     "keys": "Make keys, and say whose are let in.",
     "journal": "Look into the journal of a broker.",
     "call": "Send one request and print its answer.",
+    "services": "List what is served, with signatures.",
     "dead": "List, requeue or drop requests that were given up.",
     "result": "Print the answer of a request that was started under a ticket.",
     "up": "Start a whole system on this machine.",

@@ -12,8 +12,9 @@ from cbw.cli import output
 from cbw.cli.connection import broker_address, role_id, telling_who_waits, warn_if_unresolved
 from cbw.cli.options import OpenTrace, ServeStatus, keys_option, port, setting_options, status_options, trace_options
 from cbw.errors import WorkerStuck
-from cbw.observe.program_logs import show_logs
+from cbw.observe.program_logs import show_logs, tell_stories
 from cbw.signals import reopening, stopping
+from cbw.worker.app import services_of
 from cbw.worker.demonstration import Demonstration
 from cbw.worker.handler import load
 from cbw.worker.worker import Worker
@@ -33,6 +34,15 @@ from cbw.worker.worker import Worker
     "May be repeated.",
 )
 @click.option(
+    "--app",
+    "apps",
+    multiple=True,
+    metavar="MODULE[:SERVICE]",
+    envvar="CBW_WORKER_APP",
+    help="cbw.Service whose tasks are served; without SERVICE, all of the module. May be repeated. Default: without --handler, "
+    "those of app.py in the current folder, if that imports cbw.",
+)
+@click.option(
     "--retry-on",
     "retry_on",
     multiple=True,
@@ -50,6 +60,7 @@ def command(
     broker_host: str | None,
     broker_port: int,
     handlers: tuple[str, ...],
+    apps: tuple[str, ...],
     retry_on: tuple[str, ...],
     time_limit_s: float | None,
     retries: int,
@@ -62,18 +73,20 @@ def command(
 ) -> None:
     """A worker called ID (HN: after this host; none: after host and process) for the broker at BROKER_HOST:BROKER_PORT.
 
-    Without --handler it is the lab's demonstration: it takes --work-time seconds and answers "<message> <id>". SIGTERM
-    lets running tasks finish. SIGHUP begins a new trace file, if the old one was moved away.
+    With neither --app nor --handler nor a file app.py it is the lab's demonstration: it takes --work-time seconds and answers
+    "<message> <id>". SIGTERM lets running tasks finish. SIGHUP begins a new trace file, if the old one was moved away.
 
     \b
     cbw worker W1 172.17.0.2 9999
+    cbw worker --app contract:shop --concurrency 8
     cbw worker --handler shop.orders:price --concurrency 8
     cbw worker --handler shop.orders:price --retry-on ConnectionError --retries 3
     cbw worker --handler resize=images:resize --handler crop=images:crop --processes 2
     """
     name = role_id(id, "WOR")
     host, address = broker_address(broker_host, broker_port)
-    worker = Worker(address, id=name, trace=open_trace(name), **options)
+    trace = open_trace(name)
+    worker = Worker(address, id=name, trace=trace, **options)
     exceptions = tuple(load(name if ":" in name else f"builtins:{name}") for name in retry_on)
     for spec in handlers:
         service, _, path = spec.rpartition("=")
@@ -86,14 +99,18 @@ def command(
             backoff_s=backoff,
             time_limit_s=time_limit_s,
         )
+    services = services_of(apps, is_alone=not handlers)
+    for one in services:
+        worker.add_service(one)
     show_logs()
-    if not handlers:
+    tell_stories(name, trace)
+    if not (handlers or services):
         worker.add("", Demonstration(name, work_time_s), time_limit_s=time_limit_s)
     warn_if_unresolved(host, broker_port)
     with (
         stopping(worker),
         reopening(worker.reopen_trace),
-        serve_status(worker.inquiry.ask, is_one_of_many=True),
+        serve_status(worker.status, is_one_of_many=True),
         telling_who_waits(worker, host, broker_port),
     ):
         output.line(f"{name} works for {host}:{broker_port}")

@@ -7,17 +7,25 @@ import contextlib
 import functools
 import math
 from collections.abc import AsyncGenerator, Callable, Iterable
-from typing import Any, Self, TypeVar, overload
+from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 
 from cbw import codec
-from cbw.client.result import decode_answer, exception_for, result_of
-from cbw.client.session import DRAIN_LOOK_S, TIMEOUT_S, KeysPath, Timeout, open_session
+from cbw.client.async_future import PendingAnswer, WaitingFuture
+from cbw.client.contracts import OfOne, OfTwo, maps_contracts, takes_contracts
+from cbw.client.result import decode_answer, result_of
+from cbw.client.session import DRAIN_LOOK_S, TIMEOUT_S, Headers, KeysPath, Timeout, open_session
 from cbw.client.ticket import Ticket, new_ticket, ticket_of
 from cbw.client.window import WINDOW, MapWindow
+from cbw.codec import Body
+from cbw.contract.service import Contract, RequestOptions
 from cbw.core.client.events import Ended
-from cbw.core.messages import PRIORITY, Status
+from cbw.core.messages import PRIORITY
 from cbw.observe.trace import Trace
 
+A = TypeVar("A")
+B = TypeVar("B")
+P = ParamSpec("P")
+R = TypeVar("R")
 T = TypeVar("T")
 
 
@@ -64,28 +72,28 @@ class AsyncClient:
     # --- requests
 
     @overload
-    async def call(
-        self,
-        body: Any = b"",
-        service: str = "",
-        *,
-        timeout: Timeout = ...,
-        priority: int = PRIORITY,
-        delay_s: float = 0.0,
-        require_worker: bool = False,
-    ) -> bytes: ...
+    async def call(self, task: Contract[P, R, ..., Any], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
     @overload
     async def call(
         self,
-        body: Any = b"",
+        body: Body = b"",
         service: str = "",
         *,
         timeout: Timeout = ...,
         priority: int = PRIORITY,
         delay_s: float = 0.0,
         require_worker: bool = False,
-        returns: type[T],
+        headers: Headers = None,
+    ) -> bytes: ...
+    @overload
+    async def call(
+        self, body: Body = b"", service: str = "", *, returns: type[T], **options: Unpack[RequestOptions]
     ) -> T: ...
+    @overload
+    async def call(
+        self, body: Body = b"", service: str = "", *, returns: Any, **options: Unpack[RequestOptions]
+    ) -> Any: ...
+    @takes_contracts
     async def call(
         self,
         body: Any = b"",
@@ -95,6 +103,7 @@ class AsyncClient:
         priority: int = PRIORITY,
         delay_s: float = 0.0,
         require_worker: bool = False,
+        headers: Headers = None,
         returns: Any = bytes,
     ) -> Any:
         """Send one request and wait for its answer. The arguments are those of :meth:`cbw.Client.call`.
@@ -105,12 +114,30 @@ class AsyncClient:
                 or ``delay_s`` not below ``timeout``.
             Closed: the client is closed.
         """
-        future = self._request(body, service, timeout, priority, delay_s, require_worker)
+        options = {"delay_s": delay_s, "require_worker": require_worker, "headers": headers}
+        future = self._request(body, service, timeout, priority, **options)
         try:
             return decode_answer(await future, returns, future.request_id, service, self.id)
         finally:
             del future  # it holds the exception, which holds this frame: only the garbage collector would free them
 
+    @overload
+    async def start(self, task: Contract[P, Any, ..., Any], /, *args: P.args, **kwargs: P.kwargs) -> Ticket: ...
+    @overload
+    async def start(
+        self,
+        body: Body = b"",
+        service: str = "",
+        *,
+        ticket: str | None = None,
+        deadline_s: float | None = None,
+        priority: int = PRIORITY,
+        delay_s: float = 0.0,
+        require_worker: bool = False,
+        headers: Headers = None,
+        timeout: Timeout = ...,
+    ) -> Ticket: ...
+    @takes_contracts
     async def start(
         self,
         body: Any = b"",
@@ -121,6 +148,7 @@ class AsyncClient:
         priority: int = PRIORITY,
         delay_s: float = 0.0,
         require_worker: bool = False,
+        headers: Headers = None,
         timeout: Timeout = ...,
     ) -> Ticket:
         """Start a request that outlives this client; :meth:`result` fetches its answer. As :meth:`cbw.Client.start`.
@@ -130,10 +158,9 @@ class AsyncClient:
         Raises:
             TicketTaken, RequestError, VersionMismatch, UsageError, Closed: as :meth:`cbw.Client.start`.
         """
-        future, name = _Waiting(self, self._attach()), new_ticket() if ticket is None else ticket
-        future.request_id = self._session.start(
-            name, service, codec.encode(body), timeout, deadline_s, priority, delay_s, require_worker, future.set_ended
-        )
+        future, name = WaitingFuture(self._cancel, self._attach()), new_ticket() if ticket is None else ticket
+        options = (timeout, deadline_s, priority, delay_s, require_worker, headers)
+        future.request_id = self._session.start(name, service, codec.encode(body), *options, future.set_ended)
         self._take_turn_soon()
         return ticket_of(await future)
 
@@ -141,6 +168,8 @@ class AsyncClient:
     async def result(self, ticket: str, *, timeout: Timeout = ...) -> bytes: ...
     @overload
     async def result(self, ticket: str, *, timeout: Timeout = ..., returns: type[T]) -> T: ...
+    @overload
+    async def result(self, ticket: str, *, timeout: Timeout = ..., returns: Any) -> Any: ...
     async def result(self, ticket: str, *, timeout: Timeout = ..., returns: Any = bytes) -> Any:
         """Wait for the answer of a request that was started under ``ticket``. As :meth:`cbw.Client.result`.
 
@@ -149,11 +178,34 @@ class AsyncClient:
         Raises:
             UnknownTicket, Expired, RequestError, VersionMismatch, UsageError, Closed: as :meth:`cbw.Client.result`.
         """
-        future = _Waiting(self, self._attach())
+        future = WaitingFuture(self._cancel, self._attach())
         future.request_id = self._session.collect(ticket, timeout, future.set_ended)
         self._take_turn_soon()
         return result_of(await future, returns)
 
+    @overload
+    def submit(self, task: Contract[P, R, ..., Any], /, *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[R]: ...
+    @overload
+    def submit(
+        self,
+        body: Body = b"",
+        service: str = "",
+        *,
+        timeout: Timeout = ...,
+        priority: int = PRIORITY,
+        delay_s: float = 0.0,
+        require_worker: bool = False,
+        headers: Headers = None,
+    ) -> asyncio.Future[bytes]: ...
+    @overload
+    def submit(
+        self, body: Body = b"", service: str = "", *, returns: type[T], **options: Unpack[RequestOptions]
+    ) -> asyncio.Future[T]: ...
+    @overload
+    def submit(
+        self, body: Body = b"", service: str = "", *, returns: Any, **options: Unpack[RequestOptions]
+    ) -> asyncio.Future[Any]: ...
+    @takes_contracts
     def submit(
         self,
         body: Any = b"",
@@ -163,13 +215,75 @@ class AsyncClient:
         priority: int = PRIORITY,
         delay_s: float = 0.0,
         require_worker: bool = False,
-    ) -> asyncio.Future[bytes]:
+        headers: Headers = None,
+        returns: Any = bytes,
+    ) -> asyncio.Future[Any]:
         """Send one request and return its future. ``future.cancel()`` cancels the request, also while it runs.
 
         Call it in the event loop's thread.
         """
-        return self._request(body, service, timeout, priority, delay_s, require_worker)
+        options = {"delay_s": delay_s, "require_worker": require_worker, "headers": headers}
+        return self._request(body, service, timeout, priority, returns, **options)
 
+    @overload
+    def map(
+        self,
+        task: OfOne[A, R],
+        values: Iterable[A],
+        /,
+        *,
+        window: int = WINDOW,
+        timeout: Timeout = ...,
+        priority: int = PRIORITY,
+        require_worker: bool = False,
+        headers: Headers = None,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> AsyncGenerator[R, None]: ...
+    @overload
+    def map(
+        self,
+        task: OfTwo[A, B, R],
+        values: Iterable[A],
+        others: Iterable[B],
+        /,
+        *,
+        window: int = WINDOW,
+        timeout: Timeout = ...,
+        priority: int = PRIORITY,
+        require_worker: bool = False,
+        headers: Headers = None,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> AsyncGenerator[R, None]: ...
+    @overload
+    def map(
+        self,
+        task: Contract[..., Any, ..., Any],
+        /,
+        *values: Iterable[Any],
+        window: int = WINDOW,
+        timeout: Timeout = ...,
+        priority: int = PRIORITY,
+        require_worker: bool = False,
+        headers: Headers = None,
+        is_ordered: bool,
+        on_progress: Callable[[int], None] | None = None,
+        return_errors: bool = False,
+    ) -> AsyncGenerator[Any, None]: ...
+    @overload
+    def map(
+        self,
+        task: Contract[..., Any, ..., Any],
+        /,
+        *values: Iterable[Any],
+        window: int = WINDOW,
+        timeout: Timeout = ...,
+        priority: int = PRIORITY,
+        require_worker: bool = False,
+        headers: Headers = None,
+        on_progress: Callable[[int], None] | None = None,
+        return_errors: bool,
+    ) -> AsyncGenerator[Any, None]: ...
+    @overload
     def map(
         self,
         bodies: Iterable[Any],
@@ -178,20 +292,36 @@ class AsyncClient:
         window: int = WINDOW,
         timeout: Timeout = ...,
         priority: int = PRIORITY,
+        require_worker: bool = False,
+        headers: Headers = None,
         returns: Any = bytes,
         is_ordered: bool = True,
         on_progress: Callable[[int], None] | None = None,
         return_errors: bool = False,
+    ) -> AsyncGenerator[Any, None]: ...
+    @maps_contracts
+    def map(
+        self,
+        bodies: Iterable[Any],
+        service: str = "",
+        *,
+        window: int = WINDOW,
+        timeout: Timeout = ...,
+        priority: int = PRIORITY,
         require_worker: bool = False,
+        headers: Headers = None,
+        returns: Any = bytes,
+        is_ordered: bool = True,
+        on_progress: Callable[[int], None] | None = None,
+        return_errors: bool = False,
     ) -> AsyncGenerator[Any, None]:
         """Send a request for each of ``bodies``, with at most ``window`` in flight, and yield the answers.
 
         The arguments are those of :meth:`cbw.Client.map`.
         """
         mapping = MapWindow(bodies, window, is_ordered=is_ordered)
-        send = functools.partial(
-            self._submit, service, timeout=timeout, priority=priority, require_worker=require_worker
-        )
+        options: dict[str, Any] = {"require_worker": require_worker, "headers": headers}
+        send = functools.partial(self._submit, service, timeout=timeout, priority=priority, may_retry=False, **options)
         return self._map(mapping, send, returns, is_ordered, on_progress, return_errors)
 
     async def _map(
@@ -286,11 +416,17 @@ class AsyncClient:
         return loop
 
     def _request(
-        self, body: Any, service: str, timeout: Timeout, priority: int, delay_s: float, require_worker: bool
-    ) -> _RequestFuture:
-        future = _RequestFuture(self, self._attach())
+        self,
+        body: Any,
+        service: str,
+        timeout: Timeout,
+        priority: int,
+        returns: Any = bytes,
+        **options: Any,
+    ) -> PendingAnswer:
+        future = PendingAnswer(self._cancel, self._attach(), returns)
         (future.request_id,) = self._submit(
-            service, [codec.encode(body)], timeout, priority, future.end, True, delay_s, require_worker
+            service, [codec.encode(body)], timeout, priority, future.end, may_retry=True, **options
         )
         return future
 
@@ -301,12 +437,9 @@ class AsyncClient:
         timeout: Timeout,
         priority: int,
         sink: Callable[[Ended], None],
-        may_retry: bool = False,
-        delay_s: float = 0.0,
-        require_worker: bool = False,
+        **options: Any,
     ) -> range:
-        how: dict[str, Any] = {"may_retry": may_retry, "delay_s": delay_s, "require_worker": require_worker}
-        request_ids = self._session.submit(service, bodies, timeout, sink, priority, **how)
+        request_ids = self._session.submit(service, bodies, timeout, sink, priority, **options)
         self._take_turn_soon()
         return request_ids
 
@@ -361,38 +494,3 @@ class AsyncClient:
     def _time_passed(self) -> None:
         self._timer = None
         self._turn()
-
-
-class _CancellingFuture(asyncio.Future[T]):
-    """A future whose ``cancel`` tells the broker that nobody waits any more."""
-
-    def __init__(self, client: AsyncClient, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(loop=loop)
-        self._client = client
-        self.request_id = 0
-
-    def cancel(self, msg: Any | None = None) -> bool:
-        if not self.done():
-            self._client._cancel([self.request_id])
-        return super().cancel(msg)
-
-
-class _Waiting(_CancellingFuture[Ended]):
-    """Waits for what was asked for under a ticket. The request goes on when it is cancelled."""
-
-    def set_ended(self, ended: Ended) -> None:
-        if not self.done():
-            ended.sink = None  # a method of this future, which would hold itself
-            self.set_result(ended)
-
-
-class _RequestFuture(_CancellingFuture[bytes]):
-    """A future whose ``cancel`` cancels the request, also while it runs."""
-
-    def end(self, ended: Ended) -> None:
-        if self.done():
-            return
-        if ended.answer.status is Status.OK:
-            self.set_result(ended.answer.body if type(ended.answer.body) is bytes else bytes(ended.answer.body))
-        else:
-            self.set_exception(exception_for(ended))

@@ -8,7 +8,7 @@ from cbw.core import messages
 from cbw.errors import BadMessage, CbwError
 from cbw.keys.folder import LinkKeys
 from cbw.transport.link import Link
-from cbw.transport.sockets import Context
+from cbw.transport.sockets import SocketContext
 from cbw.wire import native
 
 
@@ -23,7 +23,7 @@ class Connection:
     """
 
     def __init__(self, host: str, port: int, on_resolved: Callable[[], None], keys: LinkKeys | None = None) -> None:
-        self._context: Context = Context()
+        self._context: SocketContext = SocketContext()
         try:
             self.link = Link(self._context, host, port, on_resolved, keys=keys)
         except CbwError:  # not after Ctrl-C: there may be a socket that nobody has, and this would wait for it for ever

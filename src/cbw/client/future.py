@@ -11,19 +11,24 @@ import copy
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future
+from typing import Any
 
-from cbw.client.result import exception_for
+from cbw.client.result import decode_answer, exception_for
 from cbw.core.client.events import Ended
 from cbw.core.messages import Status
-from cbw.errors import CbwError
+from cbw.errors import BadAnswer, CbwError
 
 _log = logging.getLogger("concurrent.futures")
 
 
-class AnswerFuture(Future[bytes]):
-    """A future that is told how its request has ended."""
+class AnswerFuture(Future[Any]):
+    """A future that is told how its request has ended. Its result is the answer, read as ``returns``."""
 
-    def result(self, timeout: float | None = None) -> bytes:
+    def __init__(self, returns: Any = bytes) -> None:
+        super().__init__()
+        self._returns = returns
+
+    def result(self, timeout: float | None = None) -> Any:
         """As that of any future, but each call raises an exception of its own."""
         try:
             return super().result(timeout)
@@ -38,17 +43,23 @@ class AnswerFuture(Future[bytes]):
             super().cancel()
         if not self.set_running_or_notify_cancel():
             return  # it was cancelled
-        if answer.status is Status.OK:
-            self.set_result(answer.body if type(answer.body) is bytes else bytes(answer.body))
-        else:
+        if answer.status is not Status.OK:
             self.set_exception(exception_for(ended))
+            return
+        try:
+            self.set_result(
+                decode_answer(answer.body, self._returns, answer.id, ended.service, ended.client, ended.ticket)
+            )
+        except BadAnswer as error:
+            error.__traceback__ = None
+            self.set_exception(error)
 
 
 class RequestFuture(AnswerFuture):
     """A future whose ``cancel`` cancels the request, also while it runs. ``on_end`` is called when the request has ended."""
 
-    def __init__(self, cancel: Callable[[list[int]], None], on_end: Callable[[], None]) -> None:
-        super().__init__()
+    def __init__(self, cancel: Callable[[list[int]], None], on_end: Callable[[], None], returns: Any = bytes) -> None:
+        super().__init__(returns)
         self._cancel_requests = cancel
         self._on_end = on_end
         self.request_id = 0

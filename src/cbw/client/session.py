@@ -12,7 +12,7 @@ import os
 import random
 import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import repeat
 from numbers import Real
 from pathlib import Path
@@ -25,6 +25,7 @@ from cbw.core import catalogue, messages
 from cbw.core.client.core import ClientCore
 from cbw.core.client.driver import ClientConnection, ClientDriver
 from cbw.core.client.events import Ended
+from cbw.core.headers import why_bad_headers
 from cbw.core.messages import Status, ticket_name
 from cbw.core.record import Record
 from cbw.errors import Closed, UsageError
@@ -42,6 +43,8 @@ KeysPath = str | Path | None
 """The folder of keys, or the client's secret key file in it; None: what ``CBW_KEYS`` says; empty: no keys are used."""
 DRAIN_LOOK_S = 0.02
 """Seconds between two looks of a client that is to be closed whether its requests have ended."""
+Headers = Mapping[str, str] | None
+"""Texts that travel with a request, by their names."""
 TEXT_BYTES = 1000
 """Most bytes of a body that stand in the trace, for a trace that tells bodies."""
 
@@ -91,6 +94,22 @@ def checked_delay(delay_s: float, timeout_s: float) -> float:
         text = f"the delay is {delay_s:g} s, and the request may take only {timeout_s:g} s in all"
         raise UsageError(text, advice="Give a longer timeout, or None to wait for ever.")
     return float(delay_s)
+
+
+def checked_headers(headers: Headers) -> dict[str, str] | None:
+    """``headers``, if a request may have them. None: there are none.
+
+    Raises:
+        UsageError: they are no texts, too many or too long.
+    """
+    if not headers:
+        return None
+    texts = dict(headers)
+    if not all(isinstance(text, str) for item in texts.items() for text in item):
+        raise UsageError(f"the headers are {headers!r}; names and values must be texts")
+    if why := why_bad_headers(texts):
+        raise UsageError(why, advice="Send what is larger in the body.")
+    return texts
 
 
 def open_session(
@@ -173,6 +192,7 @@ class Session:
         may_retry: bool = True,
         delay_s: float = 0.0,
         require_worker: bool = False,
+        headers: Headers = None,
     ) -> range:
         """Note a request for each of ``bodies``; returns their ids. ``may_retry``: send them again while the broker is busy.
 
@@ -205,6 +225,7 @@ class Session:
             may_retry=may_retry,
             due_at=due_at,
             requires_worker=require_worker,
+            headers=None if headers is None else checked_headers(headers),
         )
         if self._is_tracing:
             self._record_sent(request_ids, bodies, now, delay_s)
@@ -220,6 +241,7 @@ class Session:
         priority: int,
         delay_s: float,
         require_worker: bool,
+        headers: Headers,
         sink: Any,
     ) -> int:
         """Note a request that outlives this client; returns its id. It ends when the broker has it, within ``timeout``.
@@ -233,7 +255,10 @@ class Session:
         within_s = seconds_of(deadline_s, "the deadline")
         ends_at = None if within_s == math.inf else now + within_s
         due_at = now + checked_delay(delay_s, within_s) if delay_s else None
-        start = messages.Start(0, ticket, service, body, priority=priority, requires_worker=require_worker)
+        checked = checked_headers(headers)
+        start = messages.Start(
+            0, ticket, service, body, priority=priority, requires_worker=require_worker, headers=checked
+        )
         key = self._driver.start(start, self._deadline_at(timeout, now), ends_at, sink, due_at)
         if self._is_tracing:
             name = self.core.name

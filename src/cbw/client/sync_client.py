@@ -1,40 +1,35 @@
-"""The client library for threads.
-
-A thread that waits for an answer reads the socket itself, so a lone :meth:`Client.call` never changes threads. One thread
-at a time *owns the socket*: the one that holds ``_socket_lock``. It reads the answers of all. When threads wait that do not
-own it, or futures are open for which no thread waits, a background thread takes it over; it is started when first needed.
-
-A thread that does not own the socket only notes what it asks for, under ``_lock``, and wakes the owner.
-"""
+"""The client library for threads: what a program asks for."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import queue
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from typing import Any, Self, TypeVar, overload
+from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 
 from cbw import codec
+from cbw.client.contracts import OfOne, OfTwo, maps_contracts, takes_contracts
 from cbw.client.future import RequestFuture
 from cbw.client.result import result_of
-from cbw.client.session import DRAIN_LOOK_S, TIMEOUT_S, KeysPath, Timeout, deliver, open_session
+from cbw.client.session import TIMEOUT_S, Headers, KeysPath, Timeout
+from cbw.client.shared_socket import SharedSocket
 from cbw.client.ticket import Ticket, new_ticket, ticket_of
 from cbw.client.window import WINDOW, MapWindow
+from cbw.codec import Body
+from cbw.contract.service import Contract, RequestOptions
 from cbw.core.client.events import Ended
 from cbw.core.messages import PRIORITY
-from cbw.errors import Closed, UsageError
 from cbw.observe.trace import Trace
-from cbw.transport.fork import call_after_fork
-from cbw.transport.poller import Poller, Waker
 
+A = TypeVar("A")
+B = TypeVar("B")
+P = ParamSpec("P")
+R = TypeVar("R")
 T = TypeVar("T")
 
 
-class Client:
+class Client(SharedSocket):
     """A connection to a broker. Thread-safe; use it in a ``with`` statement or call :meth:`close`.
 
     A broker gives up the requests of a client that leaves. So the end of ``with`` waits until all requests have ended, unless an
@@ -61,26 +56,8 @@ class Client:
         trace: Trace | None = None,
         keys: KeysPath = None,
     ) -> None:
-        self._waker = Waker()
-        self._session, self._connection = open_session(broker, id, timeout, trace, self._waker.wake, keys)
-        self.id, link = self._session.core.name, self._connection.link
-        self._poller = Poller(link.socket, self._waker.fileno(), link.monitor_news)
-        self._make_locks()
-        self._owner: int | None = None  # the thread that owns the socket, and may run callbacks
-        self._waiting = 0  # calls, futures and maps that need some thread to read the socket
-        self._is_sleeping = False  # the owner sleeps, or is about to, and has to be woken
-        self._is_end_owed = False  # a callback has closed the client: the owner closes the socket after its turn
-        self._background: threading.Thread | None = None
-        self._background_wanted = threading.Event()
-        call_after_fork(self)
-
-    def after_fork_in_child(self) -> None:
-        """Called in a forked process, where this client is closed. A lock may have been held by a thread of the parent."""
-        self._make_locks()
-
-    def _make_locks(self) -> None:
-        self._lock = threading.Lock()  # the session and what is counted here; nobody waits or calls back under it
-        self._socket_lock = threading.Lock()
+        super().__init__(broker, id, timeout, trace, keys)
+        self.id = self._session.core.name
 
     def __enter__(self) -> Self:
         return self
@@ -96,28 +73,26 @@ class Client:
     # --- requests
 
     @overload
-    def call(
-        self,
-        body: Any = b"",
-        service: str = "",
-        *,
-        timeout: Timeout = ...,
-        priority: int = PRIORITY,
-        delay_s: float = 0.0,
-        require_worker: bool = False,
-    ) -> bytes: ...
+    def call(self, task: Contract[P, R, ..., Any], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
     @overload
     def call(
         self,
-        body: Any = b"",
+        body: Body = b"",
         service: str = "",
         *,
         timeout: Timeout = ...,
         priority: int = PRIORITY,
         delay_s: float = 0.0,
         require_worker: bool = False,
-        returns: type[T],
+        headers: Headers = None,
+    ) -> bytes: ...
+    @overload
+    def call(
+        self, body: Body = b"", service: str = "", *, returns: type[T], **options: Unpack[RequestOptions]
     ) -> T: ...
+    @overload
+    def call(self, body: Body = b"", service: str = "", *, returns: Any, **options: Unpack[RequestOptions]) -> Any: ...
+    @takes_contracts
     def call(
         self,
         body: Any = b"",
@@ -127,6 +102,7 @@ class Client:
         priority: int = PRIORITY,
         delay_s: float = 0.0,
         require_worker: bool = False,
+        headers: Headers = None,
         returns: Any = bytes,
     ) -> Any:
         """Send one request and wait for its answer.
@@ -137,6 +113,7 @@ class Client:
         whatever their priorities are. A request with a timeout is sent again as long as the broker is too busy for it. No worker
         gets it before ``delay_s`` seconds have passed, which count towards the timeout. With ``require_worker`` it ends at once,
         with :class:`~cbw.errors.Expired` of kind ``no_worker``, if no worker serves it.
+        ``headers`` are texts that the handler finds in its ``Context``: at most 32, of 8192 bytes in all.
 
         Raises:
             RequestError: the request ended without an answer, or with one that is not a ``returns``; the subclass says why.
@@ -147,11 +124,35 @@ class Client:
         encoded = [codec.encode(body)]
         ended = self._wait_for(
             lambda sink: self._session.submit(
-                service, encoded, timeout, sink, priority, delay_s=delay_s, require_worker=require_worker
+                service,
+                encoded,
+                timeout,
+                sink,
+                priority,
+                delay_s=delay_s,
+                require_worker=require_worker,
+                headers=headers,
             )[0]
         )
         return result_of(ended, returns)
 
+    @overload
+    def start(self, task: Contract[P, Any, ..., Any], /, *args: P.args, **kwargs: P.kwargs) -> Ticket: ...
+    @overload
+    def start(
+        self,
+        body: Body = b"",
+        service: str = "",
+        *,
+        ticket: str | None = None,
+        deadline_s: float | None = None,
+        priority: int = PRIORITY,
+        delay_s: float = 0.0,
+        require_worker: bool = False,
+        headers: Headers = None,
+        timeout: Timeout = ...,
+    ) -> Ticket: ...
+    @takes_contracts
     def start(
         self,
         body: Any = b"",
@@ -162,6 +163,7 @@ class Client:
         priority: int = PRIORITY,
         delay_s: float = 0.0,
         require_worker: bool = False,
+        headers: Headers = None,
         timeout: Timeout = ...,
     ) -> Ticket:
         """Start a request that outlives this client; :meth:`result` fetches its answer, from any client, at any later time.
@@ -172,8 +174,8 @@ class Client:
         not run again. Otherwise it is made up, and nobody can guess it: whoever has it can fetch the answer.
 
         ``deadline_s`` is how long the request may take, in seconds (default: for ever). No worker gets it before the first
-        ``delay_s`` of these have passed. ``priority`` and ``require_worker`` are those of :meth:`call`. ``timeout`` is how long
-        to wait for the broker; after that it is not known whether it has the request: do the same again.
+        ``delay_s`` of these have passed. ``priority``, ``require_worker`` and ``headers`` are those of :meth:`call`. ``timeout``
+        is how long to wait for the broker; after that it is not known whether it has the request: do the same again.
 
         Raises:
             TicketTaken: another request, with another body or for another service, has this ticket.
@@ -183,13 +185,15 @@ class Client:
             Closed: the client is closed.
         """
         name, encoded, start = new_ticket() if ticket is None else ticket, codec.encode(body), self._session.start
-        options = (timeout, deadline_s, priority, delay_s, require_worker)
+        options = (timeout, deadline_s, priority, delay_s, require_worker, headers)
         return ticket_of(self._wait_for(lambda sink: start(name, service, encoded, *options, sink)))
 
     @overload
     def result(self, ticket: str, *, timeout: Timeout = ...) -> bytes: ...
     @overload
     def result(self, ticket: str, *, timeout: Timeout = ..., returns: type[T]) -> T: ...
+    @overload
+    def result(self, ticket: str, *, timeout: Timeout = ..., returns: Any) -> Any: ...
     def result(self, ticket: str, *, timeout: Timeout = ..., returns: Any = bytes) -> Any:
         """Wait for the answer of a request that was started under ``ticket``. It may be fetched again, also by others.
 
@@ -206,6 +210,29 @@ class Client:
         """
         return result_of(self._wait_for(lambda sink: self._session.collect(ticket, timeout, sink)), returns)
 
+    @overload
+    def submit(self, task: Contract[P, R, ..., Any], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]: ...
+    @overload
+    def submit(
+        self,
+        body: Body = b"",
+        service: str = "",
+        *,
+        timeout: Timeout = ...,
+        priority: int = PRIORITY,
+        delay_s: float = 0.0,
+        require_worker: bool = False,
+        headers: Headers = None,
+    ) -> Future[bytes]: ...
+    @overload
+    def submit(
+        self, body: Body = b"", service: str = "", *, returns: type[T], **options: Unpack[RequestOptions]
+    ) -> Future[T]: ...
+    @overload
+    def submit(
+        self, body: Body = b"", service: str = "", *, returns: Any, **options: Unpack[RequestOptions]
+    ) -> Future[Any]: ...
+    @takes_contracts
     def submit(
         self,
         body: Any = b"",
@@ -215,18 +242,28 @@ class Client:
         priority: int = PRIORITY,
         delay_s: float = 0.0,
         require_worker: bool = False,
-    ) -> Future[bytes]:
+        headers: Headers = None,
+        returns: Any = bytes,
+    ) -> Future[Any]:
         """Send one request and return its future. ``future.cancel()`` cancels the request, also while it runs.
 
-        ``timeout``, ``priority``, ``delay_s`` and ``require_worker`` are those of :meth:`call`.
+        The options are those of :meth:`call`.
         The future's callbacks run in the thread that reads the socket: they must not wait for another answer.
         """
-        future = RequestFuture(self._cancel, self._wait_no_more)
+        future = RequestFuture(self._cancel, self._wait_no_more, returns)
         with self._lock:
             self._waiting += 1
         try:
             (future.request_id,) = self._submit_all(
-                service, [codec.encode(body)], timeout, priority, future.end, True, delay_s, require_worker
+                service,
+                [codec.encode(body)],
+                timeout,
+                priority,
+                future.end,
+                may_retry=True,
+                delay_s=delay_s,
+                require_worker=require_worker,
+                headers=headers,
             )
         except BaseException:
             self._wait_no_more()
@@ -234,6 +271,65 @@ class Client:
         self._attend()
         return future
 
+    @overload
+    def map(
+        self,
+        task: OfOne[A, R],
+        values: Iterable[A],
+        /,
+        *,
+        window: int = WINDOW,
+        timeout: Timeout = ...,
+        priority: int = PRIORITY,
+        require_worker: bool = False,
+        headers: Headers = None,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> Iterator[R]: ...
+    @overload
+    def map(
+        self,
+        task: OfTwo[A, B, R],
+        values: Iterable[A],
+        others: Iterable[B],
+        /,
+        *,
+        window: int = WINDOW,
+        timeout: Timeout = ...,
+        priority: int = PRIORITY,
+        require_worker: bool = False,
+        headers: Headers = None,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> Iterator[R]: ...
+    @overload
+    def map(
+        self,
+        task: Contract[..., Any, ..., Any],
+        /,
+        *values: Iterable[Any],
+        window: int = WINDOW,
+        timeout: Timeout = ...,
+        priority: int = PRIORITY,
+        require_worker: bool = False,
+        headers: Headers = None,
+        is_ordered: bool,
+        on_progress: Callable[[int], None] | None = None,
+        return_errors: bool = False,
+    ) -> Iterator[Any]: ...
+    @overload
+    def map(
+        self,
+        task: Contract[..., Any, ..., Any],
+        /,
+        *values: Iterable[Any],
+        window: int = WINDOW,
+        timeout: Timeout = ...,
+        priority: int = PRIORITY,
+        require_worker: bool = False,
+        headers: Headers = None,
+        on_progress: Callable[[int], None] | None = None,
+        return_errors: bool,
+    ) -> Iterator[Any]: ...
+    @overload
     def map(
         self,
         bodies: Iterable[Any],
@@ -242,24 +338,42 @@ class Client:
         window: int = WINDOW,
         timeout: Timeout = ...,
         priority: int = PRIORITY,
+        require_worker: bool = False,
+        headers: Headers = None,
         returns: Any = bytes,
         is_ordered: bool = True,
         on_progress: Callable[[int], None] | None = None,
         return_errors: bool = False,
+    ) -> Iterator[Any]: ...
+    @maps_contracts
+    def map(
+        self,
+        bodies: Iterable[Any],
+        service: str = "",
+        *,
+        window: int = WINDOW,
+        timeout: Timeout = ...,
+        priority: int = PRIORITY,
         require_worker: bool = False,
+        headers: Headers = None,
+        returns: Any = bytes,
+        is_ordered: bool = True,
+        on_progress: Callable[[int], None] | None = None,
+        return_errors: bool = False,
     ) -> Iterator[Any]:
         """Send a request for each of ``bodies``, with at most ``window`` in flight, and yield the answers.
 
         They come in the order of ``bodies``; with ``is_ordered=False`` as they arrive, each as a pair (position, answer).
         ``bodies`` may be slow: answers that are there are yielded before the next body is waited for.
-        ``timeout`` (of each request), ``priority`` and ``require_worker`` are those of :meth:`call`, but nothing is sent again
-        that the broker is too busy for: that is an error like others.
+        ``timeout`` (of each request), ``priority``, ``require_worker`` and ``headers`` are those of :meth:`call`, but nothing is
+        sent again that the broker is too busy for: that is an error like others.
         ``on_progress`` is called now and then with the number of requests that have ended. A request that fails raises its
         error here, and those in flight are cancelled; with ``return_errors`` the error is yielded instead of the answer.
         """
         mapping = MapWindow(bodies, window, is_ordered=is_ordered)
+        options: dict[str, Any] = {"require_worker": require_worker, "headers": headers}
         send = functools.partial(
-            self._submit_all, service, timeout=timeout, priority=priority, require_worker=require_worker
+            self._submit_all, service, timeout=timeout, priority=priority, may_retry=False, **options
         )
         return self._map(mapping, send, returns, is_ordered, on_progress, return_errors)
 
@@ -315,179 +429,7 @@ class Client:
         A future's callback may call it, but cannot wait; the connection is closed when the callbacks have returned.
         """
         try:
-            if wait and self._owner != threading.get_ident():
+            if wait:
                 self._drain()
         finally:
             self._close()
-
-    def _drain(self) -> None:
-        """Wait until nothing is in flight, and have the background thread read the socket meanwhile."""
-        with self._lock:
-            self._waiting += 1
-        try:
-            while self._session.in_flight:
-                self._attend()
-                time.sleep(DRAIN_LOOK_S)
-        finally:
-            self._wait_no_more()
-
-    def _close(self) -> None:
-        with self._lock:
-            if self._session.is_closed:
-                return
-            ended = self._session.close()
-        deliver(ended)
-        self._background_wanted.set()
-        if self._owner == threading.get_ident():
-            self._is_end_owed = True
-            return
-        self._waker.wake()
-        if self._background is not None:
-            self._background.join()
-        with self._socket_lock:
-            self._end()
-
-    # --- inside
-
-    def _end(self) -> None:
-        self._session.say_goodbye()
-        self._connection.close()
-        self._connection.wait()
-        self._session.close_trace()
-        self._waker.close()
-
-    def _wait_for(self, ask: Callable[[Callable[[Ended], None]], int]) -> Ended:
-        """Note what is asked for, and wait for its end. ``ask`` is called with a sink, under the lock, and returns its id."""
-        answers: queue.SimpleQueue[Ended] = queue.SimpleQueue()
-        with self._lock:
-            request_id = ask(answers.put)
-            is_sleeping = self._is_sleeping
-        if is_sleeping:
-            self._waker.wake()
-        try:
-            return self._wait(answers)
-        except BaseException:  # Ctrl-C: nobody waits for it any more
-            self._cancel([request_id])
-            raise
-
-    def _wait_no_more(self) -> None:
-        """One of those that need some thread to read the socket does not any more."""
-        with self._lock:
-            self._waiting -= 1
-
-    def _submit_all(
-        self,
-        service: str,
-        bodies: list[bytes],
-        timeout: Timeout,
-        priority: int,
-        sink: Callable[[Ended], None],
-        may_retry: bool = False,
-        delay_s: float = 0.0,
-        require_worker: bool = False,
-    ) -> range:
-        how: dict[str, Any] = {"may_retry": may_retry, "delay_s": delay_s, "require_worker": require_worker}
-        with self._lock:
-            request_ids = self._session.submit(service, bodies, timeout, sink, priority, **how)
-            is_sleeping = self._is_sleeping
-        if is_sleeping:
-            self._waker.wake()
-        return request_ids
-
-    def _cancel(self, request_ids: list[int]) -> None:
-        with self._lock:
-            self._session.cancel(request_ids)
-            is_sleeping = self._is_sleeping
-        if is_sleeping:
-            self._waker.wake()
-        else:
-            self._push()
-
-    def _wait(self, answers: queue.SimpleQueue[Ended]) -> Ended:
-        """Wait for the first of ``answers``: own the socket until it has arrived, or let the thread read it that does."""
-        if not answers.empty():
-            return answers.get()
-        with self._lock:
-            self._waiting += 1
-        try:
-            while self._socket_lock.acquire(blocking=False):
-                try:
-                    self._exchange(lambda: not answers.empty())
-                finally:
-                    self._socket_lock.release()
-                if not answers.empty():
-                    return answers.get()
-                if self._session.is_closed:
-                    raise Closed("the client was closed")
-            if self._owner == threading.get_ident():
-                raise UsageError("a future's callback cannot wait for another answer", advice="Submit it there.")
-            return answers.get()
-        finally:
-            self._wait_no_more()
-            self._attend()
-
-    def _attend(self) -> None:
-        """Send what others have noted, and have the background thread read the socket if anybody waits for an answer.
-
-        A thread that has released the socket must call this: meanwhile others may have found it taken.
-        """
-        if self._session.has_news and not self._session.is_closed:
-            self._push()
-        if self._waiting and not self._socket_lock.locked():
-            if self._background is None:
-                with self._lock:
-                    if self._background is None and not self._session.is_closed:
-                        self._background = threading.Thread(target=self._run, name=f"{self.id} socket", daemon=True)
-                        self._background.start()
-            self._background_wanted.set()
-
-    def _run(self) -> None:
-        while not self._session.is_closed:
-            self._background_wanted.wait()
-            self._background_wanted.clear()
-            with self._socket_lock, contextlib.suppress(KeyboardInterrupt):  # raised by a callback; others wait still
-                self._exchange(lambda: not self._waiting)
-            self._attend()
-
-    def _push(self) -> None:
-        """Send what was noted, unless another thread owns the socket: that one will."""
-        if self._socket_lock.acquire(blocking=False):
-            try:
-                self._exchange(lambda: True)
-            finally:
-                self._socket_lock.release()
-            self._attend()
-
-    def _exchange(self, is_enough: Callable[[], bool]) -> None:
-        """Send what was noted, then take turns until ``is_enough`` or closed. The caller owns the socket."""
-        session, link = self._session, self._connection.link
-        if session.is_closed:  # and perhaps the socket is
-            return
-        self._owner = threading.get_ident()
-        try:
-            with self._lock:
-                ended = session.flush()
-                timeout_s = self._sleep_s(ended)
-            if ended:
-                deliver(ended)
-            while not (is_enough() or session.is_closed):
-                ready = self._poller.poll(timeout_s)
-                self._is_sleeping = False
-                has_changes = link.on_ready(ready)
-                if self._waker.fileno() in ready:
-                    self._waker.clear()
-                with self._lock:
-                    ended = session.turn(has_changes=has_changes)
-                    timeout_s = self._sleep_s(ended)
-                deliver(ended)
-        finally:
-            self._is_sleeping = False
-            self._owner = None
-            if self._is_end_owed:
-                self._is_end_owed = False
-                self._end()
-
-    def _sleep_s(self, ended: list[Ended]) -> float:
-        """Seconds until the owner's next turn is due: 0 if ``ended`` are delivered first, as their callbacks may ask for more."""
-        self._is_sleeping = not ended
-        return 0.0 if ended else self._session.timeout_s

@@ -63,6 +63,7 @@ class RequestAccepted(JournalRecord, tag=1):
     envelope: Envelope = ()
     attempt: int = 1
     priority: int = 5
+    headers: dict[str, str] | None = None
 
 
 class TaskBegun(JournalRecord, tag=2):
@@ -178,6 +179,7 @@ class DeadLetterKept(JournalRecord, tag=21):
     requeued: int
     priority: int
     ticket: str = ""
+    headers: dict[str, str] | None = None
 
 
 class RequestDelayed(JournalRecord, tag=30):

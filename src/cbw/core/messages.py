@@ -134,7 +134,8 @@ class Request(Message, tag=11):
     """One request. ``id`` is unique within the client's boot; ``ttl`` is the time left in seconds, None for ever.
 
     A relative time, because the clocks of two machines differ. ``priority``, 0 to 9, orders what waits of one client, 9 first.
-    It is not handed out before ``delay_s`` seconds have passed, which must be fewer than ``ttl``; None: at once.
+    It is not handed out before ``delay_s`` seconds have passed, which must be fewer than ``ttl``; None: at once. ``headers``
+    go to the handler as they are: at most 32, of 8192 bytes in all; None: there are none.
     """
 
     id: int
@@ -143,6 +144,7 @@ class Request(Message, tag=11):
     ttl: float | None = None
     priority: int = PRIORITY
     delay_s: float | None = None
+    headers: dict[str, str] | None = None
 
 
 class RequestIfServed(Request, tag=16):
@@ -176,7 +178,8 @@ class Start(Message, tag=14):
 
     Answered with :class:`Started`, or with an :class:`Answer` that says why not. ``id`` is a number like those of requests. If
     the broker has a request with this ticket, it must be the same one, and is not run again. Only for a broker whose welcome
-    says that it keeps tickets. ``delay_s`` is that of :class:`Request`. ``requires_worker``: as of :class:`RequestIfServed`.
+    says that it keeps tickets. ``delay_s`` and ``headers`` are those of :class:`Request`. ``requires_worker``: as of
+    :class:`RequestIfServed`.
     """
 
     id: int
@@ -187,6 +190,7 @@ class Start(Message, tag=14):
     priority: int = PRIORITY
     delay_s: float | None = None
     requires_worker: bool = False
+    headers: dict[str, str] | None = None
 
 
 class Collect(Message, tag=15):
@@ -206,7 +210,9 @@ class WorkerHello(Message, tag=20):
     """First word of a worker. ``credit`` is how many tasks it wants in hand, ``concurrency`` how many it runs at once.
 
     ``tasks`` are those of an earlier session that it has begun: a broker with a journal that was restarted lets it go on.
-    ``proof`` is that of :class:`ClientHello`.
+    ``proof`` is that of :class:`ClientHello`. ``wants_names``: its handlers are told the names of their requests, so each task is
+    to have its ``request``, also if the broker keeps no trace. ``signatures`` are texts by service, for people and programs that
+    want to know what it takes and returns: of cbw's workers, JSON with ``signature``, ``doc``, ``arguments`` and ``result``.
     """
 
     worker: str
@@ -216,6 +222,8 @@ class WorkerHello(Message, tag=20):
     credit: int
     tasks: list[int] = []
     proof: bytes = b""
+    wants_names: bool = False
+    signatures: dict[str, str] | None = None
 
 
 class Credit(Message, tag=21):
@@ -273,8 +281,9 @@ class Refused(Message, tag=32):
 class Task(Message, tag=40):
     """One attempt at a request. ``id`` names the attempt, not the request; ``attempt`` counts from 1.
 
-    ``request`` is ``<client>/<request id>`` for the worker's trace, and empty if the broker keeps none. ``retries`` is how often
-    a handler has already asked for another try, with the status ``RETRY``.
+    ``request`` is ``<client>/<request id>``; empty: the broker keeps no trace, and the worker has not asked for names.
+    ``retries`` is how often a handler has already asked for another try, with the status ``RETRY``.
+    ``headers`` are those of the request.
     """
 
     id: int
@@ -284,6 +293,7 @@ class Task(Message, tag=40):
     attempt: int
     request: str = ""
     retries: int = 0
+    headers: dict[str, str] | None = None
 
 
 class Recall(Message, tag=41):

@@ -31,7 +31,7 @@ from cbw.transport.peer_keys import PeerKeys
 from cbw.transport.poller import Poller, Waker
 from cbw.transport.pull import Pull
 from cbw.transport.router import Router
-from cbw.transport.sockets import Context, Intake
+from cbw.transport.sockets import Intake, SocketContext
 from cbw.wire import log
 from cbw.wire.records import LINE_BYTES_MAX
 
@@ -89,7 +89,7 @@ class Logger:
         self._has_read = False
         self._memory_limit = memory.limit_bytes()
         self._waker = Waker()
-        self._context: Context = Context()
+        self._context: SocketContext = SocketContext()
         try:
             if self.guard is not None:
                 self.guard.open(self._context)

@@ -14,6 +14,7 @@ from cbw.addresses import checked_host, checked_port
 from cbw.core import catalogue
 from cbw.core.record import Record
 from cbw.keys.folder import link_keys
+from cbw.observe.program_logs import request_fields
 from cbw.observe.sender import LogSender
 from cbw.settings import LOG_PORT, LOGGER_HOST, LOGGER_PORT
 from cbw.wire.refusal import checked_id
@@ -32,8 +33,9 @@ class LogHandler(logging.Handler):
     ``text`` the formatted message with its traceback, ``level`` in lower case, ``fields`` the logger's name and what was given
     as ``extra``. Logging never waits for the logger: the newest ``spool_bytes`` bytes that it has not acknowledged are kept
     (default: 64 MiB, or less to fit the memory limit of the container).
-    What JSON has no form for is printed; a line is at most 1 MiB long. A forked process is a sender of its own. ``keys`` is the
-    folder of keys, or the program's own secret key file in it (default: ``CBW_KEYS``; empty: nothing is encrypted).
+    What is logged inside a handler carries its request, and so joins its story. What JSON has no form for is printed; a line is
+    at most 1 MiB long. A forked process is a sender of its own. ``keys`` is the folder of keys, or the program's own secret key
+    file in it (default: ``CBW_KEYS``; empty: nothing is encrypted).
 
     Raises:
         UsageError: ``host`` and ``port`` are no address, ``name`` is no id, or a key is missing.
@@ -72,6 +74,7 @@ class LogHandler(logging.Handler):
                 text=self.format(record),
                 level=record.levelname.lower(),
                 fields=fields,
+                **request_fields(),
             )
             self._sender.put([line])
         except Exception:

@@ -26,7 +26,7 @@ from cbw.settings import LOG
 from cbw.transport.fork import call_after_fork
 from cbw.transport.link import Link
 from cbw.transport.poller import Poller, Waker
-from cbw.transport.sockets import Context
+from cbw.transport.sockets import SocketContext
 from cbw.wire import log
 from cbw.wire.records import lines_of
 
@@ -82,7 +82,7 @@ class LogSender:
 
     def _start(self) -> None:
         self._waker = Waker()
-        self._context: Context = Context()
+        self._context: SocketContext = SocketContext()
         self._link = Link(self._context, self._host, self._port, self._waker.wake, keys=self._keys)
         self._poller = self._new_poller()
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)

@@ -164,6 +164,12 @@ class Trace:
                 if self._is_printing:  # otherwise another thread was first
                     broken = error
                     records = [*records, self._end_printing(records[-1])]
+        self.keep(records)
+        if broken is not None:
+            raise broken
+
+    def keep(self, records: Sequence[Record]) -> None:
+        """Write ``records`` to the file and to the logger, without printing them."""
         if self._file is not None:
             try:
                 offset = self._epoch.offset()
@@ -172,10 +178,8 @@ class Trace:
                 warn(f"the trace ends here: {error.strerror}")
                 self._file.close()
                 self._file = None
-        if sender is not None and self.log is not None:
-            sender.put(records if self._sends_all else [record for record in records if self.log.wants(record)])
-        if broken is not None:
-            raise broken
+        if self.sender is not None and self.log is not None:
+            self.sender.put(records if self._sends_all else [record for record in records if self.log.wants(record)])
 
     def reopen(self) -> None:
         """Go on in a new file at the same place, as the old one was moved away. Safe from any thread and from signal handlers.

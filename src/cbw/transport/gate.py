@@ -21,7 +21,7 @@ from cbw.keys.key_file import KeyPair
 from cbw.keys.refusals import RefusedPeers
 from cbw.transport.curve import port_options
 from cbw.transport.poller import has_input
-from cbw.transport.sockets import Context, new_socket
+from cbw.transport.sockets import SocketContext, new_socket
 
 _ENDPOINT = "inproc://zeromq.zap.01"
 _VERSION = b"1.0"
@@ -40,7 +40,7 @@ class Gate:
         NotReady: no descriptors are left.
     """
 
-    def __init__(self, context: Context, pair: KeyPair, allowed: Allowed) -> None:
+    def __init__(self, context: SocketContext, pair: KeyPair, allowed: Allowed) -> None:
         self.allowed = allowed
         self.refusals = RefusedPeers()
         self._pair = pair

@@ -11,7 +11,7 @@ from cbw.keys.folder import KeyFolder
 from cbw.keys.key_file import KeyPair
 from cbw.transport.gate import Gate
 from cbw.transport.peer_keys import PeerKeys
-from cbw.transport.sockets import Context
+from cbw.transport.sockets import SocketContext
 
 
 class Guard:
@@ -37,7 +37,7 @@ class Guard:
         folder = KeyFolder.at(keys)
         return Guard(folder.pair(role), folder.allowed()) if folder is not None else None
 
-    def open(self, context: Context) -> None:
+    def open(self, context: SocketContext) -> None:
         """Answer from now on who asks to be let in to the sockets of ``context``.
 
         Raises:

@@ -26,7 +26,7 @@ from cbw.transport.sockets import (
     NOBLOCK,
     RECONNECT_MAX_MS,
     WORKER_HEARTBEAT_TIMEOUT_MS,
-    Context,
+    SocketContext,
     new_monitor,
     new_socket,
     read_frames,
@@ -52,7 +52,7 @@ class Link:
 
     def __init__(
         self,
-        context: Context,
+        context: SocketContext,
         host: str,
         port: int,
         on_resolved: Callable[[], None],

@@ -18,7 +18,7 @@ from typing import Any
 
 import zmq
 
-from cbw.transport.sockets import Context, new_socket
+from cbw.transport.sockets import SocketContext, new_socket
 
 ID_BYTES_MAX = 255
 """Longest identity that a peer may set (``zmq_setsockopt``, ``ZMQ_ROUTING_ID``). In a handshake libzmq takes any."""
@@ -38,7 +38,7 @@ class MadeUpIds:
         NotReady: no descriptors are left.
     """
 
-    def __init__(self, context: Context, socket: zmq.Socket[Any]) -> None:
+    def __init__(self, context: SocketContext, socket: zmq.Socket[Any]) -> None:
         self.names: dict[bytes, bytes] = {}
         """What everybody else calls them, of connections that have spoken."""
         self.ids: dict[bytes, bytes] = {}
@@ -72,7 +72,7 @@ def _number_of(peer: bytes) -> int:
     return int.from_bytes(peer[1:], "big")
 
 
-def _first_id(context: Context, socket: zmq.Socket[Any]) -> bytes:
+def _first_id(context: SocketContext, socket: zmq.Socket[Any]) -> bytes:
     """The first id that ``socket`` makes up: it is spent for a peer in this process, who says something."""
     endpoint = f"inproc://{os.urandom(16).hex()}"
     socket.bind(endpoint)

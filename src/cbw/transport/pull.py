@@ -12,7 +12,16 @@ from cbw.transport.descriptors import cut_off, is_spare
 from cbw.transport.peer_keys import PeerKeys, gate_options
 from cbw.transport.poller import has_input
 from cbw.transport.resolver import endpoint_of
-from cbw.transport.sockets import BACKLOG, MONITOR_EVENT, NOBLOCK, Context, Intake, cannot_bind, new_monitor, new_socket
+from cbw.transport.sockets import (
+    BACKLOG,
+    MONITOR_EVENT,
+    NOBLOCK,
+    Intake,
+    SocketContext,
+    cannot_bind,
+    new_monitor,
+    new_socket,
+)
 
 
 class Pull:
@@ -26,7 +35,7 @@ class Pull:
 
     def __init__(
         self,
-        context: Context,
+        context: SocketContext,
         host: str,
         port: int,
         *,

@@ -29,8 +29,8 @@ from cbw.transport.sockets import (
     MORE,
     NOBLOCK,
     WORKER_HEARTBEAT_TIMEOUT_MS,
-    Context,
     Intake,
+    SocketContext,
     cannot_bind,
     new_monitor,
     new_socket,
@@ -59,7 +59,7 @@ class Router:
 
     def __init__(
         self,
-        context: Context,
+        context: SocketContext,
         host: str,
         port: int,
         *,

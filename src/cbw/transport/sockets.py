@@ -31,7 +31,7 @@ import zmq
 
 from cbw.errors import MORE_FILES, CannotBind, NotReady
 
-Context = zmq.Context[Any]
+SocketContext = zmq.Context[Any]
 """Owns the input and output threads of a role's sockets."""
 HEARTBEAT_MS = 1000
 HEARTBEAT_TIMEOUT_MS = 3000
@@ -83,7 +83,7 @@ class Intake(msgspec.Struct, frozen=True):
         return Intake(min(usual.unread_max, max(16, bytes_max >> 20)), min(usual.turn_bytes_max, bytes_max // 4))
 
 
-def new_socket(context: Context, kind: int, *options: tuple[int, Any]) -> zmq.Socket[bytes]:
+def new_socket(context: SocketContext, kind: int, *options: tuple[int, Any]) -> zmq.Socket[bytes]:
     """A socket with these options.
 
     Raises:

@@ -10,10 +10,10 @@ import os
 import time
 from functools import cache
 
+from cbw.contract.context import Context
 from cbw.core import catalogue
 from cbw.core.record import Record
 from cbw.observe.trace import Trace
-from cbw.worker.handler import Attempt
 
 WORKER_VARIABLE = "CBW_VERIFY_WORKER"
 """Environment variable with the worker's id."""
@@ -26,7 +26,7 @@ def _trace() -> Trace:
     return Trace(os.environ[TRACE_VARIABLE], is_printing=False)
 
 
-def serve(body: bytes, attempt: Attempt) -> bytes:
+def serve(body: bytes, context: Context) -> bytes:
     """Serve a request ``<request> <seconds>``: take that long, then answer ``<request> <seconds> <worker>``."""
     worker = os.environ[WORKER_VARIABLE]
     request, _, seconds = body.decode().partition(" ")
@@ -38,10 +38,10 @@ def serve(body: bytes, attempt: Attempt) -> bytes:
             role="worker",
             sender=worker,
             request=request,
-            service=attempt.service,
+            service=context.service,
             worker=worker,
-            task=attempt.task,
-            attempt=attempt.number,
+            task=context.task,
+            attempt=context.attempt,
         )
         _trace().write([record])
 

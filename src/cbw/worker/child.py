@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import queue
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Callable
@@ -17,18 +18,20 @@ from typing import Any, NoReturn, Protocol
 
 import msgspec
 
+from cbw.contract.retrying import Retrying
 from cbw.core import messages
 from cbw.core.catalogue import EventName
 from cbw.core.worker.events import HandlerCalled, PoolFact, TasksFinished, TasksReturned
-from cbw.observe.program_logs import show_logs
+from cbw.errors import NotReady
+from cbw.observe.program_logs import show_logs, tell_stories
 from cbw.observe.trace import LogTarget, Trace
 from cbw.signals import STOP_SIGNALS
 from cbw.worker.handler import Handler
+from cbw.worker.lifespan import Lifespans
 from cbw.worker.pool import make_pool
-from cbw.worker.retrying import Retrying
 from cbw.worker.watchers import watches
 
-Service = tuple[Callable[..., Any], Retrying, float | None]
+ServedFunction = tuple[Callable[..., Any], Retrying, float | None]
 """A function that serves requests, when it is called again, and how long it may take."""
 
 
@@ -43,7 +46,7 @@ class ReopenTrace(messages.Message, tag=98):
 
 
 class EndProcess(messages.Message, tag=97):
-    """Nothing is in hand: end this process in order."""
+    """Nothing is to be begun or answered any more: close what the lifespans have opened, and end this process in order."""
 
 
 ChildOrder = messages.Task | messages.Recall | messages.CancelTask | EndTask | ReopenTrace | EndProcess
@@ -75,7 +78,7 @@ class Counter(Protocol):
 
 
 def serve_tasks(
-    services: dict[str, Service],
+    services: dict[str, ServedFunction],
     concurrency: int,
     pipe: Connection,
     begun: Counter,
@@ -91,9 +94,15 @@ def serve_tasks(
     if trace.is_printing:
         show_logs()
     try:
-        _Child(services, concurrency, pipe, begun, trace).serve()
+        child = _Child(services, concurrency, pipe, begun, trace)
+        child.serve()
     except (EOFError, OSError):
         os._exit(0)  # the parent is gone
+    except NotReady as error:  # of a lifespan, with its traceback
+        print(f"{error}\n     {error.advice}", file=sys.stderr, flush=True)
+        os._exit(1)
+    if not child.is_idle:
+        os._exit(0)  # handlers still run
 
 
 def _keep_from_programs(pipe: Connection) -> None:
@@ -107,7 +116,7 @@ class _Child:
 
     def __init__(
         self,
-        services: dict[str, Service],
+        services: dict[str, ServedFunction],
         concurrency: int,
         pipe: Connection,
         begun: Counter,
@@ -121,15 +130,21 @@ class _Child:
         self._trace = own = Trace(
             trace.path, is_printing=trace.is_printing, name=trace.worker, log=trace.log if trace.wants_all else None
         )
+        if trace.is_printing:
+            tell_stories(trace.worker, own)
         self._record, on_failed = watches(trace.worker, own, own.write)
         self._facts: queue.SimpleQueue[PoolFact] = queue.SimpleQueue()
         self._pipe_lock = threading.Lock()
-        handlers = {
-            name: Handler(name, function, retrying, time_limit_s)
-            for name, (function, retrying, time_limit_s) in services.items()
-        }
-        self._pool = make_pool(handlers, concurrency, self, self._watch, on_failed)
+        handlers = {name: Handler(name, *service) for name, service in services.items()}
+        self._lifespans = Lifespans(handlers.values(), self.fail)
+        self._lifespans.open()
+        self._pool = make_pool(handlers, concurrency, self, self._watch, on_failed, self._lifespans.loop_thread)
         threading.Thread(target=self._write, daemon=True).start()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no handler runs."""
+        return not self._numbers
 
     def serve(self) -> None:
         """Carry out orders until the pipe ends, or there is to be an end."""
@@ -144,6 +159,7 @@ class _Child:
             for order in orders:
                 if isinstance(order, EndProcess):
                     self._pool.close()
+                    self._lifespans.close()
                     self._trace.close()
                     self._pipe.close()
                     return

@@ -175,7 +175,7 @@ class Child:
                 self.send([messages.Recall(list(self.in_hand))])
 
     def end(self) -> None:
-        """It has nothing in hand: end it, in order if none of its handlers is stuck."""
+        """Have it close its lifespans and end, unless it does already. One with a handler that is stuck is ended at once."""
         if self.overdue:
             self.kill()
         elif not self.is_ending:

@@ -5,53 +5,28 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
-import math
 import random
 import sys
-import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from cbw import codec
+from cbw.contract.context import Context
+from cbw.contract.retrying import Retrying
+from cbw.contract.service import Contract, checked_time_limit
+from cbw.contract.signature import Signature, is_async, name_of
 from cbw.core import messages
 from cbw.core.messages import ERROR_TEXT_CHARS_MAX, FAILURE_BYTES_MAX, TRACEBACK_CHARS_MAX, Status
 from cbw.errors import BadRequest, Failure, NotEncodable, TimeLimit, UsageError
-from cbw.worker.retrying import Retrying
-from cbw.worker.signature import Signature, is_async, name_of
-
-
-class Attempt:
-    """The attempt that a handler is called for. A handler gets it through a parameter annotated ``cbw.Attempt``.
-
-    ``number`` counts the attempts at the request from 1. Above 1, earlier attempts ended with the loss of their workers, and
-    may have done part of the work. ``retries`` is how often the handler has already asked for another try of the request.
-    ``is_cancelled`` becomes true when the client has given the request up.
-    """
-
-    __slots__ = ("_clock", "_deadline_at", "is_cancelled", "number", "retries", "service", "task")
-
-    def __init__(self, task: messages.Task, received_at: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self.task = task.id
-        self.service = task.service
-        self.number = task.attempt
-        self.retries = task.retries
-        self.is_cancelled = False
-        self._deadline_at = None if task.ttl is None else received_at + task.ttl
-        self._clock = clock
-
-    @property
-    def time_left(self) -> float | None:
-        """Seconds until the request's deadline, after which nobody waits for the answer; None: there is no deadline."""
-        return None if self._deadline_at is None else self._deadline_at - self._clock()
 
 
 class Handler:
     """A function and the service that it serves.
 
-    :class:`.Signature` says what it gets of the body. A parameter annotated :class:`Attempt` gets the attempt, and takes nothing
-    from the body. ``retrying`` says when the function is called again if it raises; ``chance`` draws a number from 0 to 1 for
+    :class:`.Signature` says what it gets of the body. A parameter annotated :class:`Context` gets that, and takes nothing from
+    the body. ``retrying`` says when the function is called again if it raises; ``chance`` draws a number from 0 to 1 for
     that. It may take ``time_limit_s`` seconds (None: as long as it likes).
 
     Raises:
@@ -66,34 +41,45 @@ class Handler:
         time_limit_s: float | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        if time_limit_s is not None and not (isinstance(time_limit_s, (int, float)) and 0 < time_limit_s < math.inf):
-            raise UsageError(f"time_limit_s is {time_limit_s!r}; it must be a number of seconds above 0, or None")
-        self.time_limit_s = time_limit_s
+        self.time_limit_s = checked_time_limit(time_limit_s)
         self.service = service
         self.function = function
         self.retrying = retrying
         self._chance = chance
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        self.owner = function.service if isinstance(function, Contract) else None
+        """The service whose task it is."""
+        self.state: Any = None
+        """What the lifespan of its service has yielded in this process."""
+        self._call = function.function if isinstance(function, Contract) else function
+        if inspect.isgeneratorfunction(self._call) or inspect.isasyncgenfunction(self._call):
             raise UsageError(f"{name_of(function)} cannot be a handler: it yields, and a request has one answer")
         self.is_async = is_async(function)
-        self._signature = Signature(function, Attempt)
-        self._is_plain = self._signature.is_raw and not self._signature.wants_context
+        self._signature = function.signature if isinstance(function, Contract) else Signature(function)
+        self.wants_context = self._signature.wants_context
+        self._is_plain = self._signature.is_raw and not self.wants_context
 
-    def run(self, task: messages.Task, attempt: Attempt) -> messages.Answer:
+    @property
+    def described(self) -> str:
+        """What it takes and returns, for ``cbw services``."""
+        return self._signature.described
+
+    def run(self, task: messages.Task, context: Context) -> messages.Answer:
         """Call a function that is not async. Whatever it returns or raises becomes the answer."""
         if self._is_plain:
             try:
-                return self._answer(task, self.function(task.body if type(task.body) is bytes else bytes(task.body)))
+                return self._answer(task, self._call(task.body if type(task.body) is bytes else bytes(task.body)))
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # SystemExit too: it would end the thread without an answer
                 return self._failed(task, error)
+        if self.wants_context:
+            context.state = self.state
         try:
-            arguments = self._signature.arguments(task.body, attempt)
+            arguments = self._signature.arguments(task.body, context)
         except Exception as error:  # msgspec raises RecursionError too, and a user's type whatever it likes
             return _bad_request(task, error)
         try:
-            return self._answer(task, self.function(**arguments))
+            return self._answer(task, self._call(**arguments))
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -121,14 +107,16 @@ class Handler:
         answer.body = messages.error_body(*messages.error_of(answer.body), stack)
         return answer
 
-    async def run_async(self, task: messages.Task, attempt: Attempt) -> messages.Answer:
+    async def run_async(self, task: messages.Task, context: Context) -> messages.Answer:
         """Call an async function. Whatever it returns or raises becomes the answer, except a cancellation, which is raised."""
+        if self.wants_context:
+            context.state = self.state
         try:
-            arguments = self._signature.arguments(task.body, attempt)
+            arguments = self._signature.arguments(task.body, context)
         except Exception as error:  # msgspec raises RecursionError too, and a user's type whatever it likes
             return _bad_request(task, error)
         try:
-            return self._answer(task, await self.function(**arguments))
+            return self._answer(task, await self._call(**arguments))
         except (asyncio.CancelledError, KeyboardInterrupt):
             raise
         except BaseException as error:
@@ -223,24 +211,36 @@ def load(path: str) -> Any:
     module_name, separator, name = path.partition(":")
     if not separator or not module_name or not name:
         raise UsageError(f"{path!r} is no handler", advice="Write it as package.module:function.")
+    found = load_module(module_name, name)
+    try:
+        for part in name.split("."):
+            found = getattr(found, part)
+    except AttributeError as error:
+        raise UsageError(f"{path}: {error}") from None
+    return found
+
+
+def load_module(module_name: str, name: str = "") -> Any:
+    """The module called so. Modules are searched for in the current folder first. ``name`` is of what is wanted of it.
+
+    Raises:
+        UsageError: there is none, or it does not import.
+    """
+    path = f"{module_name}:{name}" if name else module_name
     if module_name.endswith(".py") or "/" in module_name:
         module = module_name.removeprefix("./").removesuffix(".py").replace("/", ".")
-        raise UsageError(f"{module_name!r} is a file, not a module", advice=f"Write {module}:{name}.")
+        advice = f"Write {module}:{name}." if name else f"Write {module}."
+        raise UsageError(f"{module_name!r} is a file, not a module", advice=advice)
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
-        found: Any = importlib.import_module(module_name)
-        for part in name.split("."):
-            found = getattr(found, part)
+        return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         advice = f"Looked in {here} and in the installed packages."
         is_inside = error.name is not None and not f"{module_name}.".startswith(f"{error.name}.")
         importing = f"{module_name} imports it" if is_inside else path
         raise UsageError(f"{importing}: no module named {error.name!r}", advice=advice) from None
-    except AttributeError as error:
-        raise UsageError(f"{path}: {error}") from None
     except (Exception, SystemExit) as error:
         text = f"{path} does not import: {type(error).__name__}: {error}"
         raise UsageError(text, advice=_below_import(error)) from error
-    return found

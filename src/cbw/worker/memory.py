@@ -10,10 +10,12 @@ from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from cbw.contract.context import Context
+from cbw.contract.retrying import Retrying
+from cbw.contract.service import Contract
 from cbw.core import messages
 from cbw.core.worker.events import PoolFact, TasksFinished
-from cbw.worker.handler import Attempt, Handler, cancelled
-from cbw.worker.retrying import Retrying
+from cbw.worker.handler import Handler, cancelled
 
 
 class MemoryPool:
@@ -31,13 +33,14 @@ class MemoryPool:
         retrying: Retrying,
     ) -> None:
         self._handlers = {
-            name: Handler(name, function, retrying, chance=lambda: 0.5) for name, function in handlers.items()
+            name: Handler(name, function, _retrying_of(function, retrying), chance=lambda: 0.5)
+            for name, function in handlers.items()
         }
         self._concurrency = concurrency
         self._work_time_s = work_time_s
         self._clock = clock
         self._waiting: deque[messages.Task] = deque()
-        self._running: dict[int, Attempt] = {}
+        self._running: dict[int, Context] = {}
         self._answers: list[tuple[float, messages.Answer]] = []  # when each is to be reported, earliest first
 
     @property
@@ -83,8 +86,8 @@ class MemoryPool:
             return False
         task = self._waiting.popleft()
         handler = self._handlers[task.service]
-        attempt = self._running[task.id] = Attempt(task, self._clock(), self._clock)
-        answer = _awaited(handler.run_async(task, attempt)) if handler.is_async else handler.run(task, attempt)
+        context = self._running[task.id] = Context(task, self._clock(), self._clock)
+        answer = _awaited(handler.run_async(task, context)) if handler.is_async else handler.run(task, context)
         self._answers.append((self._clock() + self._work_time_s, answer))
         self._answers.sort(key=lambda item: item[0])
         return True
@@ -98,3 +101,9 @@ def _awaited(answer: Coroutine[Any, Any, messages.Answer]) -> messages.Answer:
         return asyncio.run(answer)
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(contextvars.copy_context().run, asyncio.run, answer).result()
+
+
+def _retrying_of(function: Callable[..., Any], otherwise: Retrying) -> Retrying:
+    if not isinstance(function, Contract):
+        return otherwise
+    return Retrying(*(function.handling[name] for name in ("retries", "retry_on", "backoff_s")))

@@ -16,17 +16,18 @@ from itertools import repeat
 from queue import SimpleQueue
 from typing import Any, Protocol
 
+from cbw.contract.context import Context
 from cbw.core import messages
 from cbw.core.messages import Status
 from cbw.core.worker.events import TasksFinished
-from cbw.worker.handler import Attempt, Handler, cancelled, failed
+from cbw.current import request_context
+from cbw.worker.event_loop import LOOP_CLOSE_S, LoopThread
+from cbw.worker.handler import Handler, cancelled, failed
 from cbw.worker.limited import LimitedTasks, Reporter
 
 HAND_OVER_S = 0.0002
 """Longest time in seconds for which a thread that has more to do keeps answers: the first of a batch must not wait for the
 last, and to hand each over by itself would cost more than a quick handler does."""
-POOL_CLOSE_S = 1.0
-"""Longest time in seconds that a closing pool waits for its coroutines, which are cancelled, to close what they have open."""
 
 Watch = Callable[[messages.Task, messages.Answer | None], None]
 """Called with ``(task, None)`` just before a handler runs and with ``(task, answer)`` just after, in the handler's thread."""
@@ -109,7 +110,7 @@ class ThreadPool:
         self._watch = watch
         self._on_failed = on_failed
         self._waiting: deque[tuple[messages.Task, float]] = deque()  # with the times at which they came
-        self._running: dict[int, Attempt] = {}
+        self._running: dict[int, Context] = {}
         self.replaced = 0
         self._limited = LimitedTasks(handlers, owner)
         self.stuck = self._limited.stuck
@@ -150,17 +151,17 @@ class ThreadPool:
     def cancel(self, task: int) -> None:
         if self.take_back([task]):
             self._owner.report(TasksFinished([cancelled(task)], 0.0))
-        elif (attempt := self._running.get(task)) is not None:
-            attempt.is_cancelled = True
+        elif (context := self._running.get(task)) is not None:
+            context.is_cancelled = True
 
     def end_overdue(self, task: int) -> messages.Answer | None:
         """Python has no means to end a thread: the handler can only see that it is cancelled."""
         exceeded = self._limited.exceed(task)
         if exceeded is None:
             return None
-        attempt = self._running.get(task)
-        if attempt is not None:
-            attempt.is_cancelled = True
+        context = self._running.get(task)
+        if context is not None:
+            context.is_cancelled = True
         if self._on_failed is not None:
             self._on_failed(*exceeded)
         return exceeded[1]
@@ -206,7 +207,8 @@ class ThreadPool:
                 task, received_at = waiting.popleft()
             except IndexError:
                 break
-            attempt = running[task.id] = Attempt(task, received_at)
+            context = running[task.id] = Context(task, received_at)
+            request_context.set(context)
             if watch is not None:
                 watch(task, None)
             handler = handlers[task.service]
@@ -216,7 +218,7 @@ class ThreadPool:
                     answers, began_at = [], clock()
                 limited.begun(task, handler.time_limit_s)
             try:
-                answer = handler.run(task, attempt)
+                answer = handler.run(task, context)
             except BaseException as error:  # KeyboardInterrupt too: it is the handler's own, signals do not come here
                 answer = failed(task, error)
             answers.append(answer)
@@ -231,6 +233,7 @@ class ThreadPool:
                     break
                 self._owner.report(TasksFinished(answers, clock() - began_at))
                 answers, began_at = [], clock()
+        request_context.set(None)
         if answers:
             self._owner.report(TasksFinished(answers, clock() - began_at))
 
@@ -245,6 +248,7 @@ class AsyncPool:
         owner: Owner,
         watch: Watch | None = None,
         on_failed: Watch | None = None,
+        loop_thread: LoopThread | None = None,
     ) -> None:
         self._handlers = handlers
         self._owner = owner
@@ -252,17 +256,17 @@ class AsyncPool:
         self._on_failed = on_failed
         self._room = concurrency
         self._waiting: deque[tuple[messages.Task, float]] = deque()  # with the times at which they came
-        self._running: dict[int, tuple[asyncio.Task[None], Attempt]] = {}
+        self._running: dict[int, tuple[asyncio.Task[None], Context]] = {}
         self.replaced = 0
         self._limited = LimitedTasks(handlers, owner)
         self.stuck = self._limited.stuck
         self.tell_stood_still = self._limited.tell_stood_still
         self._answers: list[messages.Answer] = []
         self._busy_s = 0.0
-        self._is_closed = False
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name="handlers", daemon=True)
-        self._thread.start()
+        self._own_thread: LoopThread | None = None
+        if loop_thread is None:
+            loop_thread = self._own_thread = LoopThread(owner.fail)
+        self._loop = loop_thread.loop
 
     def is_ready(self) -> bool:
         return True
@@ -306,32 +310,21 @@ class AsyncPool:
 
     def close(self) -> None:
         self._waiting.clear()
-        self._is_closed = True
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(POOL_CLOSE_S)
+        if self._own_thread is not None:
+            self._own_thread.close()
+            return
+        ended = asyncio.run_coroutine_threadsafe(self._end(), self._loop)
+        with contextlib.suppress(TimeoutError):  # a coroutine blocks the loop, or does not heed that it is cancelled
+            ended.result(LOOP_CLOSE_S)
 
     # --- in the loop's thread
 
-    def _run(self) -> None:
-        with failing(self._owner):
-            asyncio.set_event_loop(self._loop)
-            while not self._is_closed:
-                # A handler may stop the loop, or exit in a task of its own: others run on.
-                with contextlib.suppress(SystemExit, KeyboardInterrupt):
-                    self._loop.run_forever()
-            # Those that do not end run on with the process, as threads do: asyncio would complain of a loop that is closed.
-            for unwinding in (self._cancel_all(), self._loop.shutdown_asyncgens()):
-                with contextlib.suppress(SystemExit, KeyboardInterrupt):
-                    self._loop.run_until_complete(unwinding)
-            self._loop.close()
-
-    async def _cancel_all(self) -> None:
-        """Cancel what runs, tasks that handlers have made too, and wait until it has ended."""
-        running = asyncio.all_tasks() - {asyncio.current_task()}
+    async def _end(self) -> None:
+        """Cancel what still runs, in a loop that is needed by others."""
+        running = [task for task, _ in self._running.values()]
         for task in running:
             task.cancel()
-        if running:
-            await asyncio.wait(running)
+        await asyncio.gather(*running, return_exceptions=True)
 
     def _fill(self) -> None:
         while self._room and self._waiting:
@@ -340,19 +333,20 @@ class AsyncPool:
             except IndexError:
                 return
             self._room -= 1
-            attempt = Attempt(task, received_at)
-            self._running[task.id] = (self._loop.create_task(self._serve(task, attempt)), attempt)
+            context = Context(task, received_at)
+            self._running[task.id] = (self._loop.create_task(self._serve(task, context)), context)
 
-    async def _serve(self, task: messages.Task, attempt: Attempt) -> None:
+    async def _serve(self, task: messages.Task, context: Context) -> None:
         began_at = time.perf_counter()
+        request_context.set(context)  # this coroutine's alone
         self._tell(task, None)
         handler = self._handlers[task.service]
         if handler.time_limit_s is not None:
             self._limited.begun(task, handler.time_limit_s, self._running[task.id][0])
         try:
-            answer = await handler.run_async(task, attempt)
+            answer = await handler.run_async(task, context)
         except asyncio.CancelledError as error:  # by us, or by something that the handler awaited
-            answer = cancelled(task.id) if attempt.is_cancelled else failed(task, error)
+            answer = cancelled(task.id) if context.is_cancelled else failed(task, error)
         except BaseException as error:
             answer = failed(task, error)
         if handler.time_limit_s is None or not self._limited.ended(task.id):
@@ -374,8 +368,8 @@ class AsyncPool:
 
     def _cancel(self, task: int) -> None:
         if task in self._running:
-            running, attempt = self._running[task]
-            attempt.is_cancelled = True
+            running, context = self._running[task]
+            context.is_cancelled = True
             self._loop.call_soon(running.cancel)  # behind its first step: without that it would end and tell nobody
         elif self.take_back([task]):
             self._owner.report(TasksFinished([cancelled(task)], 0.0))
@@ -392,7 +386,11 @@ def make_pool(
     owner: Owner,
     watch: Watch | None = None,
     on_failed: Watch | None = None,
+    loop_thread: LoopThread | None = None,
 ) -> ThreadPool | AsyncPool:
-    """The pool for ``handlers``: an event loop if they are async, threads if not. ``on_failed`` is told of failures only."""
-    pool = AsyncPool if all(handler.is_async for handler in handlers.values()) else ThreadPool
-    return pool(handlers, concurrency, owner, watch, on_failed)
+    """The pool for ``handlers``: an event loop if they are async, that of ``loop_thread`` if there is one; threads if not.
+    ``on_failed`` is told of failures only.
+    """
+    if all(handler.is_async for handler in handlers.values()):
+        return AsyncPool(handlers, concurrency, owner, watch, on_failed, loop_thread)
+    return ThreadPool(handlers, concurrency, owner, watch, on_failed)

@@ -31,7 +31,11 @@ from cbw.signals import end_of
 from cbw.worker.child import UNTRACED, EndTask, ReopenTrace, TraceOptions
 from cbw.worker.child_process import GUARD_ADVICE, Child, HeldTask, cannot_start
 from cbw.worker.handler import Handler, cancelled
+from cbw.worker.lifespan import LIFESPAN_CLOSE_S
 from cbw.worker.pool import Owner, failing
+
+LIFESPANS_CLOSE_S = LIFESPAN_CLOSE_S + 1.0
+"""Longest time in seconds that children may take to close their lifespans before they are killed."""
 
 
 class ChildBounds(msgspec.Struct, frozen=True):
@@ -67,6 +71,7 @@ class ProcessPool:
         self._bounds = bounds
         self._starts = ChildStarts()
         self._handlers = handlers
+        self._has_lifespans = any(one.owner is not None and one.owner.opens is not None for one in handlers.values())
         self._concurrency = concurrency
         self._owner = owner
         self._lock = threading.Lock()
@@ -171,6 +176,15 @@ class ProcessPool:
     def close(self) -> None:
         with self._lock:
             self.is_closed.set()
+            for child in self.children:
+                if self._has_lifespans and child.has_been_ready:
+                    child.end()
+                else:
+                    child.kill()
+        patient_until = time.monotonic() + LIFESPANS_CLOSE_S
+        for supervisor in self._supervisors:
+            supervisor.join(max(0.0, patient_until - time.monotonic()))
+        with self._lock:
             for child in self.children:
                 child.kill()
         for supervisor in self._supervisors:

@@ -9,17 +9,18 @@ from typing import Any
 import pytest
 
 import cbw
+from cbw.contract.context import Context
 from cbw.core import catalogue, messages
 from cbw.core.messages import ERROR_TEXT_CHARS_MAX, FAILURE_BYTES_MAX, ErrorParts, Status
 from cbw.core.record import Record
-from cbw.worker.handler import Attempt, Handler
+from cbw.worker.handler import Handler
 from cbw.worker.watchers import FailureWatch, task_watch
 
 TASK = messages.Task(1, "price", b"tea", None, 1, "C1/7")
 
 
 def answer_of(function: Callable[..., Any]) -> messages.Answer:
-    return Handler("price", function).run(TASK, Attempt(TASK, 0.0))
+    return Handler("price", function).run(TASK, Context(TASK, 0.0))
 
 
 def said_by(error: BaseException) -> ErrorParts:

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 import cbw
+from cbw.contract.context import Context
+from cbw.contract.retrying import RETRIES, Retrying
 from cbw.core import messages
 from cbw.core.messages import Status
-from cbw.worker.handler import Attempt, Handler
-from cbw.worker.retrying import RETRIES, Retrying
+from cbw.worker.handler import Handler
 
 NETWORK = Retrying(3, (ConnectionError,), (1.0, 60.0))
 
@@ -22,7 +23,7 @@ def answer_to(error: BaseException, retrying: Retrying = NETWORK, *, used: int =
         raise error
 
     task = messages.Task(7, "s", b"", None, 1, retries=used)
-    return Handler("s", handler, retrying, chance=lambda: 0.5).run(task, Attempt(task, 0.0))
+    return Handler("s", handler, retrying, chance=lambda: 0.5).run(task, Context(task, 0.0))
 
 
 def test_nothing_is_tried_again_unless_the_service_says_so() -> None:
@@ -51,7 +52,7 @@ def test_a_body_that_does_not_fit_is_not_tried_again() -> None:
         return number
 
     task = messages.Task(7, "s", b"no number", None, 1)
-    answer = Handler("s", handler, Retrying(3, (Exception,))).run(task, Attempt(task, 0.0))
+    answer = Handler("s", handler, Retrying(3, (Exception,))).run(task, Context(task, 0.0))
     assert answer.status is Status.BAD_REQUEST
 
 
@@ -124,16 +125,16 @@ def test_an_async_handler_too() -> None:
         raise ConnectionResetError("gone")
 
     task = messages.Task(7, "s", b"", None, 1)
-    answer = asyncio.run(Handler("s", handler, NETWORK).run_async(task, Attempt(task, 0.0)))
+    answer = asyncio.run(Handler("s", handler, NETWORK).run_async(task, Context(task, 0.0)))
     assert answer.status is Status.RETRY
 
 
 def test_a_handler_knows_how_often_it_was_tried() -> None:
-    def handler(attempt: cbw.Attempt) -> int:
+    def handler(attempt: cbw.Context) -> int:
         return attempt.retries
 
     task = messages.Task(7, "s", b"", None, 1, retries=2)
-    assert Handler("s", handler).run(task, Attempt(task, 0.0)).body == b"2"
+    assert Handler("s", handler).run(task, Context(task, 0.0)).body == b"2"
 
 
 # --- the traceback, for the story that the broker keeps
@@ -154,7 +155,7 @@ class Unprintable(ConnectionError):
 
 def told(function: Any, retries: int = 0, retrying: Retrying = NETWORK) -> tuple[Status, str, str, str]:
     task = messages.Task(7, "s", b"Oslo", None, 1, retries=retries)
-    answer = Handler("s", function, retrying).run(task, Attempt(task, 0.0))
+    answer = Handler("s", function, retrying).run(task, Context(task, 0.0))
     return answer.status, *messages.error_parts(answer.body)[:3]
 
 

@@ -36,7 +36,7 @@ def _check_places(core: BrokerCore) -> None:
     ]  # of the others, the ends are being stored
     assert requests.journal is not None or len(alive) == len(listed)
     assert len(alive) == requests.count, (len(alive), requests.count)
-    assert sum(memory_of(entry.request.body, entry.envelope) for entry in alive) == requests.bytes
+    assert sum(memory_of(entry.request, entry.envelope) for entry in alive) == requests.bytes
     assert requests.parked.bytes <= core.limits.parked_bytes_max
     letters = requests.dead
     assert len(letters) <= core.limits.dead_max and 0 <= letters.bytes <= core.limits.dead_bytes_max

@@ -28,6 +28,7 @@ from cbw.core.broker.outbox import Outbox
 from cbw.core.broker.recovery import Recovery
 from cbw.core.broker.replay import Replay
 from cbw.core.broker.requests import Requests
+from cbw.core.broker.service_list import ServiceList
 from cbw.core.broker.tickets import Tickets
 from cbw.core.broker.workers import Workers
 from cbw.core.dialect import ClientDialect, WorkerDialect
@@ -79,6 +80,7 @@ class BrokerCore:
         self.requests = Requests(self.outbox, limits, self._agenda, first_task, boot)
         self.tickets = Tickets(self.outbox, self.requests, limits, self._agenda)
         self.requests.own.add(DeadServices(self.outbox, self.requests, self.tickets).all)
+        self.requests.own.add(ServiceList(self.requests.dispatcher.services).all)
         self.clients = Clients(self.outbox, self.requests, self.tickets, limits, welcome, self._agenda)
         self.workers = Workers(self.outbox, self.requests, limits, welcome, self._agenda)
         self._sweep_timer = self._agenda.timer(self._sweep)

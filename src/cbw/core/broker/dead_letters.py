@@ -16,6 +16,7 @@ from cbw.core.broker.memory import memory_of_body
 from cbw.core.broker.outbox import Outbox
 from cbw.core.broker.stories import Stories, attempt_of, bytes_of
 from cbw.core.broker.tables import ClientRow, DeadLetter, Entry, TicketRow, WorkerRow, request_name
+from cbw.core.headers import memory_of_headers
 from cbw.core.journal_records import Asker, FailedAttempt
 from cbw.core.messages import Answer, Request, error_of
 from cbw.core.plain_messages import Envelope
@@ -104,6 +105,7 @@ class DeadLetters:
             requeued,
             entry.request.priority,
             ticket=entry.client.ticket if type(entry.client) is TicketRow else "",
+            headers=entry.request.headers,
         )
         if self._limits.dead_max == 0:
             return ""
@@ -189,7 +191,8 @@ class DeadLetters:
         while self._next_request in self.nobody.entries:
             self._next_request += 1
         origin = (letter.client.encode(), b"%d" % letter.request, b"%d" % (letter.requeued + 1))
-        return Request(self._next_request, letter.service, letter.body, ttl, letter.priority), origin
+        again = Request(self._next_request, letter.service, letter.body, ttl, letter.priority, None, letter.headers)
+        return again, origin
 
     def _push_out(self) -> None:
         limits = self._limits
@@ -215,4 +218,5 @@ class DeadLetters:
 
 def _bytes_of(letter: DeadLetter) -> int:
     """The memory that ``letter`` takes; texts may have four bytes a character."""
-    return LETTER_BYTES + memory_of_body(letter.body) + 4 * len(letter.error) + bytes_of(letter.attempts)
+    size = LETTER_BYTES + memory_of_body(letter.body) + memory_of_headers(letter.headers)
+    return size + 4 * len(letter.error) + bytes_of(letter.attempts)

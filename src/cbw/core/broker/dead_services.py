@@ -143,7 +143,7 @@ class DeadServices:
         refused = ""
         for letter in found[: query.limit]:
             request, envelope = dead.next_request(letter, query.ttl_s)
-            refusal = requests.refusals.why(dead.nobody, request, memory_of(request.body, envelope))
+            refusal = requests.refusals.why(dead.nobody, request, memory_of(request, envelope))
             if refusal is not None:
                 refused = refusal[1]
                 break

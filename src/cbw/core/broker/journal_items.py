@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import msgspec
 
 from cbw.core.broker.tables import ClientRow, DeadLetter, Entry, ReqWorkerRow, WorkerRow
+from cbw.core.headers import memory_of_headers
 from cbw.core.journal_records import (
     AnswerStored,
     AnyRecord,
@@ -66,6 +67,7 @@ def accepted_record(entry: Entry, offset: float) -> RequestAccepted:
         entry.envelope,
         entry.attempt,
         request.priority,
+        request.headers,
     )
 
 
@@ -120,6 +122,7 @@ def letter_record(letter: DeadLetter, offset: float) -> DeadLetterKept:
         letter.requeued,
         letter.priority,
         letter.ticket,
+        letter.headers,
     )
 
 
@@ -156,6 +159,7 @@ def letter_of(kept: DeadLetterKept, offset: float) -> DeadLetter:
         kept.priority,
         kept.number,
         kept.ticket,
+        kept.headers,
     )
 
 
@@ -170,10 +174,11 @@ def needed_size(item: Needed) -> int:
     if type(item) is Finished:
         return RECORD_BYTES + len(item.answer.body)
     if type(item) is Entry:
-        size = RECORD_BYTES + len(item.request.body)
+        size = RECORD_BYTES + len(item.request.body) + memory_of_headers(item.request.headers)
         return size if item.failures is None else size + story_bytes(item.failures)
     assert type(item) is DeadLetter
-    return RECORD_BYTES + len(item.body) + len(item.error) + story_bytes(item.attempts)
+    size = RECORD_BYTES + len(item.body) + memory_of_headers(item.headers)
+    return size + len(item.error) + story_bytes(item.attempts)
 
 
 def story_bytes(attempts: Iterable[FailedAttempt]) -> int:
@@ -183,10 +188,13 @@ def story_bytes(attempts: Iterable[FailedAttempt]) -> int:
 
 def size_of(record: AnyRecord) -> int:
     """The bytes that ``record`` takes in the journal, about."""
-    if type(record) is RequestAccepted or type(record) is AnswerStored or type(record) is RequestEnded:
+    if type(record) is RequestAccepted:
+        return RECORD_BYTES + sum(map(len, record.body)) + memory_of_headers(record.headers)
+    if type(record) is AnswerStored or type(record) is RequestEnded:
         return RECORD_BYTES + sum(map(len, record.body))
     if type(record) is DeadLetterKept:
-        return RECORD_BYTES + sum(map(len, record.body)) + len(record.error) + story_bytes(record.attempts)
+        size = RECORD_BYTES + sum(map(len, record.body)) + memory_of_headers(record.headers)
+        return size + len(record.error) + story_bytes(record.attempts)
     if type(record) is AttemptFailed:
         return story_bytes([record.attempt])
     return RECORD_BYTES

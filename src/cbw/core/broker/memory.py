@@ -5,7 +5,8 @@ What every request takes is bounded by their number (``--requests-max``), so the
 
 from __future__ import annotations
 
-from cbw.core.messages import Parts
+from cbw.core.headers import memory_of_headers
+from cbw.core.messages import Parts, Request
 from cbw.core.plain_messages import Envelope
 
 PER_FRAME_BYTES = 50
@@ -26,12 +27,13 @@ def memory_of_body(body: bytes) -> int:
     return len(body) + VIEW_BYTES
 
 
-def memory_of(body: bytes, envelope: Envelope) -> int:
-    """The memory, in bytes, of a request with that body and the envelope that leads its reply back.
+def memory_of(request: Request, envelope: Envelope) -> int:
+    """The memory, in bytes, of a request and the envelope that leads its reply back.
 
-    Where it is wanted for each request, it is not called for a usual one: a body of type ``bytes``, and an envelope of one
-    frame at most, which is the empty one. Then it is the length of the body.
+    Where it is wanted for each request, it is not called for a usual one: a body of type ``bytes``, no headers, and an envelope
+    of one frame at most, which is the empty one. Then it is the length of the body.
     """
-    if len(envelope) < 2:
-        return memory_of_body(body)
-    return memory_of_body(body) + sum(map(len, envelope)) + PER_FRAME_BYTES * len(envelope)
+    size = memory_of_body(request.body)
+    if request.headers is not None:
+        size += memory_of_headers(request.headers)
+    return size if len(envelope) < 2 else size + sum(map(len, envelope)) + PER_FRAME_BYTES * len(envelope)

@@ -98,7 +98,9 @@ class Recovery:
         self, accepted: RequestAccepted, begun: TaskBegun | None, replay: Replay, offset: float
     ) -> None:
         number = accepted.number
-        request = Request(accepted.id, accepted.service, joined(accepted.body), priority=accepted.priority)
+        request = Request(
+            accepted.id, accepted.service, joined(accepted.body), None, accepted.priority, None, accepted.headers
+        )
         if accepted.asker.dialect == TICKET:
             fingerprint = fingerprint_of(request.service, request.body)
             client: ClientRow | None = self._tickets.restore(accepted.asker, fingerprint)

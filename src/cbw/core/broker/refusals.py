@@ -11,6 +11,7 @@ from cbw.core.broker.limits import Limits
 from cbw.core.broker.outbox import Outbox
 from cbw.core.broker.pace import Pace
 from cbw.core.broker.tables import ClientRow
+from cbw.core.headers import why_bad_headers
 from cbw.core.messages import NAME_CHARS_MAX, NOT_REACHED, PRIORITY_MAX, Answer, Request, Status, error_body
 
 _ENDS = (
@@ -65,6 +66,8 @@ class Refusals:
         if request.ttl is not None and not request.ttl > 0:  # NaN too
             return Status.EXPIRED, "the deadline had passed when it arrived", NOT_REACHED
         if request.delay_s and (why := delays.why_bad(request)):
+            return Status.BAD_REQUEST, why
+        if request.headers is not None and (why := why_bad_headers(request.headers)):
             return Status.BAD_REQUEST, why
         return None
 

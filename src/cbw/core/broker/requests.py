@@ -107,7 +107,8 @@ class Requests:
         for request in requests:
             count += 1
             key, body = request.id, request.body
-            size = len(body) if is_bare and type(body) is bytes else memory_of(body, envelope)
+            is_usual = is_bare and type(body) is bytes and request.headers is None
+            size = len(body) if is_usual else memory_of(request, envelope)
             if key in entries:  # sent again after a lost connection
                 outbox.counts["requests_joined"] += 1
             elif parked and key in parked:
@@ -166,7 +167,7 @@ class Requests:
         """``entry`` is one of those that have not ended: it was accepted here, or by an earlier broker with this journal."""
         entry.client.entries[entry.request.id] = entry
         self.count += 1
-        self.bytes += memory_of(entry.request.body, entry.envelope)
+        self.bytes += memory_of(entry.request, entry.envelope)
 
     def queue_again(self, entry: Entry) -> None:
         """``entry``, which stands in the journal and is with no worker, waits for one, perhaps later."""
@@ -323,8 +324,8 @@ class Requests:
         if entry.worker is None and entry.state is not RequestState.STORING:
             self.dispatcher.mark_dead(entry)
         entry.state = TRANSITIONS[change][entry.state]
-        body, envelope = request.body, entry.envelope
-        size = len(body) if type(body) is bytes and len(envelope) < 2 else memory_of(body, envelope)
+        envelope, is_usual = entry.envelope, type(request.body) is bytes and request.headers is None
+        size = len(request.body) if is_usual and len(envelope) < 2 else memory_of(request, envelope)
         self.count -= 1
         self.bytes -= size
         if answer is not None:

@@ -132,8 +132,10 @@ class WorkerRow:
         "pulse",
         "recalled_at",
         "services",
+        "signatures",
         "since",
         "suspect",
+        "wants_names",
     )
 
     def __init__(
@@ -159,6 +161,8 @@ class WorkerRow:
         self.pulse: Pulse | None = None  # only if it beats at a rate of its own
         self.is_overloaded = False  # has more in hand than it can run
         self.recalled_at: float | None = None
+        self.wants_names = False
+        self.signatures: dict[str, str] | None = None
         self.suspect: Entry | None = None
         self.since = 0.0  # when it registered
         self.answered = self.failed = 0  # attempts
@@ -242,6 +246,7 @@ class DeadLetter(msgspec.Struct, eq=False, gc=False):
     priority: int
     number: int = 0
     ticket: str = ""  # of a request that outlives its client
+    headers: dict[str, str] | None = None
 
     @property
     def request_name(self) -> str:

@@ -118,7 +118,8 @@ class Tickets:
             return
         self._add(row)
         self._wait(client, start.id, row, is_start=True)
-        self._accept(row, Request(REQUEST_ID, start.service, start.body, start.ttl, start.priority, start.delay_s))
+        times = start.ttl, start.priority, start.delay_s
+        self._accept(row, Request(REQUEST_ID, start.service, start.body, *times, start.headers))
 
     def _accept(self, row: TicketRow, request: Request, envelope: Envelope = ()) -> None:
         self._requests.accept(row, [request], envelope)

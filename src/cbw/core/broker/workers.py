@@ -19,6 +19,7 @@ from cbw.core.broker.outbox import Outbox
 from cbw.core.broker.pulse import Pulse
 from cbw.core.broker.req_workers import ReqWorkers
 from cbw.core.broker.requests import Requests
+from cbw.core.broker.service_list import kept_signatures
 from cbw.core.broker.states import RequestState
 from cbw.core.broker.tables import Entry, ReqWorkerRow, WorkerRow, give, request_name
 from cbw.core.broker.worker_table import WorkerTable
@@ -200,6 +201,8 @@ class Workers:
         worker = WorkerRow(hello.worker, hello.boot, peer, services, fact.dialect, hello.proof)
         worker.key = key
         worker.concurrency = hello.concurrency
+        worker.wants_names = hello.wants_names
+        worker.signatures = kept_signatures(hello.signatures, names)
         worker.credit = max(0, hello.credit)
         tasks = self._take_over(worker, hello.tasks)
         if not fact.dialect.beats_at_work:
@@ -278,7 +281,9 @@ class Workers:
                 (entry,) = entries
                 self._req.give(worker, entry)
             else:
-                outbox.batch_for(worker).extend(_tasks_of(entries, outbox.now, is_tracing=outbox.is_tracing))
+                outbox.batch_for(worker).extend(
+                    _tasks_of(entries, outbox.now, are_named=outbox.is_tracing or worker.wants_names)
+                )
             if requests.journal is not None:
                 requests.journal.begun(worker, entries)
             if outbox.is_tracing:
@@ -418,15 +423,17 @@ def _why_bad(hello: WorkerHello, names: list[str]) -> str | None:
     )
 
 
-def _tasks_of(entries: Iterable[Entry], now: float, *, is_tracing: bool) -> list[Task]:
+def _tasks_of(entries: Iterable[Entry], now: float, *, are_named: bool) -> list[Task]:
     """What a worker is sent for ``entries``, which it was given."""
     tasks = []
     for entry in entries:
         request, deadline_at = entry.request, entry.deadline_at
         ttl = None if deadline_at is None else deadline_at - now
-        name = request_name(entry) if is_tracing else ""
+        name = request_name(entry) if are_named else ""
         retries = 0 if entry.delay is None else entry.delay.retries
-        tasks.append(Task(entry.task, request.service, request.body, ttl, entry.attempt, name, retries))
+        tasks.append(
+            Task(entry.task, request.service, request.body, ttl, entry.attempt, name, retries, request.headers)
+        )
     return tasks
 
 

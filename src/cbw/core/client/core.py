@@ -167,7 +167,7 @@ class ClientCore:
             return
         service, sink, deadline_at, priority = fact.service, fact.sink, fact.deadline_at, fact.priority
         may_retry = fact.may_retry and deadline_at is not None
-        ttl, due_at = None, fact.due_at
+        ttl, due_at, headers = None, fact.due_at, fact.headers
         delay_s = None if due_at is None else max(0.0, due_at - now)
         if deadline_at is not None:
             ttl = deadline_at - now
@@ -176,11 +176,11 @@ class ClientCore:
         request_id = fact.first_id
         if fact.requires_worker:
             for key, body in enumerate(fact.bodies, request_id):
-                choosy = messages.RequestIfServed(key, service, body, ttl, priority, delay_s)
+                choosy = messages.RequestIfServed(key, service, body, ttl, priority, delay_s, headers)
                 self._asked(Pending(choosy, sink, deadline_at, may_retry, due_at=due_at), now)
             return
         for body in fact.bodies:
-            request = messages.Request(request_id, service, body, ttl, priority, delay_s)
+            request = messages.Request(request_id, service, body, ttl, priority, delay_s, headers)
             pending = in_flight[request_id] = Pending(request, sink, deadline_at, may_retry, due_at=due_at)
             if is_connected:
                 if len(body) <= UNASKED_BYTES:

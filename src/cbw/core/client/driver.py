@@ -79,13 +79,16 @@ class ClientDriver:
         may_retry: bool = False,
         due_at: float | None = None,
         requires_worker: bool = False,
+        headers: dict[str, str] | None = None,
     ) -> range:
         """Requests of the program; the ids that they get. The rest is as in :class:`~cbw.core.client.events.Submitted`."""
         first_id = self._next_id
         self._next_id += len(bodies)
         self.submitted += len(bodies)
         self._facts.append(
-            events.Submitted(first_id, service, bodies, deadline_at, sink, priority, may_retry, due_at, requires_worker)
+            events.Submitted(
+                first_id, service, bodies, deadline_at, sink, priority, may_retry, due_at, requires_worker, headers
+            )
         )
         return range(first_id, self._next_id)
 

@@ -82,6 +82,7 @@ class Submitted(Event, gc=True):
     may_retry: bool = False
     due_at: float | None = None
     requires_worker: bool = False
+    headers: dict[str, str] | None = None
 
 
 class StartRequested(Event, gc=True):

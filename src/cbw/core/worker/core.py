@@ -69,7 +69,8 @@ TRANSITIONS: dict[Registration, tuple[Registration, ...]] = {
 
 class WorkerCore:
     """Decides for one worker process. ``boot`` is new at each start, so that the broker can tell a restart from a reconnection,
-    and ``proof`` the secret of that start.
+    and ``proof`` the secret of that start. ``wants_names`` and ``signatures`` are those of
+    :class:`~cbw.core.messages.WorkerHello`.
 
     A worker that ``exits_when_stuck`` leaves when no handler can run any more, because all slots are held by handlers that have
     exceeded their time limits and have not ended.
@@ -86,10 +87,12 @@ class WorkerCore:
         proof: bytes = b"",
         *,
         exits_when_stuck: bool = False,
+        wants_names: bool = False,
+        signatures: dict[str, str] | None = None,
     ) -> None:
         self.name = name
         self.boot = boot
-        self._proof = proof
+        self._introduction = (proof, wants_names, signatures)  # the end of each hello
         self.services = list(services)
         self.concurrency = concurrency
         self.credit = concurrency  # how many tasks are wanted in hand while everything is well
@@ -113,8 +116,7 @@ class WorkerCore:
         self._grace = self._agenda.timer(self._grace_ended)
         self._reconnect = self._agenda.timer(self._connect_again)
         self._patience = Patience()
-        self._stepped_at = 0.0
-        self._heard_at = 0.0
+        self._stepped_at = self._heard_at = 0.0
         self._service_s: float | None = None
         self._credit_told = 0
         self._late: deque[messages.Answer] = deque(maxlen=LATE_ANSWERS_MAX)
@@ -328,7 +330,7 @@ class WorkerCore:
             self.concurrency,
             self._credit_told,
             begun[:LATE_ANSWERS_MAX],
-            self._proof,
+            *self._introduction,
         )
         self._to_send = [hello]
 

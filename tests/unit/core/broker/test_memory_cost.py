@@ -38,22 +38,25 @@ def test_requests_are_counted_at_what_they_take(shape: str) -> None:
 
 
 def test_a_usual_request_is_counted_by_its_body() -> None:
-    assert memory_of(b"x" * 100, ()) == memory_of(b"x" * 100, (b"",)) == 100
+    request = messages.Request(1, "s", b"x" * 100)
+    assert memory_of(request, ()) == memory_of(request, (b"",)) == 100
 
 
 def test_frames_envelopes_and_views_are_counted() -> None:
     assert memory_of_body(Parts((b"x",) * 2000)) > 2000 * 45
-    assert memory_of(b"x", (b"i" * 250, b"")) > 250
+    assert memory_of(messages.Request(1, "s", b"x"), (b"i" * 250, b"")) > 250
     assert memory_of_body(memoryview(b"x" * 40_000)) > 40_000  # type: ignore[arg-type]
 
 
-def test_what_was_counted_is_given_back() -> None:
+@pytest.mark.parametrize("headers", [None, {"trace": "x" * 2000, "tenant": "t"}])
+@pytest.mark.parametrize("body", [Parts((b"x",) * 50), b"x"])
+def test_what_was_counted_is_given_back(body: bytes, headers: dict[str, str] | None) -> None:
     system = CoreSystem()
-    body = Parts((b"x",) * 50)
-    request = messages.Request(1, "s", body)
+    request = messages.Request(1, "s", body, headers=headers)
+    assert headers is None or memory_of(request, ()) > 2000
     system.client("C1")
     system.tell(events.ClientSaid(b"C1", [request], native.CLIENT))
-    assert system.core.requests.bytes == memory_of(body, ())
+    assert system.core.requests.bytes == memory_of(request, ())
     system.worker("W1", services=("s",), credit=1)
     system.answer_all("W1")
     assert system.core.requests.bytes == 0

@@ -11,9 +11,10 @@ import msgspec
 import pytest
 
 from cbw import codec
+from cbw.contract.context import Context
+from cbw.contract.signature import Signature
 from cbw.errors import UsageError
-from cbw.worker.handler import Attempt, Handler
-from cbw.worker.signature import Signature
+from cbw.worker.handler import Handler
 
 
 @dataclasses.dataclass
@@ -44,7 +45,7 @@ def nothing() -> None: ...
 def raw(body: bytes) -> None: ...
 def untyped(body): ...  # type: ignore[no-untyped-def]
 def add(a, b): ...  # type: ignore[no-untyped-def]
-def tried(article: str, attempt: Attempt) -> None: ...
+def tried(article: str, attempt: Context) -> None: ...
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,7 @@ def tried(article: str, attempt: Attempt) -> None: ...
     ],
 )
 def test_arguments(function: Callable[..., Any], sent: Any, arguments: dict[str, Any]) -> None:
-    assert Signature(function, Attempt).arguments(codec.encode(sent), "the attempt") == arguments
+    assert Signature(function).arguments(codec.encode(sent), "the attempt") == arguments
 
 
 @pytest.mark.parametrize(
@@ -111,11 +112,11 @@ def test_arguments(function: Callable[..., Any], sent: Any, arguments: dict[str,
 )
 def test_a_body_that_does_not_fit(function: Callable[..., Any], sent: Any) -> None:
     with pytest.raises(msgspec.DecodeError):
-        Signature(function, Attempt).arguments(codec.encode(sent), None)
+        Signature(function).arguments(codec.encode(sent), None)
 
 
 def test_a_default_value_is_not_shared() -> None:
-    signature = Signature(tagged, Attempt)
+    signature = Signature(tagged)
     signature.arguments(b"", None)["tags"].append("y")
     assert signature.arguments(b"", None) == {"tags": ["x"]}
 
@@ -145,7 +146,7 @@ def wants_unknown(item: Unknown) -> None: ...  # type: ignore[name-defined] # no
 )
 def test_a_function_that_cannot_be_called(function: Callable[..., Any], text: str) -> None:
     with pytest.raises(UsageError, match=f"{function.__name__} cannot be a handler: .*{text}"):
-        Signature(function, Attempt)
+        Signature(function)
 
 
 def text_of(_: bytes) -> str: ...  # type: ignore[empty-body]
@@ -169,7 +170,7 @@ def plain_of(_: bytes) -> Plain: ...  # type: ignore[empty-body]
     ],
 )
 def test_the_body_of_a_result(function: Callable[..., Any], result: Any, body: bytes) -> None:
-    assert Signature(function, Attempt).body_of(result) == body
+    assert Signature(function).body_of(result) == body
 
 
 def keeping_its_name(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -187,4 +188,4 @@ async def later(text: str) -> str:
 
 def test_an_async_function_below_a_plain_decorator_is_async() -> None:
     assert Handler("", later).is_async
-    assert Signature(later, Attempt).arguments(b"tea", None) == {"text": "tea"}
+    assert Signature(later).arguments(b"tea", None) == {"text": "tea"}

@@ -15,15 +15,20 @@ import copy
 import functools
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
 from cbw import codec
+from cbw.contract.context import Context
 from cbw.errors import UsageError
 
 _NOTHING = inspect.Parameter.empty
+SIGNATURE_CHARS = 1000
+"""Most characters of a signature, and of the first paragraph of a docstring, that are told of a function."""
+DESCRIPTION_CHARS_MAX = 4000
+"""Most characters of all that is told of a function: the broker keeps no more."""
 
 
 class Parameter(NamedTuple):
@@ -36,24 +41,26 @@ class Parameter(NamedTuple):
 
 
 class Signature:
-    """Of ``function``. A parameter annotated ``context`` gets what :meth:`arguments` is given, and nothing from the body.
+    """Of ``function``. A parameter annotated :class:`.Context` gets that, and nothing from the body.
 
     Raises:
         UsageError: the function cannot be called like that.
     """
 
-    def __init__(self, function: Callable[..., Any], context: type) -> None:
+    def __init__(self, function: Callable[..., Any]) -> None:
         self.name = name_of(function)
         self._context_name: str | None = None
         try:
             hints = typing.get_type_hints(_annotated(function), include_extras=True)
-            signature = inspect.signature(function)
+            self._signature = inspect.signature(function)
         except (TypeError, NameError, ValueError) as error:
             raise UsageError(f"{self.name} cannot be a handler: {error}") from None
         returns = hints.get("return", Any)
-        # A result of a type that has no form of its own is whatever its value is.
-        self._returns = Any if returns is object or codec.why_unusable(returns) else returns
-        parameters = self._parameters(signature, hints, context)
+        self.why_no_result = "" if returns is object else codec.why_unusable(returns)
+        """Why no answer can be read as the type of the result; empty: one can."""
+        self.returns = Any if returns is object or self.why_no_result else returns
+        """The type of the result. One of a type that has no form of its own is whatever its value is."""
+        parameters = self._parameters(hints)
         is_alone = len(parameters) == 1
         self.is_raw = is_alone and parameters[0].kind in (_NOTHING, bytes, Any)
         """Whether the body is passed on as it is."""
@@ -69,12 +76,14 @@ class Signature:
             is_vague = keys is None or self._subject.name in keys
             self._subject_keys = keys if not is_vague else None if is_alone else frozenset()
         self._by_name = _struct_of(self.name, self._all)
+        self._hints = hints
+        self._doc = inspect.getdoc(_annotated(function)) or ""
 
-    def _parameters(self, signature: inspect.Signature, hints: dict[str, Any], context: type) -> list[Parameter]:
+    def _parameters(self, hints: dict[str, Any]) -> list[Parameter]:
         found = []
-        for parameter in signature.parameters.values():
+        for parameter in self._signature.parameters.values():
             kind = hints.get(parameter.name, _NOTHING)
-            if kind is context:
+            if kind is Context:
                 self._context_name = parameter.name
             elif parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
                 raise UsageError(f"{self.name} cannot be a handler: parameter {parameter} has no single name")
@@ -149,13 +158,55 @@ class Signature:
     def _named(self, body: Any) -> dict[str, Any]:
         return msgspec.structs.asdict(codec.decode_json(body, self._by_name))
 
+    @property
+    def described(self) -> str:
+        """What the function takes and returns, as JSON: ``signature`` as Python writes it, ``doc``, and the JSON Schemas
+        ``arguments`` and ``result``. These are null where a body is taken or given as it is, or if they are very long.
+        """
+        own = [p.replace(annotation=self._hints.get(p.name, p.annotation)) for p in self._own]
+        returns = self._hints.get("return", self._signature.return_annotation)
+        said: dict[str, Any] = {
+            "signature": str(self._signature.replace(parameters=own, return_annotation=returns))[:SIGNATURE_CHARS],
+            "doc": self._doc.partition("\n\n")[0][:SIGNATURE_CHARS],
+            "arguments": None if self.is_raw else codec.schema_of(self._by_name),
+            "result": None if self.returns in (Any, bytes) else codec.schema_of(self.returns),
+        }
+        text = codec.encode_json(said).decode()
+        if len(text) > DESCRIPTION_CHARS_MAX:
+            text = codec.encode_json(said | {"arguments": None, "result": None}).decode()
+        return text
+
+    @property
+    def _own(self) -> list[inspect.Parameter]:
+        """The parameters that callers give."""
+        return [p for p in self._signature.parameters.values() if p.name != self._context_name]
+
+    def body_for(self, positional: Sequence[Any], by_name: Mapping[str, Any]) -> bytes:
+        """The body of a request with these arguments, from which :meth:`arguments` makes them again.
+
+        Raises:
+            TypeError: they are not those of the function.
+            NotEncodable: JSON has no form for one of them.
+        """
+        try:
+            bound = self._signature.replace(parameters=self._own).bind(*positional, **by_name)
+        except TypeError as error:
+            raise TypeError(f"{self.name}: {error}") from None
+        subject = self._subject
+        if subject is not None and self._subject_keys != frozenset():  # left out, it could be mistaken for an empty one
+            bound.apply_defaults()
+        if self.is_raw or self._subject_keys is None:
+            assert subject is not None
+            return codec.encode_as(bound.arguments[subject.name], subject.kind)
+        return codec.encode_json(bound.arguments) if self._all else b""
+
     def body_of(self, result: Any) -> bytes:
         """The body of the answer with this ``result``.
 
         Raises:
             NotEncodable: JSON has no form for it.
         """
-        return codec.encode(result) if self._returns is Any else codec.encode_as(result, self._returns)
+        return codec.encode(result) if self.returns is Any else codec.encode_as(result, self.returns)
 
 
 def _subject_of(parameters: list[Parameter]) -> Parameter | None:
@@ -194,7 +245,8 @@ def _annotated(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function whose annotations say the types of the parameters: that inside a partial, or a ``__call__``."""
     while isinstance(function, functools.partial):
         function = function.func
-    return inspect.unwrap(function) if inspect.isroutine(function) else type(function).__call__
+    is_wrapped = inspect.isroutine(function) or hasattr(function, "__wrapped__")
+    return inspect.unwrap(function) if is_wrapped else type(function).__call__
 
 
 def is_async(function: Callable[..., Any]) -> bool:

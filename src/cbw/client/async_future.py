@@ -1,0 +1,64 @@
+"""The futures of the client for asyncio: to cancel one tells the broker that nobody waits any more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from cbw.client.result import decode_answer, exception_for
+from cbw.core.client.events import Ended
+from cbw.core.messages import Status
+from cbw.errors import BadAnswer
+
+T = TypeVar("T")
+
+
+class _CancellingFuture(asyncio.Future[T]):
+    """A future whose ``cancel`` tells the broker that nobody waits any more."""
+
+    def __init__(self, cancel: Callable[[list[int]], None], loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self._cancel_requests = cancel
+        self.request_id = 0
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        if not self.done():
+            self._cancel_requests([self.request_id])
+        return super().cancel(msg)
+
+
+class WaitingFuture(_CancellingFuture[Ended]):
+    """Waits for what was asked for under a ticket. The request goes on when it is cancelled."""
+
+    def set_ended(self, ended: Ended) -> None:
+        """It has ended."""
+        if not self.done():
+            ended.sink = None  # a method of this future, which would hold itself
+            self.set_result(ended)
+
+
+class PendingAnswer(_CancellingFuture[Any]):
+    """A future whose ``cancel`` cancels the request, also while it runs. Its result is the answer, read as ``returns``."""
+
+    def __init__(
+        self, cancel: Callable[[list[int]], None], loop: asyncio.AbstractEventLoop, returns: Any = bytes
+    ) -> None:
+        super().__init__(cancel, loop)
+        self._returns = returns
+
+    def end(self, ended: Ended) -> None:
+        """The request has ended."""
+        if self.done():
+            return
+        answer = ended.answer
+        if answer.status is not Status.OK:
+            self.set_exception(exception_for(ended))
+            return
+        try:
+            self.set_result(
+                decode_answer(answer.body, self._returns, answer.id, ended.service, ended.client, ended.ticket)
+            )
+        except BadAnswer as error:
+            error.__traceback__ = None
+            self.set_exception(error)

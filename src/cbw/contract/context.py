@@ -1,0 +1,87 @@
+"""What a handler can know of the request that it serves, beside its arguments."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from cbw.core import messages
+from cbw.current import request_context
+
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+
+class Context:
+    """The request that a handler serves. A handler gets it through a parameter annotated ``cbw.Context``, which takes nothing
+    from the body; it should be the first parameter, so that type checkers know that callers do not give it.
+
+    ``is_cancelled`` becomes true when the client has given the request up. ``state`` is what the lifespan of the handler's
+    service has yielded in this process; None: the service has no lifespan.
+    """
+
+    __slots__ = ("_clock", "_deadline_at", "_task", "is_cancelled", "state")
+
+    def __init__(self, task: messages.Task, received_at: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._task = task
+        self.is_cancelled = False
+        self.state: Any = None
+        self._deadline_at = None if task.ttl is None else received_at + task.ttl
+        self._clock = clock
+
+    @staticmethod
+    def current() -> Context | None:
+        """That of the request which this thread or coroutine serves; None: it serves none. For code that is not given it."""
+        context: Context | None = request_context.get()
+        return context
+
+    @property
+    def request(self) -> str:
+        """The request's name in the log, as ``cbw logs story`` takes it: the client's id and a number, or ``ticket/`` and the
+        ticket. Empty: the broker is of an earlier version.
+        """
+        return self._task.request
+
+    @property
+    def client(self) -> str:
+        """The id of the client that waits for the answer; empty: the request has a ticket, and nobody needs to wait."""
+        client, _, number = self._task.request.rpartition("/")
+        return client if number.isdecimal() else ""
+
+    @property
+    def service(self) -> str:
+        """The service that the request is for, such as ``shop.price``."""
+        return self._task.service
+
+    @property
+    def attempt(self) -> int:
+        """Counts the attempts at the request from 1. Above 1, earlier ones ended with the loss of their workers, and may have
+        done part of the work.
+        """
+        return self._task.attempt
+
+    @property
+    def retries(self) -> int:
+        """How often the handler was called for the request before, and has asked for another try by its exception."""
+        return self._task.retries
+
+    @property
+    def task(self) -> int:
+        """The number of this attempt, which no other attempt at the broker has."""
+        return self._task.id
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The texts that the caller has sent with the request, by their names, such as ``traceparent``."""
+        return NO_HEADERS if self._task.headers is None else MappingProxyType(self._task.headers)
+
+    @property
+    def deadline_at(self) -> float | None:
+        """When nobody waits for the answer any more, as ``time.monotonic()`` counts; None: there is no deadline."""
+        return self._deadline_at
+
+    @property
+    def time_left(self) -> float | None:
+        """Seconds until the deadline; None: there is no deadline."""
+        return None if self._deadline_at is None else self._deadline_at - self._clock()

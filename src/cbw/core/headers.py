@@ -1,0 +1,35 @@
+"""Headers: texts that travel with a request beside its body, for whoever stands between a caller and a handler."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+HEADERS_MAX = 32
+"""Most headers of a request. Tracing needs three; each is an entry in the tables of the broker."""
+HEADERS_BYTES_MAX = 8192
+"""Most bytes of all names and values of a request's headers, as web servers have it. What is larger belongs into the body."""
+PER_HEADER_BYTES = 150
+"""What each header takes of the broker's memory beside its characters: two texts, of some 50 bytes each, and its entry."""
+
+
+def bytes_of_headers(headers: Mapping[str, str]) -> int:
+    """The bytes of their names and values, in UTF-8."""
+    return sum(
+        len(name.encode(errors="replace")) + len(value.encode(errors="replace")) for name, value in headers.items()
+    )
+
+
+def memory_of_headers(headers: Mapping[str, str] | None) -> int:
+    """The memory, in bytes, that the broker needs for them. A text may have four bytes a character."""
+    if not headers:
+        return 0
+    return sum(4 * (len(name) + len(value)) + PER_HEADER_BYTES for name, value in headers.items())
+
+
+def why_bad_headers(headers: Mapping[str, str]) -> str:
+    """Why no request may have these headers; empty: one may."""
+    if len(headers) > HEADERS_MAX:
+        return f"{len(headers)} headers; a request has at most {HEADERS_MAX}"
+    if (size := bytes_of_headers(headers)) > HEADERS_BYTES_MAX:
+        return f"headers of {size} bytes; they have at most {HEADERS_BYTES_MAX} in all"
+    return "" if all(headers) else "a header without a name"
