@@ -418,8 +418,8 @@ WORKER = (
     _worker(
         "time_limit_s",
         None,
-        "Seconds that a --handler may take for one request; default: no limit. Then the client gets TimeLimit, and a coroutine is "
-        "cancelled, a child process ended and replaced. A thread cannot be ended: it is reported as stuck until it returns.",
+        "Seconds that a --handler may take for one request; default: no limit. Then the client gets TimeLimit, and a coroutine "
+        "is cancelled, a child process ended and replaced. A thread cannot be ended: it is reported as stuck until it returns.",
         minimum=0.001,
         kind=float,
     ),
