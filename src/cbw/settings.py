@@ -426,8 +426,8 @@ WORKER = (
     _worker(
         "on_stuck",
         "exit",
-        "What the worker does when all its handlers are stuck: exit with code 8, so that a supervisor starts it anew, or only "
-        "report it, and work again when one of them returns.",
+        "What the worker does when all its handlers that share a concurrency are stuck: exit with code 8, so that a supervisor "
+        "starts it anew, or only report it, and work again when one of them returns.",
         choices=("exit", "report"),
     ),
     _worker(

@@ -51,6 +51,17 @@ def test_a_child_closes_what_is_async(start: Start, broker: Broker, connect: Con
     assert log.count("closed depot") == 2
 
 
+def test_a_child_that_is_replaced_closes_its_own(start: Start, broker: Broker, connect: Connect, log: Log) -> None:
+    bounds = ("--processes", 1, "--max-tasks-per-child", 2)
+    worker, client = serve(start, broker, log, "--app", "contract:archive", *bounds, sessions=1), connect(broker)
+    assert [client.call(look_up, "tea") for _ in range(5)] == ["tea archive"] * 5
+    worker.wait_for("W1 child replaced", "--max-tasks-per-child", count=2)
+    log.wait_for("opened archive", count=3)
+    assert log.count("closed archive") >= 2
+    worker.terminate()
+    assert log.count("closed archive") == log.count("opened archive")
+
+
 def test_a_lifespan_that_fails_ends_the_worker_with_its_traceback(start: Start, broker: Broker) -> None:
     worker = start("worker", "W1", HOST, broker.worker_port, "--app", "contract:broken")
     assert worker.exit_code() == 3

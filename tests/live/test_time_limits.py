@@ -219,6 +219,94 @@ def test_a_child_process_is_not_ended_before_its_other_tasks(connect: Connect, b
         assert running.wait(PATIENCE_S) == 0
 
 
+TASKS = """\
+import time
+from pathlib import Path
+
+import cbw
+
+HERE = Path(__file__).parent
+shop = cbw.Service("shop")
+
+
+@shop.lifespan
+def place():
+    with open(HERE / "lifespans", "a") as file:
+        print("opened", file=file)
+    yield HERE
+    with open(HERE / "lifespans", "a") as file:
+        print("closed", file=file)
+
+
+@shop.task(time_limit_s=1, concurrency=1)
+def hang(context: cbw.Context, body: str) -> str:
+    while not (context.state / body).exists():
+        time.sleep(0.02)
+    return "at last"
+
+
+@shop.task()
+def echo(body: str) -> str:
+    return body
+"""
+
+
+@pytest.fixture
+def start_tasks(start: Start, broker: Broker, tmp_path: Path) -> Callable[..., Program]:
+    """Starts a worker for the service of :data:`TASKS`, which registers twice: ``hang`` has a concurrency of its own."""
+    (tmp_path / "tasks.py").write_text(TASKS)
+
+    def start_one(*options: object) -> Program:
+        worker = start(
+            *("worker", "W1", HOST, broker.worker_port, "--app", "tasks:shop", *options), PYTHONPATH=str(tmp_path)
+        )
+        broker.program.wait_for("worker ready", " worker W1", count=2)
+        return worker
+
+    return start_one
+
+
+def test_a_task_of_a_service_has_a_limit_of_its_own(
+    start_tasks: Callable[..., Program], connect: Connect, broker: Broker, tmp_path: Path
+) -> None:
+    port = free_port()
+    worker = start_tasks("--on-stuck", "report", "--status-port", port)
+    client = connect(broker)
+    exceed(client, "shop.hang", "go")
+    worker.wait_for("W1:shop.hang stuck")
+    state = status(port)
+    assert (state["stuck"], state["counts"]["tasks_overdue"]) == (1, 1)
+    assert [task["service"] for task in state["stuck_tasks"]] == ["shop.hang"]
+    assert state["reason"] == "all handlers have exceeded their time limits, and run on"
+    assert client.call("on", "shop.echo") == b"on"  # it shares no slot with the one that is stuck
+    (tmp_path / "go").touch()
+    worker.wait_for("W1:shop.hang unstuck")
+    wait_until(lambda: status(port)["stuck"] == 0, "the slot to be free")
+
+
+def test_a_worker_exits_if_one_of_its_tasks_can_run_no_more_and_closes_its_lifespans(
+    start_tasks: Callable[..., Program], connect: Connect, broker: Broker, tmp_path: Path
+) -> None:
+    worker = start_tasks()
+    exceed(connect(broker), "shop.hang", "never")
+    assert worker.exit_code() == 8
+    assert worker.count("W1:shop.hang: no handler can run any more"), worker
+    assert (tmp_path / "lifespans").read_text().split() == ["opened", "closed"]
+    assert broker.program.wait_for("worker left", "W1", count=2)
+
+
+def test_a_child_process_with_a_lifespan_is_ended_and_replaced(
+    start_tasks: Callable[..., Program], connect: Connect, broker: Broker
+) -> None:
+    worker = start_tasks("--processes", 1)
+    client = connect(broker)
+    for _ in range(2):
+        exceed(client, "shop.hang", "never")
+    worker.wait_for("W1:shop.hang stuck", "is ended, and another started", count=2)
+    assert client.call("on", "shop.echo") == b"on"
+    assert worker.is_running
+
+
 def test_it_is_tried_again_if_the_service_says_so(start_slow: StartSlow, connect: Connect, broker: Broker) -> None:
     start_slow(
         "hang_once", options=("--concurrency", 2, "--retry-on", "cbw:TimeLimit", "--retries", 2, "--backoff", 0.01)

@@ -22,6 +22,7 @@ from cbw.contract.service import Contract
 from cbw.errors import UsageError
 from cbw.testing import System
 from cbw.worker.app import services_of
+from cbw.worker.handler import Handler
 
 
 class Colour(enum.StrEnum):
@@ -249,6 +250,40 @@ def test_a_concurrency_is_a_number() -> None:
     service.task(concurrency=0)(lambda: None)
     with pytest.raises(UsageError, match="concurrency is 0"):
         cbw.Worker().add_service(service)
+
+
+def test_a_task_may_have_a_time_limit() -> None:
+    service = cbw.Service("s")
+    service.task(name="one", time_limit_s=2.5, retry_on=(cbw.TimeLimit,))(lambda: None)
+    contract = service.tasks["s.one"]
+    worker = cbw.Worker()
+    worker.add_service(service)
+    assert contract.handling["time_limit_s"] == Handler("s.one", contract, time_limit_s=2.5).time_limit_s == 2.5
+    assert worker._handlers["s.one"].time_limit_s == 2.5
+    with pytest.raises(UsageError, match="time_limit_s is 0; it must be a number of seconds above 0"):
+        service.task(time_limit_s=0)
+
+
+def test_a_call_of_a_task_may_require_a_worker() -> None:
+    with System() as system:
+        with pytest.raises(cbw.Expired) as unserved:
+            system.call(price.with_options(require_worker=True), "tea")
+        assert (unserved.value.kind, unserved.value.service) == ("no_worker", "shop.price")
+        system.worker(shop)
+        assert system.call(price.with_options(require_worker=True), "tea") == 3
+
+
+@pytest.mark.parametrize("require_worker", [False, True])
+def test_headers_arrive_whether_a_worker_is_required_or_not(require_worker: bool) -> None:
+    def tell(context: cbw.Context) -> dict[str, str]:
+        return dict(context.headers)
+
+    with System() as system:
+        system.worker({"tell": tell})
+        options: dict[str, Any] = {"headers": {"traceparent": "00-1"}, "require_worker": require_worker}
+        assert system.call(b"", "tell", returns=dict[str, str], **options) == {"traceparent": "00-1"}
+        client = system.client()
+        assert client.result(client.start(b"", "tell", **options), returns=dict[str, str]) == {"traceparent": "00-1"}
 
 
 def test_a_system_in_memory_serves_and_calls_a_service() -> None:
