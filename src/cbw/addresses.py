@@ -6,9 +6,9 @@ import ipaddress
 import os
 import re
 
-from cbw import service_links
+from cbw import service_links, settings
 from cbw.errors import UsageError
-from cbw.settings import BROKER_HOST, BROKER_PORT, CLIENT_PORT, WORKER_PORT, Setting
+from cbw.settings import BROKER_HOST, BROKER_PORT, Setting
 
 
 def address(text: str | None, role: str) -> tuple[str, int]:
@@ -27,7 +27,9 @@ def address(text: str | None, role: str) -> tuple[str, int]:
         host, port = text or "", ""
     host = host or os.environ.get(BROKER_HOST.environment) or BROKER_HOST.default
     port = (
-        port or service_links.ignored(BROKER_PORT.environment) or str(CLIENT_PORT if role == "client" else WORKER_PORT)
+        port
+        or service_links.ignored(BROKER_PORT.environment)
+        or str(settings.CLIENT_PORT if role == "client" else settings.WORKER_PORT)
     )
     return checked_host(host, BROKER_HOST), checked_port(port, BROKER_PORT)
 

@@ -243,12 +243,12 @@ def test_a_lost_folder_is_made_again(start_logger: StartLogger, logs: Path) -> N
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 kB."""
+    """A file system of 384 kB: all that a sender has fits on it, if nothing else is there."""
     place = tmp_path / "small"
     place.mkdir()
     if os.getuid() != 0:
         pytest.skip("only root may mount a small file system")
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=384k", "tmpfs", str(place)], check=True)
     try:
         yield place
     finally:
@@ -261,7 +261,7 @@ def full(start: Start, small_disk: Path) -> Iterator[tuple[Program, int, LogSend
     logger = start("logger", 0, small_disk / "logs")
     port = int(logger.wait_for("text on port").split("text on port ")[1].split(",")[0])
     ballast = small_disk / "ballast"
-    ballast.write_bytes(b"x" * 150_000)
+    ballast.write_bytes(b"x" * 281_000)
     with sending(port) as sender:
         for _ in range(20):
             sender.put([record(number) for number in range(100)])
