@@ -31,7 +31,7 @@ from typing import Any, NamedTuple, Protocol
 
 import pytest
 
-from cbw import addresses, settings
+from cbw import settings
 from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -225,9 +225,8 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ports: Ports) -> Iter
     kept["CBW_STATUS_PORT"] = "0"
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(str(folder))
-    for module in (settings, addresses):
-        monkeypatch.setattr(module, "CLIENT_PORT", ports.client)
-        monkeypatch.setattr(module, "WORKER_PORT", ports.worker)
+    monkeypatch.setattr(settings, "CLIENT_PORT", ports.client)
+    monkeypatch.setattr(settings, "WORKER_PORT", ports.worker)
     for name in ("BROKER_HOST", "BROKER_PORT"):
         monkeypatch.delenv(name, raising=False)
     one = Shell(folder, kept)
