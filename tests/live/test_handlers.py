@@ -149,7 +149,7 @@ def test_an_answer_that_is_too_big(
     broker = start_broker("--body-bytes-max", 1000)
     worker = start_worker("W1", "fail", options=options, at=broker)
     client = connect(broker)
-    with pytest.raises(cbw.HandlerFailed, match="3000000 bytes"):
+    with pytest.raises(cbw.AnswerTooBig, match="3000000 bytes"):
         client.call("big")
     assert client.call("fine") == b"fine"
     assert worker.count("disconnected") == 0

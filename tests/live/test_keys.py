@@ -207,7 +207,7 @@ def test_a_broker_that_dies_in_a_handshake_has_no_other_key(keys: Path) -> None:
 def test_rights_on_services(guarded: Broker, work: Worker, keys: Path) -> None:
     add(keys, "pricer", "worker", "price")
     worker = work("W1", own="pricer.key_secret", waits=False)  # the demonstration serves the nameless service
-    assert worker.exit_code() == 7 and worker.count("the key pricer is not good for the service ''") == 1, worker
+    assert worker.exit_code() == 7 and worker.count("cbw: the key pricer is not good for the service ''") == 1, worker
     work("W2")
     own = add(keys, "buyer", "client", "price")
     with cbw.Client(guarded.address, keys=own, timeout=SOON_S) as client:

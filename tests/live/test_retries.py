@@ -67,8 +67,9 @@ def test_it_may_ask_for_that_itself(broker: Broker, start_worker: StartWorker, c
 
 def test_never_by_default(broker: Broker, start_worker: StartWorker, connect: Connect, log: Log) -> None:
     start_worker("W1", "fail_twice")
-    with pytest.raises(cbw.HandlerFailed, match=r"FlakyError: no luck with tea$"):
+    with pytest.raises(cbw.HandlerFailed) as caught:
         connect(broker).call("tea")
+    assert str(caught.value) == "FlakyError: no luck with tea"
     assert log.lines == ["try 0 of tea"]
 
 
