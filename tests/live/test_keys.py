@@ -97,10 +97,10 @@ def test_everything_works_with_keys(guarded: Broker, work: Worker, keys: Path, s
 def test_asyncio(guarded: Broker, work: Worker, keys: Path) -> None:
     async def talk() -> None:
         async with cbw.AsyncClient(guarded.address, keys=keys) as client:
-            assert await client.call(b"hi", timeout=SOON_S) == b"hi W1"
+            assert await client.call(b"hi", timeout=PATIENCE_S) == b"hi W1"
         async with cbw.AsyncClient(guarded.address, keys="") as client:
             with pytest.raises(cbw.KeysMissing):
-                await client.call(b"hi", timeout=SOON_S)
+                await client.call(b"hi", timeout=PATIENCE_S)
 
     work("W1")
     asyncio.run(talk())
