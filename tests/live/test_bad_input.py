@@ -350,7 +350,5 @@ def test_a_flood_of_garbage_is_not_one_of_lines(sturdy: Broker, dial: Dial) -> N
         one.send(b"garbage")
     one.send_multipart([native.MAGIC, pack([0])])
     assert one.poll(int(PATIENCE_S * 1000))
-    began_at = time.monotonic()
     wait_until(lambda: sturdy.program.count("bad message"), "it is told")
     assert sturdy.program.count("bad message") < 20_000 / 2
-    assert time.monotonic() - began_at < 20.0

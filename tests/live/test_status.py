@@ -241,12 +241,13 @@ def test_a_token_that_others_can_read_ends_the_role(start: Start, tmp_path: Path
 
 def test_pages_without_a_token_beyond_this_machine_are_warned_of_once(start: Start, tmp_path: Path) -> None:
     path = token_file(tmp_path, "a-token-of-a-test-0123456789")
-    wide = broker_of(start("broker", 0, 0, CBW_LISTEN="0.0.0.0", CBW_STATUS_PORT=str(free_port())))
+    wide = broker_of(start("broker", 0, 0, CBW_STATUS_LISTEN="0.0.0.0", CBW_STATUS_PORT=str(free_port())))
+    image = broker_of(start("broker", 0, 0, CBW_LISTEN="0.0.0.0", CBW_STATUS_PORT=str(free_port())))
     shown = {"CBW_STATUS_LISTEN": "0.0.0.0", "CBW_STATUS_TOKEN_FILE": str(path), "CBW_STATUS_PORT": str(free_port())}
     guarded = broker_of(start("broker", 0, 0, **shown))
     local = broker_of(start("broker", 0, 0, CBW_STATUS_PORT=str(free_port())))
     none = broker_of(start("broker", 0, 0, CBW_LISTEN="0.0.0.0"))
-    for broker, count in ((wide, 1), (guarded, 0), (local, 0), (none, 0)):
+    for broker, count in ((wide, 1), (guarded, 0), (local, 0), (none, 0), (image, 0)):
         broker.program.terminate()
         assert broker.program.count("serves its status on 0.0.0.0 without a token") == count, broker.program
 

@@ -23,7 +23,7 @@ from cbw.keys.status_token import read_token
 from cbw.observe.status import Ask, serving
 from cbw.observe.trace import LogTarget, Trace
 from cbw.observe.warning import warn
-from cbw.settings import KEYS, LOG, STATUS, STATUS_TOKEN_FILE, TRACE, Setting
+from cbw.settings import KEYS, LISTEN_ENVIRONMENT, LOG, STATUS, STATUS_TOKEN_FILE, TRACE, Setting
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -192,7 +192,9 @@ def status_options(function: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         is_asked_for = is_given("status_port")
         token = status_token(status_token_file) if status_port else ""
-        is_warned = bool(token) or not _is_beyond_this_machine(status_listen)
+        is_warned_of_all = not os.environ.get(KEYS.environment) and os.environ.get(LISTEN_ENVIRONMENT) == status_listen
+        is_worth_a_line = _is_beyond_this_machine(status_listen) and not is_warned_of_all
+        is_warned = bool(token) or not is_worth_a_line
 
         @contextlib.contextmanager
         def serve_status(ask: Ask, *, is_one_of_many: bool = False) -> Iterator[None]:

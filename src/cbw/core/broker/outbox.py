@@ -14,7 +14,9 @@ from cbw.core.messages import Message
 from cbw.core.record import Record
 
 RECORDS_MAX = 100
-"""Records of one step while tracing is off: a flood of bad messages must not become a flood of log lines."""
+"""Records of one step while tracing is off: a flood of failures must not become a flood of log lines."""
+BAD_MESSAGES_MAX = 100
+"""Bad messages of one second that are told of, each in a line, while tracing is off. All are counted."""
 
 
 class Outbox:
@@ -30,6 +32,7 @@ class Outbox:
         self.now = 0.0
         self.counts: Counter[str] = Counter()
         self._records: list[Record] = []
+        self._bad_since, self._bad_left = 0.0, BAD_MESSAGES_MAX
         self._orders: list[Event] = []
         self._to_client: dict[bytes, SendToClient] = {}
         self._to_worker: dict[bytes, SendToWorker] = {}
@@ -141,4 +144,8 @@ class Outbox:
     def count_bad(self, side: Side, who: str, why: str) -> None:
         """A peer sent what makes no sense (G10)."""
         self.counts["messages_bad"] += 1
-        self.trace(catalogue.BAD_MESSAGE, **{side.value: who}, text=why)
+        if self.now - self._bad_since >= 1.0:
+            self._bad_since, self._bad_left = self.now, BAD_MESSAGES_MAX
+        if self.is_tracing or self._bad_left > 0:
+            self._bad_left -= 1
+            self.trace(catalogue.BAD_MESSAGE, **{side.value: who}, text=why)
