@@ -25,7 +25,7 @@ from cbw.transport.curve import link_options, new_pair
 from tests.ports import free_port
 
 from .conftest import HOST, Broker, Start, StartBroker, broker_of
-from .program import SOON_S, Program, wait_until
+from .program import PATIENCE_S, SOON_S, Program, wait_until
 
 CLOSED_S = 5.0
 """A connection whose key is taken back is closed within a second (B1), and on a busy machine within this time."""
