@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cbw.worker.retrying import Retrying
 
 import cbw
 from cbw.core import messages
@@ -19,7 +20,6 @@ from cbw.core.worker.events import TasksFinished
 from cbw.worker.handler import Handler
 from cbw.worker.pool import make_pool
 from cbw.worker.processes import ProcessPool
-from cbw.worker.retrying import Retrying
 from tests.ports import free_port
 
 from . import handlers
