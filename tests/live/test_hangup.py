@@ -30,6 +30,7 @@ def test_the_broker_begins_a_new_trace(
 ) -> None:
     trace = tmp_path / "trace"
     broker = start_broker("--trace", trace)
+    wait_until(lambda: tells(trace, "started"), "its first record")
     old = rotate(broker.program, trace)
     start("worker", "W1", HOST, broker.worker_port, "--work-time", 0)
     assert connect(broker).call("hello") == b"hello W1"
