@@ -55,9 +55,10 @@ def test_two_commands(new_project: NewProject, images: dict[str, str], tmp_path:
         assert json.load(answer)["counts"]["answered"] == 20
 
     must(*in_folder, "revoke", "worker", "--keys", "/keys/made")
-    said_twice = 2 * len(project.containers("wor"))
+    workers = project.containers("wor")
+    assert all(worker["HostConfig"]["RestartPolicy"]["Name"] == "on-failure" for worker in workers)
     wait_until(
-        lambda: "\n".join(project.logs("wor")).count("does not let this key in") >= said_twice,
-        "its workers end, and are started again: their key may be allowed again",
+        lambda: "\n".join(project.logs("wor")).count("does not let this key in") >= len(workers),
+        "its workers end; they cannot be started again, as their key is gone",
         within_s=UP_S,
     )
