@@ -131,9 +131,13 @@ class Stream:
             )
 
     async def _make(self) -> None:
-        with contextlib.suppress(NotFoundError):
+        try:
             await self._info()
             return
+        except NotFoundError:
+            pass
+        except (NatsError, TimeoutError) as error:  # such as 503, while a cluster begins
+            raise JournalUnreachable(f"JetStream does not answer at {self._place.hosts}: {_why(error)}") from None
         replicas = self._place.replicas or 3
         while True:
             config = api.StreamConfig(
