@@ -236,12 +236,11 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ports: Ports) -> Iter
 
 
 @pytest.fixture
-def no_new_modules() -> Iterator[None]:
-    """Modules that a page makes are forgotten after it."""
-    before = set(sys.modules)
+def no_new_modules(tmp_path: Path) -> Iterator[None]:
+    """Modules that a page makes are forgotten after it; not libraries, of which there would be two then."""
     yield
-    for name in set(sys.modules) - before:
-        if not name.startswith("cbw"):
+    for name, module in list(sys.modules.items()):
+        if tmp_path in Path(getattr(module, "__file__", None) or "/").parents:
             del sys.modules[name]
 
 
