@@ -18,6 +18,7 @@ from array import array
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
 from cbw.errors import JournalDamaged, JournalError, JournalFenced, JournalInUse, JournalUnreachable
@@ -59,6 +60,14 @@ async def _settle() -> None:
     await asyncio.sleep(0)
     gc.collect()
     await asyncio.sleep(0)
+
+
+class _Unsent(NamedTuple):
+    """A message that is not known to be stored, and the position behind its batches."""
+
+    subject: str
+    data: bytes
+    end: int
 
 
 class Health(NamedTuple):
@@ -117,7 +126,7 @@ class NatsJournal:
         self._average = 1
         self._sequences = array("Q")  # of the messages
         self._ends = array("Q")  # position after the batches of each
-        self._unsent: deque[tuple[bytes, int]] = deque()  # messages, and the position behind the batches of each
+        self._unsent: deque[_Unsent] = deque()
         self._cut = 0  # position after the batches that were made into messages
 
     # --- whose it is
@@ -157,7 +166,7 @@ class NatsJournal:
     ) -> StreamEnd | None:
         """The end of the stream if the journal may be taken: where it was before the owner was asked, so that whoever has taken
         it since is not overlooked."""
-        last = self._run(stream.last())
+        last = self._run(stream.state()).last_seq
         asked_at = time.monotonic()
         owner = self._run(stream.ask_for_owner(ASK_S))
         now = time.monotonic()
@@ -188,20 +197,17 @@ class NatsJournal:
             self._next = stream_messages.next_after(stream_messages.decode_message(end.last, end.data))
         self._begin, self._last = (end.first or 1), end.last
         self._size, self._average = end.size_bytes, end.size_bytes // max(1, end.messages)
-        if not self._say_owner(stream, self._owner):
+        self._say_owner(stream, self._owner)
+        if self._send(stream) is not Append.DURABLE:
+            self._unsent.clear()
             return False
         self._epoch, self._cut = self._last, self._next
         self._run(stream.answer_for(self._owner))
         return True
 
-    def _say_owner(self, stream: Stream, owner: str) -> bool:
+    def _say_owner(self, stream: Stream, owner: str) -> None:
         data = stream_messages.encode_message(Ownership(owner, self._first, self._next))
-        if self._run(stream.append_owner(data, self._last)) is not Outcome.STORED:
-            return False
-        self._last += 1
-        self._last_owner = self._last
-        self._note(self._last, self._next, len(data))
-        return True
+        self._unsent.append(_Unsent(stream.owners, data, self._next))
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         assert self._loop is not None
@@ -230,14 +236,16 @@ class NatsJournal:
             except JournalUnreachable:
                 if time.monotonic() > tried_until:
                     raise
+                time.sleep(ASK_S)
                 continue
             for found, data in messages:
                 if found >= self._epoch:
                     break
                 if found != sequence:
                     raise JournalDamaged(f"message {sequence} of the stream {stream.name} is missing")
-                yield from assembler.batches(found, data)
-                self._note(found, stream_messages.position_behind(stream_messages.decode_message(found, data)), 0)
+                message = stream_messages.decode_message(found, data)
+                yield from assembler.batches(found, message)
+                self._note(found, stream_messages.position_behind(message), 0)
                 sequence += 1
             tried_until = time.monotonic() + READ_S
         self._note(self._epoch, own, 0)
@@ -259,49 +267,58 @@ class NatsJournal:
         if position != self._next:
             return Append.FENCED
         assert self._stream is not None and self._epoch, "this journal is not open"
-        self._gather(position, batches)
+        self._gather(self._stream, position, batches)
+        outcome = self._send(self._stream)
+        if outcome is Append.DURABLE:
+            self._next = self._cut
+        return outcome
+
+    def _gather(self, stream: Stream, position: int, batches: Sequence[bytes]) -> None:
+        """Make messages of those batches of an append that an earlier try has not left here."""
+        new = batches[self._cut - position :]
+        for message in stream_messages.cut(self._epoch, self._cut, new, stream.bytes_max):
+            data, end = stream_messages.encode_message(message), stream_messages.position_behind(message)
+            self._unsent.append(_Unsent(stream.batches, data, end))
+        self._cut += len(new)
+
+    def _send(self, stream: Stream) -> Append:
+        """Append what is not sent, or not known to be stored."""
         while self._unsent:
-            sent = [self._unsent[number] for number in range(min(IN_FLIGHT, len(self._unsent)))]
-            outcomes = self._run(self._stream.append([data for data, _ in sent], self._last))
+            sent = list(islice(self._unsent, IN_FLIGHT))
+            outcomes = self._run(stream.append([(one.subject, one.data) for one in sent], self._last))
             for outcome in outcomes:
                 if outcome is Outcome.OTHER:
                     return Append.FENCED
                 if outcome is Outcome.UNKNOWN:
-                    return Append.FENCED if self._is_fenced() else Append.UNKNOWN
-                data, end = self._unsent.popleft()
+                    return Append.FENCED if self._is_fenced(stream) else Append.UNKNOWN
+                one = self._unsent.popleft()
                 self._last += 1
-                self._note(self._last, end, len(data))
-        self._next = self._cut
+                if one.subject == stream.owners:
+                    self._last_owner = self._last
+                self._note(self._last, one.end, len(one.data))
         return Append.DURABLE
 
-    def _gather(self, position: int, batches: Sequence[bytes]) -> None:
-        """Make messages of those batches of an append that an earlier try has not left here."""
-        new = batches[self._cut - position :]
-        assert self._stream is not None
-        for message in stream_messages.cut(self._epoch, self._cut, new, self._stream.bytes_max):
-            self._unsent.append((stream_messages.encode_message(message), stream_messages.position_behind(message)))
-        self._cut += len(new)
-
-    def _is_fenced(self) -> bool:
+    def _is_fenced(self, stream: Stream) -> bool:
         """Whether another broker owns it by now, which may have dropped the message that would say so."""
-        assert self._stream is not None
-        found = self._run(self._stream.last_owner())
-        return found is not None and found[0] > self._last_owner
+        found = self._run(stream.last_owner())
+        return found is not None and found > self._last_owner
 
     def compact(self, before: int) -> bool:
         assert self._stream is not None and self._epoch, "this journal is not open"
-        if before <= self._first or self._unsent:
-            return False
-        self._first = min(before, self._next)
-        if not self._say_owner(self._stream, self._owner):
-            if self._is_fenced():
-                raise JournalFenced(f"another broker has the journal {self.place.name}")
+        before = min(before, self._next)
+        if before > self._first and not self._unsent:  # else it is not known yet where the batches in there are
+            self._first = before
+            self._say_owner(self._stream, self._owner)
+        outcome = self._send(self._stream)
+        if outcome is Append.FENCED:
+            raise JournalFenced(f"another broker has the journal {self.place.name}")
+        if outcome is Append.UNKNOWN:
             return True
-        count = bisect_right(self._ends, self._first, hi=len(self._ends) - 1)
-        self._run(self._stream.drop(self._sequences[count]))
-        del self._sequences[:count], self._ends[:count]
-        self._size = self._run(self._stream.size_bytes())
-        return False
+        if count := bisect_right(self._ends, self._first, hi=len(self._ends) - 1):
+            self._run(self._stream.drop(self._sequences[count]))
+            del self._sequences[:count], self._ends[:count]
+            self._size = self._run(self._stream.state()).bytes
+        return before > self._first
 
     def close(self) -> None:
         if self._loop is None:
@@ -309,6 +326,7 @@ class NatsJournal:
         if self._stream is not None:
             if self._epoch and not self._unsent:
                 self._say_owner(self._stream, "")
+                self._send(self._stream)
             self._run(self._stream.close())
         self._stream = None
         self._loop.close()

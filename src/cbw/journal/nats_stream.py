@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any
 
@@ -70,8 +70,8 @@ class Stream:
         self._client = client
         self._jetstream = jetstream
         self.name = f"CBW_{place.name}"
-        self._batches = f"cbw.journal.{place.name}.batches"
-        self._owners = f"cbw.journal.{place.name}.owner"
+        self.batches = f"cbw.journal.{place.name}.batches"
+        self.owners = f"cbw.journal.{place.name}.owner"
         self._question = f"cbw.owner.{place.name}"
 
     @classmethod
@@ -131,18 +131,13 @@ class Stream:
             )
 
     async def _make(self) -> None:
-        try:
-            await self._info()
+        if await self.replicas() is not None:
             return
-        except NotFoundError:
-            pass
-        except (NatsError, TimeoutError) as error:  # such as 503, while a cluster begins
-            raise JournalUnreachable(f"JetStream does not answer at {self._place.hosts}: {_why(error)}") from None
         replicas = self._place.replicas or 3
         while True:
             config = api.StreamConfig(
                 name=self.name,
-                subjects=[self._batches, self._owners],
+                subjects=[self.batches, self.owners],
                 storage=api.StorageType.FILE,
                 discard=api.DiscardPolicy.NEW,
                 num_replicas=replicas,
@@ -193,16 +188,14 @@ class Stream:
         except (NatsError, TimeoutError):
             return None
 
-    async def last(self) -> int:
-        """The sequence of the last message that was ever appended.
+    async def state(self) -> api.StreamState:
+        """What the stream has, by number and bytes.
 
         Raises:
             JournalUnreachable: the servers do not tell.
         """
-        try:
-            return (await self._info()).state.last_seq
-        except (NatsError, TimeoutError) as error:
-            raise JournalUnreachable(f"the stream {self.name} cannot be read: {_why(error)}") from None
+        with self._asking("cannot be read"):
+            return (await self._jetstream.stream_info(self.name)).state
 
     async def end(self) -> StreamEnd:
         """The end of the stream.
@@ -210,59 +203,55 @@ class Stream:
         Raises:
             JournalUnreachable: the servers do not tell.
         """
-        try:
-            state = (await self._info()).state
-            end = StreamEnd(state.first_seq, state.last_seq, state.bytes, state.messages)
-            if not state.messages:
-                return end
+        state = await self.state()
+        end = StreamEnd(state.first_seq, state.last_seq, state.bytes, state.messages)
+        if not state.messages:
+            return end
+        with self._asking("cannot be read"):
             data = (await self._jetstream.get_msg(self.name, state.last_seq)).data
-            owner = (await self._jetstream.get_last_msg(self.name, self._owners)).data
-            return StreamEnd(end.first, end.last, end.size_bytes, end.messages, data or b"", owner or b"")
-        except (NatsError, TimeoutError) as error:
-            raise JournalUnreachable(f"the stream {self.name} cannot be read: {_why(error)}") from None
+            owner = (await self._jetstream.get_last_msg(self.name, self.owners)).data
+        return replace(end, data=data or b"", owner=owner or b"")
 
     async def replicas(self) -> tuple[int, int] | None:
         """How many servers keep it, and how many of them have all of it at present; None: there is no such stream.
 
         Raises:
-            JournalUnreachable: the servers do not tell.
+            JournalUnreachable: the servers do not tell, such as those of a cluster that has no leader yet.
         """
-        try:
-            info = await self._info()
-        except NotFoundError:
-            return None
-        except (NatsError, TimeoutError) as error:
-            raise JournalUnreachable(f"the stream {self.name} cannot be read: {_why(error)}") from None
+        with self._asking("cannot be read"):
+            try:
+                info = await self._jetstream.stream_info(self.name)
+            except NotFoundError:
+                return None
         others = (info.cluster.replicas or []) if info.cluster is not None else []
         return info.config.num_replicas or 1, 1 + sum(bool(one.current) and not one.offline for one in others)
 
-    async def _info(self) -> api.StreamInfo:
-        return await self._jetstream.stream_info(self.name)
+    @contextlib.contextmanager
+    def _asking(self, fault: str) -> Iterator[None]:
+        """Whatever goes wrong with the servers in this context is a :class:`JournalUnreachable`."""
+        try:
+            yield
+        except (NatsError, TimeoutError) as error:
+            raise JournalUnreachable(f"the stream {self.name} {fault}: {_why(error)}") from None
 
     # --- writing
 
-    async def append_owner(self, data: bytes, last: int) -> Outcome:
-        """Append a message on the owner, if ``last`` is the sequence of the stream's last message."""
-        return (await self._append(self._owners, [data], last))[0]
-
-    async def append(self, messages: Sequence[bytes], last: int) -> list[Outcome]:
-        """Append messages, the first of them behind ``last``. Of those behind one that is not stored none is.
+    async def append(self, messages: Sequence[tuple[str, bytes]], last: int) -> list[Outcome]:
+        """Append messages, each a subject (:attr:`batches` or :attr:`owners`) and its bytes, if ``last`` is the sequence of the
+        stream's last message. Of those behind one that is not stored none is.
 
         Raises:
             JournalFull: there is no room for the first.
             JournalError: the stream cannot be written any more.
         """
-        return await self._append(self._batches, messages, last)
-
-    async def _append(self, subject: str, messages: Sequence[bytes], last: int) -> list[Outcome]:
-        sending = [self._send(subject, data, last + number) for number, data in enumerate(messages)]
+        sending = [self._send(subject, data, last + number) for number, (subject, data) in enumerate(messages)]
         found = await asyncio.gather(*sending, return_exceptions=True)
         outcomes: list[Outcome] = []
         for number, answer in enumerate(found):
             if answer is None:
                 outcomes.append(Outcome.STORED)
                 continue
-            outcome = await self._judge(answer, messages[number], last + number + 1, is_first=not outcomes)
+            outcome = await self._judge(answer, messages[number][1], last + number + 1, is_first=not outcomes)
             outcomes.append(outcome)
             if outcome is not Outcome.STORED:
                 break
@@ -303,13 +292,13 @@ class Stream:
             return Outcome.UNKNOWN
         return Outcome.STORED if found.data == data else Outcome.OTHER
 
-    async def last_owner(self) -> tuple[int, bytes] | None:
-        """Sequence and data of the last message on the owner; None: the servers do not tell."""
+    async def last_owner(self) -> int | None:
+        """The sequence of the last message on the owner; None: the servers do not tell."""
         try:
-            found = await self._jetstream.get_last_msg(self.name, self._owners)
+            found = await self._jetstream.get_last_msg(self.name, self.owners)
         except (NatsError, TimeoutError):
             return None
-        return found.seq or 0, found.data or b""
+        return found.seq or 0
 
     # --- reading, and making room
 
@@ -327,15 +316,13 @@ class Stream:
             inactive_threshold=10.0,
             mem_storage=True,
         )
-        try:
+        with self._asking("cannot be read"):
             reader = await self._jetstream.pull_subscribe("", stream=self.name, config=config)
             try:
                 found = await reader.fetch(count, timeout=REPLY_S)
             finally:
                 with contextlib.suppress(NatsError, TimeoutError):
                     await reader.unsubscribe()
-        except (NatsError, TimeoutError) as error:
-            raise JournalUnreachable(f"the stream {self.name} cannot be read: {_why(error)}") from None
         return [(message.metadata.sequence.stream, message.data) for message in found]
 
     async def drop(self, before: int) -> None:
@@ -344,24 +331,11 @@ class Stream:
         Raises:
             JournalUnreachable: it may not have been done.
         """
-        try:
+        with self._asking("was not made smaller"):
             await self._jetstream.purge_stream(self.name, seq=before)
-        except (NatsError, TimeoutError) as error:
-            raise JournalUnreachable(f"the stream {self.name} was not made smaller: {_why(error)}") from None
-
-    async def size_bytes(self) -> int:
-        """What its messages take.
-
-        Raises:
-            JournalUnreachable: the servers do not tell.
-        """
-        try:
-            return (await self._info()).state.bytes
-        except (NatsError, TimeoutError) as error:
-            raise JournalUnreachable(f"the stream {self.name} cannot be read: {_why(error)}") from None
 
     async def close(self) -> None:
-        """StreamEnd the connection."""
+        """End the connection."""
         with contextlib.suppress(NatsError, TimeoutError, OSError):
             async with asyncio.timeout(REPLY_S):
                 await self._client.close()

@@ -120,13 +120,12 @@ class Assembler:
         self._next = 0  # unknown until the first batch
         self._parts: list[bytes] = []
 
-    def batches(self, sequence: int, data: bytes) -> Iterator[tuple[int, bytes]]:
+    def batches(self, sequence: int, message: StreamMessage) -> Iterator[tuple[int, bytes]]:
         """The batches that end with this message, and their positions.
 
         Raises:
-            JournalDamaged: a batch is missing, or the message is none of a journal.
+            JournalDamaged: a batch is missing.
         """
-        message = decode_message(sequence, data)
         if isinstance(message, Ownership):
             self._parts = []
             return

@@ -77,6 +77,24 @@ def test_an_append_without_an_answer_is_stored_once(server: NatsServer, size: in
     assert contents(server) == [(1, batch(1)), (2, batch(2, size)), (3, batch(3, size)), (4, batch(4))]
 
 
+def test_a_compaction_whose_outcome_is_unknown_fences_nobody(server: NatsServer) -> None:
+    """What says that old batches are dropped may be stored although no answer came."""
+    journal = journal_on(server)
+    read(journal)
+    for position in range(1, 6):
+        assert journal.append(position, [batch(position)]) is Append.DURABLE
+    server.send_signal(signal.SIGSTOP)
+    assert journal.compact(4), "it is to be called again"
+    server.send_signal(signal.SIGCONT)
+    while (outcome := journal.append(6, [batch(6)])) is Append.UNKNOWN:
+        pass
+    assert outcome is Append.DURABLE
+    while journal.compact(4):
+        pass
+    journal.close()
+    assert contents(server) == [(position, batch(position)) for position in range(4, 7)]
+
+
 def test_a_server_that_was_killed_in_between_has_what_it_has_acknowledged(server: NatsServer) -> None:
     journal = journal_on(server)
     read(journal)

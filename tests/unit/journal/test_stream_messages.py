@@ -30,7 +30,7 @@ def assembled(messages: list[StreamMessage], first: int = 1) -> list[tuple[int, 
     return [
         found
         for sequence, message in enumerate(messages, 1)
-        for found in assembler.batches(sequence, encode_message(message))
+        for found in assembler.batches(sequence, decode_message(sequence, encode_message(message)))
     ]
 
 
