@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
 import signal
 import socket
@@ -68,9 +69,11 @@ class NatsServer:
                 time.sleep(0.02)
 
     def send_signal(self, number: signal.Signals) -> None:
-        """To the process that runs."""
+        """To the process that runs. When it was told to stand still, it does."""
         assert self._process is not None
         self._process.send_signal(number)
+        if number == signal.SIGSTOP:  # its threads may still answer for a moment
+            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
 
     def stop(self, number: signal.Signals = signal.SIGKILL) -> None:
         """End it."""
