@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import threading
 import time
 from array import array
@@ -115,6 +116,7 @@ class NatsJournal:
     def __init__(self, place: NatsPlace, owner: str = "cbw") -> None:
         self.place = place
         self._owner = owner
+        self._token = os.urandom(8)
         self._loop: _Loop | None = None
         self._stream: Stream | None = None
         self._epoch = 0  # the sequence of the message that made it ours; 0: it is not
@@ -206,7 +208,7 @@ class NatsJournal:
         return True
 
     def _say_owner(self, stream: Stream, owner: str) -> None:
-        data = stream_messages.encode_message(Ownership(owner, self._first, self._next))
+        data = stream_messages.encode_message(Ownership(owner, self._first, self._next, self._token))
         self._unsent.append(_Unsent(stream.owners, data, self._next))
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:

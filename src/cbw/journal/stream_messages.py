@@ -21,11 +21,13 @@ _BATCH_OVERHEAD_BYTES = 5  # of msgpack, for each
 
 class Ownership(msgspec.Struct, array_like=True, tag="owner"):
     """From here on the journal belongs to ``name``; empty: it was given back. Batches below ``first`` are dropped, and the next
-    one has the position ``next``."""
+    one has the position ``next``. ``token`` is random: two brokers may have one name, and do not take each other's message for
+    their own."""
 
     name: str
     first: int
     next: int
+    token: bytes
 
 
 class Batches(msgspec.Struct, array_like=True, tag="batches"):

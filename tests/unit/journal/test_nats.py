@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nats
 import pytest
 from nats.js import api
 
-from cbw.errors import JournalBroken, JournalFull, JournalTooOldServer, JournalUnreachable
+from cbw.errors import JournalBroken, JournalFull, JournalInUse, JournalTooOldServer, JournalUnreachable
 from cbw.journal.backend import Append
 from cbw.journal.nats import NatsJournal
 from cbw.journal.nats_place import NatsPlace
@@ -135,6 +137,26 @@ def test_a_stream_that_is_deleted(server: NatsServer) -> None:
     asyncio.run(delete(server))
     assert journal.append(1, [batch(1)]) is Append.UNKNOWN
     journal.close()
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_of_two_brokers_of_one_name_that_start_together_one_has_the_journal(server: NatsServer, number: int) -> None:
+    """What they append is no more alike than they are."""
+    begin = threading.Barrier(2)
+
+    def has_it(journal: NatsJournal) -> bool:
+        begin.wait()
+        try:
+            read(journal)
+        except JournalInUse:
+            return False
+        return True
+
+    both = journal_on(server), journal_on(server)
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(has_it, both)) == [False, True]
+    for journal in both:
+        journal.close()
 
 
 def test_nobody_is_there(server: NatsServer) -> None:

@@ -50,7 +50,7 @@ def test_as_few_messages_as_can_be() -> None:
 def test_the_beginning_of_a_batch_whose_writer_died_is_no_batch() -> None:
     old = list(cut(7, 5, [b"a" * 250], BYTES_MAX))
     new = list(cut(9, 5, [b"b" * 250], BYTES_MAX))
-    owner = Ownership("B", 1, 5)
+    owner = Ownership("B", 1, 5, b"token")
     assert next_after(old[1]) == 5
     assert assembled([*old[:2], owner, *new]) == [(5, b"b" * 250)]
     assert assembled([*old[:2], *new]) == [(5, b"b" * 250)], "the same writer may begin again"
