@@ -6,10 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from cbw.client.result import decode_answer, exception_for
+from cbw.client.result import settle
 from cbw.core.client.events import Ended
-from cbw.core.messages import Status
-from cbw.errors import BadAnswer
 
 T = TypeVar("T")
 
@@ -51,14 +49,4 @@ class PendingAnswer(_CancellingFuture[Any]):
         """The request has ended."""
         if self.done():
             return
-        answer = ended.answer
-        if answer.status is not Status.OK:
-            self.set_exception(exception_for(ended))
-            return
-        try:
-            self.set_result(
-                decode_answer(answer.body, self._returns, answer.id, ended.service, ended.client, ended.ticket)
-            )
-        except BadAnswer as error:
-            error.__traceback__ = None
-            self.set_exception(error)
+        settle(self, ended, self._returns)

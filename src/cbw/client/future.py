@@ -13,10 +13,10 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from cbw.client.result import decode_answer, exception_for
+from cbw.client.result import settle
 from cbw.core.client.events import Ended
 from cbw.core.messages import Status
-from cbw.errors import BadAnswer, CbwError
+from cbw.errors import CbwError
 
 _log = logging.getLogger("concurrent.futures")
 
@@ -43,16 +43,7 @@ class AnswerFuture(Future[Any]):
             super().cancel()
         if not self.set_running_or_notify_cancel():
             return  # it was cancelled
-        if answer.status is not Status.OK:
-            self.set_exception(exception_for(ended))
-            return
-        try:
-            self.set_result(
-                decode_answer(answer.body, self._returns, answer.id, ended.service, ended.client, ended.ticket)
-            )
-        except BadAnswer as error:
-            error.__traceback__ = None
-            self.set_exception(error)
+        settle(self, ended, self._returns)
 
 
 class RequestFuture(AnswerFuture):

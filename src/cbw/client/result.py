@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -87,6 +87,27 @@ def decode_answer(body: Any, returns: Any, request_id: int, service: str, client
         request = name_of_request(client, request_id, ticket)
         kind = type(error).__name__
         raise BadAnswer(text, kind=kind, request_id=request_id, service=service, request=request) from error
+
+
+class Settled(Protocol):
+    """A future of either kind."""
+
+    def set_result(self, result: Any, /) -> None: ...
+
+    def set_exception(self, exception: BaseException, /) -> None: ...
+
+
+def settle(future: Settled, ended: Ended, returns: Any) -> None:
+    """Give ``future`` the answer, read as ``returns``, or the exception that says why there is none."""
+    answer = ended.answer
+    if answer.status is not Status.OK:
+        future.set_exception(exception_for(ended))
+        return
+    try:
+        future.set_result(decode_answer(answer.body, returns, answer.id, ended.service, ended.client, ended.ticket))
+    except BadAnswer as error:
+        error.__traceback__ = None
+        future.set_exception(error)
 
 
 def result_of(ended: Ended, returns: Any, return_errors: bool = False) -> Any:
