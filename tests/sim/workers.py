@@ -340,7 +340,7 @@ class SimWorker(Peer):
             return
         if self.link.inbox:  # a turn need not read all of it
             self.wake()
-        is_idle = core.broker is not None and not core.in_hand and pool.is_idle and pool.is_ready
+        is_idle = core.is_registered and not core.in_hand and pool.is_idle and pool.is_ready
         is_idle = is_idle and not core.is_leaving
         if not is_idle:
             self.idle_since = None

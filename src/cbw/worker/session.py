@@ -148,14 +148,14 @@ class WorkerSession:
 
     def _status(self) -> dict[str, Any]:
         core, pool = self.core, self._pool
-        problem = "leaving" if core.is_leaving else "" if core.broker is not None else "not registered with a broker"
+        problem = "leaving" if core.is_leaving else "" if core.is_registered else "not registered with a broker"
         problem = problem or ("" if core.is_pool_ready else "no child process is ready")
         if len(core.limits.stuck) >= core.concurrency:
             problem = problem or "all handlers have exceeded their time limits, and run on"
         return {
             "problem": problem,
             "boot": core.boot,
-            "broker": core.broker.broker if core.broker is not None else None,
+            "brokers": [broker.broker for broker in core.brokers],
             "services": core.services,
             "concurrency": core.concurrency,
             "credit": core.credit,

@@ -211,7 +211,7 @@ class Worker:
             self._started_at,
             problem,
             boot=first["boot"],
-            broker=first["broker"],
+            brokers=sorted({name for state in present for name in state["brokers"]}),
             services=[name for state in present for name in state["services"]],
             **{what: sum(state[what] for state in present) for what in ("concurrency", "credit", "in_hand", "stuck")},
             stuck_tasks=[task for state in present for task in state["stuck_tasks"]],

@@ -22,6 +22,7 @@ from itertools import islice
 from cbw.core import catalogue
 from cbw.core.agenda import Agenda, Timer
 from cbw.core.broker.delays import Delays
+from cbw.core.broker.demands import Demands
 from cbw.core.broker.fair_queue import DEAD_MAX
 from cbw.core.broker.impatience import Impatience
 from cbw.core.broker.outbox import Outbox
@@ -68,6 +69,7 @@ class Dispatcher:
         self._deadlines_max = TIMERS_MIN
         self._arrived: list[Entry] = []  # with a deadline, since the last handing out
         self.delays = Delays(outbox, agenda, self.service, self._queue_due)
+        self._demands = Demands(outbox, agenda)
 
     def service(self, name: str) -> ServiceRow:
         """The service of that name, made if need be; it goes again when it has neither a worker nor a request."""
@@ -159,6 +161,11 @@ class Dispatcher:
             if self.impatience is not None and not service.workers:
                 self.impatience.left(service)
         worker.is_overloaded = False
+        self._demands.left(worker)
+
+    def serves_others(self, worker: WorkerRow, *, is_shared: bool) -> None:
+        """Whether ``worker`` serves other brokers too, so that its slots may be with them."""
+        (self._demands.joined if is_shared else self._demands.left)(worker)
 
     def place(self, worker: WorkerRow) -> None:
         """Put ``worker`` where it now belongs in its services, because its hand or its credit changed."""
@@ -249,6 +256,8 @@ class Dispatcher:
             task += 1
         self._next_task = task
         self._given.append((worker, entries))
+        if self._demands.sharing:
+            self._demands.gave(worker, entries, self.services)
         self._place(worker, is_used=True)
         if len(worker.services) > 1:  # it may have too much in hand now, and a colleague of another service none
             for other in worker.services:
@@ -260,6 +269,8 @@ class Dispatcher:
         if service.dead_suspects > max(DEAD_MAX, len(service.suspects) // 2):
             service.suspects = deque(entry for entry in service.suspects if entry.state is not RequestState.ENDED)
             service.dead_suspects = 0
+        if self._demands.sharing:
+            self._demands.look(service)
         if not service.workers:
             if not service.waiting_count:
                 if not service.delayed:

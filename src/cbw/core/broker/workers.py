@@ -100,6 +100,7 @@ class Workers:
                 self._answered(worker, message)
             elif type(message) is Credit:
                 self._credit_changed(worker, max(0, message.tasks))
+                self._requests.dispatcher.serves_others(worker, is_shared=message.is_shared)
             elif type(message) is Beat:
                 self._beat(worker)
             elif type(message) is Returned:
