@@ -50,16 +50,16 @@ def command(
     cbw client C1 10 172.17.0.2 9998
     """
     name = role_id(id, "CLI")
-    host, address = broker_address(broker_host, broker_port)
-    warn_if_unresolved(host, broker_port)
+    brokers = broker_address(broker_host, broker_port)
+    warn_if_unresolved(brokers.hosts)
     failed = 0
     trace = open_trace(name, tells_bodies=True)
     with (
         stopping_at_once(),
         reopening(trace.reopen),
-        Client(address, id=name, timeout=timeout_s, trace=trace) as client,
+        Client(brokers.text, id=name, timeout=timeout_s, trace=trace) as client,
         serve_status(client.status, is_one_of_many=True),
-        telling_who_waits(client, host, broker_port, timeout_s),
+        telling_who_waits(client, brokers, timeout_s),
     ):
         for number in range(1, count + 1):
             request = f"{name}-{number}"
@@ -68,7 +68,7 @@ def command(
                 answer = client.call(request).decode(errors="backslashreplace")
             except RequestError as error:
                 if not client.has_met_broker and error.kind != REFUSED:
-                    raise no_broker(host, broker_port, timeout_s) from None
+                    raise no_broker(brokers, timeout_s) from None
                 failed += 1
                 output.line(output.Styled(f"{request} failed: {error}", fg="red"), err=True)
             else:

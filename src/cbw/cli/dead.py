@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,9 +14,8 @@ import msgspec
 from rich.table import Table
 
 from cbw import settings
-from cbw.addresses import address
 from cbw.cli import output, tables
-from cbw.cli.connection import no_broker, no_host, telling_who_waits
+from cbw.cli.connection import client_brokers, no_broker, telling_who_waits
 from cbw.cli.options import Integer, keys_option, setting_options
 from cbw.client.sync_client import Client
 from cbw.core import catalogue
@@ -87,16 +85,14 @@ def _connected(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def with_letters(*arguments: Any, broker: str | None, timeout_s: float, **options: Any) -> Any:
-        if broker is None and os.environ.get(settings.BROKER_HOST.environment) == "":  # as in the images
-            raise no_host("with --broker")
-        host, port = address(broker, "client")
+        brokers = client_brokers(broker)
         keys = folder.secret_of("admin", "client") if (folder := KeyFolder.at(None)) else None
-        with Client(broker, timeout=timeout_s, keys=keys) as client, telling_who_waits(client, host, port, timeout_s):
+        with Client(broker, timeout=timeout_s, keys=keys) as client, telling_who_waits(client, brokers, timeout_s):
             try:
                 return function(*arguments, letters=_Letters(client), **options)
             except RequestError as error:
                 if not client.has_met_broker and error.kind != REFUSED:
-                    raise no_broker(host, port, timeout_s) from None
+                    raise no_broker(brokers, timeout_s) from None
                 raise error
 
     text = "Broker that has the dead letters, and its port for clients. [env: BROKER_HOST, BROKER_PORT]"

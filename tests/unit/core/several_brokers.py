@@ -85,10 +85,10 @@ class Woken:
 
 
 class Broker(Woken):
-    def __init__(self, world: World, number: int) -> None:
+    def __init__(self, world: World, number: int, first_task: int) -> None:
         super().__init__(world)
         self.number = number
-        self.core = BrokerCore(name=f"BRO{number}", boot=f"boot {number}")
+        self.core = BrokerCore(name=f"BRO{number}", boot=f"boot {number}", first_task=first_task)
         self.workers: dict[bytes, Worker] = {}
         self.answers: list[Answer] = []
         self.asked = 0
@@ -117,6 +117,9 @@ class Broker(Woken):
         check(self.core)
         self.wake_by(self.core.wake_at)
 
+    def freeze(self) -> None:
+        self.is_frozen = True
+
     def thaw(self) -> None:
         self.is_frozen = False
         self.step()
@@ -129,12 +132,12 @@ class Broker(Woken):
 class Worker(Woken):
     """Its handlers take as many seconds as the body of a request says."""
 
-    def __init__(self, world: World, name: str, brokers: list[Broker], concurrency: int, services: list[str]) -> None:
+    def __init__(self, world: World, name: str, brokers: list[Broker], concurrency: int) -> None:
         super().__init__(world)
         self.name = name
         self.peer = name.encode()
         places = [str(broker.number) for broker in brokers]
-        self.core = WorkerCore(name, f"{name} boot", services, concurrency, b"p" * 16, places=places)
+        self.core = WorkerCore(name, f"{name} boot", ["s"], concurrency, b"p" * 16, places=places)
         self.concurrency = concurrency
         self.queue: deque[messages.Task] = deque()
         self.running: dict[int, float] = {}
@@ -214,32 +217,24 @@ class Worker(Woken):
 class Cluster:
     """``brokers`` brokers, and one worker for each number of ``concurrency``."""
 
-    def __init__(
-        self, seed: int, brokers: int, concurrency: list[int], services: list[list[str]] | None = None
-    ) -> None:
+    def __init__(self, seed: int, brokers: int, concurrency: list[int], *, apart: int = 1 << 20) -> None:
+        """The numbers of the brokers' tasks begin ``apart`` from each other."""
         self.world = World(seed)
-        self.brokers = [Broker(self.world, number) for number in range(brokers)]
+        self.brokers = [Broker(self.world, number, 1 + number * apart) for number in range(brokers)]
         self.workers = [
-            Worker(self.world, f"W{number}", self.brokers, slots, (services or [["s"]] * len(concurrency))[number])
-            for number, slots in enumerate(concurrency)
+            Worker(self.world, f"W{number}", self.brokers, slots) for number, slots in enumerate(concurrency)
         ]
         self.world.run(self.world.now + 0.1)
 
     def run(self, seconds: float, look_every_s: float = 0.001) -> list[float]:
-        """Let time pass. Returns how long some worker was idle while some request waited that it may serve, each time."""
+        """Let time pass. Returns how long some worker was idle while some request waited, each time."""
         world, end = self.world, self.world.now + seconds
         since: float | None = None
         waits: list[float] = []
         while world.now < end:
             world.run(min(end, world.now + look_every_s))
-            wanted = {
-                service.name
-                for broker in self.brokers
-                if not broker.is_frozen
-                for service in broker.core.requests.dispatcher.services.values()
-                if service.waiting_count
-            }
-            is_wrong = any(worker.is_idle and wanted & set(worker.core.services) for worker in self.workers)
+            is_wanted = any(broker.waiting for broker in self.brokers if not broker.is_frozen)
+            is_wrong = is_wanted and any(worker.is_idle for worker in self.workers)
             if is_wrong and since is None:
                 since = world.now
             elif not is_wrong and since is not None:

@@ -124,3 +124,36 @@ def test_a_lone_request_costs_few_messages(brokers: int) -> None:
         cluster.run(0.001)
     cluster.check()
     assert cluster.workers[0].returned == 0
+
+
+def test_brokers_that_number_their_tasks_alike_get_each_its_own_answers() -> None:
+    cluster = Cluster(8, brokers=3, concurrency=[2, 2], apart=0)
+    for _ in range(20):
+        for broker in cluster.brokers:
+            broker.ask(b"0.005")
+    cluster.run(1.0)
+    cluster.check()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 1 << 30), st.integers(2, 3), st.lists(st.integers(1, 4), min_size=2, max_size=4))
+def test_connections_that_are_lost_lose_nothing(seed: int, brokers: int, concurrency: list[int]) -> None:
+    """Each worker loses its connection to one broker under load, and gets it back; a broker stands still meanwhile."""
+    cluster = Cluster(seed, brokers, concurrency)
+    world = cluster.world
+    for _ in range(60 * brokers):
+        broker = world.random.choice(cluster.brokers)
+        world.at(world.now + world.random.random(), lambda broker=broker: broker.ask(b"0.01"))  # type: ignore[misc]
+    lost = world.random.choice(cluster.brokers)
+    for worker in cluster.workers:
+        at = world.now + world.random.random()
+        world.at(at, lambda worker=worker: worker.lose(lost.number))  # type: ignore[misc]
+        world.at(
+            at + world.random.uniform(0.01, 0.5),
+            lambda worker=worker: worker.meet(lost.number, lost),  # type: ignore[misc]
+        )
+    frozen = world.random.choice(cluster.brokers)
+    world.at(world.now + 0.3, frozen.freeze)
+    world.at(world.now + 0.3 + world.random.random(), frozen.thaw)
+    cluster.run(30.0, look_every_s=0.01)
+    cluster.check()

@@ -1,14 +1,12 @@
 """A worker's session with one broker: hello and beats, the tasks that it has from there, and the answers that it owes.
 
-A task that the broker has sent is *in hand* until it is answered or given back. Brokers number their tasks each for itself; in
-the worker a task has another number, in which that of the connection stands too.
+A task that the broker has sent is *in hand* until it is answered or given back.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -28,9 +26,6 @@ WORKER_RECONNECT_S = 0.5
 LATE_ANSWERS_MAX = 1000
 """Most answers to tasks of an earlier session that are kept to be sent in the next one. The broker does not use them (the
 tasks went to others), but its trace shows that they came; the oldest are dropped first."""
-TASK_BITS = 48
-"""A broker's numbers of tasks have no more bits: at a million a second that lasts for nine years. The number of its connection
-stands above them."""
 
 
 class Registration(Enum):
@@ -105,7 +100,6 @@ class BrokerSession:
         self._introduction = introduction
         self._orders = orders
         self._shares = shares
-        self._offset = number << TASK_BITS
         self._next_word = agenda.timer(self._say_next_word)
         self._silence = agenda.timer(self._look_for_silence)
         self._reconnect = agenda.timer(self._connect_again)
@@ -180,9 +174,9 @@ class BrokerSession:
         """Take in a message that is no task."""
         match message:
             case messages.Recall():
-                self._orders.take_back.extend(self._numbers_here(message.tasks))
+                self._orders.take_back.extend(message.tasks)
             case messages.CancelTask():
-                self._orders.cancel.append(message.id + self._offset)
+                self._orders.cancel.append(message.id)
             case messages.Demand():
                 if self.broker is not None:
                     self._shares.demanded(self.share, message.service, message.waiting, now)
@@ -204,7 +198,7 @@ class BrokerSession:
         self.broker = welcome
         self._silence.set(now + welcome.liveness_s)
         self._patience.welcomed()
-        self._go_on_with(self._numbers_here(welcome.tasks))
+        self._go_on_with(welcome.tasks)
         self._shares.join(self.share, now)
         self.tell_credit()
         self._send_late()
@@ -242,12 +236,12 @@ class BrokerSession:
             self.broker = None
             self._shares.leave(self.share, now)
         self._silence.clear()
-        orders = self._orders
-        if orders.begin:
-            mine = [task for task in orders.begin if task.id >> TASK_BITS == self.number]
-            for task in mine:
+        begin, self._orders.begin = self._orders.begin, []
+        for task in begin:
+            if task.id in self.in_hand:
                 del self.in_hand[task.id]
-            orders.begin = [task for task in orders.begin if task.id >> TASK_BITS != self.number]
+            else:  # another broker's
+                self._orders.begin.append(task)
         self.left_over.update(self.in_hand)
         self.in_hand.clear()
         self._want_back()
@@ -255,8 +249,7 @@ class BrokerSession:
     def _want_back(self) -> None:
         """Of this broker's tasks ask the pool for those of earlier sessions, and for no others."""
         orders = self._orders
-        others = [task for task in orders.take_back if task >> TASK_BITS != self.number]
-        orders.take_back = [*others, *self.left_over]
+        orders.take_back = [*(task for task in orders.take_back if self._shares.is_in_hand(task)), *self.left_over]
 
     def step_aside(self, other: BrokerSession, now: float) -> None:
         """The same broker has welcomed the worker over the connection of ``other``, so it has forgotten this one."""
@@ -316,7 +309,7 @@ class BrokerSession:
             who.services,
             who.concurrency,
             credit,
-            self._numbers_there(begun[:LATE_ANSWERS_MAX]),
+            begun[:LATE_ANSWERS_MAX],
             who.proof,
             who.wants_names,
             who.signatures,
@@ -332,28 +325,18 @@ class BrokerSession:
 
     # --- tasks
 
-    def number_here(self, task: messages.Task) -> int:
-        """Give ``task`` the number that it has in the worker."""
-        if self._offset:
-            task.id += self._offset
-        return task.id
+    def has(self, task: int) -> bool:
+        """Whether ``task`` came from this broker, and its handler has not ended."""
+        return task in self.in_hand or task in self.left_over
 
-    def _numbers_here(self, tasks: Iterable[int]) -> list[int]:
-        offset = self._offset
-        return [task + offset for task in tasks] if offset else list(tasks)
-
-    def _numbers_there(self, tasks: Iterable[int]) -> list[int]:
-        offset = self._offset
-        return [task - offset for task in tasks] if offset else list(tasks)
-
-    def give_back(self, tasks: Iterable[int]) -> None:
+    def give_back(self, tasks: list[int]) -> None:
         """Tell the broker that these have not begun and will not."""
-        self.to_send.append(messages.Returned(self._numbers_there(tasks)))
+        self.to_send.append(messages.Returned(tasks))
 
     def give_up(self) -> None:
         """The process ends with its handlers: what is in hand may have begun, and will not be answered."""
         why = messages.error_body("stopped", "the worker was stopped")
-        crashed = (messages.Answer(task, Status.CRASHED, why) for task in self._numbers_there(self.in_hand))
+        crashed = (messages.Answer(task, Status.CRASHED, why) for task in self.in_hand)
         self.to_send.extend(crashed)
         self.in_hand.clear()
 
@@ -379,7 +362,6 @@ class BrokerSession:
         """
         broker = self.broker
         assert broker is not None
-        answer.id -= self._offset
         if answer.status is Status.RETRY and not broker.takes_retries:
             error = messages.error_parts(answer.body)
             return messages.Answer(

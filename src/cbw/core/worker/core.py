@@ -14,7 +14,7 @@ from cbw.core.agenda import Agenda
 from cbw.core.hello import is_about_keys
 from cbw.core.messages import Status
 from cbw.core.worker import events
-from cbw.core.worker.broker_session import TASK_BITS, WORKER_BEAT_S, BrokerSession, Introduction, Registration
+from cbw.core.worker.broker_session import WORKER_BEAT_S, BrokerSession, Introduction, Registration
 from cbw.core.worker.orders import Orders
 from cbw.core.worker.shares import Shares
 from cbw.core.worker.time_limits import TimeLimits
@@ -216,7 +216,7 @@ class WorkerCore:
                     return
             elif session.broker is None:
                 pass  # sent over an earlier connection, or before the broker heard our second hello: given to others since
-            elif self._has_no_room_for(session.number_here(message), session):
+            elif self._has_no_room_for(message.id, session):
                 session.give_back([message.id])  # sent before the broker knew
             elif message.id not in session.in_hand:
                 session.in_hand[message.id] = None
@@ -259,9 +259,16 @@ class WorkerCore:
         for answer in answers:
             if answer.status is not Status.OK:
                 self.tasks_failed += 1
-            session = self.sessions.get(answer.id >> TASK_BITS)
+            session = self._session_of(answer.id)
             if session is not None:
                 session.answer(answer)
+
+    def _session_of(self, task: int) -> BrokerSession | None:
+        """The session in which ``task`` came; None: its broker is not served any more."""
+        for session in self.sessions.values():
+            if session.has(task):
+                return session
+        return None
 
     def _tasks_returned(self, fact: events.TasksReturned, now: float) -> None:
         for session in self.sessions.values():
@@ -277,8 +284,7 @@ class WorkerCore:
     # --- tasks that take too long
 
     def _handler_called(self, fact: events.HandlerCalled, now: float) -> None:
-        session = self.sessions.get(fact.task >> TASK_BITS)
-        if session is not None and (fact.task in session.in_hand or fact.task in session.left_over):
+        if self._session_of(fact.task) is not None:
             due_at = now + fact.limit_s
             self.limits.begun(fact.task, due_at)
             self._limit.set_by(due_at)
@@ -309,8 +315,11 @@ class WorkerCore:
         """Whether ``task`` has to be given back: the broker did not know yet what has changed here."""
         if self.is_leaving or not self.is_pool_ready:
             return True
-        if session.left_over or self.limits.slots_held or self._shares.are_several:
-            return task in session.left_over or len(self.in_hand) >= self._credit_wanted()
+        if session.left_over or self.limits.slots_held or len(self.sessions) > 1:
+            if task in session.in_hand:
+                return False
+            # Brokers begin to count at random numbers, so two of them hardly ever use the same.
+            return self._session_of(task) is not None or len(self.in_hand) >= self._credit_wanted()
         return False
 
     def _credit_wanted(self) -> int:

@@ -72,7 +72,7 @@ class Brokers(Protocol):
         """The places that the last look-up has found; None: nothing new."""
 
     def connect(self, place: str) -> WorkerConnection:
-        """Connect to the broker at ``place``."""
+        """A connection to the broker at ``place``, which is begun by its :meth:`~WorkerConnection.reconnect`."""
 
     def disconnect(self, link: WorkerConnection) -> None:
         """Close this connection."""
@@ -168,20 +168,22 @@ class WorkerDriver:
                 number = order.connection
                 return None if self._links[number].reconnect() else events.ReconnectFailed(number)
             case events.LookUp() | events.Connect() | events.Disconnect():
-                self._change_links(order)
+                return self._change_links(order)
             case events.End():
                 self.is_over = True
             case _:
                 raise TypeError(f"unknown order {order!r}")
         return None
 
-    def _change_links(self, order: events.LookUp | events.Connect | events.Disconnect) -> None:
+    def _change_links(self, order: events.LookUp | events.Connect | events.Disconnect) -> events.Fact | None:
         brokers = self._brokers
         assert brokers is not None, "a core that looks brokers up needs them"
         match order:
             case events.LookUp():
                 brokers.look_up()
             case events.Connect():
-                self._links[order.connection] = brokers.connect(order.place)
+                link = self._links[order.connection] = brokers.connect(order.place)
+                return None if link.reconnect() else events.ReconnectFailed(order.connection)
             case events.Disconnect():
                 brokers.disconnect(self._links.pop(order.connection))
+        return None

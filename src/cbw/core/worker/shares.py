@@ -9,7 +9,7 @@ nothing to do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Collection
 
 from cbw.core.agenda import Agenda
 
@@ -23,7 +23,7 @@ DEMAND_KEPT_S = 0.02
 class Share:
     """The part of one broker. ``in_hand`` are its tasks."""
 
-    def __init__(self, in_hand: Sized) -> None:
+    def __init__(self, in_hand: Collection[int]) -> None:
         self.offered = 0
         """How many tasks this broker may have in hand here."""
         self.demand: dict[str, int] = {}
@@ -73,6 +73,10 @@ class Shares:
     def greeting(self) -> int:
         """What can be offered to a broker that joins."""
         return self._capacity() if not self._shares or (self._is_open and not self.in_hand) else 0
+
+    def is_in_hand(self, task: int) -> bool:
+        """Whether some broker waits for ``task``."""
+        return any(task in share.in_hand for share in self._shares)
 
     def join(self, share: Share, now: float) -> None:
         """A broker has welcomed the worker."""
