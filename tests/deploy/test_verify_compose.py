@@ -33,6 +33,8 @@ CHECKS = [
     "own-replies", "no-idle-while-waiting", "killed-worker", "frozen-worker",
     "killed-broker", "restarted-broker", "cut-off-worker", "complete-log",
 ]  # fmt: skip
+OF_SEVERAL = ["work-shared", "frozen-broker", "cut-off-broker"]
+"""Checks that a deployment with several brokers is judged by too."""
 FOUND_BY = {
     # fault: the checks that must find it; those that take longest first
     "does_not_come_back": ["restarted-broker"],
@@ -364,9 +366,9 @@ def test_options_that_do_not_go_together(capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.mark.parametrize(
     ("service", "scale", "message"),
-    [("wor", 0, "no worker of project"), ("bro", 0, "0 brokers"), ("bro", 2, "2 brokers")],
+    [("wor", 0, "no worker of project"), ("bro", 0, "no broker of project")],
 )
-def test_a_deployment_that_lacks_something_or_has_too_much(
+def test_a_deployment_that_lacks_something(
     sdk: DockerClient,
     role: dict[str, Any],
     new_name: NewName,
@@ -427,6 +429,40 @@ def test_workers_that_do_not_say_what_they_begin(role: dict[str, Any], new_name:
     done = verify(new_name(), [path])
     assert done.returncode == 2, done.stderr
     assert "demonstration worker" in done.stderr
+
+
+# --- several brokers
+
+
+def test_three_brokers_of_which_two_are_brought_down(
+    sdk: DockerClient, role: dict[str, Any], new_name: NewName, tmp_path: Path
+) -> None:
+    project, files = new_name(), [deployment(tmp_path, role)]
+    compose(project, files, "up", "-d", "--scale", "bro=3", "--scale", "wor=3", "--scale", "cli=0")
+    before = state_of(sdk, project)
+    done = verify(project, files, "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    checks = checks_of(done)
+    assert all(checks[name]["figures"]["judged"] and checks[name]["passed"] for name in [*CHECKS[:5], *OF_SEVERAL]), (
+        checks
+    )
+    assert checks["killed-broker"]["figures"]["restarts"] == 2, "one of three, then two of them"
+    assert state_of(sdk, project) == before
+
+
+def test_workers_that_serve_one_broker_of_two_are_found(
+    sdk: DockerClient, role: dict[str, Any], new_name: NewName, tmp_path: Path
+) -> None:
+    """Each knows only the address of one broker, as all roles did before workers served all of them."""
+    project, path = new_name(), deployment(tmp_path, role)
+    whole = json.loads(path.read_text())
+    only = "import socket, sys; print(sorted(socket.gethostbyname_ex('bro')[2])[0])"
+    whole["services"]["wor"]["entrypoint"] = ["sh", "-c", f'exec cbw worker HN "$$(python3 -c "{only}")" 9999']
+    path.write_text(json.dumps(whole))
+    compose(project, [path], "up", "-d", "--scale", "bro=2", "--scale", "wor=3", "--scale", "cli=0")
+    done = verify(project, [path], "--json", "--timeout", "8")
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert not checks_of(done)["work-shared"]["passed"]
 
 
 # --- no Docker
