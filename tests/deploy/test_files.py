@@ -18,7 +18,7 @@ from cbw.cli.main import cli
 
 from .engine import DEPLOY, ROOT
 
-YAMLS = sorted(path for path in DEPLOY.rglob("*.y*ml"))
+YAMLS = sorted(path for path in DEPLOY.rglob("*.y*ml") if "templates" not in path.parts)  # helm makes YAML of those
 DOCKERFILES = sorted([ROOT / "Dockerfile", *DEPLOY.rglob("Dockerfile")])
 OVERLAYS = {"deploy/cbw/journal.yml", "deploy/cbw/nats.yml", "deploy/cbwl/keys.yml"}
 """Compose files that add to the services of another."""
