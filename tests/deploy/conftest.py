@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.nats_server import command
 from tests.ports import free_port
 
-from .engine import DEPLOY, LABEL, ROOT, Project, docker, must, offline_base, service_override
+from .engine import DEPLOY, LABEL, OFFLINE_BASE, ROOT, Project, docker, must, offline_base, service_override
 
 NewProject = Callable[..., Project]
 ROLES = {
@@ -29,6 +30,8 @@ STANDIN_IMAGES = {
     "wp": ("wordpress", "cbw-standin-wordpress:bookworm"),
 }
 """Service of the blog: the folder of its stand-in, and the image that is made of it."""
+NATS_IMAGE = "nats:2.14-alpine"
+NATS_STANDIN = "cbw-standin-nats:bookworm"
 SERVICES = {"bro": "imbroker", "wor": "imworker", "cli": "imclient", "log": "imlogger"}
 
 
@@ -109,6 +112,19 @@ def standins(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
         json.dumps({"services": {service: {"image": image} for service, (_, image) in STANDIN_IMAGES.items()}})
     )
     return path
+
+
+@pytest.fixture(scope="session")
+def nats_image(engine: None, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The image of a NATS server: the one that deploy/ names, or where no registry can be reached one that stands in for it."""
+    if docker("image", "inspect", OFFLINE_BASE).returncode != 0:
+        return NATS_IMAGE
+    folder = tmp_path_factory.mktemp("nats") / "nats"
+    shutil.copytree(STANDINS / "nats", folder)
+    shutil.copy(command(), folder / "nats-server")
+    with one_builds(tmp_path_factory):
+        must("build", "--quiet", "--label", f"{LABEL}=standin", "-t", NATS_STANDIN, folder)
+    return NATS_STANDIN
 
 
 @pytest.fixture
