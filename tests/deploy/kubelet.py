@@ -1,5 +1,5 @@
-"""Runs the pods of rendered manifests as containers of a Docker engine, as a node of Kubernetes would: their user, files,
-variables, memory, probes, and the signal and the time they are given to end. There are no policies here, and a Service is a name in
+"""Runs the pods of rendered manifests as containers of a Docker engine, as a node of Kubernetes would: with their user, files,
+variables, memory, probes, and the signal and the time they get to end. There are no policies here, and a Service is a name in
 Docker's DNS.
 """
 

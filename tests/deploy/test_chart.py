@@ -225,6 +225,6 @@ def test_the_notes_say_where_the_broker_is_and_what_is_missing() -> None:
         return done.stdout.partition("NOTES:")[2]
 
     said = notes({})
-    assert f"BROKER_HOST=shop-cbw-broker.{NAMESPACE} cbw call" in said
+    assert f"echo hello | cbw call --broker shop-cbw-broker.{NAMESPACE}:9998" in said
     assert "shop-cbw-logger-0 -- cbw logs /var/log/cbw/logs --follow" in said
     assert "Nothing is encrypted" in said and "Nothing is encrypted" not in notes(KEYS)
