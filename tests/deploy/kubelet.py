@@ -115,6 +115,10 @@ class Node:
         must("run", "--detach", "--name", self._made[-1], "--label", f"{LABEL}=1", "--network", self.network,
              "--network-alias", name, "--volume", f"{file}:/etc/nats.conf:ro", image, "-c", "/etc/nats.conf")  # fmt: skip
 
+    def exchange(self, pod: Pod, volume: str, files: Files) -> None:
+        """Put ``files`` into a mounted Secret, as a kubelet does some time after the Secret was changed."""
+        self._fill(f"{pod.name}-{volume}", _secret(files, "..second"))
+
     def close(self) -> None:
         """Remove everything of it."""
         for name in self._made:
@@ -154,7 +158,7 @@ class Node:
         }
 
     def _fill(self, volume: str, archive: bytes) -> None:
-        must("volume", "create", "--label", f"{LABEL}=1", volume)
+        must("volume", "create", "--label", f"{LABEL}=1", volume)  # if it is not there yet
         unpack = ["docker", "run", "--rm", "--interactive", "--user", "0", "--entrypoint", "tar", "-v", f"{volume}:/v"]
         subprocess.run([*unpack, self._image, "-xpC", "/v"], input=archive, check=True, timeout=PATIENCE_S)
 
@@ -203,19 +207,24 @@ def _archive(write: Callable[[Callable[..., None]], None]) -> bytes:
 
 
 def _empty() -> bytes:
-    """A new volume."""
-    return _archive(lambda add: add(".", 0o2775, type=tarfile.DIRTYPE))
+    """A new volume, as it is on a disk of its own."""
+
+    def write(add: Callable[..., None]) -> None:
+        add(".", 0o2775, type=tarfile.DIRTYPE)
+        add("lost+found", 0o700, type=tarfile.DIRTYPE)
+
+    return _archive(write)
 
 
-def _secret(files: Files) -> bytes:
+def _secret(files: Files, folder: str = "..first") -> bytes:
     """A volume as a kubelet makes it of a Secret: links to files in a folder that can be exchanged, which the group may read."""
 
     def write(add: Callable[..., None]) -> None:
         add(".", 0o3777, type=tarfile.DIRTYPE)
-        add("..first", 0o2755, type=tarfile.DIRTYPE)
+        add(folder, 0o2755, type=tarfile.DIRTYPE)
         for name, content in files.items():
-            add(f"..first/{name}", 0o440, content)
-        add("..data", 0o777, type=tarfile.SYMTYPE, linkname="..first")
+            add(f"{folder}/{name}", 0o440, content)
+        add("..data", 0o777, type=tarfile.SYMTYPE, linkname=folder)
         for name in files:
             add(name, 0o777, type=tarfile.SYMTYPE, linkname=f"..data/{name}")
 
