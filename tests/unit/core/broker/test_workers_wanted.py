@@ -54,8 +54,9 @@ def test_each_service_of_a_worker_counts_its_own() -> None:
     system = CoreSystem()
     system.client()
     system.worker("W1", services=("a", "b"), concurrency=2)
-    system.ask(1, 2, 3, service="a")
-    system.ask(4, service="b")
+    system.ask(1, service="b")
+    assert wanted(system) == {"a": 0, "b": 1}
+    system.ask(2, 3, 4, service="a")
     assert wanted(system) == {"a": 2, "b": 1}
 
 
@@ -74,3 +75,8 @@ def test_what_is_remembered_is_bounded() -> None:
     found = wanted(system)
     assert len(found) == REMEMBERED_MAX
     assert "s0" not in found and f"s{REMEMBERED_MAX}" in found
+    for name in ("s1", "new"):  # the first of these was served a moment ago
+        system.worker("W1", services=(name,))
+        system.lose_worker("W1")
+    found = wanted(system)
+    assert "s1" in found and "s2" not in found and len(found) == REMEMBERED_MAX
