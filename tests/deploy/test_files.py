@@ -18,9 +18,9 @@ from cbw.cli.main import cli
 
 from .engine import DEPLOY, ROOT
 
-YAMLS = sorted(path for path in DEPLOY.rglob("*.y*ml"))
+YAMLS = sorted(path for path in DEPLOY.rglob("*.y*ml") if "templates" not in path.parts)  # helm makes YAML of those
 DOCKERFILES = sorted([ROOT / "Dockerfile", *DEPLOY.rglob("Dockerfile")])
-OVERLAYS = {"deploy/cbw/journal.yml", "deploy/cbw/nats.yml", "deploy/cbwl/keys.yml"}
+OVERLAYS = {"deploy/cbw/journal.yml", "deploy/cbw/nats.yml", "deploy/cbwl/keys.yml", "deploy/swarm/keys.yml"}
 """Compose files that add to the services of another."""
 OURS = {"tsr-zmq", "imbroker", "imworker", "imclient", "imlogger"}
 ENVIRONMENT = {
@@ -61,7 +61,7 @@ def test_a_service(file: str, name: str, service: dict[str, Any]) -> None:
     assert "links" not in service and "container_name" not in service
     for variable in environment_of(service):
         assert variable in ENVIRONMENT or OF_OTHERS.fullmatch(variable), f"{variable} sets nothing of cbw"
-    image = service.get("image", "")
+    image = service.get("image", "").removeprefix("${REGISTRY:-}")
     is_overlay = file in OVERLAYS and not image
     if image.partition(":")[0] not in OURS and "extends" not in service and not is_overlay:
         assert re.search(r":[\w.-]*\d", image), f"{image} of others is pinned to a version"

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
-import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,15 +24,13 @@ from cbw.verify.scenario import merged
 from tests.live import faulty_broker
 from tests.live.program import environment, wait_until
 
-from .conftest import SERVICES
+from .conftest import SERVICES, NewName
 from .engine import DEPLOY, LABEL, service_override
 
 CHECKS = [
     "own-replies", "no-idle-while-waiting", "killed-worker", "frozen-worker",
     "killed-broker", "restarted-broker", "cut-off-worker", "complete-log",
 ]  # fmt: skip
-OF_SEVERAL = ["work-shared", "frozen-broker", "cut-off-broker"]
-"""Checks that a deployment with several brokers is judged by too."""
 FOUND_BY = {
     # fault: the checks that must find it; those that take longest first
     "does_not_come_back": ["restarted-broker"],
@@ -52,7 +48,6 @@ WORK_S = "0.5"
 """Long enough for Docker to hurt a worker meanwhile, on a busy machine too."""
 RUN_S = 200
 """A run takes half a minute; more when others need the machine."""
-NewName = Callable[[], str]
 pytestmark = pytest.mark.timeout(500)
 
 
@@ -110,39 +105,6 @@ def left_of(sdk: DockerClient, project: str) -> list[Any]:
     ours: dict[str, Any] = {"label": f"com.docker.compose.project={project}"}
     networks, volumes = sdk.networks.list(filters=ours), sdk.volumes.list(filters=ours)
     return [*sdk.containers.list(all=True, filters=ours), *networks, *volumes]
-
-
-@pytest.fixture(scope="module")
-def sdk(engine: None) -> Iterator[DockerClient]:
-    """Docker, as ``cbw verify`` itself sees it."""
-    with contextlib.closing(DockerClient.from_env()) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def role(images: dict[str, str]) -> dict[str, Any]:
-    """What all services of a deployment have in common."""
-    return {"image": images["tsr-zmq"], "pull_policy": "never", "entrypoint": ["cbw"]}
-
-
-@pytest.fixture(scope="module")
-def new_name(sdk: DockerClient) -> Iterator[NewName]:
-    """Names of projects; what is left of them at the end is removed."""
-    projects: list[str] = []
-
-    def new() -> str:
-        projects.append(f"cbw-verify-{secrets.token_hex(3)}")
-        return projects[-1]
-
-    yield new
-    for project in projects:
-        ours: dict[str, Any] = {"label": f"com.docker.compose.project={project}"}
-        for container in sdk.containers.list(all=True, filters=ours):
-            container.remove(force=True, v=True)
-        for network in sdk.networks.list(filters=ours):
-            network.remove()
-        for volume in sdk.volumes.list(filters=ours):
-            volume.remove()
 
 
 def deployment(
@@ -429,40 +391,6 @@ def test_workers_that_do_not_say_what_they_begin(role: dict[str, Any], new_name:
     done = verify(new_name(), [path])
     assert done.returncode == 2, done.stderr
     assert "demonstration worker" in done.stderr
-
-
-# --- several brokers
-
-
-def test_three_brokers_of_which_two_are_brought_down(
-    sdk: DockerClient, role: dict[str, Any], new_name: NewName, tmp_path: Path
-) -> None:
-    project, files = new_name(), [deployment(tmp_path, role)]
-    compose(project, files, "up", "-d", "--scale", "bro=3", "--scale", "wor=3", "--scale", "cli=0")
-    before = state_of(sdk, project)
-    done = verify(project, files, "--json")
-    assert done.returncode == 0, done.stdout + done.stderr
-    checks = checks_of(done)
-    assert all(checks[name]["figures"]["judged"] and checks[name]["passed"] for name in [*CHECKS[:5], *OF_SEVERAL]), (
-        checks
-    )
-    assert checks["killed-broker"]["figures"]["restarts"] == 2, "one of three, then two of them"
-    assert state_of(sdk, project) == before
-
-
-def test_workers_that_serve_one_broker_of_two_are_found(
-    sdk: DockerClient, role: dict[str, Any], new_name: NewName, tmp_path: Path
-) -> None:
-    """Each knows only the address of one broker, as all roles did before workers served all of them."""
-    project, path = new_name(), deployment(tmp_path, role)
-    whole = json.loads(path.read_text())
-    only = "import socket, sys; print(sorted(socket.gethostbyname_ex('bro')[2])[0])"
-    whole["services"]["wor"]["entrypoint"] = ["sh", "-c", f'exec cbw worker HN "$$(python3 -c "{only}")" 9999']
-    path.write_text(json.dumps(whole))
-    compose(project, [path], "up", "-d", "--scale", "bro=2", "--scale", "wor=3", "--scale", "cli=0")
-    done = verify(project, [path], "--json", "--timeout", "8")
-    assert done.returncode == 4, done.stdout + done.stderr
-    assert not checks_of(done)["work-shared"]["passed"]
 
 
 # --- no Docker

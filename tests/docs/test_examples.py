@@ -42,7 +42,7 @@ PAGES = [
     ROOT / "docs" / "reference" / "wire.md",
     *sorted((ROOT / "examples").glob("*/README.md")),
 ]
-LANGUAGES = {"python", "console", "output", "sh", "text", "mermaid", ""}
+LANGUAGES = {"python", "console", "output", "sh", "text", "yaml", "mermaid", ""}
 STEP = re.compile(r"^<!-- test: (?P<hidden>.+?) -->$|^```(?P<kind>\w*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 PATIENCE_S = 40.0
 MARK = "--- done:"

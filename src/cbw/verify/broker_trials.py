@@ -27,7 +27,7 @@ ZOMBIE_S = 30.0
 Harm = Callable[[Container], None]
 
 
-class Load(NamedTuple):
+class Requester(NamedTuple):
     """What the trials of brokers need of those of workers."""
 
     ask_and_begin: Callable[[], dict[str, Future[str]]]
@@ -48,7 +48,7 @@ class BrokerTrials:
         deployment: Deployment,
         notebook: Notebook,
         say: Callable[[str], None],
-        load: Load,
+        requester: Requester,
         addresses: Sequence[str],
         *,
         has_standbys: bool,
@@ -56,7 +56,7 @@ class BrokerTrials:
         self._deployment = deployment
         self._notebook = notebook
         self._say = say
-        self._load = load
+        self._requester = requester
         self._addresses = addresses
         self._has_standbys = has_standbys
 
@@ -76,7 +76,7 @@ class BrokerTrials:
             ("restarted", catalogue.BROKER_RESTARTED, restarted),
             ("killed", catalogue.BROKER_KILLED, killed_and_started),
         ):
-            asked = self._load.ask_and_begin()
+            asked = self._requester.ask_and_begin()
             self._say(f"the broker is {how} while {len(asked)} requests are open")
             self._notebook.note(event)
             restart(broker)
@@ -88,7 +88,7 @@ class BrokerTrials:
                 )
             if not self._are_answered(asked):
                 return False
-            self._load.settle()
+            self._requester.settle()
         return True
 
     def _hurt_some(self, count: int) -> bool:
@@ -139,8 +139,8 @@ class BrokerTrials:
 
     def _hurt(self, count: int, event: EventName, harm: Harm, heal: Harm) -> bool:
         """Hurt ``count`` brokers, of which one is in use, until the requests that are open are answered by others."""
-        asked = self._load.ask_and_begin()
-        in_use = self._load.broker_in_use()
+        asked = self._requester.ask_and_begin()
+        in_use = self._requester.broker_in_use()
         brokers = self._deployment.containers(compose.BROKER_SERVICE)
         victims = sorted(brokers, key=lambda one: not in_use.endswith(str(one.attrs["Config"]["Hostname"])))[:count]
         how = event.removeprefix("broker_").removeprefix("owner_").replace("_", " ")
@@ -156,7 +156,7 @@ class BrokerTrials:
             heal(victim)
         self._notebook.note(catalogue.BROKER_BACK)
         if is_answered:
-            self._load.settle()
+            self._requester.settle()
         return is_answered
 
     def _are_answered(self, asked: dict[str, Future[str]]) -> bool:

@@ -27,7 +27,7 @@ from cbw.core.record import Record
 from cbw.errors import CbwError, NotReady, UsageError
 from cbw.observe.trace import read
 from cbw.verify import compose, evidence
-from cbw.verify.broker_trials import BrokerTrials, Load, killed_and_started, restarted
+from cbw.verify.broker_trials import BrokerTrials, Harm, Requester, killed_and_started, restarted
 from cbw.verify.caller import CALLERS, Caller
 from cbw.verify.compose import Deployment
 from cbw.verify.idle import NoIdleWhileWaiting
@@ -55,8 +55,6 @@ LOAD_TRIES = 3
 """Loads, at most, until one shows no free worker: where Docker's times must do, a busy machine makes some of them wrong."""
 LOG_POLL_S = 0.5
 """Interval between two readings of the log while it is incomplete: each copies the log's files out of a container."""
-
-Harm = Callable[[Container], None]
 
 
 class _Hurt(NamedTuple):
@@ -368,9 +366,9 @@ class Trials:
         Raises:
             NotReady: the only broker comes back where the clients do not find it.
         """
-        load = Load(self._ask_and_begin, self._settle, lambda: self._callers[0].broker)
+        requester = Requester(self._ask_and_begin, self._settle, lambda: self._callers[0].broker)
         has_standbys = self._answering < len(self._addresses)
-        where = (self._deployment, self._notebook, self._say, load, self._addresses)
+        where = (self._deployment, self._notebook, self._say, requester, self._addresses)
         return BrokerTrials(*where, has_standbys=has_standbys).run()
 
     def _settle(self) -> None:

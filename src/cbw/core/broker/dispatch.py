@@ -28,6 +28,7 @@ from cbw.core.broker.impatience import Impatience
 from cbw.core.broker.outbox import Outbox
 from cbw.core.broker.states import TRANSITIONS, Change, RequestState
 from cbw.core.broker.tables import Entry, ServiceRow, WorkerRow
+from cbw.core.broker.workers_wanted import WorkersWanted
 from cbw.core.messages import Recall
 
 RECALL_AFTER_S = 0.005
@@ -53,6 +54,7 @@ class Dispatcher:
     def __init__(self, outbox: Outbox, agenda: Agenda, first_task: int, expire: Callable[[Entry], None]) -> None:
         self.services: dict[str, ServiceRow] = {}
         self.registrations = 0  # services of all workers together
+        self.workers_wanted = WorkersWanted(self.services)
         self.impatience: Impatience | None = None
         """Ends what waits for services that nobody serves, if the broker was told to."""
         self._outbox = outbox
@@ -158,8 +160,10 @@ class Dispatcher:
             service.prefetching.pop(worker, None)
             service.overloaded -= worker.is_overloaded
             self._dirty[service] = None
-            if self.impatience is not None and not service.workers:
-                self.impatience.left(service)
+            if not service.workers:
+                self.workers_wanted.left(service.name, worker.concurrency)
+                if self.impatience is not None:
+                    self.impatience.left(service)
         worker.is_overloaded = False
         self._demands.left(worker)
 
