@@ -90,6 +90,11 @@ RETRIED = _warning(
 )
 DUE = _debug("due", "broker", "The delay of the request is over: it waits for a worker.")
 FENCED = _warning("fenced", "broker", "An answer of `worker` was dropped: its attempt had been given up before.")
+INHERITED = _info(
+    "inherited",
+    "broker",
+    "`worker` has brought an answer to what an earlier broker had given it, and it is passed on to the client that it names.",
+)
 EXPIRED = _warning("expired", "broker", "The deadline of the request passed; `text` says where it was then.")
 CANCELLED = _info("cancelled", "broker", "The client gave the request up; `text` says why.")
 GAVE_UP = _warning(

@@ -301,6 +301,7 @@ class Clients:
             client = self._by_name[asker.name] = ClientRow(asker.name, asker.boot, b"", dialect, asker.proof)
         else:
             client = self.by_peer[asker.peer] = ClientRow(printable(asker.peer), "", asker.peer, dialect)
+            client.is_uncertain = asker.peer in self._uncertain
         client.absent_since = self._outbox.now
         client.key = _key_of(asker)
         self.absent[client] = None
