@@ -204,6 +204,11 @@ CLIENT_AWAY = _info(
 )
 CLIENT_BACK = _info("client_back", "broker", "The client has connected again.")
 CLIENT_GONE = _debug("client_gone", "broker", "The client is forgotten, with its parked replies; `text` says why.")
+IDENTITY_TAKEN = _warning(
+    "identity_taken",
+    "broker",
+    "A program has asked with the identity of another that is connected and waits for an answer, and that may wait for ever.",
+)
 CLIENT_UNCERTAIN = _warning(
     "client_uncertain",
     "broker",
