@@ -38,6 +38,12 @@ def read_body(body: bytes) -> tuple[str, float, str]:
     return token, float(work_s), kind
 
 
+def read_answer(body: bytes) -> tuple[str, str, int]:
+    """Token, worker and task of what a handler has returned."""
+    token, worker, task = bytes(body).decode().split(";")
+    return token, worker, int(task)
+
+
 def write_answer(token: str, worker: str, task: int) -> bytes:
     """What a handler returns: enough for the checker to see whose answer it is."""
     return f"{token};{worker};{task}".encode()

@@ -7,7 +7,7 @@ import os
 import re
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import click
@@ -100,13 +100,24 @@ def no_host(how: str) -> click.UsageError:
 
 
 @contextlib.contextmanager
-def telling_who_waits(role: Waiting, brokers: BrokerAddresses, timeout_s: float | None = None) -> Iterator[None]:
-    """Say after a while that ``role`` still waits for a broker, if it does; a client for ``timeout_s``, a worker for ever."""
+def telling_who_waits(
+    role: Waiting,
+    brokers: BrokerAddresses,
+    timeout_s: float | None = None,
+    missing: Callable[[], str] = lambda: "",
+) -> Iterator[None]:
+    """Say after a while that ``role`` still waits for a broker, if it does; a client for ``timeout_s``, a worker for ever.
+
+    ``missing`` tells what else it waits for; empty: nothing.
+    """
 
     def say() -> None:
-        if not role.has_met_broker:
+        what = missing()
+        if not (what or role.has_met_broker):
+            what = f"a broker at {brokers}"
+        if what:
             how_long = "" if timeout_s is None else f", up to {timeout_s:g} s for each request"
-            output.line(f"waiting for a broker at {brokers}{how_long}", err=True)
+            output.line(f"waiting for {what}{how_long}", err=True)
 
     timer = threading.Timer(BROKER_WAIT_S, say)
     timer.daemon = True

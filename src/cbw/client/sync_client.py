@@ -423,6 +423,11 @@ class Client(SharedSocket):
         """Whether a broker has ever welcomed this client."""
         return self._session.core.has_met_broker
 
+    @property
+    def hello_refused(self) -> str:
+        """Why the broker has not let this client in when it last asked for that; empty: it has."""
+        return self._session.core.hello_refused
+
     def close(self, *, wait: bool = False) -> None:
         """End the requests in flight with :class:`~cbw.errors.Closed`, and close the connection. Safe to call twice.
 

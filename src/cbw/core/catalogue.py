@@ -90,6 +90,11 @@ RETRIED = _warning(
 )
 DUE = _debug("due", "broker", "The delay of the request is over: it waits for a worker.")
 FENCED = _warning("fenced", "broker", "An answer of `worker` was dropped: its attempt had been given up before.")
+INHERITED = _info(
+    "inherited",
+    "broker",
+    "`worker` has brought an answer to what an earlier broker had given it, and it is passed on to the client that it names.",
+)
 EXPIRED = _warning("expired", "broker", "The deadline of the request passed; `text` says where it was then.")
 CANCELLED = _info("cancelled", "broker", "The client gave the request up; `text` says why.")
 GAVE_UP = _warning(
@@ -199,6 +204,11 @@ CLIENT_AWAY = _info(
 )
 CLIENT_BACK = _info("client_back", "broker", "The client has connected again.")
 CLIENT_GONE = _debug("client_gone", "broker", "The client is forgotten, with its parked replies; `text` says why.")
+IDENTITY_TAKEN = _warning(
+    "identity_taken",
+    "broker",
+    "A program has asked with the identity of another that is connected and waits for an answer, and that may wait for ever.",
+)
 CLIENT_UNCERTAIN = _warning(
     "client_uncertain",
     "broker",

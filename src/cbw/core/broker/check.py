@@ -24,7 +24,7 @@ def check(core: BrokerCore) -> None:
     for worker in core.workers.by_peer.values():
         _check_hand(worker)
     for service in core.requests.dispatcher.services.values():
-        _check_service(service, is_stopping=core.requests.is_stopping)
+        _check_service(service, is_stopping=core.requests.stopping.is_on)
 
 
 def _check_places(core: BrokerCore) -> None:
