@@ -43,7 +43,8 @@ class Broker:
     ports are bound, requests and answers survive the broker; :attr:`recovered` says what was in it.
 
     ``keys`` is a folder of keys (default: ``CBW_KEYS``; empty: nothing is encrypted). ``listen`` is by default every address with
-    keys, and without them this machine alone.
+    keys, and without them this machine alone. Without keys only programs on this machine may cancel, drain, pause or purge,
+    unless ``allow_control``; with keys only those that have the key of an admin.
 
     Raises:
         CannotBind: a port is taken, or may not be used.
@@ -63,6 +64,7 @@ class Broker:
         journal: Backend | None = None,
         trace: Trace | None = None,
         keys: str | Path | None = None,
+        allow_control: bool = False,
     ) -> None:
         self.guard = guard = Guard.of(keys, "broker")
         self.listen = listen = listen or listen_default(has_keys=guard is not None)
@@ -100,6 +102,8 @@ class Broker:
         self._descriptors = DescriptorWatch(self._tell_descriptors)
         if guard is not None:
             self._use_keys(guard)
+        elif not allow_control:
+            self.core.requests.own.why_not_act = self._why_not_act
 
     def _bind(self, listen: str, client_port: int, worker_port: int) -> None:
         bounds, guard = self.core.limits, self.guard
@@ -133,6 +137,11 @@ class Broker:
         for client in self.core.clients.all:  # those in the journal
             if client.key.name and client.peer and not client.dialect.has_sessions:
                 self._clients.keys.own(client.peer, client.key.name)
+
+    def _why_not_act(self, peer: bytes) -> str:
+        if self._clients.is_from_here(peer):
+            return ""
+        return "without keys it is for programs on the broker's own machine (see --allow-control)"
 
     def _open(self, backend: Backend) -> Writer:
         """Read the journal into the core, and write it from now on."""

@@ -309,6 +309,12 @@ BROKER = (
         memory_cost=1.15,  # as for parked replies
     ),
     _broker(
+        "allow_control",
+        False,
+        "Without --keys, let clients on other machines cancel, drain, pause, purge, and send dead letters again or drop them. "
+        "Without this option only programs on this machine may.",
+    ),
+    _broker(
         "attempts_max",
         3,
         "Number of attempts at a request that may end with the loss of their worker before the request is given up.",

@@ -46,6 +46,7 @@ def command(
     grace_s: float,
     journal: str | None,
     journal_sync: Literal["full", "normal"],
+    allow_control: bool,
     open_trace: OpenTrace,
     serve_status: ServeStatus,
     **limits: Any,
@@ -72,6 +73,7 @@ def command(
             limits=Limits(**limits),
             grace_s=grace_s,
             journal=backend,
+            allow_control=allow_control,
             trace=open_trace(name, log_host=log_host, log_port=log_port),
         )
         standby.becomes(broker)
