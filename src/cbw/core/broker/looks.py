@@ -111,8 +111,12 @@ class Looks:
             TELL_WHY: reading(TELL_WHY, WhyQuery, self._why),
         }
 
-    def _status(self, _client: ClientRow, _query: StatusQuery) -> Answer:
-        return json_answer(snapshot(self._rooms, self._rooms.outbox.now))
+    def _status(self, client: ClientRow, _query: StatusQuery) -> Answer:
+        questions = sum(
+            entry.state is not RequestState.ENDED and entry.request.service == SHOW_STATUS
+            for entry in client.entries.values()
+        )
+        return json_answer(snapshot(self._rooms, self._rooms.outbox.now, questions))
 
     def _workers(self, _client: ClientRow, query: WorkersQuery) -> Answer:
         now, rows = self._rooms.outbox.now, list(self._rooms.workers.by_peer.values())

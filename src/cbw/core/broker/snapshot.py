@@ -15,6 +15,7 @@ from cbw.core.broker.requests import Requests
 from cbw.core.broker.states import RequestState
 from cbw.core.broker.tables import Entry, Presence, ReqWorkerRow, ServiceRow, WorkerRow, request_name
 from cbw.core.broker.tickets import Tickets
+from cbw.core.broker.verdict import verdict
 from cbw.core.broker.workers import Workers
 from cbw.core.histogram import BOUNDS_S
 
@@ -37,8 +38,10 @@ class Rooms(Protocol):
     workers: Workers
 
 
-def snapshot(core: Rooms, now: float) -> dict[str, Any]:
-    """Everything countable about ``core`` at ``now`` (monotonic seconds); times in seconds, ages instead of dates."""
+def snapshot(core: Rooms, now: float, questions: int = 0) -> dict[str, Any]:
+    """Everything countable about ``core`` at ``now`` (monotonic seconds); times in seconds, ages instead of dates. So many of its
+    requests are ``questions`` for this, and left out.
+    """
     requests = core.requests
     workers = list(core.workers.by_peer.values())
     services = requests.dispatcher.services.values()
@@ -49,9 +52,9 @@ def snapshot(core: Rooms, now: float) -> dict[str, Any]:
     paused = requests.dispatcher.paused
     clients = [client for client in core.clients.by_peer.values() if client.entries]
     latencies = requests.latencies
-    return {
+    status = {
         "counts": dict(core.outbox.counts),
-        "requests": requests.count,
+        "requests": requests.count - questions,
         "requests_bytes": requests.bytes,
         "parked_bytes": requests.parked.bytes,
         "dead_letters": len(requests.dead),
@@ -61,7 +64,7 @@ def snapshot(core: Rooms, now: float) -> dict[str, Any]:
         "tickets_bytes": core.tickets.bytes,
         "waiting": waiting,
         "delayed": delayed,
-        "in_flight": requests.count - waiting - delayed,
+        "in_flight": requests.count - questions - waiting - delayed,
         "is_paused": requests.back_pressure.is_on,
         "latency": {"bounds_s": BOUNDS_S, "counts": list(latencies.counts), "total_s": latencies.total_s},
         "clients": len(core.clients.by_peer),
@@ -87,6 +90,8 @@ def snapshot(core: Rooms, now: float) -> dict[str, Any]:
         "workers": [shown_worker(worker, now) for worker in workers[:WORKERS_SHOWN_MAX]],
         "limits": msgspec.structs.asdict(core.limits),
     }
+    status["verdict"] = msgspec.structs.asdict(verdict(status))
+    return status
 
 
 def _totals(services: list[ServiceRow]) -> dict[str, int]:
