@@ -7,6 +7,7 @@ import gc
 import os
 import socket
 import time
+from collections import deque
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,12 +16,18 @@ from typing import Any
 from cbw import memory
 from cbw.core import catalogue
 from cbw.core.broker.core import BrokerCore
+from cbw.core.broker.dead_services import LIST
 from cbw.core.broker.driver import Driver
 from cbw.core.broker.limits import Limits
+from cbw.core.broker.looks import LIST_REQUESTS, LIST_WORKERS, SHOW_STATUS, TELL_WHY
 from cbw.core.broker.replay import Replay
+from cbw.core.broker.schemas import SCHEMA
+from cbw.core.broker.service_list import SERVICES
 from cbw.core.broker.snapshot import snapshot
 from cbw.core.key import FOR_CLIENTS, FOR_WORKERS
+from cbw.core.messages import Answer, Status, error_body
 from cbw.core.record import Record
+from cbw.desk import Desk
 from cbw.errors import CbwError, JournalBroken
 from cbw.journal.backend import Backend
 from cbw.journal.writer import Writer
@@ -33,6 +40,12 @@ from cbw.transport.guard import Guard
 from cbw.transport.poller import Poller, Waker
 from cbw.transport.router import Router
 from cbw.transport.sockets import Intake, SocketContext
+
+EVENTS_KEPT = 200
+"""Events that the page shows: those of a bad minute."""
+NOTABLE = frozenset(name for name, meaning in catalogue.EVENTS.items() if meaning.level != "debug")
+OPEN_SERVICES = frozenset((LIST, SHOW_STATUS, LIST_WORKERS, LIST_REQUESTS, TELL_WHY, SCHEMA, SERVICES))
+"""What whoever sees the status pages may ask: it tells no more than these do, and no bodies."""
 
 
 class Broker:
@@ -88,6 +101,8 @@ class Broker:
         self.client_port = self._clients.port
         self.worker_port = self._workers.port
         self.inquiry = Inquiry(self._waker.wake)
+        self.desk = Desk(self._waker.wake)
+        self._events: deque[Record] = deque(maxlen=EVENTS_KEPT)
         self._is_stop_wanted = False
         self._started_at = time.monotonic()
         self._driver = Driver(self.core, self._clients, self._workers, journal=self._journal)
@@ -203,7 +218,11 @@ class Broker:
                 self._write(
                     [Record(now, catalogue.KEYS, role="broker", sender=self.core.name, text=one) for one in told]
                 )
-            driver.turn(now, self._take_stop_by(now) if self._is_stop_wanted else None)
+            asked = self.desk.take() if self.desk.is_asked else ()
+            driver.turn(now, self._take_stop_by(now) if self._is_stop_wanted else None, asked)
+            if asked:
+                self.desk.answer(driver.operator_answers)
+                driver.operator_answers.clear()
             if driver.is_reading_clients is not self._is_polling_clients:
                 self._poll_clients(driver.is_reading_clients)
             if self._journal is not None and self._journal.error is not None:
@@ -213,7 +232,29 @@ class Broker:
             if records := outbox.take_records():
                 self._write(records)
 
+    def events(self) -> list[dict[str, Any]]:
+        """What was out of the ordinary, the last :data:`EVENTS_KEPT`, with how long ago it was. Safe from any thread."""
+        now = time.monotonic()
+        return [
+            {
+                "ago_s": round(now - one.at, 3),
+                "level": catalogue.EVENTS[one.event].level,
+                **{name: getattr(one, name) for name in ("event", "request", "client", "worker", "service", "text")},
+            }
+            for one in tuple(self._events)
+        ]
+
+    def operate(self, service: str, body: bytes, who: str, *, may_act: bool) -> Answer | None:
+        """Ask one of the broker's own services, from any thread; None if the loop is stuck. Without ``may_act`` only what
+        everybody who sees the status pages may look at is answered.
+        """
+        if not may_act and service not in OPEN_SERVICES:
+            text = f"{service} is for who shows the token of the status pages (--status-token-file)"
+            return Answer(0, Status.NOT_ALLOWED, error_body("not_allowed", text))
+        return self.desk.ask(who, service, body)
+
     def _write(self, records: Sequence[Record]) -> None:
+        self._events.extend(record for record in records if record.event in NOTABLE)
         with contextlib.suppress(
             BrokenPipeError
         ):  # everybody depends on the broker, whoever has stopped to read its output

@@ -24,6 +24,7 @@ from cbw.cli.options import (
 )
 from cbw.core.broker.limits import Limits
 from cbw.journal.places import journal_at
+from cbw.observe.page import Page
 from cbw.signals import reopening, stopping
 from cbw.standby import Standby
 
@@ -62,7 +63,7 @@ def command(
     name = f"BRO_{socket.gethostname()}"
     backend = journal_at(journal, name, journal_sync) if journal else None
     standby = Standby(backend, name, announce)
-    with stopping(standby), reopening(standby.reopen_trace), serve_status(standby.status):
+    with stopping(standby), reopening(standby.reopen_trace), serve_status(standby.status, page=Page(standby)):
         if not standby.wait():
             return
         broker = Broker(

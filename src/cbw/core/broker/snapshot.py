@@ -132,6 +132,7 @@ def shown_worker(worker: WorkerRow, now: float) -> dict[str, Any]:
         "answered": worker.answered,
         "failed": worker.failed,
         "at": request_name(at) if at else None,
+        "at_service": at.request.service if at else None,
         "at_s": now - at.handed_out_at if at else None,
         "mean_s": mean_s(worker),
         "busy": min(1.0, busy_s / max(now - worker.since, 1e-3)),
