@@ -156,7 +156,7 @@ class Broker:
     def _why_not_act(self, peer: bytes) -> str:
         if self._clients.is_from_here(peer):
             return ""
-        return "without keys it is for programs on the broker's own machine (see --allow-control)"
+        return "without keys it is for programs on the broker's own machine"
 
     def _open(self, backend: Backend) -> Writer:
         """Read the journal into the core, and write it from now on."""

@@ -14,7 +14,7 @@ import msgspec
 from cbw.core.broker.outbox import Outbox
 from cbw.core.broker.tables import ClientRow, ServiceRow
 from cbw.core.key import ANYBODY
-from cbw.core.messages import Answer, Request, Status, error_body
+from cbw.core.messages import ELSEWHERE, Answer, Request, Status, error_body
 
 MMI = "mmi."
 CONTROL = "cbw."
@@ -75,7 +75,7 @@ class OwnServices:
             return bad_request(f"the broker has no service {request.service!r}; it has {known}")
         is_anybody = client.key is ANYBODY
         if is_anybody and request.service in self._acts and (why := self.why_not_act(client.peer)):
-            return Answer(0, Status.NOT_ALLOWED, error_body("not_allowed", f"{request.service} is refused: {why}"))
+            return Answer(0, Status.NOT_ALLOWED, error_body(ELSEWHERE, f"{request.service} is refused: {why}"))
         if len(request.body) > CONTROL_BYTES_MAX:
             return bad_request(
                 f"{len(request.body)} bytes are too many for {request.service}: at most {CONTROL_BYTES_MAX}"
