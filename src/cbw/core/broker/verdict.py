@@ -27,7 +27,7 @@ class BrokerVerdict(msgspec.Struct, frozen=True):
 SENTENCES: Mapping[str, str] = {
     "paused": "The broker reads no more requests of plain clients: too many wait.",
     "unserved": "{waiting} wait for {service}, which nobody serves{similar}.",
-    "service_paused": "{waiting} wait for {service}, which is paused: resume it.",
+    "held": "{waiting} wait for {service}, which is paused: resume it.",
     "drained": "{waiting} wait for {service}, and nobody of {workers} takes more: undrain a worker, or start another.",
     "busy": "{waiting} wait for {service}, all {workers} workers are busy: add workers.",
     "dead": "Nothing waits; requests that were given up and are kept as dead letters: {waiting}.",
@@ -64,7 +64,7 @@ def _of_service(service: Mapping[str, Any], services: list[Mapping[str, Any]]) -
     if not workers:
         return BrokerVerdict("unserved", name, waiting, similar=_similar(name, services))
     if service["is_paused"]:
-        return BrokerVerdict("service_paused", name, waiting, workers)
+        return BrokerVerdict("held", name, waiting, workers)
     return BrokerVerdict("busy" if service["running"] else "drained", name, waiting, workers)
 
 
