@@ -21,7 +21,7 @@ FAST := tests/unit tests/sim tests/fuzz tests/supply tests/mutants tests/test_la
 REST := $(FAST:%=--ignore=%)
 PARALLEL := -n auto --maxprocesses 8 --dist worksteal
 
-test: $(READY) tests/interop/node_modules/.package-lock.json build/helm/helm  ## every test
+test: $(READY) tests/interop/node_modules/.package-lock.json tests/page/node_modules/.package-lock.json build/helm/helm  ## every test
 	@beside=$$(mktemp); $(BIN)/python -m pytest -p no:cacheprovider -n 2 --dist loadfile $(REST) tests/deploy >$$beside 2>&1 & deploy=$$!; \
 	$(BIN)/python -m pytest $(PARALLEL) $(FAST); fast=$$?; \
 	$(BIN)/python -m pytest -n 3 --dist loadgroup $(REST) --ignore=tests/deploy; live=$$?; \
@@ -103,13 +103,13 @@ $(READY): pyproject.toml
 	fi
 	@touch $@
 
-tests/interop/node_modules/.package-lock.json: tests/interop/package.json
-	@if command -v npm >/dev/null 2>&1; then npm --prefix tests/interop install --silent --no-audit --no-fund; \
+tests/%/node_modules/.package-lock.json: tests/%/package.json
+	@if command -v npm >/dev/null 2>&1; then npm --prefix tests/$* install --silent --no-audit --no-fund; \
 	    touch $@ 2>/dev/null || true; \
-	else echo "npm is not here: tests with Node programs will be skipped"; fi
+	else echo "npm is not here: tests that need it will be skipped"; fi
 
 build/helm/helm: .ci/helm
 	@$(BIN)/python .ci/helm build/helm || echo "helm is not here: tests of the chart will be skipped"
 
 clean:
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/interop/node_modules
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/interop/node_modules tests/page/node_modules

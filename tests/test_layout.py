@@ -47,7 +47,7 @@ ROOM_OF = {
     **dict.fromkeys(("errors", "settings", "memory", "codec", "clock", "current", "signals", "visible"), "ground"),
     **dict.fromkeys(("addresses", "service_links", "version"), "ground"),
     **dict.fromkeys(("local", "doctor", "journal_doctor", "testing", "bench"), "tools"),
-    **dict.fromkeys(("broker", "standby"), "broker"),
+    **dict.fromkeys(("broker", "desk", "standby"), "broker"),
     "cbw": "public",
     "__main__": "cli",
 }

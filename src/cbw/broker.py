@@ -7,6 +7,7 @@ import gc
 import os
 import socket
 import time
+from collections import deque
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,12 +16,18 @@ from typing import Any
 from cbw import memory
 from cbw.core import catalogue
 from cbw.core.broker.core import BrokerCore
+from cbw.core.broker.dead_services import LIST
 from cbw.core.broker.driver import Driver
 from cbw.core.broker.limits import Limits
+from cbw.core.broker.looks import LIST_REQUESTS, LIST_WORKERS, SHOW_STATUS, TELL_WHY
 from cbw.core.broker.replay import Replay
+from cbw.core.broker.schemas import SCHEMA
+from cbw.core.broker.service_list import SERVICES
 from cbw.core.broker.snapshot import snapshot
 from cbw.core.key import FOR_CLIENTS, FOR_WORKERS
+from cbw.core.messages import Answer, Status, error_body
 from cbw.core.record import Record
+from cbw.desk import Desk
 from cbw.errors import CbwError, JournalBroken
 from cbw.journal.backend import Backend
 from cbw.journal.writer import Writer
@@ -34,6 +41,12 @@ from cbw.transport.poller import Poller, Waker
 from cbw.transport.router import Router
 from cbw.transport.sockets import Intake, SocketContext
 
+EVENTS_KEPT = 200
+"""Events that the page shows: those of a bad minute."""
+NOTABLE = frozenset(name for name, meaning in catalogue.EVENTS.items() if meaning.level != "debug")
+OPEN_SERVICES = frozenset((LIST, SHOW_STATUS, LIST_WORKERS, LIST_REQUESTS, TELL_WHY, SCHEMA, SERVICES))
+"""What whoever sees the status pages may ask: it tells no more than these do, and no bodies."""
+
 
 class Broker:
     """Binds both ports at once (so a taken one is known), serves in :meth:`run`, ends by :meth:`stop`.
@@ -43,7 +56,8 @@ class Broker:
     ports are bound, requests and answers survive the broker; :attr:`recovered` says what was in it.
 
     ``keys`` is a folder of keys (default: ``CBW_KEYS``; empty: nothing is encrypted). ``listen`` is by default every address with
-    keys, and without them this machine alone.
+    keys, and without them this machine alone. Without keys only programs on this machine may cancel, drain, pause or purge,
+    unless ``allow_control``; with keys only those that have the key of an admin.
 
     Raises:
         CannotBind: a port is taken, or may not be used.
@@ -63,6 +77,7 @@ class Broker:
         journal: Backend | None = None,
         trace: Trace | None = None,
         keys: str | Path | None = None,
+        allow_control: bool = False,
     ) -> None:
         self.guard = guard = Guard.of(keys, "broker")
         self.listen = listen = listen or listen_default(has_keys=guard is not None)
@@ -86,6 +101,8 @@ class Broker:
         self.client_port = self._clients.port
         self.worker_port = self._workers.port
         self.inquiry = Inquiry(self._waker.wake)
+        self.desk = Desk(self._waker.wake)
+        self._events: deque[Record] = deque(maxlen=EVENTS_KEPT)
         self._is_stop_wanted = False
         self._started_at = time.monotonic()
         self._driver = Driver(self.core, self._clients, self._workers, journal=self._journal)
@@ -100,6 +117,8 @@ class Broker:
         self._descriptors = DescriptorWatch(self._tell_descriptors)
         if guard is not None:
             self._use_keys(guard)
+        elif not allow_control:
+            self.core.requests.own.why_not_act = self._why_not_act
 
     def _bind(self, listen: str, client_port: int, worker_port: int) -> None:
         bounds, guard = self.core.limits, self.guard
@@ -133,6 +152,11 @@ class Broker:
         for client in self.core.clients.all:  # those in the journal
             if client.key.name and client.peer and not client.dialect.has_sessions:
                 self._clients.keys.own(client.peer, client.key.name)
+
+    def _why_not_act(self, peer: bytes) -> str:
+        if self._clients.is_from_here(peer):
+            return ""
+        return "without keys it is for programs on the broker's own machine"
 
     def _open(self, backend: Backend) -> Writer:
         """Read the journal into the core, and write it from now on."""
@@ -194,7 +218,11 @@ class Broker:
                 self._write(
                     [Record(now, catalogue.KEYS, role="broker", sender=self.core.name, text=one) for one in told]
                 )
-            driver.turn(now, self._take_stop_by(now) if self._is_stop_wanted else None)
+            asked = self.desk.take() if self.desk.is_asked else ()
+            driver.turn(now, self._take_stop_by(now) if self._is_stop_wanted else None, asked)
+            if asked:
+                self.desk.answer(driver.operator_answers)
+                driver.operator_answers.clear()
             if driver.is_reading_clients is not self._is_polling_clients:
                 self._poll_clients(driver.is_reading_clients)
             if self._journal is not None and self._journal.error is not None:
@@ -204,7 +232,29 @@ class Broker:
             if records := outbox.take_records():
                 self._write(records)
 
+    def events(self) -> list[dict[str, Any]]:
+        """What was out of the ordinary, the last :data:`EVENTS_KEPT`, with how long ago it was. Safe from any thread."""
+        now = time.monotonic()
+        return [
+            {
+                "ago_s": round(now - one.at, 3),
+                "level": catalogue.EVENTS[one.event].level,
+                **{name: getattr(one, name) for name in ("event", "request", "client", "worker", "service", "text")},
+            }
+            for one in tuple(self._events)
+        ]
+
+    def operate(self, service: str, body: bytes, who: str, *, may_act: bool) -> Answer | None:
+        """Ask one of the broker's own services, from any thread; None if the loop is stuck. Without ``may_act`` only what
+        everybody who sees the status pages may look at is answered.
+        """
+        if not may_act and service not in OPEN_SERVICES:
+            text = f"{service} is for who shows the token of the status pages (--status-token-file)"
+            return Answer(0, Status.NOT_ALLOWED, error_body("not_allowed", text))
+        return self.desk.ask(who, service, body)
+
     def _write(self, records: Sequence[Record]) -> None:
+        self._events.extend(record for record in records if record.event in NOTABLE)
         with contextlib.suppress(
             BrokenPipeError
         ):  # everybody depends on the broker, whoever has stopped to read its output

@@ -24,7 +24,7 @@
     │   ├── Expired           the deadline passed (also a TimeoutError); its ``kind`` says where the request was
     │   ├── GaveUp            its workers died again and again
     │   ├── Busy              the broker is at a limit; try again later
-    │   ├── Cancelled         cancelled by this client
+    │   ├── Cancelled         cancelled by this client, or by who steers the broker
     │   ├── TooBig            the body is over the broker's limit
     │   ├── AnswerTooBig      the answer is
     │   ├── NotAllowed        this client's key is not good for the service
@@ -250,7 +250,7 @@ class Busy(RequestError):
 
 
 class Cancelled(RequestError):
-    """Cancelled by this client."""
+    """Cancelled by this client, or by somebody who steers the broker: the text says by whom."""
 
 
 class TooBig(RequestError):
@@ -284,7 +284,7 @@ class Retry(CbwError):
 
 
 class NotAllowed(RequestError):
-    """This client's key is not good for the service."""
+    """This client's key is not good for the service; or the broker has no keys, and lets only programs on its own machine act."""
 
     exit_code = 7
     advice = "The file allowed, where the broker's keys are, says which services a key is good for."

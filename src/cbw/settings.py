@@ -134,8 +134,9 @@ STATUS_TOKEN_FILE = Setting(
     "status_token_file",
     None,
     "CBW_STATUS_TOKEN_FILE",
-    "File with the token of the status pages, which only its owner may read (mode 0600). /metrics and /status.json are then for "
-    "those who show it (Authorization: Bearer TOKEN). Without it they are for everybody who reaches the port.",
+    "File with the token of the status pages, which only its owner may read (mode 0600). /metrics, /status.json and what the "
+    "page of a broker shows are then for those who show it (Authorization: Bearer TOKEN), who may also act on that page. Without "
+    "it they are for everybody who reaches the port, and nobody acts there.",
     kind=str,
     metavar="FILE",
 )
@@ -145,7 +146,8 @@ STATUS = (
         "status_port",
         STATUS_PORT,
         "CBW_STATUS_PORT",
-        "Port on which this role serves /livez, /readyz, /metrics and /status.json over HTTP; 0 serves nothing. If the default "
+        "Port on which this role serves /livez, /readyz, /metrics and /status.json over HTTP, and a broker its page for people, "
+        "/; 0 serves nothing. If the default "
         "port is taken, the role prints a warning and runs without; a port given explicitly must be free.",
         minimum=0,
         maximum=65535,
@@ -313,6 +315,12 @@ BROKER = (
         minimum=1,
         memory_fraction=1 / 32,
         memory_cost=1.15,  # as for parked replies
+    ),
+    _broker(
+        "allow_control",
+        False,
+        "Without --keys, let clients on other machines cancel, drain, pause, purge, and send dead letters again or drop them. "
+        "Without this option only programs on this machine may.",
     ),
     _broker(
         "attempts_max",

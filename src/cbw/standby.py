@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 from cbw.broker import Broker
+from cbw.core.messages import Answer
 from cbw.journal.backend import Backend
 from cbw.observe.status import status_of
 
@@ -75,6 +76,14 @@ class Standby:
         if self._broker is not None:
             return self._broker.inquiry.ask()
         return status_of("standby", self._name, self._started_at, self._problem)
+
+    def operate(self, service: str, body: bytes, who: str, *, may_act: bool) -> Answer | None:
+        """As :meth:`.Broker.operate`; before there is a broker, nobody answers."""
+        return None if self._broker is None else self._broker.operate(service, body, who, may_act=may_act)
+
+    def events(self) -> list[dict[str, Any]]:
+        """As :meth:`.Broker.events`."""
+        return [] if self._broker is None else self._broker.events()
 
     def _tell(self, problem: str) -> None:
         if problem != self._problem:

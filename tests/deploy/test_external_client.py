@@ -63,3 +63,34 @@ def test_a_client_on_another_host(new_project: NewProject, other_host: list[str]
     project.must("stop", "bro")
     found = cbw("doctor", f"{OUR_SIDE}:{port}", before=other_host)
     assert found.returncode == 1 and "refuses" in found.stdout, found.stdout
+
+
+def test_without_keys_only_the_brokers_own_machine_steers_it(other_host: list[str]) -> None:
+    """A broker that listens everywhere: whoever reaches it may look, and acts come from here, unless it allows others to."""
+    port, worker_port = free_port(), free_port()
+    command = [
+        sys.executable,
+        "-m",
+        "cbw",
+        "broker",
+        str(port),
+        str(worker_port),
+        "--listen",
+        "*",
+        "--status-port",
+        "0",
+    ]
+    for options, code in (([], 7), (["--allow-control"], 0)):
+        broker = subprocess.Popen([*command, *options], env=environment(), stdout=subprocess.DEVNULL)
+        try:
+            for host in ("127.0.0.1", OUR_SIDE):  # both are this machine
+                here = cbw("pause", "s", "--broker", f"{host}:{port}")
+                assert (here.returncode, here.stdout) == (0, "paused: s\n"), here.stderr
+            there = cbw("resume", "s", "--broker", f"{OUR_SIDE}:{port}", before=other_host)
+            assert there.returncode == code, there.stderr
+            assert ("--allow-control" in there.stderr) is (code == 7)
+            looked = cbw("ps", "--broker", f"{OUR_SIDE}:{port}", before=other_host)
+            assert looked.returncode == 0, looked.stderr
+        finally:
+            broker.terminate()
+            broker.wait(30)

@@ -39,6 +39,7 @@ PAGES = [
     ROOT / "README.md",
     *sorted((ROOT / "docs" / "tutorial").glob("*.md")),
     *sorted((ROOT / "docs" / "howto").glob("*.md")),
+    ROOT / "docs" / "reference" / "control.md",
     ROOT / "docs" / "reference" / "wire.md",
     *sorted((ROOT / "examples").glob("*/README.md")),
 ]

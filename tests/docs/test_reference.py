@@ -123,7 +123,7 @@ def defaults_of(function: Any) -> dict[str, Any]:
 def test_settings_and_library_have_the_same_defaults() -> None:
     broker = {one.name: one.default for one in settings.BROKER}
     limits = {field.name: field.default for field in msgspec.structs.fields(cbw.Limits)}
-    library = limits | {name: defaults_of(cbw.Broker)[name] for name in ("listen", "grace_s")}
+    library = limits | {name: defaults_of(cbw.Broker)[name] for name in ("listen", "grace_s", "allow_control")}
     assert library == broker, "cbw.settings.BROKER against Limits and Broker"
     of_services = ("retries", "backoff_s", "backoff_max_s", "time_limit_s")
     worker = {one.name: one.default for one in settings.WORKER if one.name not in ("work_time_s", *of_services)}

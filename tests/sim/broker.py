@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from cbw.core import messages
 from cbw.core.broker import events
@@ -20,7 +21,7 @@ from cbw.wire import native
 from . import network as parcels
 from .disk import Disk, SimJournal
 from .network import Connection, Network, Parcel, Router, summary
-from .world import Process, World
+from .world import Process, ViolationError, World
 
 if TYPE_CHECKING:
     from .checker import Checker
@@ -100,6 +101,8 @@ class SimBroker(Process):
         self.core: BrokerCore
         self.driver: Driver
         self.journal: SimJournal | None = None
+        self.asked: list[tuple[events.OperatorAsked, dict[str, Any]]] = []
+        """What an operator asks in the next turn."""
         self.clients: Router
         self.workers: Router
 
@@ -153,10 +156,16 @@ class SimBroker(Process):
         self.wake()
 
     def _die(self, *, is_silent: bool) -> None:
+        self.asked.clear()
         self.end_turns()
         self.checker.broker_died()
         self.clients.die(is_silent=is_silent)
         self.workers.die(is_silent=is_silent)
+
+    def _told(self, asked: list[tuple[events.OperatorAsked, dict[str, Any]]]) -> Iterator[events.OperatorAsked]:
+        for fact, fields in asked:
+            self.checker.operator.about_to_act(fact, fields)
+            yield fact
 
     @property
     def stored_at(self) -> float:
@@ -174,7 +183,14 @@ class SimBroker(Process):
 
     def turn(self) -> None:
         stop_by, self._stop_by = self._stop_by, None
-        self.driver.turn(self.world.now, stop_by)
+        asked, self.asked = self.asked, []
+        operator = self.checker.operator
+        self.driver.turn(self.world.now, stop_by, self._told(asked))
+        operator.has_acted()
+        for order in self.driver.operator_answers:
+            if order.answer.status is not messages.Status.OK:
+                raise ViolationError(f"control: the operator was refused: {bytes(order.answer.body)!r}")
+        self.driver.operator_answers.clear()
         if self.driver.is_over:
             self.world.say(self.name, "stopped")
             if self.journal is not None:

@@ -7,14 +7,13 @@ waits where.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cbw.core import messages
 from cbw.core.broker import events
 from cbw.core.broker.check import check
 from cbw.core.broker.snapshot import state_of
-from cbw.core.broker.states import RequestState
 from cbw.core.client.events import Ended
 from cbw.core.messages import Status
 from cbw.core.plain_messages import PlainReply, PlainRequest, PlainTask
@@ -28,12 +27,14 @@ from .delays import Delays, may_fail
 from .durability import Durability
 from .inherited import token_of_inherited, why_not_inherited
 from .network import Connection, Network, Parcel, Peer, PlainAnswer, PlainReady
+from .operator import NAME, Operator
 from .overload import Fairness, need_limits_kept, refused_as_busy
 from .plan import Job, Plan
 from .poison import Poison
 from .questions import Questions
 from .trust import nobody_is_trusted_for_ever
 from .turns import Turns
+from .unbegun import not_begun
 from .unsent_answers import UnsentAnswers
 from .workers import PlainWorker, SimWorker, read_answer, read_body
 from .world import ViolationError, World
@@ -80,6 +81,7 @@ class Checker:
         self._questions = Questions(world, self.durability)
         self._fairness = Fairness(has_journal=self.durability.disk is not None)
         self.delays = Delays(plan.limits.dead_max)
+        self.operator = Operator(world, broker)
         self._books = Bookkeeping()
         self._unsent_answers = UnsentAnswers(world, plan.limits.liveness_s)
 
@@ -120,7 +122,8 @@ class Checker:
             if not self.durability.was_troubled:
                 refused_as_busy(job, ended, self._asked[answer.id][1], self.plan.limits, now)
         elif status is Status.CANCELLED:
-            self.need(key in self._cancelled, f"G4: {job.token} was cancelled by nobody")
+            is_fair = key in self._cancelled or key in self.operator.cancelled
+            self.need(is_fair, f"G4: {job.token} was cancelled by nobody")
         else:
             self.need(status is Status.GAVE_UP, f"G4: {job.token} ended with {status.name}")
 
@@ -163,6 +166,8 @@ class Checker:
             fair = (Status.STOPPING, Status.GAVE_UP, *([Status.FAILED] if job.kind == "raise" else []))
             if self.plan.limits.plain_ttl_s is not None:
                 fair = (*fair, Status.EXPIRED)
+            if self.is_excused(job.token):
+                fair = (*fair, Status.CANCELLED)
             self.need(reply.status in fair, f"G4: {job.token} ended with {reply.status.name}: {reply.body!r}")
 
     def plain_thrown_away(self, reply: parcels.PlainReply, client: PlainClient) -> None:
@@ -263,6 +268,7 @@ class Checker:
         self._poison.broker_died()
         self._waiting_since.clear()
         self._turns.clear()
+        self.operator.broker_died()
         for worker in self.plain_workers:
             worker.broker_died(is_known=durability.knows_worker(worker))
 
@@ -450,6 +456,10 @@ class Checker:
             asked_at, ttl_s = self._asked.get(request, ("", None))[1], self.jobs[accepted.token].ttl_s
             ends_at = accepted.deadline_at if asked_at is None or ttl_s is None else asked_at + ttl_s
             self.need((ends_at or 1e9) <= self.world.now + 1e-6, f"G6: {accepted.token} expired before its deadline")
+        elif record.event == "cancelled" and NAME in record.text:
+            self.operator.ended(record, accepted, self.jobs[accepted.token])
+            if is_of_lab:
+                self.excuse(accepted.token, record.text)
         elif record.event == "cancelled" and is_of_lab:
             self._plain_cancelled(accepted.token, record.text)
 
@@ -469,6 +479,7 @@ class Checker:
 
     def _handed_out(self, record: Record, request: int, accepted: Accepted) -> None:
         now, token = self.world.now, accepted.token
+        self.operator.handed_out(record)
         is_in_time = accepted.deadline_at is None or accepted.deadline_at > now - 1e-6
         self.need(
             is_in_time, f"G6: {token} was handed out {now - (accepted.deadline_at or 0):.3f} s after its deadline"
@@ -589,13 +600,13 @@ class Checker:
         idle: dict[str, SimWorker | PlainWorker] = {}
         servers: list[SimWorker | PlainWorker] = [*self.workers, *self.plain_workers]
         for worker in servers:
-            if isinstance(worker, PlainWorker) and worker.is_orphan:
+            if (isinstance(worker, PlainWorker) and worker.is_orphan) or self.operator.has_drained(worker):
                 continue
             if worker.idle_since is not None and now - worker.idle_since > allowance_s and is_calm(worker):
                 for service in worker.services:
                     idle[service] = worker
         waiting: dict[int, float] = {}
-        for request, service in self._waiting(is_calm):
+        for request, service in not_begun(broker, self.attempts, self.operator.paused, is_calm):
             since = waiting[request] = self._waiting_since.get(request, now)
             if service in idle and now - since > allowance_s:
                 accepted = self.accepted[request]
@@ -607,23 +618,3 @@ class Checker:
         self._books.shown.check(broker.core, self.accepted, servers, now)
         self._turns.sample(broker.core, self.accepted)
         nobody_is_trusted_for_ever(self.broker, self.plan.limits, now)
-
-    def _waiting(self, is_calm: Callable[[Peer], bool]) -> list[tuple[int, str]]:
-        """The requests that have not begun: in the broker's queues, or with a worker that nothing has disturbed."""
-        core = self.broker.core
-        found = [
-            (entry.request.id, service.name)
-            for service in core.requests.dispatcher.services.values()
-            for entry in (*service.waiting, *service.suspects)
-            if entry.state is not RequestState.ENDED
-        ]
-        for worker in core.workers.by_peer.values():
-            connection = self.broker.workers.connection_of(worker.peer)
-            if worker.dialect.returns_silently or connection is None or connection.link.connection is not connection:
-                continue
-            if not is_calm(connection.link.process):
-                continue
-            for task, entry in worker.in_hand.items():
-                if entry.state is not RequestState.ENDED and self.attempts[task].began_at is None:
-                    found.append((entry.request.id, entry.request.service))
-        return found

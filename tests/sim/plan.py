@@ -154,6 +154,9 @@ FAULTS = {  # how often a second, at most
 STRANGERS = 0.3
 """Hellos a second, at most, of strangers who say those of living clients."""
 
+OPERATORS = 2.0
+"""Acts a second, at most, of an operator."""
+
 JOURNAL_FAULTS = {  # of brokers that have a journal
     "broker crash": 0.6,
     "broker stop": 0.2,
@@ -202,6 +205,7 @@ def draw(seed: int, rng: random.Random) -> Plan:
     draw_journal(plan, random.Random(f"journal {seed}"))
     _draw_dead_letters(plan, random.Random(f"dead letters {seed}"))
     _draw_strangers(plan, random.Random(f"strangers {seed}"))
+    _draw_operator(plan, random.Random(f"operator {seed}"))
     return plan
 
 
@@ -246,6 +250,12 @@ def _draw_strangers(plan: Plan, rng: random.Random) -> None:
     """Whether somebody says the hellos of others. By a chance of its own, as above."""
     if plan.rates and rng.random() < 0.3:
         plan.rates["stranger"] = STRANGERS * rng.uniform(0.1, 1)
+
+
+def _draw_operator(plan: Plan, rng: random.Random) -> None:
+    """Whether somebody cancels, drains and pauses. By a chance of its own, as above."""
+    if plan.rates and rng.random() < 0.3:
+        plan.rates["operator"] = OPERATORS * rng.uniform(0.1, 1)
 
 
 def _draw_workers(rng: random.Random, plan: Plan, flavour: str, services: list[str]) -> None:

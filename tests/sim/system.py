@@ -108,6 +108,7 @@ class Faults:
         if (disk := system.checker.durability.disk) is not None:
             disk.heal()
         system.start_broker()
+        system.checker.operator.undo()
         for worker in [worker for worker in system.workers if worker.twin]:
             self._end_twin(worker)
             system.workers.remove(worker)
@@ -259,6 +260,14 @@ class Faults:
         return disk
 
     # --- SIGTERM
+
+    def _operator(self) -> None:
+        """Somebody cancels, purges, drains or pauses, or lets go on what was stopped."""
+        checker, broker = self.system.checker, self.system.broker
+        if broker.is_alive and not broker.core.requests.stopping.is_on:
+            clients = broker.core.clients.all
+            names = [client.request_name(number) for client in clients for number in client.entries]
+            checker.operator.act(names)
 
     def _worker_stop(self) -> None:
         victim = self._pick(self.system.workers)

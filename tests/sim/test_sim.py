@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from . import (
+    control_canaries,
     dead_letter_canaries,
     delay_canaries,
     journal_canaries,
@@ -20,7 +21,15 @@ from . import (
 from .canary import CANARIES, bend_nothing
 from .run import run
 
-MORE = (dead_letter_canaries, delay_canaries, journal_canaries, overload_canaries, status_canaries, stranger_canaries)
+MORE = (
+    control_canaries,
+    dead_letter_canaries,
+    delay_canaries,
+    journal_canaries,
+    overload_canaries,
+    status_canaries,
+    stranger_canaries,
+)
 assert all(module.__doc__ for module in MORE)  # they are in CANARIES now
 
 SEEDS = 100

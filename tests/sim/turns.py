@@ -42,6 +42,8 @@ class Turns:
         """Look whose turn it is now."""
         heads: dict[str, int] = {}
         for service in core.requests.dispatcher.services.values():
+            if service.name in core.requests.dispatcher.paused:
+                continue
             head = next((entry for entry in service.waiting if entry.state is not RequestState.ENDED), None)
             if head is not None and service.workers:
                 heads[service.name] = head.request.id

@@ -24,6 +24,7 @@ from cbw.cli.options import (
 )
 from cbw.core.broker.limits import Limits
 from cbw.journal.places import journal_at
+from cbw.observe.page import Page
 from cbw.signals import reopening, stopping
 from cbw.standby import Standby
 
@@ -46,6 +47,7 @@ def command(
     grace_s: float,
     journal: str | None,
     journal_sync: Literal["full", "normal"],
+    allow_control: bool,
     open_trace: OpenTrace,
     serve_status: ServeStatus,
     **limits: Any,
@@ -61,7 +63,7 @@ def command(
     name = f"BRO_{socket.gethostname()}"
     backend = journal_at(journal, name, journal_sync) if journal else None
     standby = Standby(backend, name, announce)
-    with stopping(standby), reopening(standby.reopen_trace), serve_status(standby.status):
+    with stopping(standby), reopening(standby.reopen_trace), serve_status(standby.status, page=Page(standby)):
         if not standby.wait():
             return
         broker = Broker(
@@ -72,6 +74,7 @@ def command(
             limits=Limits(**limits),
             grace_s=grace_s,
             journal=backend,
+            allow_control=allow_control,
             trace=open_trace(name, log_host=log_host, log_port=log_port),
         )
         standby.becomes(broker)

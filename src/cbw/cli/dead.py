@@ -10,19 +10,15 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 import click
-import msgspec
 from rich.table import Table
 
-from cbw import settings
 from cbw.cli import output, tables
-from cbw.cli.connection import client_brokers, no_broker, telling_who_waits
-from cbw.cli.options import Integer, keys_option, setting_options
-from cbw.client.sync_client import Client
+from cbw.cli.control import Control, Fields, age_of, controlling
+from cbw.cli.options import Integer
 from cbw.core import catalogue
 from cbw.core.broker.dead_services import BODY, DROP, LIST, PAGE_MAX, REQUEUE, SHOW
-from cbw.core.messages import REFUSED, ticket_name
-from cbw.errors import CbwError, HandlerFailed, RequestError, UsageError
-from cbw.keys.folder import KeyFolder
+from cbw.core.messages import ticket_name
+from cbw.errors import CbwError, HandlerFailed, UsageError
 from cbw.logs.times import span_of
 
 SHOWN_CHARS_MAX = 2000
@@ -30,25 +26,17 @@ SHOWN_CHARS_MAX = 2000
 LISTED = 100
 """Dead letters that are listed if nothing else is said."""
 
-Fields = dict[str, Any]
-
 
 class _Letters:
     """The dead letters of a broker, asked of its own services."""
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
-
-    def ask(self, service: str, /, **fields: Any) -> Any:
-        """The JSON that the broker answers. While it is busy, the client asks again."""
-        return msgspec.json.decode(self._call(service, fields))
+    def __init__(self, control: Control) -> None:
+        self.ask = control.ask
+        self._call = control.call
 
     def body(self, name: str) -> bytes:
         """The body of the request that was given up."""
         return self._call(BODY, {"id": name})
-
-    def _call(self, service: str, fields: Fields) -> bytes:
-        return self._client.call(fields, service)
 
     def find(self, fields: Fields, limit: int | None) -> Iterator[Fields]:
         """Those that ``fields`` choose, the oldest first, and at most ``limit`` of them; asked for page by page."""
@@ -81,23 +69,13 @@ def _body_fields(body: bytes) -> Fields:
 
 
 def _connected(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``--broker`` and ``--timeout``; the command gets the :class:`_Letters` of that broker."""
+    """As :func:`.controlling`; the command gets the :class:`_Letters` of that broker."""
 
     @functools.wraps(function)
-    def with_letters(*arguments: Any, broker: str | None, timeout_s: float, **options: Any) -> Any:
-        brokers = client_brokers(broker)
-        keys = folder.secret_of("admin", "client") if (folder := KeyFolder.at(None)) else None
-        with Client(broker, timeout=timeout_s, keys=keys) as client, telling_who_waits(client, brokers, timeout_s):
-            try:
-                return function(*arguments, letters=_Letters(client), **options)
-            except RequestError as error:
-                if not client.has_met_broker and error.kind != REFUSED:
-                    raise no_broker(brokers, timeout_s) from None
-                raise error
+    def with_letters(*arguments: Any, control: Control, **options: Any) -> Any:
+        return function(*arguments, letters=_Letters(control), **options)
 
-    text = "Broker that has the dead letters, and its port for clients. [env: BROKER_HOST, BROKER_PORT]"
-    option = click.option("--broker", metavar="HOST:PORT", help=text)
-    return option(setting_options(*settings.CLIENT)(keys_option(with_letters)))
+    return controlling(with_letters)
 
 
 def _filters(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -116,12 +94,9 @@ def _filters(function: Callable[..., Any]) -> Callable[..., Any]:
         given = {name: value for name, value in fields.items() if value is not None}
         return function(*arguments, fields=given, **options)
 
-    def parse(_context: click.Context, _parameter: click.Parameter, text: str | None) -> float | None:
-        return None if text is None else span_of(text)
-
     for name, metavar, callback, text in (
-        ("--newer-than", "AGE", parse, "Given up less than this long ago: 90s, 10m, 2h, 3d."),
-        ("--older-than", "AGE", parse, "Given up at least this long ago: 90s, 10m, 2h, 3d."),
+        ("--newer-than", "AGE", age_of, "Given up less than this long ago: 90s, 10m, 2h, 3d."),
+        ("--older-than", "AGE", age_of, "Given up at least this long ago: 90s, 10m, 2h, 3d."),
         ("--error", "TEXT", None, "Those with this text in the error or in the reason of an attempt."),
         ("--service", "NAME", None, 'Those of this service; "" is the nameless one.'),
     ):

@@ -20,6 +20,7 @@ from cbw.cli.connection import warn_if_unresolved
 from cbw.errors import CannotBind
 from cbw.keys.folder import link_keys
 from cbw.keys.status_token import read_token
+from cbw.observe.page import Page
 from cbw.observe.status import Ask, serving
 from cbw.observe.trace import LogTarget, Trace
 from cbw.observe.warning import warn
@@ -57,10 +58,13 @@ class OpenTrace(Protocol):
 class ServeStatus(Protocol):
     """Serves the status that ``ask`` gives, as long as the context lasts.
 
-    ``is_one_of_many``: others like it run on the same machine, so it is no news that one of them has the usual port.
+    ``is_one_of_many``: others like it run on the same machine, so it is no news that one of them has the usual port. ``page`` is
+    for people.
     """
 
-    def __call__(self, ask: Ask, *, is_one_of_many: bool = False) -> contextlib.AbstractContextManager[None]: ...
+    def __call__(
+        self, ask: Ask, *, is_one_of_many: bool = False, page: Page | None = None
+    ) -> contextlib.AbstractContextManager[None]: ...
 
 
 def setting_options(*settings: Setting) -> Decorator:
@@ -197,13 +201,13 @@ def status_options(function: Callable[..., Any]) -> Callable[..., Any]:
         is_warned = bool(token) or not is_worth_a_line
 
         @contextlib.contextmanager
-        def serve_status(ask: Ask, *, is_one_of_many: bool = False) -> Iterator[None]:
+        def serve_status(ask: Ask, *, is_one_of_many: bool = False, page: Page | None = None) -> Iterator[None]:
             def without(error: CannotBind) -> None:
                 if not is_one_of_many:
                     output.line(f"no health and metrics here: {error}; --status-port gives another", err=True)
 
             on_unusable = None if is_asked_for else without
-            with serving(ask, status_listen, status_port, token=token, on_unusable=on_unusable) as is_served:
+            with serving(ask, status_listen, status_port, token=token, page=page, on_unusable=on_unusable) as is_served:
                 nonlocal is_warned  # a standby serves first its own status, and then that of a broker
                 if is_served and not is_warned:
                     is_warned = True

@@ -56,6 +56,12 @@ def printed(ready: Sequence[str]) -> None:
         sys.stdout.flush()
 
 
+def raw(text: str) -> None:
+    """Write ``text`` to a terminal as it is: it has control characters of ours, and what peers say was made visible before."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
 def lines(text: str, *, err: bool = False) -> None:
     """Print a text that may have several lines: one of ours, whose newlines are meant."""
     click.echo(visible_lines(text), err=err)

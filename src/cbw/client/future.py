@@ -15,7 +15,6 @@ from typing import Any
 
 from cbw.client.result import settle
 from cbw.core.client.events import Ended
-from cbw.core.messages import Status
 from cbw.errors import CbwError
 
 _log = logging.getLogger("concurrent.futures")
@@ -38,9 +37,6 @@ class AnswerFuture(Future[Any]):
 
     def settle(self, ended: Ended) -> None:
         """The request has ended: take its answer, or the exception that says why there is none."""
-        answer = ended.answer
-        if answer.status is Status.CANCELLED and not ended.is_closed:
-            super().cancel()
         if not self.set_running_or_notify_cancel():
             return  # it was cancelled
         settle(self, ended, self._returns)

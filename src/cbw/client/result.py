@@ -65,6 +65,8 @@ def exception_for(ended: Ended) -> CbwError:
     elif said.kind == TimeLimit.__name__ and error_type is HandlerFailed:  # as its worker calls it
         error_type = TimeLimit
     error = error_type(said.text, kind=said.kind, **whose)
+    if said.kind == messages.ELSEWHERE:
+        error.advice = "Ask there, or start the broker with keys (cbw keys new) or with --allow-control."
     if isinstance(error, Busy):
         error.retry_after_s = answer.retry_after_s
     elif isinstance(error, HandlerFailed) and said.traceback:

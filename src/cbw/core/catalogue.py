@@ -130,6 +130,16 @@ DEAD_LETTER_DROPPED = _info(
     "broker",
     "A dead letter, once `request`, was dropped at the wish of `client`; `text` says which.",
 )
+CANCEL_ASKED = _info(
+    "cancel_asked",
+    "broker",
+    "`client` asked the broker to end requests of others, and `count` were found; `text` says which.",
+)
+PURGE_ASKED = _info(
+    "purge_asked",
+    "broker",
+    "`client` asked the broker to end what no worker has, and `count` requests were; `text` says how they were chosen.",
+)
 ASKED = _debug(
     "asked",
     "client",
@@ -191,6 +201,16 @@ CHILD_REPLACED = _info(
     "A child process is ended, as it has nothing to finish, and another started in its place; `text` says why.",
 )
 WORKER_READY = _info("worker_ready", "broker", "`worker` is registered and serves the services in `text`.")
+WORKER_DRAINED = _info(
+    "worker_drained",
+    "broker",
+    "`client` asked that `worker` gets nothing more; `text` says how much it still has in hand.",
+)
+WORKER_UNDRAINED = _info("worker_undrained", "broker", "`client` asked that `worker` gets work again.")
+SERVICE_PAUSED = _info(
+    "service_paused", "broker", "`client` asked that requests of `service` wait, whoever could serve them."
+)
+SERVICE_RESUMED = _info("service_resumed", "broker", "`client` asked that requests of `service` are handed out again.")
 CREDIT_CHANGED = _debug("credit_changed", "broker", "`worker` wants no more requests (0), or wants some again.")
 WORKER_LATE = _warning("worker_late", "broker", "A REQ worker of the lab has not answered within `--answer-timeout`.")
 WORKER_LEFT = _info("worker_left", "broker", "`worker` has said goodbye and is gone.")

@@ -49,3 +49,5 @@ class Key(msgspec.Struct, frozen=True):
 
 ANYBODY = Key("admin", "", "")
 """Stands for every peer of a broker without keys."""
+OPERATOR = Key("admin", "", "status token")
+"""Stands for whoever has shown the token of the status pages."""

@@ -50,6 +50,8 @@ NOT_REACHED = "unreachable"
 """Kind of ``EXPIRED``: there was no connection to a broker, or it did not answer."""
 REFUSED = "refused"
 """Kind of ``EXPIRED``: the broker did not let the client in, most often because another one has its id."""
+ELSEWHERE = "elsewhere"
+"""Kind of ``NOT_ALLOWED``: the broker has no keys, and lets only programs on its own machine act."""
 ANSWER_TOO_BIG = "answer_too_big"
 """The kind of an error with the status ``TOO_BIG`` if it is the answer that was too large, and not the request."""
 

@@ -73,7 +73,7 @@ COUNTERS = {
     },
 }
 REFUSALS = ("busy", "too_big", "bad_request", "expired", "stopping")
-STATES = ("free", "busy", "leaving", "late", "absent")
+STATES = ("free", "busy", "draining", "drained", "leaving", "late", "absent")
 
 
 def page(status: dict[str, Any]) -> tuple[bytes, str]:

@@ -23,6 +23,7 @@ import msgspec
 from cbw.core.histogram import bucket_quantile
 from cbw.errors import CannotBind
 from cbw.observe.flood import FloodWatch
+from cbw.observe.page import Page
 from cbw.version import __version__
 from cbw.visible import visible_json
 
@@ -43,6 +44,9 @@ CONNECTIONS_MAX = 32
 REFUSED_S = 0.001
 """Pause after a request that was refused, so that a flood of them leaves the processor to others."""
 _TOO_MANY = b"HTTP/1.0 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
+QUESTION_BYTES_MAX = 1 << 20
+"""Largest question to a broker's own services over HTTP, in bytes."""
+_CONTROL = "/control/"
 _PROBES = ("/livez", "/readyz")
 """Pages for everybody, also if the others want a token: probes of an engine have none. They tell only why a role is not ready."""
 Ask = Callable[[], dict[str, Any] | None]
@@ -133,14 +137,16 @@ class Rates:
 class StatusServer:
     """Serves the status that ``ask`` returns, on ``port`` of the address ``listen``, until :meth:`close`.
 
-    With a ``token``, ``/metrics`` and ``/status.json`` are only for who shows it (``Authorization: Bearer TOKEN``).
+    With a ``token``, all but the probes and the empty page is only for who shows it (``Authorization: Bearer TOKEN``). Without
+    one, nobody acts on a broker by its ``page``.
 
     Raises:
         CannotBind: the port is taken, or this user may not use it.
     """
 
-    def __init__(self, ask: Ask, listen: str, port: int, token: str = "") -> None:
+    def __init__(self, ask: Ask, listen: str, port: int, token: str = "", page: Page | None = None) -> None:
         self._ask = ask
+        self.page = page
         self._token = token.encode()
         self._rates = Rates(time.monotonic())
         self._is_over = threading.Event()
@@ -175,12 +181,19 @@ class StatusServer:
             status = self._ask()
             if status is not None:
                 self._rates.sample(status, time.monotonic())
+                if self.page is not None:
+                    self.page.sample(status)
 
     def is_allowed(self, path: str, authorization: str) -> bool:
         """Whether who sends this header may see the page. How long the answer takes tells nothing of the token."""
         scheme, _, shown = authorization.partition(" ")
         is_shown = hmac.compare_digest(shown.strip().encode(), self._token) and scheme.lower() == "bearer"
-        return is_shown or not self._token or path in _PROBES
+        return is_shown or not self._token or path in _PROBES or path == "/"
+
+    @property
+    def has_token(self) -> bool:
+        """Whether whoever is allowed has shown a token."""
+        return bool(self._token)
 
     # --- the pages
 
@@ -207,6 +220,16 @@ class StatusServer:
             more["latency_s"] = self._rates.latencies(status, now)
         return 200, visible_json(_json({**status, **more})), "application/json"
 
+    def live_json(self) -> tuple[int, bytes, str]:
+        """What the page for people asks for again and again."""
+        live = self.page.live() if self.page is not None else None
+        return (200, live, "application/json") if live is not None else _stuck()
+
+    def index(self) -> tuple[int, bytes, str]:
+        """The page for people, without any data."""
+        assert self.page is not None
+        return 200, self.page.html, "text/html; charset=utf-8"
+
     def metrics(self) -> tuple[int, bytes, str]:
         """The page for Prometheus."""
         from cbw.observe.metrics import (
@@ -219,17 +242,23 @@ class StatusServer:
 
 @contextlib.contextmanager
 def serving(
-    ask: Ask, listen: str, port: int, *, token: str = "", on_unusable: Callable[[CannotBind], None] | None = None
+    ask: Ask,
+    listen: str,
+    port: int,
+    *,
+    token: str = "",
+    page: Page | None = None,
+    on_unusable: Callable[[CannotBind], None] | None = None,
 ) -> Iterator[bool]:
     """Serve the status that ``ask`` returns as long as the context lasts, which is told whether it is served. Port 0 serves
-    nothing. ``token`` is as for :class:`StatusServer`.
+    nothing. ``token`` and ``page`` are as for :class:`StatusServer`.
 
     Raises:
         CannotBind: the port cannot be used. With ``on_unusable`` this is called instead, and nothing is served.
     """
     server = None
     try:
-        server = StatusServer(ask, listen, port, token) if port else None
+        server = StatusServer(ask, listen, port, token, page) if port else None
     except CannotBind as error:
         if on_unusable is None:
             raise
@@ -264,6 +293,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             "/readyz": pages.readyz,
             "/metrics": pages.metrics,
             "/status.json": pages.status_json,
+            **({"/": pages.index, "/live.json": pages.live_json} if pages.page is not None else {}),
         }.get(path)
         if page is None:
             code, body, kind = _text(404, "there are /livez, /readyz, /metrics and /status.json")
@@ -271,12 +301,34 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             code, body, kind = _text(401, "this page is for who shows the token: Authorization: Bearer TOKEN")
         else:
             code, body, kind = page()
+        self._answer(code, body, kind)
+
+    def do_POST(self) -> None:
+        pages = self.server_pages
+        path, length = self.path.partition("?")[0], self.headers.get("Content-Length", "")
+        is_json = self.headers.get_content_type() == "application/json"  # which no page of another site may send
+        if pages.page is None or not path.startswith(_CONTROL):
+            code, body = 404, b'{"text": "there is nothing to be asked here"}'
+        elif not pages.is_allowed(path, self.headers.get("Authorization", "")):
+            code, body = 401, b'{"text": "this is for who shows the token: Authorization: Bearer TOKEN"}'
+        elif not is_json or not length.isdecimal() or int(length) > QUESTION_BYTES_MAX:
+            code, body = 400, b'{"text": "JSON of at most 1 MiB is wanted, with its Content-Type and Content-Length"}'
+        else:
+            who, asked = f"page {self.client_address[0]}", self.rfile.read(int(length))
+            code, body = pages.page.control(path.removeprefix(_CONTROL), asked, who, may_act=pages.has_token)
+        self._answer(code, body, "application/json")
+
+    def _answer(self, code: int, body: bytes, kind: str) -> None:
         self.send_response(code)
         if code == 401:
             self.send_header("WWW-Authenticate", 'Bearer realm="cbw"')
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "no-store")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        if kind.startswith("text/html") and self.server_pages.page is not None:
+            self.send_header("Content-Security-Policy", self.server_pages.page.policy)
+            self.send_header("Referrer-Policy", "no-referrer")
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)

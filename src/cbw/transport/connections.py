@@ -115,6 +115,10 @@ class Connections:
 
     # --- questions
 
+    def descriptor_of(self, peer: bytes) -> int | None:
+        """The connection that ``peer`` speaks over; None: it has none, or its version of ZMTP does not tell."""
+        return self._fd_of.get(peer)
+
     def take_lost(self, now: float) -> list[bytes]:
         """The peers that were lost since the last call. Handle what was read before this.
 

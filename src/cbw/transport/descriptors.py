@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import ipaddress
 import os
 import resource
 import socket
@@ -53,6 +54,18 @@ def is_spare(descriptor: int) -> bool:
     """Whether a descriptor that was just given is one of the last: the kernel gives the lowest number that is free."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return limit != resource.RLIM_INFINITY and descriptor >= limit - SPARE_DESCRIPTORS
+
+
+def comes_from_here(descriptor: int) -> bool:
+    """Whether both ends of a connection are on one machine, or in one container: they have one address, or a loopback one."""
+    try:
+        with socket.socket(fileno=os.dup(descriptor)) as copy:
+            address = str(copy.getpeername()[0]).removeprefix("::ffff:")
+            return ipaddress.ip_address(address).is_loopback or address == str(copy.getsockname()[0]).removeprefix(
+                "::ffff:"
+            )
+    except (OSError, ValueError, IndexError):
+        return False
 
 
 def cut_off(descriptors: Iterable[int]) -> None:

@@ -12,7 +12,7 @@ import zmq
 from cbw.core.port import Arrival, Frames, Sent
 from cbw.transport.connections import Connections
 from cbw.transport.curve import HANDSHAKE_FAILED
-from cbw.transport.descriptors import cut_off, is_spare
+from cbw.transport.descriptors import comes_from_here, cut_off, is_spare
 from cbw.transport.made_up_ids import ID_BYTES_MAX, MadeUpIds, begin_anywhere
 from cbw.transport.peer_keys import PeerKeys, gate_options
 from cbw.transport.poller import has_input
@@ -175,6 +175,11 @@ class Router:
         if self.keys is not None:
             self.keys.spoke(self._made_up.names.get(peer, peer), fd, first, time.monotonic())
         return self.connections.spoke(peer, fd)
+
+    def is_from_here(self, peer: bytes) -> bool:
+        """Whether the program that speaks as ``peer`` runs on this machine, as far as its connection tells."""
+        descriptor = self.connections.descriptor_of(self._ids.get(peer, peer))
+        return descriptor is not None and comes_from_here(descriptor)
 
     @property
     def is_unsettled(self) -> bool:

@@ -166,6 +166,8 @@ class BrokerView:
                 self._mark(at, worker, is_late=True)
             case catalogue.CREDIT_CHANGED:
                 self._mark(at, worker, is_paused=record.text == "0")
+            case catalogue.WORKER_DRAINED | catalogue.WORKER_UNDRAINED:
+                self._mark(at, worker, is_paused=record.event == catalogue.WORKER_DRAINED)
             case catalogue.ACCEPTED:
                 self.accepted += 1
                 self._open[request] = service

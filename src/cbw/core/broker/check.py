@@ -24,7 +24,8 @@ def check(core: BrokerCore) -> None:
     for worker in core.workers.by_peer.values():
         _check_hand(worker)
     for service in core.requests.dispatcher.services.values():
-        _check_service(service, is_stopping=core.requests.stopping.is_on)
+        is_stopping, is_paused = core.requests.stopping.is_on, service.name in core.requests.dispatcher.paused
+        _check_service(service, is_stopping=is_stopping, is_paused=is_paused)
 
 
 def _check_places(core: BrokerCore) -> None:
@@ -91,19 +92,22 @@ def _check_hand(worker: WorkerRow) -> None:
     assert all(entry.worker is worker and entry.task == task for task, entry in worker.in_hand.items())
 
 
-def _check_service(service: ServiceRow, *, is_stopping: bool) -> None:
+def _check_service(service: ServiceRow, *, is_stopping: bool, is_paused: bool) -> None:
     assert not (set(service.free) & set(service.prefetching))
     assert service.overloaded == sum(worker.is_overloaded for worker in service.workers.values())
     if is_stopping:
         return
     for worker in service.workers.values():
         hand = len(worker.in_hand)
-        assert (worker in service.free) is (hand < min(worker.concurrency, worker.credit)), "free, and not known to be"
-        wants_more = worker.concurrency <= hand < worker.credit and worker.suspect is None
+        credit = 0 if worker.is_drained else worker.credit
+        assert (worker in service.free) is (hand < min(worker.concurrency, credit)), "free, and not known to be"
+        wants_more = worker.concurrency <= hand < credit and worker.suspect is None
         assert (worker in service.prefetching) is wants_more
         assert worker.is_overloaded is (hand > worker.concurrency)
-    waiting = [entry for entry in service.waiting if entry.state is RequestState.WAITING]
+    waiting = [entry for entry in service.waiting if entry.state is RequestState.WAITING]  # also of a paused one
     assert all(entry.deadline_at is None or entry.has_timer for entry in waiting), "nobody looks at its deadline"
+    if is_paused:
+        return
     has_fresh = any(entry.state is RequestState.WAITING for entry in service.waiting)
     has_room = service.free or (service.prefetching and not service.suspects)
     assert not (has_fresh and has_room), "room for work while work waits (G2)"

@@ -18,13 +18,15 @@ from typing import Any
 
 from cbw.core import catalogue
 from cbw.core.agenda import Agenda
-from cbw.core.broker import events
+from cbw.core.broker import events, schemas
+from cbw.core.broker.acts import Acts
 from cbw.core.broker.clients import Clients
 from cbw.core.broker.dead_services import DeadServices
 from cbw.core.broker.events import Side
 from cbw.core.broker.inherited import InheritedAnswers
 from cbw.core.broker.journal import Journal
 from cbw.core.broker.limits import Limits
+from cbw.core.broker.looks import Looks
 from cbw.core.broker.outbox import Outbox
 from cbw.core.broker.recovery import Recovery
 from cbw.core.broker.replay import Replay
@@ -34,7 +36,9 @@ from cbw.core.broker.tables import ClientRow
 from cbw.core.broker.tickets import Tickets
 from cbw.core.broker.workers import Workers
 from cbw.core.dialect import ClientDialect, WorkerDialect
-from cbw.core.messages import Message, Welcome
+from cbw.core.key import OPERATOR
+from cbw.core.messages import Answer, Message, Request, Status, Welcome, error_body
+from cbw.wire import native
 
 SWEEP_S = 0.25
 """Time between two looks for silent and absent peers: well under a beat of 1 s."""
@@ -81,11 +85,12 @@ class BrokerCore:
         self.outbox = Outbox(name, is_tracing=is_tracing)
         self.requests = Requests(self.outbox, limits, self._agenda, first_task, boot)
         self.tickets = Tickets(self.outbox, self.requests, limits, self._agenda)
-        self.requests.own.add(DeadServices(self.outbox, self.requests, self.tickets).all)
-        self.requests.own.add(ServiceList(self.requests.dispatcher.services).all)
         self.clients = Clients(self.outbox, self.requests, self.tickets, limits, welcome, self._agenda)
         inherited = InheritedAnswers(self.clients, self.requests, self.outbox, limits)
         self.workers = Workers(self.outbox, self.requests, inherited, limits, welcome, self._agenda)
+        own, dead = self.requests.own, DeadServices(self.outbox, self.requests, self.tickets)
+        own.add(ServiceList(self.requests.dispatcher.services).all)
+        own.add({**schemas.ALL, **Looks(self).all, **dead.looks}, acts={**Acts(self).all, **dead.acts})
         self._sweep_timer = self._agenda.timer(self._sweep)
         self._stop_timer = self._agenda.timer(lambda now: None)  # a step at that time is all that it takes
         self._quiet_timer = self._agenda.timer(lambda now: None)
@@ -101,6 +106,7 @@ class BrokerCore:
             events.PeerUnread: self._peer_unread,
             events.BadMessageArrived: self._bad_message_arrived,
             events.StopRequested: self._stop_requested,
+            events.OperatorAsked: self._operator_asked,
             events.JournalStored: lambda fact: self.requests.stored(fact.position),
             events.JournalStalled: self._journal_stalled,
         }
@@ -198,6 +204,18 @@ class BrokerCore:
         assert journal is not None
         journal.reported = fact.problem
         self.outbox.trace(catalogue.JOURNAL_STALLED, text=fact.problem or "it goes on")
+
+    # --- people
+
+    def _operator_asked(self, fact: events.OperatorAsked) -> None:
+        operator = ClientRow(fact.name, "", b"", native.CLIENT)
+        operator.key = OPERATOR
+        own = self.requests.own
+        if problem := own.problem:
+            answer = Answer(0, Status.BUSY, error_body("busy", problem))
+        else:
+            answer = own.answer(operator, Request(1, fact.service, fact.body))
+        self.outbox.order(events.AnswerOperator(fact.number, answer))
 
     # --- stopping
 

@@ -6,8 +6,7 @@ time of day.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 
@@ -15,11 +14,11 @@ from cbw.core import catalogue
 from cbw.core.broker.dead_letters import DeadLetters, Filter
 from cbw.core.broker.memory import memory_of
 from cbw.core.broker.outbox import Outbox
-from cbw.core.broker.own_services import Serve, bad_request
+from cbw.core.broker.own_services import Serve, bad_request, json_answer, not_found, reading
 from cbw.core.broker.requests import Requests
 from cbw.core.broker.tables import ClientRow, DeadLetter
 from cbw.core.broker.tickets import Tickets
-from cbw.core.messages import Answer, Status, error_body
+from cbw.core.messages import Answer, Status
 
 PAGE_MAX = 1000
 """Most dead letters that one request can list, send again or drop: the broker answers nothing else meanwhile (about 10 ms)."""
@@ -30,7 +29,6 @@ SHOWN_BODY_BYTES_MAX = 1 << 20
 LIST, SHOW, BODY, REQUEUE, DROP = (f"cbw.dead.{name}" for name in ("list", "show", "body", "requeue", "drop"))
 
 Limit = Annotated[int, msgspec.Meta(ge=1, le=PAGE_MAX)]
-T = TypeVar("T")
 
 
 class ListQuery(Filter, kw_only=True, forbid_unknown_fields=True):
@@ -69,23 +67,31 @@ class DeadServices:
         self._dead: DeadLetters = requests.dead
 
     @property
-    def all(self) -> dict[str, Serve]:
-        """The services, by name."""
+    def looks(self) -> dict[str, Serve]:
+        """The services that change nothing, by name."""
         return {
-            LIST: _reading(LIST, ListQuery, self._list),
-            SHOW: _reading(SHOW, OneQuery, self._show),
-            BODY: _reading(BODY, OneQuery, self._body),
-            REQUEUE: _reading(REQUEUE, RequeueQuery, self._requeue),
-            DROP: _reading(DROP, DropQuery, self._drop),
+            LIST: reading(LIST, ListQuery, self._list),
+            SHOW: reading(SHOW, OneQuery, self._show),
+            BODY: reading(BODY, OneQuery, self._body),
+        }
+
+    @property
+    def acts(self) -> dict[str, Serve]:
+        """Those that change something."""
+        return {
+            REQUEUE: reading(REQUEUE, RequeueQuery, self._requeue),
+            DROP: reading(DROP, DropQuery, self._drop),
         }
 
     # --- to look at
 
-    def _list(self, _client: str, query: ListQuery) -> Answer:
+    def _list(self, _client: ClientRow, query: ListQuery) -> Answer:
         found = self._dead.find(query)
         page = found[query.offset : query.offset + query.limit]
         letters = [self._summary(letter, letter.error[:LISTED_ERROR_CHARS]) for letter in page]
-        return _json({"total": len(self._dead), "matching": len(found), "offset": query.offset, "letters": letters})
+        return json_answer(
+            {"total": len(self._dead), "matching": len(found), "offset": query.offset, "letters": letters}
+        )
 
     def _summary(self, letter: DeadLetter, error: str) -> dict[str, Any]:
         now = self._outbox.now
@@ -105,7 +111,7 @@ class DeadServices:
             "died_ago_s": round(now - letter.died_at, 3),
         }
 
-    def _show(self, _client: str, query: OneQuery) -> Answer:
+    def _show(self, _client: ClientRow, query: OneQuery) -> Answer:
         letter = self._dead.get(query.id)
         if letter is None:
             return _not_found(query.id)
@@ -127,15 +133,15 @@ class DeadServices:
                 shown["body"] = body.decode()
             except UnicodeDecodeError:
                 shown["body_base64"] = body
-        return _json(shown)
+        return json_answer(shown)
 
-    def _body(self, _client: str, query: OneQuery) -> Answer:
+    def _body(self, _client: ClientRow, query: OneQuery) -> Answer:
         letter = self._dead.get(query.id)
         return _not_found(query.id) if letter is None else Answer(0, Status.OK, letter.body)
 
     # --- to act
 
-    def _requeue(self, client: str, query: RequeueQuery) -> Answer:
+    def _requeue(self, client: ClientRow, query: RequeueQuery) -> Answer:
         if (why := _why_none(query)) is not None:
             return why
         found, requests, dead = self._dead.find(query), self._requests, self._dead
@@ -157,13 +163,15 @@ class DeadServices:
         for letter, name in done:
             text = f"{letter.id}, once {letter.request_name}"
             self._outbox.trace(
-                catalogue.DEAD_LETTER_REQUEUED, request=name, client=client, service=letter.service, text=text
+                catalogue.DEAD_LETTER_REQUEUED, request=name, client=client.name, service=letter.service, text=text
             )
         self._outbox.counts["dead_letters_requeued"] += len(done)
         missing = self._missing(query, found)
-        return _json({"requeued": len(done), "left": len(found) - len(done), "refused": refused, "missing": missing})
+        return json_answer(
+            {"requeued": len(done), "left": len(found) - len(done), "refused": refused, "missing": missing}
+        )
 
-    def _drop(self, client: str, query: DropQuery) -> Answer:
+    def _drop(self, client: ClientRow, query: DropQuery) -> Answer:
         if (why := _why_none(query)) is not None:
             return why
         found = self._dead.find(query)
@@ -174,39 +182,24 @@ class DeadServices:
             self._outbox.trace(
                 catalogue.DEAD_LETTER_DROPPED,
                 request=letter.request_name,
-                client=client,
+                client=client.name,
                 service=letter.service,
                 text=letter.id,
             )
         self._outbox.counts["dead_letters_dropped"] += len(done)
         missing = self._missing(query, found)
-        return _json({"dropped": len(done), "left": len(found) - len(done), "missing": missing})
+        return json_answer({"dropped": len(done), "left": len(found) - len(done), "missing": missing})
 
-    def _tell(self, event: catalogue.EventName, client: str, query: Filter, count: int) -> None:
+    def _tell(self, event: catalogue.EventName, client: ClientRow, query: Filter, count: int) -> None:
         """Of the whole act first: of many letters at once, not each is recorded unless everything is."""
         chosen = [f"{name} {value}" for name in Filter.__struct_fields__ if (value := getattr(query, name)) is not None]
         text = ", ".join(chosen)[:LISTED_ERROR_CHARS] or "all"
-        self._outbox.trace(event, client=client, count=count, text=text)
+        self._outbox.trace(event, client=client.name, count=count, text=text, fields=client.key.fields)
 
     def _missing(self, query: Filter, found: list[DeadLetter]) -> list[str]:
         """The ids that were asked for and are not, or not chosen by what else was asked."""
         known = {letter.id for letter in found}
         return [name for name in query.ids or () if name not in known]
-
-
-def _reading(name: str, query: type[T], serve: Callable[[str, T], Answer]) -> Serve:
-    """``serve`` for the service ``name``, whose requests are read as ``query``."""
-    decode = msgspec.json.Decoder(query).decode
-
-    def read_and_serve(client: str, body: bytes) -> Answer:
-        try:
-            asked = decode(body or b"{}")
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            fields = ", ".join(query.__struct_fields__)  # type: ignore[attr-defined]
-            return bad_request(f"{name} wants a JSON object with some of the fields {fields}: {error}")
-        return serve(client, asked)
-
-    return read_and_serve
 
 
 def _why_none(query: DropQuery) -> Answer | None:
@@ -217,8 +210,4 @@ def _why_none(query: DropQuery) -> Answer | None:
 
 
 def _not_found(name: str) -> Answer:
-    return Answer(0, Status.FAILED, error_body("NotFound", f"there is no dead letter {name!r}"))
-
-
-def _json(value: Any) -> Answer:
-    return Answer(0, Status.OK, msgspec.json.encode(value))
+    return not_found(f"there is no dead letter {name!r}")

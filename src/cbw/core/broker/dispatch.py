@@ -53,6 +53,8 @@ class Dispatcher:
 
     def __init__(self, outbox: Outbox, agenda: Agenda, first_task: int, expire: Callable[[Entry], None]) -> None:
         self.services: dict[str, ServiceRow] = {}
+        self.paused: dict[str, None] = {}
+        """Names of services whose requests wait, as somebody has asked for that."""
         self.registrations = 0  # services of all workers together
         self.workers_wanted = WorkersWanted(self.services)
         self.impatience: Impatience | None = None
@@ -171,6 +173,16 @@ class Dispatcher:
         """Whether ``worker`` serves other brokers too, so that its slots may be with them."""
         (self._demands.joined if is_shared else self._demands.left)(worker)
 
+    def pause(self, name: str) -> None:
+        """Hand out nothing of this service until :meth:`resume`. What is with a worker goes on."""
+        self.paused[name] = None
+
+    def resume(self, name: str) -> None:
+        """Hand out requests of this service again."""
+        if name in self.paused:
+            del self.paused[name]
+            self._dirty[self.service(name)] = None
+
     def place(self, worker: WorkerRow) -> None:
         """Put ``worker`` where it now belongs in its services, because its hand or its credit changed."""
         for service in worker.services:
@@ -181,7 +193,7 @@ class Dispatcher:
         """:meth:`place` without marking anything as dirty. ``is_used``: it was just given something, so others come first."""
         hand = len(worker.in_hand)
         concurrency = worker.concurrency
-        has_credit = hand < worker.credit
+        has_credit = hand < worker.credit and not worker.is_drained
         is_free = has_credit and hand < concurrency
         is_prefetching = has_credit and hand >= concurrency and worker.suspect is None
         is_overloaded = hand > concurrency
@@ -214,10 +226,11 @@ class Dispatcher:
         while self._dirty:
             dirty, self._dirty = self._dirty, {}
             services = sorted(dirty, key=_waits_since) if len(dirty) > 1 else dirty  # they may share workers
-            for service in services:
+            served = [each for each in services if each.name not in self.paused] if self.paused else services
+            for service in served:
                 if service.suspects:
                     self._serve_suspects(service, now)
-            for service in services:
+            for service in served:
                 if service.waiting.count:
                     self._serve(service, now)
             for service in services:
@@ -287,7 +300,7 @@ class Dispatcher:
                 self._unserved_timer.set_by(service.unserved_at)
             if self.impatience is not None:
                 self.impatience.look(service)
-        elif service.overloaded and service.free:
+        elif service.overloaded and service.free and service.name not in self.paused:
             self._recall_timer.set_by(now + RECALL_AFTER_S)
 
     # --- time
@@ -329,10 +342,8 @@ class Dispatcher:
         """Some worker has nothing to do and another holds tasks that it has not begun: ask for a share of these back."""
         outbox = self._outbox
         for service in self.services.values():
-            if (
-                not service.overloaded or not service.free
-            ):  # what waits beside a free worker are suspects, and not for it
-                continue
+            if not service.overloaded or not service.free or service.name in self.paused:
+                continue  # what waits beside a free worker are suspects, and not for it
             self._recall_timer.set_by(now + RECALL_AFTER_S)
             for worker in service.workers.values():
                 tasks = _to_recall(worker, service, now)

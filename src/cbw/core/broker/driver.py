@@ -56,6 +56,8 @@ class Driver:
         self.backlog = Backlog(core.limits.parked_bytes_max)
         self.is_reading_clients = True
         """Whether the client port is to be polled: not while far too much waits."""
+        self.operator_answers: list[events.AnswerOperator] = []
+        """For the shell to take."""
         self.is_over = False
         self._clients = clients
         self._workers = workers
@@ -69,11 +71,14 @@ class Driver:
         core.unsent_of = core.clients.unsent_of = self._take_unsent
         core.clients.waiting_for = self.backlog.messages_for
 
-    def turn(self, now: float, stop_by: float | None = None) -> None:
-        """Take in what the ports have, decide, and carry it out. ``stop_by``: stop, at that time at the latest."""
+    def turn(self, now: float, stop_by: float | None = None, asked: Iterable[events.OperatorAsked] = ()) -> None:
+        """Take in what the ports have, decide, and carry it out. ``stop_by``: stop, at that time at the latest. What operators
+        have ``asked`` is answered in :attr:`operator_answers`.
+        """
         self._now = now
         facts: list[Event] = [] if stop_by is None else [events.StopRequested(stop_by)]
         facts += self._facts()
+        facts += asked
         has_backlog = self.backlog.bytes > 0
         self._run(facts)
         # Only now: what waits may be for a client that has come back, or for an identity that has become uncertain (G1, G7).
@@ -260,6 +265,8 @@ class Driver:
                 self.is_reading_clients = False
             elif kind is events.ResumeClients:
                 self.is_reading_clients = True
+            elif kind is events.AnswerOperator:
+                self.operator_answers.append(order)  # type: ignore[arg-type]
             elif kind is events.Stop:
                 self.is_over = True
             else:

@@ -12,7 +12,7 @@ import msgspec
 
 from cbw.core.dialect import ClientDialect, Dialect, WorkerDialect
 from cbw.core.journal_records import Batch
-from cbw.core.messages import Message
+from cbw.core.messages import Answer, Message
 
 
 class Side(Enum):
@@ -119,6 +119,17 @@ class JournalStalled(Event):
     problem: str
 
 
+class OperatorAsked(Event):
+    """An operator, called ``name``, who has shown the token of the status pages, asks one of the broker's own services. The
+    answer has the same ``number``.
+    """
+
+    number: int
+    name: str
+    service: str
+    body: bytes
+
+
 # --- orders
 
 
@@ -136,6 +147,13 @@ class SendToWorker(Event):
     peer: bytes
     messages: list[Message]
     dialect: WorkerDialect
+
+
+class AnswerOperator(Event):
+    """What the operator who has asked ``number`` gets."""
+
+    number: int
+    answer: Answer
 
 
 class PauseClients(Event):

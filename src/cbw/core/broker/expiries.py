@@ -10,16 +10,13 @@ from cbw.core.broker.delays import last_try, retries_of
 from cbw.core.broker.dispatch import Dispatcher
 from cbw.core.broker.own_services import CONTROL
 from cbw.core.broker.tables import ClientRow, Entry
+from cbw.core.broker.verdict import NAME_CHARS_COMPARED, SIMILAR
 from cbw.core.messages import NO_WORKER, QUEUE, WORKER
 
 SERVICES_COMPARED_MAX = 200
 """Most services whose names are compared with one that nobody serves: each takes some 10 us."""
-NAME_COMPARED_MAX = 50
-"""Longest name that is compared, in characters: the time grows with its square."""
 COMPARED_EVERY_S = 0.05
 """Time in seconds between two such comparisons: clients that ask for one nonsense after another must not slow the broker."""
-SIMILAR = 0.7
-"""How much of two names has to be the same, from 0 to 1, so that one may be meant by the other."""
 
 
 class Expiries:
@@ -59,10 +56,10 @@ class Expiries:
 
     def _suggestion(self, client: ClientRow, name: str, now: float) -> str:
         """A service that ``client`` may have meant, in words behind a text."""
-        if not name or len(name) > NAME_COMPARED_MAX or now - self._compared_at < COMPARED_EVERY_S:
+        if not name or len(name) > NAME_CHARS_COMPARED or now - self._compared_at < COMPARED_EVERY_S:
             return ""
         self._compared_at = now
         rows = (row.name for row in self._dispatcher.services.values() if row.workers and row.name != name)
-        usable = (other for other in rows if 0 < len(other) <= NAME_COMPARED_MAX and client.key.may_ask(other))
+        usable = (other for other in rows if 0 < len(other) <= NAME_CHARS_COMPARED and client.key.may_ask(other))
         near = difflib.get_close_matches(name, islice(usable, SERVICES_COMPARED_MAX), 1, SIMILAR)
         return f"; did you mean {near[0]!r}?" if near else ""

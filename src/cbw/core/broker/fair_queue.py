@@ -213,6 +213,23 @@ class FairQueue(Generic[E]):
                 taken.append(entry)
                 count -= 1
 
+    def before(self, entry: E) -> int:
+        """How many others are taken before ``entry``, which waits here, if nothing more comes. It looks at all that lies here."""
+        returned = [other for other in self._returned if other.state is not RequestState.ENDED]
+        if entry in returned:
+            return returned.index(entry)
+        asking = entry.client
+        mine: Hashable = asking.name if asking.is_ticket else asking
+        lines = {client: _alive(self._lines[client]) for client in self._clients}
+        turns = lines[mine].index(entry)  # of each other client whose turn comes after mine
+        count, others_turns = len(returned) + turns, turns + 1
+        for client, alive in lines.items():
+            if client == mine:
+                others_turns = turns
+            else:
+                count += min(len(alive), others_turns)
+        return count
+
     @property
     def since(self) -> float:
         """Since when the client that is next has waited for its turn; infinity: nobody waits."""
@@ -247,6 +264,12 @@ class FairQueue(Generic[E]):
                 yield from line
             else:
                 yield line
+
+
+def _alive(line: E | _Line[E]) -> list[E]:
+    """The requests of one client that have not ended, in their order."""
+    entries = list(line) if type(line) is _Line else [line]
+    return [entry for entry in entries if entry.state is not RequestState.ENDED]
 
 
 def _living(entries: deque[E]) -> deque[E]:

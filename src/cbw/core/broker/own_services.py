@@ -6,11 +6,15 @@ body is JSON, and so is its answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Collection, Container, Mapping
+from typing import Any, TypeVar
+
+import msgspec
 
 from cbw.core.broker.outbox import Outbox
-from cbw.core.broker.tables import ServiceRow
-from cbw.core.messages import Answer, Request, Status, error_body
+from cbw.core.broker.tables import ClientRow, ServiceRow
+from cbw.core.key import ANYBODY
+from cbw.core.messages import ELSEWHERE, Answer, Request, Status, error_body
 
 MMI = "mmi."
 CONTROL = "cbw."
@@ -23,8 +27,9 @@ ANSWER_BYTES_MAX = 64 << 20
 make more at once than anybody reads, and must not run out of memory for it (G9). More than that is refused with Busy."""
 ANSWER_WINDOW_S = 1.0
 
-Serve = Callable[[str, bytes], Answer]
-"""Answers a request for one service: the client's name, and the body."""
+Serve = Callable[[ClientRow, bytes], Answer]
+"""Answers a request for one service: of that client, with that body."""
+T = TypeVar("T")
 
 
 class OwnServices:
@@ -32,16 +37,21 @@ class OwnServices:
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
+        self.why_not_act: Callable[[bytes], str] = lambda peer: ""
+        """Why a peer that may ask the broker's own services may only look; empty: it may act, too. The shell sets it."""
         self._by_name: dict[str, Serve] = {}
+        self._acts: dict[str, None] = {}
         self._window_at = 0.0
         self._window_bytes = 0
 
-    def add(self, services: Mapping[str, Serve]) -> None:
-        """Answer these too."""
+    def add(self, services: Mapping[str, Serve], acts: Mapping[str, Serve] | None = None) -> None:
+        """Answer these too. ``acts`` change something, and are not for everybody."""
         self._by_name.update(services)
+        self._by_name.update(acts or {})
+        self._acts.update(dict.fromkeys(acts or ()))
 
     @property
-    def names(self) -> Container[str]:
+    def names(self) -> Collection[str]:
         """Those that there are."""
         return self._by_name
 
@@ -57,12 +67,15 @@ class OwnServices:
             )
         return ""
 
-    def answer(self, client: str, request: Request) -> Answer:
+    def answer(self, client: ClientRow, request: Request) -> Answer:
         """The answer to ``request``, whose service begins with :data:`CONTROL`."""
         serve = self._by_name.get(request.service)
         if serve is None:
             known = ", ".join(self._by_name)
             return bad_request(f"the broker has no service {request.service!r}; it has {known}")
+        is_anybody = client.key is ANYBODY
+        if is_anybody and request.service in self._acts and (why := self.why_not_act(client.peer)):
+            return Answer(0, Status.NOT_ALLOWED, error_body(ELSEWHERE, f"{request.service} is refused: {why}"))
         if len(request.body) > CONTROL_BYTES_MAX:
             return bad_request(
                 f"{len(request.body)} bytes are too many for {request.service}: at most {CONTROL_BYTES_MAX}"
@@ -75,6 +88,31 @@ class OwnServices:
 def bad_request(text: str) -> Answer:
     """The request makes no sense, because of ``text``."""
     return Answer(0, Status.BAD_REQUEST, error_body("bad_request", text))
+
+
+def not_found(text: str) -> Answer:
+    """What was asked for by its name is not here."""
+    return Answer(0, Status.FAILED, error_body("NotFound", text))
+
+
+def json_answer(value: Any) -> Answer:
+    """The answer ``value``, in JSON."""
+    return Answer(0, Status.OK, msgspec.json.encode(value))
+
+
+def reading(name: str, query: type[T], serve: Callable[[ClientRow, T], Answer]) -> Serve:
+    """``serve`` for the service ``name``, whose requests are read as ``query``."""
+    decode = msgspec.json.Decoder(query).decode
+
+    def read_and_serve(client: ClientRow, body: bytes) -> Answer:
+        try:
+            asked = decode(body or b"{}")
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            fields = ", ".join(query.__struct_fields__)  # type: ignore[attr-defined]
+            return bad_request(f"{name} wants a JSON object with some of the fields {fields}: {error}")
+        return serve(client, asked)
+
+    return read_and_serve
 
 
 def answer_mmi(name: str, body: bytes, services: Mapping[str, ServiceRow], own: Container[str]) -> bytes:

@@ -108,6 +108,8 @@ class ReqWorkers:
         task, entry = next(iter(worker.in_hand.items()))
         if client == client_frame(worker, entry):
             del worker.in_hand[task]
+            worker.answered_at = self._outbox.now
+            worker.busy_s += worker.answered_at - entry.handed_out_at
             if entry.state is not RequestState.ENDED:
                 requests.answered(worker, entry, Answer(task, Status.OK, body))
             else:

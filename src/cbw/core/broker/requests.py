@@ -158,7 +158,7 @@ class Requests:
             self.journal.accept(entry)
         if self._outbox.is_tracing:
             self._outbox.trace_entry(catalogue.ACCEPTED, entry)
-        answer = self.own.answer(client.name, request)
+        answer = self.own.answer(client, request)
         self.end(entry, Change.SERVED, answer, catalogue.ANSWERED if answer.status is Status.OK else catalogue.FAILED)
 
     def _refuse(self, client: ClientRow, envelope: Envelope, request: Request, status: Status, *why: str) -> None:

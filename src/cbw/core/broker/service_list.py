@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from cbw.core.broker.own_services import Serve
-from cbw.core.broker.tables import ServiceRow
+from cbw.core.broker.tables import ClientRow, ServiceRow
 from cbw.core.messages import Answer, Status
 
 SERVICES = "cbw.services"
@@ -42,7 +42,7 @@ class ServiceList:
         """The services that the broker answers, by name."""
         return {SERVICES: self._list}
 
-    def _list(self, _client: str, _body: bytes) -> Answer:
+    def _list(self, _client: ClientRow, _body: bytes) -> Answer:
         listed = [_listed(service) for _, service in sorted(self._services.items())]
         return Answer(0, Status.OK, _encode(listed))
 

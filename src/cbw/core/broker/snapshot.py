@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from heapq import nlargest
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
-from cbw.core.broker.core import BrokerCore
-from cbw.core.broker.tables import Presence, ReqWorkerRow, ServiceRow, WorkerRow
+from cbw.core.broker.clients import Clients
+from cbw.core.broker.limits import Limits
+from cbw.core.broker.outbox import Outbox
+from cbw.core.broker.requests import Requests
+from cbw.core.broker.states import RequestState
+from cbw.core.broker.tables import Entry, Presence, ReqWorkerRow, ServiceRow, WorkerRow, request_name
+from cbw.core.broker.tickets import Tickets
+from cbw.core.broker.verdict import verdict
+from cbw.core.broker.workers import Workers
 from cbw.core.histogram import BOUNDS_S
 
 CLIENTS_SHOWN_MAX = 20
@@ -23,19 +30,34 @@ WANTED_SHOWN_MAX = 1000
 """Services of which is shown how many workers they could use."""
 
 
-def snapshot(core: BrokerCore, now: float) -> dict[str, Any]:
-    """Everything countable about ``core`` at ``now`` (monotonic seconds); times in seconds, ages instead of dates."""
+class Rooms(Protocol):
+    """The rooms of a broker's core, for looking at."""
+
+    limits: Limits
+    outbox: Outbox
+    requests: Requests
+    tickets: Tickets
+    clients: Clients
+    workers: Workers
+
+
+def snapshot(core: Rooms, now: float, questions: int = 0) -> dict[str, Any]:
+    """Everything countable about ``core`` at ``now`` (monotonic seconds); times in seconds, ages instead of dates. So many of its
+    requests are ``questions`` for this, and left out.
+    """
     requests = core.requests
     workers = list(core.workers.by_peer.values())
     services = requests.dispatcher.services.values()
     shown = [service for service in services if service.workers or service.waiting_count or service.delayed]
     waiting = sum(service.waiting_count for service in services)
     delayed = len(requests.dispatcher.delays)
+    running = _running(workers)
+    paused = requests.dispatcher.paused
     clients = [client for client in core.clients.by_peer.values() if client.entries]
     latencies = requests.latencies
-    return {
+    status = {
         "counts": dict(core.outbox.counts),
-        "requests": requests.count,
+        "requests": requests.count - questions,
         "requests_bytes": requests.bytes,
         "parked_bytes": requests.parked.bytes,
         "dead_letters": len(requests.dead),
@@ -45,7 +67,7 @@ def snapshot(core: BrokerCore, now: float) -> dict[str, Any]:
         "tickets_bytes": core.tickets.bytes,
         "waiting": waiting,
         "delayed": delayed,
-        "in_flight": requests.count - waiting - delayed,
+        "in_flight": requests.count - questions - waiting - delayed,
         "is_paused": requests.back_pressure.is_on,
         "latency": {"bounds_s": BOUNDS_S, "counts": list(latencies.counts), "total_s": latencies.total_s},
         "clients": len(core.clients.by_peer),
@@ -57,9 +79,11 @@ def snapshot(core: BrokerCore, now: float) -> dict[str, Any]:
             {
                 "service": service.name,
                 "waiting": service.waiting_count,
+                "running": running[service.name],
                 "delayed": service.delayed,
                 "workers": len(service.workers),
                 "free_workers": len(service.free),
+                "is_paused": service.name in paused,
             }
             for service in shown[:SERVICES_SHOWN_MAX]
         ],
@@ -70,9 +94,11 @@ def snapshot(core: BrokerCore, now: float) -> dict[str, Any]:
         ],
         "worker_count": len(workers),
         "worker_states": Counter(map(state_of, workers)),
-        "workers": [_worker(worker, now) for worker in workers[:WORKERS_SHOWN_MAX]],
+        "workers": [shown_worker(worker, now) for worker in workers[:WORKERS_SHOWN_MAX]],
         "limits": msgspec.structs.asdict(core.limits),
     }
+    status["verdict"] = msgspec.structs.asdict(verdict(status))
+    return status
 
 
 def _totals(services: list[ServiceRow]) -> dict[str, int]:
@@ -84,7 +110,23 @@ def _totals(services: list[ServiceRow]) -> dict[str, int]:
     }
 
 
-def _worker(worker: WorkerRow, now: float) -> dict[str, Any]:
+def _running(workers: list[WorkerRow]) -> Counter[str]:
+    """How many requests workers have in hand, by service."""
+    running: Counter[str] = Counter()
+    for worker in workers:
+        if len(worker.services) == 1:
+            running[worker.services[0].name] += len(worker.in_hand)
+        else:
+            running.update(entry.request.service for entry in worker.in_hand.values())
+    return running
+
+
+def shown_worker(worker: WorkerRow, now: float) -> dict[str, Any]:
+    """What is shown of ``worker``. It is ``at`` its oldest request, for ``at_s``, and ``mean_s`` is the time between two answers
+    while it has work; ``busy`` is the share of its life that it had work.
+    """
+    at = oldest(worker)
+    busy_s = worker.busy_s + (now - max(worker.answered_at, at.handed_out_at) if at else 0.0)
     return {
         "worker": worker.name,
         "state": state_of(worker),
@@ -96,15 +138,34 @@ def _worker(worker: WorkerRow, now: float) -> dict[str, Any]:
         "in_hand": len(worker.in_hand),
         "answered": worker.answered,
         "failed": worker.failed,
+        "at": request_name(at) if at else None,
+        "at_service": at.request.service if at else None,
+        "at_s": now - at.handed_out_at if at else None,
+        "mean_s": mean_s(worker),
+        "busy": min(1.0, busy_s / max(now - worker.since, 1e-3)),
         "age_s": now - worker.since,
         "silent_s": now - worker.heard_at,
     }
 
 
+def oldest(worker: WorkerRow) -> Entry | None:
+    """What ``worker`` has had in hand for longest."""
+    return next((entry for entry in worker.in_hand.values() if entry.state is not RequestState.ENDED), None)
+
+
+def mean_s(worker: WorkerRow) -> float | None:
+    """The mean time between two answers of ``worker`` while it has work; None: it has not answered yet."""
+    return worker.busy_s / worker.answered if worker.answered else None
+
+
 def state_of(worker: WorkerRow) -> str:
-    """``busy``, ``free``, ``leaving`` (it wants no more), ``late`` (a REQ worker that owes an answer) or ``absent``."""
+    """``busy``, ``free``, ``leaving`` (it wants no more), ``late`` (a REQ worker that owes an answer) or ``absent``; ``draining``
+    and ``drained``: it gets nothing more, as somebody has asked for that, and has something in hand or has not.
+    """
     if isinstance(worker, ReqWorkerRow) and worker.presence is not Presence.HEARD:
         return "late" if worker.presence is Presence.LATE else "absent"
+    if worker.is_drained:
+        return "draining" if worker.in_hand else "drained"
     if worker.in_hand:
         return "busy"
     return "free" if worker.credit else "leaving"

@@ -117,13 +117,16 @@ class WorkerRow:
 
     __slots__ = (
         "answered",
+        "answered_at",
         "boot",
+        "busy_s",
         "concurrency",
         "credit",
         "dialect",
         "failed",
         "heard_at",
         "in_hand",
+        "is_drained",
         "is_overloaded",
         "key",
         "name",
@@ -166,6 +169,9 @@ class WorkerRow:
         self.suspect: Entry | None = None
         self.since = 0.0  # when it registered
         self.answered = self.failed = 0  # attempts
+        self.busy_s = 0.0  # that it has had something in hand, up to its last answer
+        self.answered_at = 0.0
+        self.is_drained = False  # gets nothing more, as somebody has asked for that
 
 
 class Presence(Enum):

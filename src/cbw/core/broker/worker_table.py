@@ -10,6 +10,8 @@ from cbw.core.port import printable
 
 RECENTLY_LOST_MAX = 1000
 """Names of lost workers that are remembered, so that the trace can tell whose late answer was fenced off."""
+DRAINED_MAX = 10_000
+"""Workers that are remembered as drained, also while they are away. Anybody may use up names (G9)."""
 SERVICES_CHARS_MAX = 1000
 """Characters of the names of a worker's services that are recorded when it registers: all of them may be 200,000."""
 
@@ -19,6 +21,8 @@ class WorkerTable:
 
     def __init__(self, outbox: Outbox, requests: Requests) -> None:
         self.by_peer: dict[bytes, WorkerRow] = {}
+        self.drained: dict[str, str] = {}
+        """Workers that get nothing more as somebody has asked for that, also if they come back: their boots, by their names."""
         self._recently_lost: dict[bytes, str] = {}  # their names
         self._outbox = outbox
         self._requests = requests
@@ -32,6 +36,10 @@ class WorkerTable:
         """It is registered."""
         outbox = self._outbox
         worker.heard_at = worker.since = outbox.now
+        if worker.name in self.drained:
+            worker.is_drained = self.drained[worker.name] == worker.boot
+            if not worker.is_drained:  # another process has this name now
+                del self.drained[worker.name]
         self.by_peer[worker.peer] = worker
         self._requests.dispatcher.add_worker(worker)
         outbox.counts["workers_registered"] += 1
@@ -41,6 +49,26 @@ class WorkerTable:
         )
         if worker.credit == 0 and outbox.is_tracing:
             outbox.trace(catalogue.CREDIT_CHANGED, worker=worker.name, text="0")
+
+    def drain(self, worker: WorkerRow) -> None:
+        """Give it nothing more, until :meth:`undrain`."""
+        self.drained.pop(worker.name, None)
+        self.drained[worker.name] = worker.boot
+        if len(self.drained) > DRAINED_MAX:
+            here = {other.name for other in self.by_peer.values()}
+            gone = next((name for name in self.drained if name not in here), worker.name)
+            del self.drained[gone]
+        worker.is_drained = True
+        self._requests.dispatcher.place(worker)
+
+    def undrain(self, name: str) -> bool:
+        """Give the worker of that name work again, also when it is back only later. Returns whether it was drained."""
+        was_drained = self.drained.pop(name, None) is not None
+        for worker in self.by_peer.values():
+            if worker.name == name and worker.is_drained:
+                worker.is_drained, was_drained = False, True
+                self._requests.dispatcher.place(worker)
+        return was_drained
 
     def remove(self, worker: WorkerRow, why: str, *, is_blamed: bool = True) -> None:
         """It is gone. Unless it ``is_blamed``, what it had in hand cannot have begun."""

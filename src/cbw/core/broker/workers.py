@@ -69,10 +69,10 @@ class Workers:
         welcome: Welcome,
         agenda: Agenda,
     ) -> None:
-        self._table = WorkerTable(outbox, requests)
-        self.by_peer = self._table.by_peer
-        self.name_of = self._table.name_of
-        self._req = ReqWorkers(self._table, requests, inherited, outbox, limits, agenda)
+        self.table = WorkerTable(outbox, requests)
+        self.by_peer = self.table.by_peer
+        self.name_of = self.table.name_of
+        self._req = ReqWorkers(self.table, requests, inherited, outbox, limits, agenda)
         self._by_name: dict[str, WorkerRow] = {}  # all but REQ workers
         self._recovering: dict[
             tuple[str, str], WorkerRow
@@ -103,7 +103,8 @@ class Workers:
             if worker is None:
                 return
             next(messages)
-        worker.heard_at = self._outbox.now
+        worker.heard_at = now = self._outbox.now
+        answered, oldest = worker.answered, next(iter(worker.in_hand.values()), None)
         for message in messages:
             if type(message) is Answer:
                 self._answered(worker, message)
@@ -122,6 +123,9 @@ class Workers:
                 self._requests.partly_answered(worker, message)
             else:
                 self._outbox.count_bad(Side.WORKER, worker.name, f"unexpected {type(message).__name__}")
+        if worker.answered != answered and oldest is not None:
+            worker.busy_s += now - max(worker.answered_at, oldest.handed_out_at)
+            worker.answered_at = now
         self._requests.dispatcher.place(worker)
 
     def _beat(self, worker: WorkerRow) -> None:
@@ -140,6 +144,7 @@ class Workers:
             self._lose(known, "registered anew")
         for message in fact.messages:
             if isinstance(message, PlainReady):
+                self.table.drained.pop(self.name_of(fact.peer), None)  # a program that has just begun
                 self._req.registered(fact.peer, fact.dialect)
             elif isinstance(message, PlainAnswer):
                 self._req.answered(fact.peer, fact.dialect, message)
@@ -219,7 +224,7 @@ class Workers:
             worker.pulse = Pulse(outbox.now)
         self._by_name[worker.name] = worker
         self._req.forget(peer)
-        self._table.add(worker)
+        self.table.add(worker)
         outbox.tell_worker(worker, msgspec.structs.replace(self._welcome, tasks=tasks) if tasks else self._welcome)
         return worker
 
@@ -361,7 +366,7 @@ class Workers:
             self._req.lose(worker, why, is_blamed=is_blamed)
         else:
             del self._by_name[worker.name]
-            self._table.remove(worker, why, is_blamed=is_blamed)
+            self.table.remove(worker, why, is_blamed=is_blamed)
 
     # --- time
 

@@ -830,7 +830,7 @@ class TestLimits:
         for number in range(RECENTLY_LOST_MAX + 10):
             system.worker(f"W{number}")
             system.lose_worker(f"W{number}")
-        assert len(system.core.workers._table._recently_lost) == RECENTLY_LOST_MAX
+        assert len(system.core.workers.table._recently_lost) == RECENTLY_LOST_MAX
 
     def test_a_body(self) -> None:
         system = CoreSystem(body_bytes_max=10)

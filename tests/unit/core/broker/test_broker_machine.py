@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from cbw.core import messages
-from cbw.core.broker import dead_services, events
+from cbw.core.broker import acts, dead_services, events, looks
 from cbw.core.broker.check import check
 from cbw.core.broker.core import BrokerCore
 from cbw.core.broker.limits import Limits
@@ -24,6 +24,14 @@ ACTS = {
     b'{"all": true}': dead_services.REQUEUE,
     b'{"all": true, "ttl_s": 1}': dead_services.REQUEUE,
     b'{"all": true, "limit": 1}': dead_services.DROP,
+    b'{"service": "s"}': acts.PURGE,
+    b'{"requests": ["C1/1", "C2/2", "C1/3", "C2/4"]}': acts.CANCEL,
+    b'{"workers": ["W1"]}': acts.DRAIN,
+    b'{"workers": ["W1", "W2"]}': acts.UNDRAIN,
+    b'{"services": ["s"]}': acts.PAUSE,
+    b'{"services": ["s", "t"]}': acts.RESUME,
+    b'{"request": "C1/1"}': looks.TELL_WHY,
+    b'{"limit": 3}': looks.LIST_REQUESTS,
 }
 
 
@@ -106,7 +114,7 @@ class BrokerMachine(RuleBasedStateMachine):
         return self.step(client_said(self.peer_of[name], requests))
 
     @rule(target=tasks, name=st.sampled_from(CLIENTS), act=st.sampled_from(list(ACTS)))
-    def act_on_dead_letters(self, name: str, act: bytes) -> Any:
+    def control(self, name: str, act: bytes) -> Any:
         if name not in self.peer_of:
             return []
         self.next_id += 1
@@ -213,6 +221,7 @@ class BrokerMachine(RuleBasedStateMachine):
         """In the end there is a worker for everything: every request of a client that is there ends."""
         for name in CLIENTS:
             self.client_connects(name)
+        self.control("C1", b'{"services": ["s", "t"]}')
         for round_ in range(40):
             self.now += 0.3
             hello = messages.WorkerHello("last", "boot", list(SERVICES), 3, 3)

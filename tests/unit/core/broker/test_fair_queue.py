@@ -239,3 +239,13 @@ def test_the_turn_of_a_client_is_as_old_as_its_last_one(both: Both) -> None:
     assert both.waiting.since == 1.0
     both.take(1)
     assert both.waiting.since == float("inf")
+
+
+@given(st.lists(ACTIONS, max_size=60))
+def test_as_many_are_taken_before_one_as_is_told(actions: list[tuple[str, ...]]) -> None:
+    both = Both()
+    for name, *arguments in actions:
+        getattr(both, name)(*arguments)
+    told = sorted((both.waiting.before(entry), entry.request.id) for entry in both.model.living)
+    taken = both.take(len(told))
+    assert told == [(number, entry.request.id) for number, entry in enumerate(taken)]

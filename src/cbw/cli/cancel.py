@@ -1,0 +1,21 @@
+"""``cbw cancel``."""
+
+from __future__ import annotations
+
+import click
+
+from cbw.cli.control import Control, controlling, done, json_printed
+from cbw.core.broker.acts import CANCEL
+
+
+@click.command("cancel", context_settings={"max_content_width": 110})
+@click.argument("requests", nargs=-1, required=True, metavar="REQUEST...")
+@controlling
+@json_printed
+def command(control: Control, requests: tuple[str, ...], is_json: bool) -> None:
+    """End requests, wherever they are: each client is told that its request was cancelled.
+
+    REQUEST is the name of a request in the trace: C1/17, or ticket/T for one that outlives its client. cbw requests lists them. A
+    worker that runs one is told; an answer that it sends all the same is thrown away.
+    """
+    done(control.each(CANCEL, "requests", requests), "request", "cancelled", is_json=is_json)

@@ -1,0 +1,160 @@
+"""Commands that look into a running broker or steer it: how they reach it, and how they print what it answers."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import click
+import msgspec
+from click.shell_completion import CompletionItem
+
+from cbw import settings
+from cbw.cli import output
+from cbw.cli.connection import client_brokers, no_broker, telling_who_waits
+from cbw.cli.failures import telling_errors
+from cbw.cli.options import keys_option, setting_options
+from cbw.client.sync_client import Client
+from cbw.core.broker.looks import LIST_WORKERS, LISTED_MAX, SHOW_STATUS
+from cbw.core.messages import REFUSED
+from cbw.errors import CbwError, RequestError
+from cbw.keys.folder import KeyFolder
+from cbw.logs.times import span_of
+
+COMPLETE_S = 0.5
+"""Longest time that the completion of a name waits for a broker: a person waits for it."""
+Fields = dict[str, Any]
+
+
+class Control:
+    """The own services of a broker, asked by ``client``."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def ask(self, service: str, /, **fields: Any) -> Any:
+        """The JSON that the broker answers. While it is busy, the client asks again."""
+        return msgspec.json.decode(self.call(service, fields))
+
+    def call(self, service: str, fields: Fields) -> bytes:
+        """What it answers, exactly as it is."""
+        return self._client.call(fields, service)
+
+    def each(self, service: str, name: str, values: Sequence[str]) -> list[Any]:
+        """The answers to requests with all ``values`` of the field ``name``: as many requests as they need."""
+        pages = (list(values[first : first + LISTED_MAX]) for first in range(0, len(values), LISTED_MAX))
+        return [self.ask(service, **{name: page}) for page in pages]
+
+
+def controlling(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--broker``, ``--timeout`` and ``--keys``; the command gets the :class:`Control` of that broker."""
+
+    @functools.wraps(function)
+    def with_control(*arguments: Any, broker: str | None, timeout_s: float, **options: Any) -> Any:
+        brokers = client_brokers(broker)
+        is_json = bool(options.get("is_json"))
+        with (
+            telling_errors(is_json=is_json),
+            _client(broker, timeout_s) as client,
+            telling_who_waits(client, brokers, timeout_s),
+        ):
+            try:
+                return function(*arguments, control=Control(client), **options)
+            except RequestError as error:
+                if not client.has_met_broker and error.kind != REFUSED:
+                    raise no_broker(brokers, timeout_s) from None
+                raise error
+
+    text = "Broker to ask, and its port for clients. [env: BROKER_HOST, BROKER_PORT]"
+    option = click.option("--broker", metavar="HOST:PORT", help=text)
+    return option(setting_options(*settings.CLIENT)(keys_option(with_control)))
+
+
+def _client(broker: str | None, timeout_s: float) -> Client:
+    """One with the key of an admin, if there are keys."""
+    keys = folder.secret_of("admin", "client") if (folder := KeyFolder.at(None)) else None
+    return Client(broker, timeout=timeout_s, keys=keys)
+
+
+json_printed = click.option("--json", "is_json", is_flag=True, help="Print one JSON object, also of an error.")
+
+
+def age_of(_context: click.Context, _parameter: click.Parameter, text: str | None) -> float | None:
+    """The seconds that an option means."""
+    return None if text is None else span_of(text)
+
+
+def done(answers: Iterable[Fields], what: str, verb: str, *, is_json: bool) -> None:
+    """Print what became of ``what`` (singular).
+
+    Raises:
+        CbwError: some are not there.
+    """
+    answers = list(answers)
+    missing = [name for answer in answers for name in answer["missing"]]
+    count = sum(answer[verb] for answer in answers)
+    if is_json:
+        output.json({verb: count, "missing": missing})
+    else:
+        output.line(f"{count} {what}{'' if count == 1 else 's'} {verb}")
+    if missing:
+        raise CbwError(f"not there: {', '.join(missing)}", advice="cbw ps and cbw requests show what is there.")
+
+
+def show_rows(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> None:
+    """Print a table on a terminal, otherwise lines with tabs between the columns. Those in ``right`` are numbers."""
+    if not sys.stdout.isatty():
+        for row in rows:
+            output.line("\t".join(row))
+        return
+    from rich.table import Table
+
+    from cbw.cli import tables
+
+    table = Table()
+    for name in columns:
+        table.add_column(name, justify="right" if name in right else "left", no_wrap=name in right, overflow="fold")
+    for row in rows:
+        table.add_row(*map(tables.cell, row))
+    tables.show(table)
+
+
+def seconds(value: float | None) -> str:
+    """A time, as people say it; nothing if there is none."""
+    if value is None:
+        return ""
+    for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if value >= size:
+            return f"{value / size:.1f} {unit}"
+    return f"{value:.1f} s" if value >= 1 else f"{value * 1000:.3g} ms"
+
+
+def called(service: str) -> str:
+    """A service, as people say it."""
+    return service or "(nameless)"
+
+
+# --- completion
+
+
+def complete_worker(context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Workers that are there now and whose names begin so."""
+    found = _ask_quickly(context, LIST_WORKERS, limit=LISTED_MAX).get("workers", [])
+    return [CompletionItem(row["worker"], help=row["state"]) for row in found if row["worker"].startswith(begun)]
+
+
+def complete_service(context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Services that are there now and whose names begin so."""
+    found = _ask_quickly(context, SHOW_STATUS).get("services", [])
+    return [CompletionItem(row["service"]) for row in found if row["service"].startswith(begun)]
+
+
+def _ask_quickly(context: click.Context, service: str, **fields: Any) -> Fields:
+    try:
+        with _client(context.params.get("broker"), COMPLETE_S) as client:
+            answer: Fields = Control(client).ask(service, **fields)
+            return answer
+    except (CbwError, click.ClickException):  # no broker, no names
+        return {}

@@ -1,0 +1,20 @@
+"""``cbw drain``."""
+
+from __future__ import annotations
+
+import click
+
+from cbw.cli.control import Control, complete_worker, controlling, done, json_printed
+from cbw.core.broker.acts import DRAIN
+
+
+@click.command("drain", context_settings={"max_content_width": 110})
+@click.argument("workers", nargs=-1, required=True, metavar="WORKER...", shell_complete=complete_worker)
+@controlling
+@json_printed
+def command(control: Control, workers: tuple[str, ...], is_json: bool) -> None:
+    """Give workers nothing more: they finish what they have begun, and give back what they have not.
+
+    So a worker can be stopped without failing a request: cbw ps tells when it is drained. cbw undrain gives it work again.
+    """
+    done(control.each(DRAIN, "workers", workers), "worker", "drained", is_json=is_json)

@@ -1,0 +1,25 @@
+"""``cbw pause``."""
+
+from __future__ import annotations
+
+import click
+
+from cbw.cli import output
+from cbw.cli.control import Control, called, complete_service, controlling, json_printed
+from cbw.core.broker.acts import PAUSE
+
+
+@click.command("pause", context_settings={"max_content_width": 110})
+@click.argument("services", nargs=-1, required=True, metavar="SERVICE...", shell_complete=complete_service)
+@controlling
+@json_printed
+def command(control: Control, services: tuple[str, ...], is_json: bool) -> None:
+    """Let the requests of services wait: what a worker has goes on, and deadlines hold. cbw resume hands out again.
+
+    "" is the nameless service. A pause ends with the broker.
+    """
+    answers = control.each(PAUSE, "services", services)
+    if is_json:
+        output.json({"paused": sum(answer["paused"] for answer in answers), "all_paused": answers[-1]["all_paused"]})
+    else:
+        output.line("paused: " + ", ".join(map(called, answers[-1]["all_paused"])))

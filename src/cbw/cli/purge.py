@@ -1,0 +1,65 @@
+"""``cbw purge``."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from cbw.cli import output
+from cbw.cli.control import Control, age_of, called, complete_service, controlling, json_printed
+from cbw.core.broker.acts import PURGE
+from cbw.core.broker.looks import LIST_REQUESTS
+from cbw.errors import CbwError, UsageError
+
+
+@click.command("purge", context_settings={"max_content_width": 110})
+@click.argument("service", required=False, shell_complete=complete_service)
+@click.option("--all", "is_all", is_flag=True, help="Of all services.")
+@click.option("--client", metavar="ID", help="Only the requests of this client.")
+@click.option(
+    "--older-than",
+    metavar="AGE",
+    callback=age_of,
+    help="Only what was accepted at least so long ago: 90s, 10m, 2h, 3d.",
+)
+@click.option("--yes", "-y", is_flag=True, help="Do not ask for a confirmation.")
+@controlling
+@json_printed
+def command(
+    control: Control,
+    service: str | None,
+    is_all: bool,
+    client: str | None,
+    older_than: float | None,
+    yes: bool,
+    is_json: bool,
+) -> None:
+    """End the requests of SERVICE that no worker has: each client is told that its request was cancelled. What runs goes on.
+
+    "" is the nameless service.
+    """
+    if (service is None) is not is_all:
+        raise UsageError("what is to be purged?", advice="Name one service, or give --all.")
+    chosen = {"service": service, "client": client, "older_than_s": older_than}
+    fields = {name: value for name, value in chosen.items() if value is not None}
+    if not yes:
+        count = sum(
+            control.ask(LIST_REQUESTS, **fields, state=state, limit=1)["matching"] for state in ("waiting", "delayed")
+        )
+        _confirm(f"end {count} requests of {'all services' if service is None else called(service)}")
+    count, is_complete = 0, False
+    while not is_complete:
+        answer = control.ask(PURGE, **fields, all=is_all)
+        count, is_complete = count + answer["purged"], answer["is_complete"] or not answer["purged"]
+    if is_json:
+        output.json({"purged": count})
+    else:
+        output.line(f"{count} request{'' if count == 1 else 's'} purged")
+
+
+def _confirm(what: str) -> None:
+    if not sys.stdin.isatty():
+        raise UsageError(f"this would {what}, and nobody can confirm it", advice="Add --yes.")
+    if not click.confirm(f"{what}?", err=True):
+        raise CbwError("nothing was changed")

@@ -1,0 +1,62 @@
+"""``cbw requests``."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from cbw.cli import output
+from cbw.cli.control import Control, age_of, called, complete_service, controlling, json_printed, seconds, show_rows
+from cbw.cli.options import Integer
+from cbw.core.broker.looks import LIST_REQUESTS, LISTED_MAX
+
+COLUMNS = ("request", "service", "state", "for", "worker", "attempt", "bytes", "age")
+
+
+@click.command("requests", context_settings={"max_content_width": 110})
+@click.option("--state", type=click.Choice(["waiting", "running", "delayed"]), help="Only those in this state.")
+@click.option(
+    "--service",
+    metavar="NAME",
+    shell_complete=complete_service,
+    help='Only those of this service; "" is the nameless one.',
+)
+@click.option("--client", metavar="ID", help="Only those of this client.")
+@click.option("--older-than", metavar="AGE", callback=age_of, help="Accepted at least so long ago: 90s, 10m, 2h, 3d.")
+@click.option("--limit", type=Integer(1, LISTED_MAX), default=50, show_default=True, metavar="N", help="At most N.")
+@click.option("--offset", type=Integer(0), default=0, metavar="N", help="Leave out the first N.")
+@controlling
+@json_printed
+def command(
+    control: Control,
+    state: str | None,
+    service: str | None,
+    client: str | None,
+    older_than: float | None,
+    limit: int,
+    offset: int,
+    is_json: bool,
+) -> None:
+    """List the requests that have not ended, those that have been in their state for longest first.
+
+    A table on a terminal, otherwise lines with tabs between the columns: request, service, state and how long it lasts, worker,
+    attempt, bytes of the body, and how long ago the broker accepted it.
+    """
+    chosen = {"state": state, "service": service, "client": client, "older_than_s": older_than}
+    fields = {name: value for name, value in chosen.items() if value is not None}
+    page = control.ask(LIST_REQUESTS, **fields, limit=limit, offset=offset)
+    if is_json:
+        output.json(page)
+        return
+    show_rows(COLUMNS, [_row(one) for one in page["requests"]], right=("for", "attempt", "bytes", "age"))
+    if sys.stdout.isatty():
+        more = "" if page["is_complete"] else " or more"
+        output.line(f"{len(page['requests'])} of {page['matching']}{more} requests; cbw why REQUEST tells more of one")
+
+
+def _row(one: dict[str, Any]) -> list[str]:
+    figures = str(one["attempt"]), str(one["body_bytes"]), seconds(one["age_s"])
+    service, since = called(one["service"]), seconds(one["in_state_s"])
+    return [one["request"], service, one["state"], since, one["worker"] or "", *figures]

@@ -1,0 +1,117 @@
+"""``cbw top``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import sys
+import termios
+import time
+import tty
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from cbw.cli import output
+from cbw.cli.control import Control, controlling
+from cbw.cli.options import Number
+from cbw.cli.top_view import TopView
+from cbw.core.broker.looks import LIST_REQUESTS, SHOW_STATUS
+from cbw.errors import CbwError, RequestError, UsageError
+
+REQUESTS_SHOWN = 200
+"""Requests that are asked for each time: those that have been in their state for longest."""
+KEYS = {"\t": "tab", "\x1b[A": "up", "\x1b[B": "down", "k": "up", "j": "down", "\x03": "q"}
+STYLES = {"": "", "bold": "\x1b[1m", "reverse": "\x1b[7m", "dim": "\x1b[2m"}
+
+
+@click.command("top", context_settings={"max_content_width": 110})
+@click.option(
+    "--every",
+    "every_s",
+    type=Number(0.2),
+    default=1.0,
+    show_default=True,
+    help="Seconds between two looks at the broker.",
+)
+@controlling
+def command(control: Control, every_s: float) -> None:
+    """Watch a broker live: its workers, its requests, its services. Tab goes from one table to the next.
+
+    \b
+    up, down   choose a row          < >  sort by another column     v  reverse
+    d, u       drain or undrain the chosen worker
+    w, c       tell why the chosen request waits, or cancel it
+    p, r       pause or resume the chosen service
+    q          quit
+    """
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError("cbw top wants a terminal", advice="cbw ps prints the same once; cbw ps --json for programs.")
+    view = TopView()
+    with _screen():
+        look_at = 0.0
+        while not view.is_over:
+            if time.monotonic() >= look_at:
+                look_at = time.monotonic() + every_s
+                _look(control, view)
+                _draw(view)
+            for key in _keys(look_at - time.monotonic()):
+                asked = view.key(key)
+                if asked is not None:
+                    view.message = _ask(control, *asked)
+                    look_at = 0.0
+                _draw(view)
+
+
+def _look(control: Control, view: TopView) -> None:
+    status = control.ask(SHOW_STATUS)
+    page = control.ask(LIST_REQUESTS, limit=REQUESTS_SHOWN)
+    view.look(status, page["requests"], time.monotonic())
+
+
+def _ask(control: Control, service: str, fields: dict[str, Any]) -> str:
+    """What the broker says to what a key stands for, in one line."""
+    try:
+        answer = control.ask(service, **fields)
+    except RequestError as error:
+        return error.text
+    except CbwError as error:
+        return str(error)
+    what = next(iter(fields.values()))
+    if "text" in answer:
+        return f"{what}: {answer['text']}"
+    verb = next(iter(answer))
+    return f"{verb}: {what[0]}" if answer[verb] else f"not {verb}: {what[0]}"
+
+
+def _draw(view: TopView) -> None:
+    width, height = shutil.get_terminal_size()
+    shown = [STYLES[style] + output.styled(text) + "\x1b[0m\x1b[K" for style, text in view.lines(width, height)]
+    output.raw("\x1b[H" + "\r\n".join(shown[:height]) + "\x1b[J")
+
+
+def _keys(timeout_s: float) -> Iterator[str]:
+    """What was typed meanwhile."""
+    if not select.select([sys.stdin], [], [], max(0.0, timeout_s))[0]:
+        return
+    typed = os.read(sys.stdin.fileno(), 1024).decode(errors="replace")
+    while typed:
+        size = 3 if typed.startswith("\x1b[") else 1
+        key, typed = typed[:size], typed[size:]
+        yield KEYS.get(key, key)
+
+
+@contextlib.contextmanager
+def _screen() -> Iterator[None]:
+    """The whole terminal, and each key at once; as it was before at the end."""
+    before = termios.tcgetattr(sys.stdin)
+    output.raw("\x1b[?1049h\x1b[?25l")
+    try:
+        tty.setcbreak(sys.stdin)
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+        output.raw("\x1b[?25h\x1b[?1049l")

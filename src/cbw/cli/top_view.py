@@ -1,0 +1,189 @@
+"""What ``cbw top`` shows: facts and keys in, lines out; no terminal and no broker here."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rich.cells import cell_len, set_cell_size
+
+from cbw.cli.control import called, seconds
+from cbw.core.broker.acts import CANCEL, DRAIN, PAUSE, RESUME, UNDRAIN
+from cbw.core.broker.looks import TELL_WHY
+from cbw.core.broker.verdict import sentence
+from cbw.core.histogram import bucket_quantile
+from cbw.visible import visible
+
+Row = Mapping[str, Any]
+Column = tuple[str, int, Callable[[Row], str], str]
+"""A heading, its width, what stands in it, and the field to sort by."""
+HEAD_LINES = 4
+MESSAGE_LINES_MAX = 4
+
+SERVICE_TABLE: Sequence[Column] = (
+    ("SERVICE", 30, lambda row: called(row["service"]), "service"),
+    ("WAITING", 9, lambda row: str(row["waiting"]), "waiting"),
+    ("RUNNING", 9, lambda row: str(row["running"]), "running"),
+    ("DELAYED", 9, lambda row: str(row["delayed"]), "delayed"),
+    ("WORKER_TABLE", 9, lambda row: str(row["workers"]), "workers"),
+    ("STATE", 12, lambda row: "paused" if row["is_paused"] else "" if row["workers"] else "unserved", "is_paused"),
+)
+WORKER_TABLE: Sequence[Column] = (
+    ("WORKER", 22, lambda row: row["worker"], "worker"),
+    ("STATE", 10, lambda row: row["state"], "state"),
+    ("HAND", 6, lambda row: str(row["in_hand"]), "in_hand"),
+    ("RATE", 8, lambda row: f"{row['rate']:.1f}/s", "rate"),
+    ("EACH", 9, lambda row: seconds(row["mean_s"]), "mean_s"),
+    ("FAILED", 7, lambda row: str(row["failed"]), "failed"),
+    ("AT", 18, lambda row: f"{seconds(row['at_s'])} {row['at']}" if row["at"] else "", "at_s"),
+)
+REQUEST_TABLE: Sequence[Column] = (
+    ("REQUEST", 28, lambda row: row["request"], "request"),
+    ("SERVICE", 16, lambda row: called(row["service"]), "service"),
+    ("STATE", 9, lambda row: row["state"], "state"),
+    ("FOR", 9, lambda row: seconds(row["in_state_s"]), "in_state_s"),
+    ("TRY", 4, lambda row: str(row["attempt"]), "attempt"),
+    ("WORKER", 14, lambda row: row["worker"] or "", "worker"),
+)
+TABLES: Sequence[tuple[str, Sequence[Column], str]] = (
+    ("workers", WORKER_TABLE, "worker"),
+    ("requests", REQUEST_TABLE, "request"),
+    ("services", SERVICE_TABLE, "service"),
+)
+ACTS: Mapping[tuple[str, str], tuple[str, str]] = {
+    ("workers", "d"): (DRAIN, "workers"),
+    ("workers", "u"): (UNDRAIN, "workers"),
+    ("requests", "c"): (CANCEL, "requests"),
+    ("requests", "w"): (TELL_WHY, "request"),
+    ("services", "p"): (PAUSE, "services"),
+    ("services", "r"): (RESUME, "services"),
+}
+KEYS = {
+    "workers": "d drain  u undrain",
+    "requests": "w why  c cancel",
+    "services": "p pause  r resume",
+}
+
+
+class TopView:
+    """The table that is shown, how it is sorted, which row is chosen. ``message`` is what the last key has brought about."""
+
+    def __init__(self) -> None:
+        self.message = ""
+        self.is_over = False
+        self._table = 0
+        self._sorted_by = [0, 3, 1]
+        self._is_reversed = [False, True, True]
+        self._chosen = ""
+        self._first = 0
+        self._status: Row = {}
+        self._rows: dict[str, list[Row]] = {"workers": [], "requests": [], "services": []}
+        self._seen: tuple[float, dict[str, int], dict[str, int]] | None = None  # when, answered by worker, counts
+        self._rates: dict[str, float] = {}
+        self._rate = 0.0
+
+    # --- facts
+
+    def look(self, status: Row, requests: Sequence[Row], now: float) -> None:
+        """The broker has told this."""
+        answered = {row["worker"]: row["answered"] for row in status["workers"]}
+        counts = {"answered": status["counts"].get("answered", 0) + status["counts"].get("failed", 0)}
+        if self._seen is not None and now > self._seen[0]:
+            since_s = now - self._seen[0]
+            self._rates = {
+                name: max(0, count - self._seen[1].get(name, 0)) / since_s for name, count in answered.items()
+            }
+            self._rate = max(0, counts["answered"] - self._seen[2]["answered"]) / since_s
+        self._seen = now, answered, counts
+        self._status = status
+        self._rows = {
+            "workers": [{**row, "rate": self._rates.get(row["worker"], 0.0)} for row in status["workers"]],
+            "requests": list(requests),
+            "services": list(status["services"]),
+        }
+
+    def key(self, key: str) -> tuple[str, dict[str, Any]] | None:
+        """A key was pressed. Returns what the broker is to be asked: a service, and the fields."""
+        table, columns, _ = TABLES[self._table]
+        self.message = ""
+        if key == "q":
+            self.is_over = True
+        elif key == "tab":
+            self._table, self._chosen, self._first = (self._table + 1) % len(TABLES), "", 0
+        elif key in ("<", ">"):
+            step = 1 if key == ">" else -1
+            self._sorted_by[self._table] = (self._sorted_by[self._table] + step) % len(columns)
+        elif key == "v":
+            self._is_reversed[self._table] = not self._is_reversed[self._table]
+        elif key in ("up", "down"):
+            self._move(1 if key == "down" else -1)
+        elif (table, key) in ACTS and (names := self._names()):
+            service, field = ACTS[table, key]
+            name = self._chosen if self._chosen in names else names[0]
+            return service, {field: name if service == TELL_WHY else [name]}
+        return None
+
+    def _names(self) -> list[str]:
+        return [row[TABLES[self._table][2]] for row in self._sorted()]
+
+    def _move(self, step: int) -> None:
+        names = self._names()
+        if names:
+            place = names.index(self._chosen) if self._chosen in names else 0
+            self._chosen = names[max(0, min(len(names) - 1, place + step))]
+
+    # --- lines
+
+    def lines(self, width: int, height: int) -> list[tuple[str, str]]:
+        """The screen, line by line: a style (``""``, ``bold``, ``reverse`` or ``dim``), and a text that fits into ``width``."""
+        table, columns, field = TABLES[self._table]
+        if not self._status:
+            return [("dim", "waiting for the broker"[:width])]
+        message = textwrap.wrap(visible(self.message), max(10, width))[:MESSAGE_LINES_MAX] or [""]
+        room = max(1, height - HEAD_LINES - len(message) - 1)
+        rows = self._sorted()
+        names = [row[field] for row in rows]
+        place = names.index(self._chosen) if self._chosen in names else 0
+        self._first = max(0, min(self._first, place, len(rows) - room), place - room + 1)
+        shown = rows[self._first : self._first + room]
+        found = [("bold", self._summary()), ("", sentence(self._status["verdict"])), ("", "")]
+        found.append(("bold", "".join(self._heading(number, column) for number, column in enumerate(columns))))
+        for row in shown:
+            text = "".join(_fit(cell(row), size) for _, size, cell, _ in columns)
+            found.append(("reverse" if row[field] == names[place] else "", text))
+        found += [("", "")] * (room - len(shown))
+        found += [("", line) for line in message]
+        found.append(("dim", f"{table} {len(rows)}  {KEYS[table]}  Tab next table  <> sort  v reverse  q quit"))
+        return [(style, _cut(text, width)) for style, text in found]
+
+    def _summary(self) -> str:
+        status = self._status
+        counts = status["latency"]["counts"]
+        p50, p99 = (seconds(bucket_quantile(counts, share)) for share in (0.5, 0.99))
+        times = f"  p50 {p50}  p99 {p99}" if p50 else ""
+        return (
+            f"{status['waiting']} waiting  {status['in_flight']} running  {status['delayed']} delayed  "
+            f"{status['worker_count']} workers  {status['clients']} clients  {self._rate:.1f}/s{times}"
+        )
+
+    def _heading(self, number: int, column: Column) -> str:
+        mark = ("v" if self._is_reversed[self._table] else "^") if number == self._sorted_by[self._table] else ""
+        return _fit(column[0] + mark, column[1])
+
+    def _sorted(self) -> list[Row]:
+        name, columns, _ = TABLES[self._table]
+        by = columns[self._sorted_by[self._table]][3]
+
+        def order(row: Row) -> tuple[bool, Any]:
+            return row[by] is not None, "" if row[by] is None else row[by]
+
+        return sorted(self._rows[name], key=order, reverse=self._is_reversed[self._table])
+
+
+def _fit(text: str, width: int) -> str:
+    return set_cell_size(_cut(visible(text), width - 1), width)
+
+
+def _cut(text: str, width: int) -> str:
+    return text if cell_len(text) <= width else set_cell_size(text, max(0, width - 1)).rstrip() + "…"

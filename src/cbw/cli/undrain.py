@@ -1,0 +1,17 @@
+"""``cbw undrain``."""
+
+from __future__ import annotations
+
+import click
+
+from cbw.cli.control import Control, complete_worker, controlling, done, json_printed
+from cbw.core.broker.acts import UNDRAIN
+
+
+@click.command("undrain", context_settings={"max_content_width": 110})
+@click.argument("workers", nargs=-1, required=True, metavar="WORKER...", shell_complete=complete_worker)
+@controlling
+@json_printed
+def command(control: Control, workers: tuple[str, ...], is_json: bool) -> None:
+    """Give workers that were drained work again."""
+    done(control.each(UNDRAIN, "workers", workers), "worker", "undrained", is_json=is_json)

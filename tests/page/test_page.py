@@ -1,0 +1,226 @@
+"""The page of a broker as people see it: planted failures are found on it, and mended from it."""
+
+from __future__ import annotations
+
+import os
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cbw
+from cbw.core.broker.snapshot import state_of
+from cbw.core.broker.verdict import SENTENCES
+from tests.live.conftest import Connect, Start
+from tests.live.program import PATIENCE_S, wait_until
+
+from .browser import Browser
+from .conftest import TOKEN, Shown
+
+pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("page")]
+HOSTILE = "<img src=x onerror=alert(1)>"
+PICTURES = os.environ.get("CBW_TEST_PICTURES", "")
+"""Where to save what the browser shows, for the documentation."""
+
+
+def worker(start: Start, at: Shown, name: str, *handlers: str) -> Any:
+    options = [part for handler in handlers for part in ("--handler", handler)]
+    program = start("worker", name, "127.0.0.1", at.broker.worker_port, *options)
+    at.broker.program.wait_for("worker ready", f"worker {name}")
+    return program
+
+
+def handler(service: str, function: str) -> str:
+    return f"{service}=handlers:{function}"
+
+
+def press(browser: Browser, name: str, about: str) -> None:
+    """Click on the button that is called so, of that row."""
+    selector = f'button[aria-label="{name} {about}"]'
+    wait_until(lambda: bool(browser.run("return !!document.querySelector(arguments[0])", selector)), selector)
+    browser.run("document.querySelector(arguments[0]).click()", selector)
+
+
+def log_in(browser: Browser) -> None:
+    browser.wait_for("#told", "wants a token")
+    browser.keys(TOKEN + "\ue007")  # Enter: the field has the focus
+    browser.wait_for("#verdict", "")
+
+
+@pytest.fixture
+def planted(open_broker: Shown, start: Start, connect: Connect) -> Shown:
+    """A full queue, a typo in a service, a lost worker whose request was given up, and names that mean harm."""
+    for name in ("W1", HOSTILE):
+        worker(start, open_broker, name, handler("render", "hang"))
+    doomed = worker(start, open_broker, "W-lost", handler("doom", "hang"))
+    worker(start, open_broker, "quick", handler("echo", "echo"))
+    client = connect(open_broker.broker, id=HOSTILE)
+    for _ in range(5):
+        client.submit("30", "render")
+    client.submit("30", "doom")
+    client.submit("1", "ecko")
+    client.call("hello", "echo")
+    wait_until(lambda: b"doom" in status(open_broker), "it is there")
+    doomed.kill()
+    open_broker.broker.program.wait_for("gave up")
+    return open_broker
+
+
+def status(at: Shown) -> bytes:
+    with urllib.request.urlopen(at.url + "status.json", timeout=10) as answer:
+        found: bytes = answer.read()
+        return found
+
+
+def test_planted_failures_are_seen(planted: Shown, browser: Browser) -> None:
+    browser.size(1280, 900, is_dark=False)
+    browser.open(planted.url)
+    browser.wait_for("#verdict", "1 waits for «ecko», which nobody serves; similar: echo.")
+    browser.wait_for("#services", "nobody serves it")
+    browser.wait_for("#waiting", f"{HOSTILE}/3")
+    browser.wait_for("#running", f"{HOSTILE}/1")
+    browser.wait_for("#dead", "1 worker failed at it; the last was W-lost")
+    browser.wait_for("#events", "worker lost")
+    browser.wait_for("#clients", HOSTILE)
+    browser.wait_for("#workers", "W1")
+    assert browser.run("return document.querySelectorAll('img, main script').length") == 0
+    press(browser, "Why?", f"{HOSTILE}/3")
+    browser.wait_for("#told", "waits for service render: 0 before it, 2 workers busy for")
+    label = browser.run("return document.getElementById('stream').getAttribute('aria-label')")
+    assert label == "3 workers, 2 of them at work, 1 idle"
+    red = browser.run(
+        "const c = document.getElementById('stream'), d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;"
+        "let n = 0; for (let i = 0; i < d.length; i += 4) n += d[i] === 211 && d[i+1] === 47; return n"
+    )
+    assert red > 10, "the lost worker is not red"
+    assert browser.run("return document.querySelectorAll('#map .busy').length") == 2
+    assert browser.complaints() == []
+
+
+def test_a_reload_shows_the_minutes_before(open_broker: Shown, browser: Browser) -> None:
+    browser.open(open_broker.url)
+    browser.wait_for("#verdict", "Nobody is here yet")
+    wait_until(lambda: browser.run("return seen.history.waiting.length") >= 3, "three samples")
+    browser.open(open_broker.url)
+    browser.wait_for("#verdict", "Nobody is here yet")
+    assert browser.run("return seen.history.waiting.length") >= 3
+
+
+def test_without_a_token_nobody_acts(open_broker: Shown, start: Start, browser: Browser) -> None:
+    worker(start, open_broker, "W1", handler("s", "echo"))
+    browser.open(open_broker.url)
+    press(browser, "Pause", "s")
+    browser.wait_for("#told", "The broker wants a token for this")
+    assert b'"is_paused":false' in status(open_broker)
+    browser.complaints()  # the console tells of each 401
+
+
+def test_who_has_the_token_acts(guarded: Shown, start: Start, connect: Connect, browser: Browser) -> None:
+    worker(start, guarded, "W1", handler("s", "hang"))
+    client = connect(guarded.broker, id="C1")
+    futures = [client.submit("30", "s") for _ in range(2)]
+    browser.open(guarded.url)
+    browser.run("sessionStorage.clear()")
+    browser.open(guarded.url)
+    log_in(browser)
+    browser.wait_for("#verdict", "1 waits for «s», its only worker is busy")
+    browser.complaints()
+    press(browser, "Pause", "s")
+    browser.wait_for("#verdict", "which is paused")
+    press(browser, "Resume", "s")
+    browser.wait_for("#verdict", "is busy")
+    press(browser, "Drain", "W1")
+    browser.wait_for("#workers", "draining")
+    press(browser, "Undrain", "W1")
+    press(browser, "Cancel", "C1/2")
+    with pytest.raises(cbw.Cancelled, match=r"cancelled by page 127\.0\.0\.1 \(cbw cancel\)"):
+        futures[1].result(PATIENCE_S)
+    guarded.broker.program.wait_for("service paused", "page 127.0.0.1")
+    assert browser.complaints() == []
+
+
+def test_a_dead_letter_is_sent_again(guarded: Shown, start: Start, connect: Connect, browser: Browser) -> None:
+    doomed = worker(start, guarded, "W1", handler("s", "hang"))
+    client = connect(guarded.broker, id="C1")
+    client.submit("30", "s")
+    browser.open(guarded.url)
+    browser.run("sessionStorage.setItem('token', arguments[0])", TOKEN)
+    browser.open(guarded.url)
+    browser.wait_for("#running", "C1/1")
+    doomed.kill()
+    browser.wait_for("#dead", "C1/1")
+    browser.run("document.querySelector('#dead button').click()")
+    guarded.broker.program.wait_for("dead letter requeued")
+    browser.wait_for("#waiting", "cbw.dead/1")
+    browser.wait_for("#dead", "None.")
+
+
+def test_it_speaks_spanish(planted: Shown, browser: Browser) -> None:
+    browser.open(planted.url)
+    browser.wait_for("#verdict", "which nobody serves")
+    browser.run("const l = document.getElementById('lang'); l.value = 'es'; l.onchange()")
+    browser.wait_for("#verdict", "1 en espera de «ecko», que nadie sirve; parecido: echo.")
+    browser.wait_for("#services", "nadie lo sirve")
+    assert browser.run("return document.documentElement.lang") == "es"
+    browser.open(planted.url)
+    browser.wait_for("#verdict", "en espera de")  # it is remembered
+    texts = browser.run("return [TEXTS.en, TEXTS.es].map(t => [Object.keys(t), Object.keys(t.v), Object.keys(t.s)])")
+    assert texts[0] == texts[1]
+    assert texts[0][1] == [*SENTENCES, "similar"]
+    english = browser.run("return TEXTS.en.v")
+    assert {kind: english[kind] for kind in SENTENCES} == SENTENCES
+    assert all(f"``{state}``" in (state_of.__doc__ or "") for state in texts[0][2])
+    browser.run("sessionStorage.clear()")
+
+
+def test_the_browser_is_told_to_take_nothing_from_elsewhere(open_broker: Shown, browser: Browser) -> None:
+    with urllib.request.urlopen(open_broker.url, timeout=10) as answer:
+        policy, page = answer.headers["Content-Security-Policy"], answer.read().decode()
+    assert policy.startswith("default-src 'none'; connect-src 'self'; script-src 'sha256-")
+    assert "unsafe" not in policy and "*" not in policy
+    assert "http" not in page.replace("http://www.w3.org/2000/svg", "") and "src=" not in page
+    browser.open(open_broker.url)
+    browser.wait_for("#verdict", "Nobody is here yet")
+    fetched = browser.run("return performance.getEntriesByType('resource').map(e => e.name)")
+    assert fetched and all(name.startswith(open_broker.url) for name in fetched)
+    browser.run(
+        "const s = document.createElement('script'); s.textContent = 'window.hacked = 1'; document.body.append(s)"
+    )
+    assert browser.run("return window.hacked") is None
+    browser.complaints()
+
+
+@pytest.mark.parametrize("is_dark", [False, True])
+@pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)])
+def test_everybody_can_use_it(
+    planted: Shown, browser: Browser, axe: str, width: int, height: int, is_dark: bool, tmp_path: Path
+) -> None:
+    browser.size(width, height, is_dark=is_dark)
+    browser.open(planted.url)
+    browser.wait_for("#verdict", "which nobody serves")
+    browser.wait_for("#dead", "W-lost")
+    assert browser.run("return document.documentElement.scrollWidth") <= width, "it scrolls sideways"
+    browser.run(axe)
+    found = browser.run_async("axe.run().then(arguments[arguments.length - 1])")
+    told = [f"{one['id']}: {[node['html'] for node in one['nodes']][:3]}" for one in found["violations"]]
+    assert told == [] and len(found["passes"]) > 10
+    browser.picture(Path(PICTURES or tmp_path) / f"page-{width}-{'dark' if is_dark else 'light'}.png")
+
+
+def test_the_keyboard_reaches_everything(planted: Shown, browser: Browser) -> None:
+    browser.size(1280, 900, is_dark=False)
+    browser.open(planted.url)
+    browser.wait_for("#dead", "W-lost")
+    reached = set()
+    for _ in range(60):
+        browser.keys("\ue004")  # Tab
+        reached.add(
+            browser.run("const e = document.activeElement; return e.getAttribute('aria-label') || e.id || e.tagName")
+        )
+    assert {"lang", "token", "Pause render", "Drain W1", f"Cancel {HOSTILE}/1"} <= reached
+    browser.run("document.querySelector('[aria-label=\"Drain W1\"]').focus()")
+    wait_until(lambda: browser.run("return seen.status.uptime_s") > 0, "another look")
+    before = browser.run("return seen.status.uptime_s")
+    wait_until(lambda: browser.run("return seen.status.uptime_s") > before, "and another")
+    assert browser.run("return document.activeElement.getAttribute('aria-label')") == "Drain W1"

@@ -1,0 +1,128 @@
+"""An operator who cancels, purges, drains and pauses at random, and what that may and may not do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from cbw.core.broker import acts, events
+from cbw.core.port import printable
+from cbw.core.record import Record
+
+from .account import Accepted
+from .network import Peer
+from .plan import SERVICES, Job
+from .world import ViolationError, World
+
+if TYPE_CHECKING:
+    from .broker import SimBroker
+
+NAME = "OPERATOR"
+
+
+class Operator:
+    """Asks the broker's own services, and knows what it has asked for: nothing else may end, wait or stand idle for it."""
+
+    def __init__(self, world: World, broker: SimBroker) -> None:
+        self.cancelled: dict[str, None] = {}
+        """Requests that may have ended because of it."""
+        self.paused: dict[str, None] = {}
+        self.drained: dict[str, str] = {}
+        """The boots of the workers that are to get nothing more, by their names."""
+        self._world = world
+        self._broker = broker
+        self._number = 0
+        self._purged: dict[str, None] = {}  # services, while a purge is carried out
+
+    def broker_died(self) -> None:
+        """The next one knows nothing of what was drained and paused."""
+        self.paused.clear()
+        self.drained.clear()
+
+    def act(self, names: list[str]) -> None:
+        """Do something, now; ``names`` are those of requests that may be here."""
+        world, core = self._world, self._broker.core
+        what = world.rng.choice([acts.CANCEL, acts.PURGE, acts.DRAIN, acts.UNDRAIN, acts.PAUSE, acts.RESUME])
+        service = world.rng.choice(SERVICES)
+        workers = [worker.name for worker in core.workers.by_peer.values()]
+        some = world.rng.sample(workers, world.rng.randint(1, len(workers))) if workers else ["nobody"]
+        choices: dict[str, dict[str, Any]] = {
+            acts.CANCEL: {"requests": world.rng.sample(names, min(len(names), 3)) or ["C0/1"]},
+            acts.PURGE: {"service": service, "limit": world.rng.choice([1, 1000])},
+            acts.DRAIN: {"workers": some},
+            acts.UNDRAIN: {"workers": some},
+            acts.PAUSE: {"services": [service]},
+            acts.RESUME: {"services": [service]},
+        }
+        self.ask(what, **choices[what])
+
+    def undo(self) -> None:
+        """Let everything go on that was stopped."""
+        if self.paused:
+            self.ask(acts.RESUME, services=list(SERVICES))
+        if self.drained:
+            self.ask(acts.UNDRAIN, workers=list(self.drained))
+
+    def ask(self, service: str, /, **fields: Any) -> None:
+        """One of the broker's own services."""
+        self._number += 1
+        self._world.say("operator", f"asks {service} {fields}")
+        fact = events.OperatorAsked(self._number, NAME, service, msgspec.json.encode(fields))
+        self._broker.asked.append((fact, fields))
+        self._broker.wake()
+
+    def about_to_act(self, asked: events.OperatorAsked, fields: Mapping[str, Any]) -> None:
+        """The core is told of it in this turn."""
+        workers = {worker.name: worker for worker in self._broker.core.workers.by_peer.values()}
+        match asked.service:
+            case acts.CANCEL:
+                self.cancelled.update(dict.fromkeys(fields["requests"]))
+            case acts.PURGE:
+                self._purged[fields["service"]] = None
+            case acts.DRAIN:
+                self.drained.update({name: workers[name].boot for name in fields["workers"] if name in workers})
+            case acts.UNDRAIN:
+                for name in fields["workers"]:
+                    self.drained.pop(name, None)
+            case acts.PAUSE:
+                self.paused.update(dict.fromkeys(fields["services"]))
+            case acts.RESUME:
+                for name in fields["services"]:
+                    self.paused.pop(name, None)
+
+    def has_acted(self) -> None:
+        """The turn is over."""
+        self._purged.clear()
+
+    def ended(self, record: Record, accepted: Accepted, job: Job) -> None:
+        """A request was cancelled because somebody has asked the broker for it.
+
+        Raises:
+            ViolationError: nobody has asked for that.
+        """
+        is_with_worker = bool(accepted.attempts) and not accepted.attempts[-1].void
+        is_fair = record.request in self.cancelled or (job.service in self._purged and not is_with_worker)
+        if not is_fair:
+            raise ViolationError(f"control: {accepted.token} was cancelled, and nobody has asked for that")
+        self.cancelled[record.request] = None
+
+    def has_drained(self, worker: Peer) -> bool:
+        """Whether it may be idle while something waits. One that has not said its name is called like its connection."""
+        connection = worker.link.connection
+        return worker.name in self.drained or (connection is not None and printable(connection.peer) in self.drained)
+
+    def handed_out(self, record: Record) -> None:
+        """A worker is given a request.
+
+        Raises:
+            ViolationError: it is drained, or the service is paused.
+        """
+        if record.service in self.paused:
+            raise ViolationError(f"control: {record.request} was handed out, and its service is paused")
+        boot = self.drained.get(record.worker)
+        workers = self._broker.core.workers.by_peer.values()
+        # One of the lab has no boot: another program may have its name, and is not drained.
+        if boot and any(worker.name == record.worker and worker.boot == boot for worker in workers):
+            raise ViolationError(f"control: {record.worker} was given {record.request}, and it is drained")

@@ -1,0 +1,40 @@
+"""What waits, for the checker: in the broker's queues, or unbegun with a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Mapping
+from typing import TYPE_CHECKING
+
+from cbw.core.broker.states import RequestState
+
+from .account import SeenAttempt
+from .network import Peer
+
+if TYPE_CHECKING:
+    from .broker import SimBroker
+
+
+def not_begun(
+    broker: SimBroker, attempts: Mapping[int, SeenAttempt], paused: Container[str], is_calm: Callable[[Peer], bool]
+) -> list[tuple[int, str]]:
+    """The requests that have not begun: in the queues of services that are not paused, or with a worker that nothing has
+    disturbed.
+    """
+    core = broker.core
+    found = [
+        (entry.request.id, service.name)
+        for service in core.requests.dispatcher.services.values()
+        if service.name not in paused
+        for entry in (*service.waiting, *service.suspects)
+        if entry.state is not RequestState.ENDED
+    ]
+    for worker in core.workers.by_peer.values():
+        connection = broker.workers.connection_of(worker.peer)
+        if worker.dialect.returns_silently or connection is None or connection.link.connection is not connection:
+            continue
+        if not is_calm(connection.link.process):
+            continue
+        for task, entry in worker.in_hand.items():
+            if entry.state is not RequestState.ENDED and attempts[task].began_at is None:
+                found.append((entry.request.id, entry.request.service))
+    return found

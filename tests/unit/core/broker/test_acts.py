@@ -1,0 +1,285 @@
+"""What people do to a running broker: requests are cancelled and purged, workers drained, services paused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from cbw.core import messages
+from cbw.core.broker import acts, dead_services, looks, schemas
+from cbw.core.key import Key
+from cbw.core.messages import Answer, Recall, Status, error_of
+from cbw.wire import lab
+
+from .control import Control, die
+from .journaled import Journaled
+from .system import CoreSystem, client_said, plain_said, req_ready, req_said
+
+
+@pytest.fixture(params=[CoreSystem, Journaled])
+def system(request: pytest.FixtureRequest) -> CoreSystem:
+    """With and without a journal."""
+    made: CoreSystem = request.param()
+    made.client("C1")
+    made.client("ADMIN")
+    return made
+
+
+@pytest.fixture
+def control(system: CoreSystem) -> Control:
+    return Control(system)
+
+
+def errors(system: CoreSystem, client: str = "C1") -> list[tuple[int, Status, str]]:
+    """What ``client`` was told, with the texts of its errors."""
+    answers = [message for message in system.take(client) if isinstance(message, Answer)]
+    return [(answer.id, answer.status, error_of(answer.body)[1]) for answer in answers]
+
+
+# --- cancel
+
+
+def test_what_waits_and_what_runs_is_cancelled_and_its_client_is_told_by_whom(
+    system: CoreSystem, control: Control
+) -> None:
+    system.worker("W1")
+    system.ask(1, 2)
+    (task,) = system.take_tasks("W1")
+    names = ["C1/1", "C1/2", "C1/3", "X/1", "C1/x", "C1"]
+    assert control.ask(acts.CANCEL, requests=names) == {"cancelled": 2, "missing": names[2:]}
+    text = "cancelled by ADMIN (cbw cancel)"
+    assert errors(system) == [(1, Status.CANCELLED, text), (2, Status.CANCELLED, text)]
+    assert system.said("W1", messages.CancelTask)
+    asked = next(record for record in system.records if record.event == "cancel_asked")
+    assert (asked.client, asked.count, asked.text) == ("ADMIN", 2, ", ".join(names))
+    system.answer("W1", task)  # too late: it is fenced, and the slot is free again
+    assert system.answers() == []
+    system.ask(4)
+    assert system.bodies("W1") == [4]
+
+
+def test_a_plain_client_is_told_too(system: CoreSystem, control: Control) -> None:
+    system.tell(plain_said(b"REQ", (b"",), b"hello"))
+    name = control.ask(looks.LIST_REQUESTS)["requests"][0]["request"]
+    assert control.ask(acts.CANCEL, requests=[name])["cancelled"] == 1
+    (reply,) = system.plain_replies["REQ"]
+    assert reply.status is Status.CANCELLED
+
+
+def test_a_request_that_outlives_its_client_is_cancelled_by_its_ticket(system: CoreSystem, control: Control) -> None:
+    system.tell(client_said(b"C1", [messages.Start(1, "T1", "s", b"1")]))
+    assert control.ask(looks.TELL_WHY, request="ticket/T1")["state"] == "waiting"
+    assert control.ask(acts.CANCEL, requests=["ticket/T1"])["cancelled"] == 1
+    system.take("C1")
+    system.tell(client_said(b"C1", [messages.Collect(2, "T1")]))
+    assert system.answers() == [(2, Status.CANCELLED)]
+    assert control.ask(looks.TELL_WHY, request="ticket/T1")["state"] == "ended"
+
+
+# --- purge
+
+
+def test_what_no_worker_has_is_purged_and_what_runs_is_not(system: CoreSystem, control: Control) -> None:
+    system.worker("W1", services=("s", "other"))
+    system.ask(1, 2, 3)
+    system.tell(client_said(b"C1", [messages.Request(4, "s", b"4", delay_s=5.0)]))
+    system.ask(5, service="other")
+    system.take("C1")
+    assert control.ask(acts.PURGE, service="s", limit=2) == {"purged": 2, "is_complete": False}
+    assert control.ask(acts.PURGE, service="s") == {"purged": 1, "is_complete": True}
+    text = "cancelled by ADMIN (cbw purge)"
+    assert errors(system) == [(number, Status.CANCELLED, text) for number in (2, 3, 4)]
+    system.answer_all("W1")
+    assert system.answers() == [(1, Status.OK)]
+    assert system.bodies("W1") == [5]
+
+
+def test_a_purge_says_what_it_means(system: CoreSystem, control: Control) -> None:
+    system.client("C2")
+    system.ask(1)
+    system.wait(10)
+    system.ask(2)
+    system.ask(3, client="C2")
+    status, text = control.error(acts.PURGE, b"{}")
+    assert status is Status.BAD_REQUEST and '"all": true' in text
+    assert control.ask(acts.PURGE, client="C1", older_than_s=5)["purged"] == 1
+    assert errors(system) == [(1, Status.CANCELLED, "cancelled by ADMIN (cbw purge)")]
+    assert control.ask(acts.PURGE, all=True)["purged"] == 2
+    assert [record.text for record in system.records if record.event == "purge_asked"] == [
+        "client C1, older_than_s 5.0",
+        "all",
+    ]
+
+
+# --- drain
+
+
+def test_a_drained_worker_ends_what_it_has_and_gets_nothing_more(system: CoreSystem, control: Control) -> None:
+    system.worker("W1")
+    system.worker("W2")
+    system.ask(1, 2)
+    assert control.ask(acts.DRAIN, workers=["W1", "W9"]) == {"drained": 1, "missing": ["W9"]}
+    states = {worker["worker"]: worker["state"] for worker in control.ask(looks.LIST_WORKERS)["workers"]}
+    assert states == {"W1": "draining", "W2": "busy"}
+    system.ask(3, 4)
+    system.answer_all("W1")
+    assert system.bodies("W1") == []
+    assert [worker["state"] for worker in control.ask(looks.LIST_WORKERS, worker="W1")["workers"]] == ["drained"]
+    assert "every worker" not in control.ask(looks.TELL_WHY, request="C1/3")["text"]
+    assert control.ask(acts.UNDRAIN, workers=["W1"]) == {"undrained": 1, "missing": []}
+    assert system.bodies("W1") == [3]
+    assert {"worker_drained", "worker_undrained"} <= set(system.events())
+    assert control.ask(acts.UNDRAIN, workers=["W1"]) == {"undrained": 0, "missing": ["W1"]}
+
+
+def test_a_drained_worker_that_is_away_is_undrained(system: CoreSystem, control: Control) -> None:
+    system.worker("W1")
+    control.ask(acts.DRAIN, workers=["W1"])
+    system.lose_worker("W1")
+    assert control.ask(acts.UNDRAIN, workers=["W1"])["undrained"] == 1
+    system.ask(1)
+    system.worker("W1")
+    assert system.bodies("W1") == [1]
+
+
+def test_a_drained_worker_is_asked_for_what_it_has_not_begun(system: CoreSystem, control: Control) -> None:
+    system.worker("W1", credit=3)
+    system.ask(1, 2, 3)
+    first, second, third = system.take_tasks("W1")
+    control.ask(acts.DRAIN, workers=["W1"])
+    (recall,) = [message for message in system.take("W1") if isinstance(message, Recall)]
+    assert recall.tasks == [second.id, third.id]
+    assert first.body == b"1"
+
+
+def test_a_drained_worker_that_is_back_is_still_drained_and_its_successor_is_not(
+    system: CoreSystem, control: Control
+) -> None:
+    system.worker("W1")
+    control.ask(acts.DRAIN, workers=["W1"])
+    system.lose_worker("W1")
+    system.worker("W1")
+    system.ask(1)
+    assert system.bodies("W1") == []
+    assert "every worker (1) is drained" in control.ask(looks.TELL_WHY, request="C1/1")["text"]
+    system.lose_worker("W1")
+    system.worker("W1", boot="another")
+    assert system.bodies("W1") == [1]
+
+
+def test_a_worker_of_the_lab_is_drained_until_another_program_has_its_identity() -> None:
+    system = CoreSystem()
+    system.client("ADMIN")
+    control = Control(system)
+    system.tell(req_ready(b"R1"))
+    control.ask(acts.DRAIN, workers=["R1"])
+    system.tell(plain_said(b"REQ", (b"",), b"hello"))
+    assert system.plain_tasks["R1"] == []
+    system.tell(req_said(b"R1", None, b""))  # the same program says again that it is ready
+    assert system.plain_tasks["R1"] == []
+    system.lose_worker("R1")
+    system.tell(req_ready(b"R1"))
+    assert [body for _, body in system.plain_tasks["R1"]] == [b"hello"]
+    assert lab.LAB.name == control.ask(looks.LIST_WORKERS)["workers"][0]["dialect"]
+
+
+# --- pause
+
+
+def test_requests_of_a_paused_service_wait_and_what_runs_goes_on(system: CoreSystem, control: Control) -> None:
+    system.worker("W1", services=("s", "other"), concurrency=2)
+    system.ask(1)
+    assert control.ask(acts.PAUSE, services=["s", "s"]) == {"paused": 1, "all_paused": ["s"]}
+    system.ask(2)
+    system.ask(3, service="other")
+    assert system.bodies("W1") == [1, 3]
+    told = control.ask(looks.TELL_WHY, request="C1/2")
+    assert told["text"] == "service s is paused; cbw resume lets it go on"
+    shown = control.ask(looks.SHOW_STATUS)["services"]
+    assert {row["service"]: row["is_paused"] for row in shown} == {"s": True, "other": False}
+    assert control.ask(acts.RESUME, services=["s", "x"]) == {"resumed": 1, "missing": ["x"], "all_paused": []}
+    system.worker("W2")
+    assert system.bodies("W2") == [2]
+    events = [record for record in system.records if record.event in ("service_paused", "service_resumed")]
+    assert [(record.client, record.service) for record in events] == [("ADMIN", "s"), ("ADMIN", "s")]
+
+
+def test_a_service_is_paused_before_anybody_serves_it(system: CoreSystem, control: Control) -> None:
+    control.ask(acts.PAUSE, services=["s"])
+    system.worker("W1")
+    system.ask(1, ttl=1.0)
+    assert system.bodies("W1") == []
+    system.wait(1.5, "W1")
+    assert system.answers() == [(1, Status.EXPIRED)]  # a deadline holds in a paused service too
+
+
+def test_so_many_services_can_be_paused(system: CoreSystem, control: Control) -> None:
+    names = [str(number) for number in range(acts.PAUSED_MAX)]
+    control.ask(acts.PAUSE, services=names)
+    status, text = control.error(acts.PAUSE, b'{"services": ["one more"]}')
+    assert status is Status.BAD_REQUEST and "at most 1000" in text
+    assert control.error(acts.PAUSE, b'{"services": ["%s"]}' % (b"x" * 2000))[0] is Status.BAD_REQUEST
+
+
+# --- who may
+
+
+ACTS: dict[str, dict[str, Any]] = {
+    acts.CANCEL: {"requests": ["C1/1"]},
+    acts.DRAIN: {"workers": ["W1"]},
+    acts.UNDRAIN: {"workers": ["W1"]},
+    acts.PAUSE: {"services": ["s"]},
+    acts.RESUME: {"services": ["s"]},
+    acts.PURGE: {"all": True},
+    dead_services.REQUEUE: {"all": True},
+    dead_services.DROP: {"all": True},
+}
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_who_may_only_look_changes_nothing(act: str) -> None:
+    system = CoreSystem()
+    system.client("C1")
+    system.client("ADMIN")
+    control = Control(system)
+    die(system, 7)
+    system.worker("W9", services=("t",))
+    system.ask(1)
+    system.take("C1")
+    system.core.requests.own.why_not_act = lambda peer: f"{peer.decode()} is far away"
+    status, text = control.error(act, b'{"all": true}')
+    assert (status, text) == (Status.NOT_ALLOWED, f"{act} is refused: ADMIN is far away")
+    assert system.answers() == [] and len(control.list()) == 1
+    assert control.ask(looks.TELL_WHY, request="C1/1")["state"] == "waiting"
+    system.core.requests.own.why_not_act = lambda peer: ""
+    control.ask(act, **ACTS[act])
+
+
+@pytest.mark.parametrize("service", [*ACTS, *(looks.LIST_REQUESTS, looks.TELL_WHY)])
+def test_with_keys_an_admin_may_and_is_named_in_the_trace(service: str) -> None:
+    system = CoreSystem()
+    roles = {b"C1": Key("client", "p", "alice"), b"ADMIN": Key("admin", "q", "root")}
+    system.core.clients.rights.key_of = roles.get
+    system.client("C1")
+    system.client("ADMIN")
+    assert Control(system, "C1").error(service, b"{}")[0] is Status.NOT_ALLOWED
+    fields = ACTS.get(service, {"request": "C1/1"} if service == looks.TELL_WHY else {})
+    assert Control(system).answer(service, msgspec.json.encode(fields)).status in (
+        Status.OK,
+        Status.FAILED,
+    )
+    asked = [record for record in system.records if record.client == "ADMIN" and record.event.endswith("_asked")]
+    assert all(record.fields == {"key": "root"} for record in asked)
+
+
+def test_the_schema_tells_of_every_service_and_of_what_it_answers(system: CoreSystem, control: Control) -> None:
+    told = control.ask(schemas.SCHEMA)
+    assert told["services"].keys() | {schemas.SCHEMA, dead_services.BODY} == set(system.core.requests.own.names)
+    for act in (name for name in ACTS if not name.startswith("cbw.dead.")):
+        asks, answers = (
+            told["$defs"][told["services"][act][side]["$ref"].removeprefix("#/$defs/")] for side in ("asks", "answers")
+        )
+        assert asks["additionalProperties"] is False and ACTS[act].keys() <= asks["properties"].keys()
+        assert control.ask(act, **ACTS[act]).keys() == answers["properties"].keys()

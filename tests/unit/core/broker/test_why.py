@@ -1,0 +1,180 @@
+"""What the broker tells of requests, and why they wait, in words that a person can act on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cbw.core import messages
+from cbw.core.broker import events, looks
+from cbw.core.broker.finding import LOOKED_MAX
+from cbw.core.messages import Request, Status
+
+from .control import Control, die
+from .system import CoreSystem, client_said, plain_said, worker_said
+
+
+@pytest.fixture
+def system() -> CoreSystem:
+    made = CoreSystem()
+    made.client("C1")
+    made.client("ADMIN")
+    return made
+
+
+@pytest.fixture
+def control(system: CoreSystem) -> Control:
+    return Control(system)
+
+
+def why(control: Control, request: str) -> str:
+    text: str = control.ask(looks.TELL_WHY, request=request)["text"]
+    return text
+
+
+# --- why
+
+
+def test_it_waits_behind_others_for_workers_that_are_busy(system: CoreSystem, control: Control) -> None:
+    system.worker("W1", services=("render",))
+    system.worker("W2", services=("render",))
+    system.ask(1, 2, service="render")
+    system.wait(2.0, "W1", "W2")
+    system.answer_all("W1")
+    system.answer_all("W2")  # each needs 2 s
+    system.ask(3, service="render")
+    system.wait(5.0, "W1", "W2")
+    system.ask(4, service="render")
+    system.wait(4.0, "W1", "W2")
+    system.ask(5, 6, 7, service="render")
+    told = control.ask(looks.TELL_WHY, request="C1/7")
+    assert told["text"] == (
+        "waits for service render: 2 before it, 2 workers busy for 4 s and 9 s, about 3 s; nobody idle may serve it"
+    )
+    assert (told["state"], told["before"], told["about_s"]) == ("waiting", 2, pytest.approx(3.0))
+    assert why(control, "C1/3") == "worker W1 has had it for 9 s"
+
+
+def test_nobody_serves_it_and_another_name_is_near(system: CoreSystem, control: Control) -> None:
+    system.worker("W1", services=("echo",))
+    system.ask(1, service="ecko")
+    assert why(control, "C1/1") == "no worker here serves 'ecko'; did you mean 'echo'?"
+
+
+def test_workers_want_nothing(system: CoreSystem, control: Control) -> None:
+    system.worker("W1")
+    system.tell(worker_said(b"W1", [messages.Credit(0)]))
+    system.ask(1)
+    assert why(control, "C1/1") == "waits for service s: none of its 1 workers wants more work (0 drained)"
+
+
+def test_it_is_delayed_or_to_be_tried_again(system: CoreSystem, control: Control) -> None:
+    system.worker("W1")
+    system.tell(client_said(b"C1", [Request(1, "s", b"1", delay_s=60.0)]))
+    assert why(control, "C1/1") == "it is not handed out for another 60 s, as its client has asked"
+    system.ask(2)
+    (task,) = system.take_tasks("W1")
+    error = messages.error_body("ValueError", "not yet")
+    system.tell(worker_said(b"W1", [messages.Answer(task.id, Status.RETRY, error, 30.0)]))
+    assert why(control, "C1/2") == (
+        "it is not handed out for another 30 s; its handler failed once, at last with ValueError: not yet"
+    )
+
+
+def test_it_is_with_a_worker_that_has_others_to_do_first(system: CoreSystem, control: Control) -> None:
+    system.worker("W1", credit=3)
+    system.ask(1, 2, 3)
+    system.wait(1.0, "W1")
+    assert why(control, "C1/3") == "worker W1 has had it for 1 s and works on 2 others that it got before"
+    system.lose_worker("W1")
+    system.worker("W2")
+    assert why(control, "C1/1") == "worker W2 has had it for 0 s; 1 attempt has failed"
+    told = control.ask(looks.TELL_WHY, request="C1/3")
+    assert told["text"].startswith("waits for service s: 1 before it, 1 worker busy for 0 s; as it may be to blame")
+    assert [(one["worker"], one["reason"]) for one in told["attempts"]] == [("W1", "lost its connection")]
+
+
+def test_it_was_given_up(system: CoreSystem, control: Control) -> None:
+    die(system, 7)
+    told = control.ask(looks.TELL_WHY, request="C1/7")
+    assert told["state"] == "dead" and "3 workers failed at it" in told["text"] and "cbw dead show" in told["text"]
+
+
+def test_its_answer_waits_for_its_client(system: CoreSystem, control: Control) -> None:
+    system.worker("W1")
+    system.ask(1)
+    system.tell(events.PeerLost(events.Side.CLIENT, b"C1"))
+    system.answer_all("W1")
+    assert why(control, "C1/1") == "it has ended, and its client is away"
+
+
+@pytest.mark.parametrize("name", ["C1/1", "C9/1", "C1/", "C1", "", "ticket/T", "C1/" + "9" * 5000, "C1/¹"])
+def test_it_is_not_here(control: Control, name: str) -> None:
+    status, text = control.error(looks.TELL_WHY, b'{"request": "%s"}' % name.encode())
+    assert status is Status.FAILED and text.startswith("no request ")
+
+
+# --- lists
+
+
+def test_requests_are_listed_by_their_state_longest_first(system: CoreSystem, control: Control) -> None:
+    system.worker("W1")
+    system.ask(1)
+    system.wait(1.0, "W1")
+    system.tell(client_said(b"C1", [Request(2, "s", b"2", delay_s=60.0)]))
+    system.tell(plain_said(b"REQ", (b"",), b"hello"))
+    system.ask(3, ttl=30.0)
+    system.wait(1.0, "W1")
+    system.ask(4)
+    page = control.ask(looks.LIST_REQUESTS)
+    listed = [(one["request"], one["state"], one["worker"], one["in_state_s"]) for one in page["requests"]]
+    assert listed == [
+        ("C1/1", "running", "W1", 2.0),
+        ("C1/3", "waiting", None, 1.0),
+        ("REQ/1", "waiting", None, 1.0),
+        ("C1/2", "delayed", None, 1.0),
+        ("C1/4", "waiting", None, 0.0),
+    ]
+    assert (page["matching"], page["is_complete"]) == (5, True)
+    assert [one["due_s"] for one in page["requests"]] == [None, None, None, 59.0, None]
+    assert [one["deadline_s"] for one in page["requests"]] == [None, 29.0, None, None, None]
+
+    def names(**query: Any) -> list[str]:
+        return [one["request"] for one in control.ask(looks.LIST_REQUESTS, **query)["requests"]]
+
+    assert names(state="waiting", service="s") == ["C1/3", "C1/4"]
+    assert names(client="REQ") == ["REQ/1"]
+    assert names(older_than_s=1.5) == ["C1/1"]
+    assert names(limit=2, offset=1) == ["C1/3", "REQ/1"]
+    assert control.error(looks.LIST_REQUESTS, b'{"state": "lost"}')[0] is Status.BAD_REQUEST
+    assert control.error(looks.LIST_REQUESTS, b'{"limit": 1001}')[0] is Status.BAD_REQUEST
+
+
+def test_of_very_many_requests_some_are_looked_at(control: Control, system: CoreSystem) -> None:
+    many = [Request(number, "s", b"") for number in range(1, LOOKED_MAX + 2)]
+    system.core.step([client_said(b"C1", many)], system.now)
+    page = control.ask(looks.LIST_REQUESTS, limit=1)
+    assert (page["matching"], page["is_complete"]) == (LOOKED_MAX, False)
+    system.worker("W1", services=("s",))
+    told = control.ask(looks.TELL_WHY, request=f"C1/{LOOKED_MAX}")
+    assert told["before"] is not None  # one has been handed out
+    system.core.step([client_said(b"C1", [Request(LOOKED_MAX + 2, "s", b"")])], system.now)
+    assert "more than can be counted" in why(control, f"C1/{LOOKED_MAX}")
+
+
+def test_workers_are_listed_with_what_they_are_at(system: CoreSystem, control: Control) -> None:
+    system.worker("W1")
+    system.worker("W2", services=("other",))
+    system.ask(1)
+    system.wait(2.0, "W1", "W2")
+    system.answer_all("W1")
+    system.wait(2.0, "W1", "W2")
+    system.ask(2)
+    page = control.ask(looks.LIST_WORKERS, service="s")
+    (worker,) = page["workers"]
+    assert (worker["worker"], worker["at"], worker["at_s"]) == ("W1", "C1/2", 0.0)
+    assert (worker["mean_s"], worker["busy"]) == (pytest.approx(2.0), pytest.approx(0.5))
+    assert page["matching"] == 1 and control.ask(looks.LIST_WORKERS, state="free")["matching"] == 1
+    shown = control.ask(looks.SHOW_STATUS)
+    assert [(row["service"], row["running"]) for row in shown["services"]] == [("s", 1), ("other", 0)]
