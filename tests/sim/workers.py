@@ -207,6 +207,9 @@ class SimPool:
         self.reports.append(fact)
         self._worker.wake()
 
+    def grant(self, task: int, parts: int) -> None:
+        """No handler makes parts here yet."""
+
     def end_overdue(self, task: int) -> messages.Answer | None:
         return None  # no handler has a limit here
 

@@ -28,6 +28,8 @@ R = TypeVar("R", covariant=True)
 """What a caller gets."""
 S = TypeVar("S", covariant=True)
 """What the function itself returns: the same, or a coroutine of it."""
+Y = TypeVar("Y")
+"""What a generator yields: a part of its answer."""
 G = TypeVar("G", bound=Callable[[], Iterator[Any]] | Callable[[], AsyncIterator[Any]])
 OWN_PREFIXES = ("cbw", "mmi")
 """Services whose names begin so are the broker's own."""
@@ -41,9 +43,16 @@ class RequestOptions(TypedDict, total=False):
     delay_s: float
     require_worker: bool
     headers: Mapping[str, str] | None
+    on_progress: Callable[[Any], Any] | None
 
 
-class CallOptions(RequestOptions, total=False):
+class StreamOptions(RequestOptions, total=False):
+    """The same, and what only :meth:`cbw.Client.stream` takes."""
+
+    restart: bool
+
+
+class CallOptions(StreamOptions, total=False):
     """The same, and what only :meth:`cbw.Client.start` takes."""
 
     ticket: str
@@ -125,8 +134,22 @@ class Contract(Generic[P, R, Q, S]):
 
 
 class Register(Protocol):
-    """Makes a task of a function. It knows what callers give and get: no context, and the result of a coroutine."""
+    """Makes a task of a function. It knows what callers give and get: no context, the result of a coroutine, and a list of what a
+    generator yields.
+    """
 
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[Context, P], Iterator[Y]], /
+    ) -> Contract[P, list[Y], Concatenate[Context, P], Iterator[Y]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[Context, P], AsyncIterator[Y]], /
+    ) -> Contract[P, list[Y], Concatenate[Context, P], AsyncIterator[Y]]: ...
+    @overload
+    def __call__(self, function: Callable[P, Iterator[Y]], /) -> Contract[P, list[Y], P, Iterator[Y]]: ...
+    @overload
+    def __call__(self, function: Callable[P, AsyncIterator[Y]], /) -> Contract[P, list[Y], P, AsyncIterator[Y]]: ...
     @overload
     def __call__(
         self, function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /

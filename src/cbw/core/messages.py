@@ -71,6 +71,8 @@ class Status(IntEnum):
     TICKET_TAKEN = 11  #: another request has this ticket
     RETRY = 12  #: worker to broker only: the handler raised, and wants to be called again in ``retry_after_s``
     NOT_ALLOWED = 13  #: refused: the client's key is not good for this service
+    STREAMED = 14  #: the answer was sent in parts, which are all there; the body says how many
+    BROKEN = 15  #: the parts of the answer that came are all that there is: the worker, or some of them, were lost
 
 
 class Refusal(IntEnum):
@@ -154,6 +156,33 @@ class RequestIfServed(Request, tag=16):
     """
 
 
+class StreamRequest(Request, tag=17):
+    """A request whose answer is wanted in parts while it is made, or whose progress is told.
+
+    The client has room for as many ``parts``, and grants more with :class:`PartsWanted`; None: it wants one answer.
+    ``received``: the request has been sent before, and so many parts have come. ``restarts``: if the worker is lost, another
+    begins with the first part again; otherwise the request ends with ``BROKEN`` if any part was sent. ``wants_progress``: each
+    :class:`ProgressMade` is passed on. ``requires_worker``: as of :class:`RequestIfServed`. Only for a broker whose welcome says
+    that it ``takes_streams``.
+    """
+
+    parts: int | None = None
+    received: int = 0
+    restarts: bool = False
+    wants_progress: bool = False
+    requires_worker: bool = False
+
+
+class PartsWanted(Message, tag=18):
+    """There is room for the parts of answer ``id`` up to number ``parts``, counted from the first one.
+
+    A client says it of its request, and the broker to a worker of its task.
+    """
+
+    id: int
+    parts: int
+
+
 class Cancel(Message, tag=12):
     """The client no longer wants the answer to request ``id``.
 
@@ -213,6 +242,7 @@ class WorkerHello(Message, tag=20):
     ``proof`` is that of :class:`ClientHello`. ``wants_names``: its handlers are told the names of their requests, so each task is
     to have its ``request``, also if the broker keeps no trace. ``signatures`` are texts by service, for people and programs that
     want to know what it takes and returns: of cbw's workers, JSON with ``signature``, ``doc``, ``arguments`` and ``result``.
+    ``takes_streams``: it may be sent :class:`StreamTask` and :class:`PartsWanted`.
     """
 
     worker: str
@@ -224,6 +254,7 @@ class WorkerHello(Message, tag=20):
     proof: bytes = b""
     wants_names: bool = False
     signatures: dict[str, str] | None = None
+    takes_streams: bool = False
 
 
 class Credit(Message, tag=21):
@@ -246,7 +277,8 @@ class Welcome(Message, tag=30):
 
     ``stores_answers``: a client is to say which answers it has received. ``tasks`` are those of the worker's hello that it is
     to go on with. ``keeps_tickets``: a client may send :class:`Start` and :class:`Collect`. ``takes_retries``: a worker may
-    answer with ``RETRY``. ``refuses_unserved``: a client may send :class:`RequestIfServed`.
+    answer with ``RETRY``. ``refuses_unserved``: a client may send :class:`RequestIfServed`. ``takes_streams``: a client may send
+    :class:`StreamRequest` and :class:`PartsWanted`, and a worker :class:`ProgressMade`.
     """
 
     broker: str
@@ -258,6 +290,7 @@ class Welcome(Message, tag=30):
     keeps_tickets: bool = False
     takes_retries: bool = False
     refuses_unserved: bool = False
+    takes_streams: bool = False
 
 
 class HelloAgain(Message, tag=31):
@@ -296,6 +329,16 @@ class Task(Message, tag=40):
     headers: dict[str, str] | None = None
 
 
+class StreamTask(Task, tag=43):
+    """A task whose answer is wanted in parts: ``parts`` of them, until the broker grants more with :class:`PartsWanted`.
+
+    A handler that makes one answer ends it like any other task. One that makes parts sends each as an :class:`AnswerPart`, and
+    ends with the status ``STREAMED``.
+    """
+
+    parts: int = 0
+
+
 class Recall(Message, tag=41):
     """Give back those of these tasks that you have not begun."""
 
@@ -324,6 +367,25 @@ class Answer(Message, tag=50):
     retry_after_s: float | None = None
 
 
+class AnswerPart(Message, tag=52):
+    """A part of the answer to ``id``, which goes on. ``number`` counts the parts of an attempt from 1: a client that gets part 1
+    once more is told that the answer begins anew.
+    """
+
+    id: int
+    number: int
+    body: bytes
+
+
+class ProgressMade(Message, tag=53):
+    """How far the handler of ``id`` is: ``done`` of ``total`` (None: it does not know), and what it says of that."""
+
+    id: int
+    done: float
+    total: float | None = None
+    text: str = ""
+
+
 # --- broker to client
 
 
@@ -343,10 +405,25 @@ class Attached(Message, tag=60):
     positions: list[int]
 
 
-FromClient = ClientHello | Request | RequestIfServed | Cancel | Received | Start | Collect | Goodbye | Beat | Attached
-FromWorker = WorkerHello | Credit | Returned | Answer | Goodbye | Beat | Attached
-ToClient = Welcome | HelloAgain | Refused | Answer | Started | Goodbye | Beat | Attached
-ToWorker = Welcome | HelloAgain | Refused | Task | Recall | CancelTask | Goodbye | Beat | Attached
+FromClient = (
+    ClientHello
+    | Request
+    | RequestIfServed
+    | StreamRequest
+    | PartsWanted
+    | Cancel
+    | Received
+    | Start
+    | Collect
+    | Goodbye
+    | Beat
+    | Attached
+)
+FromWorker = WorkerHello | Credit | Returned | Answer | AnswerPart | ProgressMade | Goodbye | Beat | Attached
+ToClient = Welcome | HelloAgain | Refused | Answer | AnswerPart | ProgressMade | Started | Goodbye | Beat | Attached
+ToWorker = (
+    Welcome | HelloAgain | Refused | Task | StreamTask | PartsWanted | Recall | CancelTask | Goodbye | Beat | Attached
+)
 
 
 def is_name(name: str) -> bool:

@@ -31,7 +31,7 @@ COUNTERS = {
         "requests_retried": "Times that a handler failed and is called again later for the same request.",
         "attempts_failed": "Attempts that ended because their worker was lost, stopped or late.",
         "answers_fenced": "Answers dropped because their attempt had been given up before.",
-        "partials_dropped": "Parts of answers (Majordomo 0.2) dropped because their client takes no parts, or was away.",
+        "partials_dropped": "Parts of answers dropped because their client takes no parts, or was away.",
         "answers_dropped": "Replies parked for absent clients that were dropped to stay within the memory limit.",
         "dead_letters_kept": "Requests that were given up and kept as dead letters.",
         "dead_letters_pushed_out": "Dead letters dropped to stay within --dead-max and --dead-bytes-max, or too large for it.",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import inspect
 import random
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from cbw.contract.service import Contract, checked_time_limit
 from cbw.contract.signature import Signature, is_async, name_of
 from cbw.core import messages
 from cbw.core.messages import ERROR_TEXT_CHARS_MAX, FAILURE_BYTES_MAX, TRACEBACK_CHARS_MAX, Status
+from cbw.core.parts import streamed_body
 from cbw.errors import BadRequest, Failure, NotEncodable, TimeLimit, UsageError
+from cbw.worker.outlet import Outlet
 
 
 class Handler:
@@ -51,20 +54,22 @@ class Handler:
         self.state: Any = None
         """What the lifespan of its service has yielded in this process."""
         self._call = function.function if isinstance(function, Contract) else function
-        if inspect.isgeneratorfunction(self._call) or inspect.isasyncgenfunction(self._call):
-            raise UsageError(f"{name_of(function)} cannot be a handler: it yields, and a request has one answer")
         self.is_async = is_async(function)
         self._signature = function.signature if isinstance(function, Contract) else Signature(function)
         self.wants_context = self._signature.wants_context
-        self._is_plain = self._signature.is_raw and not self.wants_context
+        self.is_stream = self._signature.is_stream
+        self._is_plain = self._signature.is_raw and not self.wants_context and not self.is_stream
 
     @property
     def described(self) -> str:
         """What it takes and returns, for ``cbw services``."""
         return self._signature.described
 
-    def run(self, task: messages.Task, context: Context) -> messages.Answer:
-        """Call a function that is not async. Whatever it returns or raises becomes the answer."""
+    def run(self, task: messages.Task, context: Context, outlet: Outlet | None = None) -> messages.Answer:
+        """Call a function that is not async. Whatever it returns or raises becomes the answer.
+
+        What it yields goes into ``outlet``, here and in :meth:`run_async`; without one it becomes a list.
+        """
         if self._is_plain:
             try:
                 return self._answer(task, self._call(task.body if type(task.body) is bytes else bytes(task.body)))
@@ -72,6 +77,8 @@ class Handler:
                 raise
             except BaseException as error:  # SystemExit too: it would end the thread without an answer
                 return self._failed(task, error)
+        if outlet is not None:
+            return outlet.wait_through(self.steps(task, context, outlet))
         if self.wants_context:
             context.state = self.state
         try:
@@ -79,11 +86,60 @@ class Handler:
         except Exception as error:  # msgspec raises RecursionError too, and a user's type whatever it likes
             return _bad_request(task, error)
         try:
+            if self.is_stream:
+                return self._list_of(task, self._call(**arguments), context)
             return self._answer(task, self._call(**arguments))
         except KeyboardInterrupt:
             raise
         except BaseException as error:
             return self._failed(task, error)
+
+    def steps(self, task: messages.Task, context: Context, outlet: Outlet) -> Generator[None, None, messages.Answer]:
+        """As :meth:`run` of a function that yields. Yields whenever ``outlet`` has no room for the next part."""
+        if self.wants_context:
+            context.state = self.state
+        try:
+            arguments = self._signature.arguments(task.body, context)
+        except Exception as error:
+            return _bad_request(task, error)
+        try:
+            with contextlib.closing(self._call(**arguments)) as parts:
+                for part in parts:
+                    body = self._signature.body_of_part(part)
+                    while not (outlet.has_room or context.is_cancelled):
+                        yield
+                    if context.is_cancelled:
+                        return cancelled(task.id)
+                    outlet.send(body)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            return self._failed(task, error)
+        return messages.Answer(task.id, Status.STREAMED, streamed_body(outlet.sent))
+
+    def _list_of(self, task: messages.Task, parts: Any, context: Context) -> messages.Answer:
+        made: list[Any] = []
+        with contextlib.closing(parts):
+            for part in parts:
+                made.append(part)
+                if context.is_cancelled:
+                    return cancelled(task.id)
+        return self._answer(task, made)
+
+    async def _streamed_async(self, task: messages.Task, parts: Any, outlet: Outlet | None) -> messages.Answer:
+        made: list[Any] = []
+        async with contextlib.aclosing(parts):
+            async for part in parts:
+                if outlet is None:
+                    made.append(part)
+                    continue
+                body = self._signature.body_of_part(part)
+                if not await outlet.has_room_async():
+                    return cancelled(task.id)
+                outlet.send(body)
+        if outlet is None:
+            return self._answer(task, made)
+        return messages.Answer(task.id, Status.STREAMED, streamed_body(outlet.sent))
 
     def _answer(self, task: messages.Task, result: Any) -> messages.Answer:
         if type(result) is bytes:
@@ -107,7 +163,7 @@ class Handler:
         answer.body = messages.error_body(*messages.error_of(answer.body), stack)
         return answer
 
-    async def run_async(self, task: messages.Task, context: Context) -> messages.Answer:
+    async def run_async(self, task: messages.Task, context: Context, outlet: Outlet | None = None) -> messages.Answer:
         """Call an async function. Whatever it returns or raises becomes the answer, except a cancellation, which is raised."""
         if self.wants_context:
             context.state = self.state
@@ -116,6 +172,8 @@ class Handler:
         except Exception as error:  # msgspec raises RecursionError too, and a user's type whatever it likes
             return _bad_request(task, error)
         try:
+            if self.is_stream:
+                return await self._streamed_async(task, self._call(**arguments), outlet)
             return self._answer(task, await self._call(**arguments))
         except (asyncio.CancelledError, KeyboardInterrupt):
             raise

@@ -84,6 +84,7 @@ class WorkerSession:
             exits_when_stuck=running.on_stuck == "exit" and not running.processes,  # a child process can be ended
             wants_names=wants_names,
             signatures=signatures,
+            takes_streams=any(handler.is_stream for handler in handlers.values()),
         )
 
     def run(self, address: tuple[str, int], keys: LinkKeys | None) -> None:

@@ -72,6 +72,7 @@ class BrokerCore:
             keeps_tickets=True,
             takes_retries=True,
             refuses_unserved=True,
+            takes_streams=True,
         )
         self.unsent_of: Callable[[Side, bytes], Sequence[Message]] = lambda side, peer: ()
         """Takes away what the driver has not been able to send to a peer; the driver sets it."""
@@ -82,6 +83,7 @@ class BrokerCore:
         self.requests.own.add(DeadServices(self.outbox, self.requests, self.tickets).all)
         self.requests.own.add(ServiceList(self.requests.dispatcher.services).all)
         self.clients = Clients(self.outbox, self.requests, self.tickets, limits, welcome, self._agenda)
+        self.requests.streams.waiting_for = lambda side, peer: self.clients.waiting_for(side, peer)
         self.workers = Workers(self.outbox, self.requests, limits, welcome, self._agenda)
         self._sweep_timer = self._agenda.timer(self._sweep)
         self._stop_timer = self._agenda.timer(lambda now: None)  # a step at that time is all that it takes

@@ -35,6 +35,7 @@ from cbw.core.broker.parked_replies import ParkedReplies
 from cbw.core.broker.refusals import Refusals
 from cbw.core.broker.states import ACCEPTED, ACCEPTED_WITH_JOURNAL, TRANSITIONS, Change, RequestState
 from cbw.core.broker.stories import REASON_CHARS_MAX, attempt_of, crash_of
+from cbw.core.broker.streams import Streams
 from cbw.core.broker.tables import ClientRow, Entry, ParkedReply, TicketRow, WorkerRow
 from cbw.core.catalogue import EventName
 from cbw.core.histogram import Latencies
@@ -48,7 +49,7 @@ from cbw.core.messages import (
     error_of,
     error_parts,
 )
-from cbw.core.plain_messages import Envelope, Partial, PlainPartial, PlainReply
+from cbw.core.plain_messages import Envelope, PlainReply
 from cbw.core.port import is_anonymous
 
 DEAD_BODY_BYTES_MAX = 1024
@@ -56,6 +57,7 @@ DEAD_BODY_BYTES_MAX = 1024
 LATENCIES_MAX = 256
 """Latencies are counted this many at a time: counting a batch costs little more than counting one."""
 
+_PARTS_SENT = "parts of its answer were sent"
 _ENDS_OF_HANDLERS = (Status.OK, Status.FAILED, Status.BAD_REQUEST, Status.EXPIRED, Status.CANCELLED, Status.TOO_BIG)
 
 
@@ -85,6 +87,7 @@ class Requests:
             self.dispatcher.impatience = Impatience(outbox, agenda, limits.unserved_s, self._end_unserved)
         self.expiries = Expiries(self.dispatcher)
         self.refusals = Refusals(self, outbox, limits)
+        self.streams = Streams(outbox, self, agenda)
         self._given_up = GivenUpTasks()
         self._latencies = Latencies()
         self._latencies_s: list[float] = []
@@ -191,6 +194,8 @@ class Requests:
             self._attempt_failed(entry, worker, error_of(answer.body)[1])
         elif status is Status.RETRY:
             self._try_again(entry, worker, answer)
+        elif status is Status.STREAMED and entry.stream is not None:
+            self.streams.ended(worker, entry, answer)
         else:
             if status not in _ENDS_OF_HANDLERS:
                 self._outbox.count_bad(Side.WORKER, worker.name, f"an answer with status {status.name}")
@@ -202,7 +207,8 @@ class Requests:
         """Its handler wants to be called again, later. That is no failed attempt: the worker lives."""
         if self.journal is not None:
             self.journal.attempt_ends()
-        why_not = self.dispatcher.delays.retry(entry, worker, answer)
+        is_broken = self.streams.breaks(entry)
+        why_not = _PARTS_SENT if is_broken else self.dispatcher.delays.retry(entry, worker, answer)
         if why_not:
             self._handler_failed(entry, worker, Answer(0, Status.FAILED, answer.body), why_not)
             return
@@ -222,16 +228,6 @@ class Requests:
         traceback = error.traceback if self._limits.send_tracebacks else ""
         answer.body = error_body(error.kind, error.text + tried, traceback, error.data)
         self.end(entry, Change.ANSWERED, answer, catalogue.FAILED, worker, error.line[:REASON_CHARS_MAX])
-
-    def partly_answered(self, worker: WorkerRow, partial: Partial) -> None:
-        """``worker`` has sent a part of an answer: passed on to a client that takes parts and is here."""
-        entry = worker.in_hand.get(partial.id)
-        if entry is None or entry.state is RequestState.ENDED:
-            self.fence(worker.name, partial.id, entry)
-        elif entry.client.dialect.takes_partials and not entry.client.is_away:
-            self._outbox.tell_client(entry.client, PlainPartial(entry.envelope, partial.body))
-        else:
-            self._outbox.counts["partials_dropped"] += 1
 
     def fence(self, worker: str, task: int, entry: Entry | None = None) -> None:
         """Throw away an answer to an attempt that was given up (G4). ``entry`` is what it was an attempt at, if that is known."""
@@ -273,7 +269,7 @@ class Requests:
         self._outbox.counts["tasks_returned"] += 1
         if self._outbox.is_tracing:
             self._outbox.trace_entry(catalogue.RETURNED, entry, worker, why)
-        self._wait_again(entry, Change.RETURNED)
+        self.wait_again(entry, Change.RETURNED)
 
     def _attempt_failed(self, entry: Entry, worker: WorkerRow, why: str) -> None:
         """An attempt that may have begun took its worker down, or was left behind by it."""
@@ -282,11 +278,14 @@ class Requests:
         self._given_up.add(entry, worker.name)
         if self._outbox.wants_failures:
             self._outbox.trace_entry(catalogue.ATTEMPT_FAILED, entry, worker, why)
+        if self.streams.breaks(entry):
+            self.streams.end_broken(entry, why, worker)
+            return
         attempt = crash_of(entry, worker.name, self._outbox.now, why)
         if entry.attempt < self._limits.attempts_max:
             self.dead.remember(entry, attempt)
             entry.attempt += 1
-            self._wait_again(entry, Change.WORKER_FAILED)
+            self.wait_again(entry, Change.WORKER_FAILED)
             return
         who = f"{entry.attempt} workers" if entry.attempt > 1 else "1 worker"
         text = f"{who} failed at it; the last was {worker.name}: {why}"
@@ -294,7 +293,8 @@ class Requests:
         answer = Answer(0, Status.GAVE_UP, error_body("gave_up", text))
         self.end(entry, Change.GAVE_UP, answer, catalogue.GAVE_UP, worker, why)
 
-    def _wait_again(self, entry: Entry, change: Change) -> None:
+    def wait_again(self, entry: Entry, change: Change) -> None:
+        """``entry`` is with no worker any more, and has not ended."""
         if self.journal is not None:
             self.journal.waits_again(entry)
         self.dispatcher.put_back(entry, change)

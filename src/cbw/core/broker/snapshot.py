@@ -9,13 +9,15 @@ from typing import Any
 import msgspec
 
 from cbw.core.broker.core import BrokerCore
-from cbw.core.broker.tables import Presence, ReqWorkerRow, ServiceRow, WorkerRow
+from cbw.core.broker.tables import Presence, ReqWorkerRow, ServiceRow, WorkerRow, request_name
 from cbw.core.histogram import BOUNDS_S
 
 CLIENTS_SHOWN_MAX = 20
 """Clients that are shown: those with the most requests here."""
 WORKERS_SHOWN_MAX = 1000
 """Workers that are shown."""
+PROGRESS_SHOWN_MAX = 100
+"""Requests whose progress is shown: those that have told theirs last."""
 SERVICES_SHOWN_MAX = 200
 """Services that are shown."""
 
@@ -49,6 +51,18 @@ def snapshot(core: BrokerCore, now: float) -> dict[str, Any]:
         "busiest_clients": [
             {"client": client.name, "requests": len(client.entries), **(client.key.fields or {})}
             for client in nlargest(CLIENTS_SHOWN_MAX, clients, key=lambda client: len(client.entries))
+        ],
+        "progress": [
+            {
+                "request": request_name(entry),
+                "service": entry.request.service,
+                "worker": entry.worker.name if entry.worker is not None else "",
+                "running_s": now - entry.handed_out_at,
+                "done": made.done,
+                "total": made.total,
+                "text": made.text,
+            }
+            for entry, made in list(requests.streams.progress.items())[-PROGRESS_SHOWN_MAX:]
         ],
         "services": [
             {

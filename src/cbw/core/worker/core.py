@@ -16,7 +16,9 @@ from cbw.core import messages
 from cbw.core.agenda import Agenda
 from cbw.core.hello import Patience, is_about_keys
 from cbw.core.messages import Status
+from cbw.core.parts import SUCCEEDED
 from cbw.core.worker import events
+from cbw.core.worker.outgoing import OutgoingStreams, fitting, too_large
 from cbw.core.worker.time_limits import TimeLimits
 
 WORKER_BEAT_S = 1.0
@@ -69,8 +71,7 @@ TRANSITIONS: dict[Registration, tuple[Registration, ...]] = {
 
 class WorkerCore:
     """Decides for one worker process. ``boot`` is new at each start, so that the broker can tell a restart from a reconnection,
-    and ``proof`` the secret of that start. ``wants_names`` and ``signatures`` are those of
-    :class:`~cbw.core.messages.WorkerHello`.
+    and ``proof`` the secret of that start. ``wants_names``, ``signatures`` and ``takes_streams`` are those of its hello.
 
     A worker that ``exits_when_stuck`` leaves when no handler can run any more, because all slots are held by handlers that have
     exceeded their time limits and have not ended.
@@ -89,17 +90,16 @@ class WorkerCore:
         exits_when_stuck: bool = False,
         wants_names: bool = False,
         signatures: dict[str, str] | None = None,
+        takes_streams: bool = False,
     ) -> None:
-        self.name = name
-        self.boot = boot
-        self._introduction = (proof, wants_names, signatures)  # the end of each hello
+        self.name, self.boot = name, boot
+        self._introduction = (proof, wants_names, signatures, takes_streams)  # the end of each hello
         self.services = list(services)
         self.concurrency = concurrency
         self.credit = concurrency  # how many tasks are wanted in hand while everything is well
         self.registration = Registration.DISCONNECTED
-        self.is_ended = False
+        self.is_ended = self.has_met_broker = False
         self.broker: messages.Welcome | None = None  # what it said of itself, while the worker is registered
-        self.has_met_broker = False
         self.refused: messages.Refused | None = None  # what the broker said if it refuses this worker for good
         self.in_hand: dict[int, None] = {}
         self.left_over: dict[int, None] = {}  # tasks of earlier sessions whose handlers still run
@@ -108,13 +108,12 @@ class WorkerCore:
         self.is_pool_ready = True
         self.is_leaving = self.has_left_stuck = False  # stuck: because none of its handlers can run any more
         self.limits = TimeLimits()
+        self._streams = OutgoingStreams()
         self._exits_when_stuck = exits_when_stuck
         self._agenda = Agenda()
-        self._limit = self._agenda.timer(self._look_at_limits)
-        self._next_word = self._agenda.timer(self._say_next_word)
+        self._limit, self._next_word = map(self._agenda.timer, (self._look_at_limits, self._say_next_word))
         self._silence = self._agenda.timer(self._look_for_silence)
-        self._grace = self._agenda.timer(self._grace_ended)
-        self._reconnect = self._agenda.timer(self._connect_again)
+        self._grace, self._reconnect = map(self._agenda.timer, (self._grace_ended, self._connect_again))
         self._patience = Patience()
         self._stepped_at = self._heard_at = 0.0
         self._service_s: float | None = None
@@ -124,6 +123,7 @@ class WorkerCore:
         self._to_begin: list[messages.Task] = []
         self._to_take_back: list[int] = []
         self._to_cancel: list[int] = []
+        self._to_grant: list[events.Order] = []
         self._to_send: list[messages.Message] = []
         self._on: dict[type, Callable[[Any, float], None]] = {
             events.Connected: self._connected,
@@ -133,6 +133,7 @@ class WorkerCore:
             events.TasksFinished: self._tasks_finished,
             events.TasksReturned: self._tasks_returned,
             events.HandlerCalled: self._handler_called,
+            events.AnswersWentOn: self._answers_went_on,
             events.TasksOverdue: self._tasks_overdue,
             events.PoolReady: self._pool_ready,
             events.PoolNotReady: self._pool_not_ready,
@@ -162,7 +163,7 @@ class WorkerCore:
         return self._agenda.wake_at
 
     def _take_orders(self) -> list[events.Order]:
-        """What was decided in this step. Tasks begin before some of them are wanted back or cancelled again."""
+        """What was decided in this step. Tasks begin before anything else is wanted of them."""
         orders, self._orders = self._orders, []
         if self._to_begin:
             orders.append(events.Begin(self._to_begin))
@@ -170,6 +171,8 @@ class WorkerCore:
         if self._to_take_back:
             orders.append(events.TakeBack(self._to_take_back))
             self._to_take_back = []
+        orders += self._to_grant
+        self._to_grant = []
         if self._to_cancel:
             orders.append(events.CancelTasks(self._to_cancel))
             self._to_cancel = []
@@ -233,7 +236,7 @@ class WorkerCore:
         self._heard_at = now
         wants_none = self.is_leaving or not self.is_pool_ready
         for message in fact.messages:
-            if type(message) is not messages.Task:
+            if type(message) is not messages.Task and type(message) is not messages.StreamTask:
                 self._take_word(message, now)
                 if self.is_ended:
                     return
@@ -244,6 +247,9 @@ class WorkerCore:
             elif message.id not in self.in_hand:
                 self.in_hand[message.id] = None
                 self._to_begin.append(message)
+                if type(message) is messages.StreamTask:
+                    self._streams.begun(message)
+                    self.is_quick = False
 
     def _take_word(self, message: messages.Message, now: float) -> None:
         """Take in a message that is no task."""
@@ -252,6 +258,8 @@ class WorkerCore:
                 self._to_take_back.extend(message.tasks)
             case messages.CancelTask():
                 self._to_cancel.append(message.id)
+            case messages.PartsWanted():
+                self._to_grant.append(events.GrantParts(message.id, message.parts))
             case messages.Welcome():
                 self._end_session()  # at a second hello the broker has put back what it sent after the first
                 self._enter(Registration.REGISTERED)
@@ -261,7 +269,7 @@ class WorkerCore:
                 self._patience.welcomed()
                 self._go_on_with(message.tasks)
                 self._tell_credit()
-                self._send_late()
+                self._send_late(message)
             case messages.HelloAgain():
                 if self.broker is not None:  # otherwise a hello is on its way already
                     self._end_session()
@@ -306,6 +314,7 @@ class WorkerCore:
         for task in self._to_begin:
             del self.in_hand[task.id]
         self._to_begin.clear()
+        self._to_cancel += self._streams.of(self.in_hand)  # nobody can say any more that there is room for their parts
         self.left_over.update(self.in_hand)
         self.in_hand.clear()
         self._to_take_back = list(self.left_over)
@@ -322,7 +331,7 @@ class WorkerCore:
         self._enter(Registration.GREETING)
         self._next_word.set(now + WORKER_BEAT_S)
         self._credit_told = self._credit_wanted
-        begun = [*self.left_over, *(answer.id for answer in self._late)]
+        begun = [*self._streams.others(self.left_over), *(answer.id for answer in self._late)]
         hello = messages.WorkerHello(
             self.name,
             self.boot,
@@ -348,17 +357,21 @@ class WorkerCore:
     def _take_answers(self, answers: Sequence[messages.Answer]) -> None:
         """These tasks have ended: send the answers, or keep those that belong to an earlier session for the next one."""
         self.tasks_done += len(answers)
+        streams = self._streams.tasks
         for answer in answers:
-            if answer.status is not Status.OK:
+            is_stream = streams and streams.pop(answer.id, 0) is None
+            if answer.status not in SUCCEEDED:
                 self.tasks_failed += 1
             if answer.id in self.in_hand:
                 del self.in_hand[answer.id]
-                self._to_send.append(self._fitting(answer))
+                assert self.broker is not None
+                self._to_send.append(fitting(answer, self.broker))
             else:  # of an earlier session
                 self.left_over.pop(answer.id, None)
-                self._late.append(answer)
+                if not is_stream:  # whose parts went nowhere
+                    self._late.append(answer)
         if self._late and self.broker is not None:
-            self._send_late()
+            self._send_late(self.broker)
 
     def _tasks_returned(self, fact: events.TasksReturned, now: float) -> None:
         mine = [task for task in fact.tasks if task in self.in_hand]
@@ -366,6 +379,7 @@ class WorkerCore:
             del self.in_hand[task]
         for task in fact.tasks:
             self.left_over.pop(task, None)
+            self._streams.tasks.pop(task, None)
         if self.broker is not None:
             self._to_send.append(messages.Returned(mine))  # also if there are none: the broker has asked
             self._tell_credit()
@@ -394,30 +408,27 @@ class WorkerCore:
     def _tasks_overdue(self, fact: events.TasksOverdue, now: float) -> None:
         for answer in fact.answers:
             self.limits.answered(answer.id, now)
+        self._answer_early(fact.answers)
+
+    def _answer_early(self, answers: list[messages.Answer]) -> None:
+        """Their handlers were told to end, and hold their slots until they do."""
         self._limit.set(self.limits.wake_at)
-        self._take_answers(fact.answers)
+        self._take_answers(answers)
         self._tell_credit()
 
-    # --- answers
+    def _answers_went_on(self, fact: events.AnswersWentOn, now: float) -> None:
+        for message in fact.news:
+            if self.broker is None or message.id not in self.in_hand:
+                continue
+            if (answer := too_large(message, self.broker)) is not None:
+                self._to_cancel.append(message.id)
+                self.limits.told_to_end(message.id, now)
+                self._answer_early([answer])
+            elif self.broker.takes_streams:
+                self._to_send.append(message)
 
-    def _fitting(self, answer: messages.Answer) -> messages.Answer:
-        """``answer``, or in its place what the broker can take: it may be too old for retries, and ends the connection over a
-        body that is too large.
-        """
-        assert self.broker is not None
-        if answer.status is Status.RETRY and not self.broker.takes_retries:
-            error = messages.error_parts(answer.body)
-            return messages.Answer(
-                answer.id, Status.FAILED, messages.error_body(error.kind, error.text, data=error.data)
-            )
-        size, limit = len(answer.body), self.broker.body_bytes_max
-        if size <= limit or answer.status is not Status.OK:  # errors have bounds of their own
-            return answer
-        text = f"the answer has {size} bytes; the broker allows {limit} (--body-bytes-max)"
-        return messages.Answer(answer.id, Status.TOO_BIG, messages.error_body(messages.ANSWER_TOO_BIG, text))
-
-    def _send_late(self) -> None:
-        self._to_send.extend(map(self._fitting, self._late))
+    def _send_late(self, broker: messages.Welcome) -> None:
+        self._to_send.extend(fitting(answer, broker) for answer in self._late)
         self._late.clear()
 
     # --- how many tasks are wanted
@@ -448,7 +459,8 @@ class WorkerCore:
             self._service_s = service_s
         else:
             self._service_s = known + SERVICE_TIME_WEIGHT * (service_s - known)
-        self.is_quick = self.concurrency == 1 and self._service_s < PREFETCH_S and not self.limits.were_used
+        may_take_long = self.limits.were_used or self._streams.were_used
+        self.is_quick = self.concurrency == 1 and self._service_s < PREFETCH_S and not may_take_long
         prefetched = min(PREFETCH_MAX, int(PREFETCH_S / max(self._service_s, 1e-9)))
         credit = self.concurrency * (1 + prefetched)
         has_changed = abs(credit - self.credit) > CREDIT_CHANGE * self.credit

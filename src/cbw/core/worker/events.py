@@ -58,6 +58,12 @@ class HandlerCalled(Event, array_like=True, tag=2):
     limit_s: float
 
 
+class AnswersWentOn(Event, array_like=True, tag=3):
+    """Handlers have made parts of their answers, or told how far they are."""
+
+    news: list[messages.AnswerPart | messages.ProgressMade]
+
+
 class TasksOverdue(Event):
     """These are the answers to tasks of an :class:`EndOverdue`, but for those that had ended before. Their handlers were told
     to end, and may run on."""
@@ -82,7 +88,7 @@ class StopRequested(Event):
     by: float
 
 
-PoolFact = TasksFinished | TasksReturned | HandlerCalled | PoolReady | PoolNotReady
+PoolFact = TasksFinished | TasksReturned | HandlerCalled | AnswersWentOn | PoolReady | PoolNotReady
 Fact = Connected | Disconnected | ReconnectFailed | BatchArrived | PoolFact | TasksOverdue | StopRequested
 
 
@@ -109,6 +115,13 @@ class CancelTasks(Event):
     """Have the pool stop these tasks, if that is possible."""
 
     tasks: list[int]
+
+
+class GrantParts(Event):
+    """There is room for the parts of the answer to ``task`` up to number ``parts``."""
+
+    task: int
+    parts: int
 
 
 class EndOverdue(Event):
@@ -143,4 +156,4 @@ class End(Event):
     refused: messages.Refused | None
 
 
-Order = Reconnect | Begin | TakeBack | CancelTasks | EndOverdue | TellStuck | TellStoodStill | Send | End
+Order = Reconnect | Begin | TakeBack | CancelTasks | GrantParts | EndOverdue | TellStuck | TellStoodStill | Send | End
