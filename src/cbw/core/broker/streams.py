@@ -111,15 +111,14 @@ class Streams:
         if stream is None:
             entry.stream = _stream_of(request)
             return
-        if stream.is_restored:
-            stream.is_restored = False
-            if entry.worker is not None:
-                stream.sent = request.received
-        if stream.sent == request.received:
+        was_restored, stream.is_restored = stream.is_restored, False
+        received = 0 if was_restored and stream.restarts else request.received
+        if stream.sent == received:
             if request.parts is not None:
                 self._want(entry, stream, request.parts)
         elif not stream.restarts:
-            self.end_broken(entry, "parts were lost with a connection of the client")
+            how = "when the broker was restarted" if was_restored else "with a connection of the client"
+            self.end_broken(entry, f"parts were lost {how}")
         elif entry.worker is not None:  # its answer is thrown away, and the next attempt begins
             self._begin_anew(entry, stream)
 
@@ -160,8 +159,6 @@ class Streams:
             self._outbox.counts["partials_dropped"] += 1
             return
         number = part.number if type(part) is AnswerPart else stream.sent + 1
-        if stream.is_restored:
-            stream.is_restored, stream.sent = False, number - 1
         if number != stream.sent + 1:
             self.end_broken(entry, f"parts were lost with a connection of {worker.name}")
         elif client.dialect.has_sessions and number > stream.wanted + (0 if worker.takes_streams else UNASKED_MAX):

@@ -211,7 +211,7 @@ class StreamRow(msgspec.Struct, eq=False):
     ``sent`` that of the last one that came in this attempt.
 
     ``first`` is what is ``wanted`` at the beginning of each attempt. ``restarts``: another attempt may begin although parts were
-    sent. ``is_restored``: it comes from a journal, so ``sent`` may be wrong until a part comes or its client is back.
+    sent. ``is_restored``: it comes from a journal, which does not know whether parts were sent before.
     ``wants_one``: its client wants one answer, and only the progress before.
     """
 
