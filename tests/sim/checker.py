@@ -7,14 +7,13 @@ waits where.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cbw.core import messages
 from cbw.core.broker import events
 from cbw.core.broker.check import check
 from cbw.core.broker.snapshot import state_of
-from cbw.core.broker.states import RequestState
 from cbw.core.client.events import Ended
 from cbw.core.messages import Status
 from cbw.core.plain_messages import PlainReply, PlainRequest, PlainTask
@@ -31,8 +30,9 @@ from .overload import Fairness, need_limits_kept, refused_as_busy
 from .plan import Job, Plan
 from .poison import Poison
 from .questions import Questions
+from .streams import Streams
 from .trust import nobody_is_trusted_for_ever
-from .turns import Turns
+from .turns import Turns, waiting_requests
 from .unsent_answers import UnsentAnswers
 from .workers import PlainWorker, SimWorker, read_body
 from .world import ViolationError, World
@@ -40,6 +40,8 @@ from .world import ViolationError, World
 if TYPE_CHECKING:
     from .broker import SimBroker
 
+BROKE_OFF = "the answer broke off"
+"""How the record begins of a stream that is broken."""
 LATE_S = 0.02
 """A request whose deadline has passed may wait so much longer for its end."""
 SAMPLE_S = 0.05
@@ -79,6 +81,7 @@ class Checker:
         self._questions = Questions(world, self.durability)
         self._fairness = Fairness(has_journal=self.durability.disk is not None)
         self.delays = Delays(plan.limits.dead_max)
+        self.streams = Streams()
         self._books = Bookkeeping()
         self._unsent_answers = UnsentAnswers(world, plan.limits.liveness_s)
 
@@ -106,6 +109,8 @@ class Checker:
         self.need(ended.sink is job, f"G1: {client.who} got the answer of {ended.sink.token} for {job.token}")
         self.world.counts[answer.status.name.lower()] += 1
         status = answer.status
+        if self.streams.ended(key, ended):
+            return
         if status is Status.OK:
             self._answer_is_own(job.token, answer.body)
         elif status is Status.FAILED:
@@ -271,6 +276,7 @@ class Checker:
     def facts(self, facts: list[events.Event]) -> None:
         """About to be told to the core."""
         self.durability.heard(facts)
+        self.streams.arrived(facts, self.attempts)
         plain_id = self.broker.core.clients.next_plain_id
         self._unread.clear()
         asked: dict[int, float | None] = {}
@@ -432,7 +438,10 @@ class Checker:
         self.durability.ended(request, record, accepted.token, is_of_lab=is_of_lab)
         if record.event in ("answered", "failed") and not is_of_lab:
             self._unsent_answers.add(record.request)
-        if record.event in ("answered", "failed"):
+        if record.text.startswith(BROKE_OFF):
+            if accepted.attempts:
+                accepted.attempts[-1].void = accepted.attempts[-1].void or "failed"
+        elif record.event in ("answered", "failed"):
             attempt = accepted.attempts[-1]
             is_live = attempt.task == record.task and not attempt.void
             self.need(is_live, f"G4: {accepted.token} ended with the answer of a void attempt, {record.task}")
@@ -527,6 +536,7 @@ class Checker:
                 self.delays.sent(message, attempt.request)
 
     def _to_client(self, order: events.SendToClient) -> None:
+        self.streams.sent(order)
         connection = self.broker.clients.connection_of(order.peer)
         for message in order.messages:
             if isinstance(message, PlainReply):
@@ -586,7 +596,7 @@ class Checker:
                 for service in worker.services:
                     idle[service] = worker
         waiting: dict[int, float] = {}
-        for request, service in self._waiting(is_calm):
+        for request, service in waiting_requests(broker, self.attempts, is_calm):
             since = waiting[request] = self._waiting_since.get(request, now)
             if service in idle and now - since > allowance_s:
                 accepted = self.accepted[request]
@@ -598,23 +608,3 @@ class Checker:
         self._books.shown.check(broker.core, self.accepted, servers, now)
         self._turns.sample(broker.core, self.accepted)
         nobody_is_trusted_for_ever(self.broker, self.plan.limits, now)
-
-    def _waiting(self, is_calm: Callable[[Peer], bool]) -> list[tuple[int, str]]:
-        """The requests that have not begun: in the broker's queues, or with a worker that nothing has disturbed."""
-        core = self.broker.core
-        found = [
-            (entry.request.id, service.name)
-            for service in core.requests.dispatcher.services.values()
-            for entry in (*service.waiting, *service.suspects)
-            if entry.state is not RequestState.ENDED
-        ]
-        for worker in core.workers.by_peer.values():
-            connection = self.broker.workers.connection_of(worker.peer)
-            if worker.dialect.returns_silently or connection is None or connection.link.connection is not connection:
-                continue
-            if not is_calm(connection.link.process):
-                continue
-            for task, entry in worker.in_hand.items():
-                if entry.state is not RequestState.ENDED and self.attempts[task].began_at is None:
-                    found.append((entry.request.id, entry.request.service))
-        return found

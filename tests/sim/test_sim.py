@@ -16,12 +16,14 @@ from . import (
     overload_canaries,
     status_canaries,
     stranger_canaries,
+    stream_canaries,
 )
 from .canary import CANARIES, bend_nothing
 from .run import run
 
-MORE = (dead_letter_canaries, delay_canaries, journal_canaries, overload_canaries, status_canaries, stranger_canaries)
-assert all(module.__doc__ for module in MORE)  # they are in CANARIES now
+MORE = (dead_letter_canaries, delay_canaries, journal_canaries, overload_canaries, status_canaries)
+ALSO = (stranger_canaries, stream_canaries)
+assert all(module.__doc__ for module in (*MORE, *ALSO))  # they are in CANARIES now
 
 SEEDS = 100
 """``make sim`` runs 2,000."""

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from cbw.core.broker.core import BrokerCore
 from cbw.core.broker.states import RequestState
 
-from .account import Accepted
+from .account import Accepted, SeenAttempt
+from .network import Peer
 from .world import ViolationError, World
+
+if TYPE_CHECKING:
+    from .broker import SimBroker
 
 OVERTAKEN_MAX = 20
 """So many times at most is a worker given what came after a request that waits in another of its services. (A batch counts
@@ -53,3 +59,26 @@ class Turns:
                 raise ViolationError(f"G2: {accepted[request].token} was overtaken {count} times")
         self._heads = heads
         self._services = {worker.name: [s.name for s in worker.services] for worker in core.workers.by_peer.values()}
+
+
+def waiting_requests(
+    broker: SimBroker, attempts: Mapping[int, SeenAttempt], is_calm: Callable[[Peer], bool]
+) -> list[tuple[int, str]]:
+    """The requests that have not begun: in the broker's queues, or with a worker that nothing has disturbed."""
+    core = broker.core
+    found = [
+        (entry.request.id, service.name)
+        for service in core.requests.dispatcher.services.values()
+        for entry in (*service.waiting, *service.suspects)
+        if entry.state is not RequestState.ENDED
+    ]
+    for worker in core.workers.by_peer.values():
+        connection = broker.workers.connection_of(worker.peer)
+        if worker.dialect.returns_silently or connection is None or connection.link.connection is not connection:
+            continue
+        if not is_calm(connection.link.process):
+            continue
+        for task, entry in worker.in_hand.items():
+            if entry.state is not RequestState.ENDED and attempts[task].began_at is None:
+                found.append((entry.request.id, entry.request.service))
+    return found

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from cbw.core import messages
 from cbw.core.messages import Status
+from cbw.core.parts import streamed_body
 from cbw.core.worker.core import WorkerCore
 from cbw.core.worker.driver import WorkerDriver
 from cbw.core.worker.events import PoolFact, PoolNotReady, PoolReady, TasksFinished, TasksReturned
@@ -17,6 +18,7 @@ from cbw.wire import native
 from .network import Native, Network, Parcel, Peer, PlainAnswer, PlainReady, PlainTask, Router, summary
 from .plan import RETRIES_ALLOWED, PlainWorkerPlan, WorkerPlan, retries_wanted
 from .stranger import proof_of
+from .streams import StreamRun
 from .world import World
 
 HAND_OVER_S = 0.0002
@@ -27,6 +29,8 @@ CALL_AGAIN_S = 0.5
 """Longest time after which a handler wants to be called again."""
 HANG_S = 5.0
 """How long a handler that hangs holds the GIL: longer than the broker's patience."""
+PART_S = 0.003
+"""Longest time in seconds that a handler needs for a part of its answer."""
 TWIN_RESTART_S = 1.0
 NO_DESCRIPTORS = 0.3
 """How often a worker that wants a new connection finds no file descriptors left to begin it with."""
@@ -65,6 +69,7 @@ class SimPool:
         self._world = worker.world
         self.waiting: deque[messages.Task] = deque()
         self.running: dict[int, Run] = {}
+        self.streams: dict[int, StreamRun] = {}
         self.reports: list[PoolFact] = []
         self.is_ready = True
         self._batch: list[messages.Answer] = []
@@ -102,7 +107,7 @@ class SimPool:
 
     def cancel(self, task: int) -> None:
         plan = self._worker.plan
-        is_alone = plan.is_sheltered and list(self.running) == [task] and not self.waiting
+        is_alone = plan.is_sheltered and list(self.running) == [task] and not self.waiting and not self.streams
         if is_alone:
             run = self.running.pop(task)
             run.is_void = True
@@ -110,6 +115,8 @@ class SimPool:
             self._end_child()
         if is_alone or self._take_waiting([task]):
             self._finished(messages.Answer(task, Status.CANCELLED, messages.error_body("cancelled", "")), 0.0)
+        elif task in self.streams:
+            self._end_stream(self.running[task], messages.error_body("cancelled", ""), Status.CANCELLED)
         elif task in self.running and plan.is_async:
             run = self.running.pop(task)
             run.is_void = True
@@ -128,6 +135,7 @@ class SimPool:
         self._report(TasksFinished(lost, 0.0))
         self._report(TasksReturned([task.id for task in self.waiting]))
         self.running.clear()
+        self.streams.clear()
         self.waiting.clear()
         self._world.after(self._world.between(0.05, CHILD_START_S), self._child_started)
 
@@ -150,7 +158,12 @@ class SimPool:
             world.say(worker.who, f"begins {task.id} {token} {kind}")
             if kind == "hang" and not worker.plan.is_sheltered:
                 worker.freeze(HANG_S)
-            world.after(work_s * worker.plan.speed, self._end, run)
+            if isinstance(task, messages.StreamTask):
+                parts = int(kind.removeprefix("stream"))
+                self.streams[task.id] = StreamRun(task, task.parts, parts)
+                world.after(work_s * worker.plan.speed, self._make_part, run)
+            else:
+                world.after(work_s * worker.plan.speed, self._end, run)
 
     def _end(self, run: Run) -> None:
         worker, world = self._worker, self._world
@@ -208,7 +221,37 @@ class SimPool:
         self._worker.wake()
 
     def grant(self, task: int, parts: int) -> None:
-        """No handler makes parts here yet."""
+        for waiting in self.waiting:
+            if waiting.id == task and isinstance(waiting, messages.StreamTask):
+                waiting.parts = max(waiting.parts, parts)
+        if task in self.streams:
+            stream = self.streams[task]
+            stream.wanted = max(stream.wanted, parts)
+            if stream.is_waiting:
+                stream.is_waiting = False
+                self._make_part(self.running[task])
+
+    def _make_part(self, run: Run) -> None:
+        """As a generator does: it waits where there is no room."""
+        worker, world, stream = self._worker, self._world, self.streams.get(run.task.id)
+        if self._is_dead or run.is_void or stream is None:
+            return
+        if worker.is_frozen:
+            world.at(worker.frozen_until + world.between(0, 0.001), self._make_part, run)
+        elif not stream.left:
+            worker.checker.ran(run.task.id)
+            self._end_stream(run, streamed_body(stream.sent), Status.STREAMED)
+        elif stream.sent < stream.wanted:
+            self._report(stream.make(run.token))
+            world.after(world.between(0, PART_S), self._make_part, run)
+        else:
+            stream.is_waiting = True
+
+    def _end_stream(self, run: Run, body: bytes, status: Status) -> None:
+        run.is_void = True
+        del self.running[run.task.id], self.streams[run.task.id]
+        self._finished(messages.Answer(run.task.id, status, body), self._world.now - run.began_at)
+        self._fill()
 
     def end_overdue(self, task: int) -> messages.Answer | None:
         return None  # no handler has a limit here
@@ -294,7 +337,9 @@ class SimWorker(Peer):
             return
         self.boot += 1
         self.who = f"{self.name}{f't{self.twin}' if self.twin else ''}.{self.boot}"
-        self.core = WorkerCore(self.name, self.who, self.plan.services, self.plan.concurrency, proof_of(self.who))
+        self.core = WorkerCore(
+            self.name, self.who, self.plan.services, self.plan.concurrency, proof_of(self.who), takes_streams=True
+        )
         self.pool = SimPool(self)
         self.driver = WorkerDriver(self.core, self.pool, SimLink(self))
         self._stop_by: float | None = None

@@ -51,6 +51,9 @@ class Reading:
                 self.attempt += 1
                 self.parts = 0
             self.parts += 1
+            if news.number != self.parts:
+                self.parts -= 1
+                raise self._broken(f"part {news.number} of the answer came behind part {self.parts}")
             self.untold += 1
             return [self._read(news.body)]
         self.is_over = True
@@ -79,11 +82,15 @@ class Reading:
         made = parts_of(answer.body)
         if made != self.parts:
             text = f"the answer has {made} parts, of which {self.parts} came: the others were lost with a connection"
-            name = name_of_request(self._client, answer.id)
-            broken = StreamBroken(text, kind=BROKEN_STREAM, request_id=answer.id, service=self._service, request=name)
-            broken.parts = self.parts
-            raise broken
+            raise self._broken(text)
         return []
+
+    def _broken(self, text: str) -> StreamBroken:
+        name = name_of_request(self._client, self.request_id)
+        whose: dict[str, Any] = {"request_id": self.request_id, "service": self._service, "request": name}
+        broken = StreamBroken(text, kind=BROKEN_STREAM, **whose)
+        broken.parts = self.parts
+        return broken
 
 
 @dataclass

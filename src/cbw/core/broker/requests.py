@@ -246,12 +246,12 @@ class Requests:
             if worker.suspect is entry:
                 worker.suspect = None
             if entry.state is not RequestState.ENDED:
-                self._returned(entry, worker, "returned")
+                self.returned(entry, worker, "returned")
 
     def return_all(self, worker: WorkerRow, why: str) -> None:
         """``worker`` will not answer what it has in hand, and cannot have begun it."""
         for entry in reversed(self._take_hand(worker)):
-            self._returned(entry, worker, why)
+            self.returned(entry, worker, why)
 
     def fail_all(self, worker: WorkerRow, why: str) -> None:
         """``worker`` will not answer what it has in hand, and may have begun it."""
@@ -264,12 +264,12 @@ class Requests:
         worker.suspect = worker.recalled_at = None
         return entries
 
-    def _returned(self, entry: Entry, worker: WorkerRow, why: str) -> None:
-        """Its attempt cannot have begun, so it does not count."""
+    def returned(self, entry: Entry, worker: WorkerRow, why: str) -> None:
+        """Its attempt cannot have begun, so it does not count; or what it has sent is lost."""
         self._outbox.counts["tasks_returned"] += 1
         if self._outbox.is_tracing:
             self._outbox.trace_entry(catalogue.RETURNED, entry, worker, why)
-        self.wait_again(entry, Change.RETURNED)
+        self._wait_again(entry, Change.RETURNED)
 
     def _attempt_failed(self, entry: Entry, worker: WorkerRow, why: str) -> None:
         """An attempt that may have begun took its worker down, or was left behind by it."""
@@ -285,7 +285,7 @@ class Requests:
         if entry.attempt < self._limits.attempts_max:
             self.dead.remember(entry, attempt)
             entry.attempt += 1
-            self.wait_again(entry, Change.WORKER_FAILED)
+            self._wait_again(entry, Change.WORKER_FAILED)
             return
         who = f"{entry.attempt} workers" if entry.attempt > 1 else "1 worker"
         text = f"{who} failed at it; the last was {worker.name}: {why}"
@@ -293,8 +293,7 @@ class Requests:
         answer = Answer(0, Status.GAVE_UP, error_body("gave_up", text))
         self.end(entry, Change.GAVE_UP, answer, catalogue.GAVE_UP, worker, why)
 
-    def wait_again(self, entry: Entry, change: Change) -> None:
-        """``entry`` is with no worker any more, and has not ended."""
+    def _wait_again(self, entry: Entry, change: Change) -> None:
         if self.journal is not None:
             self.journal.waits_again(entry)
         self.dispatcher.put_back(entry, change)

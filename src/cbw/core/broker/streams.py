@@ -50,7 +50,7 @@ class LivingRequests(Protocol):
 
     def fence(self, worker: str, task: int, entry: Entry | None = None) -> None: ...
 
-    def wait_again(self, entry: Entry, change: Change) -> None: ...
+    def returned(self, entry: Entry, worker: WorkerRow, why: str) -> None: ...
 
     def end(
         self,
@@ -130,7 +130,7 @@ class Streams:
         if worker.suspect is entry:
             worker.suspect = None
         _rewind(stream)
-        self._requests.wait_again(entry, Change.RETURNED)
+        self._requests.returned(entry, worker, "parts of its answer were lost with a connection of its client")
 
     def wanted(self, client: ClientRow, message: PartsWanted) -> None:
         """``client`` has room for more parts."""

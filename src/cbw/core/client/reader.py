@@ -19,10 +19,10 @@ class Reader:
         self._largest = 1
 
     def came(self, part: AnswerPart) -> bool:
-        """``part`` has come; whether its program is to get it."""
+        """``part`` has come; whether its program is to get it, which sees by its number whether others are missing."""
         if part.number == 1:
             self._taken, self.wanted = 0, PARTS_FIRST
-        elif part.number != self.received + 1:
+        elif part.number <= self.received:
             return False
         self.received = part.number
         self._largest = max(self._largest, len(part.body))
