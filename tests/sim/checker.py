@@ -27,6 +27,7 @@ from .delays import Delays, may_fail
 from .durability import Durability
 from .network import Connection, Network, Parcel, Peer, PlainAnswer, PlainReady
 from .overload import Fairness, need_limits_kept, refused_as_busy
+from .plain_workers import PlainWorker
 from .plan import Job, Plan
 from .poison import Poison
 from .questions import Questions
@@ -34,7 +35,7 @@ from .streams import Streams
 from .trust import nobody_is_trusted_for_ever
 from .turns import Turns, waiting_requests
 from .unsent_answers import UnsentAnswers
-from .workers import PlainWorker, SimWorker, read_body
+from .workers import SimWorker, read_body
 from .world import ViolationError, World
 
 if TYPE_CHECKING:
