@@ -31,7 +31,7 @@ def _streams_of_workers_that_die(plan: Plan) -> None:
     plan.rates["connection"] = 3.0
 
 
-@canary("G4", _streams)
+@canary("stuck", _streams)
 def parts_are_lost() -> list[Patch]:
     """Now and then one does not leave the broker."""
     pass_on: Any = Streams._pass_on

@@ -19,10 +19,14 @@ class Reader:
         self._largest = 1
 
     def came(self, part: AnswerPart) -> bool:
-        """``part`` has come; whether its program is to get it, which sees by its number whether others are missing."""
+        """``part`` has come; whether its program is to get it.
+
+        If others are missing they were lost with a connection. Then the request is being sent again, and the broker sees by what
+        it says has been ``received`` that the answer is broken, or begins anew.
+        """
         if part.number == 1:
             self._taken, self.wanted = 0, PARTS_FIRST
-        elif part.number <= self.received:
+        elif part.number != self.received + 1:
             return False
         self.received = part.number
         self._largest = max(self._largest, len(part.body))
