@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 BROKE_OFF = "the answer broke off"
 """How the record begins of a stream that is broken."""
+LOST_PARTS = "parts of its answer were lost"
+"""How the record begins of an attempt that was given up because its client has not got all parts."""
 LATE_S = 0.02
 """A request whose deadline has passed may wait so much longer for its end."""
 SAMPLE_S = 0.05
@@ -427,7 +429,7 @@ class Checker:
             attempt = accepted.attempts[-1]
             self.need(attempt.task == record.task and not attempt.void, f"G4: task {record.task} returned twice")
             self.durability.may_be_taken_away(attempt)
-            attempt.void = "returned"
+            attempt.void = "restarted" if record.text.startswith(LOST_PARTS) else "returned"
         elif record.event == "attempt_failed":
             self._attempt_failed(record, accepted)
         else:
@@ -485,7 +487,8 @@ class Checker:
         )
         # A task that crosses the registration of a REQ worker is taken for one that was not begun, and may be.
         lab = {worker.name for worker in self.plain_workers}
-        died = sum(a.has_died and not (a.void == "returned" and a.worker in lab) for a in accepted.attempts)
+        begun = [a for a in accepted.attempts if a.void != "restarted"]  # whatever became of its worker
+        died = sum(a.has_died and not (a.void == "returned" and a.worker in lab) for a in begun)
         self.need(
             died < self.plan.limits.attempts_max, f"G5: {token} was handed out again after {died} workers died of it"
         )

@@ -28,11 +28,12 @@ from cbw.observe.trace import LogTarget, Trace
 from cbw.signals import STOP_SIGNALS
 from cbw.worker.handler import Handler
 from cbw.worker.lifespan import Lifespans
-from cbw.worker.pool import make_pool
+from cbw.worker.pools import make_pool
 from cbw.worker.watchers import watches
 
-ServedFunction = tuple[Callable[..., Any], Retrying, float | None]
-"""A function that serves requests, when it is called again, and how long it may take."""
+ServedFunction = tuple[Callable[..., Any], Retrying, float | None, int | None, float]
+"""A function that serves requests, when it is called again, how long it may take, how many requests it takes at once, and for how
+long it waits for so many."""
 
 
 class EndTask(messages.Message, tag=99):

@@ -9,11 +9,12 @@ import inspect
 import random
 import sys
 import traceback
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
 from cbw import codec
+from cbw.contract.batching import checked_batch, one_of
 from cbw.contract.context import Context
 from cbw.contract.retrying import Retrying
 from cbw.contract.service import Contract, checked_time_limit
@@ -30,7 +31,8 @@ class Handler:
 
     :class:`.Signature` says what it gets of the body. A parameter annotated :class:`Context` gets that, and takes nothing from
     the body. ``retrying`` says when the function is called again if it raises; ``chance`` draws a number from 0 to 1 for
-    that. It may take ``time_limit_s`` seconds (None: as long as it likes).
+    that. It may take ``time_limit_s`` seconds (None: as long as it likes). With ``batch`` it is given a list of so many requests
+    at most, and waits ``wait_ms`` for the list to be full.
 
     Raises:
         UsageError: the function cannot be called like that, or ``time_limit_s`` is no time.
@@ -42,9 +44,13 @@ class Handler:
         function: Callable[..., Any],
         retrying: Retrying = Retrying(),  # noqa: B008 - frozen
         time_limit_s: float | None = None,
+        batch: int | None = None,
+        wait_ms: float = 0.0,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.time_limit_s = checked_time_limit(time_limit_s)
+        self.batch = checked_batch(batch, wait_ms)
+        self.wait_s = wait_ms / 1000
         self.service = service
         self.function = function
         self.retrying = retrying
@@ -55,7 +61,10 @@ class Handler:
         """What the lifespan of its service has yielded in this process."""
         self._call = function.function if isinstance(function, Contract) else function
         self.is_async = is_async(function)
-        self._signature = function.signature if isinstance(function, Contract) else Signature(function)
+        if isinstance(function, Contract):
+            self._signature = function.signature
+        else:
+            self._signature = Signature(function if batch is None else one_of(function))
         self.wants_context = self._signature.wants_context
         self.is_stream = self._signature.is_stream
         self._is_plain = self._signature.is_raw and not self.wants_context and not self.is_stream
@@ -140,6 +149,46 @@ class Handler:
         if outlet is None:
             return self._answer(task, made)
         return messages.Answer(task.id, Status.STREAMED, streamed_body(outlet.sent))
+
+    def run_batch(self, tasks: Sequence[messages.Task], awaited: Callable[[Any], Any] | None) -> list[messages.Answer]:
+        """Call a function that takes a list, once for all ``tasks`` whose bodies are right; the answer to each, in order.
+
+        ``awaited`` waits for the coroutine of an async function. Of its results one that is an exception is the error of its
+        task; an exception that is raised is that of all.
+        """
+        answers: dict[int, messages.Answer] = {}
+        values: list[Any] = []
+        for task in tasks:
+            try:
+                values += self._signature.arguments(task.body, None).values()
+            except Exception as error:
+                answers[task.id] = _bad_request(task, error)
+        called = [task for task in tasks if task.id not in answers]
+        try:
+            results = list(self._results(values, awaited)) if called else []
+            if len(results) != len(called):
+                raise TypeError(
+                    f"{name_of(self.function)} was given {len(called)} requests and returned {len(results)} results"
+                )
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            return [answers.get(task.id) or self._failed(task, error) for task in tasks]
+        for task, result in zip(called, results, strict=True):
+            answers[task.id] = self._answer_or_error(task, result)
+        return [answers[task.id] for task in tasks]
+
+    def _results(self, values: list[Any], awaited: Callable[[Any], Any] | None) -> Any:
+        results = self._call(values)
+        return results if awaited is None else awaited(results)
+
+    def _answer_or_error(self, task: messages.Task, result: Any) -> messages.Answer:
+        if isinstance(result, BaseException):
+            return self._failed(task, result)
+        try:
+            return self._answer(task, result)
+        except Exception as error:  # it has no form
+            return self._failed(task, error)
 
     def _answer(self, task: messages.Task, result: Any) -> messages.Answer:
         if type(result) is bytes:

@@ -36,7 +36,9 @@ class MemoryPool:
         retrying: Retrying,
     ) -> None:
         self._handlers = {
-            name: Handler(name, function, _retrying_of(function, retrying), chance=lambda: 0.5)
+            name: Handler(
+                name, function, _retrying_of(function, retrying), batch=_batch_of(function), chance=lambda: 0.5
+            )
             for name, function in handlers.items()
         }
         self.takes_streams = any(handler.is_stream for handler in self._handlers.values())
@@ -110,6 +112,18 @@ class MemoryPool:
             reports.append(TasksFinished([answer], self._work_time_s))
         return reports
 
+    def _run_batch(self, handler: Handler, first: messages.Task) -> bool:
+        """Call a handler with all that waits for it, however many it is to run at once."""
+        assert handler.batch is not None
+        more = [task for task in self._waiting if task.service == first.service][: handler.batch - 1]
+        self.take_back([task.id for task in more])
+        for task in more:
+            self._running[task.id] = Context(task, self._clock(), self._clock)
+        awaited = (lambda coroutine: _run(lambda: asyncio.run(coroutine))) if handler.is_async else None
+        for answer in handler.run_batch([first, *more], awaited):
+            self._ended(answer)
+        return True
+
     def run_next(self) -> bool:
         """Call the handler of the next task, if there is room; whether there was."""
         if not self._waiting or len(self._running) >= self._concurrency:
@@ -118,6 +132,8 @@ class MemoryPool:
         handler = self._handlers[task.service]
         tell = progress_teller(lambda fact: self._news.append(fact))
         context = self._running[task.id] = Context(task, self._clock(), self._clock, tell)
+        if handler.batch is not None:
+            return self._run_batch(handler, task)
         if handler.is_stream and isinstance(task, messages.StreamTask):
             outlet = Outlet(task, lambda fact: self._news.append(fact))
             kind = _AsyncStream if handler.is_async else _PlainStream
@@ -189,6 +205,11 @@ def _run(function: Callable[[], R]) -> R:
         return function()
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(contextvars.copy_context().run, function).result()
+
+
+def _batch_of(function: Callable[..., Any]) -> int | None:
+    batch: int | None = function.handling["batch"] if isinstance(function, Contract) else None
+    return batch
 
 
 def _retrying_of(function: Callable[..., Any], otherwise: Retrying) -> Retrying:

@@ -404,19 +404,3 @@ class AsyncPool:
         answers, self._answers = self._answers, []
         busy_s, self._busy_s = self._busy_s, 0.0
         self._owner.report(TasksFinished(answers, busy_s))
-
-
-def make_pool(
-    handlers: Mapping[str, Handler],
-    concurrency: int,
-    owner: Owner,
-    watch: Watch | None = None,
-    on_failed: Watch | None = None,
-    loop_thread: LoopThread | None = None,
-) -> ThreadPool | AsyncPool:
-    """The pool for ``handlers``: an event loop if they are async, that of ``loop_thread`` if there is one; threads if not.
-    ``on_failed`` is told of failures only.
-    """
-    if all(handler.is_async for handler in handlers.values()):
-        return AsyncPool(handlers, concurrency, owner, watch, on_failed, loop_thread)
-    return ThreadPool(handlers, concurrency, owner, watch, on_failed)

@@ -29,7 +29,8 @@ from cbw.worker.event_loop import LoopThread
 from cbw.worker.handler import Handler
 from cbw.worker.link import WorkerLink
 from cbw.worker.loop import Loop
-from cbw.worker.pool import Pool, make_pool
+from cbw.worker.pool import Pool
+from cbw.worker.pools import make_pool
 from cbw.worker.watchers import WriteRecords, task_record, watches
 
 

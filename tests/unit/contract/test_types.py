@@ -55,6 +55,16 @@ async def spell(context: cbw.Context, word: str) -> AsyncIterator[str]:
         yield letter
 
 
+@shop.task(batch=8)
+def lengths(words: list[str]) -> list[int]:
+    return [len(word) for word in words]
+
+
+@shop.task(batch=8, wait_ms=2)
+async def lengths_later(words: list[str]) -> list[int | Exception]:
+    return [len(word) for word in words]
+
+
 @shop.task()
 def store(name: str) -> None:
     return None
@@ -66,7 +76,7 @@ from dataclasses import dataclass
 from typing import Literal, assert_type
 
 import cbw
-from contract import count, price, spell, store, told, told_later, wait
+from contract import count, lengths, lengths_later, price, spell, store, told, told_later, wait
 
 
 @dataclass
@@ -99,6 +109,10 @@ def read(client: cbw.Client) -> None:
     for letter in client.stream(spell, word="tea"):
         assert_type(letter, str)
     assert_type(client.call(count, 3), list[int])
+    assert_type(client.call(lengths, "tea"), int)
+    assert_type(client.submit(lengths_later, "tea"), Future[int])
+    for length in client.map(lengths, ["tea"]):
+        assert_type(length, int)
     assert_type(client.call(spell, "tea"), list[str])
     for part in client.stream(b"tea", "shop.spell"):
         assert_type(part, bytes)
@@ -143,7 +157,7 @@ async def call_them() -> None:
 """
 WRONG = """
 import cbw
-from contract import count, price, shop, told, told_later, wait
+from contract import count, lengths, price, shop, told, told_later, wait
 
 
 def ask(client: cbw.Client) -> None:
@@ -166,6 +180,8 @@ def ask(client: cbw.Client) -> None:
     client.map(price, ["tea"], ["3"])  # wrong
     client.stream(count, "3")  # wrong
     client.stream(price, "tea")  # wrong
+    client.call(lengths, ["tea"])  # wrong
+    client.call(lengths, 3)  # wrong
     word: str = next(client.stream(count, 3))  # wrong
     print(cents, word)
 
