@@ -48,6 +48,7 @@ from cbw.errors import (
     PromiseBroken,
     RequestError,
     Retry,
+    StreamBroken,
     TicketTaken,
     TimeLimit,
     TooBig,
@@ -62,6 +63,8 @@ from cbw.version import __version__
 if TYPE_CHECKING:
     from cbw.broker import Broker
     from cbw.client.async_client import AsyncClient
+    from cbw.client.progress import Progress
+    from cbw.client.stream import AnswerStream, AsyncAnswerStream
     from cbw.client.sync_client import Client
     from cbw.client.ticket import Ticket
     from cbw.contract.context import Context
@@ -73,13 +76,16 @@ if TYPE_CHECKING:
 else:
     _HOMES = {
         "AsyncClient": "cbw.client.async_client",
+        "AsyncAnswerStream": "cbw.client.stream",
         "Broker": "cbw.broker",
         "Client": "cbw.client.sync_client",
         "Context": "cbw.contract.context",
         "Limits": "cbw.core.broker.limits",
         "LogHandler": "cbw.observe.log_handler",
         "LogTarget": "cbw.observe.trace",
+        "Progress": "cbw.client.progress",
         "Service": "cbw.contract.service",
+        "AnswerStream": "cbw.client.stream",
         "Ticket": "cbw.client.ticket",
         "Trace": "cbw.observe.trace",
         "Worker": "cbw.worker.worker",
@@ -94,7 +100,9 @@ else:
 
 
 __all__ = [
+    "AnswerStream",
     "AnswerTooBig",
+    "AsyncAnswerStream",
     "AsyncClient",
     "BadAnswer",
     "BadRequest",
@@ -132,10 +140,12 @@ __all__ = [
     "NotAllowed",
     "NotEncodable",
     "NotReady",
+    "Progress",
     "PromiseBroken",
     "RequestError",
     "Retry",
     "Service",
+    "StreamBroken",
     "Ticket",
     "TicketTaken",
     "TimeLimit",

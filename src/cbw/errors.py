@@ -23,6 +23,7 @@
     │   ├── BadAnswer         it has an answer, but no such one as ``returns`` wants
     │   ├── Expired           the deadline passed (also a TimeoutError); its ``kind`` says where the request was
     │   ├── GaveUp            its workers died again and again
+    │   ├── StreamBroken      an answer in parts broke off: its worker was lost, or some of its parts were
     │   ├── Busy              the broker is at a limit; try again later
     │   ├── Cancelled         cancelled by this client, or by who steers the broker
     │   ├── TooBig            the body is over the broker's limit
@@ -237,6 +238,15 @@ class Expired(RequestError, TimeoutError):
 
 class GaveUp(RequestError):
     """Its workers died again and again; see ``--attempts-max``. The text names the dead letter that the broker keeps."""
+
+
+class StreamBroken(RequestError):
+    """An answer in parts broke off: its worker was lost in the middle, or some of its parts were. ``parts`` had come before.
+
+    What has come is right, and may be used. With ``restart=True`` the answer begins anew instead, with its first part.
+    """
+
+    parts = 0
 
 
 class Busy(RequestError):

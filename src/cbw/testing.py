@@ -23,15 +23,19 @@ millisecond, and does the same every time.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from queue import SimpleQueue
 from typing import Any, Self, TypeVar
 
 from cbw import codec
-from cbw.client.contracts import takes_contracts
+from cbw.client.contracts import streams_contracts, takes_contracts
+from cbw.client.progress import OnProgress, ProgressSink
 from cbw.client.result import result_of
 from cbw.client.session import TIMEOUT_S, Headers, Session, Timeout, seconds_of
+from cbw.client.stream import AnswerStream, Reading, StreamLine
 from cbw.client.ticket import Ticket, ticket_of
 from cbw.contract.retrying import Retrying
 from cbw.contract.service import Service
@@ -43,11 +47,13 @@ from cbw.core.broker.events import Side
 from cbw.core.broker.limits import Limits
 from cbw.core.client.core import ClientCore
 from cbw.core.client.events import Ended
+from cbw.core.parts import PARTS_FIRST
 from cbw.core.port import Arrival, Frames
 from cbw.core.record import Record
 from cbw.core.worker.core import WorkerCore
 from cbw.core.worker.driver import WorkerDriver
 from cbw.errors import NoAnswer
+from cbw.transport.memory_link import ClientMemoryLink, MemoryLink, WorkerMemoryLink
 from cbw.transport.memory_port import MemoryPort
 from cbw.wire import native
 from cbw.worker.memory import MemoryPool
@@ -60,10 +66,9 @@ PATIENCE_S = 3600.0
 
 
 class System:
-    """A broker in memory, and the clients and workers that are made here.
-
-    ``broker`` is the living :class:`~cbw.core.broker.core.BrokerCore`;
-    its state is checked after each of its turns. ``records`` is the trace: what happened, in order. ``now`` is in seconds.
+    """A broker in memory, and the clients and workers that are made here. ``broker`` is the living
+    :class:`~cbw.core.broker.core.BrokerCore`, whose state is checked after each of its turns; ``records`` is the trace: what
+    happened, in order; ``now`` is in seconds.
     """
 
     def __init__(self, limits: Limits | None = None) -> None:
@@ -74,8 +79,7 @@ class System:
         self._boots = 0
         self._clients: list[MemoryClient] = []
         self._workers: list[MemoryWorker] = []
-        self._connections_made = 0
-        self._tickets_made = 0
+        self._connections_made = self._tickets_made = 0
         self._ports = {side: MemoryPort() for side in Side}
         self.start_broker()
 
@@ -128,8 +132,7 @@ class System:
 
     def client(self, id: str | None = None, *, timeout: float | None = TIMEOUT_S) -> MemoryClient:
         """Start a client."""
-        client = MemoryClient(self, id or f"C{len(self._clients) + 1}", timeout)
-        self._clients.append(client)
+        self._clients.append(client := MemoryClient(self, id or f"C{len(self._clients) + 1}", timeout))
         client.mend()
         return client
 
@@ -137,10 +140,13 @@ class System:
         """One request of the first client, and its answer, as :meth:`cbw.Client.call`. Time passes until it is there."""
         return self.submit(*arguments, **options).result()
 
+    def stream(self, *arguments: Any, **options: Any) -> AnswerStream[Any]:
+        """One request of the first client, as :meth:`cbw.Client.stream`."""
+        return (self._clients or [self.client()])[0].stream(*arguments, **options)  # type: ignore[no-any-return]
+
     def submit(self, *arguments: Any, **options: Any) -> MemoryRequest:
         """One request of the first client, as :meth:`cbw.Client.submit`. No time passes; what can happen at once has happened."""
-        request: MemoryRequest = (self._clients or [self.client()])[0].submit(*arguments, **options)
-        return request
+        return (self._clients or [self.client()])[0].submit(*arguments, **options)  # type: ignore[no-any-return]
 
     # --- what happens to them
 
@@ -172,6 +178,15 @@ class System:
             peer.mend()
 
     # --- inside: the wire and the time
+
+    def _wait_until(self, is_there: Callable[[], bool]) -> None:
+        self._settle()
+        patient_until = self.now + PATIENCE_S
+        while not is_there():
+            at = self._wake_at()
+            if at > patient_until:
+                raise NoAnswer("nobody will answer this request", advice="Start a worker for it, or give it a timeout.")
+            self.pass_time(max(TICK_S, at - self.now))
 
     def _new_ticket(self) -> str:
         self._tickets_made += 1
@@ -240,19 +255,13 @@ class MemoryRequest:
 
     def _wait(self) -> Ended:
         """How it ended. Time passes until it has, as in :meth:`result`."""
-        system = self._client._system
-        patient_until = system.now + PATIENCE_S
-        while self._ended is None:
-            at = system._wake_at()
-            if at > patient_until:
-                raise NoAnswer("nobody will answer this request", advice="Start a worker for it, or give it a timeout.")
-            system.pass_time(max(TICK_S, at - system.now))
+        self._client._system._wait_until(lambda: self.is_ended)
+        assert self._ended is not None
         return self._ended
 
     def cancel(self) -> None:
         """Cancel the request, also while it runs."""
-        self._client._session.cancel([self.id])
-        self._client._system._settle()
+        self._client._cancel([self.id])
 
     @property
     def story(self) -> list[str]:
@@ -268,7 +277,7 @@ class _Peer:
     """A client or a worker, which may be connected to the broker."""
 
     _side: Side
-    _link: _MemoryLink
+    _link: MemoryLink
 
     def __init__(self, system: System) -> None:
         self._system = system
@@ -291,6 +300,10 @@ class _Peer:
             self._link.changes.append(True)
             self._system._settle()
 
+    def _post(self, batch: Sequence[messages.Message]) -> None:
+        if self._address is not None:
+            self._system._send(self._side, self._address, batch)
+
     @property
     def _is_there(self) -> bool:
         return True
@@ -304,30 +317,6 @@ class _Peer:
         raise NotImplementedError
 
 
-class _MemoryLink:
-    """The connection of a peer in memory, as the peer's driver sees it."""
-
-    def __init__(self, peer: _Peer, decode: Callable[[Sequence[Any]], list[messages.Message]]) -> None:
-        self.changes: list[bool] = []  # connections made (True) and lost (False)
-        self.has_sent = False
-        self._peer = peer
-        self._decode = decode
-
-    def watch(self) -> list[bool]:
-        changes, self.changes = self.changes, []
-        return changes
-
-    def receive(self) -> list[messages.Message] | None:
-        inbox = self._peer._inbox
-        return self._decode(inbox.pop(0)) if inbox else None
-
-    def post(self, batch: list[messages.Message]) -> None:
-        self.has_sent = True
-        peer = self._peer
-        if peer._address is not None:
-            peer._system._send(peer._side, peer._address, batch)
-
-
 class MemoryClient(_Peer):
     """A client in memory; :meth:`System.client` makes it."""
 
@@ -336,7 +325,7 @@ class MemoryClient(_Peer):
     def __init__(self, system: System, name: str, timeout: float | None) -> None:
         super().__init__(system)
         self.core = ClientCore(name, name)
-        self._link: _ClientLink = _ClientLink(self, native.to_client)
+        self._link: ClientMemoryLink = ClientMemoryLink(self._inbox, native.to_client, self._post)
         self._session = Session(self.core, self._link, lambda: system.now, seconds_of(timeout))
 
     def call(self, *arguments: Any, **options: Any) -> Any:
@@ -352,13 +341,43 @@ class MemoryClient(_Peer):
         timeout: Timeout = ...,
         priority: int = messages.PRIORITY,
         returns: Any = bytes,
+        on_progress: OnProgress = None,
         **options: Any,
     ) -> MemoryRequest:
         """Send one request, as :meth:`cbw.Client.submit`. No time passes; what can happen at once has happened."""
-        request, bodies = MemoryRequest(self, returns), [codec.encode(body)]
-        (request.id,) = self._session.submit(service, bodies, timeout, request._end, priority, **options)
+        request, encoded = MemoryRequest(self, returns), codec.encode(body)
+        if on_progress is None:
+            (request.id,) = self._session.submit(service, [encoded], timeout, request._end, priority, **options)
+        else:
+            options["wants_progress"], sink = True, ProgressSink(request._end, on_progress)
+            request.id = self._session.stream(service, encoded, timeout, sink, priority, **options)
         self._system._settle()
         return request
+
+    @streams_contracts
+    def stream(
+        self,
+        body: Any = b"",
+        service: str = "",
+        *,
+        returns: Any = bytes,
+        on_progress: OnProgress = None,
+        **options: Any,
+    ) -> AnswerStream[Any]:
+        """The parts of an answer, as :meth:`cbw.Client.stream`. Time passes until each is there."""
+        encoded, timeout = codec.encode(body), options.pop("timeout", ...)
+        options |= {"parts": PARTS_FIRST, "wants_progress": on_progress is not None}
+        ask, session = functools.partial(self._session.stream, service, encoded, timeout), self._session
+        line = StreamLine(lambda sink: ask(sink, **options), session.took, self._cancel)
+        return AnswerStream(Reading(self.core.name, service, returns, on_progress), line, self._wait_for)
+
+    def _cancel(self, request_ids: list[int]) -> None:
+        self._session.cancel(request_ids)
+        self._system._settle()
+
+    def _wait_for(self, news: SimpleQueue[Any]) -> Any:
+        self._system._wait_until(lambda: not news.empty())
+        return news.get()
 
     @takes_contracts
     def start(
@@ -394,19 +413,13 @@ class MemoryClient(_Peer):
         return self.core.wake_at
 
     def _turn(self) -> bool:
-        link = self._link
-        has_news = bool(self._inbox)
+        link, has_news = self._link, bool(self._inbox)
         link.has_sent = False
         ended = self._session.turn(has_changes=True)
+        self._session.deliver_news()
         for end in ended:
             end.sink(end)
         return has_news or link.has_sent or bool(ended)
-
-
-class _ClientLink(_MemoryLink):
-    def send(self, batch: list[messages.Message]) -> list[messages.Message]:
-        self.post(batch)
-        return []
 
 
 class MemoryWorker(_Peer):
@@ -428,11 +441,11 @@ class MemoryWorker(_Peer):
         retrying: Retrying,
     ) -> None:
         super().__init__(system)
-        self.core = WorkerCore(name, f"{name} {len(system._workers)}", list(handlers), concurrency, wants_names=True)
-        self.is_alive = True
-        self.is_frozen = False
         self._pool = MemoryPool(handlers, concurrency, work_time_s, lambda: system.now, retrying)
-        self._link: _WorkerLink = _WorkerLink(self, native.to_worker)
+        takes_streams, boot = self._pool.takes_streams, f"{name} {len(system._workers)}"
+        self.core = WorkerCore(name, boot, list(handlers), concurrency, wants_names=True, takes_streams=takes_streams)
+        self.is_alive, self.is_frozen = True, False
+        self._link: WorkerMemoryLink = WorkerMemoryLink(self._inbox, native.to_worker, self._post)
         self._stop_by: float | None = None
         self._driver = WorkerDriver(self.core, self._pool, self._link)
 
@@ -471,30 +484,17 @@ class MemoryWorker(_Peer):
         link = self._link
         has_news = bool(self._inbox) or self._pool.wake_at <= self._system.now
         link.has_sent = False
-        self._driver.turn(self._system.now, self._stop_by)
-        self._stop_by = None
+        stop_by, self._stop_by = self._stop_by, None
+        self._driver.turn(self._system.now, stop_by)
         has_moved = has_news or link.has_sent
         if link.is_reconnect_wanted:
             link.is_reconnect_wanted = False
             self.cut()
             self.mend()
         if self._driver.is_over:
-            self.is_alive = False
-            self.cut()
+            self.kill()
         return has_moved
 
     def _work(self) -> bool:
         """Begin one task, if there is room. Its handler may do anything, also make this worker work on."""
         return self.is_alive and not self.is_frozen and self._pool.run_next()
-
-
-class _WorkerLink(_MemoryLink):
-    has_unsent = False
-    is_reconnect_wanted = False  # by the end of the turn
-
-    def send(self, batch: list[messages.Message]) -> None:
-        self.post(batch)
-
-    def reconnect(self) -> bool:
-        self.is_reconnect_wanted = True
-        return True

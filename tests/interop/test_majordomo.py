@@ -107,6 +107,29 @@ def test_parts_of_an_answer(worker: str, shared_broker: Broker, start: Start) ->
         assert client.said("part") == [f"{service} C-{number} part {part}" for number in (1, 2) for part in (1, 2)]
     with Client(f"{HOST}:{shared_broker.front}") as ours:
         assert ours.call(b"C-3", service, timeout=PATIENCE_S) == b"C-3 W1"
+        parts = ours.stream(b"C-4", service, timeout=PATIENCE_S, returns=str)
+        assert list(parts) == ["C-4 part 1", "C-4 part 2", "C-4 W1"]
+
+
+def test_a_handler_that_yields_sends_parts_to_majordomo_clients(shared_broker: Broker, start: Start) -> None:
+    """All of its parts come as such, and an empty end. Others get a list."""
+    start("worker", "Y1", HOST, shared_broker.back, "--handler", "yields=handlers:spell")
+    for name in ("py-02", "js-02", "majortomo"):
+        client = start(*CLIENTS[name], "yields", "C", 1, HOST, shared_broker.front)
+        assert client.finish() == ["yields "]
+        assert client.said("part") == [f"yields {letter}" for letter in "C-1"]
+    assert start(*CLIENTS["py-01"], "yields", "C", 1, HOST, shared_broker.front).finish() == ['yields ["C","-","1"]']
+
+
+def test_a_handler_that_yields_goes_on_as_a_majordomo_client_reads(
+    shared_broker: Broker, start: Start, asking: zmq.Socket[bytes]
+) -> None:
+    """It cannot say for how many parts it has room, so it has room if nothing waits for it in the broker."""
+    start("worker", "Y2", HOST, shared_broker.back, "--handler", "many=handlers:count")
+    asking.send_multipart([b"MDPC02", b"\x01", b"many", b"500"])
+    parts = [reply(asking) for _ in range(500)]
+    assert parts == [[b"MDPC02", b"\x02", b"many", b"%d" % number] for number in range(500)]
+    assert reply(asking) == [b"MDPC02", b"\x03", b"many", b""]
 
 
 def test_a_lab_client_is_served_by_a_majordomo_worker(shared_broker: Broker, start: Start) -> None:

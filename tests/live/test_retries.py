@@ -18,7 +18,7 @@ from cbw.core import messages
 from cbw.core.messages import Status
 from cbw.core.worker.events import TasksFinished
 from cbw.worker.handler import Handler
-from cbw.worker.pool import make_pool
+from cbw.worker.pools import make_pool
 from cbw.worker.processes import ProcessPool
 from tests.ports import free_port
 

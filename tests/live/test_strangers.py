@@ -12,6 +12,7 @@ import pytest
 import zmq
 
 from cbw.core import messages
+from cbw.core.identities import NO_PROOF
 from cbw.core.port import Sent
 from cbw.transport.router import Router
 from cbw.wire import native
@@ -135,6 +136,6 @@ def test_who_reads_a_clients_boot_gets_none_of_its_answers(
         with RawPeer.greeted(broker.client_port) as stranger:
             stranger.say(message(*map(bytes, hello)))
             assert b"lives" in stranger.read_until(b"lives")
-    broker.program.wait_for("refused", messages.NO_PROOF, count=2)
+    broker.program.wait_for("refused", NO_PROOF, count=2)
     start_worker("W1", "echo")
     assert victim.exit_code() == 0 and "VICTIM-1 -> VICTIM-1" in str(victim)

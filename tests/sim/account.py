@@ -23,7 +23,8 @@ class SeenAttempt:
     has_run: bool = False
     has_died: bool = False  # its worker, while it ran
     void: str = ""
-    """``returned``, ``failed`` or ``retried``: the broker counts on it no more. ``lost``: it died before it knew for sure."""
+    """``returned``, ``restarted``, ``failed`` or ``retried``: the broker counts on it no more.
+    ``lost``: it died before it knew for sure."""
     is_excused: bool = False
     is_accepted: bool = False  # its answer ended the request
     recovered_at: float | None = None  # the broker knows of it from its journal, and has not heard of its worker since

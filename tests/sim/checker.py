@@ -8,12 +8,12 @@ waits where.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cbw.core import messages
 from cbw.core.broker import events
 from cbw.core.broker.check import check
-from cbw.core.broker.snapshot import state_of
 from cbw.core.client.events import Ended
 from cbw.core.messages import Status
 from cbw.core.plain_messages import PlainReply, PlainRequest, PlainTask
@@ -26,22 +26,28 @@ from .clients import PlainClient, SimClient
 from .delays import Delays, may_fail
 from .durability import Durability
 from .inherited import token_of_inherited, why_not_inherited
-from .network import Connection, Network, Parcel, Peer, PlainAnswer, PlainReady
+from .network import Connection, Network, Parcel, PlainAnswer, PlainReady
 from .operator import NAME, Operator
 from .overload import Fairness, need_limits_kept, refused_as_busy
+from .plain_workers import PlainWorker
 from .plan import Job, Plan
 from .poison import Poison
 from .questions import Questions
+from .streams import Streams
 from .trust import nobody_is_trusted_for_ever
 from .turns import Turns
-from .unbegun import not_begun
+from .unbegun import has_settled, not_begun
 from .unsent_answers import UnsentAnswers
-from .workers import PlainWorker, SimWorker, read_answer, read_body
+from .workers import SimWorker, read_answer, read_body
 from .world import ViolationError, World
 
 if TYPE_CHECKING:
     from .broker import SimBroker
 
+BROKE_OFF = "the answer broke off"
+"""How the record begins of a stream that is broken."""
+LOST_PARTS = "parts of its answer were lost"
+"""How the record begins of an attempt that was given up because its client has not got all parts."""
 LATE_S = 0.02
 """A request whose deadline has passed may wait so much longer for its end."""
 SAMPLE_S = 0.05
@@ -82,6 +88,7 @@ class Checker:
         self._fairness = Fairness(has_journal=self.durability.disk is not None)
         self.delays = Delays(plan.limits.dead_max)
         self.operator = Operator(world, broker)
+        self.streams = Streams()
         self._books = Bookkeeping()
         self._unsent_answers = UnsentAnswers(world, plan.limits.liveness_s)
 
@@ -109,6 +116,8 @@ class Checker:
         self.need(ended.sink is job, f"G1: {client.who} got the answer of {ended.sink.token} for {job.token}")
         self.world.counts[answer.status.name.lower()] += 1
         status = answer.status
+        if self.streams.ended(key, ended):
+            return
         if status is Status.OK:
             self._answer_is_own(job.token, answer.body)
         elif status is Status.FAILED:
@@ -282,6 +291,7 @@ class Checker:
     def facts(self, facts: list[events.Event]) -> None:
         """About to be told to the core."""
         self.durability.heard(facts)
+        self.streams.arrived(facts, self.attempts)
         plain_id = self.broker.core.clients.next_plain_id
         self._unread.clear()
         asked: dict[int, float | None] = {}
@@ -432,7 +442,7 @@ class Checker:
             attempt = accepted.attempts[-1]
             self.need(attempt.task == record.task and not attempt.void, f"G4: task {record.task} returned twice")
             self.durability.may_be_taken_away(attempt)
-            attempt.void = "returned"
+            attempt.void = "restarted" if record.text.startswith(LOST_PARTS) else "returned"
         elif record.event == "attempt_failed":
             self._attempt_failed(record, accepted)
         else:
@@ -444,7 +454,10 @@ class Checker:
         self.durability.ended(request, record, accepted.token, is_of_lab=is_of_lab)
         if record.event in ("answered", "failed") and not is_of_lab:
             self._unsent_answers.add(record.request)
-        if record.event in ("answered", "failed"):
+        if record.text.startswith(BROKE_OFF):
+            if accepted.attempts:
+                accepted.attempts[-1].void = accepted.attempts[-1].void or "failed"
+        elif record.event in ("answered", "failed"):
             attempt = accepted.attempts[-1]
             is_live = attempt.task == record.task and not attempt.void
             self.need(is_live, f"G4: {accepted.token} ended with the answer of a void attempt, {record.task}")
@@ -492,7 +505,8 @@ class Checker:
         )
         # A task that crosses the registration of a REQ worker is taken for one that was not begun, and may be.
         lab = {worker.name for worker in self.plain_workers}
-        died = sum(a.has_died and not (a.void == "returned" and a.worker in lab) for a in accepted.attempts)
+        begun = [a for a in accepted.attempts if a.void != "restarted"]  # whatever became of its worker
+        died = sum(a.has_died and not (a.void == "returned" and a.worker in lab) for a in begun)
         self.need(
             died < self.plan.limits.attempts_max, f"G5: {token} was handed out again after {died} workers died of it"
         )
@@ -544,6 +558,7 @@ class Checker:
                 self.delays.sent(message, attempt.request)
 
     def _to_client(self, order: events.SendToClient) -> None:
+        self.streams.sent(order)
         connection = self.broker.clients.connection_of(order.peer)
         for message in order.messages:
             if isinstance(message, PlainReply):
@@ -588,15 +603,7 @@ class Checker:
             self._turns.clear()
             return
 
-        def is_calm(worker: Peer) -> bool:
-            connection = worker.link.connection
-            if connection is None or connection.is_lost or not worker.is_alive:
-                return False
-            known = broker.core.workers.by_peer.get(connection.peer)
-            if known is not None and state_of(known) == "late":
-                worker.disturbed()  # a lab worker's answer did not come, so it is left in peace
-            return now - worker.settled_at > calm_s
-
+        is_calm = partial(has_settled, broker, now - calm_s)
         idle: dict[str, SimWorker | PlainWorker] = {}
         servers: list[SimWorker | PlainWorker] = [*self.workers, *self.plain_workers]
         for worker in servers:

@@ -10,6 +10,7 @@ from cbw.core import messages
 from cbw.core.client.core import ClientCore
 from cbw.core.client.driver import ClientDriver
 from cbw.core.client.events import Ended
+from cbw.core.parts import PARTS_FIRST
 from cbw.wire import native
 
 from .network import Native, Network, Peer, PlainReply, PlainRequest, Router, summary
@@ -20,6 +21,8 @@ from .world import World
 BOOT_IDS = 1_000_000
 """Request ids of a boot begin at a multiple of this, so that the checker can tell boots apart."""
 DEALER_WINDOW = 10
+TAKES_S = 0.02
+"""Longest time in seconds that a program takes for a part of an answer."""
 TRIES_MAX = 3
 
 
@@ -58,6 +61,7 @@ class SimClient(Peer):
         self.core = ClientCore(self.name, self.who, chance, proof_of(self.who))
         first_id = (self.number * 1000 + self.boot) * BOOT_IDS + 1
         self.driver = ClientDriver(self.core, self, first_id=first_id)
+        self.driver.on_news = self._came
         self.jobs = {}
         self._held: list[list[Job]] = []  # what its program will submit when it is no longer frozen
         self.world.say(self.who, "started")
@@ -99,9 +103,16 @@ class SimClient(Peer):
         for job in jobs:
             deadline_at = None if job.ttl_s is None else now + job.ttl_s
             due_at = now + job.delay_s if job.delay_s else None
-            (request_id,) = self.driver.submit(
-                job.service, [job.body], deadline_at, job, job.priority, may_retry=True, due_at=due_at
-            )
+            if job.kind.startswith("stream"):
+                request = messages.StreamRequest(
+                    0, job.service, job.body, priority=job.priority, parts=PARTS_FIRST, restarts=job.restarts
+                )
+                request_id = self.driver.stream(request, deadline_at, job, due_at)
+                self.checker.streams.asked(f"{self.name}/{request_id}", job)
+            else:
+                (request_id,) = self.driver.submit(
+                    job.service, [job.body], deadline_at, job, job.priority, may_retry=True, due_at=due_at
+                )
             self.jobs[request_id] = job
             self.checker.submitted(f"{self.name}/{request_id}", job, self)
             if job.cancel_after_s is not None:
@@ -113,6 +124,22 @@ class SimClient(Peer):
         if driver is self.driver and self.is_alive and request_id in self.jobs:
             self.checker.cancelled(f"{self.name}/{request_id}")
             driver.cancel([request_id])
+            self.wake()
+
+    def _came(self, news: list[tuple[Job, messages.AnswerPart | messages.ProgressMade]]) -> None:
+        """Parts of answers. The program takes them when it has the time."""
+        for _, part in news:
+            assert isinstance(part, messages.AnswerPart)
+            key = f"{self.name}/{part.id}"
+            self.checker.streams.came(key, part, is_waited_for=part.id in self.jobs)
+            self.world.counts["parts"] += 1
+            task = int(bytes(part.body).split(b";")[1])
+            self.world.after(self.world.between(0, TAKES_S), self._take, self.driver, part.id, task)
+
+    def _take(self, driver: ClientDriver, request_id: int, task: int) -> None:
+        if driver is self.driver and self.is_alive:
+            self.checker.streams.took(f"{self.name}/{request_id}", task)
+            driver.took(request_id, 1)
             self.wake()
 
     def _tell(self, requests: list[Ended]) -> None:

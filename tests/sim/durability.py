@@ -29,7 +29,8 @@ from .world import ViolationError, World
 
 if TYPE_CHECKING:
     from .clients import PlainClient
-    from .workers import PlainWorker, SimWorker
+    from .plain_workers import PlainWorker
+from .workers import SimWorker
 
 TROUBLE_S = 20.0
 """So long after the disk had trouble clients may still learn of it."""

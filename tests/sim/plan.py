@@ -32,12 +32,14 @@ class Job:
     work_s: float
     kind: str = ""
     """What the handler does: ``""`` answers, ``raise``, ``die`` (its process), ``hang`` (holds the GIL), ``retry2`` (asks
-    twice to be called again)"""
+    twice to be called again), ``stream9`` (makes nine parts)"""
     ttl_s: float | None = None
     cancel_after_s: float | None = None
     pad: int = 0
     priority: int = PRIORITY
     delay_s: float = 0.0
+    restarts: bool = False
+    """A stream that begins anew if its worker is lost."""
 
     @property
     def body(self) -> bytes:
@@ -202,6 +204,8 @@ def draw(seed: int, rng: random.Random) -> Plan:
                 job.priority = (number * 7 + number // 5) % (PRIORITY_MAX + 1)
     if seed % 4 == 1:
         _delay(plan)
+    if seed % 5 == 2:
+        stream(plan)
     draw_journal(plan, random.Random(f"journal {seed}"))
     _draw_dead_letters(plan, random.Random(f"dead letters {seed}"))
     _draw_strangers(plan, random.Random(f"strangers {seed}"))
@@ -235,6 +239,15 @@ def _delay(plan: Plan) -> None:
                 job.kind = f"retry{1 + number % 4}"
             if number % 5 == 2:
                 job.delay_s = 0.02 * (1 + number % 40) * (1.0 if job.ttl_s is None else min(1.0, job.ttl_s))
+
+
+def stream(plan: Plan) -> None:
+    """Some answers are wanted in parts."""
+    for client in plan.clients:
+        for number, job in enumerate(job for _, jobs in client.bursts for job in jobs):
+            if number % 2 == 0 and not job.kind:
+                job.kind = f"stream{1 + number * 37 % 150}"
+                job.restarts = number % 4 == 0
 
 
 def _draw_dead_letters(plan: Plan, rng: random.Random) -> None:

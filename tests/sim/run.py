@@ -19,9 +19,10 @@ from cbw.transport.connections import DISPUTE_S
 from cbw.wire import native
 
 from .checker import SAMPLE_S
+from .plain_workers import PlainWorker
 from .plan import RETRIES_ALLOWED, ClientPlan, Job, Plan, draw
 from .system import Faults, SimSystem
-from .workers import HANG_S, PlainWorker
+from .workers import HANG_S
 from .world import ViolationError, World
 
 HEAL_S = 8.0

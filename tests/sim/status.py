@@ -13,7 +13,8 @@ from cbw.core.histogram import BOUNDS_S
 from cbw.core.record import Record
 
 from .account import Accepted, SeenAttempt
-from .workers import PlainWorker, SimWorker
+from .plain_workers import PlainWorker
+from .workers import SimWorker
 from .world import ViolationError
 
 ROUNDING_S = 1e-6

@@ -7,6 +7,7 @@ import math
 from typing import TYPE_CHECKING
 
 from cbw.core import messages
+from cbw.core.identities import PROOF_BYTES_MIN
 from cbw.wire import native
 
 from .network import Native, Network, Peer, summary
@@ -22,7 +23,7 @@ PATIENCE_S = 1.0
 
 def proof_of(who: str) -> bytes:
     """The proof of a start of a program: random enough, and the same in each run of a seed."""
-    return hashlib.blake2b(who.encode(), digest_size=messages.PROOF_BYTES_MIN).digest()
+    return hashlib.blake2b(who.encode(), digest_size=PROOF_BYTES_MIN).digest()
 
 
 class Stranger(Peer):

@@ -10,9 +10,10 @@ from .checker import Checker
 from .clients import PlainClient, SimClient
 from .disk import Disk
 from .network import HEARTBEAT_S, Connection, Network, Peer, Router
+from .plain_workers import PlainWorker
 from .plan import ClientPlan, Job, PlainClientPlan, Plan
 from .stranger import Stranger
-from .workers import PlainWorker, SimWorker
+from .workers import SimWorker
 from .world import BEAT_S, Process, World
 
 P = TypeVar("P", bound=Peer)

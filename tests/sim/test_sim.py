@@ -17,6 +17,7 @@ from . import (
     overload_canaries,
     status_canaries,
     stranger_canaries,
+    stream_canaries,
 )
 from .canary import CANARIES, bend_nothing
 from .run import run
@@ -29,6 +30,7 @@ MORE = (
     overload_canaries,
     status_canaries,
     stranger_canaries,
+    stream_canaries,
 )
 assert all(module.__doc__ for module in MORE)  # they are in CANARIES now
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import TYPE_CHECKING
 
 from cbw.core.broker.core import BrokerCore
 from cbw.core.broker.states import RequestState
 
 from .account import Accepted
 from .world import ViolationError, World
+
+if TYPE_CHECKING:
+    pass
 
 OVERTAKEN_MAX = 20
 """So many times at most is a worker given what came after a request that waits in another of its services. (A batch counts

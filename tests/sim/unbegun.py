@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Mapping
 from typing import TYPE_CHECKING
 
+from cbw.core.broker.snapshot import state_of
 from cbw.core.broker.states import RequestState
 
 from .account import SeenAttempt
@@ -38,3 +39,14 @@ def not_begun(
             if entry.state is not RequestState.ENDED and attempts[task].began_at is None:
                 found.append((entry.request.id, entry.request.service))
     return found
+
+
+def has_settled(broker: SimBroker, since: float, worker: Peer) -> bool:
+    """Whether nothing has disturbed ``worker`` since then."""
+    connection = worker.link.connection
+    if connection is None or connection.is_lost or not worker.is_alive:
+        return False
+    known = broker.core.workers.by_peer.get(connection.peer)
+    if known is not None and state_of(known) == "late":
+        worker.disturbed()  # a lab worker's answer did not come, so it is left in peace
+    return worker.settled_at < since

@@ -1,22 +1,23 @@
-"""Workers on the simulated network: ours (the real core in a simulated shell and pool), and the lab's REQ programs."""
+"""Our workers on the simulated network: the real core in a simulated shell and pool."""
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 
 from cbw.core import messages
 from cbw.core.messages import Status
+from cbw.core.parts import streamed_body
 from cbw.core.worker.core import WorkerCore
 from cbw.core.worker.driver import WorkerDriver
 from cbw.core.worker.events import PoolFact, PoolNotReady, PoolReady, TasksFinished, TasksReturned
 from cbw.wire import native
 
-from .network import Native, Network, Parcel, Peer, PlainAnswer, PlainReady, PlainTask, Router, summary
-from .plan import RETRIES_ALLOWED, PlainWorkerPlan, WorkerPlan, retries_wanted
+from .network import Native, Network, Parcel, Peer, Router, summary
+from .plan import RETRIES_ALLOWED, WorkerPlan, retries_wanted
 from .stranger import proof_of
+from .streams import StreamRun
 from .world import World
 
 HAND_OVER_S = 0.0002
@@ -27,6 +28,8 @@ CALL_AGAIN_S = 0.5
 """Longest time after which a handler wants to be called again."""
 HANG_S = 5.0
 """How long a handler that hangs holds the GIL: longer than the broker's patience."""
+PART_S = 0.003
+"""Longest time in seconds that a handler needs for a part of its answer."""
 TWIN_RESTART_S = 1.0
 NO_DESCRIPTORS = 0.3
 """How often a worker that wants a new connection finds no file descriptors left to begin it with."""
@@ -71,6 +74,7 @@ class SimPool:
         self._world = worker.world
         self.waiting: deque[messages.Task] = deque()
         self.running: dict[int, Run] = {}
+        self.streams: dict[int, StreamRun] = {}
         self.reports: list[PoolFact] = []
         self.is_ready = True
         self._batch: list[messages.Answer] = []
@@ -108,7 +112,7 @@ class SimPool:
 
     def cancel(self, task: int) -> None:
         plan = self._worker.plan
-        is_alone = plan.is_sheltered and list(self.running) == [task] and not self.waiting
+        is_alone = plan.is_sheltered and list(self.running) == [task] and not self.waiting and not self.streams
         if is_alone:
             run = self.running.pop(task)
             run.is_void = True
@@ -116,6 +120,8 @@ class SimPool:
             self._end_child()
         if is_alone or self._take_waiting([task]):
             self._finished(messages.Answer(task, Status.CANCELLED, messages.error_body("cancelled", "")), 0.0)
+        elif task in self.streams:
+            self._end_stream(self.running[task], messages.error_body("cancelled", ""), Status.CANCELLED)
         elif task in self.running and plan.is_async:
             run = self.running.pop(task)
             run.is_void = True
@@ -134,6 +140,7 @@ class SimPool:
         self._report(TasksFinished(lost, 0.0))
         self._report(TasksReturned([task.id for task in self.waiting]))
         self.running.clear()
+        self.streams.clear()
         self.waiting.clear()
         self._world.after(self._world.between(0.05, CHILD_START_S), self._child_started)
 
@@ -156,7 +163,12 @@ class SimPool:
             world.say(worker.who, f"begins {task.id} {token} {kind}")
             if kind == "hang" and not worker.plan.is_sheltered:
                 worker.freeze(HANG_S)
-            world.after(work_s * worker.plan.speed, self._end, run)
+            if isinstance(task, messages.StreamTask):
+                parts = int(kind.removeprefix("stream"))
+                self.streams[task.id] = StreamRun(task, task.parts, parts)
+                world.after(work_s * worker.plan.speed, self._make_part, run)
+            else:
+                world.after(work_s * worker.plan.speed, self._end, run)
 
     def _end(self, run: Run) -> None:
         worker, world = self._worker, self._world
@@ -212,6 +224,39 @@ class SimPool:
     def _report(self, fact: PoolFact) -> None:
         self.reports.append(fact)
         self._worker.wake()
+
+    def grant(self, task: int, parts: int) -> None:
+        for waiting in self.waiting:
+            if waiting.id == task and isinstance(waiting, messages.StreamTask):
+                waiting.parts = max(waiting.parts, parts)
+        if task in self.streams:
+            stream = self.streams[task]
+            stream.wanted = max(stream.wanted, parts)
+            if stream.is_waiting:
+                stream.is_waiting = False
+                self._make_part(self.running[task])
+
+    def _make_part(self, run: Run) -> None:
+        """As a generator does: it waits where there is no room."""
+        worker, world, stream = self._worker, self._world, self.streams.get(run.task.id)
+        if self._is_dead or run.is_void or stream is None:
+            return
+        if worker.is_frozen:
+            world.at(worker.frozen_until + world.between(0, 0.001), self._make_part, run)
+        elif not stream.left:
+            worker.checker.ran(run.task.id)
+            self._end_stream(run, streamed_body(stream.sent), Status.STREAMED)
+        elif stream.sent < stream.wanted:
+            self._report(stream.make(run.token))
+            world.after(world.between(0, PART_S), self._make_part, run)
+        else:
+            stream.is_waiting = True
+
+    def _end_stream(self, run: Run, body: bytes, status: Status) -> None:
+        run.is_void = True
+        del self.running[run.task.id], self.streams[run.task.id]
+        self._finished(messages.Answer(run.task.id, status, body), self._world.now - run.began_at)
+        self._fill()
 
     def end_overdue(self, task: int) -> messages.Answer | None:
         return None  # no handler has a limit here
@@ -297,7 +342,9 @@ class SimWorker(Peer):
             return
         self.boot += 1
         self.who = f"{self.name}{f't{self.twin}' if self.twin else ''}.{self.boot}"
-        self.core = WorkerCore(self.name, self.who, self.plan.services, self.plan.concurrency, proof_of(self.who))
+        self.core = WorkerCore(
+            self.name, self.who, self.plan.services, self.plan.concurrency, proof_of(self.who), takes_streams=True
+        )
         self.pool = SimPool(self)
         self.driver = WorkerDriver(self.core, self.pool, SimLink(self))
         self._stop_by: float | None = None
@@ -352,119 +399,3 @@ class SimWorker(Peer):
             self.idle_since = None
         elif self.idle_since is None:
             self.idle_since = now
-
-
-class PlainWorker(Peer):
-    """A REQ program of the lab: registers, then one task, one answer, for ever. It never looks whether anybody lives.
-
-    The REQ socket: what arrives while the program works is thrown away when it sends; it sends when there is a
-    connection, and waits for that.
-    """
-
-    def __init__(
-        self, world: World, network: Network, plan: PlainWorkerPlan, find: Callable[[], Router | None]
-    ) -> None:
-        super().__init__(world, plan.name, network, find)
-        self.plan = plan
-        self.services = [""]
-        self.begun_count = 0
-        self.is_orphan = False
-        """The broker cannot know that it is there: restarted, or connected anew without an identity."""
-        self.idle_since: float | None = None
-        self._awaited_until = 0.0
-        self._to_send: Parcel | None = None
-        self._run: Run | None = None
-        self._connected_once = False
-
-    def start(self) -> None:
-        if self.is_alive:
-            return
-        self.boot += 1
-        self.who = f"{self.name}.{self.boot}"
-        self._to_send = PlainReady(self.name)
-        self._run = None
-        self.is_orphan = False
-        self._connected_once = False
-        self.idle_since = None
-        self.world.say(self.who, "started")
-        self.link.open(None if self.plan.is_anonymous else self.name.encode())
-        self.start_turns()
-
-    def crash(self, *, is_silent: bool = False) -> None:
-        if self.is_alive:
-            self.world.say(self.who, "crashed" + " silently" * is_silent)
-            if self._run is not None:
-                self.checker.died(self._run.task.id)
-            self.link.close(is_orderly=False, is_silent=is_silent)
-            self.end_turns()
-            self.idle_since = None
-            self._run = None
-            self.world.after(self.plan.restart_s, self.start)
-
-    def awaited(self, until: float) -> None:
-        """The broker waits for its answer, which may be lost."""
-        self._awaited_until = until
-        self.disturbed(until)
-
-    def thaw(self) -> None:
-        super().thaw()
-        self.disturbed(self._awaited_until)
-
-    def broker_died(self, *, is_known: bool) -> None:
-        """The next one will not know of it, unless its registration is still to come, or it ``is_known`` from a journal."""
-        if self.is_alive and not is_known and not isinstance(self._to_send, PlainReady):
-            self.is_orphan = True
-
-    @property
-    def wake_at(self) -> float:
-        return math.inf
-
-    def turn(self) -> None:
-        for is_connected in self.link.watch():
-            self.world.say(self.who, "connected" if is_connected else "disconnected")
-            if not is_connected:
-                self.idle_since = None
-            elif self._connected_once and self.plan.is_anonymous:
-                self.is_orphan = True
-            self._connected_once = True
-        if self._to_send is not None and self.link.connection is not None:
-            self._eat()
-            self.link.send(self._to_send)
-            self.world.say(self.who, "ready" if isinstance(self._to_send, PlainReady) else "answers")
-            self._to_send = None
-        if self._to_send is None and self._run is None:
-            parcel = self.link.receive()
-            if parcel is not None:
-                assert isinstance(parcel, PlainTask)
-                self._begin(parcel)
-            elif self.link.connection is not None and self.idle_since is None:
-                self.idle_since = self.world.now
-
-    def _eat(self) -> None:
-        while (parcel := self.link.receive()) is not None:
-            self.world.say(self.who, "throws a task away")
-            self.network.on_lost(parcel, "thrown away by a REQ socket")
-
-    def _begin(self, parcel: PlainTask) -> None:
-        token, work_s, kind = read_body(parcel.body)
-        self.idle_since = None
-        self.begun_count += 1
-        self.checker.begun(parcel.task, token)
-        self.world.say(self.who, f"begins {parcel.task} {token} {kind}")
-        task = messages.Task(parcel.task, "", parcel.client, None, 1)
-        run = self._run = Run(task, token, kind, self.world.now)
-        self.world.after(HANG_S if kind == "hang" else work_s * self.plan.speed, self._finish, run)
-
-    def _finish(self, run: Run) -> None:
-        if self._run is not run:
-            return
-        if self.is_frozen:
-            self.world.at(self.frozen_until + 0.001, self._finish, run)
-            return
-        if run.kind == "die":
-            self.crash()
-            return
-        self._run = None
-        self.checker.ran(run.task.id)
-        self._to_send = PlainAnswer(run.task.body, write_answer(run.token, self.who, run.task.id))
-        self.wake()

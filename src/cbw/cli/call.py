@@ -71,6 +71,12 @@ _NAMED = re.compile(r"([^\W\d]\w*)(:?=)(.*)", re.DOTALL)
     help="Do not wait for the answer: print a ticket when the broker has the request. cbw result fetches the answer with it.",
 )
 @click.option(
+    "--stream",
+    "is_stream",
+    is_flag=True,
+    help="Print the parts of the answer as they come, each with the end of a line behind it.",
+)
+@click.option(
     "--ticket",
     metavar="NAME",
     help="Start the request under this ticket, or join the one that was started under it with the same body and service. The "
@@ -93,6 +99,7 @@ def command(
     delay_s: float,
     headers: tuple[str, ...],
     is_detached: bool,
+    is_stream: bool,
     ticket: str | None,
     deadline_s: float | None,
     timeout_s: float,
@@ -112,13 +119,20 @@ def command(
     cbw call price article=tea count:=3
     cbw call price '{"article": "tea", "count": 3}'
     cbw call --service thumbnail photo.jpg > small.jpg
+    cbw call --stream tell about=tea
     ticket=$(cbw call --service report --detach year.json); cbw result $ticket
     """
     if deadline_s is not None and not (is_detached or ticket is not None):
         raise click.UsageError("--deadline goes with --detach or --ticket; otherwise --timeout is the deadline.")
+    if is_stream and (is_detached or ticket is not None):
+        raise click.UsageError("--stream prints what comes; it does not go with --detach or --ticket.")
     service, body = (service, _read(arguments)) if service is not None else _asked(arguments)
     options: Any = {"priority": priority, "delay_s": delay_s, "headers": _headers(headers)}
     with asking(broker, timeout_s, is_json=is_json) as client:
+        if is_stream:
+            for part in client.stream(body, service, **options):
+                output.data(part + b"\n")
+            return
         if not is_detached and ticket is None:
             output.data(client.call(body, service, **options))
             return

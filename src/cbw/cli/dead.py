@@ -17,7 +17,7 @@ from cbw.cli.control import Control, Fields, age_of, controlling
 from cbw.cli.options import Integer
 from cbw.core import catalogue
 from cbw.core.broker.dead_services import BODY, DROP, LIST, PAGE_MAX, REQUEUE, SHOW
-from cbw.core.messages import ticket_name
+from cbw.core.identities import ticket_name
 from cbw.errors import CbwError, HandlerFailed, UsageError
 from cbw.logs.times import span_of
 

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
-import math
-from collections.abc import AsyncGenerator, Callable, Iterable
-from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
 from cbw import codec
 from cbw.client.async_future import PendingAnswer, WaitingFuture
-from cbw.client.contracts import OfOne, OfTwo, maps_contracts, takes_contracts
+from cbw.client.contracts import OfOne, OfTwo, maps_contracts, streams_contracts, takes_contracts
+from cbw.client.loop_socket import LoopSocket
+from cbw.client.progress import OnProgress, ProgressSink
 from cbw.client.result import decode_answer, result_of
-from cbw.client.session import DRAIN_LOOK_S, TIMEOUT_S, Headers, KeysPath, Timeout, open_session
+from cbw.client.session import TIMEOUT_S, Headers, KeysPath, Timeout
+from cbw.client.stream import AsyncAnswerStream, Reading, StreamLine
 from cbw.client.ticket import Ticket, new_ticket, ticket_of
 from cbw.client.window import WINDOW, MapWindow
 from cbw.codec import Body
-from cbw.contract.service import Contract, RequestOptions
+from cbw.contract.service import Contract, RequestOptions, StreamOptions
 from cbw.core.client.events import Ended
 from cbw.core.messages import PRIORITY
+from cbw.core.parts import PARTS_FIRST
 from cbw.observe.trace import Trace
 
 A = TypeVar("A")
@@ -29,7 +31,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-class AsyncClient:
+class AsyncClient(LoopSocket):
     """A connection to a broker, shaped like :class:`cbw.Client`. Use it in ``async with``, or await :meth:`close`.
 
     As there, the end of ``async with`` waits for the requests in flight, unless it is left by an exception.
@@ -56,18 +58,8 @@ class AsyncClient:
         trace: Trace | None = None,
         keys: KeysPath = None,
     ) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._session, self._connection = open_session(broker, id, timeout, trace, self._resolved, keys)
+        super().__init__(broker, id, timeout, trace, keys)
         self.id = self._session.core.name
-        self._is_turn_due = False
-        self._timer: asyncio.TimerHandle | None = None
-
-    async def __aenter__(self) -> Self:
-        self._attach()
-        return self
-
-    async def __aexit__(self, kind: object, *_: object) -> None:
-        await self.close(wait=kind is None)
 
     # --- requests
 
@@ -84,6 +76,7 @@ class AsyncClient:
         delay_s: float = 0.0,
         require_worker: bool = False,
         headers: Headers = None,
+        on_progress: OnProgress = None,
     ) -> bytes: ...
     @overload
     async def call(
@@ -104,6 +97,7 @@ class AsyncClient:
         delay_s: float = 0.0,
         require_worker: bool = False,
         headers: Headers = None,
+        on_progress: OnProgress = None,
         returns: Any = bytes,
     ) -> Any:
         """Send one request and wait for its answer. The arguments are those of :meth:`cbw.Client.call`.
@@ -115,7 +109,7 @@ class AsyncClient:
             Closed: the client is closed.
         """
         options = {"delay_s": delay_s, "require_worker": require_worker, "headers": headers}
-        future = self._request(body, service, timeout, priority, **options)
+        future = self._request(body, service, timeout, priority, on_progress=on_progress, **options)
         try:
             return decode_answer(await future, returns, future.request_id, service, self.id)
         finally:
@@ -196,6 +190,7 @@ class AsyncClient:
         delay_s: float = 0.0,
         require_worker: bool = False,
         headers: Headers = None,
+        on_progress: OnProgress = None,
     ) -> asyncio.Future[bytes]: ...
     @overload
     def submit(
@@ -216,6 +211,7 @@ class AsyncClient:
         delay_s: float = 0.0,
         require_worker: bool = False,
         headers: Headers = None,
+        on_progress: OnProgress = None,
         returns: Any = bytes,
     ) -> asyncio.Future[Any]:
         """Send one request and return its future. ``future.cancel()`` cancels the request, also while it runs.
@@ -223,7 +219,51 @@ class AsyncClient:
         Call it in the event loop's thread.
         """
         options = {"delay_s": delay_s, "require_worker": require_worker, "headers": headers}
-        return self._request(body, service, timeout, priority, returns, **options)
+        return self._request(body, service, timeout, priority, returns, on_progress, **options)
+
+    @overload
+    def stream(
+        self, task: Contract[P, Any, ..., Iterator[T] | AsyncIterator[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> AsyncAnswerStream[T]: ...
+    @overload
+    def stream(
+        self, body: Body = b"", service: str = "", **options: Unpack[StreamOptions]
+    ) -> AsyncAnswerStream[bytes]: ...
+    @overload
+    def stream(
+        self, body: Body = b"", service: str = "", *, returns: type[T], **options: Unpack[StreamOptions]
+    ) -> AsyncAnswerStream[T]: ...
+    @overload
+    def stream(
+        self, body: Body = b"", service: str = "", *, returns: Any, **options: Unpack[StreamOptions]
+    ) -> AsyncAnswerStream[Any]: ...
+    @streams_contracts
+    def stream(
+        self,
+        body: Any = b"",
+        service: str = "",
+        *,
+        timeout: Timeout = ...,
+        priority: int = PRIORITY,
+        returns: Any = bytes,
+        restart: bool = False,
+        on_progress: OnProgress = None,
+        **options: Any,
+    ) -> AsyncAnswerStream[Any]:
+        """Send one request to a handler that yields, and iterate over the parts of its answer with ``async for``.
+
+        The arguments and errors are those of :meth:`cbw.Client.stream`.
+        """
+        encoded = codec.encode(body)
+        options |= {"parts": PARTS_FIRST, "restart": restart, "wants_progress": on_progress is not None}
+
+        def ask(sink: Callable[[Any], None]) -> int:
+            self._attach()
+            return self._ask_stream(sink, service, encoded, timeout, priority, **options)
+
+        return AsyncAnswerStream(
+            Reading(self.id, service, returns, on_progress), StreamLine(ask, self._took, self._cancel)
+        )
 
     @overload
     def map(
@@ -364,56 +404,7 @@ class AsyncClient:
             if mapping.in_flight:
                 self._cancel(list(mapping.in_flight))
 
-    @property
-    def has_met_broker(self) -> bool:
-        """Whether a broker has ever welcomed this client."""
-        return self._session.core.has_met_broker
-
-    async def close(self, *, wait: bool = False) -> None:
-        """End the requests in flight with :class:`~cbw.errors.Closed`, and close the connection. Safe to call twice.
-
-        ``wait``: first wait until they have ended by themselves, with an answer or an error; each does so within its timeout.
-        """
-        try:
-            while wait and self._session.in_flight:
-                await asyncio.sleep(DRAIN_LOOK_S)
-        finally:
-            await self._close()
-
-    async def _close(self) -> None:
-        session, link = self._session, self._connection.link
-        if session.is_closed:
-            return
-        is_orphan = self._loop is not None and self._loop.is_closed()  # nobody is left who could be told
-        ended = session.close()
-        if not is_orphan:
-            self._deliver(ended)
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._loop is not None and not is_orphan:
-            self._loop.remove_reader(link.news)
-            self._loop.remove_reader(link.monitor_news)
-        session.say_goodbye()
-        self._connection.close()
-        await asyncio.to_thread(self._end)  # up to a second, which the loop should not stand still for
-
     # --- inside
-
-    def _end(self) -> None:
-        self._connection.wait()
-        self._session.close_trace()
-
-    def _attach(self) -> asyncio.AbstractEventLoop:
-        loop = asyncio.get_running_loop()
-        if self._loop is None and not self._session.is_closed:
-            self._loop = loop
-            link = self._connection.link
-            loop.add_reader(link.news, self._turn)
-            loop.add_reader(link.monitor_news, self._connection_changed)
-            loop.call_soon(self._connection_changed)  # perhaps the name was looked up before there was a loop
-        elif self._loop is not loop and not self._session.is_closed:
-            raise RuntimeError("this client belongs to another event loop")
-        return loop
 
     def _request(
         self,
@@ -422,9 +413,15 @@ class AsyncClient:
         timeout: Timeout,
         priority: int,
         returns: Any = bytes,
+        on_progress: OnProgress = None,
         **options: Any,
     ) -> PendingAnswer:
         future = PendingAnswer(self._cancel, self._attach(), returns)
+        if on_progress is not None:
+            sink, encoded = ProgressSink(future.end, on_progress), codec.encode(body)
+            options["wants_progress"] = True
+            future.request_id = self._ask_stream(sink, service, encoded, timeout, priority, **options)
+            return future
         (future.request_id,) = self._submit(
             service, [codec.encode(body)], timeout, priority, future.end, may_retry=True, **options
         )
@@ -442,55 +439,3 @@ class AsyncClient:
         request_ids = self._session.submit(service, bodies, timeout, sink, priority, **options)
         self._take_turn_soon()
         return request_ids
-
-    def _cancel(self, request_ids: list[int]) -> None:
-        self._session.cancel(request_ids)
-        self._take_turn_soon()
-
-    def _take_turn_soon(self) -> None:
-        """Take a turn after all that the program does in this turn of the loop, so that its requests travel in one batch."""
-        if not self._is_turn_due and self._loop is not None and not self._loop.is_closed():
-            self._is_turn_due = True
-            self._loop.call_soon(self._turn)
-
-    def _resolved(self) -> None:
-        """The broker's name was looked up. Called in another thread."""
-        loop = self._loop
-        if loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(self._connection_changed)
-
-    def _connection_changed(self) -> None:
-        self._turn(has_changes=True)
-
-    def _deliver(self, ended: list[Ended]) -> None:
-        for end in ended:
-            end.sink(end)
-
-    def _turn(self, *, has_changes: bool = False) -> None:
-        session, link = self._session, self._connection.link
-        self._is_turn_due = False
-        if session.is_closed:
-            return
-        link.forget_input()
-        self._deliver(session.turn(has_changes=has_changes))
-        if not session.is_closed:
-            if link.has_input:  # came while we sent; its descriptor has said so already and will not again
-                self._take_turn_soon()
-            self._set_timer()
-
-    def _set_timer(self) -> None:
-        """See that a turn is taken when it is due. A timer that is set is not moved back: it is set anew when it fires."""
-        timeout_s = self._session.timeout_s
-        if timeout_s == math.inf or self._loop is None:
-            return
-        due_at = self._loop.time() + max(0.0, timeout_s)
-        if self._timer is not None:
-            if self._timer.when() <= due_at:
-                return
-            self._timer.cancel()
-        self._timer = self._loop.call_at(due_at, self._time_passed)
-
-    def _time_passed(self) -> None:
-        self._timer = None
-        self._turn()

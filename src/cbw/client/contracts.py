@@ -43,6 +43,23 @@ def takes_contracts(method: Callable[..., Any]) -> Callable[..., Any]:
     return either
 
 
+def streams_contracts(method: Callable[..., Any]) -> Callable[..., Any]:
+    """As :func:`takes_contracts`, for a method whose ``returns`` is the type of a part of the answer."""
+
+    @functools.wraps(method)
+    def either(self: Any, *arguments: Any, **options: Any) -> Any:
+        if arguments and type(arguments[0]) is Contract:
+            contract, *given = arguments
+            signature = contract.signature
+            returns = signature.part if signature.is_stream else signature.returns
+            return method(
+                self, contract.body_for(*given, **options), contract.name, **contract.options, returns=returns
+            )
+        return method(self, *arguments, **options)
+
+    return either
+
+
 def maps_contracts(method: Callable[..., Any]) -> Callable[..., Any]:
     """``method``, whose first arguments are bodies and a service: given a task, they are values of its arguments, as for
     :func:`map`.
@@ -52,7 +69,8 @@ def maps_contracts(method: Callable[..., Any]) -> Callable[..., Any]:
     def either(self: Any, *arguments: Any, **options: Any) -> Any:
         if arguments and type(arguments[0]) is Contract:
             contract, *values = arguments
-            options = {**contract.options, **options, "returns": contract.signature.returns}
+            own = {name: value for name, value in contract.options.items() if name != "on_progress"}
+            options = {**own, **options, "returns": contract.signature.returns}
             return method(self, _bodies(contract, values), contract.name, **options)
         return method(self, *arguments, **options)
 

@@ -10,7 +10,8 @@ import msgspec
 from cbw import codec
 from cbw.core import messages
 from cbw.core.client.events import Ended
-from cbw.core.messages import Status, name_of_request
+from cbw.core.identities import name_of_request
+from cbw.core.messages import Status
 from cbw.errors import (
     AnswerTooBig,
     BadAnswer,
@@ -25,6 +26,7 @@ from cbw.errors import (
     HandlerFailed,
     NotAllowed,
     RequestError,
+    StreamBroken,
     TicketTaken,
     TimeLimit,
     TooBig,
@@ -38,6 +40,7 @@ _ERRORS: dict[Status, type[RequestError]] = {
     Status.BAD_REQUEST: BadRequest,
     Status.EXPIRED: Expired,
     Status.GAVE_UP: GaveUp,
+    Status.BROKEN: StreamBroken,
     Status.BUSY: Busy,
     Status.CANCELLED: Cancelled,
     Status.TOO_BIG: TooBig,

@@ -26,7 +26,9 @@ from cbw.core.client.core import ClientCore
 from cbw.core.client.driver import ClientConnection, ClientDriver
 from cbw.core.client.events import Ended
 from cbw.core.headers import why_bad_headers
-from cbw.core.messages import Status, ticket_name
+from cbw.core.identities import PROOF_BYTES_MIN, ticket_name
+from cbw.core.messages import Status
+from cbw.core.parts import SUCCEEDED
 from cbw.core.record import Record
 from cbw.errors import Closed, UsageError
 from cbw.keys.folder import link_keys
@@ -127,7 +129,7 @@ def open_session(
     """
     hosts = addresses(broker, "client")
     name = new_id() if id is None else checked_id(id)
-    core = ClientCore(name, os.urandom(8).hex(), random.random(), os.urandom(messages.PROOF_BYTES_MIN))
+    core = ClientCore(name, os.urandom(8).hex(), random.random(), os.urandom(PROOF_BYTES_MIN))
     timeout_s = seconds_of(timeout)
     own_keys = link_keys(keys, "broker", "client", "admin")
     trace = trace or Trace(is_printing=False, name=core.name, log=LogTarget.from_environment("client", keys))
@@ -166,6 +168,9 @@ class Session:
         self.core = core
         self.is_closed = False
         self._driver = ClientDriver(core, link, on_resent=self._record_resent)
+        self.news: list[tuple[Any, Any]] = []
+        """Parts of answers and progresses that have come, each with the sink of its request: to be delivered."""
+        self._driver.on_news = lambda news: self.news.extend(news)
         self._clock = clock
         self._own_timeout_s = timeout_s
         self._why_closed = "this client is closed"
@@ -271,6 +276,60 @@ class Session:
                 ]
             )
         return key
+
+    def stream(
+        self,
+        service: str,
+        body: bytes,
+        timeout: Timeout,
+        sink: Any,
+        priority: int = messages.PRIORITY,
+        *,
+        delay_s: float = 0.0,
+        require_worker: bool = False,
+        headers: Headers = None,
+        parts: int | None = None,
+        restart: bool = False,
+        wants_progress: bool = False,
+    ) -> int:
+        """Note a request whose answer is wanted in ``parts`` (the first room for them; None: it is not), or whose progress is.
+
+        Raises:
+            Closed, DuplicateId, VersionMismatch, UsageError: as for :meth:`submit`.
+        """
+        self._check_open()
+        check_priority(priority)
+        now, deadline_at = self._clock(), self._deadline_at(timeout, self._clock())
+        due_at = None
+        if delay_s:
+            due_at = now + checked_delay(delay_s, math.inf if deadline_at is None else deadline_at - now)
+        request = messages.StreamRequest(
+            0,
+            checked_service(service),
+            body,
+            priority=priority,
+            headers=checked_headers(headers),
+            parts=parts,
+            restarts=restart,
+            wants_progress=wants_progress,
+            requires_worker=require_worker,
+        )
+        self._service = request.service
+        key = self._driver.stream(request, deadline_at, sink, due_at)
+        if self._is_tracing:
+            self._record_sent([key], [body], now, delay_s)
+        return key
+
+    def took(self, request_id: int, parts: int) -> None:
+        """Note that the program has taken so many parts more of that answer."""
+        if not self.is_closed:
+            self._driver.took(request_id, parts)
+
+    def deliver_news(self) -> None:
+        """Give :attr:`news` to their sinks, before the ends that the last turn has returned."""
+        news, self.news = self.news, []
+        for sink, one in news:
+            sink(one)
 
     def collect(self, ticket: str, timeout: Timeout, sink: Any) -> int:
         """Note that the answer of ``ticket`` is wanted within ``timeout``; returns the id of that.
@@ -411,7 +470,7 @@ class Session:
         records = []
         for end in ended:
             answer = end.answer
-            is_ok = answer.status is Status.OK
+            is_ok = answer.status in SUCCEEDED
             event = catalogue.GOT if is_ok else catalogue.FAILED
             if end.ticket:
                 event = catalogue.ASKED if end.is_start else catalogue.COLLECTED
@@ -421,7 +480,7 @@ class Session:
             record.request = end.request
             if not is_ok:
                 record.text = messages.error_parts(answer.body).line
-            elif self._trace.tells_bodies:
+            elif self._trace.tells_bodies and answer.status is Status.OK:
                 record.text = _text(answer.body)
             records.append(record)
         self._write(records)

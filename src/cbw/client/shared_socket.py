@@ -14,14 +14,18 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
+from cbw.client.progress import OnProgress, progress_of
 from cbw.client.session import DRAIN_LOOK_S, KeysPath, Timeout, deliver, open_session
 from cbw.core.client.events import Ended
+from cbw.core.messages import ProgressMade
 from cbw.errors import Closed, UsageError
 from cbw.observe.trace import Trace
 from cbw.transport.fork import call_after_fork
 from cbw.transport.poller import Poller, Waker
+
+T = TypeVar("T")
 
 
 class SharedSocket:
@@ -46,6 +50,16 @@ class SharedSocket:
     def after_fork_in_child(self) -> None:
         """Called in a forked process, where this client is closed. A lock may have been held by a thread of the parent."""
         self._make_locks()
+
+    @property
+    def has_met_broker(self) -> bool:
+        """Whether a broker has ever welcomed this client."""
+        return self._session.core.has_met_broker
+
+    @property
+    def hello_refused(self) -> str:
+        """Why the broker has not let this client in when it last asked for that; empty: it has."""
+        return self._session.core.hello_refused
 
     def _make_locks(self) -> None:
         self._lock = threading.Lock()  # the session and what is counted here; nobody waits or calls back under it
@@ -87,16 +101,19 @@ class SharedSocket:
         self._session.close_trace()
         self._waker.close()
 
-    def _wait_for(self, ask: Callable[[Callable[[Ended], None]], int]) -> Ended:
+    def _wait_for(self, ask: Callable[[Callable[[Ended], None]], int], on_progress: OnProgress = None) -> Ended:
         """Note what is asked for, and wait for its end. ``ask`` is called with a sink, under the lock, and returns its id."""
-        answers: queue.SimpleQueue[Ended] = queue.SimpleQueue()
+        answers: queue.SimpleQueue[Ended | ProgressMade] = queue.SimpleQueue()
         with self._lock:
             request_id = ask(answers.put)
             is_sleeping = self._is_sleeping
         if is_sleeping:
             self._waker.wake()
         try:
-            return self._wait(answers)
+            while not isinstance(news := self._wait(answers), Ended):
+                if on_progress is not None:
+                    on_progress(progress_of(news))
+            return news
         except BaseException:  # Ctrl-C: nobody waits for it any more
             self._cancel([request_id])
             raise
@@ -122,6 +139,17 @@ class SharedSocket:
             self._waker.wake()
         return request_ids
 
+    def _ask_stream(
+        self, sink: Callable[[Any], None], service: str, body: bytes, timeout: Timeout, priority: int, **options: Any
+    ) -> int:
+        """As :meth:`cbw.client.session.Session.stream`."""
+        with self._lock:
+            request_id = self._session.stream(service, body, timeout, sink, priority, **options)
+            is_sleeping = self._is_sleeping
+        if is_sleeping:
+            self._waker.wake()
+        return request_id
+
     def _cancel(self, request_ids: list[int]) -> None:
         with self._lock:
             self._session.cancel(request_ids)
@@ -131,7 +159,17 @@ class SharedSocket:
         else:
             self._push()
 
-    def _wait(self, answers: queue.SimpleQueue[Ended]) -> Ended:
+    def _took(self, request_id: int, parts: int) -> None:
+        """The program has taken so many parts more of that answer."""
+        with self._lock:
+            self._session.took(request_id, parts)
+            is_sleeping = self._is_sleeping
+        if is_sleeping:
+            self._waker.wake()
+        else:
+            self._push()
+
+    def _wait(self, answers: queue.SimpleQueue[T]) -> T:
         """Wait for the first of ``answers``: own the socket until it has arrived, or let the thread read it that does."""
         if not answers.empty():
             return answers.get()
@@ -209,6 +247,8 @@ class SharedSocket:
                 with self._lock:
                     ended = session.turn(has_changes=has_changes)
                     timeout_s = self._sleep_s(ended)
+                if session.news:
+                    session.deliver_news()
                 deliver(ended)
         finally:
             self._is_sleeping = False

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import functools
 import queue
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 
 from cbw import codec
-from cbw.client.contracts import OfOne, OfTwo, maps_contracts, takes_contracts
+from cbw.client.contracts import OfOne, OfTwo, maps_contracts, streams_contracts, takes_contracts
 from cbw.client.future import RequestFuture
+from cbw.client.progress import OnProgress, ProgressSink
 from cbw.client.result import result_of
 from cbw.client.session import TIMEOUT_S, Headers, KeysPath, Timeout
 from cbw.client.shared_socket import SharedSocket
+from cbw.client.stream import AnswerStream, Reading, StreamLine
 from cbw.client.ticket import Ticket, new_ticket, ticket_of
 from cbw.client.window import WINDOW, MapWindow
 from cbw.codec import Body
-from cbw.contract.service import Contract, RequestOptions
+from cbw.contract.service import Contract, RequestOptions, StreamOptions
 from cbw.core.client.events import Ended
 from cbw.core.messages import PRIORITY
+from cbw.core.parts import PARTS_FIRST
 from cbw.observe.trace import Trace
 
 A = TypeVar("A")
@@ -37,12 +40,11 @@ class Client(SharedSocket):
     are to outlive their program are made by :meth:`start`.
 
     ``broker`` is ``"host:port"`` of the broker's client port (default: ``BROKER_HOST`` and ``BROKER_PORT``, else
-    ``127.0.0.1:9998``). Of several brokers, given as ``"a:9998,b:9998"`` or by a name with several addresses, the client uses
-    one, which depends on its id, and another when that is lost. The broker may start later: requests wait for it until their
-    time is up. ``timeout`` is in seconds, for each request that gives none of its own; None waits for ever. ``trace`` is
-    where records go (default: to the logger of ``LOGGER_HOST``, if that is set); the client closes it.
-    ``keys`` is the folder of keys, or the client's secret key file in it (default: ``CBW_KEYS``; empty: nothing is encrypted). In
-    a forked process this client is closed; make another one there.
+    ``127.0.0.1:9998``). Of several, given as ``"a:9998,b:9998"`` or by a name with several addresses, it uses one, and another
+    when that is lost. It may start later: requests wait for it until their time is up. ``timeout`` is in seconds, for each
+    request that gives none of its own; None waits for ever. ``trace`` is where records go (default: to the logger of
+    ``LOGGER_HOST``, if that is set); the client closes it. ``keys`` is the folder of keys, or the client's secret key file in
+    it (default: ``CBW_KEYS``; empty: nothing is encrypted). In a forked process it is closed; make another one there.
 
     Raises:
         UsageError: the address, the id or the timeout is not valid, or a key is missing.
@@ -86,6 +88,7 @@ class Client(SharedSocket):
         delay_s: float = 0.0,
         require_worker: bool = False,
         headers: Headers = None,
+        on_progress: OnProgress = None,
     ) -> bytes: ...
     @overload
     def call(
@@ -104,6 +107,7 @@ class Client(SharedSocket):
         delay_s: float = 0.0,
         require_worker: bool = False,
         headers: Headers = None,
+        on_progress: OnProgress = None,
         returns: Any = bytes,
     ) -> Any:
         """Send one request and wait for its answer.
@@ -115,6 +119,7 @@ class Client(SharedSocket):
         gets it before ``delay_s`` seconds have passed, which count towards the timeout. With ``require_worker`` it ends at once,
         with :class:`~cbw.errors.Expired` of kind ``no_worker``, if no worker serves it.
         ``headers`` are texts that the handler finds in its ``Context``: at most 32, of 8192 bytes in all.
+        ``on_progress`` is called with a :class:`cbw.Progress` for each that the handler tells with ``Context.progress``.
 
         Raises:
             RequestError: the request ended without an answer, or with one that is not a ``returns``; the subclass says why.
@@ -123,6 +128,11 @@ class Client(SharedSocket):
             Closed: the client is closed.
         """
         encoded = [codec.encode(body)]
+        if on_progress is not None:
+            options: dict[str, Any] = {"delay_s": delay_s, "require_worker": require_worker, "headers": headers}
+            ask = functools.partial(self._session.stream, service, encoded[0], timeout)
+            ended = self._wait_for(lambda sink: ask(sink, priority, **options, wants_progress=True), on_progress)
+            return result_of(ended, returns)
         ended = self._wait_for(
             lambda sink: self._session.submit(
                 service,
@@ -224,6 +234,7 @@ class Client(SharedSocket):
         delay_s: float = 0.0,
         require_worker: bool = False,
         headers: Headers = None,
+        on_progress: OnProgress = None,
     ) -> Future[bytes]: ...
     @overload
     def submit(
@@ -244,6 +255,7 @@ class Client(SharedSocket):
         delay_s: float = 0.0,
         require_worker: bool = False,
         headers: Headers = None,
+        on_progress: OnProgress = None,
         returns: Any = bytes,
     ) -> Future[Any]:
         """Send one request and return its future. ``future.cancel()`` cancels the request, also while it runs.
@@ -255,22 +267,71 @@ class Client(SharedSocket):
         with self._lock:
             self._waiting += 1
         try:
-            (future.request_id,) = self._submit_all(
-                service,
-                [codec.encode(body)],
-                timeout,
-                priority,
-                future.end,
-                may_retry=True,
-                delay_s=delay_s,
-                require_worker=require_worker,
-                headers=headers,
-            )
+            options: dict[str, Any] = {"delay_s": delay_s, "require_worker": require_worker, "headers": headers}
+            encoded = codec.encode(body)
+            if on_progress is None:
+                (future.request_id,) = self._submit_all(
+                    service, [encoded], timeout, priority, future.end, may_retry=True, **options
+                )
+            else:
+                sink = ProgressSink(future.end, on_progress)
+                future.request_id = self._ask_stream(
+                    sink, service, encoded, timeout, priority, wants_progress=True, **options
+                )
         except BaseException:
             self._wait_no_more()
             raise
         self._attend()
         return future
+
+    @overload
+    def stream(
+        self, task: Contract[P, Any, ..., Iterator[T] | AsyncIterator[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> AnswerStream[T]: ...
+    @overload
+    def stream(self, body: Body = b"", service: str = "", **options: Unpack[StreamOptions]) -> AnswerStream[bytes]: ...
+    @overload
+    def stream(
+        self, body: Body = b"", service: str = "", *, returns: type[T], **options: Unpack[StreamOptions]
+    ) -> AnswerStream[T]: ...
+    @overload
+    def stream(
+        self, body: Body = b"", service: str = "", *, returns: Any, **options: Unpack[StreamOptions]
+    ) -> AnswerStream[Any]: ...
+    @streams_contracts
+    def stream(
+        self,
+        body: Any = b"",
+        service: str = "",
+        *,
+        timeout: Timeout = ...,
+        priority: int = PRIORITY,
+        returns: Any = bytes,
+        restart: bool = False,
+        on_progress: OnProgress = None,
+        **options: Any,
+    ) -> AnswerStream[Any]:
+        """Send one request to a handler that yields, and iterate over the parts of its answer as they come.
+
+        Each part is read as ``returns``. To leave the loop gives the request up, and closes the generator in the worker. If the
+        worker is lost after parts have come, the stream ends with :class:`cbw.StreamBroken`; with ``restart`` another worker
+        begins anew, its parts come from the first one, and ``stream.attempt`` counts one more. A handler that returns makes one.
+        ``timeout`` is for all parts together. The other options are those of :meth:`call`. ::
+
+            for word in client.stream(tell, "a story"):
+                print(word)
+
+        Raises:
+            StreamBroken, RequestError, UsageError, Closed: as :meth:`call`, when the next part is asked for.
+        """
+        encoded = codec.encode(body)
+        options |= {"parts": PARTS_FIRST, "restart": restart, "wants_progress": on_progress is not None}
+        line = StreamLine(
+            lambda sink: self._ask_stream(sink, service, encoded, timeout, priority, **options),
+            self._took,
+            self._cancel,
+        )
+        return AnswerStream(Reading(self.id, service, returns, on_progress), line, self._wait)
 
     @overload
     def map(
@@ -417,16 +478,6 @@ class Client(SharedSocket):
                 self._wait_no_more()
             if mapping.in_flight:
                 self._cancel(list(mapping.in_flight))
-
-    @property
-    def has_met_broker(self) -> bool:
-        """Whether a broker has ever welcomed this client."""
-        return self._session.core.has_met_broker
-
-    @property
-    def hello_refused(self) -> str:
-        """Why the broker has not let this client in when it last asked for that; empty: it has."""
-        return self._session.core.hello_refused
 
     def close(self, *, wait: bool = False) -> None:
         """End the requests in flight with :class:`~cbw.errors.Closed`, and close the connection. Safe to call twice.

@@ -8,8 +8,11 @@ from types import MappingProxyType
 from typing import Any
 
 from cbw.core import messages
+from cbw.core.parts import PROGRESS_CHARS_MAX
 from cbw.current import request_context
 
+PROGRESS_S = 0.05
+"""Shortest time in seconds between two progresses of a handler that are told."""
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -21,10 +24,18 @@ class Context:
     service has yielded in this process; None: the service has no lifespan.
     """
 
-    __slots__ = ("_clock", "_deadline_at", "_task", "is_cancelled", "state")
+    __slots__ = ("_clock", "_deadline_at", "_progress_at", "_task", "_tell", "is_cancelled", "state")
 
-    def __init__(self, task: messages.Task, received_at: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        task: messages.Task,
+        received_at: float,
+        clock: Callable[[], float] = time.monotonic,
+        tell: Callable[[messages.ProgressMade], None] | None = None,
+    ) -> None:
         self._task = task
+        self._tell = tell
+        self._progress_at: float | None = None
         self.is_cancelled = False
         self.state: Any = None
         self._deadline_at = None if task.ttl is None else received_at + task.ttl
@@ -35,6 +46,19 @@ class Context:
         """That of the request which this thread or coroutine serves; None: it serves none. For code that is not given it."""
         context: Context | None = request_context.get()
         return context
+
+    def progress(self, done: float, total: float | None = None, text: str = "") -> None:
+        """Tell how far the handler is: the broker shows it in its status, and passes it on to a caller that has ``on_progress``.
+
+        Call it as often as you like: at most 20 times a second are told, and ``done == total`` always. ``text`` is cut after 200
+        characters.
+        """
+        now = self._clock()
+        is_due = self._progress_at is None or now - self._progress_at >= PROGRESS_S or done == total
+        if self._tell is not None and is_due:
+            self._progress_at = now
+            whole = None if total is None else float(total)
+            self._tell(messages.ProgressMade(self._task.id, float(done), whole, str(text)[:PROGRESS_CHARS_MAX]))
 
     @property
     def request(self) -> str:

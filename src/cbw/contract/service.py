@@ -13,10 +13,11 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mappin
 from types import EllipsisType
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, overload
 
+from cbw.contract.batching import checked_batch, one_of
 from cbw.contract.context import Context
 from cbw.contract.retrying import BACKOFF_S, RETRIES, Retrying
 from cbw.contract.signature import Signature, name_of
-from cbw.core.messages import NAME_CHARS_MAX
+from cbw.core.identities import NAME_CHARS_MAX
 from cbw.errors import UsageError
 from cbw.wire.refusal import checked_service
 
@@ -28,6 +29,10 @@ R = TypeVar("R", covariant=True)
 """What a caller gets."""
 S = TypeVar("S", covariant=True)
 """What the function itself returns: the same, or a coroutine of it."""
+Y = TypeVar("Y")
+"""What a generator yields: a part of its answer."""
+A = TypeVar("A")
+"""One of what a function takes a list of."""
 G = TypeVar("G", bound=Callable[[], Iterator[Any]] | Callable[[], AsyncIterator[Any]])
 OWN_PREFIXES = ("cbw", "mmi")
 """Services whose names begin so are the broker's own."""
@@ -41,9 +46,16 @@ class RequestOptions(TypedDict, total=False):
     delay_s: float
     require_worker: bool
     headers: Mapping[str, str] | None
+    on_progress: Callable[[Any], Any] | None
 
 
-class CallOptions(RequestOptions, total=False):
+class StreamOptions(RequestOptions, total=False):
+    """The same, and what only :meth:`cbw.Client.stream` takes."""
+
+    restart: bool
+
+
+class CallOptions(StreamOptions, total=False):
     """The same, and what only :meth:`cbw.Client.start` takes."""
 
     ticket: str
@@ -81,7 +93,8 @@ class Contract(Generic[P, R, Q, S]):
         Raises:
             UsageError: bodies of that kind cannot be read.
         """
-        signature = Signature(self.function)
+        is_batch = self.handling.get("batch") is not None
+        signature = Signature(one_of(self.function) if is_batch else self.function)
         if signature.why_no_result:
             raise UsageError(
                 f"{signature.name} cannot be a task: no answer can be read as its result: {signature.why_no_result}",
@@ -125,8 +138,22 @@ class Contract(Generic[P, R, Q, S]):
 
 
 class Register(Protocol):
-    """Makes a task of a function. It knows what callers give and get: no context, and the result of a coroutine."""
+    """Makes a task of a function. It knows what callers give and get: no context, the result of a coroutine, and a list of what a
+    generator yields.
+    """
 
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[Context, P], Iterator[Y]], /
+    ) -> Contract[P, list[Y], Concatenate[Context, P], Iterator[Y]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[Context, P], AsyncIterator[Y]], /
+    ) -> Contract[P, list[Y], Concatenate[Context, P], AsyncIterator[Y]]: ...
+    @overload
+    def __call__(self, function: Callable[P, Iterator[Y]], /) -> Contract[P, list[Y], P, Iterator[Y]]: ...
+    @overload
+    def __call__(self, function: Callable[P, AsyncIterator[Y]], /) -> Contract[P, list[Y], P, AsyncIterator[Y]]: ...
     @overload
     def __call__(
         self, function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /
@@ -141,6 +168,25 @@ class Register(Protocol):
     ) -> Contract[P, R, P, Coroutine[Any, Any, R]]: ...
     @overload
     def __call__(self, function: Callable[P, R], /) -> Contract[P, R, P, R]: ...
+
+
+class RegisterBatch(Protocol):
+    """Makes a task of a function that takes a list: a caller gives one of its values, and gets one of its results."""
+
+    @overload
+    def __call__(
+        self, function: Callable[[list[A]], Coroutine[Any, Any, list[Y | Exception]]], /
+    ) -> Contract[[A], Y, [list[A]], Coroutine[Any, Any, list[Y | Exception]]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[[list[A]], Coroutine[Any, Any, list[Y]]], /
+    ) -> Contract[[A], Y, [list[A]], Coroutine[Any, Any, list[Y]]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[[list[A]], list[Y | Exception]], /
+    ) -> Contract[[A], Y, [list[A]], list[Y | Exception]]: ...
+    @overload
+    def __call__(self, function: Callable[[list[A]], list[Y]], /) -> Contract[[A], Y, [list[A]], list[Y]]: ...
 
 
 class Service:
@@ -173,6 +219,7 @@ class Service:
     def __repr__(self) -> str:
         return f"Service({self.name!r})"
 
+    @overload
     def task(
         self,
         *,
@@ -182,12 +229,39 @@ class Service:
         retry_on: tuple[type[Exception], ...] = (),
         backoff_s: tuple[float, float] = BACKOFF_S,
         time_limit_s: float | None = None,
-    ) -> Register:
+        batch: None = None,
+        wait_ms: float = 0.0,
+    ) -> Register: ...
+    @overload
+    def task(
+        self,
+        *,
+        batch: int,
+        wait_ms: float = 0.0,
+        name: str = "",
+        concurrency: int | None = None,
+        retries: int = RETRIES,
+        retry_on: tuple[type[Exception], ...] = (),
+        backoff_s: tuple[float, float] = BACKOFF_S,
+        time_limit_s: float | None = None,
+    ) -> RegisterBatch: ...
+    def task(
+        self,
+        *,
+        name: str = "",
+        concurrency: int | None = None,
+        retries: int = RETRIES,
+        retry_on: tuple[type[Exception], ...] = (),
+        backoff_s: tuple[float, float] = BACKOFF_S,
+        time_limit_s: float | None = None,
+        batch: int | None = None,
+        wait_ms: float = 0.0,
+    ) -> Any:
         """Decorator: the function is served as ``name`` (default: its own name) below the service's name.
 
         ``concurrency`` is how many of its requests a worker runs at once (default: it shares the worker's concurrency with all
-        tasks that have none of their own). ``retries``, ``retry_on``, ``backoff_s`` and ``time_limit_s`` are those of
-        :meth:`cbw.Worker.add`.
+        tasks that have none of their own). ``retries``, ``retry_on``, ``backoff_s``, ``time_limit_s``, ``batch`` and ``wait_ms``
+        are those of :meth:`cbw.Worker.add`.
 
         The function can still be called as before. A plain decorator below this one wraps what is served.
 
@@ -201,6 +275,8 @@ class Service:
             "backoff_s": backoff_s,
             "time_limit_s": checked_time_limit(time_limit_s),
             "concurrency": concurrency,
+            "batch": checked_batch(batch, wait_ms),
+            "wait_ms": wait_ms,
         }
 
         def register(function: Callable[..., Any]) -> Any:

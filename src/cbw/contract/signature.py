@@ -56,6 +56,12 @@ class Signature:
         except (TypeError, NameError, ValueError) as error:
             raise UsageError(f"{self.name} cannot be a handler: {error}") from None
         returns = hints.get("return", Any)
+        self.is_stream = yields(function)
+        """Whether it yields: its answer is sent in parts to who wants that, and is the list of them for others."""
+        self.part = _yielded(returns) if self.is_stream else Any
+        """The type of what it yields."""
+        if self.is_stream:
+            returns = Any if self.part is Any else list[self.part]  # type: ignore[name-defined]
         self.why_no_result = "" if returns is object else codec.why_unusable(returns)
         """Why no answer can be read as the type of the result; empty: one can."""
         self.returns = Any if returns is object or self.why_no_result else returns
@@ -200,6 +206,14 @@ class Signature:
             return codec.encode_as(bound.arguments[subject.name], subject.kind)
         return codec.encode_json(bound.arguments) if self._all else b""
 
+    def body_of_part(self, part: Any) -> bytes:
+        """The body of a part of the answer, which was yielded.
+
+        Raises:
+            NotEncodable: JSON has no form for it.
+        """
+        return codec.encode(part) if self.part is Any else codec.encode_as(part, self.part)
+
     def body_of(self, result: Any) -> bytes:
         """The body of the answer with this ``result``.
 
@@ -253,4 +267,19 @@ def is_async(function: Callable[..., Any]) -> bool:
     """Whether a call of ``function`` has to be awaited: also below plain decorators that keep its name (``functools.wraps``)."""
     while isinstance(function, functools.partial):
         function = function.func
-    return inspect.iscoroutinefunction(inspect.unwrap(function)) or inspect.iscoroutinefunction(type(function).__call__)
+    unwrapped, called = inspect.unwrap(function), type(function).__call__
+    return any(inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one) for one in (unwrapped, called))
+
+
+def yields(function: Callable[..., Any]) -> bool:
+    """Whether a call of ``function`` makes a generator, plain or async: also below plain decorators that keep its name."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    unwrapped, called = inspect.unwrap(function), type(function).__call__
+    return any(inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one) for one in (unwrapped, called))
+
+
+def _yielded(returns: Any) -> Any:
+    """Of what type the values are of a generator that is annotated so: of ``Iterator[int]``, ``int``."""
+    kinds = typing.get_args(returns)
+    return kinds[0] if kinds and kinds[0] is not object else Any

@@ -60,7 +60,7 @@ class ClientDialect(Dialect):
     """How clients of one kind speak."""
 
     takes_partials = False
-    """A client can be sent parts of an answer before its end."""
+    """A client can be sent parts of any answer before its end. (One that has sessions asks for them.)"""
 
 
 class WorkerDialect(Dialect):

@@ -50,7 +50,8 @@ class RequestAccepted(JournalRecord, tag=1):
     """A request was accepted, or is written again because its first record is to be dropped.
 
     Bodies, here and below, are tuples of their parts: of one, or of several if they came in several frames. ``attempt`` is the
-    next one, counted from 1.
+    next one, counted from 1. ``stream``, of a request whose answer is wanted in parts: how many at first (None: one answer,
+    and the progress), whether it may begin anew, and whether its client wants to know the progress.
     """
 
     number: int
@@ -64,6 +65,7 @@ class RequestAccepted(JournalRecord, tag=1):
     attempt: int = 1
     priority: int = 5
     headers: dict[str, str] | None = None
+    stream: tuple[int | None, bool, bool] | None = None
 
 
 class TaskBegun(JournalRecord, tag=2):

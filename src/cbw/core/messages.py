@@ -10,7 +10,6 @@ the frame it came in, and a body that a plain peer sent in several frames as :cl
 from __future__ import annotations
 
 from enum import IntEnum
-from hmac import compare_digest
 from typing import NamedTuple
 
 import msgspec
@@ -19,15 +18,6 @@ VERSION = 1
 """The protocol version: the digit at the end of the magic frame."""
 DEFAULT_SERVICE = ""
 """The service of requests and workers that name none, as in the lab's dialects, which have no word for one."""
-NAME_CHARS_MAX = 200
-"""Longest id or service name, in characters. Names stand in every trace line and metric."""
-PROOF_BYTES_MIN = 16
-"""Shortest proof of a session, in bytes: nobody guesses 128 bits."""
-PROOF_BYTES_MAX = 64
-"""Longest proof of a session, in bytes. The broker keeps one for each client and worker, and in its journal."""
-PROOF_RULE = f"a proof {PROOF_BYTES_MIN} to {PROOF_BYTES_MAX} bytes"
-NO_PROOF = "another's id and boot, without its proof"
-"""Why a broker refuses a hello that names a session and does not prove that it is its own."""
 PRIORITY = 5
 """The priority of a request that has no other, as those of plain clients."""
 PRIORITY_MAX = 9
@@ -73,6 +63,8 @@ class Status(IntEnum):
     TICKET_TAKEN = 11  #: another request has this ticket
     RETRY = 12  #: worker to broker only: the handler raised, and wants to be called again in ``retry_after_s``
     NOT_ALLOWED = 13  #: refused: the client's key is not good for this service
+    STREAMED = 14  #: the answer was sent in parts, which are all there; the body says how many
+    BROKEN = 15  #: the parts of the answer that came are all that there is: the worker, or some of them, were lost
 
 
 class Refusal(IntEnum):
@@ -156,6 +148,33 @@ class RequestIfServed(Request, tag=16):
     """
 
 
+class StreamRequest(Request, tag=17):
+    """A request whose answer is wanted in parts while it is made, or whose progress is told.
+
+    The client has room for as many ``parts``, and grants more with :class:`PartsWanted`; None: it wants one answer.
+    ``received``: the request has been sent before, and so many parts have come. ``restarts``: if the worker is lost, another
+    begins with the first part again; otherwise the request ends with ``BROKEN`` if any part was sent. ``wants_progress``: each
+    :class:`ProgressMade` is passed on. ``requires_worker``: as of :class:`RequestIfServed`. Only for a broker whose welcome says
+    that it ``takes_streams``.
+    """
+
+    parts: int | None = None
+    received: int = 0
+    restarts: bool = False
+    wants_progress: bool = False
+    requires_worker: bool = False
+
+
+class PartsWanted(Message, tag=18):
+    """There is room for the parts of answer ``id`` up to number ``parts``, counted from the first one.
+
+    A client says it of its request, and the broker to a worker of its task.
+    """
+
+    id: int
+    parts: int
+
+
 class Cancel(Message, tag=12):
     """The client no longer wants the answer to request ``id``.
 
@@ -215,6 +234,7 @@ class WorkerHello(Message, tag=20):
     ``proof`` is that of :class:`ClientHello`. ``wants_names``: its handlers are told the names of their requests, so each task is
     to have its ``request``, also if the broker keeps no trace. ``signatures`` are texts by service, for people and programs that
     want to know what it takes and returns: of cbw's workers, JSON with ``signature``, ``doc``, ``arguments`` and ``result``.
+    ``takes_streams``: it may be sent :class:`StreamTask` and :class:`PartsWanted`.
     """
 
     worker: str
@@ -226,6 +246,7 @@ class WorkerHello(Message, tag=20):
     proof: bytes = b""
     wants_names: bool = False
     signatures: dict[str, str] | None = None
+    takes_streams: bool = False
 
 
 class Credit(Message, tag=21):
@@ -252,7 +273,8 @@ class Welcome(Message, tag=30):
 
     ``stores_answers``: a client is to say which answers it has received. ``tasks`` are those of the worker's hello that it is
     to go on with. ``keeps_tickets``: a client may send :class:`Start` and :class:`Collect`. ``takes_retries``: a worker may
-    answer with ``RETRY``. ``refuses_unserved``: a client may send :class:`RequestIfServed`.
+    answer with ``RETRY``. ``refuses_unserved``: a client may send :class:`RequestIfServed`. ``takes_streams``: a client may send
+    :class:`StreamRequest` and :class:`PartsWanted`, and a worker :class:`ProgressMade`.
     """
 
     broker: str
@@ -264,6 +286,7 @@ class Welcome(Message, tag=30):
     keeps_tickets: bool = False
     takes_retries: bool = False
     refuses_unserved: bool = False
+    takes_streams: bool = False
 
 
 class HelloAgain(Message, tag=31):
@@ -302,6 +325,16 @@ class Task(Message, tag=40):
     headers: dict[str, str] | None = None
 
 
+class StreamTask(Task, tag=43):
+    """A task whose answer is wanted in parts: ``parts`` of them, until the broker grants more with :class:`PartsWanted`.
+
+    A handler that makes one answer ends it like any other task. One that makes parts sends each as an :class:`AnswerPart`, and
+    ends with the status ``STREAMED``.
+    """
+
+    parts: int = 0
+
+
 class Recall(Message, tag=41):
     """Give back those of these tasks that you have not begun."""
 
@@ -314,7 +347,7 @@ class CancelTask(Message, tag=42):
     id: int
 
 
-class Demand(Message, tag=43):
+class Demand(Message, tag=46):
     """So many of my requests for ``service`` are ``waiting``, and want slots that you have offered to other brokers; 0: none.
 
     Only for a worker whose last :class:`Credit` was ``is_shared``.
@@ -340,6 +373,25 @@ class Answer(Message, tag=50):
     retry_after_s: float | None = None
 
 
+class AnswerPart(Message, tag=52):
+    """A part of the answer to ``id``, which goes on. ``number`` counts the parts of an attempt from 1: a client that gets part 1
+    once more is told that the answer begins anew.
+    """
+
+    id: int
+    number: int
+    body: bytes
+
+
+class ProgressMade(Message, tag=53):
+    """How far the handler of ``id`` is: ``done`` of ``total`` (None: it does not know), and what it says of that."""
+
+    id: int
+    done: float
+    total: float | None = None
+    text: str = ""
+
+
 # --- broker to client
 
 
@@ -359,38 +411,36 @@ class Attached(Message, tag=60):
     positions: list[int]
 
 
-FromClient = ClientHello | Request | RequestIfServed | Cancel | Received | Start | Collect | Goodbye | Beat | Attached
-FromWorker = WorkerHello | Credit | Returned | Answer | Goodbye | Beat | Attached
-ToClient = Welcome | HelloAgain | Refused | Answer | Started | Goodbye | Beat | Attached
-ToWorker = Welcome | HelloAgain | Refused | Task | Recall | CancelTask | Demand | Goodbye | Beat | Attached
-
-
-def is_name(name: str) -> bool:
-    """Whether a peer may have this id."""
-    return 0 < len(name) <= NAME_CHARS_MAX
-
-
-def is_proof(proof: bytes) -> bool:
-    """Whether a peer may have this proof. Peers of earlier versions have none, which is empty."""
-    return not proof or PROOF_BYTES_MIN <= len(proof) <= PROOF_BYTES_MAX
-
-
-def is_proven(proof: bytes | None, shown: bytes) -> bool:
-    """Whether who has ``shown`` this may go on with the session that began with ``proof``.
-
-    None: that is not known, as the session comes from the journal of an earlier version. Then anybody may.
-    """
-    return proof is None or compare_digest(proof, shown)
-
-
-def ticket_name(ticket: str) -> str:
-    """What traces call the request that was started under ``ticket``."""
-    return f"ticket/{ticket}"
-
-
-def name_of_request(client: str, request_id: int, ticket: str = "") -> str:
-    """What traces call a request of ``client``, or one that was started under ``ticket``."""
-    return ticket_name(ticket) if ticket else f"{client}/{request_id}"
+FromClient = (
+    ClientHello
+    | Request
+    | RequestIfServed
+    | StreamRequest
+    | PartsWanted
+    | Cancel
+    | Received
+    | Start
+    | Collect
+    | Goodbye
+    | Beat
+    | Attached
+)
+FromWorker = WorkerHello | Credit | Returned | Answer | AnswerPart | ProgressMade | Goodbye | Beat | Attached
+ToClient = Welcome | HelloAgain | Refused | Answer | AnswerPart | ProgressMade | Started | Goodbye | Beat | Attached
+ToWorker = (
+    Welcome
+    | HelloAgain
+    | Refused
+    | Task
+    | StreamTask
+    | PartsWanted
+    | Recall
+    | CancelTask
+    | Demand
+    | Goodbye
+    | Beat
+    | Attached
+)
 
 
 class ErrorParts(NamedTuple):

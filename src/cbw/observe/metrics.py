@@ -32,7 +32,7 @@ COUNTERS = {
         "attempts_failed": "Attempts that ended because their worker was lost, stopped or late.",
         "answers_fenced": "Answers dropped because their attempt had been given up before.",
         "answers_inherited": "Answers to requests of an earlier broker, without a journal, that were passed on to their clients.",
-        "partials_dropped": "Parts of answers (Majordomo 0.2) dropped because their client takes no parts, or was away.",
+        "partials_dropped": "Parts of answers dropped because their client takes no parts, or was away.",
         "answers_dropped": "Replies parked for absent clients that were dropped to stay within the memory limit.",
         "dead_letters_kept": "Requests that were given up and kept as dead letters.",
         "dead_letters_pushed_out": "Dead letters dropped to stay within --dead-max and --dead-bytes-max, or too large for it.",

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from cbw.core.batch import Ack, BatchHeader, BatchRefused, is_proved
-from cbw.core.messages import NAME_CHARS_MAX
+from cbw.core.identities import NAME_CHARS_MAX
 from cbw.errors import BadMessage
 
 MAGIC = b"CBWL1"

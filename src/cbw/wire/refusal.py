@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 
-from cbw.core.messages import NAME_CHARS_MAX, Refusal, Refused
+from cbw.core.identities import NAME_CHARS_MAX
+from cbw.core.messages import Refusal, Refused
 from cbw.errors import (
     CbwError,
     DuplicateId,

@@ -21,18 +21,19 @@ import msgspec
 from cbw.contract.retrying import Retrying
 from cbw.core import messages
 from cbw.core.catalogue import EventName
-from cbw.core.worker.events import HandlerCalled, PoolFact, TasksFinished, TasksReturned
+from cbw.core.worker.events import AnswersWentOn, HandlerCalled, PoolFact, TasksFinished, TasksReturned
 from cbw.errors import NotReady
 from cbw.observe.program_logs import show_logs, tell_stories
 from cbw.observe.trace import LogTarget, Trace
 from cbw.signals import STOP_SIGNALS
 from cbw.worker.handler import Handler
 from cbw.worker.lifespan import Lifespans
-from cbw.worker.pool import make_pool
+from cbw.worker.pools import make_pool
 from cbw.worker.watchers import watches
 
-ServedFunction = tuple[Callable[..., Any], Retrying, float | None]
-"""A function that serves requests, when it is called again, and how long it may take."""
+ServedFunction = tuple[Callable[..., Any], Retrying, float | None, int | None, float]
+"""A function that serves requests, when it is called again, how long it may take, how many requests it takes at once, and for how
+long it waits for so many."""
 
 
 class EndTask(messages.Message, tag=99):
@@ -49,11 +50,20 @@ class EndProcess(messages.Message, tag=97):
     """Nothing is to be begun or answered any more: close what the lifespans have opened, and end this process in order."""
 
 
-ChildOrder = messages.Task | messages.Recall | messages.CancelTask | EndTask | ReopenTrace | EndProcess
+ChildOrder = (
+    messages.Task
+    | messages.StreamTask
+    | messages.PartsWanted
+    | messages.Recall
+    | messages.CancelTask
+    | EndTask
+    | ReopenTrace
+    | EndProcess
+)
 PARENTS_SIGNALS = (*STOP_SIGNALS, signal.SIGHUP)
 """Signals that a whole group of processes may get, and that only the parent decides about."""
 encode_to_pipe = msgspec.msgpack.Encoder(enc_hook=bytes).encode  # for subclasses of bytes, which handlers may return
-decode_fact = msgspec.msgpack.Decoder(TasksFinished | TasksReturned | HandlerCalled).decode
+decode_fact = msgspec.msgpack.Decoder(TasksFinished | TasksReturned | HandlerCalled | AnswersWentOn).decode
 _decode_orders = msgspec.msgpack.Decoder(list[ChildOrder]).decode
 
 
@@ -167,6 +177,8 @@ class _Child:
                     self._pool.cancel(order.id)
                 elif isinstance(order, ReopenTrace):
                     self._trace.reopen()
+                elif isinstance(order, messages.PartsWanted):
+                    self._pool.grant(order.id, order.parts)
                 elif isinstance(order, EndTask):
                     self._pool.end_overdue(order.id)  # the parent has answered; here it is told what the handler does
                 elif isinstance(order, messages.Recall):

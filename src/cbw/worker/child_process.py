@@ -80,7 +80,8 @@ class Child:
         self._orders: queue.SimpleQueue[Sequence[ChildOrder]] = queue.SimpleQueue()
         self._last = 0  # the number of the last task that it was given
         services = {
-            handler.service: (handler.function, handler.retrying, handler.time_limit_s) for handler in handlers.values()
+            name: (handler.function, handler.retrying, handler.time_limit_s, handler.batch, 1000 * handler.wait_s)
+            for name, handler in handlers.items()
         }
         self.process = _spawn.Process(
             target=serve_tasks, args=(services, concurrency, theirs, self._begun, trace), daemon=True

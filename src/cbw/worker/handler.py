@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import inspect
 import random
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
 from cbw import codec
+from cbw.contract.batching import checked_batch, one_of
 from cbw.contract.context import Context
 from cbw.contract.retrying import Retrying
 from cbw.contract.service import Contract, checked_time_limit
 from cbw.contract.signature import Signature, is_async, name_of
 from cbw.core import messages
 from cbw.core.messages import ERROR_TEXT_CHARS_MAX, FAILURE_BYTES_MAX, TRACEBACK_CHARS_MAX, Status
+from cbw.core.parts import streamed_body
 from cbw.errors import BadRequest, Failure, NotEncodable, TimeLimit, UsageError
+from cbw.worker.outlet import Outlet
 
 
 class Handler:
@@ -27,7 +31,8 @@ class Handler:
 
     :class:`.Signature` says what it gets of the body. A parameter annotated :class:`Context` gets that, and takes nothing from
     the body. ``retrying`` says when the function is called again if it raises; ``chance`` draws a number from 0 to 1 for
-    that. It may take ``time_limit_s`` seconds (None: as long as it likes).
+    that. It may take ``time_limit_s`` seconds (None: as long as it likes). With ``batch`` it is given a list of so many requests
+    at most, and waits ``wait_ms`` for the list to be full.
 
     Raises:
         UsageError: the function cannot be called like that, or ``time_limit_s`` is no time.
@@ -39,9 +44,13 @@ class Handler:
         function: Callable[..., Any],
         retrying: Retrying = Retrying(),  # noqa: B008 - frozen
         time_limit_s: float | None = None,
+        batch: int | None = None,
+        wait_ms: float = 0.0,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.time_limit_s = checked_time_limit(time_limit_s)
+        self.batch = checked_batch(batch, wait_ms)
+        self.wait_s = wait_ms / 1000
         self.service = service
         self.function = function
         self.retrying = retrying
@@ -51,20 +60,25 @@ class Handler:
         self.state: Any = None
         """What the lifespan of its service has yielded in this process."""
         self._call = function.function if isinstance(function, Contract) else function
-        if inspect.isgeneratorfunction(self._call) or inspect.isasyncgenfunction(self._call):
-            raise UsageError(f"{name_of(function)} cannot be a handler: it yields, and a request has one answer")
         self.is_async = is_async(function)
-        self._signature = function.signature if isinstance(function, Contract) else Signature(function)
+        if isinstance(function, Contract):
+            self._signature = function.signature
+        else:
+            self._signature = Signature(function if batch is None else one_of(function))
         self.wants_context = self._signature.wants_context
-        self._is_plain = self._signature.is_raw and not self.wants_context
+        self.is_stream = self._signature.is_stream
+        self._is_plain = self._signature.is_raw and not self.wants_context and not self.is_stream
 
     @property
     def described(self) -> str:
         """What it takes and returns, for ``cbw services``."""
         return self._signature.described
 
-    def run(self, task: messages.Task, context: Context) -> messages.Answer:
-        """Call a function that is not async. Whatever it returns or raises becomes the answer."""
+    def run(self, task: messages.Task, context: Context, outlet: Outlet | None = None) -> messages.Answer:
+        """Call a function that is not async. Whatever it returns or raises becomes the answer.
+
+        What it yields goes into ``outlet``, here and in :meth:`run_async`; without one it becomes a list.
+        """
         if self._is_plain:
             try:
                 return self._answer(task, self._call(task.body if type(task.body) is bytes else bytes(task.body)))
@@ -72,6 +86,8 @@ class Handler:
                 raise
             except BaseException as error:  # SystemExit too: it would end the thread without an answer
                 return self._failed(task, error)
+        if outlet is not None:
+            return outlet.wait_through(self.steps(task, context, outlet))
         if self.wants_context:
             context.state = self.state
         try:
@@ -79,10 +95,99 @@ class Handler:
         except Exception as error:  # msgspec raises RecursionError too, and a user's type whatever it likes
             return _bad_request(task, error)
         try:
+            if self.is_stream:
+                return self._list_of(task, self._call(**arguments), context)
             return self._answer(task, self._call(**arguments))
         except KeyboardInterrupt:
             raise
         except BaseException as error:
+            return self._failed(task, error)
+
+    def steps(self, task: messages.Task, context: Context, outlet: Outlet) -> Generator[None, None, messages.Answer]:
+        """As :meth:`run` of a function that yields. Yields whenever ``outlet`` has no room for the next part."""
+        if self.wants_context:
+            context.state = self.state
+        try:
+            arguments = self._signature.arguments(task.body, context)
+        except Exception as error:
+            return _bad_request(task, error)
+        try:
+            with contextlib.closing(self._call(**arguments)) as parts:
+                for part in parts:
+                    body = self._signature.body_of_part(part)
+                    while not (outlet.has_room or context.is_cancelled):
+                        yield
+                    if context.is_cancelled:
+                        return cancelled(task.id)
+                    outlet.send(body)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            return self._failed(task, error)
+        return messages.Answer(task.id, Status.STREAMED, streamed_body(outlet.sent))
+
+    def _list_of(self, task: messages.Task, parts: Any, context: Context) -> messages.Answer:
+        made: list[Any] = []
+        with contextlib.closing(parts):
+            for part in parts:
+                made.append(part)
+                if context.is_cancelled:
+                    return cancelled(task.id)
+        return self._answer(task, made)
+
+    async def _streamed_async(self, task: messages.Task, parts: Any, outlet: Outlet | None) -> messages.Answer:
+        made: list[Any] = []
+        async with contextlib.aclosing(parts):
+            async for part in parts:
+                if outlet is None:
+                    made.append(part)
+                    continue
+                body = self._signature.body_of_part(part)
+                if not await outlet.has_room_async():
+                    return cancelled(task.id)
+                outlet.send(body)
+        if outlet is None:
+            return self._answer(task, made)
+        return messages.Answer(task.id, Status.STREAMED, streamed_body(outlet.sent))
+
+    def run_batch(self, tasks: Sequence[messages.Task], awaited: Callable[[Any], Any] | None) -> list[messages.Answer]:
+        """Call a function that takes a list, once for all ``tasks`` whose bodies are right; the answer to each, in order.
+
+        ``awaited`` waits for the coroutine of an async function. Of its results one that is an exception is the error of its
+        task; an exception that is raised is that of all.
+        """
+        answers: dict[int, messages.Answer] = {}
+        values: list[Any] = []
+        for task in tasks:
+            try:
+                values += self._signature.arguments(task.body, None).values()
+            except Exception as error:
+                answers[task.id] = _bad_request(task, error)
+        called = [task for task in tasks if task.id not in answers]
+        try:
+            results = list(self._results(values, awaited)) if called else []
+            if len(results) != len(called):
+                raise TypeError(
+                    f"{name_of(self.function)} was given {len(called)} requests and returned {len(results)} results"
+                )
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            return [answers.get(task.id) or self._failed(task, error) for task in tasks]
+        for task, result in zip(called, results, strict=True):
+            answers[task.id] = self._answer_or_error(task, result)
+        return [answers[task.id] for task in tasks]
+
+    def _results(self, values: list[Any], awaited: Callable[[Any], Any] | None) -> Any:
+        results = self._call(values)
+        return results if awaited is None else awaited(results)
+
+    def _answer_or_error(self, task: messages.Task, result: Any) -> messages.Answer:
+        if isinstance(result, BaseException):
+            return self._failed(task, result)
+        try:
+            return self._answer(task, result)
+        except Exception as error:  # it has no form
             return self._failed(task, error)
 
     def _answer(self, task: messages.Task, result: Any) -> messages.Answer:
@@ -107,7 +212,7 @@ class Handler:
         answer.body = messages.error_body(*messages.error_of(answer.body), stack)
         return answer
 
-    async def run_async(self, task: messages.Task, context: Context) -> messages.Answer:
+    async def run_async(self, task: messages.Task, context: Context, outlet: Outlet | None = None) -> messages.Answer:
         """Call an async function. Whatever it returns or raises becomes the answer, except a cancellation, which is raised."""
         if self.wants_context:
             context.state = self.state
@@ -116,6 +221,8 @@ class Handler:
         except Exception as error:  # msgspec raises RecursionError too, and a user's type whatever it likes
             return _bad_request(task, error)
         try:
+            if self.is_stream:
+                return await self._streamed_async(task, self._call(**arguments), outlet)
             return self._answer(task, await self._call(**arguments))
         except (asyncio.CancelledError, KeyboardInterrupt):
             raise

@@ -181,6 +181,7 @@ class _InlinePool:
         self._reports = reports
         self.take_back = pool.take_back
         self.cancel = pool.cancel
+        self.grant = pool.grant
         self.end_overdue = pool.end_overdue
         self.tell_stuck = pool.tell_stuck
         self.tell_stood_still = pool.tell_stood_still

@@ -18,12 +18,13 @@ from typing import Any, Protocol
 
 from cbw.contract.context import Context
 from cbw.core import messages
-from cbw.core.messages import Status
+from cbw.core.parts import SUCCEEDED
 from cbw.core.worker.events import TasksFinished
 from cbw.current import request_context
 from cbw.worker.event_loop import LOOP_CLOSE_S, LoopThread
 from cbw.worker.handler import Handler, cancelled, failed
 from cbw.worker.limited import LimitedTasks, Reporter
+from cbw.worker.outlet import Outlets, progress_teller
 
 HAND_OVER_S = 0.0002
 """Longest time in seconds for which a thread that has more to do keeps answers: the first of a batch must not wait for the
@@ -57,6 +58,9 @@ class Pool(Protocol):
 
     def cancel(self, task: int) -> None:
         """Stop ``task`` if that is possible: what has not begun and what awaits; a plain function runs on."""
+
+    def grant(self, task: int, parts: int) -> None:
+        """There is room for the parts of the answer to ``task`` up to number ``parts``."""
 
     def end_overdue(self, task: int) -> messages.Answer | None:
         """``task`` has exceeded its time limit: end its handler if that is possible. The answer for its client; None: it has
@@ -113,6 +117,9 @@ class ThreadPool:
         self._running: dict[int, Context] = {}
         self.replaced = 0
         self._limited = LimitedTasks(handlers, owner)
+        self._outlets = Outlets(owner.report)
+        self.grant = self._outlets.grant
+        self._tell_progress = progress_teller(owner.report)
         self.stuck = self._limited.stuck
         self.tell_stood_still = self._limited.tell_stood_still
         self._wake: SimpleQueue[bool] = SimpleQueue()
@@ -153,6 +160,7 @@ class ThreadPool:
             self._owner.report(TasksFinished([cancelled(task)], 0.0))
         elif (context := self._running.get(task)) is not None:
             context.is_cancelled = True
+            self._outlets.cancel(task)
 
     def end_overdue(self, task: int) -> messages.Answer | None:
         """Python has no means to end a thread: the handler can only see that it is cancelled."""
@@ -162,6 +170,7 @@ class ThreadPool:
         context = self._running.get(task)
         if context is not None:
             context.is_cancelled = True
+            self._outlets.cancel(task)
         if self._on_failed is not None:
             self._on_failed(*exceeded)
         return exceeded[1]
@@ -198,7 +207,7 @@ class ThreadPool:
     def _work(self, *, is_once: bool = False) -> None:
         """Run what waits. ``is_once``: only until the first handing over."""
         waiting, handlers, running, watch = self._waiting, self._handlers, self._running, self._watch
-        limited = self._limited
+        limited, tell_progress = self._limited, self._tell_progress
         clock = time.perf_counter
         answers: list[messages.Answer] = []
         began_at = clock()
@@ -207,7 +216,7 @@ class ThreadPool:
                 task, received_at = waiting.popleft()
             except IndexError:
                 break
-            context = running[task.id] = Context(task, received_at)
+            context = running[task.id] = Context(task, received_at, tell=tell_progress)
             request_context.set(context)
             if watch is not None:
                 watch(task, None)
@@ -217,15 +226,18 @@ class ThreadPool:
                     self._owner.report(TasksFinished(answers, clock() - began_at))
                     answers, began_at = [], clock()
                 limited.begun(task, handler.time_limit_s)
+            if handler.is_stream and answers:  # it may wait for its client
+                self._owner.report(TasksFinished(answers, clock() - began_at))
+                answers, began_at = [], clock()
             try:
-                answer = handler.run(task, context)
+                answer = self._stream(handler, task, context) if handler.is_stream else handler.run(task, context)
             except BaseException as error:  # KeyboardInterrupt too: it is the handler's own, signals do not come here
                 answer = failed(task, error)
             answers.append(answer)
             is_late = handler.time_limit_s is not None and limited.ended(task.id)
             if watch is not None and not is_late:
                 watch(task, answer)
-            if answer.status is not Status.OK and self._on_failed is not None and not is_late:
+            if answer.status not in SUCCEEDED and self._on_failed is not None and not is_late:
                 self._on_failed(task, answer)
             del running[task.id]
             if clock() - began_at > HAND_OVER_S:
@@ -236,6 +248,14 @@ class ThreadPool:
         request_context.set(None)
         if answers:
             self._owner.report(TasksFinished(answers, clock() - began_at))
+
+    def _stream(self, handler: Handler, task: messages.Task, context: Context) -> messages.Answer:
+        outlet = self._outlets.open(task)
+        try:
+            return handler.run(task, context, outlet)
+        finally:
+            if outlet is not None:
+                self._outlets.close(task.id)
 
 
 class AsyncPool:
@@ -259,6 +279,7 @@ class AsyncPool:
         self._running: dict[int, tuple[asyncio.Task[None], Context]] = {}
         self.replaced = 0
         self._limited = LimitedTasks(handlers, owner)
+        self._tell_progress = progress_teller(owner.report)
         self.stuck = self._limited.stuck
         self.tell_stood_still = self._limited.tell_stood_still
         self._answers: list[messages.Answer] = []
@@ -267,6 +288,8 @@ class AsyncPool:
         if loop_thread is None:
             loop_thread = self._own_thread = LoopThread(owner.fail)
         self._loop = loop_thread.loop
+        self._outlets = Outlets(owner.report, self._loop)
+        self.grant = self._outlets.grant
 
     def is_ready(self) -> bool:
         return True
@@ -333,7 +356,7 @@ class AsyncPool:
             except IndexError:
                 return
             self._room -= 1
-            context = Context(task, received_at)
+            context = Context(task, received_at, tell=self._tell_progress)
             self._running[task.id] = (self._loop.create_task(self._serve(task, context)), context)
 
     async def _serve(self, task: messages.Task, context: Context) -> None:
@@ -343,12 +366,15 @@ class AsyncPool:
         handler = self._handlers[task.service]
         if handler.time_limit_s is not None:
             self._limited.begun(task, handler.time_limit_s, self._running[task.id][0])
+        outlet = self._outlets.open(task) if handler.is_stream else None
         try:
-            answer = await handler.run_async(task, context)
+            answer = await handler.run_async(task, context, outlet)
         except asyncio.CancelledError as error:  # by us, or by something that the handler awaited
             answer = cancelled(task.id) if context.is_cancelled else failed(task, error)
         except BaseException as error:
             answer = failed(task, error)
+        if outlet is not None:
+            self._outlets.close(task.id)
         if handler.time_limit_s is None or not self._limited.ended(task.id):
             self._tell(task, answer)
         self._room += 1
@@ -363,7 +389,7 @@ class AsyncPool:
         with failing(self._owner):  # or asyncio would note that a task of its loop has failed, and nobody else
             if self._watch is not None:
                 self._watch(task, answer)
-            if answer is not None and answer.status is not Status.OK and self._on_failed is not None:
+            if answer is not None and answer.status not in SUCCEEDED and self._on_failed is not None:
                 self._on_failed(task, answer)
 
     def _cancel(self, task: int) -> None:
@@ -378,19 +404,3 @@ class AsyncPool:
         answers, self._answers = self._answers, []
         busy_s, self._busy_s = self._busy_s, 0.0
         self._owner.report(TasksFinished(answers, busy_s))
-
-
-def make_pool(
-    handlers: Mapping[str, Handler],
-    concurrency: int,
-    owner: Owner,
-    watch: Watch | None = None,
-    on_failed: Watch | None = None,
-    loop_thread: LoopThread | None = None,
-) -> ThreadPool | AsyncPool:
-    """The pool for ``handlers``: an event loop if they are async, that of ``loop_thread`` if there is one; threads if not.
-    ``on_failed`` is told of failures only.
-    """
-    if all(handler.is_async for handler in handlers.values()):
-        return AsyncPool(handlers, concurrency, owner, watch, on_failed, loop_thread)
-    return ThreadPool(handlers, concurrency, owner, watch, on_failed)

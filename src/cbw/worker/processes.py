@@ -25,7 +25,15 @@ import msgspec
 from cbw.core import catalogue, messages
 from cbw.core.messages import Status
 from cbw.core.worker.child_starts import START_RETRY_S, ChildStarts
-from cbw.core.worker.events import HandlerCalled, PoolFact, PoolNotReady, PoolReady, TasksFinished, TasksReturned
+from cbw.core.worker.events import (
+    AnswersWentOn,
+    HandlerCalled,
+    PoolFact,
+    PoolNotReady,
+    PoolReady,
+    TasksFinished,
+    TasksReturned,
+)
 from cbw.errors import CbwError, NotReady, UsageError
 from cbw.signals import end_of
 from cbw.worker.child import UNTRACED, EndTask, ReopenTrace, TraceOptions
@@ -120,18 +128,29 @@ class ProcessPool:
         return back if back or not is_asked else None
 
     def cancel(self, task: int) -> None:
-        """Unlike in other pools a plain function is stopped too, if its child runs nothing else: by ending the child."""
+        """Unlike in other pools a plain function is stopped too, if its child runs nothing else: by ending the child. One that
+        yields is closed at its next part.
+        """
         with self._lock:
             if self._take_waiting({task}):
                 self._owner.report(TasksFinished([cancelled(task)], 0.0))
             for child in self.children:
-                if list(child.in_hand) == [task]:
+                if list(child.in_hand) == [task] and not self._handlers[child.in_hand[task].task.service].is_stream:
                     child.in_hand.clear()
                     child.kill()
                     self._owner.report(TasksFinished([cancelled(task)], 0.0))
                     self._report_readiness()
                 elif task in child.in_hand:
                     child.send([messages.CancelTask(task)])
+
+    def grant(self, task: int, parts: int) -> None:
+        with self._lock:
+            for held in self._waiting:
+                if held.task.id == task and isinstance(held.task, messages.StreamTask):
+                    held.task.parts = max(parts, held.task.parts)
+            for child in self.children:
+                if task in child.in_hand:
+                    child.send([messages.PartsWanted(task, parts)])
 
     def end_overdue(self, task: int) -> messages.Answer | None:
         """The child is told, too: a coroutine can be cancelled there, and a function may see that it is."""
@@ -278,6 +297,8 @@ class ProcessPool:
                 case HandlerCalled():
                     if fact.task in child.in_hand:
                         self._owner.report(fact)
+                case AnswersWentOn():
+                    self._owner.report(fact)
                 case TasksFinished():
                     mine = [answer for answer in fact.answers if _take(child, answer.id)]
                     if mine:

@@ -17,7 +17,7 @@ from typing import Any
 from cbw.addresses import Address
 from cbw.core import messages
 from cbw.core.catalogue import EventName
-from cbw.core.messages import PROOF_BYTES_MIN
+from cbw.core.identities import PROOF_BYTES_MIN
 from cbw.core.record import Record
 from cbw.core.worker.core import WorkerCore
 from cbw.errors import WorkerStuck
@@ -29,7 +29,8 @@ from cbw.worker.event_loop import LoopThread
 from cbw.worker.handler import Handler
 from cbw.worker.links import WorkerLinks
 from cbw.worker.loop import Loop
-from cbw.worker.pool import Pool, make_pool
+from cbw.worker.pool import Pool
+from cbw.worker.pools import make_pool
 from cbw.worker.watchers import WriteRecords, task_record, watches
 
 
@@ -87,6 +88,7 @@ class WorkerSession:
             exits_when_stuck=running.on_stuck == "exit" and not running.processes,  # a child process can be ended
             wants_names=wants_names,
             signatures=signatures,
+            takes_streams=any(handler.is_stream for handler in handlers.values()),
             places=self._places.known,
             looks_up=bool(self._places.names),
         )

@@ -10,7 +10,7 @@ from typing import Any
 
 from cbw.core import catalogue, messages
 from cbw.core.catalogue import EventName
-from cbw.core.messages import Status
+from cbw.core.parts import SUCCEEDED
 from cbw.core.record import Record
 from cbw.observe.trace import TRACEBACK, Trace
 from cbw.worker.pool import Watch
@@ -33,7 +33,7 @@ def task_watch(worker: str, write: WriteRecords) -> Watch:
     def watch(task: messages.Task, answer: messages.Answer | None) -> None:
         if answer is None:
             write([task_record(catalogue.BEGUN, worker, task)])
-        elif answer.status is Status.OK:
+        elif answer.status in SUCCEEDED:
             write([task_record(catalogue.DONE, worker, task)])
         elif (error := messages.error_parts(answer.body)).data is not None:
             record = task_record(catalogue.DONE, worker, task)

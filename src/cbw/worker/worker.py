@@ -98,15 +98,18 @@ class Worker:
         retry_on: tuple[type[Exception], ...] = (),
         backoff_s: tuple[float, float] = BACKOFF_S,
         time_limit_s: float | None = None,
+        batch: int | None = None,
+        wait_ms: float = 0.0,
     ) -> Callable[[F], F]:
         """Decorator: the function serves requests for ``name`` (see :class:`~cbw.worker.handler.Handler` for its arguments).
 
-        ``concurrency``, ``retries``, ``retry_on``, ``backoff_s`` and ``time_limit_s`` are those of :meth:`add`.
+        The other arguments are those of :meth:`add`.
         """
 
         def register(function: F) -> F:
-            retrying: dict[str, Any] = {"retries": retries, "retry_on": retry_on, "backoff_s": backoff_s}
-            self.add(name, function, concurrency=concurrency, time_limit_s=time_limit_s, **retrying)
+            options: dict[str, Any] = {"retries": retries, "retry_on": retry_on, "backoff_s": backoff_s, "batch": batch}
+            options |= {"concurrency": concurrency, "time_limit_s": time_limit_s, "wait_ms": wait_ms}
+            self.add(name, function, **options)
             return function
 
         return register
@@ -121,6 +124,8 @@ class Worker:
         retry_on: tuple[type[Exception], ...] = (),
         backoff_s: tuple[float, float] = BACKOFF_S,
         time_limit_s: float | None = None,
+        batch: int | None = None,
+        wait_ms: float = 0.0,
     ) -> None:
         """Serve requests for ``name`` with ``function``.
 
@@ -139,15 +144,24 @@ class Worker:
         other tasks have ended. A thread cannot be ended: ``Context.is_cancelled`` becomes true, and until the function returns
         the worker has a slot less.
 
+        With ``batch`` it takes a list of as many requests at most, such as ``articles: list[str]``, and returns a list of their
+        answers. It gets what waits; if that is less than a batch it is called ``wait_ms`` milliseconds later (default: at once).
+        An exception in the list is the error of that request alone, one that is raised that of all. Attempts are counted for
+        each request: one that takes a worker down is given to the next alone. ``concurrency`` is then how many batches run at
+        once.
+
         Raises:
-            UsageError: ``name`` is not valid or is served already, the function cannot be a handler, or ``concurrency``,
-                ``retries``, ``retry_on``, ``backoff_s`` or ``time_limit_s`` is not valid.
+            UsageError: ``name`` is not valid or is served already, the function cannot be a handler, or one of the others is not
+                valid.
         """
-        handler = Handler(checked_service(name), function, Retrying(retries, retry_on, backoff_s), time_limit_s)
+        retrying = Retrying(retries, retry_on, backoff_s)
+        handler = Handler(checked_service(name), function, retrying, time_limit_s, batch, wait_ms)
         if name in self._handlers:
             raise UsageError(f"service {name!r} has a handler already")
         if concurrency is not None:
             self._concurrencies[name] = _checked_number("concurrency", concurrency, 1)
+        if batch is not None:
+            self._concurrencies[name] = batch * self._concurrencies.get(name, self._concurrency)
         self._handlers[name] = handler
 
     def add_service(self, service: Service) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 NAMES = ("contract.py", "right.py", "wrong.py")
 CONTRACT = """
+from collections.abc import AsyncIterator, Iterator
 from typing import Literal
 
 import cbw
@@ -44,6 +45,27 @@ async def told_later(context: cbw.Context, article: str, *, size: Literal["S", "
 
 
 @shop.task()
+def count(to: int) -> Iterator[int]:
+    yield from range(to)
+
+
+@shop.task()
+async def spell(context: cbw.Context, word: str) -> AsyncIterator[str]:
+    for letter in word:
+        yield letter
+
+
+@shop.task(batch=8)
+def lengths(words: list[str]) -> list[int]:
+    return [len(word) for word in words]
+
+
+@shop.task(batch=8, wait_ms=2)
+async def lengths_later(words: list[str]) -> list[int | Exception]:
+    return [len(word) for word in words]
+
+
+@shop.task()
 def store(name: str) -> None:
     return None
 """
@@ -54,7 +76,7 @@ from dataclasses import dataclass
 from typing import Literal, assert_type
 
 import cbw
-from contract import price, store, told, told_later, wait
+from contract import count, lengths, lengths_later, price, spell, store, told, told_later, wait
 
 
 @dataclass
@@ -79,6 +101,32 @@ def ask(client: cbw.Client) -> None:
         assert_type(cents, int)
     for number in client.map(told_later, iter(["tea"])):
         assert_type(number, int | None)
+
+
+def read(client: cbw.Client) -> None:
+    assert_type(client.stream(count, 3), cbw.AnswerStream[int])
+    assert_type(client.stream(count.with_options(restart=True), 3), cbw.AnswerStream[int])
+    for letter in client.stream(spell, word="tea"):
+        assert_type(letter, str)
+    assert_type(client.call(count, 3), list[int])
+    assert_type(client.call(lengths, "tea"), int)
+    assert_type(client.submit(lengths_later, "tea"), Future[int])
+    for length in client.map(lengths, ["tea"]):
+        assert_type(length, int)
+    assert_type(client.call(spell, "tea"), list[str])
+    for part in client.stream(b"tea", "shop.spell"):
+        assert_type(part, bytes)
+    for number in client.stream({"to": 3}, "shop.count", returns=int, restart=True, on_progress=print):
+        assert_type(number, int)
+
+
+async def read_async(client: cbw.AsyncClient) -> None:
+    async for number in client.stream(count, 3):
+        assert_type(number, int)
+    async for letter in client.stream(spell, "tea"):
+        assert_type(letter, str)
+    assert_type(await client.call(spell, "tea"), list[str])
+    assert_type(await client.call(price.with_options(on_progress=print), "tea"), int)
 
 
 def ask_by_name(client: cbw.Client) -> None:
@@ -109,7 +157,7 @@ async def call_them() -> None:
 """
 WRONG = """
 import cbw
-from contract import price, shop, told, told_later, wait
+from contract import count, lengths, price, shop, told, told_later, wait
 
 
 def ask(client: cbw.Client) -> None:
@@ -130,7 +178,12 @@ def ask(client: cbw.Client) -> None:
     client.map(price, [3])  # wrong
     client.map(wait, ["3"])  # wrong
     client.map(price, ["tea"], ["3"])  # wrong
-    print(cents)
+    client.stream(count, "3")  # wrong
+    client.stream(price, "tea")  # wrong
+    client.call(lengths, ["tea"])  # wrong
+    client.call(lengths, 3)  # wrong
+    word: str = next(client.stream(count, 3))  # wrong
+    print(cents, word)
 
 
 async def ask_async(client: cbw.AsyncClient) -> None:

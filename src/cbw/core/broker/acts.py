@@ -17,7 +17,8 @@ from cbw.core.broker.own_services import Serve, bad_request, json_answer, readin
 from cbw.core.broker.snapshot import Rooms
 from cbw.core.broker.tables import ClientRow, Entry
 from cbw.core.catalogue import EventName
-from cbw.core.messages import NAME_CHARS_MAX, Answer, Recall
+from cbw.core.identities import NAME_CHARS_MAX
+from cbw.core.messages import Answer, Recall
 
 CANCEL, DRAIN, UNDRAIN, PAUSE, RESUME, PURGE = (
     f"cbw.{name}" for name in ("cancel", "drain", "undrain", "pause", "resume", "purge")

@@ -22,13 +22,11 @@ from cbw.core.broker.states import RequestState
 from cbw.core.broker.tables import ClientRow, Entry
 from cbw.core.broker.tickets import Tickets
 from cbw.core.dialect import ClientDialect
+from cbw.core.identities import NAME_CHARS_MAX, NO_PROOF, PROOF_RULE, is_name, is_proof, is_proven
 from cbw.core.journal_records import Asker
 from cbw.core.key import ANYBODY, Key
 from cbw.core.messages import (
-    NAME_CHARS_MAX,
-    NO_PROOF,
     NO_WORKER,
-    PROOF_RULE,
     Answer,
     Beat,
     Cancel,
@@ -37,6 +35,7 @@ from cbw.core.messages import (
     Goodbye,
     HelloAgain,
     Message,
+    PartsWanted,
     Received,
     Refusal,
     Refused,
@@ -44,10 +43,8 @@ from cbw.core.messages import (
     RequestIfServed,
     Start,
     Status,
+    StreamRequest,
     Welcome,
-    is_name,
-    is_proof,
-    is_proven,
 )
 from cbw.core.plain_messages import PlainPartial, PlainReply, PlainRequest
 from cbw.core.port import is_anonymous, printable
@@ -137,6 +134,12 @@ class Clients:
                     self.rights.deny(client, message.id, message.service)
             elif type(message) is Collect and client is not None:
                 self._collect(client, message)
+            elif type(message) is StreamRequest and client is not None:
+                self._accept(client, requests)
+                requests = []
+                self._ask_stream(client, message)
+            elif type(message) is PartsWanted and client is not None:
+                self._requests.streams.wanted(client, message)
             elif type(message) is Goodbye:
                 if client is not None:
                     self._forget(client, "said goodbye")
@@ -153,7 +156,13 @@ class Clients:
             requests = [request for request in requests if request.id not in answered]
         self._requests.accept(client, self.rights.permitted(client, requests))
 
-    def _may_wait(self, client: ClientRow, request: RequestIfServed) -> bool:
+    def _ask_stream(self, client: ClientRow, request: StreamRequest) -> None:
+        streams = self._requests.streams
+        if streams.asked(client, request) and (not request.requires_worker or self._may_wait(client, request)):
+            self._accept(client, [request])
+            streams.begin(client, request)
+
+    def _may_wait(self, client: ClientRow, request: Request) -> bool:
         """Whether a worker serves ``request``, or it is here already. If not, ``client`` is told."""
         requests, service = self._requests, request.service
         if request.id in client.entries or request.id in client.parked or requests.expiries.is_served(service):
@@ -258,6 +267,8 @@ class Clients:
         else:
             request = Request(number, asked.service, asked.body, self._limits.plain_ttl_s)
             self._requests.accept(client, self.rights.permitted(client, [request], asked.envelope), asked.envelope)
+            if client.dialect.takes_partials and number in client.entries:
+                self._requests.streams.begin_plain(client.entries[number])
 
     def _plain_back(self, client: ClientRow) -> None:
         """It speaks over a new connection. What was parked for it is sent when all is taken in that it has said."""

@@ -78,6 +78,7 @@ class BrokerCore:
             keeps_tickets=True,
             takes_retries=True,
             refuses_unserved=True,
+            takes_streams=True,
         )
         self.unsent_of: Callable[[Side, bytes], Sequence[Message]] = lambda side, peer: ()
         """Takes away what the driver has not been able to send to a peer; the driver sets it."""
@@ -86,6 +87,7 @@ class BrokerCore:
         self.requests = Requests(self.outbox, limits, self._agenda, first_task, boot)
         self.tickets = Tickets(self.outbox, self.requests, limits, self._agenda)
         self.clients = Clients(self.outbox, self.requests, self.tickets, limits, welcome, self._agenda)
+        self.requests.streams.waiting_for = lambda side, peer: self.clients.waiting_for(side, peer)
         inherited = InheritedAnswers(self.clients, self.requests, self.outbox, limits)
         self.workers = Workers(self.outbox, self.requests, inherited, limits, welcome, self._agenda)
         own, dead = self.requests.own, DeadServices(self.outbox, self.requests, self.tickets)

@@ -13,7 +13,7 @@ from cbw.core.broker.own_services import CONTROL
 from cbw.core.broker.snapshot import Rooms
 from cbw.core.broker.states import RequestState
 from cbw.core.broker.tables import ClientRow, Entry, ServiceRow
-from cbw.core.messages import ticket_name
+from cbw.core.identities import ticket_name
 
 LOOKED_MAX = 50_000
 """Most requests that are looked at for one answer: the broker does nothing else meanwhile (about 10 ms)."""

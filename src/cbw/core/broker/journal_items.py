@@ -20,7 +20,7 @@ from cbw.core.journal_records import (
     RequestEnded,
     TaskBegun,
 )
-from cbw.core.messages import Answer, Parts, Status
+from cbw.core.messages import Answer, Parts, Request, Status, StreamRequest
 from cbw.core.plain_messages import Envelope
 
 RECORD_BYTES = 100
@@ -68,7 +68,18 @@ def accepted_record(entry: Entry, offset: float) -> RequestAccepted:
         entry.attempt,
         request.priority,
         request.headers,
+        None if entry.stream is None and type(request) is Request else _stream_of(entry),
     )
+
+
+def _stream_of(entry: Entry) -> tuple[int | None, bool, bool] | None:
+    """What is written of a request whose answer is wanted in parts."""
+    stream, request = entry.stream, entry.request
+    if stream is not None:
+        return None if stream.wants_one else stream.first, stream.restarts, stream.wants_progress
+    if not isinstance(request, StreamRequest):
+        return None
+    return request.parts, request.restarts, request.wants_progress
 
 
 def begun_record(worker: WorkerRow, entry: Entry) -> TaskBegun:

@@ -118,6 +118,10 @@ class Recovery:
             self._requests.dead.stories.tell(entry, [shifted(attempt, -offset) for attempt in failures])
         if (delayed := replay.delayed.get(number)) is not None:
             entry.delay = Delay(delayed.until - offset, delayed.retries, delayed.kind, delayed.text)
+        if accepted.stream is not None and client.dialect.has_sessions:
+            self._requests.streams.restore(entry, *accepted.stream)
+        elif client.dialect.takes_partials:
+            self._requests.streams.begin_plain(entry)
         self._journal.need(entry)
         self._requests.enter(entry)
         dialect = dialects.worker_named(begun.dialect or NATIVE) if begun is not None else None

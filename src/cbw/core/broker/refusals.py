@@ -13,7 +13,8 @@ from cbw.core.broker.pace import Pace
 from cbw.core.broker.stopping import Stopping
 from cbw.core.broker.tables import ClientRow
 from cbw.core.headers import why_bad_headers
-from cbw.core.messages import NAME_CHARS_MAX, NOT_REACHED, PRIORITY_MAX, Answer, Request, Status, error_body
+from cbw.core.identities import NAME_CHARS_MAX
+from cbw.core.messages import NOT_REACHED, PRIORITY_MAX, Answer, Request, Status, error_body
 
 _ENDS = (
     catalogue.ANSWERED,

@@ -36,6 +36,7 @@ from cbw.core.broker.refusals import Refusals
 from cbw.core.broker.states import ACCEPTED, ACCEPTED_WITH_JOURNAL, TRANSITIONS, Change, RequestState
 from cbw.core.broker.stopping import Stopping
 from cbw.core.broker.stories import REASON_CHARS_MAX, attempt_of, crash_of
+from cbw.core.broker.streams import Streams
 from cbw.core.broker.tables import ClientRow, Entry, ParkedReply, TicketRow, WorkerRow
 from cbw.core.catalogue import EventName
 from cbw.core.histogram import Latencies
@@ -49,7 +50,7 @@ from cbw.core.messages import (
     error_of,
     error_parts,
 )
-from cbw.core.plain_messages import Envelope, Partial, PlainPartial, PlainReply
+from cbw.core.plain_messages import Envelope, PlainReply
 from cbw.core.port import is_anonymous
 
 DEAD_BODY_BYTES_MAX = 1024
@@ -57,6 +58,7 @@ DEAD_BODY_BYTES_MAX = 1024
 LATENCIES_MAX = 256
 """Latencies are counted this many at a time: counting a batch costs little more than counting one."""
 
+_PARTS_SENT = "parts of its answer were sent"
 _ENDS_OF_HANDLERS = (Status.OK, Status.FAILED, Status.BAD_REQUEST, Status.EXPIRED, Status.CANCELLED, Status.TOO_BIG)
 
 
@@ -86,6 +88,7 @@ class Requests:
             self.dispatcher.impatience = Impatience(outbox, agenda, limits.unserved_s, self._end_unserved)
         self.expiries = Expiries(self.dispatcher)
         self.refusals = Refusals(self, outbox, limits)
+        self.streams = Streams(outbox, self, agenda)
         self._given_up = GivenUpTasks()
         self._latencies = Latencies()
         self._latencies_s: list[float] = []
@@ -192,6 +195,8 @@ class Requests:
             self._attempt_failed(entry, worker, error_of(answer.body)[1])
         elif status is Status.RETRY:
             self._try_again(entry, worker, answer)
+        elif status is Status.STREAMED and entry.stream is not None:
+            self.streams.ended(worker, entry, answer)
         else:
             if status not in _ENDS_OF_HANDLERS:
                 self._outbox.count_bad(Side.WORKER, worker.name, f"an answer with status {status.name}")
@@ -203,7 +208,8 @@ class Requests:
         """Its handler wants to be called again, later. That is no failed attempt: the worker lives."""
         if self.journal is not None:
             self.journal.attempt_ends()
-        why_not = self.dispatcher.delays.retry(entry, worker, answer)
+        is_broken = self.streams.breaks(entry)
+        why_not = _PARTS_SENT if is_broken else self.dispatcher.delays.retry(entry, worker, answer)
         if why_not:
             self._handler_failed(entry, worker, Answer(0, Status.FAILED, answer.body), why_not)
             return
@@ -224,16 +230,6 @@ class Requests:
         answer.body = error_body(error.kind, error.text + tried, traceback, error.data)
         self.end(entry, Change.ANSWERED, answer, catalogue.FAILED, worker, error.line[:REASON_CHARS_MAX])
 
-    def partly_answered(self, worker: WorkerRow, partial: Partial) -> None:
-        """``worker`` has sent a part of an answer: passed on to a client that takes parts and is here."""
-        entry = worker.in_hand.get(partial.id)
-        if entry is None or entry.state is RequestState.ENDED:
-            self.fence(worker.name, partial.id, entry)
-        elif entry.client.dialect.takes_partials and not entry.client.is_away:
-            self._outbox.tell_client(entry.client, PlainPartial(entry.envelope, partial.body))
-        else:
-            self._outbox.counts["partials_dropped"] += 1
-
     def fence(self, worker: str, task: int, entry: Entry | None = None) -> None:
         """Throw away an answer to an attempt that was given up (G4). ``entry`` is what it was an attempt at, if that is known."""
         self._outbox.counts["answers_fenced"] += 1
@@ -251,12 +247,12 @@ class Requests:
             if worker.suspect is entry:
                 worker.suspect = None
             if entry.state is not RequestState.ENDED:
-                self._returned(entry, worker, "returned")
+                self.returned(entry, worker, "returned")
 
     def return_all(self, worker: WorkerRow, why: str) -> None:
         """``worker`` will not answer what it has in hand, and cannot have begun it."""
         for entry in reversed(self._take_hand(worker)):
-            self._returned(entry, worker, why)
+            self.returned(entry, worker, why)
 
     def fail_all(self, worker: WorkerRow, why: str) -> None:
         """``worker`` will not answer what it has in hand, and may have begun it."""
@@ -269,8 +265,8 @@ class Requests:
         worker.suspect = worker.recalled_at = None
         return entries
 
-    def _returned(self, entry: Entry, worker: WorkerRow, why: str) -> None:
-        """Its attempt cannot have begun, so it does not count."""
+    def returned(self, entry: Entry, worker: WorkerRow, why: str) -> None:
+        """Its attempt cannot have begun, so it does not count; or what it has sent is lost."""
         self._outbox.counts["tasks_returned"] += 1
         if self._outbox.is_tracing:
             self._outbox.trace_entry(catalogue.RETURNED, entry, worker, why)
@@ -283,6 +279,9 @@ class Requests:
         self._given_up.add(entry, worker.name)
         if self._outbox.wants_failures:
             self._outbox.trace_entry(catalogue.ATTEMPT_FAILED, entry, worker, why)
+        if self.streams.breaks(entry):
+            self.streams.end_broken(entry, why, worker)
+            return
         attempt = crash_of(entry, worker.name, self._outbox.now, why)
         if entry.attempt < self._limits.attempts_max:
             self.dead.remember(entry, attempt)

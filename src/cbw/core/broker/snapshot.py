@@ -24,6 +24,8 @@ CLIENTS_SHOWN_MAX = 20
 """Clients that are shown: those with the most requests here."""
 WORKERS_SHOWN_MAX = 1000
 """Workers that are shown."""
+PROGRESS_SHOWN_MAX = 100
+"""Requests whose progress is shown: those that have told theirs last."""
 SERVICES_SHOWN_MAX = 200
 """Services that are shown."""
 WANTED_SHOWN_MAX = 1000
@@ -75,16 +77,9 @@ def snapshot(core: Rooms, now: float, questions: int = 0) -> dict[str, Any]:
             {"client": client.name, "requests": len(client.entries), **(client.key.fields or {})}
             for client in nlargest(CLIENTS_SHOWN_MAX, clients, key=lambda client: len(client.entries))
         ],
+        "progress": _progress(requests, now),
         "services": [
-            {
-                "service": service.name,
-                "waiting": service.waiting_count,
-                "running": running[service.name],
-                "delayed": service.delayed,
-                "workers": len(service.workers),
-                "free_workers": len(service.free),
-                "is_paused": service.name in paused,
-            }
+            _service(service, running[service.name], is_paused=service.name in paused)
             for service in shown[:SERVICES_SHOWN_MAX]
         ],
         "other_services": _totals(shown[SERVICES_SHOWN_MAX:]),
@@ -99,6 +94,34 @@ def snapshot(core: Rooms, now: float, questions: int = 0) -> dict[str, Any]:
     }
     status["verdict"] = msgspec.structs.asdict(verdict(status))
     return status
+
+
+def _progress(requests: Requests, now: float) -> list[dict[str, Any]]:
+    """What handlers have told last of how far they are."""
+    return [
+        {
+            "request": request_name(entry),
+            "service": entry.request.service,
+            "worker": entry.worker.name if entry.worker is not None else "",
+            "running_s": now - entry.handed_out_at,
+            "done": made.done,
+            "total": made.total,
+            "text": made.text,
+        }
+        for entry, made in list(requests.streams.progress.items())[-PROGRESS_SHOWN_MAX:]
+    ]
+
+
+def _service(service: ServiceRow, running: int, *, is_paused: bool) -> dict[str, Any]:
+    return {
+        "service": service.name,
+        "waiting": service.waiting_count,
+        "running": running,
+        "delayed": service.delayed,
+        "workers": len(service.workers),
+        "free_workers": len(service.free),
+        "is_paused": is_paused,
+    }
 
 
 def _totals(services: list[ServiceRow]) -> dict[str, int]:

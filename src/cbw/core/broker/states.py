@@ -37,6 +37,7 @@ class Change(StrEnum):
     EXPIRED = "expired"
     CANCELLED = "cancelled"
     STOPPED = "stopped"
+    BROKEN = "its stream was broken"
 
 
 _ENDS = {
@@ -69,6 +70,7 @@ TRANSITIONS: Final[Mapping[Change, Mapping[RequestState, RequestState]]] = {
     Change.EXPIRED: _ENDS,
     Change.CANCELLED: _ENDS,
     Change.STOPPED: _ENDS,
+    Change.BROKEN: _ENDS,
 }
 """For each change, the state after each state in which it can happen. A state that is missing is a fault of the core, and
 looking it up raises ``KeyError``: that is the assertion."""

@@ -12,9 +12,10 @@ from cbw.core.broker.fair_queue import FairQueue
 from cbw.core.broker.pulse import Pulse
 from cbw.core.broker.states import RequestState
 from cbw.core.dialect import ClientDialect, WorkerDialect
+from cbw.core.identities import ticket_name
 from cbw.core.journal_records import Asker, FailedAttempt
 from cbw.core.key import ANYBODY
-from cbw.core.messages import Answer, Request, ticket_name
+from cbw.core.messages import Answer, Request
 from cbw.core.plain_messages import Envelope
 from cbw.core.port import printable
 
@@ -138,6 +139,7 @@ class WorkerRow:
         "signatures",
         "since",
         "suspect",
+        "takes_streams",
         "wants_names",
     )
 
@@ -165,6 +167,7 @@ class WorkerRow:
         self.is_overloaded = False  # has more in hand than it can run
         self.recalled_at: float | None = None
         self.wants_names = False
+        self.takes_streams = False
         self.signatures: dict[str, str] | None = None
         self.suspect: Entry | None = None
         self.since = 0.0  # when it registered
@@ -210,6 +213,24 @@ class Delay(msgspec.Struct, gc=False, frozen=True):
     text: str = ""
 
 
+class StreamRow(msgspec.Struct, eq=False):
+    """What the broker knows of an answer in parts. ``wanted`` is the number of the last part for which its client has room, and
+    ``sent`` that of the last one that came in this attempt.
+
+    ``first`` is what is ``wanted`` at the beginning of each attempt. ``restarts``: another attempt may begin although parts were
+    sent. ``is_restored``: it comes from a journal, which does not know whether parts were sent before.
+    ``wants_one``: its client wants one answer, and only the progress before.
+    """
+
+    first: int
+    wanted: int
+    restarts: bool = False
+    wants_progress: bool = False
+    wants_one: bool = False
+    sent: int = 0
+    is_restored: bool = False
+
+
 class Entry(msgspec.Struct, gc=False, eq=False):
     """A request between its acceptance and its end. (``gc=False``: the tables drop it when it ends, so no cycle stays.)"""
 
@@ -228,6 +249,7 @@ class Entry(msgspec.Struct, gc=False, eq=False):
     number: int = 0  # in the journal
     failures: list[FailedAttempt] | None = None  # its attempts that failed, once there are any
     delay: Delay | None = None  # the last one, also when it is over
+    stream: StreamRow | None = None  # if its client takes parts of the answer, or wants to know its progress
 
     @property
     def waits_since(self) -> float:

@@ -23,20 +23,9 @@ from cbw.core.broker.states import RequestState
 from cbw.core.broker.tables import ClientRow, DeadLetter, TicketRow
 from cbw.core.catalogue import EventName
 from cbw.core.dialect import ClientDialect
+from cbw.core.identities import NAME_CHARS_MAX, is_name
 from cbw.core.journal_records import TICKET, Asker
-from cbw.core.messages import (
-    NAME_CHARS_MAX,
-    NO_WORKER,
-    Answer,
-    Collect,
-    Message,
-    Request,
-    Start,
-    Started,
-    Status,
-    error_body,
-    is_name,
-)
+from cbw.core.messages import NO_WORKER, Answer, Collect, Message, Request, Start, Started, Status, error_body
 from cbw.core.plain_messages import Envelope
 
 REQUEST_ID = 1

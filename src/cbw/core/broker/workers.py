@@ -25,28 +25,26 @@ from cbw.core.broker.states import RequestState
 from cbw.core.broker.tables import Entry, ReqWorkerRow, WorkerRow, give, request_name
 from cbw.core.broker.worker_table import WorkerTable
 from cbw.core.dialect import WorkerDialect
+from cbw.core.identities import NAME_CHARS_MAX, NO_PROOF, PROOF_RULE, is_name, is_proof, is_proven
 from cbw.core.journal_records import TaskBegun
 from cbw.core.key import ANYBODY, Key
 from cbw.core.messages import (
     DEFAULT_SERVICE,
-    NAME_CHARS_MAX,
-    NO_PROOF,
-    PROOF_RULE,
     Answer,
+    AnswerPart,
     Beat,
     Credit,
     Goodbye,
     HelloAgain,
     Message,
+    ProgressMade,
     Refusal,
     Refused,
     Returned,
+    StreamTask,
     Task,
     Welcome,
     WorkerHello,
-    is_name,
-    is_proof,
-    is_proven,
 )
 from cbw.core.plain_messages import Partial, PlainAnswer, PlainReady
 
@@ -119,8 +117,10 @@ class Workers:
                 may_have_begun = bool(worker.in_hand) and not worker.dialect.returns_tasks
                 self._lose(worker, "said goodbye", is_blamed=may_have_begun)
                 return
-            elif type(message) is Partial:
-                self._requests.partly_answered(worker, message)
+            elif type(message) is AnswerPart or type(message) is Partial:
+                self._requests.streams.part_came(worker, message)
+            elif type(message) is ProgressMade:
+                self._requests.streams.progressed(worker, message)
             else:
                 self._outbox.count_bad(Side.WORKER, worker.name, f"unexpected {type(message).__name__}")
         if worker.answered != answered and oldest is not None:
@@ -217,6 +217,7 @@ class Workers:
         worker.key = key
         worker.concurrency = hello.concurrency
         worker.wants_names = hello.wants_names
+        worker.takes_streams = hello.takes_streams
         worker.signatures = kept_signatures(hello.signatures, names)
         worker.credit = max(0, hello.credit)
         tasks = self._take_over(worker, hello.tasks)
@@ -296,9 +297,9 @@ class Workers:
                 (entry,) = entries
                 self._req.give(worker, entry)
             else:
-                outbox.batch_for(worker).extend(
-                    _tasks_of(entries, outbox.now, are_named=outbox.is_tracing or worker.wants_names)
-                )
+                are_named = outbox.is_tracing or worker.wants_names
+                tasks = _tasks_of(entries, outbox.now, are_named=are_named, are_streams=worker.takes_streams)
+                outbox.batch_for(worker).extend(tasks)
             if requests.journal is not None:
                 requests.journal.begun(worker, entries)
             if outbox.is_tracing:
@@ -331,7 +332,7 @@ class Workers:
             self._requests.return_tasks(worker, list(worker.in_hand))
             self._req.lost(worker)
         elif worker is not None:
-            self._requests.return_tasks(worker, [message.id for message in fact.messages if type(message) is Task])
+            self._requests.return_tasks(worker, [message.id for message in fact.messages if isinstance(message, Task)])
             self._credit_changed(worker, 0)
             self._requests.dispatcher.place(worker)
 
@@ -439,21 +440,24 @@ def _why_bad(hello: WorkerHello, names: list[str]) -> str | None:
     )
 
 
-def _tasks_of(entries: Iterable[Entry], now: float, *, are_named: bool) -> list[Task]:
-    """What a worker is sent for ``entries``, which it was given."""
-    tasks = []
+def _tasks_of(entries: Iterable[Entry], now: float, *, are_named: bool, are_streams: bool) -> list[Task]:
+    """What a worker is sent for ``entries``, which it was given. ``are_streams``: it takes those of which parts are wanted."""
+    tasks: list[Task] = []
     for entry in entries:
         request, deadline_at = entry.request, entry.deadline_at
         ttl = None if deadline_at is None else deadline_at - now
         name = request_name(entry) if are_named else ""
         retries = 0 if entry.delay is None else entry.delay.retries
-        tasks.append(
-            Task(entry.task, request.service, request.body, ttl, entry.attempt, name, retries, request.headers)
-        )
+        fields = (entry.task, request.service, request.body, ttl, entry.attempt, name, retries, request.headers)
+        stream = entry.stream
+        if stream is None or stream.wants_one or not are_streams:
+            tasks.append(Task(*fields))
+        else:
+            tasks.append(StreamTask(*fields, stream.wanted))
     return tasks
 
 
 def _unsent_tasks(worker: WorkerRow, messages: Sequence[Message]) -> list[int]:
     if isinstance(worker, ReqWorkerRow):
         return list(worker.in_hand)
-    return [message.id for message in messages if type(message) is Task]
+    return [message.id for message in messages if isinstance(message, Task)]

@@ -13,12 +13,11 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import Any
 
-import msgspec
-
 from cbw.core import messages
 from cbw.core.agenda import Agenda
 from cbw.core.client import events
-from cbw.core.client.pending import Pending
+from cbw.core.client.capability import as_known, why_unknown
+from cbw.core.client.pending import Pending, pending_stream
 from cbw.core.client.retries import Retries
 from cbw.core.hello import Patience, is_about_keys
 from cbw.core.messages import Status
@@ -102,6 +101,7 @@ class ClientCore:
         self._cancelled: dict[int, None] = {}  # cancelled requests that the broker may not have been told of
         self._to_send: list[messages.Message] = []
         self._to_end: list[events.Ended] = []
+        self._to_deliver: list[tuple[Any, messages.AnswerPart | messages.ProgressMade]] = []
         self._resent: list[int] = []
 
     def step(self, facts: Iterable[events.Fact], now: float) -> list[events.Order]:
@@ -128,6 +128,9 @@ class ClientCore:
             else:
                 orders.append(events.Send(self._to_send))
             self._to_send = []
+        if self._to_deliver:
+            orders.append(events.Deliver(self._to_deliver))
+            self._to_deliver = []
         if self._to_end:
             self.ended += len(self._to_end)
             orders.append(events.End(self._to_end))
@@ -149,6 +152,10 @@ class ClientCore:
                 self._connected(now)
             case events.Disconnected():
                 self._disconnected()
+            case events.StreamRequested():
+                self._asked(pending_stream(fact.request, fact.sink, fact.deadline_at, fact.due_at), now)
+            case events.PartsTaken():
+                self._parts_taken(fact)
             case events.CancelRequested():
                 self._cancel_requested(fact.request_ids)
             case events.Unsent():
@@ -324,9 +331,9 @@ class ClientCore:
         size = 0 if isinstance(request, messages.Collect) else len(request.body)
         if broker is None:
             self._waiting_for_welcome.append(pending)
-        elif not (broker.keeps_tickets or isinstance(request, messages.Request)):
+        elif why := why_unknown(request, broker):
             del self.in_flight[request.id]
-            refused = messages.Refused(messages.Refusal.VERSION, f"the broker {broker.broker} knows no tickets yet")
+            refused = messages.Refused(messages.Refusal.VERSION, why)
             self._end(pending, Status.FAILED, refused.text, refused=refused)
         elif size > broker.body_bytes_max:
             del self.in_flight[request.id]
@@ -334,9 +341,7 @@ class ClientCore:
             self._end(pending, Status.TOO_BIG, text)
         else:
             pending.renew(now)
-            if type(request) is messages.RequestIfServed and not broker.refuses_unserved:  # it takes them all
-                request = messages.Request(*msgspec.structs.astuple(request))
-            self._to_send.append(request)
+            self._to_send.append(as_known(request, broker))
 
     # --- what the broker says
 
@@ -405,6 +410,19 @@ class ClientCore:
                 self._was_refused(message, now)
             case messages.Started():
                 self._was_started(message)
+            case messages.AnswerPart() | messages.ProgressMade():
+                self._came(message)
+
+    def _came(self, message: messages.AnswerPart | messages.ProgressMade) -> None:
+        """A part of an answer, or how far one is."""
+        pending = self.in_flight.get(message.id)
+        if pending is not None and pending.came(message):
+            self._to_deliver.append((pending.sink, message))
+
+    def _parts_taken(self, fact: events.PartsTaken) -> None:
+        pending = self.in_flight.get(fact.request_id)
+        if pending is not None and pending.took(fact.count) and self.broker is not None:  # otherwise it is sent again
+            self._to_send.append(messages.PartsWanted(fact.request_id, pending.parts_wanted))
 
     def _welcomed(self, welcome: messages.Welcome, now: float) -> None:
         self._enter(Standing.WELCOMED)

@@ -48,6 +48,10 @@ class ClientDriver:
         self._link = link
         self._on_resent = on_resent
         self._next_id = first_id
+        self.on_news: Callable[[list[tuple[Any, messages.AnswerPart | messages.ProgressMade]]], None] = lambda news: (
+            None
+        )
+        """Told of parts of answers and of progress, each with the sink of its request."""
         self._facts: list[events.Fact] = []
         self._goodbye: list[messages.Message] = []
 
@@ -110,6 +114,18 @@ class ClientDriver:
         key = self._take_id()
         self._facts.append(events.CollectRequested(key, ticket, deadline_at, sink))
         return key
+
+    def stream(
+        self, request: messages.StreamRequest, deadline_at: float | None, sink: Any, due_at: float | None = None
+    ) -> int:
+        """An answer in parts or with its progress, as in :class:`~cbw.core.client.events.StreamRequested`; its id."""
+        request.id = self._take_id()
+        self._facts.append(events.StreamRequested(request, deadline_at, sink, due_at))
+        return request.id
+
+    def took(self, request_id: int, count: int) -> None:
+        """The program has taken so many parts more."""
+        self._facts.append(events.PartsTaken(request_id, count))
 
     def _take_id(self) -> int:
         key = self._next_id
@@ -175,6 +191,8 @@ class ClientDriver:
                         facts.append(events.Unsent(unsent))
                 elif type(order) is events.End:
                     ended += order.requests
+                elif type(order) is events.Deliver:
+                    self.on_news(order.news)
                 elif type(order) is events.ReportResent:
                     if self._on_resent is not None:
                         self._on_resent(order.request_ids)

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from cbw.core import messages
+from cbw.core.identities import name_of_request
 
 
 class Event(msgspec.Struct, gc=False):
@@ -36,7 +37,7 @@ class Ended(msgspec.Struct):  # with a sink, which may refer to whatever has thi
     @property
     def request(self) -> str:
         """What traces call the request."""
-        return messages.name_of_request(self.client, self.answer.id, self.ticket)
+        return name_of_request(self.client, self.answer.id, self.ticket)
 
 
 # --- facts about the connection
@@ -108,6 +109,25 @@ class CollectRequested(Event, gc=True):
     sink: Any
 
 
+class StreamRequested(Event, gc=True):
+    """The program wants an answer in parts, or the progress beside the answer. ``sink`` is told of each, and of the end.
+
+    ``request`` is to be sent. The rest is as in :class:`Submitted`.
+    """
+
+    request: messages.StreamRequest
+    deadline_at: float | None
+    sink: Any
+    due_at: float | None = None
+
+
+class PartsTaken(Event):
+    """The program has taken so many parts more of the answer to ``request_id``."""
+
+    request_id: int
+    count: int
+
+
 class CancelRequested(Event):
     """The program does not want these requests any more. Those that have ended already are ignored."""
 
@@ -126,6 +146,8 @@ Fact = (
     | Submitted
     | StartRequested
     | CollectRequested
+    | StreamRequested
+    | PartsTaken
     | CancelRequested
     | CloseRequested
 )
@@ -146,6 +168,12 @@ class End(Event):
     requests: list[Ended]
 
 
+class Deliver(Event, gc=True):
+    """Give what has come of running requests to their sinks: pairs of a sink, and a part or a progress."""
+
+    news: list[tuple[Any, messages.AnswerPart | messages.ProgressMade]]
+
+
 class ReportResent(Event):
     """Write to the trace that these requests are sent once more: after a new connection, to a broker that lost them, or to one
     that was too busy for them.
@@ -154,4 +182,4 @@ class ReportResent(Event):
     request_ids: list[int]
 
 
-Order = Send | End | ReportResent
+Order = Send | End | Deliver | ReportResent

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from cbw.core import messages
+from cbw.core.client.reader import Reader
 
 
 class Pending(msgspec.Struct, eq=False):
@@ -22,6 +23,7 @@ class Pending(msgspec.Struct, eq=False):
     ends_at: float | None = None
     due_at: float | None = None
     is_overdue: bool = False
+    reader: Reader | None = None  # of an answer in parts
 
     def renew(self, now: float) -> None:
         """It is about to be sent: its times count from now."""
@@ -31,5 +33,30 @@ class Pending(msgspec.Struct, eq=False):
         ends_at = self.deadline_at if isinstance(request, messages.Request) else self.ends_at
         if ends_at is not None:
             request.ttl = ends_at - now
+        if self.reader is not None and isinstance(request, messages.StreamRequest):
+            self.reader.ask_again(request)
         if self.due_at is not None:
             request.delay_s = max(0.0, self.due_at - now)
+
+    def came(self, message: messages.AnswerPart | messages.ProgressMade) -> bool:
+        """That has come of the answer; whether its program is to get it."""
+        if isinstance(message, messages.AnswerPart):
+            return self.reader is not None and self.reader.came(message)
+        return isinstance(self.request, messages.StreamRequest)
+
+    def took(self, count: int) -> bool:
+        """Its program has taken so many parts more; whether the broker is to be told how many are wanted."""
+        return self.reader is not None and self.reader.took(count)
+
+    @property
+    def parts_wanted(self) -> int:
+        """The number of the last part that the program has room for."""
+        return 0 if self.reader is None else self.reader.wanted
+
+
+def pending_stream(
+    request: messages.StreamRequest, sink: Any, deadline_at: float | None, due_at: float | None
+) -> Pending:
+    """A request whose answer is wanted in parts, or whose progress is."""
+    reader = None if request.parts is None else Reader()
+    return Pending(request, sink, deadline_at, may_retry=True, due_at=due_at, reader=reader)

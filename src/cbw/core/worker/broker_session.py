@@ -16,6 +16,7 @@ from cbw.core.hello import Patience
 from cbw.core.messages import Status
 from cbw.core.worker import events
 from cbw.core.worker.orders import Orders
+from cbw.core.worker.outgoing import OutgoingStreams, fitting
 from cbw.core.worker.shares import Share, Shares
 
 WORKER_BEAT_S = 1.0
@@ -66,7 +67,7 @@ TRANSITIONS: dict[Registration, tuple[Registration, ...]] = {
 @dataclass(frozen=True)
 class Introduction:
     """What every hello of a worker says. ``boot`` is new at each start, so that a broker can tell a restart from a reconnection,
-    and ``proof`` the secret of that start. ``wants_names`` and ``signatures`` are those of
+    and ``proof`` the secret of that start. ``wants_names``, ``signatures`` and ``takes_streams`` are those of
     :class:`~cbw.core.messages.WorkerHello`.
     """
 
@@ -77,16 +78,25 @@ class Introduction:
     proof: bytes
     wants_names: bool
     signatures: dict[str, str] | None
+    takes_streams: bool
 
 
 class BrokerSession:
     """With the broker of connection ``number``, which is at ``place``.
 
-    What the pool is to do goes to ``orders``; ``shares`` says how many tasks this broker may have in hand here.
+    What the pool is to do goes to ``orders``; ``shares`` says how many tasks this broker may have in hand here, and ``streams``
+    which of all tasks are answered in parts.
     """
 
     def __init__(
-        self, number: int, place: str, introduction: Introduction, agenda: Agenda, orders: Orders, shares: Shares
+        self,
+        number: int,
+        place: str,
+        introduction: Introduction,
+        agenda: Agenda,
+        orders: Orders,
+        shares: Shares,
+        streams: OutgoingStreams,
     ) -> None:
         self.number = number
         self.place = place
@@ -100,6 +110,7 @@ class BrokerSession:
         self._introduction = introduction
         self._orders = orders
         self._shares = shares
+        self._streams = streams
         self._next_word = agenda.timer(self._say_next_word)
         self._silence = agenda.timer(self._look_for_silence)
         self._reconnect = agenda.timer(self._connect_again)
@@ -177,6 +188,8 @@ class BrokerSession:
                 self._orders.take_back.extend(message.tasks)
             case messages.CancelTask():
                 self._orders.cancel.append(message.id)
+            case messages.PartsWanted():
+                self._orders.grant.append(events.GrantParts(message.id, message.parts))
             case messages.Demand():
                 if self.broker is not None:
                     self._shares.demanded(self.share, message.service, message.waiting, now)
@@ -242,6 +255,9 @@ class BrokerSession:
                 del self.in_hand[task.id]
             else:  # another broker's
                 self._orders.begin.append(task)
+        self._orders.cancel += self._streams.of(
+            self.in_hand
+        )  # nobody can say any more that there is room for their parts
         self.left_over.update(self.in_hand)
         self.in_hand.clear()
         self._want_back()
@@ -301,7 +317,7 @@ class BrokerSession:
         self._next_word.set(now + WORKER_BEAT_S)
         credit = self._shares.greeting
         self._credit_told = (credit, False)
-        begun = [*self.left_over, *(answer.id for answer in self._late)]
+        begun = [*self._streams.others(self.left_over), *(answer.id for answer in self._late)]
         who = self._introduction
         hello = messages.WorkerHello(
             who.name,
@@ -313,6 +329,7 @@ class BrokerSession:
             who.proof,
             who.wants_names,
             who.signatures,
+            who.takes_streams,
         )
         self.to_send = [hello]
 
@@ -343,32 +360,19 @@ class BrokerSession:
     def answer(self, answer: messages.Answer) -> None:
         """A task that came from this broker has ended: send the answer, or keep it for the next session if it is of an earlier
         one."""
+        streams = self._streams.tasks
+        is_stream = bool(streams) and streams.pop(answer.id, 0) is None
         if answer.id in self.in_hand:
             del self.in_hand[answer.id]
-            self.to_send.append(self._fitting(answer))
+            assert self.broker is not None
+            self.to_send.append(fitting(answer, self.broker))
         else:
             self.left_over.pop(answer.id, None)
-            self._late.append(answer)
-            if self.broker is not None:
-                self._send_late()
+            if not is_stream:  # whose parts went nowhere
+                self._late.append(answer)
+            self._send_late()
 
     def _send_late(self) -> None:
-        self.to_send.extend(map(self._fitting, self._late))
-        self._late.clear()
-
-    def _fitting(self, answer: messages.Answer) -> messages.Answer:
-        """``answer``, or in its place what the broker can take: it may be too old for retries, and ends the connection over a
-        body that is too large.
-        """
-        broker = self.broker
-        assert broker is not None
-        if answer.status is Status.RETRY and not broker.takes_retries:
-            error = messages.error_parts(answer.body)
-            return messages.Answer(
-                answer.id, Status.FAILED, messages.error_body(error.kind, error.text, data=error.data)
-            )
-        size, limit = len(answer.body), broker.body_bytes_max
-        if size <= limit or answer.status is not Status.OK:  # errors have bounds of their own
-            return answer
-        text = f"the answer has {size} bytes; the broker allows {limit} (--body-bytes-max)"
-        return messages.Answer(answer.id, Status.TOO_BIG, messages.error_body(messages.ANSWER_TOO_BIG, text))
+        if self.broker is not None:
+            self.to_send.extend([fitting(answer, self.broker) for answer in self._late])
+            self._late.clear()

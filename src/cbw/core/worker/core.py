@@ -12,10 +12,11 @@ from typing import Any
 from cbw.core import messages
 from cbw.core.agenda import Agenda
 from cbw.core.hello import is_about_keys
-from cbw.core.messages import Status
+from cbw.core.parts import SUCCEEDED
 from cbw.core.worker import events
 from cbw.core.worker.broker_session import WORKER_BEAT_S, BrokerSession, Introduction, Registration
 from cbw.core.worker.orders import Orders
+from cbw.core.worker.outgoing import OutgoingStreams, too_large
 from cbw.core.worker.shares import Shares
 from cbw.core.worker.time_limits import TimeLimits
 
@@ -37,10 +38,10 @@ CREDIT_CHANGE = 0.25
 class WorkerCore:
     """Decides for one worker process, which serves all brokers at once (see :mod:`cbw.core.worker.shares`).
 
-    ``boot``, ``proof``, ``wants_names`` and ``signatures`` are those of :class:`~cbw.core.worker.broker_session.Introduction`.
-    ``places`` are the brokers that the caller connects to from the start, as connections 0, 1, …; with ``looks_up`` it is asked
-    for more, again and again. A worker that ``exits_when_stuck`` leaves when no handler can run any more, because all slots are
-    held by handlers that have exceeded their time limits and have not ended.
+    ``boot``, ``proof``, ``wants_names``, ``signatures`` and ``takes_streams`` are those of its :class:`.Introduction`. ``places``
+    are the brokers that the caller connects to from the start, as connections 0, 1, …; with ``looks_up`` it is asked for more,
+    again and again. A worker that ``exits_when_stuck`` leaves when no handler can run any more, because all slots are held by
+    handlers that have exceeded their time limits and have not ended.
 
     After each :meth:`step` the caller owes every order carried out, in this order, and another step by :attr:`wake_at`.
     """
@@ -56,6 +57,7 @@ class WorkerCore:
         exits_when_stuck: bool = False,
         wants_names: bool = False,
         signatures: dict[str, str] | None = None,
+        takes_streams: bool = False,
         places: Sequence[str] = ("",),
         looks_up: bool = False,
     ) -> None:
@@ -65,15 +67,17 @@ class WorkerCore:
         self.concurrency = concurrency
         self.credit = concurrency  # how many tasks are wanted in hand while everything is well
         self.sessions: dict[int, BrokerSession] = {}
-        self.is_ended = False
-        self.has_met_broker = False
+        self.is_ended = self.has_met_broker = False
         self.refused: messages.Refused | None = None  # what a broker said, if no broker lets this worker in
         self.tasks_done = self.tasks_failed = 0  # tasks that ended here, and those of them that ended with an error
         self.is_quick = False  # handlers run one at a time, and take less than two changes of threads
         self.is_pool_ready = True
         self.is_leaving = self.has_left_stuck = False  # stuck: because none of its handlers can run any more
         self.limits = TimeLimits()
-        self._introduction = Introduction(name, boot, self.services, concurrency, proof, wants_names, signatures)
+        self._introduction = Introduction(
+            name, boot, self.services, concurrency, proof, wants_names, signatures, takes_streams
+        )
+        self._streams = OutgoingStreams()
         self._exits_when_stuck = exits_when_stuck
         self._agenda = Agenda()
         self._shares = Shares(self._agenda, self._credit_wanted)
@@ -92,6 +96,7 @@ class WorkerCore:
             events.TasksFinished: self._tasks_finished,
             events.TasksReturned: self._tasks_returned,
             events.HandlerCalled: self._handler_called,
+            events.AnswersWentOn: self._answers_went_on,
             events.TasksOverdue: self._tasks_overdue,
             events.PoolReady: self._pool_ready,
             events.PoolNotReady: self._pool_not_ready,
@@ -166,7 +171,8 @@ class WorkerCore:
 
     def _open(self, place: str) -> BrokerSession:
         number = next(number for number in range(len(self.sessions) + 1) if number not in self.sessions)
-        session = BrokerSession(number, place, self._introduction, self._agenda, self._orders, self._shares)
+        whole = (self._introduction, self._agenda, self._orders, self._shares, self._streams)
+        session = BrokerSession(number, place, *whole)
         self.sessions[number] = session
         return session
 
@@ -210,7 +216,7 @@ class WorkerCore:
         session.heard(now)
         services: list[str] = []
         for message in fact.messages:
-            if type(message) is not messages.Task:
+            if type(message) is not messages.Task and type(message) is not messages.StreamTask:
                 self._take_word(session, message, now)
                 if self.is_ended:
                     return
@@ -221,6 +227,9 @@ class WorkerCore:
             elif message.id not in session.in_hand:
                 session.in_hand[message.id] = None
                 self._orders.begin.append(message)
+                if type(message) is messages.StreamTask:
+                    self._streams.begun(message)
+                    self.is_quick = False
                 services.append(message.service)
         if services and self._shares.are_several:
             self._shares.took(session.share, services, now)
@@ -257,7 +266,7 @@ class WorkerCore:
         """These tasks have ended: send the answers, or keep those that belong to an earlier session for the next one."""
         self.tasks_done += len(answers)
         for answer in answers:
-            if answer.status is not Status.OK:
+            if answer.status not in SUCCEEDED:
                 self.tasks_failed += 1
             session = self._session_of(answer.id)
             if session is not None:
@@ -277,6 +286,7 @@ class WorkerCore:
                 del session.in_hand[task]
             for task in fact.tasks:
                 session.left_over.pop(task, None)
+                self._streams.tasks.pop(task, None)
             if session.broker is not None and (mine or not fact.tasks):
                 session.give_back(mine)  # also if there are none: a broker has asked
         self._tell_credit(now)
@@ -305,9 +315,25 @@ class WorkerCore:
     def _tasks_overdue(self, fact: events.TasksOverdue, now: float) -> None:
         for answer in fact.answers:
             self.limits.answered(answer.id, now)
+        self._answer_early(fact.answers, now)
+
+    def _answer_early(self, answers: list[messages.Answer], now: float) -> None:
+        """Their handlers were told to end, and hold their slots until they do."""
         self._limit.set(self.limits.wake_at)
-        self._take_answers(fact.answers)
+        self._take_answers(answers)
         self._tell_credit(now)
+
+    def _answers_went_on(self, fact: events.AnswersWentOn, now: float) -> None:
+        for message in fact.news:
+            session = self._session_of(message.id)
+            if session is None or session.broker is None or message.id not in session.in_hand:
+                continue
+            if (answer := too_large(message, session.broker)) is not None:
+                self._orders.cancel.append(message.id)
+                self.limits.told_to_end(message.id, now)
+                self._answer_early([answer], now)
+            elif session.broker.takes_streams:
+                session.to_send.append(message)
 
     # --- how many tasks are wanted
 
@@ -345,7 +371,8 @@ class WorkerCore:
             self._service_s = service_s
         else:
             self._service_s = known + SERVICE_TIME_WEIGHT * (service_s - known)
-        self.is_quick = self.concurrency == 1 and self._service_s < PREFETCH_S and not self.limits.were_used
+        may_take_long = self.limits.were_used or self._streams.were_used
+        self.is_quick = self.concurrency == 1 and self._service_s < PREFETCH_S and not may_take_long
         prefetched = min(PREFETCH_MAX, int(PREFETCH_S / max(self._service_s, 1e-9)))
         credit = self.concurrency * (1 + prefetched)
         has_changed = abs(credit - self.credit) > CREDIT_CHANGE * self.credit

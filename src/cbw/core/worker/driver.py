@@ -27,6 +27,9 @@ class HandlerPool(Protocol):
     def cancel(self, task: int) -> None:
         """Stop ``task``, if that is possible; a report tells how it ended."""
 
+    def grant(self, task: int, parts: int) -> None:
+        """There is room for the parts of the answer to ``task`` up to number ``parts``."""
+
     def end_overdue(self, task: int) -> messages.Answer | None:
         """``task`` has exceeded its time limit: end its handler, if that is possible, and return the answer for its client.
 
@@ -156,6 +159,8 @@ class WorkerDriver:
             case events.CancelTasks():
                 for task in order.tasks:
                     self._pool.cancel(task)
+            case events.GrantParts():
+                self._pool.grant(order.task, order.parts)
             case events.EndOverdue():
                 answers = map(self._pool.end_overdue, order.tasks)
                 return events.TasksOverdue([answer for answer in answers if answer is not None])

@@ -71,6 +71,12 @@ class HandlerCalled(Event, array_like=True, tag=2):
     limit_s: float
 
 
+class AnswersWentOn(Event, array_like=True, tag=3):
+    """Handlers have made parts of their answers, or told how far they are."""
+
+    news: list[messages.AnswerPart | messages.ProgressMade]
+
+
 class TasksOverdue(Event):
     """These are the answers to tasks of an :class:`EndOverdue`, but for those that had ended before. Their handlers were told
     to end, and may run on."""
@@ -95,7 +101,7 @@ class StopRequested(Event):
     by: float
 
 
-PoolFact = TasksFinished | TasksReturned | HandlerCalled | PoolReady | PoolNotReady
+PoolFact = TasksFinished | TasksReturned | HandlerCalled | AnswersWentOn | PoolReady | PoolNotReady
 Fact = (
     Connected | Disconnected | ReconnectFailed | BrokersFound | BatchArrived | PoolFact | TasksOverdue | StopRequested
 )
@@ -145,6 +151,13 @@ class CancelTasks(Event):
     tasks: list[int]
 
 
+class GrantParts(Event):
+    """There is room for the parts of the answer to ``task`` up to number ``parts``."""
+
+    task: int
+    parts: int
+
+
 class EndOverdue(Event):
     """These tasks have exceeded their time limits: have the pool end their handlers, if that is possible. The answer is a
     :class:`TasksOverdue`."""
@@ -186,6 +199,7 @@ Order = (
     | Begin
     | TakeBack
     | CancelTasks
+    | GrantParts
     | EndOverdue
     | TellStuck
     | TellStoodStill

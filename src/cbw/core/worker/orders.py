@@ -7,12 +7,13 @@ from cbw.core.worker import events
 
 
 class Orders:
-    """Gathered by the core and its sessions. Tasks begin before some of them are wanted back or cancelled again."""
+    """Gathered by the core and its sessions. Tasks begin before anything else is wanted of them."""
 
     def __init__(self) -> None:
         self.first: list[events.Order] = []
         self.begin: list[messages.Task] = []
         self.take_back: list[int] = []
+        self.grant: list[events.GrantParts] = []
         self.cancel: list[int] = []
 
     def take(self) -> list[events.Order]:
@@ -24,6 +25,9 @@ class Orders:
         if self.take_back:
             orders.append(events.TakeBack(self.take_back))
             self.take_back = []
+        if self.grant:
+            orders += self.grant
+            self.grant = []
         if self.cancel:
             orders.append(events.CancelTasks(self.cancel))
             self.cancel = []

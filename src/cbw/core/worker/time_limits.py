@@ -61,6 +61,11 @@ class TimeLimits:
     def answered(self, task: int, now: float) -> None:
         """``task`` has exceeded its limit and is answered; its handler was told to end."""
         self.exceeded += 1
+        self.told_to_end(task, now)
+
+    def told_to_end(self, task: int, now: float) -> None:
+        """``task`` is answered, and its handler was told to end."""
+        self._due_at.pop(task, None)
         self._stuck_at[task] = now + UNWIND_S
 
     def take_stuck(self, now: float) -> list[int]:

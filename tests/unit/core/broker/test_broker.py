@@ -18,7 +18,8 @@ from cbw.core.broker.tables import Entry
 from cbw.core.broker.worker_table import RECENTLY_LOST_MAX
 from cbw.core.broker.workers import SERVICES_MAX
 from cbw.core.histogram import bucket_quantile
-from cbw.core.messages import DEFAULT_SERVICE, NAME_CHARS_MAX, Refusal, Status
+from cbw.core.identities import NAME_CHARS_MAX
+from cbw.core.messages import DEFAULT_SERVICE, Refusal, Status
 from cbw.wire import native
 from tests.unit.core.broker.system import (
     CoreSystem,

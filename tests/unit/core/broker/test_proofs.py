@@ -7,6 +7,7 @@ import pytest
 
 from cbw.core import catalogue, messages
 from cbw.core.broker import events
+from cbw.core.identities import NO_PROOF
 from cbw.core.journal_records import Asker, RequestAccepted
 from cbw.core.messages import Refusal, Status
 from cbw.wire.journal import decode_batch, encode_batch
@@ -70,7 +71,7 @@ def test_it_is_counted_and_the_trace_says_why(system: CoreSystem) -> None:
     worker_hello(system, "stranger", OTHER)
     assert system.core.outbox.counts["hellos_refused"] == 2
     told = [(r.event, r.client or r.worker, r.text) for r in system.records if r.event == catalogue.REFUSED]
-    assert told == [(catalogue.REFUSED, name, messages.NO_PROOF) for name in ("C1", "W1")]
+    assert told == [(catalogue.REFUSED, name, NO_PROOF) for name in ("C1", "W1")]
 
 
 @pytest.mark.parametrize("shown", WRONG)

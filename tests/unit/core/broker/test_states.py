@@ -27,6 +27,7 @@ def test_every_state_and_event(state: RequestState, event: Change) -> None:
         Change.EXPIRED: is_accepted,
         Change.CANCELLED: is_accepted,
         Change.STOPPED: is_accepted,
+        Change.BROKEN: is_accepted,
     }[event]
     if not allowed:
         with pytest.raises(KeyError):

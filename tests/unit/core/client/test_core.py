@@ -44,7 +44,7 @@ class DrivenClient:
                 self._sent += order.messages
             elif isinstance(order, events.End):
                 ended += order.requests
-            else:
+            elif isinstance(order, events.ReportResent):
                 self.resent.append(order.request_ids)
         return ended
 

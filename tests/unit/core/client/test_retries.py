@@ -35,7 +35,7 @@ class WelcomeClient:
                 self.sent += order.messages
             elif isinstance(order, events.End):
                 self.ended += [ended.answer for ended in order.requests]
-            else:
+            elif isinstance(order, events.ReportResent):
                 self.resent += order.request_ids
 
     def ask(self, timeout: float | None, body: bytes = b"x", *, may_retry: bool = True) -> None:

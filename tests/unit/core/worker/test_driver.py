@@ -59,6 +59,9 @@ class Part:
     def cancel(self, task: int) -> None:
         self.told.append(("cancel", task))
 
+    def grant(self, task: int, parts: int) -> None:
+        self.told.append(("grant", (task, parts)))
+
     def take_reports(self) -> list[PoolFact]:
         reports, self.reports = self.reports, []
         return reports

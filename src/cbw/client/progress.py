@@ -1,0 +1,40 @@
+"""How far a handler is, as the caller is told who has ``on_progress``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from cbw.core.messages import ProgressMade
+
+
+class Progress(NamedTuple):
+    """What a handler has given to ``Context.progress``: it has ``done`` so much of ``total`` (None: that is not known)."""
+
+    done: float
+    total: float | None = None
+    text: str = ""
+
+
+OnProgress = Callable[[Progress], Any] | None
+"""Called with each progress that the handler tells, in the thread that reads the socket, or that waits for the answer."""
+
+
+def progress_of(message: ProgressMade) -> Progress:
+    """What ``message`` says."""
+    return Progress(message.done, message.total, message.text)
+
+
+class ProgressSink:
+    """Where the news of one request go: each progress to ``on_progress``, and its end to ``end``."""
+
+    def __init__(self, end: Callable[[Any], None], on_progress: Callable[[Progress], Any]) -> None:
+        self._end = end
+        self._on_progress = on_progress
+
+    def __call__(self, news: Any) -> None:
+        """Something has come."""
+        if isinstance(news, ProgressMade):
+            self._on_progress(progress_of(news))
+        else:
+            self._end(news)
