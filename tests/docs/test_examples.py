@@ -272,6 +272,14 @@ def test_page(page: Path, shell: Shell, ports: Ports) -> None:
             assert matches(step.body, printed), f"{where}: wanted:\n{step.body}\ngot:\n{printed}"
 
 
+def test_the_exercises_are_the_same_in_both_languages() -> None:
+    english, spanish = (
+        [(step.kind, step.body) for step in steps_of(ROOT / "docs" / "tutorial" / folder / "exercises.md")]
+        for folder in (".", "es")
+    )
+    assert english and english == spanish
+
+
 def test_a_wrong_line_is_noticed() -> None:
     assert matches("BRO_... serves\n", "BRO_x serves\n\n")
     assert not matches("BRO_... serves\n", "BRO_x sleeps\n")

@@ -36,6 +36,7 @@ from cbw.core.plain_messages import Envelope
 from cbw.core.worker import events as worker_events
 from cbw.core.worker.core import WorkerCore
 from cbw.core.worker.driver import WorkerDriver
+from cbw.wire import dialects
 
 from .plan import Plan, WorkerPlan
 
@@ -562,8 +563,8 @@ def _lab_only(plan: Plan) -> None:
 
 @canary("", _lab_only)
 def dialects_are_forgotten() -> list[Patch]:
-    """A REQ worker's answers are of no known dialect, as nobody remembers in which it registered."""
-    return [(Driver, "_remember", lambda self, peer, dialect: None)]
+    """A REQ worker's answers are of no known dialect, as nobody remembers in which it registered, or sees it in them."""
+    return [(Driver, "_remember", lambda self, peer, dialect: None), (dialects, "of_answer", lambda frames: None)]
 
 
 @canary("G1", _lab_twins)
