@@ -399,7 +399,7 @@ def attempts_never_count() -> list[Patch]:
 @canary("G5", _quick_then_slow)
 def returned_tasks_are_blamed() -> list[Patch]:
     """An attempt that has not begun counts."""
-    return [(Requests, "_returned", lambda self, entry, worker, why: self._attempt_failed(entry, worker, why))]
+    return [(Requests, "returned", lambda self, entry, worker, why: self._attempt_failed(entry, worker, why))]
 
 
 def _poison_among_quick_requests(plan: Plan) -> None:

@@ -1,0 +1,102 @@
+"""Answers in parts and progress in the client's core: what is asked of which broker, and who is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cbw.core import messages
+from cbw.core.client import events
+from cbw.core.client.core import ClientCore
+from cbw.core.messages import AnswerPart, PartsWanted, ProgressMade, Request, RequestIfServed, Status, StreamRequest
+from cbw.core.parts import PARTS_FIRST, streamed_body
+
+
+class Asking:
+    """A core that has just said hello, and what it orders."""
+
+    def __init__(self, **welcome: bool) -> None:
+        self.core = ClientCore("C1", "boot")
+        self.sent: list[messages.Message] = []
+        self.news: list[tuple[Any, messages.Message]] = []
+        self.ended: list[events.Ended] = []
+        self.welcome = messages.Welcome("BRO", "boot", 3.0, 1000, **welcome)  # type: ignore[arg-type]
+        self.step(events.Connected(), events.BatchArrived([self.welcome]))
+
+    def step(self, *facts: events.Fact, now: float = 1.0) -> None:
+        for order in self.core.step(facts, now):
+            if isinstance(order, events.Send):
+                self.sent += order.messages
+            elif isinstance(order, events.Deliver):
+                self.news += order.news
+            elif isinstance(order, events.End):
+                self.ended += order.requests
+
+    def ask(self, *, parts: int | None = PARTS_FIRST, requires_worker: bool = False) -> None:
+        request = StreamRequest(1, "s", b"go", parts=parts, wants_progress=True, requires_worker=requires_worker)
+        self.sent.clear()
+        self.step(events.StreamRequested(request, None, "sink"))
+
+    def hear(self, *batch: messages.Message) -> None:
+        self.step(events.BatchArrived(list(batch)))
+
+
+def test_parts_and_progress_go_to_the_sink_and_the_end_behind_them() -> None:
+    asking = Asking(takes_streams=True)
+    asking.ask()
+    assert asking.sent == [StreamRequest(1, "s", b"go", parts=PARTS_FIRST, wants_progress=True)]
+    part, progress = AnswerPart(1, 1, b"one"), ProgressMade(1, 1, 2)
+    asking.hear(part, progress, messages.Answer(1, Status.STREAMED, streamed_body(1)))
+    assert asking.news == [("sink", part), ("sink", progress)]
+    assert [ended.answer.status for ended in asking.ended] == [Status.STREAMED]
+    asking.hear(AnswerPart(1, 2, b"late"))
+    assert len(asking.news) == 2
+
+
+def test_room_is_told_when_the_program_has_taken_parts() -> None:
+    asking = Asking(takes_streams=True)
+    asking.ask()
+    asking.sent.clear()
+    asking.hear(AnswerPart(1, 1, b"one"))
+    asking.step(events.PartsTaken(1, 1), events.PartsTaken(7, 1))
+    (wanted,) = asking.sent
+    assert isinstance(wanted, PartsWanted) and wanted.id == 1 and wanted.parts > PARTS_FIRST
+
+
+def test_after_a_lost_connection_it_says_what_has_come() -> None:
+    asking = Asking(takes_streams=True)
+    asking.ask()
+    asking.hear(AnswerPart(1, 1, b"one"), AnswerPart(1, 2, b"two"))
+    asking.step(events.Disconnected(), events.Connected())
+    asking.step(events.PartsTaken(1, 2))
+    asking.sent.clear()
+    asking.hear(asking.welcome)
+    (again,) = asking.sent
+    assert isinstance(again, StreamRequest) and again.received == 2 and (again.parts or 0) > PARTS_FIRST
+
+
+def test_parts_and_progress_of_what_has_not_asked_for_them_are_dropped() -> None:
+    asking = Asking(takes_streams=True)
+    asking.step(events.Submitted(1, "s", [b"go"], None, "sink"))
+    asking.hear(AnswerPart(1, 1, b"one"), ProgressMade(1, 1), AnswerPart(9, 1, b"one"))
+    assert asking.news == []
+    asking.step(events.StreamRequested(StreamRequest(2, "s", b"go", wants_progress=True), None, "sink"))
+    asking.hear(AnswerPart(2, 1, b"one"))
+    assert asking.news == [], "it wants one answer"
+
+
+@pytest.mark.parametrize("refuses_unserved", [True, False])
+@pytest.mark.parametrize("requires_worker", [True, False])
+def test_a_broker_that_knows_no_streams(refuses_unserved: bool, requires_worker: bool) -> None:
+    """It is sent what it knows: without progress there is still an answer, but there are no parts."""
+    asking = Asking(refuses_unserved=refuses_unserved)
+    asking.ask(parts=None, requires_worker=requires_worker)
+    kind = RequestIfServed if refuses_unserved and requires_worker else Request
+    assert asking.sent == [kind(1, "s", b"go")] and type(asking.sent[0]) is kind
+    asking.hear(messages.Answer(1, Status.OK, b"done"))
+    assert [ended.answer.body for ended in asking.ended] == [b"done"]
+    asking.ask()
+    assert asking.sent == []
+    refused = asking.ended[-1].refused
+    assert refused is not None and refused.reason is messages.Refusal.VERSION and "no streams" in refused.text
