@@ -41,6 +41,9 @@ ENV PATH=/opt/cbw/bin:$PATH \
 RUN cbw --version
 USER cbw
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --start-interval=500ms --retries=3 CMD ["cbw-ready"]
+# The shell form, `CMD cbw worker HN`, runs in bash, which becomes the one command that it is given: with sh in between the role
+# would never hear of SIGTERM. Images that are made FROM this one inherit that.
+SHELL ["/bin/bash", "-c"]
 # A role takes SIGTERM once it is ready to; one that comes while Python starts waits until then (cbw.signals).
 ENTRYPOINT ["env", "--block-signal=TERM,INT"]
 CMD ["cbw", "--help"]

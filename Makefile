@@ -17,11 +17,11 @@ demo: $(READY)  ## a whole system on this machine, then proof that it survives a
 # wait for containers: two files at once, beside the others. All the rest mostly waits for processes: three tests at once, but
 # for those of one xdist_group, which share what they have started.
 FAST := tests/unit tests/sim tests/fuzz tests/supply tests/mutants tests/test_layout.py tests/docs/test_reference.py tests/deploy/test_files.py \
-        tests/deploy/test_mirror.py
+        tests/deploy/test_mirror.py tests/deploy/test_chart.py
 REST := $(FAST:%=--ignore=%)
 PARALLEL := -n auto --maxprocesses 8 --dist worksteal
 
-test: $(READY) tests/interop/node_modules/.package-lock.json tests/page/node_modules/.package-lock.json  ## every test
+test: $(READY) tests/interop/node_modules/.package-lock.json tests/page/node_modules/.package-lock.json build/helm/helm  ## every test
 	@beside=$$(mktemp); $(BIN)/python -m pytest -p no:cacheprovider -n 2 --dist loadfile $(REST) tests/deploy >$$beside 2>&1 & deploy=$$!; \
 	$(BIN)/python -m pytest $(PARALLEL) $(FAST); fast=$$?; \
 	$(BIN)/python -m pytest -n 3 --dist loadgroup $(REST) --ignore=tests/deploy; live=$$?; \
@@ -107,6 +107,9 @@ tests/%/node_modules/.package-lock.json: tests/%/package.json
 	@if command -v npm >/dev/null 2>&1; then npm --prefix tests/$* install --silent --no-audit --no-fund; \
 	    touch $@ 2>/dev/null || true; \
 	else echo "npm is not here: tests that need it will be skipped"; fi
+
+build/helm/helm: .ci/helm
+	@$(BIN)/python .ci/helm build/helm || echo "helm is not here: tests of the chart will be skipped"
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/interop/node_modules tests/page/node_modules

@@ -10,6 +10,21 @@ from cbw import service_links, settings
 from cbw.errors import UsageError
 from cbw.settings import BROKER_HOST, BROKER_PORT, Setting
 
+Address = tuple[str, int]
+"""Host, without the brackets of IPv6, and port."""
+
+
+def addresses(text: str | None, role: str) -> list[Address]:
+    """The addresses of all brokers in ``text``, separated by commas; each is read as :func:`address` does.
+
+    Raises:
+        UsageError: one of them is not valid.
+    """
+    if text is None:
+        text = os.environ.get(BROKER_HOST.environment) or None
+    parts = text.split(",") if isinstance(text, str) else [text]
+    return list(dict.fromkeys(address(part.strip() if part else part, role) for part in parts))
+
 
 def address(text: str | None, role: str) -> tuple[str, int]:
     """``(host, port)`` of the broker from ``"host:port"``, ``"[::1]:9998"``, ``"host"`` or None.
@@ -22,9 +37,7 @@ def address(text: str | None, role: str) -> tuple[str, int]:
     """
     if text == "" or not isinstance(text, str | None):
         raise _no_host(text, BROKER_HOST)
-    host, _, port = text.rpartition(":") if text and ":" in text else (text or "", "", "")
-    if ":" in host and not _is_ipv6(host):  # the last colon belongs to the IPv6 address
-        host, port = text or "", ""
+    host, port = host_and_port(text or "")
     host = host or os.environ.get(BROKER_HOST.environment) or BROKER_HOST.default
     port = (
         port
@@ -32,6 +45,14 @@ def address(text: str | None, role: str) -> tuple[str, int]:
         or str(settings.CLIENT_PORT if role == "client" else settings.WORKER_PORT)
     )
     return checked_host(host, BROKER_HOST), checked_port(port, BROKER_PORT)
+
+
+def host_and_port(text: str) -> tuple[str, str]:
+    """The two parts of ``"host:port"``; what is not there is empty."""
+    host, _, port = text.rpartition(":") if ":" in text else (text, "", "")
+    if ":" in host and not _is_ipv6(host):  # the last colon belongs to the IPv6 address
+        return text, ""
+    return host, port
 
 
 def checked_host(text: str, setting: Setting) -> str:

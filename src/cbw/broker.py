@@ -295,7 +295,7 @@ class Broker:
             "broker",
             core.name,
             self._started_at,
-            "stopping" if core.requests.is_stopping else "",
+            "stopping" if core.requests.stopping.is_on else "",
             boot=core.boot,
             ports={"clients": self.client_port, "workers": self.worker_port},
             memory_limit_bytes=self._memory_limit,

@@ -193,7 +193,7 @@ def _say_hello(host: str, port: int, keys: LinkKeys | None) -> messages.Message 
     """Say hello to a broker as a client, and goodbye at once; the broker's answer, or that no key fits, or None."""
     context: SocketContext = SocketContext()
     waker = Waker()
-    link = Link(context, host, port, waker.wake, keys=keys)
+    link = Link(context, [(host, port)], waker.wake, keys=keys)
     poller = Poller(link.socket, link.monitor_news, waker.fileno())
     until = time.monotonic() + HELLO_S
     try:

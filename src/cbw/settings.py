@@ -68,7 +68,13 @@ def _of(role: str) -> Callable[..., Setting]:
 
 _broker, _worker, _logger, _client = map(_of, ("BROKER", "WORKER", "LOGGER", "CLIENT"))
 
-BROKER_HOST = Setting("broker_host", "127.0.0.1", "BROKER_HOST", "Name or IP address of the broker to connect to.")
+BROKER_HOST = Setting(
+    "broker_host",
+    "127.0.0.1",
+    "BROKER_HOST",
+    "Name or IP address of the broker to connect to. A name may have several addresses, and several brokers may be given, as in "
+    "bro1:9998,bro2:9998: a worker serves all of them, a client uses one.",
+)
 BROKER_PORT = Setting(
     "broker_port",
     None,

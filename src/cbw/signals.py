@@ -30,7 +30,7 @@ def handling(
 ) -> Iterator[None]:
     """Call ``first`` with the first of these signals, and ``again`` with each that comes later than :data:`SAME_WISH_S`.
 
-    Our images start every role with SIGTERM blocked, and it is unblocked here. The first process of a container ignores a
+    Our images start every command with SIGTERM blocked, and it is unblocked here. The first process of a container ignores a
     signal for which it has no handler yet, and ``docker stop`` would wait in vain; a signal that is blocked waits instead.
     """
     asked_at: float | None = None

@@ -9,14 +9,18 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from docker import DockerClient
 
+from tests.nats_server import command
 from tests.ports import free_port
 
-from .engine import DEPLOY, LABEL, ROOT, Project, docker, must, offline_base, service_override
+from .engine import DEPLOY, LABEL, OFFLINE_BASE, ROOT, Project, docker, must, offline_base, service_override
 
 NewProject = Callable[..., Project]
+NewName = Callable[[], str]
 ROLES = {
     "imbroker": DEPLOY / "cbw" / "broker",
     "imworker": DEPLOY / "cbw" / "worker",
@@ -29,6 +33,8 @@ STANDIN_IMAGES = {
     "wp": ("wordpress", "cbw-standin-wordpress:bookworm"),
 }
 """Service of the blog: the folder of its stand-in, and the image that is made of it."""
+NATS_IMAGE = "nats:2.14-alpine"
+NATS_STANDIN = "cbw-standin-nats:bookworm"
 SERVICES = {"bro": "imbroker", "wor": "imworker", "cli": "imclient", "log": "imlogger"}
 
 
@@ -111,6 +117,19 @@ def standins(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def nats_image(engine: None, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The image of a NATS server: the one that deploy/ names, or where no registry can be reached one that stands in for it."""
+    if docker("image", "inspect", OFFLINE_BASE).returncode != 0:
+        return NATS_IMAGE
+    folder = tmp_path_factory.mktemp("nats") / "nats"
+    shutil.copytree(STANDINS / "nats", folder)
+    shutil.copy(command(), folder / "nats-server")
+    with one_builds(tmp_path_factory):
+        must("build", "--quiet", "--label", f"{LABEL}=standin", "-t", NATS_STANDIN, folder)
+    return NATS_STANDIN
+
+
 @pytest.fixture
 def run(engine: None) -> Iterator[Callable[..., str]]:
     """``run("--detach", image)``: ``docker run`` with our label; the container is removed at the end. Its id."""
@@ -124,3 +143,36 @@ def run(engine: None) -> Iterator[Callable[..., str]]:
     yield start
     for name in names:
         docker("rm", "--force", "--volumes", name)
+
+
+@pytest.fixture(scope="module")
+def sdk(engine: None) -> Iterator[DockerClient]:
+    """Docker, as ``cbw verify`` itself sees it."""
+    with contextlib.closing(DockerClient.from_env()) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def role(images: dict[str, str]) -> dict[str, Any]:
+    """What all services of a deployment have in common."""
+    return {"image": images["tsr-zmq"], "pull_policy": "never", "entrypoint": ["cbw"]}
+
+
+@pytest.fixture(scope="module")
+def new_name(sdk: DockerClient) -> Iterator[NewName]:
+    """Names of projects; what is left of them at the end is removed."""
+    projects: list[str] = []
+
+    def new() -> str:
+        projects.append(f"cbw-verify-{secrets.token_hex(3)}")
+        return projects[-1]
+
+    yield new
+    for project in projects:
+        ours: dict[str, Any] = {"label": f"com.docker.compose.project={project}"}
+        for container in sdk.containers.list(all=True, filters=ours):
+            container.remove(force=True, v=True)
+        for network in sdk.networks.list(filters=ours):
+            network.remove()
+        for volume in sdk.volumes.list(filters=ours):
+            volume.remove()

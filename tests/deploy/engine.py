@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,14 @@ class Project:
     def add_file(self, file: Path) -> None:
         """Use one more Compose file, which adds to the services."""
         self._files += ["-f", str(file)]
+
+    def verify(self, *words: object, within_s: float) -> subprocess.CompletedProcess[str]:
+        """``cbw verify --compose`` of the project with ``WORDS``, whatever its end."""
+        files = [word if number % 2 else "--compose" for number, word in enumerate(self._files)]
+        command = [sys.executable, "-m", "cbw", "verify", "--project", self.name, *files, *map(str, words)]
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=within_s, env=self._environment, check=False
+        )
 
     def compose(self, *words: object, within_s: float = PATIENCE_S) -> subprocess.CompletedProcess[str]:
         """``docker compose WORDS``, whatever its end."""

@@ -107,15 +107,18 @@ def test_the_logger_keeps_what_happened(new_project: NewProject, log_dir: Path) 
     assert (log_dir / "logs").stat().st_size > before, "the log outlives its containers"
 
 
-def test_a_folder_of_somebody_else(new_project: NewProject, log_dir: Path) -> None:
+@pytest.mark.parametrize(("owner", "user"), [(4321, 4321), (0, 10001)])
+def test_a_folder_of_somebody_else(new_project: NewProject, log_dir: Path, owner: int, user: int) -> None:
+    """Who made the folder may delete the log; if Docker did, as root, the logger is no less unprivileged."""
     log_dir.mkdir(mode=0o700)
-    os.chown(log_dir, 4321, 4321)
+    os.chown(log_dir, owner, owner)
     project = new_project("cbwl", LOG_DIR=str(log_dir))
     project.must("up", "--detach", "--wait", "log", within_s=UP_S)
     assert records(log_dir / "logs")[0]["event"] == "started"
     logger = project.containers("log")[0]
     processes = docker("top", logger["Id"], "-eo", "pid,uid,cmd").stdout
-    assert re.search(r" 10001 .*cbw logger", processes), "the logger itself runs unprivileged"
+    assert re.search(rf" {user} .*cbw logger", processes), "the logger itself runs unprivileged"
+    assert ((log_dir / "logs").stat().st_uid, log_dir.stat().st_uid) == (user, user)
 
 
 def test_the_place_of_the_log_is_a_file(new_project: NewProject, log_dir: Path) -> None:

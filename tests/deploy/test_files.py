@@ -18,11 +18,12 @@ from cbw.cli.main import cli
 
 from .engine import DEPLOY, ROOT
 
-YAMLS = sorted(path for path in DEPLOY.rglob("*.y*ml"))
+YAMLS = sorted(path for path in DEPLOY.rglob("*.y*ml") if "templates" not in path.parts)  # helm makes YAML of those
 DOCKERFILES = sorted([ROOT / "Dockerfile", *DEPLOY.rglob("Dockerfile")])
-OVERLAYS = {"deploy/cbw/journal.yml", "deploy/cbw/nats.yml", "deploy/cbwl/keys.yml"}
+OVERLAYS = {"deploy/cbw/journal.yml", "deploy/cbw/nats.yml", "deploy/cbwl/keys.yml", "deploy/swarm/keys.yml"}
 """Compose files that add to the services of another."""
-OURS = {"tsr-zmq", "imbroker", "imworker", "imclient", "imlogger"}
+OURS = {"tsr-zmq", "imbroker", "imworker", "imclient", "imlogger", "imbroker-node", "imworker-node", "imclient-node"}
+NODE_BASE = DEPLOY / "node" / "base" / "Dockerfile"
 ENVIRONMENT = {
     name
     for one in vars(settings).values()
@@ -61,7 +62,7 @@ def test_a_service(file: str, name: str, service: dict[str, Any]) -> None:
     assert "links" not in service and "container_name" not in service
     for variable in environment_of(service):
         assert variable in ENVIRONMENT or OF_OTHERS.fullmatch(variable), f"{variable} sets nothing of cbw"
-    image = service.get("image", "")
+    image = service.get("image", "").removeprefix("${REGISTRY:-}")
     is_overlay = file in OVERLAYS and not image
     if image.partition(":")[0] not in OURS and "extends" not in service and not is_overlay:
         assert re.search(r":[\w.-]*\d", image), f"{image} of others is pinned to a version"
@@ -74,8 +75,10 @@ def test_a_service(file: str, name: str, service: dict[str, Any]) -> None:
 def test_a_dockerfile(path: Path) -> None:
     text = path.read_text()
     for form, words in re.findall(r"^(CMD|ENTRYPOINT) (.*)$", text, re.M):
-        assert words.startswith("["), f"{form} in exec form, so that the role gets its signals"
-        if form == "CMD":
+        is_exec = words.startswith("[")
+        is_replaced = "FROM tsr-node\n" in text and 'SHELL ["/bin/bash", "-c"]' in NODE_BASE.read_text()
+        assert is_exec or is_replaced, f"{form} in exec form, so that the role gets its signals"
+        if form == "CMD" and is_exec:
             exists(yaml.safe_load(words))
     for variable in re.findall(r"^(?:ENV |    )([A-Z_]+)=", text, re.M):
         assert variable in ENVIRONMENT or OF_OTHERS.fullmatch(variable), f"{variable} sets nothing of cbw"

@@ -63,7 +63,6 @@ class Renamed:
 
     def back(self, text: str) -> str:
         """``text`` as the guide has it."""
-        text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text)
         for shown, real in self._pairs.items():
             text = text.replace(real, shown)
         return text.replace(f"localhost:{self.port}", "localhost:9998").replace(f"port {self.port}", "port 9998")

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.live.program import wait_until
-from tests.nats_server import command
 
-from .conftest import STANDINS, NewProject, one_builds
-from .engine import DEPLOY, LABEL, OFFLINE_BASE, Project, answers_in, docker, must
+from .conftest import NewProject
+from .engine import DEPLOY, LABEL, Project, answers_in, docker, must
 
 pytestmark = pytest.mark.timeout(400)
 UP_S = 120.0
@@ -22,20 +19,13 @@ NATS = ("nats1", "nats2", "nats3")
 
 
 @pytest.fixture
-def nats_image(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A Compose file that changes the name of the servers' image, where no registry can be reached, and restarts no broker."""
-    services: dict[str, dict[str, Any]] = {name: {"labels": {LABEL: "1"}} for name in NATS}
-    if docker("image", "inspect", OFFLINE_BASE).returncode == 0:
-        folder = tmp_path_factory.mktemp("nats") / "nats"
-        shutil.copytree(STANDINS / "nats", folder)
-        shutil.copy(command(), folder / "nats-server")
-        with one_builds(tmp_path_factory):
-            must("build", "--quiet", "--label", f"{LABEL}=standin", "-t", "cbw-standin-nats:bookworm", folder)
-        services = {name: {**one, "image": "cbw-standin-nats:bookworm"} for name, one in services.items()}
-    path = tmp_path_factory.mktemp("nats") / "image.yml"
+def nats_file(nats_image: str, tmp_path: Path) -> Path:
+    """A Compose file that gives the servers an image that is here, and restarts no broker."""
+    path = tmp_path / "nats-image.yml"
+    services: dict[str, dict[str, Any]] = {name: {"image": nats_image, "labels": {LABEL: "1"}} for name in NATS}
     services["bro"] = {"restart": "no"}  # else the killed owner may be back before the standby has noticed
     path.write_text(json.dumps({"services": services}))
-    yield path
+    return path
 
 
 def answered(project: Project, count: int) -> bool:
@@ -50,10 +40,10 @@ def says(container: dict[str, Any]) -> str:
     return docker("exec", container["Id"], "cbw-ready").stdout.strip()
 
 
-def test_a_standby_goes_on_when_the_owner_is_killed(new_project: NewProject, nats_image: Path) -> None:
+def test_a_standby_goes_on_when_the_owner_is_killed(new_project: NewProject, nats_file: Path) -> None:
     project = new_project("cbw", BROKER_PUBLISHED="0")
     project.add_file(DEPLOY / "cbw" / "nats.yml")
-    project.add_file(nats_image)
+    project.add_file(nats_file)
     project.must("up", "--detach", "--scale", "bro=2", "--scale", "cli=2", "--scale", "wor=2", within_s=UP_S)
     wait_until(lambda: answered(project, 20), "the first answers", within_s=UP_S)
     brokers = project.containers("bro")
@@ -65,3 +55,16 @@ def test_a_standby_goes_on_when_the_owner_is_killed(new_project: NewProject, nat
     project.must("start", "cli")  # and the broker that was killed, on which they depend
     wait_until(lambda: answered(project, 40), "its answers", within_s=UP_S)
     wait_until(lambda: says(said["ok"]).startswith("stands by"), "the first one stands by", within_s=UP_S)
+
+
+def test_a_deployment_with_a_standby_is_verified(new_project: NewProject, nats_image: Path) -> None:
+    """The owner is killed, and frozen until the standby has its journal: then it ends, and nothing of it is believed."""
+    project = new_project("cbw", BROKER_PUBLISHED="0", CBW_WORKER_WORK_TIME_S="0.5")
+    project.add_file(DEPLOY / "cbw" / "nats.yml")
+    project.add_file(nats_image)
+    project.must("up", "--detach", "--scale", "bro=2", "--scale", "cli=0", "--scale", "wor=3", within_s=UP_S)
+    done = project.verify("--json", within_s=UP_S)
+    assert done.returncode == 0, done.stdout + done.stderr
+    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    for name in ("own-replies", "standby-takes-over", "frozen-broker", "fenced-zombie"):
+        assert checks[name]["passed"] and checks[name]["figures"]["judged"], done.stdout

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
-import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,7 @@ from cbw.verify.scenario import merged
 from tests.live import faulty_broker
 from tests.live.program import environment, wait_until
 
-from .conftest import SERVICES
+from .conftest import SERVICES, NewName
 from .engine import DEPLOY, LABEL, service_override
 
 CHECKS = [
@@ -50,7 +48,6 @@ WORK_S = "0.5"
 """Long enough for Docker to hurt a worker meanwhile, on a busy machine too."""
 RUN_S = 200
 """A run takes half a minute; more when others need the machine."""
-NewName = Callable[[], str]
 pytestmark = pytest.mark.timeout(500)
 
 
@@ -108,39 +105,6 @@ def left_of(sdk: DockerClient, project: str) -> list[Any]:
     ours: dict[str, Any] = {"label": f"com.docker.compose.project={project}"}
     networks, volumes = sdk.networks.list(filters=ours), sdk.volumes.list(filters=ours)
     return [*sdk.containers.list(all=True, filters=ours), *networks, *volumes]
-
-
-@pytest.fixture(scope="module")
-def sdk(engine: None) -> Iterator[DockerClient]:
-    """Docker, as ``cbw verify`` itself sees it."""
-    with contextlib.closing(DockerClient.from_env()) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def role(images: dict[str, str]) -> dict[str, Any]:
-    """What all services of a deployment have in common."""
-    return {"image": images["tsr-zmq"], "pull_policy": "never", "entrypoint": ["cbw"]}
-
-
-@pytest.fixture(scope="module")
-def new_name(sdk: DockerClient) -> Iterator[NewName]:
-    """Names of projects; what is left of them at the end is removed."""
-    projects: list[str] = []
-
-    def new() -> str:
-        projects.append(f"cbw-verify-{secrets.token_hex(3)}")
-        return projects[-1]
-
-    yield new
-    for project in projects:
-        ours: dict[str, Any] = {"label": f"com.docker.compose.project={project}"}
-        for container in sdk.containers.list(all=True, filters=ours):
-            container.remove(force=True, v=True)
-        for network in sdk.networks.list(filters=ours):
-            network.remove()
-        for volume in sdk.volumes.list(filters=ours):
-            volume.remove()
 
 
 def deployment(
@@ -364,9 +328,9 @@ def test_options_that_do_not_go_together(capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.mark.parametrize(
     ("service", "scale", "message"),
-    [("wor", 0, "no worker of project"), ("bro", 0, "0 brokers"), ("bro", 2, "2 brokers")],
+    [("wor", 0, "no worker of project"), ("bro", 0, "no broker of project")],
 )
-def test_a_deployment_that_lacks_something_or_has_too_much(
+def test_a_deployment_that_lacks_something(
     sdk: DockerClient,
     role: dict[str, Any],
     new_name: NewName,

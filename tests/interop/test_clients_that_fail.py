@@ -53,9 +53,9 @@ def test_a_dealer_cut_off_with_requests_in_flight(broker: Broker, start: Start, 
     worker = start("lab_worker.js", "W1", HOST, broker.back, WORK_MS, 1, 200)
     client = start("dealer_client.py", "D", 5, HOST, way.port)
     client.wait_for("ask 5")
-    worker.wait_for("task D D-1")
+    worker.wait_for(" D-1", is_anywhere=True)
     way.cut()
-    worker.wait_for("answer D D-3")
+    worker.wait_for(" D-3", 2, is_anywhere=True)  # its task, and its answer
     way.mend()
     assert client.finish() == [f"D-{number}: D-{number} W1" for number in range(1, 6)]
 
@@ -69,9 +69,9 @@ def test_a_dealer_that_asks_on_while_it_is_cut_off(
     client = connect(zmq.DEALER, "D", way.port)
     client.ask("D-1", b"1")
     client.ask("D-2", b"2")
-    worker.wait_for("task D D-1")
+    worker.wait_for(" D-1", is_anywhere=True)
     way.cut()
-    worker.wait_for("answer D D-2")
+    worker.wait_for(" D-2", 2, is_anywhere=True)  # its task, and its answer
     client.ask("D-3", b"3")
     way.mend()
     assert {client.reply(), client.reply(), client.reply()} == {"D-1 W1", "D-2 W1", "D-3 W1"}
@@ -89,7 +89,7 @@ def test_started_anew_while_the_request_of_the_forerunner_is_at_work(
     for number in range(1, 16):
         crashed = connect(kind, "C1", broker.front)
         crashed.ask(f"old-{number}", b"1")
-        worker.wait_for(f"task C1 old-{number}")
+        worker.wait_for(f" old-{number}", is_anywhere=True)
         broker.program.freeze()
         crashed.close()
         restarted = connect(kind, "C1", broker.front)
@@ -112,7 +112,7 @@ def test_started_anew_when_the_request_of_the_forerunner_is_answered(
     witness = connect(zmq.REQ, "WITNESS", broker.front)
     crashed = connect(kind, "C1", broker.front)
     crashed.ask("old-1", b"1")
-    worker.wait_for("task C1 old-1")
+    worker.wait_for(" old-1", is_anywhere=True)
     crashed.close()
     witness.ask("after-1")  # once the only worker has answered this, the broker has had the other answer
     assert witness.reply() == "after-1 W1"

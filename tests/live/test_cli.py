@@ -15,7 +15,7 @@ import pytest
 from cbw.signals import SAME_WISH_S
 from tests.ports import free_port
 
-from .conftest import HOST, Broker, Log, Start, StartWorker, broker_of
+from .conftest import HOST, Broker, Log, Start, StartBroker, StartWorker, broker_of
 from .program import PATIENCE_S, SOON_S, Program, environment, wait_until
 
 RUNS = {
@@ -239,6 +239,23 @@ def test_a_client_says_whom_it_waits_for(start: Start) -> None:
         assert_ends(program, 3, error=f"no broker at {HOST}:1 in 3 s")
     assert not client.count("C1-2")
     assert_ends(start("call", BROKER_HOST=""), 2, error="where is the broker? Give its host with --broker")
+
+
+def test_a_client_says_that_there_is_no_worker(start_broker: StartBroker, start: Start) -> None:
+    broker = start_broker()
+    client = start("client", "C1", 1, HOST, broker.client_port)
+    client.wait_for(f"waiting for a worker: the broker at {HOST}:{broker.client_port} has none, up to 60 s for each")
+    start("worker", "W1", HOST, broker.worker_port, "--work-time", 0)
+    client.wait_for("C1-1 -> C1-1 W1")
+
+
+def test_a_client_says_that_another_has_its_id(start_broker: StartBroker, start: Start) -> None:
+    broker = start_broker()
+    first = start("client", "EXT", 1, HOST, broker.client_port)
+    first.wait_for("waiting for a worker")
+    second = start("client", "EXT", 1, HOST, broker.client_port)
+    second.wait_for("waiting for its turn, as a client called 'EXT' lives")
+    assert_ends(second, 3, error="a client called 'EXT' lives")
 
 
 def test_a_full_disk_under_the_output(broker: Broker, start_worker: StartWorker) -> None:

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -20,8 +21,28 @@ from .conftest import Broker, Start, broker_of
 from .program import PATIENCE_S, SOON_S, wait_until
 
 StartHere = Callable[[], Broker]
-Stop = Callable[[], None]
-Serve = Callable[[Broker], Stop]
+
+
+@dataclass
+class Serving:
+    """A worker of this process, and the thread in which it runs."""
+
+    worker: cbw.Worker
+    thread: threading.Thread
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a broker knows it."""
+        status = self.worker.status()
+        return status is not None and bool(status["brokers"])
+
+    def stop(self) -> None:
+        self.worker.stop()
+        self.thread.join(SOON_S)
+        assert not self.thread.is_alive(), "it stops"
+
+
+Serve = Callable[[Broker], Serving]
 ADDRESSES = "127.0.0.2", "127.0.0.3"
 
 
@@ -66,26 +87,20 @@ def start_here(start: Start) -> StartHere:
 
 @pytest.fixture
 def worker() -> Iterator[Serve]:
-    """``stop = worker(broker)``: one in this process, which says what it got, until ``stop()``."""
-    stops: list[Stop] = []
+    """``worker(broker)``: one in this process, which says what it got, until its ``stop()``."""
+    all_serving: list[Serving] = []
 
-    def serve(broker: Broker) -> Stop:
+    def serve(broker: Broker) -> Serving:
         worker = cbw.Worker(f"bro:{broker.worker_port}", id="W1")
         worker.add("", lambda body: body)
-        thread = threading.Thread(target=worker.run)
-        thread.start()
-
-        def stop() -> None:
-            worker.stop()
-            thread.join(SOON_S)
-            assert not thread.is_alive(), "it stops"
-
-        stops.append(stop)
-        return stop
+        serving = Serving(worker, threading.Thread(target=worker.run))
+        serving.thread.start()
+        all_serving.append(serving)
+        return serving
 
     yield serve
-    for stop in stops:
-        stop()
+    for serving in all_serving:
+        serving.stop()
 
 
 def lose(broker: Broker, name_server: NameServer) -> None:
@@ -178,11 +193,11 @@ def test_clients_are_made_and_closed_while_the_name_is_looked_up(
 
 def test_a_worker_that_has_lost_its_broker_stops(name_server: NameServer, start_here: StartHere, worker: Serve) -> None:
     broker = start_here()
-    stop = worker(broker)
+    serving = worker(broker)
     broker.program.wait_for("worker ready")
     lose(broker, name_server)
     time.sleep(0.1)
-    stop()
+    serving.stop()
 
 
 def test_a_worker_whose_broker_is_silent_moves_on_all_the_same(
@@ -190,11 +205,11 @@ def test_a_worker_whose_broker_is_silent_moves_on_all_the_same(
 ) -> None:
     """It makes a new connection without waiting for the name, which it knows already."""
     broker = start_here()
-    worker(broker)
+    serving = worker(broker)
     broker.program.wait_for("worker ready")
     name_server.be_silent()
     broker.program.signal(signal.SIGSTOP)
-    wait_until(lambda: name_server.asked > 0, "it gives the connection up", within_s=PATIENCE_S)
+    wait_until(lambda: not serving.is_ready, "it gives the connection up", within_s=PATIENCE_S)
     broker.program.signal(signal.SIGCONT)
     wait_until(lambda: broker.program.count("worker ready") == 2, "it is back", within_s=PATIENCE_S)
 

@@ -21,6 +21,7 @@ COUNTED = {
     catalogue.CANCELLED: catalogue.CANCELLED,
     catalogue.EXPIRED: catalogue.EXPIRED,
     catalogue.FENCED: "answers_fenced",
+    catalogue.INHERITED: "answers_inherited",
     catalogue.RETURNED: "tasks_returned",
     catalogue.RETRIED: "requests_retried",
     catalogue.ATTEMPT_FAILED: "attempts_failed",

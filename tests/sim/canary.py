@@ -203,7 +203,7 @@ def _lost_workers_with_long_work(plan: Plan) -> None:
 @canary("G", _lost_workers_with_long_work)
 def handlers_left_over_are_forgotten() -> list[Patch]:
     """A worker that says hello again wants as much as if its handlers had not still something to do."""
-    return [(WorkerCore, "_credit_wanted", property(lambda self: 0 if self.is_leaving else self.credit))]
+    return [(WorkerCore, "_credit_wanted", lambda self: 0 if self.is_leaving else self.credit)]
 
 
 @canary("")

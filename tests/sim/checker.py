@@ -25,6 +25,7 @@ from .bookkeeping import Bookkeeping
 from .clients import PlainClient, SimClient
 from .delays import Delays, may_fail
 from .durability import Durability
+from .inherited import token_of_inherited, why_not_inherited
 from .network import Connection, Network, Parcel, Peer, PlainAnswer, PlainReady
 from .operator import NAME, Operator
 from .overload import Fairness, need_limits_kept, refused_as_busy
@@ -35,7 +36,7 @@ from .trust import nobody_is_trusted_for_ever
 from .turns import Turns
 from .unbegun import not_begun
 from .unsent_answers import UnsentAnswers
-from .workers import PlainWorker, SimWorker, read_body
+from .workers import PlainWorker, SimWorker, read_answer, read_body
 from .world import ViolationError, World
 
 if TYPE_CHECKING:
@@ -145,7 +146,11 @@ class Checker:
     def plain_ended(self, job: Job, number: int, reply: parcels.PlainReply, client: PlainClient) -> None:
         """G1 and G4 at a lab client."""
         self.world.counts[f"plain {reply.status.name.lower()}"] += 1
-        if not self._questions.was_known(number, reply.sent_at):
+        is_known = self._questions.was_known(number, reply.sent_at)
+        if not is_known and reply.token == job.token:
+            self.world.counts["plain replies inherited"] += 1
+            return
+        if not is_known:
             # Sent by a broker that could not know that another socket has taken the identity over: its dialect has
             # nothing to tell the two apart by.
             client.is_confused = True
@@ -173,9 +178,9 @@ class Checker:
             self.excuse(reply.token, "another program with its identity got the reply")
 
     def _answer_is_own(self, token: str, body: bytes) -> None:
-        answered, worker, task = bytes(body).decode().split(";")
+        answered, worker, task = read_answer(body)
         self.need(answered == token, f"G1: {token} got the answer of {answered}, from {worker}")
-        attempt = self.attempts[int(task)]
+        attempt = self.attempts[task]
         self.need(attempt.has_run, f"G4: {token} has an answer, but no handler ran")
         self.need(attempt.is_accepted, f"G4: {token} ended with the answer of attempt {task}, which was void")
 
@@ -341,7 +346,8 @@ class Checker:
         return task
 
     def plain_reply(self, message: PlainReply) -> str:
-        return self._plain_tokens.get(message.answer.id, "")
+        token = self._plain_tokens.get(message.answer.id)
+        return token if token is not None else token_of_inherited(message.answer)
 
     def step(self, facts: list[events.Event], orders: list[events.Event]) -> None:
         """The core has decided."""
@@ -560,7 +566,10 @@ class Checker:
             could_know = connection.has_spoken or process.name.encode() in self._stolen
             self.need(is_own or not could_know, f"G1: the reply for {token} was sent to {process.asks_as}")
             process.is_confused |= not is_own  # a REQ socket takes it for the answer to what it asks
-        if message.answer.status is Status.OK:
+        if message.answer.id not in self._plain_tokens:
+            why = why_not_inherited(message.answer, self.attempts, self.broker.boot)
+            self.need(not why and self.durability.disk is None, f"G4: {token} was answered, but {why}")
+        elif message.answer.status is Status.OK:
             self._answer_is_own(token, message.answer.body)
 
     # --- G2 on the wire
@@ -574,7 +583,7 @@ class Checker:
         """G2: no worker is idle, as itself sees it, while a request that it could serve waits."""
         now, broker, allowance_s = self.world.now, self.broker, self.allowance_s
         calm_s = 2 * allowance_s
-        if not broker.is_alive or broker.core.requests.is_stopping or now - broker.settled_at < calm_s:
+        if not broker.is_alive or broker.core.requests.stopping.is_on or now - broker.settled_at < calm_s:
             self._waiting_since.clear()
             self._turns.clear()
             return

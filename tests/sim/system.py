@@ -264,7 +264,7 @@ class Faults:
     def _operator(self) -> None:
         """Somebody cancels, purges, drains or pauses, or lets go on what was stopped."""
         checker, broker = self.system.checker, self.system.broker
-        if broker.is_alive and not broker.core.requests.is_stopping:
+        if broker.is_alive and not broker.core.requests.stopping.is_on:
             clients = broker.core.clients.all
             names = [client.request_name(number) for client in clients for number in client.entries]
             checker.operator.act(names)

@@ -38,6 +38,12 @@ def read_body(body: bytes) -> tuple[str, float, str]:
     return token, float(work_s), kind
 
 
+def read_answer(body: bytes) -> tuple[str, str, int]:
+    """Token, worker and task of what a handler has returned."""
+    token, worker, task = bytes(body).decode().split(";")
+    return token, worker, int(task)
+
+
 def write_answer(token: str, worker: str, task: int) -> bytes:
     """What a handler returns: enough for the checker to see whose answer it is."""
     return f"{token};{worker};{task}".encode()
@@ -340,7 +346,7 @@ class SimWorker(Peer):
             return
         if self.link.inbox:  # a turn need not read all of it
             self.wake()
-        is_idle = core.broker is not None and not core.in_hand and pool.is_idle and pool.is_ready
+        is_idle = core.is_registered and not core.in_hand and pool.is_idle and pool.is_ready
         is_idle = is_idle and not core.is_leaving
         if not is_idle:
             self.idle_since = None

@@ -14,7 +14,6 @@ from cbw.addresses import address
 from cbw.bench import Load, Measured, measure
 from cbw.cli import output, tables
 from cbw.cli.options import Integer, Number, keys_option, port
-from cbw.cli.signals import ending_on_sigterm
 from cbw.errors import UsageError
 
 BODY_BYTES_MAX = settings.default_of(settings.BROKER, "body_bytes_max")
@@ -90,7 +89,7 @@ def command(
         logged="all" if is_logged else "",
         journal=journal or "",
     )
-    with ending_on_sigterm(), _telling(f"{clients} clients, {workers} workers: about {seconds + 2:g} s"):
+    with _telling(f"{clients} clients, {workers} workers: about {seconds + 2:g} s"):
         measured = measure(load)
     if is_json:
         output.json(measured)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -14,9 +13,8 @@ import click
 import msgspec
 
 from cbw import settings
-from cbw.addresses import address
 from cbw.cli import output
-from cbw.cli.connection import no_broker, no_host, telling_who_waits
+from cbw.cli.connection import client_brokers, no_broker, telling_who_waits
 from cbw.cli.failures import telling_errors
 from cbw.cli.options import Integer, Number, keys_option, setting_options
 from cbw.client.sync_client import Client
@@ -192,17 +190,15 @@ def _headers(texts: Sequence[str]) -> dict[str, str]:
 @contextlib.contextmanager
 def asking(broker: str | None, timeout_s: float, *, is_json: bool) -> Iterator[Client]:
     """A client of ``broker``, and clear words if there is none. ``is_json``: errors are printed as JSON."""
-    if broker is None and os.environ.get(settings.BROKER_HOST.environment) == "":  # as in the images
-        raise no_host("with --broker")
-    host, port = address(broker, "client")
+    brokers = client_brokers(broker)
     with (
         telling_errors(is_json=is_json),
         Client(broker, timeout=timeout_s) as client,
-        telling_who_waits(client, host, port, timeout_s),
+        telling_who_waits(client, brokers, timeout_s),
     ):
         try:
             yield client
         except RequestError as error:
             if not client.has_met_broker and error.kind != REFUSED:
-                raise no_broker(host, port, timeout_s) from None
+                raise no_broker(brokers, timeout_s) from None
             raise error

@@ -5,10 +5,18 @@ from __future__ import annotations
 import time
 
 import click
+import msgspec
 
 from cbw import settings
 from cbw.cli import output
-from cbw.cli.connection import broker_address, no_broker, role_id, telling_who_waits, warn_if_unresolved
+from cbw.cli.connection import (
+    BrokerAddresses,
+    broker_address,
+    no_broker,
+    role_id,
+    telling_who_waits,
+    warn_if_unresolved,
+)
 from cbw.cli.options import (
     Integer,
     OpenTrace,
@@ -21,9 +29,13 @@ from cbw.cli.options import (
 )
 from cbw.cli.signals import stopping_at_once
 from cbw.client.sync_client import Client
-from cbw.core.messages import REFUSED
-from cbw.errors import RequestError
+from cbw.core.broker.service_list import SERVICES, ListedService
+from cbw.core.messages import DEFAULT_SERVICE, REFUSED
+from cbw.errors import CbwError, RequestError
 from cbw.signals import reopening
+
+LIST_TIMEOUT_S = 1.0
+"""Time for the broker's list of services."""
 
 
 @click.command("client", context_settings={"max_content_width": 110})
@@ -50,16 +62,22 @@ def command(
     cbw client C1 10 172.17.0.2 9998
     """
     name = role_id(id, "CLI")
-    host, address = broker_address(broker_host, broker_port)
-    warn_if_unresolved(host, broker_port)
-    failed = 0
+    brokers = broker_address(broker_host, broker_port)
+    warn_if_unresolved(brokers.hosts)
+    failed = answered = 0
+
+    def missing() -> str:
+        if client.hello_refused:
+            return f"its turn, as {client.hello_refused}"
+        return "" if answered or not client.has_met_broker else _missing_worker(client, brokers)
+
     trace = open_trace(name, tells_bodies=True)
     with (
         stopping_at_once(),
         reopening(trace.reopen),
-        Client(address, id=name, timeout=timeout_s, trace=trace) as client,
+        Client(brokers.text, id=name, timeout=timeout_s, trace=trace) as client,
         serve_status(client.status, is_one_of_many=True),
-        telling_who_waits(client, host, broker_port, timeout_s),
+        telling_who_waits(client, brokers, timeout_s, missing),
     ):
         for number in range(1, count + 1):
             request = f"{name}-{number}"
@@ -68,10 +86,21 @@ def command(
                 answer = client.call(request).decode(errors="backslashreplace")
             except RequestError as error:
                 if not client.has_met_broker and error.kind != REFUSED:
-                    raise no_broker(host, broker_port, timeout_s) from None
+                    raise no_broker(brokers, timeout_s) from None
                 failed += 1
                 output.line(output.Styled(f"{request} failed: {error}", fg="red"), err=True)
             else:
+                answered += 1
                 output.line(f"{request} -> {answer}  ({time.monotonic() - began_at:.3f} s)")
     if failed:
         raise click.exceptions.Exit(1)
+
+
+def _missing_worker(client: Client, brokers: BrokerAddresses) -> str:
+    """What ``client`` waits for, if the broker there has no worker for it; empty: it has one, or does not say."""
+    try:
+        listed = msgspec.json.decode(client.call(b"", SERVICES, timeout=LIST_TIMEOUT_S), type=list[ListedService])
+    except (CbwError, msgspec.MsgspecError):
+        return ""
+    is_served = any(each.workers for each in listed if each.service == DEFAULT_SERVICE)
+    return "" if is_served else f"a worker: the broker at {brokers} has none"

@@ -7,16 +7,16 @@ import os
 import re
 import socket
 import threading
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, Protocol
 
 import click
 
-from cbw.addresses import checked_host
+from cbw.addresses import Address, addresses, checked_host, checked_port, host_and_port
 from cbw.cli import output
 from cbw.errors import CannotResolve, CbwError, NoAnswer
-from cbw.settings import BROKER_HOST
-from cbw.transport.resolver import resolve
+from cbw.settings import BROKER_HOST, BROKER_PORT
+from cbw.transport.resolver import place_of, resolve
 from cbw.wire.refusal import checked_id
 
 BROKER_WAIT_S = 2.0
@@ -43,23 +43,51 @@ def role_id(text: str | None, prefix: str) -> str:
     return f"{prefix}_{socket.gethostname()}" if text == "HN" else checked_id(text)
 
 
-def broker_address(host: str | None, port_number: int) -> tuple[str, str]:
-    """The broker's host, and its address for the library.
+class BrokerAddresses(NamedTuple):
+    """Where the brokers are, from the command line."""
 
-    Without one it is this machine; but a ``BROKER_HOST`` that is set to nothing, as in the images, is one left out.
+    hosts: list[Address]
+    text: str
+    """For the library: ``a:9998,b:9998``."""
+
+    def __str__(self) -> str:
+        return " and ".join(place_of(*host) for host in self.hosts)
+
+
+def broker_address(hosts: str | None, port_number: int) -> BrokerAddresses:
+    """The brokers at ``hosts``, separated by commas: each a host, at that port, or ``host:port`` if there are several.
+
+    Without any it is this machine; but a ``BROKER_HOST`` that is set to nothing, as in the images, is one left out.
 
     Raises:
-        click.UsageError: there is no host, or a port behind it.
-        UsageError: it is none.
+        click.UsageError: there is no host, or a port behind the only one.
+        UsageError: one of them is none.
     """
-    if host is None and BROKER_HOST.environment not in os.environ:
-        host = str(BROKER_HOST.default)
-    if not host:
+    if hosts is None and BROKER_HOST.environment not in os.environ:
+        hosts = str(BROKER_HOST.default)
+    if not hosts:
         raise no_host("as an argument")
-    if found := re.fullmatch(r"(\[.+\]|[^:]+):(\d+)", host):
+    parts = [part.strip() for part in hosts.split(",")]
+    if len(parts) == 1 and (found := re.fullmatch(r"(\[.+\]|[^:]+):(\d+)", hosts)):
         raise click.UsageError(f"host and port are two arguments: {found[1]} {found[2]}")
-    host = checked_host(host, BROKER_HOST)
-    return host, f"[{host}]:{port_number}" if ":" in host else f"{host}:{port_number}"
+    bare = [host_and_port(part) for part in parts]
+    addresses = [
+        (checked_host(host, BROKER_HOST), checked_port(port or port_number, BROKER_PORT)) for host, port in bare
+    ]
+    return BrokerAddresses(addresses, ",".join(place_of(*each) for each in addresses))
+
+
+def client_brokers(text: str | None) -> BrokerAddresses:
+    """The brokers that ``--broker`` names, for a client; without it those of ``BROKER_HOST``.
+
+    Raises:
+        click.UsageError: there is no host.
+        UsageError: one of them is none.
+    """
+    if text is None and os.environ.get(BROKER_HOST.environment) == "":  # as in the images
+        raise no_host("with --broker")
+    hosts = addresses(text, "client")
+    return BrokerAddresses(hosts, ",".join(place_of(*each) for each in hosts))
 
 
 def no_host(how: str) -> click.UsageError:
@@ -72,13 +100,24 @@ def no_host(how: str) -> click.UsageError:
 
 
 @contextlib.contextmanager
-def telling_who_waits(role: Waiting, host: str, port_number: int, timeout_s: float | None = None) -> Iterator[None]:
-    """Say after a while that ``role`` still waits for a broker, if it does; a client for ``timeout_s``, a worker for ever."""
+def telling_who_waits(
+    role: Waiting,
+    brokers: BrokerAddresses,
+    timeout_s: float | None = None,
+    missing: Callable[[], str] = lambda: "",
+) -> Iterator[None]:
+    """Say after a while that ``role`` still waits for a broker, if it does; a client for ``timeout_s``, a worker for ever.
+
+    ``missing`` tells what else it waits for; empty: nothing.
+    """
 
     def say() -> None:
-        if not role.has_met_broker:
+        what = missing()
+        if not (what or role.has_met_broker):
+            what = f"a broker at {brokers}"
+        if what:
             how_long = "" if timeout_s is None else f", up to {timeout_s:g} s for each request"
-            output.line(f"waiting for a broker at {host}:{port_number}{how_long}", err=True)
+            output.line(f"waiting for {what}{how_long}", err=True)
 
     timer = threading.Timer(BROKER_WAIT_S, say)
     timer.daemon = True
@@ -89,24 +128,26 @@ def telling_who_waits(role: Waiting, host: str, port_number: int, timeout_s: flo
         timer.cancel()
 
 
-def no_broker(host: str, port_number: int, timeout_s: float) -> CbwError:
+def no_broker(brokers: BrokerAddresses, timeout_s: float) -> CbwError:
     """What to tell whoever has waited in vain for a broker at that place."""
-    try:
-        resolve(host, port_number)
-    except CannotResolve as error:
-        return error
-    advice = f"Is a broker running there? Start one with: cbw broker {port_number}"
-    return NoAnswer(f"no broker at {host}:{port_number} in {timeout_s:g} s", advice=advice)
+    for host in brokers.hosts:
+        try:
+            resolve(*host)
+        except CannotResolve as error:
+            return error
+    advice = f"Is a broker running there? Start one with: cbw broker {brokers.hosts[0][1]}"
+    return NoAnswer(f"no broker at {brokers} in {timeout_s:g} s", advice=advice)
 
 
-def warn_if_unresolved(host: str, port_number: int, role: str = "broker") -> None:
-    """Say in the background if the name of that role's host does not resolve (yet): the connection is tried again and again."""
+def warn_if_unresolved(hosts: Sequence[Address], role: str = "broker") -> None:
+    """Say in the background if the name of a host of that role does not resolve (yet): connections are tried again and again."""
 
     def look_up() -> None:
-        try:
-            resolve(host, port_number, role)
-        except CannotResolve as error:
-            with contextlib.suppress(OSError):  # nobody reads it
-                output.line(f"{error}; trying again until it does. {error.advice}")
+        for host in hosts:
+            try:
+                resolve(*host, role)
+            except CannotResolve as error:
+                with contextlib.suppress(OSError):  # nobody reads it
+                    output.line(f"{error}; trying again until it does. {error.advice}")
 
     threading.Thread(target=look_up, daemon=True).start()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -13,9 +12,8 @@ import msgspec
 from click.shell_completion import CompletionItem
 
 from cbw import settings
-from cbw.addresses import address
 from cbw.cli import output
-from cbw.cli.connection import no_broker, no_host, telling_who_waits
+from cbw.cli.connection import client_brokers, no_broker, telling_who_waits
 from cbw.cli.failures import telling_errors
 from cbw.cli.options import keys_option, setting_options
 from cbw.client.sync_client import Client
@@ -55,20 +53,18 @@ def controlling(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def with_control(*arguments: Any, broker: str | None, timeout_s: float, **options: Any) -> Any:
-        if broker is None and os.environ.get(settings.BROKER_HOST.environment) == "":  # as in the images
-            raise no_host("with --broker")
-        host, port = address(broker, "client")
+        brokers = client_brokers(broker)
         is_json = bool(options.get("is_json"))
         with (
             telling_errors(is_json=is_json),
             _client(broker, timeout_s) as client,
-            telling_who_waits(client, host, port, timeout_s),
+            telling_who_waits(client, brokers, timeout_s),
         ):
             try:
                 return function(*arguments, control=Control(client), **options)
             except RequestError as error:
                 if not client.has_met_broker and error.kind != REFUSED:
-                    raise no_broker(host, port, timeout_s) from None
+                    raise no_broker(brokers, timeout_s) from None
                 raise error
 
     text = "Broker to ask, and its port for clients. [env: BROKER_HOST, BROKER_PORT]"

@@ -16,6 +16,7 @@ import click
 
 from cbw import service_links
 from cbw.cli import output
+from cbw.cli.signals import ending_on_sigterm
 from cbw.errors import CbwError, UsageError
 from cbw.version import __version__
 
@@ -48,6 +49,9 @@ _COMMANDS = {
     "verify": "Kill parts of a system and check its promises.",
 }
 
+_STOP_IN_ORDER = ("broker", "worker", "client", "logger", "up")
+"""SIGTERM waits until these are ready for it (:func:`cbw.signals.handling`). It ends any other command as Ctrl-C does."""
+
 
 class _Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -77,7 +81,8 @@ class _Commands(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110, "color": output.COLOUR},
 )
 @click.version_option(__version__, message="cbw %(version)s")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """A fault-tolerant client-broker-worker system over ZeroMQ.
 
     \b
@@ -89,6 +94,8 @@ def cli() -> None:
     Exit codes: 0 ok, 1 failed, 2 usage, 3 not ready, 4 promise broken, 5 journal broken, 6 journal taken over, 7 keys wrong,
     8 worker stuck.
     """
+    if context.invoked_subcommand not in _STOP_IN_ORDER:
+        context.with_resource(ending_on_sigterm())
 
 
 def main(arguments: list[str] | None = None) -> Any:
@@ -102,6 +109,7 @@ def main(arguments: list[str] | None = None) -> Any:
     try:
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])  # our images block it until there is a handler
         code = cli.main(arguments, prog_name="cbw", standalone_mode=False) or 0
         sys.stdout.flush()
         sys.exit(code)

@@ -139,7 +139,7 @@ def trace_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 log if log_host is None else LogTarget(log_host, port_number if log_port is None else log_port, *how)
             )
             if target is not None:
-                warn_if_unresolved(target.host, target.port, "logger")
+                warn_if_unresolved([(target.host, target.port)], "logger")
             return Trace(trace, is_verbose=verbose, name=name, log=target, tells_bodies=tells_bodies)
 
         return function(*arguments, open_trace=open_trace, **options)

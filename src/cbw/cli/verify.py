@@ -15,7 +15,6 @@ from cbw import settings
 from cbw.addresses import address
 from cbw.cli import output, tables
 from cbw.cli.options import Number, keys_option, port
-from cbw.cli.signals import ending_on_sigterm
 from cbw.errors import PromiseBroken, UsageError
 from cbw.verify.checks import judge, report
 from cbw.verify.scenario import ANSWER_TIMEOUT_S, Scenario, Target, merged
@@ -139,9 +138,8 @@ def _run_compose(files: tuple[str, ...], project: str | None, keep: str | None, 
 
 @contextlib.contextmanager
 def _folder(keep: str | None) -> Iterator[str]:
-    """For the traces. In there SIGTERM ends us as Ctrl-C does."""
+    """For the traces."""
     with contextlib.ExitStack() as stack:
-        stack.enter_context(ending_on_sigterm())
         folder = keep or stack.enter_context(tempfile.TemporaryDirectory(prefix="cbw-verify-"))
         try:
             Path(folder).mkdir(parents=True, exist_ok=True)

@@ -84,9 +84,9 @@ def command(
     cbw worker --handler resize=images:resize --handler crop=images:crop --processes 2
     """
     name = role_id(id, "WOR")
-    host, address = broker_address(broker_host, broker_port)
+    brokers = broker_address(broker_host, broker_port)
     trace = open_trace(name)
-    worker = Worker(address, id=name, trace=trace, **options)
+    worker = Worker(brokers.text, id=name, trace=trace, **options)
     exceptions = tuple(load(name if ":" in name else f"builtins:{name}") for name in retry_on)
     for spec in handlers:
         service, _, path = spec.rpartition("=")
@@ -106,14 +106,14 @@ def command(
     tell_stories(name, trace)
     if not (handlers or services):
         worker.add("", Demonstration(name, work_time_s), time_limit_s=time_limit_s)
-    warn_if_unresolved(host, broker_port)
+    warn_if_unresolved(brokers.hosts)
     with (
         stopping(worker),
         reopening(worker.reopen_trace),
         serve_status(worker.status, is_one_of_many=True),
-        telling_who_waits(worker, host, broker_port),
+        telling_who_waits(worker, brokers),
     ):
-        output.line(f"{name} works for {host}:{broker_port}")
+        output.line(f"{name} works for {brokers}")
         _run(worker)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
+from cbw.addresses import Address
 from cbw.core import messages
 from cbw.errors import BadMessage, CbwError
 from cbw.keys.folder import LinkKeys
@@ -15,17 +16,20 @@ from cbw.wire import native
 class Connection:
     """The :class:`~cbw.core.client.driver.ClientConnection` of a real client, over ZeroMQ.
 
-    ``on_resolved`` is called in another thread when the name of ``host`` was looked up: the client then has to take a turn.
+    ``on_resolved`` is called in another thread when the names of ``hosts`` were looked up: the client then has to take a turn.
+    Clients of different ids spread over the hosts, as ``client`` says.
 
     Raises:
-        UsageError: ``host`` cannot be a host.
+        UsageError: one of ``hosts`` cannot be a host.
         NotReady: no descriptors are left.
     """
 
-    def __init__(self, host: str, port: int, on_resolved: Callable[[], None], keys: LinkKeys | None = None) -> None:
+    def __init__(
+        self, hosts: Sequence[Address], client: str, on_resolved: Callable[[], None], keys: LinkKeys | None = None
+    ) -> None:
         self._context: SocketContext = SocketContext()
         try:
-            self.link = Link(self._context, host, port, on_resolved, keys=keys)
+            self.link = Link(self._context, hosts, on_resolved, keys=keys, spread_by=client)
         except CbwError:  # not after Ctrl-C: there may be a socket that nobody has, and this would wait for it for ever
             self._context.term()
             raise

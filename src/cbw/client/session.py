@@ -19,7 +19,7 @@ from pathlib import Path
 from types import EllipsisType
 from typing import Any
 
-from cbw.addresses import address
+from cbw.addresses import addresses
 from cbw.client.connection import Connection
 from cbw.core import catalogue, messages
 from cbw.core.client.core import ClientCore
@@ -125,13 +125,13 @@ def open_session(
     Raises:
         UsageError: the address, the id or the timeout is not valid, or a key is missing.
     """
-    host, port = address(broker, "client")
+    hosts = addresses(broker, "client")
     name = new_id() if id is None else checked_id(id)
     core = ClientCore(name, os.urandom(8).hex(), random.random(), os.urandom(messages.PROOF_BYTES_MIN))
     timeout_s = seconds_of(timeout)
     own_keys = link_keys(keys, "broker", "client", "admin")
     trace = trace or Trace(is_printing=False, name=core.name, log=LogTarget.from_environment("client", keys))
-    connection = Connection(host, port, on_resolved, own_keys)
+    connection = Connection(hosts, name, on_resolved, own_keys)
     session = Session(core, connection, time.monotonic, timeout_s, trace)
     call_after_fork(session)
     return session, connection

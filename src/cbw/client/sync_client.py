@@ -37,9 +37,10 @@ class Client(SharedSocket):
     are to outlive their program are made by :meth:`start`.
 
     ``broker`` is ``"host:port"`` of the broker's client port (default: ``BROKER_HOST`` and ``BROKER_PORT``, else
-    ``127.0.0.1:9998``). The broker may start later: requests wait for it until their time is up. ``timeout`` is in seconds, for
-    each request that gives none of its own; None waits for ever. ``trace`` is where records go (default: to the logger of
-    ``LOGGER_HOST``, if that is set); the client closes it.
+    ``127.0.0.1:9998``). Of several brokers, given as ``"a:9998,b:9998"`` or by a name with several addresses, the client uses
+    one, which depends on its id, and another when that is lost. The broker may start later: requests wait for it until their
+    time is up. ``timeout`` is in seconds, for each request that gives none of its own; None waits for ever. ``trace`` is
+    where records go (default: to the logger of ``LOGGER_HOST``, if that is set); the client closes it.
     ``keys`` is the folder of keys, or the client's secret key file in it (default: ``CBW_KEYS``; empty: nothing is encrypted). In
     a forked process this client is closed; make another one there.
 
@@ -421,6 +422,11 @@ class Client(SharedSocket):
     def has_met_broker(self) -> bool:
         """Whether a broker has ever welcomed this client."""
         return self._session.core.has_met_broker
+
+    @property
+    def hello_refused(self) -> str:
+        """Why the broker has not let this client in when it last asked for that; empty: it has."""
+        return self._session.core.hello_refused
 
     def close(self, *, wait: bool = False) -> None:
         """End the requests in flight with :class:`~cbw.errors.Closed`, and close the connection. Safe to call twice.

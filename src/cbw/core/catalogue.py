@@ -90,6 +90,11 @@ RETRIED = _warning(
 )
 DUE = _debug("due", "broker", "The delay of the request is over: it waits for a worker.")
 FENCED = _warning("fenced", "broker", "An answer of `worker` was dropped: its attempt had been given up before.")
+INHERITED = _info(
+    "inherited",
+    "broker",
+    "`worker` has brought an answer to what an earlier broker had given it, and it is passed on to the client that it names.",
+)
 EXPIRED = _warning("expired", "broker", "The deadline of the request passed; `text` says where it was then.")
 CANCELLED = _info("cancelled", "broker", "The client gave the request up; `text` says why.")
 GAVE_UP = _warning(
@@ -219,6 +224,11 @@ CLIENT_AWAY = _info(
 )
 CLIENT_BACK = _info("client_back", "broker", "The client has connected again.")
 CLIENT_GONE = _debug("client_gone", "broker", "The client is forgotten, with its parked replies; `text` says why.")
+IDENTITY_TAKEN = _warning(
+    "identity_taken",
+    "broker",
+    "A program has asked with the identity of another that is connected and waits for an answer, and that may wait for ever.",
+)
 CLIENT_UNCERTAIN = _warning(
     "client_uncertain",
     "broker",
@@ -282,7 +292,11 @@ LOST = _warning(
 
 # --- what a verification does, in its own trace
 
-DEPLOYED = _info("deployed", "verify", "The verification runs on a Compose deployment; `text` names its services.")
+DEPLOYED = _info(
+    "deployed",
+    "verify",
+    "The verification runs on a Compose deployment with `count` brokers; `text` names its services.",
+)
 KILLED = _info("killed", "verify", "The verification killed `worker`, which worked on `request`.")
 FROZEN = _info("frozen", "verify", "The verification froze `worker`, which worked on `request`.")
 THAWED = _info("thawed", "verify", "The verification let the frozen `worker` run again.")
@@ -293,7 +307,21 @@ CUT_OFF = _info("cut_off", "verify", "The verification took `worker`, which work
 RECONNECTED = _info("reconnected", "verify", "The verification put `worker` on its network again.")
 BROKER_RESTARTED = _info("broker_restarted", "verify", "The verification restarts the broker, under load.")
 BROKER_KILLED = _info("broker_killed", "verify", "The verification kills the broker, under load.")
-BROKER_BACK = _info("broker_back", "verify", "The broker that was killed has been started again.")
+BROKER_FROZEN = _info("broker_frozen", "verify", "The verification freezes one of several brokers, `text`, under load.")
+BROKER_CUT_OFF = _info(
+    "broker_cut_off", "verify", "The verification takes one of several brokers, `text`, off its network."
+)
+OWNER_KILLED = _info(
+    "owner_killed", "verify", "The verification kills the broker, `text`, that has the journal of its standbys."
+)
+BROKER_BACK = _info("broker_back", "verify", "The broker that was hurt is well again.")
+BROKER_ASKED = _info(
+    "broker_asked", "verify", "The verification asks only the broker `text` from here on; empty: it stops."
+)
+ZOMBIE_WOKEN = _info(
+    "zombie_woken", "verify", "A broker, `text`, whose journal a standby has taken meanwhile runs again."
+)
+ZOMBIE_ENDED = _info("zombie_ended", "verify", "That broker has ended, with exit code `count`.")
 LOGGER_RESTARTED = _info("logger_restarted", "verify", "The verification restarts a logger, under load.")
 LOGGER_KILLED = _info("logger_killed", "verify", "The verification kills a logger, under load.")
 LOGGER_WRITES = _info("logger_writes", "verify", "The logger writes again.")

@@ -229,9 +229,13 @@ class WorkerHello(Message, tag=20):
 
 
 class Credit(Message, tag=21):
-    """From now on I want ``tasks`` in hand; 0: nothing, as I am leaving, or have no child process that is ready."""
+    """From now on I want ``tasks`` in hand; 0: nothing, as I am leaving, or have no child process that is ready.
+
+    ``is_shared``: I serve several brokers, so my slots may be with another, and a :class:`Demand` can fetch them.
+    """
 
     tasks: int
+    is_shared: bool = False
 
 
 class Returned(Message, tag=22):
@@ -310,6 +314,16 @@ class CancelTask(Message, tag=42):
     id: int
 
 
+class Demand(Message, tag=43):
+    """So many of my requests for ``service`` are ``waiting``, and want slots that you have offered to other brokers; 0: none.
+
+    Only for a worker whose last :class:`Credit` was ``is_shared``.
+    """
+
+    service: str
+    waiting: int
+
+
 # --- worker to broker, broker to client
 
 
@@ -348,7 +362,7 @@ class Attached(Message, tag=60):
 FromClient = ClientHello | Request | RequestIfServed | Cancel | Received | Start | Collect | Goodbye | Beat | Attached
 FromWorker = WorkerHello | Credit | Returned | Answer | Goodbye | Beat | Attached
 ToClient = Welcome | HelloAgain | Refused | Answer | Started | Goodbye | Beat | Attached
-ToWorker = Welcome | HelloAgain | Refused | Task | Recall | CancelTask | Goodbye | Beat | Attached
+ToWorker = Welcome | HelloAgain | Refused | Task | Recall | CancelTask | Demand | Goodbye | Beat | Attached
 
 
 def is_name(name: str) -> bool:

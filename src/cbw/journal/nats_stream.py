@@ -18,6 +18,7 @@ from nats.js import JetStreamContext, api
 from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 
 from cbw.errors import JournalBroken, JournalFull, JournalTooOldServer, JournalUnreachable
+from cbw.journal.nats_credentials import NatsCredentials
 from cbw.journal.nats_place import NatsPlace
 
 FIRST_CONNECT_S = 5.0
@@ -87,7 +88,10 @@ class Stream:
         async def note(error: Exception) -> None:
             problems[:] = [error]
 
-        options: dict[str, Any] = {"user_credentials": place.credentials} if place.credentials else {}
+        options: dict[str, Any] = {}
+        if place.credentials:
+            credentials = NatsCredentials(place.credentials)
+            options |= {"user_jwt_cb": credentials.jwt, "signature_cb": credentials.sign}
         if (tls := place.tls()) is not None:
             options["tls"] = tls
         connecting = nats.connect(

@@ -31,6 +31,7 @@ COUNTERS = {
         "requests_retried": "Times that a handler failed and is called again later for the same request.",
         "attempts_failed": "Attempts that ended because their worker was lost, stopped or late.",
         "answers_fenced": "Answers dropped because their attempt had been given up before.",
+        "answers_inherited": "Answers to requests of an earlier broker, without a journal, that were passed on to their clients.",
         "partials_dropped": "Parts of answers (Majordomo 0.2) dropped because their client takes no parts, or was away.",
         "answers_dropped": "Replies parked for absent clients that were dropped to stay within the memory limit.",
         "dead_letters_kept": "Requests that were given up and kept as dead letters.",
@@ -187,6 +188,7 @@ class _Status(Collector):
         )
         yield _gauge("cbw_broker_clients", "Clients with a connection.", status["clients"])
         yield from self._services([*status["services"], {"service": OTHERS, **status["other_services"]}])
+        yield _workers_wanted(status["workers_wanted"])
         states = status["worker_states"]
         workers = GaugeMetricFamily("cbw_broker_workers", "Registered workers, by state.", labels=["state"])
         for state in STATES:
@@ -234,6 +236,18 @@ class _Status(Collector):
         yield in_hand
         yield answered
         yield failed
+
+
+def _workers_wanted(services: list[dict[str, Any]]) -> Metric:
+    wanted = GaugeMetricFamily(
+        "cbw_workers_wanted",
+        "Workers that each service could use: its requests that wait or run, by what one worker runs at once, rounded up.",
+        labels=["service"],
+    )
+    for value, figures in series((service["service"], [service["wanted"]]) for service in services).items():
+        if value != OTHERS or any(figures):
+            wanted.add_metric([value], figures[0])
+    return wanted
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

@@ -83,7 +83,7 @@ class LogSender:
     def _start(self) -> None:
         self._waker = Waker()
         self._context: SocketContext = SocketContext()
-        self._link = Link(self._context, self._host, self._port, self._waker.wake, keys=self._keys)
+        self._link = Link(self._context, [(self._host, self._port)], self._waker.wake, keys=self._keys)
         self._poller = self._new_poller()
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()

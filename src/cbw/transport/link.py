@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import Any
 
 import zmq
 
-from cbw.errors import UsageError
+from cbw.addresses import Address
 from cbw.keys.folder import LinkKeys
 from cbw.transport.curve import HANDSHAKE_FAILED, Handshakes, link_options
 from cbw.transport.fork import call_after_fork, close_inherited_connections
@@ -33,30 +32,28 @@ from cbw.transport.sockets import (
     send_frames,
 )
 
-_HOST = re.compile(r"[a-zA-Z0-9:\[][\w.:%\[\]-]*", re.ASCII)
-"""The hosts that libzmq accepts (``socket_base_t::connect_internal``). It would refuse others only when told to connect."""
-
 
 class Link:
-    """A DEALER socket that connects to ``host`` again and again, and tells when it is connected and when it is not.
+    """A DEALER socket that connects to one of ``hosts`` again and again, and tells when it is connected and when it is not.
 
-    A host name is looked up in another thread, which calls ``on_resolved`` when it has finished; the owner of the link then
-    has to call :meth:`on_ready` and :meth:`watch`. The first connection waits for that; later ones do not.
+    Which one, :class:`~cbw.transport.resolver.Resolver` says, to which ``spread_by`` goes. A host name is looked up in another
+    thread, which calls ``on_resolved`` when it has finished; the owner of the link then has to call :meth:`on_ready` and
+    :meth:`watch`. The first connection waits for that; later ones do not.
 
     With ``keys`` the connection is encrypted. :attr:`handshakes` says if keys are the reason why there is none.
 
     Raises:
-        UsageError: ``host`` cannot be a host.
+        UsageError: one of ``hosts`` cannot be a host.
         NotReady: no descriptors are left.
     """
 
     def __init__(
         self,
         context: SocketContext,
-        host: str,
-        port: int,
+        hosts: Sequence[Address],
         on_resolved: Callable[[], None],
         *,
+        spread_by: str = "",
         is_for_worker: bool = False,
         keys: LinkKeys | None = None,
     ) -> None:
@@ -64,9 +61,7 @@ class Link:
         self._keys = keys
         self.handshakes = Handshakes(has_keys=keys is not None)
         self._heartbeat_timeout_ms = WORKER_HEARTBEAT_TIMEOUT_MS if is_for_worker else HEARTBEAT_TIMEOUT_MS
-        self.resolver = Resolver(host, port, on_resolved)
-        if not _HOST.fullmatch(host):
-            raise UsageError(f"{self.resolver.endpoint!r} is no address: not a host name")
+        self.resolver = Resolver(hosts, on_resolved, spread_by=spread_by)
         self._pace = ReconnectPace()
         self.is_connected = False
         self._open()

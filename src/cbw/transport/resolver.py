@@ -1,8 +1,9 @@
-"""Which address of a host to connect to.
+"""Which of several addresses to connect to.
 
 A name with one address is left to libzmq, which looks it up at each attempt to connect. A name with several addresses, like
-that of a Compose service at ``--scale bro=2``, would lead each peer to a random one of them, and clients might find a broker
-that has no workers. So all peers use the lowest address that accepts connections.
+that of a Compose service at ``--scale bro=3``, is looked up here, as libzmq would take a random one of them. Peers that are to
+spread over them have an order of their own each; others use the lowest first. All move on to the next when one refuses
+connections or does not answer.
 
 A look-up may take many seconds if the name server does not answer. So each one runs in a thread of its own.
 """
@@ -10,37 +11,50 @@ A look-up may take many seconds if the name server does not answer. So each one 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import ipaddress
+import re
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from cbw.errors import CannotResolve
+from cbw.addresses import Address
+from cbw.errors import CannotResolve, UsageError
 
 MOVE_S = 0.1
 """Shortest time in seconds for which an address is tried, so that trying all of them in turn does not keep a core busy."""
+_HOST = re.compile(r"[a-zA-Z0-9:\[][\w.:%\[\]-]*", re.ASCII)
+"""The hosts that libzmq accepts (``socket_base_t::connect_internal``). It would refuse others only when told to connect."""
 
 
 class Resolver:
-    """The addresses of ``host``, and the one in use.
+    """The addresses of ``hosts``, and the one in use.
 
     A name has no addresses until its first look-up has finished and :meth:`take_answer` was called. ``on_answer`` is called
-    in another thread when a look-up has finished.
+    in another thread when a look-up has finished. With ``spread_by``, which is different for each peer, the order of the
+    addresses is that of a rendezvous hash: it changes little when one comes or goes.
+
+    Raises:
+        UsageError: one of ``hosts`` cannot be a host.
     """
 
-    def __init__(self, host: str, port: int, on_answer: Callable[[], None] = lambda: None) -> None:
-        self._host = host
-        self._port = port
+    def __init__(
+        self, hosts: Sequence[Address], on_answer: Callable[[], None] = lambda: None, *, spread_by: str = ""
+    ) -> None:
+        self._hosts = [require_host(*host) for host in hosts]
+        self._names = [host for host in hosts if not literal(host[0])]
+        self._spread_by = spread_by
         self._on_answer = on_answer
         self._chosen = 0
         self._chosen_at = 0.0
-        self._answer: list[str] | None = None
+        self._found: dict[Address, list[str]] = {}  # of names that have several addresses
+        self._answer: dict[Address, list[str]] | None = None
         self._is_asking = False
-        self.addresses = _literal(host)
-        self.is_known = bool(self.addresses)
-        """Whether :attr:`endpoint` can be used: ``host`` is an address, or was looked up."""
+        self.addresses = self._in_order()
+        self.is_known = not self._names
+        """Whether :attr:`endpoint` can be used: all ``hosts`` are addresses, or were looked up."""
 
     @property
     def has_several(self) -> bool:
@@ -50,17 +64,20 @@ class Resolver:
     @property
     def endpoint(self) -> str:
         """The address in use, in libzmq's form; the name if it has not several addresses."""
-        return endpoint_of(self.addresses[self._chosen] if self.has_several else self._host, self._port)
+        return endpoint_of(*self.addresses[self._chosen])
 
     @property
-    def peers(self) -> set[tuple[str, int]]:
-        """Each address of the host, with the port."""
-        return {(address, self._port) for address in self.addresses}
+    def peers(self) -> set[Address]:
+        """Each address of the hosts that is known, with its port."""
+        return {address for address in self.addresses if literal(address[0])}.union(
+            (found, port) for (_, port), all_found in self._found.items() for found in all_found
+        )
 
     @property
     def is_ipv6(self) -> bool:
-        """Whether the addresses are those of IPv6."""
-        return any(":" in address for address in self.addresses)
+        """Whether the address in use is one of IPv6, or may be."""
+        address = self.addresses[self._chosen]
+        return any(":" in each for each in (address[0], *self._found.get(address, ())))
 
     @property
     def has_answer(self) -> bool:
@@ -68,26 +85,29 @@ class Resolver:
         return self._answer is not None
 
     def look_up(self) -> None:
-        """Begin to look the name up, unless a look-up is under way or the host is an address."""
-        if self._is_asking or _literal(self._host):
+        """Begin to look the names up, unless a look-up is under way or all hosts are addresses."""
+        if self._is_asking or not self._names:
             return
         self._is_asking = True
         try:
-            threading.Thread(target=self._ask, name=f"look-up of {self._host}", daemon=True).start()
-        except RuntimeError:  # no thread can be started; then libzmq looks the name up, as if it had one address
-            self._answer = []
+            threading.Thread(target=self._ask, name=f"look-up of {self._names[0][0]}", daemon=True).start()
+        except (
+            RuntimeError
+        ):  # no thread can be started; then libzmq looks the names up, as if they had one address each
+            self._answer = {}
             self._on_answer()
 
     def take_answer(self, *, is_wanted: bool = True) -> None:
-        """Use the lowest address that the last look-up has found, or with ``is_wanted=False`` forget its answer.
+        """Use the first of the addresses that the last look-up has found, or with ``is_wanted=False`` forget its answer.
 
-        If it has found no address, libzmq goes on looking the name up.
+        Names for which it has found no address are left to libzmq.
         """
         answer, self._answer = self._answer, None
         self._is_asking = False
         if answer is not None and is_wanted:
             self.is_known = True
-            self.addresses = answer
+            self._found = answer
+            self.addresses = self._in_order()
             self._chosen = 0
             self._chosen_at = time.monotonic()
 
@@ -98,24 +118,55 @@ class Resolver:
             self._chosen = (self._chosen + 1) % len(self.addresses)
             self._chosen_at = now
 
+    def _in_order(self) -> list[Address]:
+        addresses: dict[Address, None] = {}
+        for host, port in self._hosts:
+            found = self._found.get((host, port), [])
+            addresses.update({(each, port): None for each in (found if len(found) > 1 else [host])})
+        return sorted(addresses, key=self._preference) if self._spread_by else list(addresses)
+
+    def _preference(self, address: Address) -> bytes:
+        """Thaler and Ravishankar, "A Name-Based Mapping Scheme for Rendezvous", 1996: each peer ranks all addresses."""
+        return hashlib.blake2b(f"{self._spread_by} {endpoint_of(*address)}".encode(), digest_size=8).digest()
+
     def _ask(self) -> None:
-        addresses: list[str] = []
-        with contextlib.suppress(CannotResolve):
-            addresses = resolve(self._host, self._port)
-        self._answer = addresses
+        found: dict[Address, list[str]] = {}
+        for host, port in self._names:
+            with contextlib.suppress(CannotResolve):
+                found[host, port] = resolve(host, port)
+        self._answer = found
         self._on_answer()
 
     def __str__(self) -> str:
-        """``172.18.0.3, of bro's 2 addresses``; empty if there are not several."""
+        """``172.18.0.3, of bro's 2 addresses``, or ``a:9998, of 2 brokers``; empty if there are not several."""
         if not self.has_several:
             return ""
-        return f"{self.addresses[self._chosen]}, of {self._host}'s {len(self.addresses)} addresses"
+        host, port = self.addresses[self._chosen]
+        if len(self._hosts) == 1:
+            return f"{host}, of {self._hosts[0][0]}'s {len(self.addresses)} addresses"
+        return f"{place_of(host, port)}, of {len(self.addresses)} brokers"
+
+
+def require_host(host: str, port: int) -> Address:
+    """``(host, port)``, if libzmq can connect to it.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if not _HOST.fullmatch(host):
+        raise UsageError(f"{endpoint_of(host, port)!r} is no address: not a host name")
+    return host, port
+
+
+def place_of(host: str, port: int) -> str:
+    """The form in which people write host and port: ``bro:9998``, ``[::1]:9998``."""
+    host = host.strip("[]")
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def endpoint_of(host: str, port: int) -> str:
     """The form in which libzmq takes host and port: ``tcp://bro:9998``, ``tcp://[::1]:9998``."""
-    host = host.strip("[]")
-    return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+    return f"tcp://{place_of(host, port)}"
 
 
 def resolve(host: str, port: int, role: str = "broker") -> list[str]:
@@ -126,8 +177,8 @@ def resolve(host: str, port: int, role: str = "broker") -> list[str]:
     Raises:
         CannotResolve: the name is not known, or the name server does not answer.
     """
-    if literal := _literal(host):
-        return literal
+    if found := literal(host):
+        return found
     try:
         found = _look_up(host, port, socket.AF_INET) or _look_up(host, port, socket.AF_UNSPEC)
     except (OSError, UnicodeError) as error:
@@ -139,7 +190,7 @@ def resolve(host: str, port: int, role: str = "broker") -> list[str]:
     return sorted({str(entry[4][0]) for entry in found}, key=ipaddress.ip_address)
 
 
-def _literal(host: str) -> list[str]:
+def literal(host: str) -> list[str]:
     """``host`` itself, if it is an address."""
     try:
         return [str(ipaddress.ip_address(host.strip("[]")))]

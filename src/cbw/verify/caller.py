@@ -94,6 +94,11 @@ class Caller:
             )
 
     @property
+    def broker(self) -> str:
+        """The name of the broker that has its requests; empty: none has."""
+        return self._client.status()["broker"] or ""
+
+    @property
     def has_met_broker(self) -> bool:
         """Whether a broker has ever welcomed this client."""
         return self._client.has_met_broker

@@ -16,13 +16,18 @@ from cbw.verify.failover import CutOffWorker, FrozenWorker, KilledWorker
 from cbw.verify.idle import NoIdleWhileWaiting
 from cbw.verify.replies import OwnReplies
 from cbw.verify.restart import BrokerDown, CompleteLog
+from cbw.verify.several import FencedZombie, WorkShared
 from cbw.verify.verdict import Check, Verdict
+
+DOWN_BESIDE_OTHERS = (catalogue.BROKER_FROZEN, catalogue.BROKER_CUT_OFF, catalogue.OWNER_KILLED)
+"""How a broker is brought down only if there are others."""
 
 
 def judge(records: Iterable[Record]) -> list[Verdict]:
     """The verdicts of all checks over ``records``, which must be in the order of time.
 
-    The checks of a deployment are among them if a deployment was verified (``cbw verify --compose``).
+    The checks of a deployment are among them if a deployment was verified (``cbw verify --compose``), and those of several
+    brokers if it has several.
 
     Raises:
         UsageError: there are no records.
@@ -30,12 +35,16 @@ def judge(records: Iterable[Record]) -> list[Verdict]:
     brokers = [BrokerDown(event) for event in (catalogue.BROKER_KILLED, catalogue.BROKER_RESTARTED)]
     checks: list[Check] = [OwnReplies(), NoIdleWhileWaiting(), KilledWorker(), FrozenWorker(), *brokers]
     of_deployments: list[Check] = [CutOffWorker(), CompleteLog()]
+    of_several: list[Check] = [WorkShared(), *map(BrokerDown, DOWN_BESIDE_OTHERS), FencedZombie()]
     is_empty = True
     for record in records:
         is_empty = False
         if record.role == "verify" and record.event == catalogue.DEPLOYED:
             checks += of_deployments
             of_deployments = []
+            if record.count > 1:
+                checks += of_several
+                of_several = []
         for check in checks:
             check.see(record)
     if is_empty:

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import tarfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -125,9 +126,9 @@ class Deployment:
             self._is_started_here = True
             self._up(self.services)
         workers, brokers = self.containers(WORKER_SERVICE), self.containers(BROKER_SERVICE)
-        if len(brokers) != 1:
+        if not brokers:
             raise NotReady(
-                f"{len(brokers)} brokers of project {self.project} run; one can be verified",
+                f"no broker of project {self.project} runs",
                 advice=f"docker compose -p {self.project} up -d --scale {BROKER_SERVICE}=1",
             )
         if not workers:
@@ -245,13 +246,12 @@ class Deployment:
         running = [container for container in self._containers(service) if container.status == "running"]
         return sorted(running, key=lambda container: container.name or "")
 
-    def addresses(self) -> list[str]:
-        """Addresses at which clients on this host may reach the broker, best first.
+    def addresses(self, broker: Container) -> list[str]:
+        """Addresses at which clients on this host may reach ``broker``, best first.
 
         A published port comes first if its number is fixed: it stays when the broker's container is started again, while
         the container's own address may change.
         """
-        (broker,) = self.containers(BROKER_SERVICE)
         broker.reload()
         key = f"{CLIENT_PORT}/tcp"
         fixed = any(port.get("HostPort") not in ("", "0") for port in self._bindings(broker, key))
@@ -273,12 +273,20 @@ class Deployment:
     # --- harm, and its end
 
     def common_networks(self, container: Container) -> Networks:
-        """The networks over which ``container`` can reach the broker."""
-        (broker,) = self.containers(BROKER_SERVICE)
+        """The networks over which ``container`` can reach brokers."""
+        theirs = {name for broker in self.containers(BROKER_SERVICE) for name in _networks(broker)}
+        return {name: settings for name, settings in self.networks_of(container).items() if name in theirs}
+
+    def networks_of(self, container: Container) -> Networks:
+        """The networks from which ``container`` can be cut off."""
         container.reload()
-        theirs = _networks(broker)
-        ours = {name: settings for name, settings in _networks(container).items() if name in theirs}
-        return {name: settings for name, settings in ours.items() if name not in ("host", "none")}
+        return {name: found for name, found in _networks(container).items() if name not in ("host", "none")}
+
+    def exit_codes(self, container: Container, since: float) -> list[int]:
+        """With what ``container`` has ended after ``since``, seconds since 1970, each time."""
+        wanted = {"container": container.id, "event": "die"}
+        events = self._docker.events(since=int(since), until=int(time.time()) + 1, filters=wanted, decode=True)
+        return [int(event["Actor"]["Attributes"]["exitCode"]) for event in events]
 
     def cut_off(self, container: Container, networks: Networks) -> None:
         """``docker network disconnect`` from ``networks``."""

@@ -31,7 +31,16 @@ _STEP_S = 0.0001
 """Quantiles are as exact as this: so they take the same memory for any number of requests."""
 
 
-_ENDS = (("verify", catalogue.BROKER_KILLED), ("verify", catalogue.BROKER_RESTARTED))
+_ENDS = tuple(
+    ("verify", event)
+    for event in (
+        catalogue.BROKER_KILLED,
+        catalogue.BROKER_RESTARTED,
+        catalogue.BROKER_FROZEN,
+        catalogue.BROKER_CUT_OFF,
+        catalogue.OWNER_KILLED,
+    )
+)
 
 
 def _rounded_up(seconds: float) -> float:

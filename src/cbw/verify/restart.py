@@ -25,7 +25,7 @@ class _Restart:
     """One time that the broker was brought down: the requests that were open meanwhile, and what became of them."""
 
     def __init__(self, down: Record, open_requests: list[str]) -> None:
-        self.how = down.event.removeprefix("broker_")
+        self.how = down.event.removeprefix("broker_").removeprefix("owner_").replace("_", " ")
         self.at = down.at
         self.back_at: float | None = None
         self.recovered_at: float | None = None
@@ -36,14 +36,17 @@ class _Restart:
 
 
 class BrokerDown:
-    """A broker that was brought down under load: the one that comes back answers every request of its clients, once.
+    """A broker that was brought down under load: the one that comes back, or another one of several, answers every request of its
+    clients, once.
 
     The clients send open requests again. A request may be executed twice; that is counted. ``event`` says how it was brought
-    down: killed, or stopped and started.
+    down: killed, stopped and started, frozen, cut off, or killed as the owner of a journal that has standbys.
     """
 
     def __init__(self, event: catalogue.EventName) -> None:
-        self.name = "killed-broker" if event == catalogue.BROKER_KILLED else "restarted-broker"
+        self.name = "standby-takes-over"
+        if event != catalogue.OWNER_KILLED:
+            self.name = f"{event.removeprefix('broker_').replace('_', '-')}-broker"
         self._event = event
         self._is_down = False
         self._open: dict[str, None] = {}
@@ -114,8 +117,12 @@ class BrokerDown:
             "answered_s": longest([(restart.at, restart.last_answer_at) for restart in self._restarts]),
         }
         if not self._restarts:
-            how = self.name.removesuffix("-broker")
-            return Verdict(self.name, True, figures, f"no broker was {how} in this trace")
+            how = (
+                self._event.replace("_", " ")
+                .replace("broker ", "broker was ")
+                .replace("owner ", "owner of a journal was ")
+            )
+            return Verdict(self.name, True, figures, f"no {how} in this trace")
         summary = f"brought down {_times(len(self._restarts))} with {len(requests)} requests open: {lost} lost, "
         summary += f"{twice} answered twice, {figures['executed_again']} executed again"
         return Verdict(self.name, not complaints, figures, summary, evidence)

@@ -1,4 +1,4 @@
-"""What ``cbw verify --compose`` does to a deployment: load, harm to its workers, restarts of its broker and its logger.
+"""What ``cbw verify --compose`` does to a deployment: load, harm to its workers and its brokers, restarts of its logger.
 
 It judges nothing; the records that it leaves are judged. The requests are sent by clients of the verification, on this host;
 the workers are the deployment's demonstration workers, which print what they begin and answer with their id.
@@ -27,6 +27,7 @@ from cbw.core.record import Record
 from cbw.errors import CbwError, NotReady, UsageError
 from cbw.observe.trace import read
 from cbw.verify import compose, evidence
+from cbw.verify.broker_trials import BrokerTrials, Harm, Requester, killed_and_started, restarted
 from cbw.verify.caller import CALLERS, Caller
 from cbw.verify.compose import Deployment
 from cbw.verify.idle import NoIdleWhileWaiting
@@ -54,8 +55,6 @@ LOAD_TRIES = 3
 """Loads, at most, until one shows no free worker: where Docker's times must do, a busy machine makes some of them wrong."""
 LOG_POLL_S = 0.5
 """Interval between two readings of the log while it is incomplete: each copies the log's files out of a container."""
-
-Harm = Callable[[Container], None]
 
 
 class _Hurt(NamedTuple):
@@ -85,7 +84,8 @@ class Trials:
         self._workers = deployment.containers(compose.WORKER_SERVICE)
         self._loggers = deployment.containers(compose.LOGGER_SERVICE)
         self._printed = Printed([*self._workers, *deployment.containers(compose.BROKER_SERVICE)], self._began_at)
-        self._address = ""
+        self._addresses: list[str] = []  # of all brokers; those that answer come first
+        self._answering = 0  # how many those are
         self._callers: list[Caller] = []
         self._containers: dict[str, Container] = {}  # of the workers, by their ids
         self._ended_at: dict[str, float] = {}  # when each request was answered or failed, in seconds since 1970
@@ -104,12 +104,13 @@ class Trials:
             NotReady: the deployment does not answer, or does not go on.
         """
         self.meet()
-        self.load()
-        self.kill()
-        self.freeze()
-        self.cut_off()
-        if self.restart_broker():
-            self.restart_logger()
+        if self.ask_each_broker():
+            self.load()
+            self.kill()
+            self.freeze()
+            self.cut_off()
+            if self.hurt_brokers():
+                self.restart_logger()
         self.collect()
         self.stop()
 
@@ -134,28 +135,39 @@ class Trials:
         """
         self._notebook.note(
             catalogue.DEPLOYED,
+            count=len(self._deployment.containers(compose.BROKER_SERVICE)),
             text=" ".join(
                 [compose.BROKER_SERVICE, compose.WORKER_SERVICE, *([compose.LOGGER_SERVICE] if self._loggers else [])]
             ),
         )
         self._notebook.note(catalogue.STARTED)
-        self._reach_broker()
+        self._reach_brokers()
         self._meet_workers()
 
-    def _reach_broker(self) -> None:
-        """Make clients for the first of the broker's addresses at which it answers."""
-        addresses = self._deployment.addresses()
-        for address in addresses:
-            if self._is_broker_at(address, MEET_S / len(addresses)):
-                self._address = address
-                for number in range(1, CALLERS + 1):
-                    name = f"{self._prefix}CLI_{number}"
-                    self._callers.append(Caller(address, name, "", self._notebook.path(name), self._timeout_s))
-                return
-        raise NotReady(
-            f"the broker does not answer from here at {' or '.join(addresses) or 'any address'}",
-            advice='Publish its port (ports: "9998:9998"), and look at docker compose logs bro.',
-        )
+    def _reach_brokers(self) -> None:
+        """Make clients for all brokers, each at the first of its addresses at which it answers; a standby does not."""
+        brokers = self._deployment.containers(compose.BROKER_SERVICE)
+        found = [self._deployment.addresses(broker) for broker in brokers]
+        tried = [address for addresses in found for address in addresses]
+        answering = [self._answering_of(addresses, MEET_S / len(tried)) for addresses in found]
+        self._addresses = [address for address in answering if address]
+        self._answering = len(self._addresses)
+        if not self._addresses:
+            raise NotReady(
+                f"the broker does not answer from here at {' or '.join(tried) or 'any address'}",
+                advice='Publish its port (ports: "9998:9998"), and look at docker compose logs bro.',
+            )
+        self._addresses += [own for address, (own, *_) in zip(answering, found, strict=True) if not address]
+        for number in range(1, CALLERS + 1):
+            self._callers.append(self._caller(f"CLI_{number}", self._addresses))
+
+    def _caller(self, name: str, addresses: list[str]) -> Caller:
+        id = f"{self._prefix}{name}"
+        return Caller(",".join(addresses), id, "", self._notebook.path(id), self._timeout_s)
+
+    def _answering_of(self, addresses: list[str], patience_s: float) -> str:
+        """The first of ``addresses`` at which a broker answers; empty: none does."""
+        return next((address for address in addresses if self._is_broker_at(address, patience_s)), "")
 
     def _is_broker_at(self, address: str, patience_s: float) -> bool:
         with Client(address, id=f"{self._prefix}PROBE", timeout=MEET_S) as probe:
@@ -216,6 +228,24 @@ class Trials:
         return NotReady(f"{len(missing)} of {len(self._workers)} workers do not answer ({said})")
 
     # --- load, and harm to workers
+
+    def ask_each_broker(self) -> bool:
+        """Send many requests to one of several brokers at a time: all workers are to serve it. False: one does not answer."""
+        if self._answering < 2:
+            return True
+        for number, address in enumerate(self._addresses[: self._answering], 1):
+            self._say(f"a client asks only the broker at {address}")
+            caller = self._caller(f"ONE_{number}", [address])
+            self._callers.append(caller)
+            self._notebook.note(catalogue.BROKER_ASKED, text=address)
+            timeout_s = self._timeout_s + LOAD * self._work_s
+            asked = [caller.submit(timeout_s=timeout_s) for _ in range(LOAD * len(self._workers))]
+            workers = [future.result() for future in asked]
+            self._notebook.note(catalogue.BROKER_ASKED)
+            if not all(workers):
+                self._say("it does not answer all of them")
+                return False
+        return True
 
     def load(self) -> None:
         """Send many requests at once, from every client.
@@ -330,33 +360,20 @@ class Trials:
 
     # --- restarts
 
-    def restart_broker(self) -> bool:
-        """``docker restart`` the broker under load, then ``docker kill`` and start it. False: it does not answer any more.
+    def hurt_brokers(self) -> bool:
+        """Bring brokers down under load. False: nobody answers any more.
 
         Raises:
-            NotReady: it comes back where the clients do not find it.
+            NotReady: the only broker comes back where the clients do not find it.
         """
-        (broker,) = self._deployment.containers(compose.BROKER_SERVICE)
-        for how, event, restart in (
-            ("restarted", catalogue.BROKER_RESTARTED, _restart),
-            ("killed", catalogue.BROKER_KILLED, _kill_and_start),
-        ):
-            asked = self._ask_and_begin()
-            self._say(f"the broker is {how} while {len(asked)} requests are open")
-            self._notebook.note(event)
-            restart(broker)
-            self._notebook.note(catalogue.BROKER_BACK)
-            if self._address not in (addresses := self._deployment.addresses()):
-                raise NotReady(
-                    f"the broker came back at {' or '.join(addresses) or 'no address'}, it was at {self._address}",
-                    advice='Publish its port under a fixed number: ports: "9998:9998".',
-                )
-            if not any(_await(asked)):
-                self._say("the broker does not answer any more")
-                return False
-            for worker in self._containers:
-                self._await_use(worker)
-        return True
+        requester = Requester(self._ask_and_begin, self._settle, lambda: self._callers[0].broker)
+        has_standbys = self._answering < len(self._addresses)
+        where = (self._deployment, self._notebook, self._say, requester, self._addresses)
+        return BrokerTrials(*where, has_standbys=has_standbys).run()
+
+    def _settle(self) -> None:
+        for worker in self._containers:
+            self._await_use(worker)
 
     def restart_logger(self) -> None:
         """``docker restart`` a logger under load, then ``docker kill`` and start it, if there is one."""
@@ -364,8 +381,8 @@ class Trials:
             return
         logger = self._loggers[0]
         for how, event, restart in (
-            ("restarted", catalogue.LOGGER_RESTARTED, _restart),
-            ("killed", catalogue.LOGGER_KILLED, _kill_and_start),
+            ("restarted", catalogue.LOGGER_RESTARTED, restarted),
+            ("killed", catalogue.LOGGER_KILLED, killed_and_started),
         ):
             asked = self._ask_and_begin()
             self._say(f"the logger is {how} while {len(asked)} requests are open")
@@ -451,12 +468,3 @@ def _await(asked: dict[str, Future[str]]) -> list[str]:
 
 def _is_answered_by(worker: str, future: Future[str]) -> bool:
     return future.done() and future.result() == worker
-
-
-def _restart(container: Container) -> None:
-    container.restart(timeout=compose.CONTAINER_STOP_S)
-
-
-def _kill_and_start(container: Container) -> None:
-    container.kill()
-    container.start()

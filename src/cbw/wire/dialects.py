@@ -17,9 +17,7 @@ CLIENTS: tuple[ClientDialect, ...] = (
 """The dialects of the client port. The first that recognises a message reads it; the last takes whatever is left."""
 WORKERS: tuple[WorkerDialect, ...] = (
     native.WORKER,
-    lab.LAB,
-    lab.EARLIER_LAB,
-    lab.GUIDE,
+    *lab.WORKERS,
     majordomo_02.WORKER,
     majordomo_02.WORKER_WITH_EMPTY_FRAME,
     majordomo_01.WORKER,
@@ -42,6 +40,11 @@ def of_worker(frames: Frames) -> WorkerDialect | None:
         if dialect.recognises(frames):
             return dialect
     return None
+
+
+def of_answer(frames: Frames) -> WorkerDialect | None:
+    """The dialect of a REQ worker whose first word is an answer, to an earlier broker's task; None: it is none."""
+    return next((dialect for dialect in lab.WORKERS if dialect.is_answer(frames)), None)
 
 
 def client_named(name: str) -> ClientDialect | None:

@@ -56,6 +56,13 @@ class ReqWorker(WorkerDialect):
     def recognises(self, frames: Frames) -> bool:
         return len(frames) <= 4 and [*frames] in self._registrations
 
+    def is_answer(self, frames: Frames) -> bool:
+        """Whether ``frames``, which are no registration, may well be an answer in this dialect. Some are in two."""
+        head = [b"", *self._separator]
+        if len(frames) < 3 or not frames[1] or [frames[0], *frames[2 : len(head) + 1]] != head:
+            return False
+        return len(frames) == len(head) + 2 or (len(frames) > len(head) + 2 and not self._is_one)
+
     def read(self, peer: bytes, frames: Frames) -> Sequence[Message]:
         if self.recognises(frames):
             return [PlainReady()]
@@ -80,3 +87,4 @@ CLIENT = ReqClient()
 LAB = ReqWorker("lab", [[b"", b"", b""]], [], is_one=True)
 EARLIER_LAB = ReqWorker("earlier-lab", [[b"", b"", b"", b""]], [b""], is_one=True)
 GUIDE = ReqWorker("guide", [[b"", b"READY"], [b"", b"\x01"]], [b""], is_one=False)
+WORKERS = (LAB, EARLIER_LAB, GUIDE)

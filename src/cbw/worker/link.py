@@ -1,55 +1,63 @@
-"""The worker's connection to its broker: messages instead of bytes, and the sleep until there is something to do."""
+"""The connection of a worker to one broker: messages instead of bytes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
+from typing import Any
 
 from cbw.core import catalogue, messages
 from cbw.errors import BadMessage, NotReady
 from cbw.transport.link import Link
-from cbw.transport.poller import Poller, Waker
 from cbw.wire import native
 from cbw.worker.limited import RecordEvent
 
 
 class WorkerLink:
-    """A :class:`cbw.core.worker.driver.WorkerConnection` over ZeroMQ. ``waker`` ends its :meth:`wait`."""
+    """A :class:`cbw.core.worker.driver.WorkerConnection` over ZeroMQ, which is begun by its first :meth:`reconnect`.
 
-    def __init__(self, link: Link, waker: Waker, record_event: RecordEvent) -> None:
-        self._link = link
-        self._waker = waker
+    ``make`` makes its socket. ``place`` is what people are told of the broker; empty: there is only one. ``on_sources`` is called
+    when :attr:`sources` are others.
+    """
+
+    def __init__(
+        self, place: str, make: Callable[[], Link], record_event: RecordEvent, on_sources: Callable[[], None]
+    ) -> None:
+        self._place = place
+        self._make = make
         self._record_event = record_event
+        self._on_sources = on_sources
         self.has_unsent = False
+        self.sources: tuple[Any, ...] = ()
+        """What is readable when something has arrived or the connection has changed."""
+        self._link: Link | None = None
         self._has_changes = False
-        self._problem = ""  # why there is no socket, after a reconnection that failed
+        self.problem = "it was not begun yet"
+        """Why there is no socket; empty: there is one."""
         self._is_refusal_told = False  # of this connection
-        self._poller = self._new_poller()
 
-    def wait(self, timeout_s: float) -> None:
-        """Sleep until something has arrived, the connection has changed, or somebody has used the waker."""
-        ready = self._poller.poll(timeout_s)
-        if self._waker.fileno() in ready:
-            self._waker.clear()
-        if not self._problem:
+    def on_ready(self, ready: Container[Any]) -> None:
+        """Take note of the sources that are ready."""
+        if self._link is not None and not self.problem:
             self._has_changes = self._link.on_ready(ready) or self._has_changes
 
     def watch(self) -> Sequence[bool]:
-        if not self._has_changes:
+        if not self._has_changes or self._link is None:
             return ()
         self._has_changes = False
         changes = []
         for is_connected in self._link.watch():
             if is_connected:
                 self._is_refusal_told = False
-                self._record_event(catalogue.CONNECTED, str(self._link.resolver))
-            else:
-                self._record_event(catalogue.DISCONNECTED, "")
+            self._record_event(catalogue.CONNECTED if is_connected else catalogue.DISCONNECTED, self._place)
             changes.append(is_connected)
         self.has_unsent = bool(self._link.unsent)
         return changes
 
     def receive(self) -> list[messages.Message] | None:
-        while not self._problem and (frames := self._link.receive()) is not None:
+        link = self._link
+        if link is None or self.problem:
+            return None
+        while (frames := link.receive()) is not None:
             try:
                 batch = native.to_worker(frames)
             except BadMessage as error:
@@ -61,33 +69,40 @@ class WorkerLink:
                 self._is_refusal_told = True
                 self._record_event(catalogue.NOT_LET_IN, batch[0].text)
             return batch
-        handshakes = self._link.handshakes
+        handshakes = link.handshakes
         if handshakes.refusal is None:
             return None
         refusal, handshakes.refusal = handshakes.refusal, None
         return [refusal]
 
     def send(self, batch: list[messages.Message]) -> None:
-        self._link.post([frames for frames, _ in native.encode(batch)])
-        self.has_unsent = bool(self._link.unsent)
+        link = self._link
+        if link is not None:
+            link.post([frames for frames, _ in native.encode(batch)])
+            self.has_unsent = bool(link.unsent)
 
     def reconnect(self) -> bool:
-        self.has_unsent = False
-        if not self._problem:
-            self._record_event(catalogue.RECONNECTING, "the broker is silent")
+        if not self.problem:
+            place = f" at {self._place}" if self._place else ""
+            self._record_event(catalogue.RECONNECTING, f"the broker{place} is silent")
+        self._on_sources()
+        self.has_unsent = self._has_changes = False
+        self.sources = ()
         try:
-            self._link.reopen()
+            if self._link is None:
+                self._link = self._make()
+            else:
+                self._link.reopen()
         except NotReady as error:
-            if self._problem != str(error):
-                self._problem = str(error)
+            if self.problem != str(error):
+                self.problem = str(error)
                 self._record_event(catalogue.NOT_RECONNECTED, f"{error}. {error.advice}")
-            self._has_changes = False
-            self._poller = Poller(self._waker.fileno())
             return False
-        self._problem = ""
-        self._has_changes = False
-        self._poller = self._new_poller()
+        self.problem = ""
+        self.sources = (self._link.socket, self._link.monitor_news)
         return True
 
-    def _new_poller(self) -> Poller:
-        return Poller(self._link.socket, self._waker.fileno(), self._link.monitor_news)
+    def close(self) -> None:
+        """Close the socket. What was sent is still delivered, for at most a second."""
+        if self._link is not None:
+            self._link.close()

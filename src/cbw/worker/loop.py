@@ -24,7 +24,7 @@ from cbw.core.worker.events import PoolFact
 from cbw.observe.status import Inquiry
 from cbw.transport.poller import POLL_MAX_S, Waker
 from cbw.worker.limited import RecordEvent
-from cbw.worker.link import WorkerLink
+from cbw.worker.links import WorkerLinks
 from cbw.worker.pool import Pool
 
 GUARD_S = 0.25
@@ -51,7 +51,7 @@ class Loop:
         self._socket_lock = threading.Lock()
         self._inline: _InlinePool
         self._driver: WorkerDriver
-        self._link: WorkerLink
+        self._links: WorkerLinks
 
     # --- from any thread
 
@@ -75,12 +75,12 @@ class Loop:
 
     # --- in the thread that calls it
 
-    def serve(self, core: WorkerCore, pool: Pool, link: WorkerLink) -> None:
+    def serve(self, core: WorkerCore, pool: Pool, links: WorkerLinks) -> None:
         """Serve until the core has ended. The calling thread only waits: it must be free for signals, and a handler may
         hang in the other two."""
-        self._link = link
+        self._links = links
         self._inline = _InlinePool(core, pool, self._reports)
-        self._driver = WorkerDriver(core, self._inline, link)
+        self._driver = WorkerDriver(core, self._inline, *links.links, brokers=links)
         for name, work in (("socket", self._serve), ("guard", self._guard)):
             threading.Thread(target=self._run, args=(work,), name=name, daemon=True).start()
         try:
@@ -166,7 +166,7 @@ class Loop:
         timeout_s = 0.0
         if can_sleep and self._reports.empty() and not self.is_stop_wanted:
             timeout_s = self._driver.wake_at - time.monotonic()
-        self._link.wait(timeout_s)
+        self._links.wait(timeout_s)
         self._is_sleeping = False
 
 

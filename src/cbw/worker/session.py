@@ -1,19 +1,20 @@
-"""One registration at a broker: some of a worker's handlers, the pool that runs them, and their connection.
+"""One registration at the brokers: some of a worker's handlers, the pool that runs them, and their connections.
 
-A worker has a session for each group of handlers that share their concurrency. So the broker knows how many requests for each
+A worker has a session for each group of handlers that share their concurrency. So a broker knows how many requests for each
 group it can give, and requests for a busy task never hold up those for another.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
+from cbw.addresses import Address
 from cbw.core import messages
 from cbw.core.catalogue import EventName
 from cbw.core.messages import PROOF_BYTES_MIN
@@ -22,12 +23,11 @@ from cbw.core.worker.core import WorkerCore
 from cbw.errors import WorkerStuck
 from cbw.keys.folder import LinkKeys
 from cbw.observe.trace import TRACEBACK, Trace
-from cbw.transport.link import Link
-from cbw.transport.sockets import SocketContext
+from cbw.transport.places import Places
 from cbw.wire.refusal import refusal_error
 from cbw.worker.event_loop import LoopThread
 from cbw.worker.handler import Handler
-from cbw.worker.link import WorkerLink
+from cbw.worker.links import WorkerLinks
 from cbw.worker.loop import Loop
 from cbw.worker.pool import Pool, make_pool
 from cbw.worker.watchers import WriteRecords, task_record, watches
@@ -47,7 +47,8 @@ class Running:
 
 
 class WorkerSession:
-    """Registers as ``name``. ``concurrency`` is that of each of its child processes, or of this process if there are none.
+    """Registers as ``name`` at all of ``brokers``. ``concurrency`` is that of each of its child processes, or of this process if
+    there are none.
 
     ``write`` takes its records; async handlers run in ``loop_thread``, if there is one. Whoever wants to know how it is asks the
     ``inquiry`` of its :attr:`loop`.
@@ -56,6 +57,7 @@ class WorkerSession:
     def __init__(
         self,
         name: str,
+        brokers: Sequence[Address],
         handlers: Mapping[str, Handler],
         concurrency: int,
         running: Running,
@@ -65,6 +67,7 @@ class WorkerSession:
     ) -> None:
         self.name = name
         self.loop = Loop(running.grace_s, self._record_event, self._status)
+        self._places = Places(brokers, self.loop.waker.wake)
         self._handlers = handlers
         self._concurrency = concurrency
         self._running = running
@@ -84,20 +87,22 @@ class WorkerSession:
             exits_when_stuck=running.on_stuck == "exit" and not running.processes,  # a child process can be ended
             wants_names=wants_names,
             signatures=signatures,
+            places=self._places.known,
+            looks_up=bool(self._places.names),
         )
 
-    def run(self, address: tuple[str, int], keys: LinkKeys | None) -> None:
-        """Serve until the loop is stopped, or the broker refuses the hello for good.
+    def run(self, keys: LinkKeys | None) -> None:
+        """Serve until the loop is stopped, or all brokers refuse the hello for good.
 
         Raises:
             UsageError, DuplicateId, KeyRefused, VersionMismatch, NotReady, WorkerStuck: as :meth:`cbw.Worker.run`.
         """
         core = self.core
         try:
-            with self._connection(address, keys) as link:
+            with closing(WorkerLinks(self._places, self.loop.waker, self._record_event, keys)) as links:
                 pool = self._pool = self._make_pool()
                 try:
-                    self.loop.serve(core, pool, link)
+                    self.loop.serve(core, pool, links)
                 finally:
                     pool.close()
         finally:
@@ -113,18 +118,6 @@ class WorkerSession:
         """Have its child processes begin a new trace file. Called by signal handlers."""
         if self._pool is not None:
             self._pool.reopen_trace()
-
-    @contextlib.contextmanager
-    def _connection(self, address: tuple[str, int], keys: LinkKeys | None) -> Iterator[WorkerLink]:
-        context: SocketContext = SocketContext()
-        try:
-            link = Link(context, *address, self.loop.waker.wake, is_for_worker=True, keys=keys)
-            try:
-                yield WorkerLink(link, self.loop.waker, self._record_event)
-            finally:
-                link.close()
-        finally:
-            context.term()
 
     def _make_pool(self) -> Pool:
         if self._running.processes:
@@ -148,14 +141,14 @@ class WorkerSession:
 
     def _status(self) -> dict[str, Any]:
         core, pool = self.core, self._pool
-        problem = "leaving" if core.is_leaving else "" if core.broker is not None else "not registered with a broker"
+        problem = "leaving" if core.is_leaving else "" if core.is_registered else "not registered with a broker"
         problem = problem or ("" if core.is_pool_ready else "no child process is ready")
         if len(core.limits.stuck) >= core.concurrency:
             problem = problem or "all handlers have exceeded their time limits, and run on"
         return {
             "problem": problem,
             "boot": core.boot,
-            "broker": core.broker.broker if core.broker is not None else None,
+            "brokers": [broker.broker for broker in core.brokers],
             "services": core.services,
             "concurrency": core.concurrency,
             "credit": core.credit,
@@ -182,7 +175,7 @@ class WorkerSession:
         self._write([record])
 
 
-def run_all(sessions: Sequence[WorkerSession], address: tuple[str, int], keys: LinkKeys | None) -> None:
+def run_all(sessions: Sequence[WorkerSession], keys: LinkKeys | None) -> None:
     """Run all of them, the first in this thread. When one ends, for whatever reason, the others leave in order.
 
     Raises:
@@ -192,7 +185,7 @@ def run_all(sessions: Sequence[WorkerSession], address: tuple[str, int], keys: L
 
     def run(session: WorkerSession) -> None:
         try:
-            session.run(address, keys)
+            session.run(keys)
         except BaseException as error:
             errors.append(error)
         finally:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cbw.addresses import address
+from cbw.addresses import addresses
 from cbw.contract.retrying import BACKOFF_S, RETRIES, Retrying
 from cbw.contract.service import Service
 from cbw.core.record import Record
@@ -42,15 +42,16 @@ class Worker:
         worker.run()
 
     ``broker`` is ``"host:port"`` of the broker's worker port (default: ``BROKER_HOST`` and ``BROKER_PORT``, else
-    ``127.0.0.1:9999``). ``id`` must be its own among living workers (default: ``WOR_<host>_<process>``).
-    ``concurrency`` tasks run at once; with ``processes`` they run in that many child processes, each with that
-    concurrency, and a handler that crashes costs one attempt instead of the worker; every child imports your program
-    again, so let :meth:`run` stand below ``if __name__ == "__main__":``. A child is replaced by a new one, between two tasks,
-    after ``max_tasks_per_child`` tasks, or when it takes more than ``max_memory_per_child`` bytes of memory (default: never).
-    ``on_stuck`` says what is done when all handlers that share a concurrency have exceeded their time limits and cannot be
-    ended: ``"exit"``, so that something starts the program anew, or ``"report"``, which only tells it. ``trace`` is where records
-    go (default: to the logger of ``LOGGER_HOST``, if that is set); the worker closes it. ``keys`` is the folder of keys, or the
-    worker's secret key file in it (default: ``CBW_KEYS``; empty: nothing is encrypted).
+    ``127.0.0.1:9999``). Of several brokers, given as ``"a:9999,b:9999"`` or by a name with several addresses, the worker
+    serves all; one that joins later is found within 5 s. ``id`` must be its own among living workers (default:
+    ``WOR_<host>_<process>``). ``concurrency`` tasks run at once; with ``processes`` they run in that many child processes,
+    each with that concurrency, and a handler that crashes costs one attempt instead of the worker; every child imports your
+    program again, so let :meth:`run` stand below ``if __name__ == "__main__":``. A child is replaced by a new one, between
+    two tasks, after ``max_tasks_per_child`` tasks, or when it takes more than ``max_memory_per_child`` bytes of memory
+    (default: never). ``on_stuck`` says what is done when all handlers that share a concurrency have exceeded their time
+    limits and cannot be ended: ``"exit"``, so that something starts the program anew, or ``"report"``, which only tells it.
+    ``trace`` is where records go (default: to the logger of ``LOGGER_HOST``, if that is set); the worker closes it. ``keys``
+    is the folder of keys, or the worker's secret key file in it (default: ``CBW_KEYS``; empty: nothing is encrypted).
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class Worker:
         trace: Trace | None = None,
         keys: str | Path | None = None,
     ) -> None:
-        self._address = address(broker, "worker")
+        self._brokers = addresses(broker, "worker")
         self.id = f"WOR_{socket.gethostname()}_{os.getpid()}" if id is None else checked_id(id)
         self._concurrency = _checked_number("concurrency", concurrency, 1)
         _checked_number("processes", processes, 0)
@@ -211,7 +212,7 @@ class Worker:
             self._started_at,
             problem,
             boot=first["boot"],
-            broker=first["broker"],
+            brokers=sorted({name for state in present for name in state["brokers"]}),
             services=[name for state in present for name in state["services"]],
             **{what: sum(state[what] for state in present) for what in ("concurrency", "credit", "in_hand", "stuck")},
             stuck_tasks=[task for state in present for task in state["stuck_tasks"]],
@@ -232,7 +233,7 @@ class Worker:
                 self._sessions = [self._session(*group, lifespans.loop_thread) for group in groups]
                 if self._is_stop_wanted:
                     self.stop()
-                run_all(self._sessions, self._address, self._keys)
+                run_all(self._sessions, self._keys)
             finally:
                 lifespans.close()
         finally:
@@ -258,7 +259,9 @@ class Worker:
     ) -> WorkerSession:
         by_name = {handler.service: handler for handler in handlers}
         name = self.id if len(by_name) == len(self._handlers) else checked_id(self.id + suffix)
-        return WorkerSession(name, by_name, concurrency, self._running, self._trace, self._write, loop_thread)
+        return WorkerSession(
+            name, self._brokers, by_name, concurrency, self._running, self._trace, self._write, loop_thread
+        )
 
     def _write(self, records: Sequence[Record]) -> None:
         """From any of the worker's threads."""

@@ -221,6 +221,18 @@ def test_delayed_requests_are_neither_waiting_nor_in_flight() -> None:
     assert found["cbw_broker_requests_retried_total",] == 0
 
 
+def test_workers_wanted_are_told_to_prometheus_and_to_programs() -> None:
+    system = CoreSystem()
+    system.worker("W1", concurrency=2)
+    system.lose_worker("W1")
+    status = told(system)
+    assert status["workers_wanted"] == [{"service": "s", "wanted": 0}]
+    assert samples(status)["cbw_workers_wanted", "s"] == 0
+    system.client("C1")
+    system.ask(1, 2, 3)
+    assert samples(told(system))["cbw_workers_wanted", "s"] == 2
+
+
 def test_series_are_bounded_and_totals_are_not() -> None:
     system = CoreSystem()
     for number in range(WORKERS_SHOWN_MAX + 50):

@@ -43,7 +43,7 @@ def look_up(resolver: Resolver) -> None:
 
 def looked_up(host: str) -> Resolver:
     """A resolver that has taken the answer of its name server."""
-    resolver = Resolver(host, 9998)
+    resolver = Resolver([(host, 9998)])
     look_up(resolver)
     return resolver
 
@@ -81,11 +81,11 @@ def test_an_address_is_not_looked_up(address: str, names: Names) -> None:
 
 def test_what_to_connect_to_is_not_known_before_the_answer_is_taken(names: Names) -> None:
     names("bro", ["10.0.0.1"])
-    bro = Resolver("bro", 9998)
+    bro = Resolver([("bro", 9998)])
     assert not bro.is_known
     look_up(bro)
     assert bro.is_known
-    assert Resolver("127.0.0.1", 9998).is_known
+    assert Resolver([("127.0.0.1", 9998)]).is_known
 
 
 def test_a_look_up_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +99,7 @@ def test_a_look_up_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.0.0.1", 9998))]
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    bro = Resolver("bro", 9998, has_answered.set)
+    bro = Resolver([("bro", 9998)], has_answered.set)
     bro.look_up()
     bro.look_up()
     assert not bro.has_answer
@@ -107,7 +107,7 @@ def test_a_look_up_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
     assert has_answered.wait(PATIENCE_S)
     assert bro.has_answer
     bro.take_answer()
-    assert (asked, bro.addresses, bro.has_answer) == (["bro"], ["10.0.0.1"], False)
+    assert (asked, bro.endpoint, bro.has_answer) == (["bro"], "tcp://bro:9998", False)
 
 
 def test_an_answer_that_is_not_wanted_changes_nothing(names: Names, clock: Callable[[float], None]) -> None:
@@ -180,5 +180,5 @@ def test_a_name_server_that_does_not_answer_is_asked_once(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("host", ["::1", "[::1]"])
 def test_an_ipv6_address_stands_in_brackets(host: str) -> None:
-    resolver = Resolver(host, 9998)
+    resolver = Resolver([(host, 9998)])
     assert (resolver.endpoint, resolver.is_ipv6) == ("tcp://[::1]:9998", True)

@@ -24,7 +24,7 @@ def check(core: BrokerCore) -> None:
     for worker in core.workers.by_peer.values():
         _check_hand(worker)
     for service in core.requests.dispatcher.services.values():
-        is_stopping, is_paused = core.requests.is_stopping, service.name in core.requests.dispatcher.paused
+        is_stopping, is_paused = core.requests.stopping.is_on, service.name in core.requests.dispatcher.paused
         _check_service(service, is_stopping=is_stopping, is_paused=is_paused)
 
 

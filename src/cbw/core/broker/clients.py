@@ -261,6 +261,9 @@ class Clients:
 
     def _plain_back(self, client: ClientRow) -> None:
         """It speaks over a new connection. What was parked for it is sent when all is taken in that it has said."""
+        if client.absent_since is None and client.entries:
+            text = "give each program an id of its own"
+            self._outbox.trace(catalogue.IDENTITY_TAKEN, client=client.name, text=text)
         unsent = self.unsent_of(Side.CLIENT, client.peer)
         self._park(client, [*unsent, *self._outbox.take_back(client.peer)])
         if client.absent_since is not None:
@@ -301,6 +304,7 @@ class Clients:
             client = self._by_name[asker.name] = ClientRow(asker.name, asker.boot, b"", dialect, asker.proof)
         else:
             client = self.by_peer[asker.peer] = ClientRow(printable(asker.peer), "", asker.peer, dialect)
+            client.is_uncertain = asker.peer in self._uncertain
         client.absent_since = self._outbox.now
         client.key = _key_of(asker)
         self.absent[client] = None

@@ -23,6 +23,7 @@ from cbw.core.broker.acts import Acts
 from cbw.core.broker.clients import Clients
 from cbw.core.broker.dead_services import DeadServices
 from cbw.core.broker.events import Side
+from cbw.core.broker.inherited import InheritedAnswers
 from cbw.core.broker.journal import Journal
 from cbw.core.broker.limits import Limits
 from cbw.core.broker.looks import Looks
@@ -85,12 +86,14 @@ class BrokerCore:
         self.requests = Requests(self.outbox, limits, self._agenda, first_task, boot)
         self.tickets = Tickets(self.outbox, self.requests, limits, self._agenda)
         self.clients = Clients(self.outbox, self.requests, self.tickets, limits, welcome, self._agenda)
-        self.workers = Workers(self.outbox, self.requests, limits, welcome, self._agenda)
+        inherited = InheritedAnswers(self.clients, self.requests, self.outbox, limits)
+        self.workers = Workers(self.outbox, self.requests, inherited, limits, welcome, self._agenda)
         own, dead = self.requests.own, DeadServices(self.outbox, self.requests, self.tickets)
         own.add(ServiceList(self.requests.dispatcher.services).all)
         own.add({**schemas.ALL, **Looks(self).all, **dead.looks}, acts={**Acts(self).all, **dead.acts})
         self._sweep_timer = self._agenda.timer(self._sweep)
         self._stop_timer = self._agenda.timer(lambda now: None)  # a step at that time is all that it takes
+        self._quiet_timer = self._agenda.timer(lambda now: None)
         self._stepped_at = 0.0
         self._is_stopped = False
         self._on: dict[type, Callable[[Any], None]] = {
@@ -132,12 +135,13 @@ class BrokerCore:
             self.clients.welcome_back()
         self._agenda.run(now)
         self._stepped_at = now
-        if self.requests.is_stopping:
-            self._finish_stopping(now)
-        else:
+        journal, is_stopping = self.requests.journal, self.requests.stopping.is_on
+        if not is_stopping or (journal is None and not self._is_stopped):
             self.workers.hand_out()
-        if self.requests.journal is not None:
-            self.requests.journal.close_turn(now, is_prompt=self.requests.is_stopping)
+        if is_stopping:
+            self._finish_stopping(now)
+        if journal is not None:
+            journal.close_turn(now, is_prompt=is_stopping)
         if self._sweep_timer.at == math.inf and (self.workers.needs_sweep or self.clients.needs_sweep):
             self._sweep_timer.set(now + SWEEP_S)
         orders = self.outbox.take_orders()
@@ -217,19 +221,30 @@ class BrokerCore:
 
     def _stop_requested(self, fact: events.StopRequested) -> None:
         self._stop_timer.set_by(fact.by)
-        if not self.requests.is_stopping:
+        if not self.requests.stopping.is_on:
             self.outbox.trace(catalogue.STOPPING)
-            self.requests.stop([*self.clients.all, *self.tickets.rows.values()])
+            self.requests.stopping.begin(self._all_clients)
+
+    @property
+    def _all_clients(self) -> list[ClientRow]:
+        return [*self.clients.all, *self.tickets.rows.values()]
 
     def _finish_stopping(self, now: float) -> None:
         """Once nothing runs any more, or the grace is over: a clear end for what is left, and goodbye to all."""
         is_over = now >= self._stop_timer.at or not self._stop_timer.is_set
         journal = self.requests.journal
         is_at_work = bool(self.requests.count) if journal is None else self.workers.has_work or not journal.is_settled
-        if self._is_stopped or (is_at_work and not is_over):
+        if self._is_stopped:
             return
+        quiet_at = self.requests.stopping.quiet_at
+        if not is_over and (is_at_work or now < quiet_at):
+            if not is_at_work:
+                self._quiet_timer.set(quiet_at)
+            return
+        self.requests.stopping.begin(self._all_clients, is_grace_over=True)
         self.workers.stop()
         self.clients.say_goodbye()
         self.outbox.trace(catalogue.STOPPED_SERVING)
         self._is_stopped = True
         self._stop_timer.clear()
+        self._quiet_timer.clear()

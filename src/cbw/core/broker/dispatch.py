@@ -22,11 +22,13 @@ from itertools import islice
 from cbw.core import catalogue
 from cbw.core.agenda import Agenda, Timer
 from cbw.core.broker.delays import Delays
+from cbw.core.broker.demands import Demands
 from cbw.core.broker.fair_queue import DEAD_MAX
 from cbw.core.broker.impatience import Impatience
 from cbw.core.broker.outbox import Outbox
 from cbw.core.broker.states import TRANSITIONS, Change, RequestState
 from cbw.core.broker.tables import Entry, ServiceRow, WorkerRow
+from cbw.core.broker.workers_wanted import WorkersWanted
 from cbw.core.messages import Recall
 
 RECALL_AFTER_S = 0.005
@@ -54,6 +56,7 @@ class Dispatcher:
         self.paused: dict[str, None] = {}
         """Names of services whose requests wait, as somebody has asked for that."""
         self.registrations = 0  # services of all workers together
+        self.workers_wanted = WorkersWanted(self.services)
         self.impatience: Impatience | None = None
         """Ends what waits for services that nobody serves, if the broker was told to."""
         self._outbox = outbox
@@ -70,6 +73,7 @@ class Dispatcher:
         self._deadlines_max = TIMERS_MIN
         self._arrived: list[Entry] = []  # with a deadline, since the last handing out
         self.delays = Delays(outbox, agenda, self.service, self._queue_due)
+        self._demands = Demands(outbox, agenda)
 
     def service(self, name: str) -> ServiceRow:
         """The service of that name, made if need be; it goes again when it has neither a worker nor a request."""
@@ -158,9 +162,16 @@ class Dispatcher:
             service.prefetching.pop(worker, None)
             service.overloaded -= worker.is_overloaded
             self._dirty[service] = None
-            if self.impatience is not None and not service.workers:
-                self.impatience.left(service)
+            if not service.workers:
+                self.workers_wanted.left(service.name, worker.concurrency)
+                if self.impatience is not None:
+                    self.impatience.left(service)
         worker.is_overloaded = False
+        self._demands.left(worker)
+
+    def serves_others(self, worker: WorkerRow, *, is_shared: bool) -> None:
+        """Whether ``worker`` serves other brokers too, so that its slots may be with them."""
+        (self._demands.joined if is_shared else self._demands.left)(worker)
 
     def pause(self, name: str) -> None:
         """Hand out nothing of this service until :meth:`resume`. What is with a worker goes on."""
@@ -262,6 +273,8 @@ class Dispatcher:
             task += 1
         self._next_task = task
         self._given.append((worker, entries))
+        if self._demands.sharing:
+            self._demands.gave(worker, entries, self.services)
         self._place(worker, is_used=True)
         if len(worker.services) > 1:  # it may have too much in hand now, and a colleague of another service none
             for other in worker.services:
@@ -273,6 +286,8 @@ class Dispatcher:
         if service.dead_suspects > max(DEAD_MAX, len(service.suspects) // 2):
             service.suspects = deque(entry for entry in service.suspects if entry.state is not RequestState.ENDED)
             service.dead_suspects = 0
+        if self._demands.sharing:
+            self._demands.look(service)
         if not service.workers:
             if not service.waiting_count:
                 if not service.delayed:

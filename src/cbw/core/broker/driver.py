@@ -177,6 +177,8 @@ class Driver:
         shown = dialects.of_worker(frames)
         dialect = shown or self._dialect_of(peer)
         if dialect is None:
+            dialect = shown = dialects.of_answer(frames)
+        if dialect is None:
             raise BadMessage(f"no registration of a worker: {len(frames)} frames, it begins {beginning(frames)}")
         messages = dialect.read(peer, frames)
         if shown is not None and not shown.is_self_describing:

@@ -10,6 +10,7 @@ from cbw.core.broker.journal import Journal
 from cbw.core.broker.limits import Limits
 from cbw.core.broker.outbox import Outbox
 from cbw.core.broker.pace import Pace
+from cbw.core.broker.stopping import Stopping
 from cbw.core.broker.tables import ClientRow
 from cbw.core.headers import why_bad_headers
 from cbw.core.messages import NAME_CHARS_MAX, NOT_REACHED, PRIORITY_MAX, Answer, Request, Status, error_body
@@ -32,7 +33,7 @@ class Accepted(Protocol):
 
     count: int
     bytes: int
-    is_stopping: bool
+    stopping: Stopping
     journal: Journal | None
 
 
@@ -48,7 +49,7 @@ class Refusals:
     def why(self, client: ClientRow, request: Request, size: int) -> RequestRefused | None:
         """Why ``request``, which takes ``size`` bytes of memory, is not accepted; None: it is."""
         limits, accepted = self._limits, self._accepted
-        if accepted.is_stopping:
+        if accepted.stopping.is_on and client.dialect.has_sessions:
             return Status.STOPPING, "the broker is stopping"
         if size > limits.body_bytes_max and len(request.body) > limits.body_bytes_max:
             text = f"{len(request.body)} bytes; the broker allows {limits.body_bytes_max} (--body-bytes-max)"

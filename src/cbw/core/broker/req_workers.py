@@ -11,11 +11,12 @@ from collections import OrderedDict
 from cbw.core import catalogue
 from cbw.core.agenda import Agenda
 from cbw.core.broker.events import Side
+from cbw.core.broker.inherited import InheritedAnswers, can_be_inherited
 from cbw.core.broker.limits import Limits
 from cbw.core.broker.outbox import Outbox
 from cbw.core.broker.requests import Requests
 from cbw.core.broker.states import RequestState
-from cbw.core.broker.tables import Entry, Presence, ReqWorkerRow, give
+from cbw.core.broker.tables import Entry, Presence, ReqWorkerRow, WorkerRow, give
 from cbw.core.broker.worker_table import WorkerTable
 from cbw.core.dialect import WorkerDialect
 from cbw.core.journal_records import TaskBegun
@@ -37,7 +38,15 @@ LAST_WORDS_LAG_S = 0.1
 class ReqWorkers:
     """What is particular about REQ workers. Their places are in the table of all workers."""
 
-    def __init__(self, table: WorkerTable, requests: Requests, outbox: Outbox, limits: Limits, agenda: Agenda) -> None:
+    def __init__(
+        self,
+        table: WorkerTable,
+        requests: Requests,
+        inherited: InheritedAnswers,
+        outbox: Outbox,
+        limits: Limits,
+        agenda: Agenda,
+    ) -> None:
         self._probe_timer = agenda.timer(self._probe_absent)
         self._probe_until = 0.0
         self._late_timer = agenda.timer(self._find_late)
@@ -50,6 +59,7 @@ class ReqWorkers:
         self._connected_at = float("-inf")
         self._table = table
         self._requests = requests
+        self._inherited = inherited
         self._outbox = outbox
         self._limits = limits
 
@@ -57,6 +67,7 @@ class ReqWorkers:
 
     def registered(self, peer: bytes, dialect: WorkerDialect) -> None:
         """It is there; or a new program with the same identity is."""
+        self._inherited.may_come()
         known = self._known(peer)
         if known is not None:
             # If it was only just probed, what it was given came before it registered, and its REQ socket threw it away.
@@ -69,10 +80,14 @@ class ReqWorkers:
         """It answered, or said again that it is ready."""
         requests = self._requests
         worker = self._known(peer)
-        if worker is None:  # taken for lost, but it was only slow: its answer is void, it is not
+        if (
+            worker is None
+        ):  # it was at a task of an earlier broker, or was taken for lost and is only slow: then its answer is void
+            was_here = peer in self._absent
             self.registered(peer, dialect)
-            if answer.client is not None:
-                requests.fence(self._table.name_of(peer), 0)
+            name, client = self._table.name_of(peer), answer.client
+            if client is not None and (was_here or not self._inherited.pass_on(client, name, answer.body)):
+                requests.fence(name, 0)
             return
         worker.heard_at = self._outbox.now
         if answer.client is None:
@@ -148,6 +163,12 @@ class ReqWorkers:
         due_at = self._outbox.now + self._limits.answer_timeout_s
         self._due[worker] = due_at
         self._late_timer.set_by(due_at)
+
+    def can_answer_successor(self, worker: WorkerRow) -> bool:
+        """Whether ``worker`` is at a task whose answer the next broker can pass on."""
+        if not isinstance(worker, ReqWorkerRow):
+            return False
+        return any(client_frame(worker, entry) == entry.client.peer for entry in worker.in_hand.values())
 
     # --- coming and going
 
@@ -281,9 +302,11 @@ def client_frame(worker: ReqWorkerRow, entry: Entry) -> bytes:
 
     A worker sends that frame back with its answer, and nothing else says what it answers. If the answer to an earlier task
     may still come, or the frame could pass for something else in an answer, it is made one that only this task has. So it is
-    if there is a journal: a broker that reads it does not know for sure what a worker is at.
+    if there is a journal: a broker that reads it does not know for sure what a worker is at. And so it is if a broker that does
+    not know the task could not pass its answer on.
     """
     client = entry.client
     frame = client.name.encode() if client.dialect.has_sessions else client.peer
     is_clear = worker.owes_since is None and entry.number == 0 and worker.dialect.can_name(frame)
+    is_clear = is_clear and can_be_inherited(entry)
     return frame if is_clear else b"%b#%d" % (frame, entry.task)

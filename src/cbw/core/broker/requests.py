@@ -34,6 +34,7 @@ from cbw.core.broker.own_services import CONTROL, OwnServices
 from cbw.core.broker.parked_replies import ParkedReplies
 from cbw.core.broker.refusals import Refusals
 from cbw.core.broker.states import ACCEPTED, ACCEPTED_WITH_JOURNAL, TRANSITIONS, Change, RequestState
+from cbw.core.broker.stopping import Stopping
 from cbw.core.broker.stories import REASON_CHARS_MAX, attempt_of, crash_of
 from cbw.core.broker.tables import ClientRow, Entry, ParkedReply, TicketRow, WorkerRow
 from cbw.core.catalogue import EventName
@@ -70,7 +71,7 @@ class Requests:
         self.count = 0
         self.bytes = 0  # that they take beyond what each takes: see memory_of
         self.back_pressure = BackPressure(outbox, limits)
-        self.is_stopping = False
+        self.stopping = Stopping(self, outbox)
         self.journal: Journal | None = None
         """Where they are written, if the broker has one."""
         self.parked = ParkedReplies(outbox, limits.parked_bytes_max, self._answers_gone)
@@ -209,8 +210,8 @@ class Requests:
         self.dead.remember(entry, attempt_of(entry, worker.name, self._outbox.now, answer.body))
         if self.journal is not None:
             self.journal.delayed(entry)
-        elif self.is_stopping:
-            self._stop(entry)
+        else:
+            self.stopping.has_ended(entry)
 
     def _handler_failed(self, entry: Entry, worker: WorkerRow, answer: Answer, why_not_again: str = "") -> None:
         """It ends with the error of its handler. It is kept if all its retries have failed, or if it was kept before."""
@@ -298,9 +299,7 @@ class Requests:
         if self.journal is not None:
             self.journal.waits_again(entry)
         self.dispatcher.put_back(entry, change)
-        if self.is_stopping and self.journal is None:
-            self._stop(entry)
-        else:
+        if not self.stopping.has_ended(entry):
             self._expire_if_late(entry)
 
     # --- the end
@@ -392,20 +391,6 @@ class Requests:
         if entry.deadline_at is not None and entry.deadline_at <= self._outbox.now:
             self.expire(entry)
 
-    def stop(self, clients: Iterable[ClientRow]) -> None:
-        """Accept nothing more, and tell ``clients`` to ask the broker's successor for what waits."""
-        self.is_stopping = True
-        if self.journal is not None:  # it keeps them for the next broker
-            return
-        for client in clients:
-            for entry in list(client.entries.values()):
-                if entry.worker is None:
-                    self._stop(entry)
-
-    def _stop(self, entry: Entry) -> None:
-        body = error_body("stopping", "the broker is stopping")
-        self.end(entry, Change.STOPPED, Answer(0, Status.STOPPING, body), catalogue.STOPPED)
-
     # --- replies
 
     def tell(self, client: ClientRow, envelope: Envelope, answer: Answer, number: int = 0) -> None:
@@ -421,6 +406,8 @@ class Requests:
             self.on_parked(client)
         else:
             self._outbox.tell_client(client, PlainReply(envelope, answer))
+            if self.stopping.is_on:
+                self.stopping.told_plain_client()
             if self.journal is not None and number:
                 self.journal.told(client, answer.id, number)
 

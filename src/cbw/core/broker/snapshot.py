@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from heapq import nlargest
+from itertools import islice
 from typing import Any, Protocol
 
 import msgspec
@@ -25,6 +26,8 @@ WORKERS_SHOWN_MAX = 1000
 """Workers that are shown."""
 SERVICES_SHOWN_MAX = 200
 """Services that are shown."""
+WANTED_SHOWN_MAX = 1000
+"""Services of which is shown how many workers they could use."""
 
 
 class Rooms(Protocol):
@@ -85,6 +88,10 @@ def snapshot(core: Rooms, now: float, questions: int = 0) -> dict[str, Any]:
             for service in shown[:SERVICES_SHOWN_MAX]
         ],
         "other_services": _totals(shown[SERVICES_SHOWN_MAX:]),
+        "workers_wanted": [
+            {"service": name, "wanted": wanted}
+            for name, wanted in islice(requests.dispatcher.workers_wanted.count(workers).items(), WANTED_SHOWN_MAX)
+        ],
         "worker_count": len(workers),
         "worker_states": Counter(map(state_of, workers)),
         "workers": [shown_worker(worker, now) for worker in workers[:WORKERS_SHOWN_MAX]],

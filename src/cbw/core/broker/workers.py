@@ -14,6 +14,7 @@ from cbw.core import catalogue
 from cbw.core.agenda import Agenda
 from cbw.core.broker import own_services
 from cbw.core.broker.events import PeerUnread, Side, Undelivered, WorkerSaid
+from cbw.core.broker.inherited import InheritedAnswers
 from cbw.core.broker.limits import Limits
 from cbw.core.broker.outbox import Outbox
 from cbw.core.broker.pulse import Pulse
@@ -59,11 +60,19 @@ AT_WORK = ": a handler that holds the GIL in C (run it with --processes), a proc
 class Workers:
     """All workers, as the broker's core sees them."""
 
-    def __init__(self, outbox: Outbox, requests: Requests, limits: Limits, welcome: Welcome, agenda: Agenda) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        requests: Requests,
+        inherited: InheritedAnswers,
+        limits: Limits,
+        welcome: Welcome,
+        agenda: Agenda,
+    ) -> None:
         self.table = WorkerTable(outbox, requests)
         self.by_peer = self.table.by_peer
         self.name_of = self.table.name_of
-        self._req = ReqWorkers(self.table, requests, outbox, limits, agenda)
+        self._req = ReqWorkers(self.table, requests, inherited, outbox, limits, agenda)
         self._by_name: dict[str, WorkerRow] = {}  # all but REQ workers
         self._recovering: dict[
             tuple[str, str], WorkerRow
@@ -101,6 +110,7 @@ class Workers:
                 self._answered(worker, message)
             elif type(message) is Credit:
                 self._credit_changed(worker, max(0, message.tasks))
+                self._requests.dispatcher.serves_others(worker, is_shared=message.is_shared)
             elif type(message) is Beat:
                 self._beat(worker)
             elif type(message) is Returned:
@@ -345,7 +355,8 @@ class Workers:
         """The grace time is over: take back what runs, and say goodbye to all that have a word for it."""
         if self._requests.journal is None:  # otherwise they go on, and the next broker hears of it
             for worker in list(self.by_peer.values()):
-                self._requests.return_all(worker, "the broker is stopping")
+                if not self._req.can_answer_successor(worker):
+                    self._requests.return_all(worker, "the broker is stopping")
         for worker in self.by_peer.values():
             if not worker.dialect.returns_silently:
                 self._outbox.tell_worker(worker, Goodbye())

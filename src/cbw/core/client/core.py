@@ -90,7 +90,7 @@ class ClientCore:
         self._expiry = self._agenda.timer(self._expire)
         self._hello = self._agenda.timer(self._say_hello)
         self._hello_at = self._round_trip_s = 0.0
-        self._hello_refused = ""  # why the last hello was not answered with a welcome
+        self.hello_refused = ""  # why the last hello was not answered with a welcome
         self._retry = self._agenda.timer(self._send_unsent)
         self._receipt = self._agenda.timer(self._tell_received)
         self._received: list[int] = []  # answers of which the broker has not been told that they have arrived
@@ -260,7 +260,7 @@ class ClientCore:
     def _connected(self, now: float) -> None:
         if not self._is_over:
             self._patience.welcomed()
-            self._hello_refused = ""
+            self.hello_refused = ""
             self._enter(Standing.GREETING)
             self._say_hello(now)
 
@@ -410,7 +410,7 @@ class ClientCore:
         self._enter(Standing.WELCOMED)
         self.broker = welcome
         self.has_met_broker = True
-        self._hello_refused = ""
+        self.hello_refused = ""
         self._round_trip_s = min(ROUND_TRIP_S_MAX, now - self._hello_at)
         self._cancelled.clear()
         self._hello.clear()
@@ -423,7 +423,7 @@ class ClientCore:
     def _was_refused(self, refused: messages.Refused, now: float) -> None:
         retry_at = self._patience.retry_at(refused, now)
         self._hello.set(retry_at)
-        self._hello_refused = refused.text
+        self.hello_refused = refused.text
         if not self._hello.is_set:
             self.refused = refused
             self._end_all(Status.FAILED, refused.text, refused=refused)
@@ -440,9 +440,9 @@ class ClientCore:
 
     def _why_expired(self, request: messages.Message) -> tuple[str, str]:
         """Why there was no answer, of which the broker has told nothing; and the kind of that."""
-        if self.broker is None and self._hello_refused:
+        if self.broker is None and self.hello_refused:
             return (
-                f"no answer in time, as the broker does not let this client in: {self._hello_refused}",
+                f"no answer in time, as the broker does not let this client in: {self.hello_refused}",
                 messages.REFUSED,
             )
         if self.broker is None:

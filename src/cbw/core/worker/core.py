@@ -1,79 +1,46 @@
-"""The worker's core: its session with the broker, how many tasks it asks for, which answers it owes, how it leaves.
+"""The worker's core: its sessions with brokers, how many tasks it asks for, what its handlers may take, how it leaves.
 
-A task that the broker has sent is *in hand* until it is answered or given back. Whether its handler has begun is known
-only by the pool that runs the handlers: to give tasks back, the core asks the pool, and hears later what it gave.
+Whether the handler of a task in hand has begun is known only by the pool that runs the handlers: to give tasks back, the core
+asks the pool, and hears later what it gave.
 """
 
 from __future__ import annotations
 
-import math
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from enum import Enum
 from typing import Any
 
 from cbw.core import messages
 from cbw.core.agenda import Agenda
-from cbw.core.hello import Patience, is_about_keys
+from cbw.core.hello import is_about_keys
 from cbw.core.messages import Status
 from cbw.core.worker import events
+from cbw.core.worker.broker_session import WORKER_BEAT_S, BrokerSession, Introduction, Registration
+from cbw.core.worker.orders import Orders
+from cbw.core.worker.shares import Shares
 from cbw.core.worker.time_limits import TimeLimits
 
-WORKER_BEAT_S = 1.0
-"""Seconds between two beats, and between two hellos that were not answered. A broker takes a worker for lost after three
-beats that are missing."""
 OVERSLEPT_S = 2 * WORKER_BEAT_S
 """A worker that has not been stepped for this long was frozen: its timers are set for every beat, at the latest."""
-WORKER_RECONNECT_S = 0.5
-"""Seconds between two tries to make a connection when no file descriptors are left: others may close some meanwhile."""
+LOOK_UP_S = 2.0
+"""Seconds between two look-ups of the brokers' names, so that one that joins is noticed within 5 s even if an answer is lost."""
 PREFETCH_S = 0.002
 """A worker asks for this much work beyond what it runs, in seconds of its handlers' time: about the time that an answer
 and the next task are on their way."""
 PREFETCH_MAX = 1000
 """Most tasks that are asked for beyond each one that can run at once, however quick the handlers are."""
-LATE_ANSWERS_MAX = 1000
-"""Most answers to tasks of an earlier session that are kept to be sent in the next one. The broker does not use them (the
-tasks went to others), but its trace shows that they came; the oldest are dropped first."""
 SERVICE_TIME_WEIGHT = 0.2
 """Weight of a new measurement of the handlers' time that is shorter than the last ones; a longer one counts at once."""
 CREDIT_CHANGE = 0.25
 """A new credit is worth a message to the broker if it differs from the last one by this fraction."""
 
 
-class Registration(Enum):
-    """Where the worker is in its conversation with the broker."""
-
-    DISCONNECTED = "no connection"
-    GREETING = "connected; the hello is sent, or will be sent again, and was not answered with a welcome"
-    REGISTERED = "welcomed: the broker sends tasks"
-    ENDED = "the worker has left, or is refused for good"
-
-
-TRANSITIONS: dict[Registration, tuple[Registration, ...]] = {
-    Registration.DISCONNECTED: (Registration.DISCONNECTED, Registration.GREETING, Registration.ENDED),
-    Registration.GREETING: (
-        Registration.GREETING,
-        Registration.REGISTERED,
-        Registration.DISCONNECTED,
-        Registration.ENDED,
-    ),
-    Registration.REGISTERED: (
-        Registration.REGISTERED,
-        Registration.GREETING,
-        Registration.DISCONNECTED,
-        Registration.ENDED,
-    ),
-    Registration.ENDED: (),
-}
-
-
 class WorkerCore:
-    """Decides for one worker process. ``boot`` is new at each start, so that the broker can tell a restart from a reconnection,
-    and ``proof`` the secret of that start. ``wants_names`` and ``signatures`` are those of
-    :class:`~cbw.core.messages.WorkerHello`.
+    """Decides for one worker process, which serves all brokers at once (see :mod:`cbw.core.worker.shares`).
 
-    A worker that ``exits_when_stuck`` leaves when no handler can run any more, because all slots are held by handlers that have
-    exceeded their time limits and have not ended.
+    ``boot``, ``proof``, ``wants_names`` and ``signatures`` are those of :class:`~cbw.core.worker.broker_session.Introduction`.
+    ``places`` are the brokers that the caller connects to from the start, as connections 0, 1, …; with ``looks_up`` it is asked
+    for more, again and again. A worker that ``exits_when_stuck`` leaves when no handler can run any more, because all slots are
+    held by handlers that have exceeded their time limits and have not ended.
 
     After each :meth:`step` the caller owes every order carried out, in this order, and another step by :attr:`wake_at`.
     """
@@ -89,46 +56,38 @@ class WorkerCore:
         exits_when_stuck: bool = False,
         wants_names: bool = False,
         signatures: dict[str, str] | None = None,
+        places: Sequence[str] = ("",),
+        looks_up: bool = False,
     ) -> None:
         self.name = name
         self.boot = boot
-        self._introduction = (proof, wants_names, signatures)  # the end of each hello
         self.services = list(services)
         self.concurrency = concurrency
         self.credit = concurrency  # how many tasks are wanted in hand while everything is well
-        self.registration = Registration.DISCONNECTED
+        self.sessions: dict[int, BrokerSession] = {}
         self.is_ended = False
-        self.broker: messages.Welcome | None = None  # what it said of itself, while the worker is registered
         self.has_met_broker = False
-        self.refused: messages.Refused | None = None  # what the broker said if it refuses this worker for good
-        self.in_hand: dict[int, None] = {}
-        self.left_over: dict[int, None] = {}  # tasks of earlier sessions whose handlers still run
+        self.refused: messages.Refused | None = None  # what a broker said, if no broker lets this worker in
         self.tasks_done = self.tasks_failed = 0  # tasks that ended here, and those of them that ended with an error
         self.is_quick = False  # handlers run one at a time, and take less than two changes of threads
         self.is_pool_ready = True
         self.is_leaving = self.has_left_stuck = False  # stuck: because none of its handlers can run any more
         self.limits = TimeLimits()
+        self._introduction = Introduction(name, boot, self.services, concurrency, proof, wants_names, signatures)
         self._exits_when_stuck = exits_when_stuck
         self._agenda = Agenda()
+        self._shares = Shares(self._agenda, self._credit_wanted)
         self._limit = self._agenda.timer(self._look_at_limits)
-        self._next_word = self._agenda.timer(self._say_next_word)
-        self._silence = self._agenda.timer(self._look_for_silence)
         self._grace = self._agenda.timer(self._grace_ended)
-        self._reconnect = self._agenda.timer(self._connect_again)
-        self._patience = Patience()
-        self._stepped_at = self._heard_at = 0.0
+        self._look_up = self._agenda.timer(self._look_for_brokers)
+        self._stepped_at = 0.0
         self._service_s: float | None = None
-        self._credit_told = 0
-        self._late: deque[messages.Answer] = deque(maxlen=LATE_ANSWERS_MAX)
-        self._orders: list[events.Order] = []
-        self._to_begin: list[messages.Task] = []
-        self._to_take_back: list[int] = []
-        self._to_cancel: list[int] = []
-        self._to_send: list[messages.Message] = []
+        self._orders = Orders()
         self._on: dict[type, Callable[[Any, float], None]] = {
             events.Connected: self._connected,
             events.Disconnected: self._disconnected,
             events.ReconnectFailed: self._reconnect_failed,
+            events.BrokersFound: self._brokers_found,
             events.BatchArrived: self._batch_arrived,
             events.TasksFinished: self._tasks_finished,
             events.TasksReturned: self._tasks_returned,
@@ -138,14 +97,17 @@ class WorkerCore:
             events.PoolNotReady: self._pool_not_ready,
             events.StopRequested: self._stop_requested,
         }
+        for place in places:
+            self._open(place)
+        if looks_up:
+            self._look_up.set(0.0)
 
     def step(self, facts: Iterable[events.Fact], now: float) -> list[events.Order]:
         """Take in ``facts``, do what is due at ``now`` (monotonic seconds, never going back), and say what to do."""
         if self.is_ended:  # nothing may undo the goodbye
             return []
-        if now - self._stepped_at > OVERSLEPT_S and self.broker is not None:
-            is_busy = bool(self.in_hand or self.left_over or self.limits.slots_held)
-            self._orders.append(events.TellStoodStill(now - self._stepped_at, is_busy))
+        if now - self._stepped_at > OVERSLEPT_S and self.is_registered:
+            self._overslept(now)
         for fact in facts:
             self._on[type(fact)](fact, now)
             if self.is_ended:
@@ -153,6 +115,8 @@ class WorkerCore:
         self._agenda.run(now)
         if self.is_leaving and not self.in_hand:
             self._leave()
+        elif len(self.sessions) > 1:
+            self._use_others(now)  # a timer may have ended a session, or changed what is offered
         self._stepped_at = now
         return self._take_orders()
 
@@ -161,178 +125,122 @@ class WorkerCore:
         """When :meth:`step` wants to be called even if nothing happens; infinity: never."""
         return self._agenda.wake_at
 
+    @property
+    def is_registered(self) -> bool:
+        """Whether a broker knows this worker."""
+        return any(session.broker is not None for session in self.sessions.values())
+
+    @property
+    def brokers(self) -> list[messages.Welcome]:
+        """What the brokers that know this worker have said of themselves."""
+        return [session.broker for session in self.sessions.values() if session.broker is not None]
+
+    @property
+    def in_hand(self) -> list[int]:
+        """The tasks that are to be answered or given back."""
+        return [task for session in self.sessions.values() for task in session.in_hand]
+
+    @property
+    def left_over(self) -> list[int]:
+        """Tasks that were others' before their handlers have ended."""
+        return [task for session in self.sessions.values() for task in session.left_over]
+
     def _take_orders(self) -> list[events.Order]:
-        """What was decided in this step. Tasks begin before some of them are wanted back or cancelled again."""
-        orders, self._orders = self._orders, []
-        if self._to_begin:
-            orders.append(events.Begin(self._to_begin))
-            self._to_begin = []
-        if self._to_take_back:
-            orders.append(events.TakeBack(self._to_take_back))
-            self._to_take_back = []
-        if self._to_cancel:
-            orders.append(events.CancelTasks(self._to_cancel))
-            self._to_cancel = []
-        if self._to_send:
-            orders.append(events.Send(self._to_send))
-            self._to_send = []
+        """What was decided in this step."""
+        orders = self._orders.take()
+        for session in self.sessions.values():
+            if session.to_send:
+                orders.append(events.Send(session.to_send, session.number))
+                session.to_send = []
         if self.is_ended:
             orders.append(events.End(self.refused))
         return orders
 
-    # --- the connection
+    def _overslept(self, now: float) -> None:
+        is_busy = bool(self.in_hand or self.left_over or self.limits.slots_held)
+        self._orders.first.append(events.TellStoodStill(now - self._stepped_at, is_busy))
+        for session in self.sessions.values():
+            session.overslept(now)
 
-    def _enter(self, registration: Registration) -> None:
-        assert registration in TRANSITIONS[self.registration], f"{self.registration} -> {registration}"
-        self.registration = registration
-        self.is_ended = registration is Registration.ENDED
+    # --- brokers
 
-    def _connected(self, _: events.Connected, now: float) -> None:
-        self._reconnect.clear()
-        self._patience.welcomed()
-        self._end_session()
-        self._say_hello(now)
+    def _open(self, place: str) -> BrokerSession:
+        number = next(number for number in range(len(self.sessions) + 1) if number not in self.sessions)
+        session = BrokerSession(number, place, self._introduction, self._agenda, self._orders, self._shares)
+        self.sessions[number] = session
+        return session
 
-    def _disconnected(self, _: events.Disconnected, now: float) -> None:
-        self._lose_connection()
+    def _look_for_brokers(self, now: float) -> None:
+        self._look_up.set(now + LOOK_UP_S)
+        self._orders.first.append(events.LookUp())
 
-    def _lose_connection(self) -> None:
-        self._next_word.clear()
-        self._end_session()
-        self._enter(Registration.DISCONNECTED)
-        self._to_send.clear()
+    def _brokers_found(self, fact: events.BrokersFound, now: float) -> None:
+        """Connect to those that are new. Who is not named any more is served as long as there is a connection."""
+        known = {session.place for session in self.sessions.values()}
+        for session in [*self.sessions.values()]:
+            if session.place not in fact.places and session.is_over:
+                del self.sessions[session.number]
+                self._orders.first.append(events.Disconnect(session.number))
+        for place in fact.places:
+            if place not in known:
+                self._orders.first.append(events.Connect(self._open(place).number, place))
 
-    def _look_for_silence(self, now: float) -> None:
-        """Connect anew if the broker has been silent for longer than its liveness. Batches that arrive do not move this
-        timer, as that would cost each of them; so it is often early."""
-        if self.broker is None:
-            return
-        liveness_s = self.broker.liveness_s
-        if now - self._heard_at <= liveness_s:
-            self._silence.set(self._heard_at + liveness_s)
-        elif now - self._stepped_at > OVERSLEPT_S:
-            # The worker was frozen, so it was the worker that was silent. What the broker said meanwhile may not have been
-            # read yet, and if it took the worker for lost it will say so when it hears the next beat.
-            self._heard_at = now - liveness_s + WORKER_BEAT_S
-            self._silence.set(now + WORKER_BEAT_S)
-        else:
-            self._lose_connection()
-            self._connect_again(now)
+    def _connected(self, fact: events.Connected, now: float) -> None:
+        self.sessions[fact.connection].connected(now)
 
-    def _reconnect_failed(self, _: events.ReconnectFailed, now: float) -> None:
-        self._reconnect.set(now + WORKER_RECONNECT_S)
+    def _disconnected(self, fact: events.Disconnected, now: float) -> None:
+        self.sessions[fact.connection].lost_connection(now)
+        self._use_others(now)
 
-    def _connect_again(self, now: float) -> None:
-        self._orders.append(events.Reconnect())
+    def _use_others(self, now: float) -> None:
+        """Sessions may be over: their brokers may be reached over other connections, and other brokers get their slots."""
+        for session in self.sessions.values():
+            session.step_in(now)
+        self._tell_credit(now)
 
-    # --- the session
+    def _reconnect_failed(self, fact: events.ReconnectFailed, now: float) -> None:
+        self.sessions[fact.connection].reconnect_failed(now)
 
     def _batch_arrived(self, fact: events.BatchArrived, now: float) -> None:
-        if self.registration is Registration.DISCONNECTED and not any(map(is_about_keys, fact.messages)):
+        session = self.sessions[fact.connection]
+        if session.is_ended or (
+            session.registration is Registration.DISCONNECTED and not any(map(is_about_keys, fact.messages))
+        ):
             return  # it came over the connection that was lost
-        self._heard_at = now
-        wants_none = self.is_leaving or not self.is_pool_ready
+        session.heard(now)
+        services: list[str] = []
         for message in fact.messages:
             if type(message) is not messages.Task:
-                self._take_word(message, now)
+                self._take_word(session, message, now)
                 if self.is_ended:
                     return
-            elif self.broker is None:
+            elif session.broker is None:
                 pass  # sent over an earlier connection, or before the broker heard our second hello: given to others since
-            elif wants_none or ((self.left_over or self.limits.slots_held) and self._has_no_room_for(message.id)):
-                self._to_send.append(messages.Returned([message.id]))  # sent before the broker knew
-            elif message.id not in self.in_hand:
-                self.in_hand[message.id] = None
-                self._to_begin.append(message)
+            elif self._has_no_room_for(message.id, session):
+                session.give_back([message.id])  # sent before the broker knew
+            elif message.id not in session.in_hand:
+                session.in_hand[message.id] = None
+                self._orders.begin.append(message)
+                services.append(message.service)
+        if services and self._shares.are_several:
+            self._shares.took(session.share, services, now)
 
-    def _take_word(self, message: messages.Message, now: float) -> None:
+    def _take_word(self, session: BrokerSession, message: messages.Message, now: float) -> None:
         """Take in a message that is no task."""
-        match message:
-            case messages.Recall():
-                self._to_take_back.extend(message.tasks)
-            case messages.CancelTask():
-                self._to_cancel.append(message.id)
-            case messages.Welcome():
-                self._end_session()  # at a second hello the broker has put back what it sent after the first
-                self._enter(Registration.REGISTERED)
-                self.broker = message
-                self.has_met_broker = True
-                self._silence.set(now + message.liveness_s)
-                self._patience.welcomed()
-                self._go_on_with(message.tasks)
-                self._tell_credit()
-                self._send_late()
-            case messages.HelloAgain():
-                if self.broker is not None:  # otherwise a hello is on its way already
-                    self._end_session()
-                    self._say_hello(now)
-            case messages.Goodbye():
-                self._end_session()
-                self._enter(Registration.GREETING)
-            case messages.Refused():
-                self._was_refused(message, now)
-
-    def _go_on_with(self, tasks: list[int]) -> None:
-        """The broker was restarted, has a journal, and wants the answers to these. What the pool has given back since the hello
-        had not begun.
-        """
-        late = {answer.id for answer in self._late}
-        returned: list[int] = []
-        for task in tasks:
-            if task in self.left_over:
-                del self.left_over[task]
-                self.in_hand[task] = None
-            elif task not in late:
-                returned.append(task)
-        if returned:
-            self._to_send.append(messages.Returned(returned))
-        self._to_take_back = list(self.left_over)
-
-    def _was_refused(self, refused: messages.Refused, now: float) -> None:
-        retry_at = self._patience.retry_at(refused, now)
-        if retry_at == math.inf:
-            self.refused = refused
-            self._enter(Registration.ENDED)
-            return
-        if self.broker is not None:
-            self._end_session()
-        self._enter(Registration.GREETING)
-        self._next_word.set(retry_at)
-
-    def _end_session(self) -> None:
-        """Whatever is in hand belongs to others now: drop what has not begun; what has begun will be answered too late."""
-        self.broker = None
-        self._silence.clear()
-        for task in self._to_begin:
-            del self.in_hand[task.id]
-        self._to_begin.clear()
-        self.left_over.update(self.in_hand)
-        self.in_hand.clear()
-        self._to_take_back = list(self.left_over)
-
-    def _say_next_word(self, now: float) -> None:
-        """A beat, or, as long as no welcome has come, a hello."""
-        if self.registration is Registration.REGISTERED:
-            self._next_word.set(now + WORKER_BEAT_S)
-            self._to_send.append(messages.Beat())  # beside answers too: the broker answers a beat, and only that
-        elif self.registration is Registration.GREETING:
-            self._say_hello(now)
-
-    def _say_hello(self, now: float) -> None:
-        self._enter(Registration.GREETING)
-        self._next_word.set(now + WORKER_BEAT_S)
-        self._credit_told = self._credit_wanted
-        begun = [*self.left_over, *(answer.id for answer in self._late)]
-        hello = messages.WorkerHello(
-            self.name,
-            self.boot,
-            self.services,
-            self.concurrency,
-            self._credit_told,
-            begun[:LATE_ANSWERS_MAX],
-            *self._introduction,
-        )
-        self._to_send = [hello]
+        had_broker = session.broker is not None
+        session.take_word(message, now)
+        welcome = session.broker
+        if type(message) is messages.Welcome and welcome is not None:
+            self.has_met_broker = True
+            for other in self.sessions.values():
+                if other is not session and other.broker is not None and other.broker.boot == welcome.boot:
+                    other.step_aside(session, now)
+            self._tell_credit(now)
+        elif welcome is None and had_broker:
+            self._use_others(now)
+        if session.is_ended and all(other.is_ended for other in self.sessions.values()):
+            self.refused = session.refused
+            self.is_ended = True
 
     # --- tasks that end
 
@@ -343,7 +251,7 @@ class WorkerCore:
         self._take_answers(answers)
         if fact.answers:
             self._measure(fact.busy_s / len(fact.answers))
-            self._tell_credit()
+            self._tell_credit(now)
 
     def _take_answers(self, answers: Sequence[messages.Answer]) -> None:
         """These tasks have ended: send the answers, or keep those that belong to an earlier session for the next one."""
@@ -351,29 +259,32 @@ class WorkerCore:
         for answer in answers:
             if answer.status is not Status.OK:
                 self.tasks_failed += 1
-            if answer.id in self.in_hand:
-                del self.in_hand[answer.id]
-                self._to_send.append(self._fitting(answer))
-            else:  # of an earlier session
-                self.left_over.pop(answer.id, None)
-                self._late.append(answer)
-        if self._late and self.broker is not None:
-            self._send_late()
+            session = self._session_of(answer.id)
+            if session is not None:
+                session.answer(answer)
+
+    def _session_of(self, task: int) -> BrokerSession | None:
+        """The session in which ``task`` came; None: its broker is not served any more."""
+        for session in self.sessions.values():
+            if session.has(task):
+                return session
+        return None
 
     def _tasks_returned(self, fact: events.TasksReturned, now: float) -> None:
-        mine = [task for task in fact.tasks if task in self.in_hand]
-        for task in mine:
-            del self.in_hand[task]
-        for task in fact.tasks:
-            self.left_over.pop(task, None)
-        if self.broker is not None:
-            self._to_send.append(messages.Returned(mine))  # also if there are none: the broker has asked
-            self._tell_credit()
+        for session in self.sessions.values():
+            mine = [task for task in fact.tasks if task in session.in_hand]
+            for task in mine:
+                del session.in_hand[task]
+            for task in fact.tasks:
+                session.left_over.pop(task, None)
+            if session.broker is not None and (mine or not fact.tasks):
+                session.give_back(mine)  # also if there are none: a broker has asked
+        self._tell_credit(now)
 
     # --- tasks that take too long
 
     def _handler_called(self, fact: events.HandlerCalled, now: float) -> None:
-        if fact.task in self.in_hand or fact.task in self.left_over:
+        if self._session_of(fact.task) is not None:
             due_at = now + fact.limit_s
             self.limits.begun(fact.task, due_at)
             self._limit.set_by(due_at)
@@ -382,11 +293,11 @@ class WorkerCore:
         due, stuck = self.limits.take_due(now), self.limits.take_stuck(now)
         self._limit.set(self.limits.wake_at)
         if due:
-            self._orders.append(events.EndOverdue(due))
+            self._orders.first.append(events.EndOverdue(due))
         if not stuck:
             return
-        self._orders.append(events.TellStuck(stuck))
-        self._to_take_back.extend(self.in_hand)  # others can begin earlier what has not begun here
+        self._orders.first.append(events.TellStuck(stuck))
+        self._orders.take_back.extend(self.in_hand)  # others can begin earlier what has not begun here
         if len(self.limits.stuck) >= self.concurrency and self._exits_when_stuck and not self.is_leaving:
             self.has_left_stuck = True
             self._stop_requested(events.StopRequested(now), now)
@@ -396,51 +307,37 @@ class WorkerCore:
             self.limits.answered(answer.id, now)
         self._limit.set(self.limits.wake_at)
         self._take_answers(fact.answers)
-        self._tell_credit()
-
-    # --- answers
-
-    def _fitting(self, answer: messages.Answer) -> messages.Answer:
-        """``answer``, or in its place what the broker can take: it may be too old for retries, and ends the connection over a
-        body that is too large.
-        """
-        assert self.broker is not None
-        if answer.status is Status.RETRY and not self.broker.takes_retries:
-            error = messages.error_parts(answer.body)
-            return messages.Answer(
-                answer.id, Status.FAILED, messages.error_body(error.kind, error.text, data=error.data)
-            )
-        size, limit = len(answer.body), self.broker.body_bytes_max
-        if size <= limit or answer.status is not Status.OK:  # errors have bounds of their own
-            return answer
-        text = f"the answer has {size} bytes; the broker allows {limit} (--body-bytes-max)"
-        return messages.Answer(answer.id, Status.TOO_BIG, messages.error_body(messages.ANSWER_TOO_BIG, text))
-
-    def _send_late(self) -> None:
-        self._to_send.extend(map(self._fitting, self._late))
-        self._late.clear()
+        self._tell_credit(now)
 
     # --- how many tasks are wanted
 
-    def _has_no_room_for(self, task: int) -> bool:
-        return task in self.left_over or len(self.in_hand) >= self._credit_wanted
+    def _has_no_room_for(self, task: int, session: BrokerSession) -> bool:
+        """Whether ``task`` has to be given back: the broker did not know yet what has changed here."""
+        if self.is_leaving or not self.is_pool_ready:
+            return True
+        if session.left_over or self.limits.slots_held or len(self.sessions) > 1:
+            if task in session.in_hand:
+                return False
+            # Brokers begin to count at random numbers, so two of them hardly ever use the same.
+            return self._session_of(task) is not None or len(self.in_hand) >= self._credit_wanted()
+        return False
 
-    @property
     def _credit_wanted(self) -> int:
         """How many tasks are wanted in hand. Handlers of an earlier session, and those that have exceeded their time limits, hold
         their slots: until they end, nothing is wanted beyond what can run."""
         if self.is_leaving or not self.is_pool_ready:
             return 0
-        held = len(self.left_over) + self.limits.slots_held
+        held = self.limits.slots_held
+        for session in self.sessions.values():
+            held += len(session.left_over)
         if held:
             return max(0, self.concurrency - held)
         return self.credit
 
-    def _tell_credit(self) -> None:
-        wanted = self._credit_wanted
-        if self.broker is not None and wanted != self._credit_told:
-            self._credit_told = wanted
-            self._to_send.append(messages.Credit(wanted))
+    def _tell_credit(self, now: float) -> None:
+        self._shares.divide(now)
+        for session in self.sessions.values():
+            session.tell_credit()
 
     def _measure(self, service_s: float) -> None:
         known = self._service_s
@@ -457,11 +354,11 @@ class WorkerCore:
 
     def _pool_ready(self, _: events.PoolReady, now: float) -> None:
         self.is_pool_ready = True
-        self._tell_credit()
+        self._tell_credit(now)
 
     def _pool_not_ready(self, _: events.PoolNotReady, now: float) -> None:
         self.is_pool_ready = False
-        self._tell_credit()
+        self._tell_credit(now)
 
     # --- leaving
 
@@ -469,18 +366,15 @@ class WorkerCore:
         self._grace.set_by(fact.by)
         if not self.is_leaving:
             self.is_leaving = True
-            self._tell_credit()
-            self._to_take_back.extend(self.in_hand)
+            self._tell_credit(now)
+            self._orders.take_back.extend(self.in_hand)
 
     def _grace_ended(self, now: float) -> None:
         """What still runs has had its time. Its process ends with this one, so it may have begun and counts as an attempt."""
-        if self.broker is not None:
-            why = messages.error_body("stopped", "the worker was stopped")
-            self._to_send.extend(messages.Answer(task, Status.CRASHED, why) for task in self.in_hand)
-        self.in_hand.clear()
+        for session in self.sessions.values():
+            session.give_up()
 
     def _leave(self) -> None:
-        if self.registration is not Registration.DISCONNECTED:
-            # Also before the welcome has come: tasks may be on their way behind it.
-            self._to_send.append(messages.Goodbye())
-        self._enter(Registration.ENDED)
+        for session in self.sessions.values():
+            session.leave()
+        self.is_ended = True

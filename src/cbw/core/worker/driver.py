@@ -44,7 +44,7 @@ class HandlerPool(Protocol):
 
 
 class WorkerConnection(Protocol):
-    """What the driver needs of the connection to the broker."""
+    """What the driver needs of a connection to a broker."""
 
     has_unsent: bool
     """Whether messages wait because the connection had no room for them."""
@@ -62,37 +62,61 @@ class WorkerConnection(Protocol):
         """Drop the connection and begin a new one; False: that is not possible now."""
 
 
+class Brokers(Protocol):
+    """What the driver needs to reach more brokers than it was given connections to."""
+
+    def look_up(self) -> None:
+        """Begin to look up where the brokers are."""
+
+    def take_found(self) -> list[str] | None:
+        """The places that the last look-up has found; None: nothing new."""
+
+    def connect(self, place: str) -> WorkerConnection:
+        """A connection to the broker at ``place``, which is begun by its :meth:`~WorkerConnection.reconnect`."""
+
+    def disconnect(self, link: WorkerConnection) -> None:
+        """Close this connection."""
+
+
 class WorkerDriver:
     """Owed by the shell: a :meth:`turn` whenever something has happened and by :attr:`wake_at`, until :attr:`is_over`.
 
-    One thread at a time may call it.
+    ``links`` are the connections of which the core knows. One thread at a time may call it.
     """
 
-    def __init__(self, core: WorkerCore, pool: HandlerPool, link: WorkerConnection) -> None:
+    def __init__(
+        self, core: WorkerCore, pool: HandlerPool, *links: WorkerConnection, brokers: Brokers | None = None
+    ) -> None:
         self.core = core
         self.is_over = False
         """Whether the worker has left, or is refused for good."""
         self._pool = pool
-        self._link = link
+        self._links = dict(enumerate(links))
+        self._brokers = brokers
         self._now = 0.0
 
     def turn(self, now: float, stop_by: float | None = None) -> None:
         """Take in everything that has happened, decide, and carry it out. ``stop_by``: leave, at that time at the latest."""
-        link = self._link
+        links = self._links
         self._now = now
         if stop_by is not None:
             self._step([events.StopRequested(stop_by)], now)
-        if changes := link.watch():
-            self._step([events.Connected() if is_connected else events.Disconnected() for is_connected in changes], now)
+        if self._brokers is not None and (found := self._brokers.take_found()) is not None:
+            self._step([events.BrokersFound(found)], now)
+        for number, link in [*links.items()]:
+            if changes := link.watch():
+                self._step([events.Connected(number) if each else events.Disconnected(number) for each in changes], now)
         self.report(now)  # answers go out before anything is read: clients wait for them
         batches: list[events.Fact] = []
-        while (batch := link.receive()) is not None:
-            batches.append(events.BatchArrived(batch))
-            if self.core.is_quick:
-                break  # to ask whether there is another would delay the answer to this one; the next turn finds it
+        for number, link in links.items():
+            while (batch := link.receive()) is not None:
+                batches.append(events.BatchArrived(batch, number))
+                if self.core.is_quick:
+                    break  # to ask whether there is another would delay the answer to this one; the next turn finds it
         self._step(batches, now)
-        if link.has_unsent:
-            link.send([])
+        for link in links.values():
+            if link.has_unsent:
+                link.send([])
 
     def report(self, now: float) -> None:
         """Take in only what has happened in the pool: its answers need not wait for the next turn."""
@@ -103,7 +127,10 @@ class WorkerDriver:
     @property
     def wake_at(self) -> float:
         """When the next :meth:`turn` is due even if nothing happens; infinity: never."""
-        return self._now + UNSENT_RETRY_S if self._link.has_unsent else self.core.wake_at
+        for link in self._links.values():
+            if link.has_unsent:
+                return min(self._now + UNSENT_RETRY_S, self.core.wake_at)
+        return self.core.wake_at
 
     def _step(self, facts: Sequence[events.Fact], now: float) -> None:
         """Step the core, carry out its orders, and step again with what comes of them at once, until that is nothing."""
@@ -111,7 +138,7 @@ class WorkerDriver:
             outcomes: list[events.Fact] = []
             for order in orders:
                 if isinstance(order, events.Send):
-                    self._link.send(order.messages)
+                    self._links[order.connection].send(order.messages)
                 elif isinstance(order, events.Begin):
                     self._pool.begin(order.tasks)
                 elif (outcome := self._carry_out(order)) is not None:
@@ -138,9 +165,25 @@ class WorkerDriver:
             case events.TellStoodStill():
                 self._pool.tell_stood_still(order.for_s, is_busy=order.is_busy)
             case events.Reconnect():
-                return None if self._link.reconnect() else events.ReconnectFailed()
+                number = order.connection
+                return None if self._links[number].reconnect() else events.ReconnectFailed(number)
+            case events.LookUp() | events.Connect() | events.Disconnect():
+                return self._change_links(order)
             case events.End():
                 self.is_over = True
             case _:
                 raise TypeError(f"unknown order {order!r}")
+        return None
+
+    def _change_links(self, order: events.LookUp | events.Connect | events.Disconnect) -> events.Fact | None:
+        brokers = self._brokers
+        assert brokers is not None, "a core that looks brokers up needs them"
+        match order:
+            case events.LookUp():
+                brokers.look_up()
+            case events.Connect():
+                link = self._links[order.connection] = brokers.connect(order.place)
+                return None if link.reconnect() else events.ReconnectFailed(order.connection)
+            case events.Disconnect():
+                brokers.disconnect(self._links.pop(order.connection))
         return None

@@ -15,21 +15,34 @@ class Event(msgspec.Struct, gc=False):
 
 
 class Connected(Event):
-    """A connection to the broker was made."""
+    """A connection to a broker was made. Connections are numbered from 0."""
+
+    connection: int = 0
 
 
 class Disconnected(Event):
     """The connection was lost. The broker gives the tasks of this worker to others."""
 
+    connection: int = 0
+
 
 class ReconnectFailed(Event):
     """A new connection could not be begun, for want of file descriptors; :class:`Reconnect` has to be tried again."""
 
+    connection: int = 0
+
+
+class BrokersFound(Event):
+    """The brokers are at these places, as far as their names tell."""
+
+    places: list[str]
+
 
 class BatchArrived(Event):
-    """The broker sent these messages."""
+    """A broker sent these messages."""
 
     messages: list[messages.Message]
+    connection: int = 0
 
 
 # --- facts about the pool that runs the handlers
@@ -83,14 +96,35 @@ class StopRequested(Event):
 
 
 PoolFact = TasksFinished | TasksReturned | HandlerCalled | PoolReady | PoolNotReady
-Fact = Connected | Disconnected | ReconnectFailed | BatchArrived | PoolFact | TasksOverdue | StopRequested
+Fact = (
+    Connected | Disconnected | ReconnectFailed | BrokersFound | BatchArrived | PoolFact | TasksOverdue | StopRequested
+)
 
 
 # --- orders
 
 
+class LookUp(Event):
+    """Look up where the brokers are. The answer is a :class:`BrokersFound`, if there is one."""
+
+
+class Connect(Event):
+    """Connect to the broker at ``place``; ``connection`` is the number of that connection from now on."""
+
+    connection: int
+    place: str
+
+
+class Disconnect(Event):
+    """Close this connection; its number may be used again."""
+
+    connection: int
+
+
 class Reconnect(Event):
     """Drop the connection and make a new one."""
+
+    connection: int = 0
 
 
 class Begin(Event):
@@ -132,15 +166,29 @@ class TellStoodStill(Event):
 
 
 class Send(Event):
-    """Send these messages to the broker."""
+    """Send these messages over this connection."""
 
     messages: list[messages.Message]
+    connection: int = 0
 
 
 class End(Event):
-    """Close the connection and end. ``refused`` is what the broker said if it refuses this worker for good."""
+    """Close the connections and end. ``refused`` is what the last broker said if none lets this worker in."""
 
     refused: messages.Refused | None
 
 
-Order = Reconnect | Begin | TakeBack | CancelTasks | EndOverdue | TellStuck | TellStoodStill | Send | End
+Order = (
+    LookUp
+    | Connect
+    | Disconnect
+    | Reconnect
+    | Begin
+    | TakeBack
+    | CancelTasks
+    | EndOverdue
+    | TellStuck
+    | TellStoodStill
+    | Send
+    | End
+)

@@ -1168,52 +1168,10 @@ class TestPlainPeers:
     def test_a_native_client_and_a_plain_worker(self, lab: CoreSystem) -> None:
         lab.client()
         lab.ask(1, service=DEFAULT_SERVICE)
-        assert lab.plain_tasks["PW1"] == [(b"C1", b"1")]
-        lab.tell(req_said(b"PW1", b"C1", b"ho"))
+        ((frame, body),) = lab.plain_tasks["PW1"]
+        assert frame.startswith(b"C1#") and body == b"1"
+        lab.tell(req_said(b"PW1", frame, b"ho"))
         assert lab.answers() == [(1, Status.OK)]
-
-
-class TestStopping:
-    def test_idle_it_stops_at_once(self, system: CoreSystem) -> None:
-        system.worker("W1")
-        system.tell(events.StopRequested(system.now + 10))
-        assert [type(order) for order in system.others] == [events.Stop]
-        assert system.said("C1", messages.Goodbye)
-        assert system.said("W1", messages.Goodbye)
-
-    def test_what_runs_is_finished_what_waits_is_told(self, system: CoreSystem) -> None:
-        system.worker("W1")
-        system.ask(1, 2)
-        (task,) = system.take_tasks("W1")
-        system.tell(events.StopRequested(system.now + 10))
-        assert system.answers() == [(2, Status.STOPPING)]
-        assert not system.others
-        system.answer("W1", task)
-        assert system.answers() == [(1, Status.OK)]
-        assert [type(order) for order in system.others] == [events.Stop]
-
-    def test_the_grace_time_ends_it(self, system: CoreSystem) -> None:
-        system.worker("W1")
-        system.ask(1)
-        system.tell(events.StopRequested(system.now + 1))
-        system.wait(1.1, "W1")
-        assert system.answers() == [(1, Status.STOPPING)]
-        assert any(isinstance(order, events.Stop) for order in system.others)
-
-    def test_new_requests_are_sent_elsewhere(self, system: CoreSystem) -> None:
-        system.worker("W1")
-        system.ask(1)
-        system.tell(events.StopRequested(system.now + 10))
-        system.ask(2)
-        assert system.answers() == [(2, Status.STOPPING)]
-
-    def test_a_second_request_to_stop_gives_no_more_time(self, system: CoreSystem) -> None:
-        system.worker()
-        system.ask(1)
-        for seconds in (1.0, 100.0):
-            system.tell(events.StopRequested(system.now + seconds))
-        system.wait(1.1)
-        assert any(isinstance(order, events.Stop) for order in system.others)
 
 
 def test_a_bad_message_is_counted_and_told(system: CoreSystem) -> None:

@@ -13,7 +13,7 @@ from cbw.core.broker.driver import DIALECTS_MAX, LOST_RETRY_S, UNREAD_RETRY_S
 from cbw.core.broker.events import Side
 from cbw.core.broker.req_workers import RETURN_RETRY_S
 from cbw.core.messages import Answer, ClientHello, Goodbye, Refusal, Refused, Request, Status, Task, WorkerHello
-from cbw.wire import native
+from cbw.wire import lab, native
 from tests.unit.core.broker.driven import Broker
 
 C, W, V = b"C1", b"W1", b"W2"
@@ -470,8 +470,8 @@ def test_an_identity_that_the_router_made_up_never_returns(broker: Broker) -> No
     anonymous = b"\0\0\0\0\1"
     broker.worker_says(anonymous, *LAB_READY)
     broker.lose_worker(anonymous)
-    broker.worker_says(anonymous, b"", C, b"late")
-    assert broker.counts["messages_bad"] == 1
+    broker.worker_says(anonymous, b"", C, b"", b"late")
+    assert broker.core.workers.by_peer[anonymous].dialect is lab.EARLIER_LAB, "it is another one"
 
 
 def test_the_newest_registration_tells_how_to_read(broker: Broker) -> None:
@@ -495,5 +495,5 @@ def test_the_memory_is_bounded_and_those_that_are_here_need_none(
     broker.worker_says(b"A", b"", C, b"ho")
     assert broker.take(C) == [[b"", b"ho"]]
     broker.lose_worker(b"A")
-    broker.worker_says(b"A", b"", C, b"late")
+    broker.worker_says(b"A", b"", C, b"late", b"")
     assert broker.counts["messages_bad"] == 1, "it must register again"

@@ -17,6 +17,21 @@ def test_a_refusal_does_not_reach_the_program_that_has_the_identity_now() -> Non
     assert len(system.plain_replies["R1"]) == 1
 
 
+def test_who_has_the_identity_of_one_that_waits_is_told_of() -> None:
+    system = CoreSystem()
+    system.tell(plain_said(b"EXT", (b"",), b"EXT-1"))
+    system.tell(plain_said(b"EXT", (b"",), b"EXT-1", is_replaced=True))
+    assert [record.client for record in system.records if record.event == "identity_taken"] == ["EXT"]
+
+
+def test_a_program_that_was_started_anew_is_nothing_to_be_told_of() -> None:
+    system = CoreSystem()
+    system.tell(plain_said(b"EXT", (b"",), b"EXT-1"))
+    system.tell(events.PeerLost(events.Side.CLIENT, b"EXT"))
+    system.tell(plain_said(b"EXT", (b"",), b"EXT-1"))
+    assert "identity_taken" not in system.events()
+
+
 def _asked(*bodies: bytes) -> list[events.Event]:
     """A DEALER asks each under the number that it ends with: those of its envelopes."""
     return [plain_said(b"D1", (body[-1:], b""), body) for body in bodies]

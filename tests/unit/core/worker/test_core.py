@@ -10,15 +10,14 @@ import pytest
 from cbw.core import messages
 from cbw.core.hello import DUPLICATE_PATIENCE_S, HELLO_RETRY_S
 from cbw.core.messages import Refusal, Status
-from cbw.core.worker.core import (
+from cbw.core.worker.broker_session import (
     LATE_ANSWERS_MAX,
-    PREFETCH_MAX,
     TRANSITIONS,
     WORKER_BEAT_S,
     WORKER_RECONNECT_S,
     Registration,
-    WorkerCore,
 )
+from cbw.core.worker.core import PREFETCH_MAX, WorkerCore
 from cbw.core.worker.events import (
     BatchArrived,
     Begin,
@@ -122,7 +121,7 @@ def test_a_task_is_begun_once_and_answered() -> None:
     assert begun(core.step([arrived(task(1))], 0.0)) == [1]
     assert begun(core.step([], 0.0)) == []
     assert core.step([finished(ok(1))], 0.9) == [Send([ok(1)])]
-    assert (core.tasks_done, core.tasks_failed, dict(core.in_hand)) == (1, 0, {})
+    assert (core.tasks_done, core.tasks_failed, core.in_hand) == (1, 0, [])
 
 
 def test_a_task_before_the_welcome_is_of_an_earlier_connection() -> None:
@@ -142,8 +141,8 @@ def test_connects_again_when_the_broker_is_silent() -> None:
     for second in range(1, 4):
         assert Reconnect() not in core.step([], float(second))
     assert core.step([], LIVENESS_S + 0.1) == [Reconnect(), TakeBack([1])]
-    assert list(core.left_over) == [1]
-    assert core.registration is Registration.DISCONNECTED
+    assert core.left_over == [1]
+    assert core.sessions[0].registration is Registration.DISCONNECTED
 
 
 def test_a_broker_that_says_anything_is_not_silent() -> None:
@@ -194,7 +193,7 @@ def test_what_comes_over_a_connection_that_is_lost_is_void() -> None:
     core = welcomed()
     core.step([Disconnected()], 0.5)
     assert core.step([arrived(WELCOME, task(1), messages.Recall([1]))], 0.5) == []
-    assert core.registration is Registration.DISCONNECTED
+    assert core.sessions[0].registration is Registration.DISCONNECTED
 
 
 @pytest.mark.parametrize("reason", [reason for reason in Refusal if reason is not Refusal.DUPLICATE_ID])
@@ -391,14 +390,14 @@ def test_a_recall_is_for_the_pool() -> None:
     assert [type(order) for order in orders] == [Begin, TakeBack]
     assert wanted_back(orders) == [2]
     assert sent(core.step([TasksReturned([2])], 0.0)) == [messages.Returned([2])]
-    assert list(core.in_hand) == [1]
+    assert core.in_hand == [1]
 
 
 def test_a_recall_of_what_has_begun_is_answered_too() -> None:
     core = busy(1)
     core.step([arrived(messages.Recall([1]))], 0.0)
     assert sent(core.step([TasksReturned([])], 0.0)) == [messages.Returned([])]
-    assert list(core.in_hand) == [1]
+    assert core.in_hand == [1]
 
 
 def test_a_recall_may_be_answered_later() -> None:
@@ -427,7 +426,7 @@ def test_what_comes_for_a_pool_that_is_not_ready_goes_back() -> None:
     orders = core.step([PoolNotReady(), arrived(task(2))], 0.9)  # the task was on its way
     assert begun(orders) == []
     assert sent(orders) == [messages.Credit(0), messages.Returned([2])]
-    assert list(core.in_hand) == [1]  # the pool tells what becomes of it
+    assert core.in_hand == [1]  # the pool tells what becomes of it
     assert sent(core.step([PoolReady()], 0.9)) == [messages.Credit(1)]
 
 
@@ -504,7 +503,7 @@ def test_what_the_pool_gives_back_of_an_earlier_session_has_no_slot_any_more() -
 def test_after_the_brokers_goodbye_nothing_is_begun() -> None:
     core = busy(1)
     core.step([arrived(messages.Goodbye())], 1.0)
-    assert core.broker is None
+    assert not core.is_registered
     assert not core.in_hand
     assert begun(core.step([arrived(task(2))], 1.0)) == []
 

@@ -11,7 +11,8 @@ from msgspec import structs
 from cbw.core import messages
 from cbw.core.messages import Status
 from cbw.core.port import UNSENT_RETRY_S
-from cbw.core.worker.core import WORKER_RECONNECT_S, Registration, WorkerCore
+from cbw.core.worker.broker_session import WORKER_RECONNECT_S, Registration
+from cbw.core.worker.core import WorkerCore
 from cbw.core.worker.driver import WorkerDriver
 from cbw.core.worker.events import HandlerCalled, PoolFact, TasksFinished, TasksReturned
 
@@ -92,7 +93,7 @@ def driver(part: Part) -> WorkerDriver:
     driver = WorkerDriver(WorkerCore("W1", "boot", [""], 1), part, part)
     part.batches.append([WELCOME])
     driver.turn(0.0)
-    assert driver.core.registration is Registration.REGISTERED
+    assert driver.core.sessions[0].registration is Registration.REGISTERED
     part.take_told()
     return driver
 

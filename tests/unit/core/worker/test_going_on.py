@@ -16,5 +16,5 @@ def test_a_broker_with_a_journal_lets_a_task_go_on() -> None:
     (hello,) = sent(core.step([Connected()], 1.0))
     assert isinstance(hello, messages.WorkerHello) and hello.tasks == [1]
     core.step([arrived(structs.replace(WELCOME, tasks=[1]))], 1.1)
-    assert list(core.in_hand) == [1] and not core.left_over
+    assert core.in_hand == [1] and not core.left_over
     assert ok(1) in sent(core.step([finished(ok(1))], 1.2))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cbw.core.messages import KEY_REFUSALS, Refusal, Refused
-from cbw.core.worker.core import Registration
+from cbw.core.worker.broker_session import Registration
 from cbw.core.worker.events import Disconnected, End
 
 from .test_core import arrived, busy, started
@@ -16,7 +16,7 @@ def test_without_a_connection(reason: Refusal) -> None:
     core = started()
     core.step([Disconnected()], 0.5)
     assert core.step([arrived(Refused(reason, "no"))], 1.0)[-1] == End(Refused(reason, "no"))
-    assert core.registration is Registration.ENDED
+    assert core.sessions[0].registration is Registration.ENDED
 
 
 def test_in_the_middle_of_its_work() -> None:
@@ -31,4 +31,4 @@ def test_any_other_refusal_is_of_the_connection_that_was_lost() -> None:
     core.step([Disconnected()], 0.5)
     for reason in sorted(set(Refusal) - set(KEY_REFUSALS)):
         assert core.step([arrived(Refused(reason, "no"))], 1.0) == []
-    assert core.registration is Registration.DISCONNECTED
+    assert core.sessions[0].registration is Registration.DISCONNECTED

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cbw.core.worker.core import OVERSLEPT_S, WORKER_BEAT_S
+from cbw.core.worker.broker_session import WORKER_BEAT_S
+from cbw.core.worker.core import OVERSLEPT_S
 from cbw.core.worker.events import Order, TellStoodStill
 
 from .test_core import LIVENESS_S, busy, finished, ok, started, welcomed

@@ -151,7 +151,7 @@ def test_a_task_of_an_earlier_session_has_its_limit_too() -> None:
     core.step([Connected()], 1.0)
     core.step([arrived(WELCOME)], 1.0)
     assert messages.Credit(1) not in overdue(core, 1)
-    assert core.left_over == {}
+    assert core.left_over == []
     assert core.limits.slots_held == 1
 
 

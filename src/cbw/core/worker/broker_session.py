@@ -1,0 +1,374 @@
+"""A worker's session with one broker: hello and beats, the tasks that it has from there, and the answers that it owes.
+
+A task that the broker has sent is *in hand* until it is answered or given back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from enum import Enum
+
+from cbw.core import messages
+from cbw.core.agenda import Agenda
+from cbw.core.hello import Patience
+from cbw.core.messages import Status
+from cbw.core.worker import events
+from cbw.core.worker.orders import Orders
+from cbw.core.worker.shares import Share, Shares
+
+WORKER_BEAT_S = 1.0
+"""Seconds between two beats, and between two hellos that were not answered. A broker takes a worker for lost after three
+beats that are missing."""
+WORKER_RECONNECT_S = 0.5
+"""Seconds between two tries to make a connection when no file descriptors are left: others may close some meanwhile."""
+LATE_ANSWERS_MAX = 1000
+"""Most answers to tasks of an earlier session that are kept to be sent in the next one. The broker does not use them (the
+tasks went to others), but its trace shows that they came; the oldest are dropped first."""
+
+
+class Registration(Enum):
+    """Where the worker is in its conversation with a broker."""
+
+    DISCONNECTED = "no connection"
+    GREETING = "connected; the hello is sent, or will be sent again, and was not answered with a welcome"
+    REGISTERED = "welcomed: the broker sends tasks"
+    SPARE = "the same broker has welcomed the worker over another connection"
+    ENDED = "the worker has left, or is refused for good"
+
+
+TRANSITIONS: dict[Registration, tuple[Registration, ...]] = {
+    Registration.DISCONNECTED: (
+        Registration.DISCONNECTED,
+        Registration.GREETING,
+        Registration.SPARE,
+        Registration.ENDED,
+    ),
+    Registration.GREETING: (
+        Registration.GREETING,
+        Registration.REGISTERED,
+        Registration.DISCONNECTED,
+        Registration.ENDED,
+    ),
+    Registration.REGISTERED: (
+        Registration.REGISTERED,
+        Registration.GREETING,
+        Registration.SPARE,
+        Registration.DISCONNECTED,
+        Registration.ENDED,
+    ),
+    Registration.SPARE: (Registration.GREETING, Registration.DISCONNECTED, Registration.ENDED),
+    Registration.ENDED: (Registration.GREETING,),
+}
+
+
+@dataclass(frozen=True)
+class Introduction:
+    """What every hello of a worker says. ``boot`` is new at each start, so that a broker can tell a restart from a reconnection,
+    and ``proof`` the secret of that start. ``wants_names`` and ``signatures`` are those of
+    :class:`~cbw.core.messages.WorkerHello`.
+    """
+
+    name: str
+    boot: str
+    services: list[str]
+    concurrency: int
+    proof: bytes
+    wants_names: bool
+    signatures: dict[str, str] | None
+
+
+class BrokerSession:
+    """With the broker of connection ``number``, which is at ``place``.
+
+    What the pool is to do goes to ``orders``; ``shares`` says how many tasks this broker may have in hand here.
+    """
+
+    def __init__(
+        self, number: int, place: str, introduction: Introduction, agenda: Agenda, orders: Orders, shares: Shares
+    ) -> None:
+        self.number = number
+        self.place = place
+        self.registration = Registration.DISCONNECTED
+        self.broker: messages.Welcome | None = None  # what it said of itself, while the worker is registered
+        self.refused: messages.Refused | None = None  # what it said if it refuses this worker for good
+        self.in_hand: dict[int, None] = {}
+        self.left_over: dict[int, None] = {}  # tasks of earlier sessions whose handlers still run
+        self.to_send: list[messages.Message] = []
+        self.share = Share(self.in_hand)
+        self._introduction = introduction
+        self._orders = orders
+        self._shares = shares
+        self._next_word = agenda.timer(self._say_next_word)
+        self._silence = agenda.timer(self._look_for_silence)
+        self._reconnect = agenda.timer(self._connect_again)
+        self._patience = Patience()
+        self._heard_at = 0.0
+        self._credit_told = (0, False)  # and whether the slots are shared
+        self._late: deque[messages.Answer] = deque(maxlen=LATE_ANSWERS_MAX)
+        self._used_instead: BrokerSession | None = None  # leads to the same broker
+
+    # --- the connection
+
+    def _enter(self, registration: Registration) -> None:
+        assert registration in TRANSITIONS[self.registration], f"{self.registration} -> {registration}"
+        self.registration = registration
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether the broker refuses the worker for good, or the worker has left."""
+        return self.registration is Registration.ENDED
+
+    def connected(self, now: float) -> None:
+        """A connection was made."""
+        self._reconnect.clear()
+        self._patience.welcomed()
+        self.refused = None
+        self._end(now)
+        if self._used_instead is not None and self._used_instead.broker is not None:
+            self._enter(Registration.SPARE)
+        else:
+            self.say_hello(now)
+
+    def lost_connection(self, now: float) -> None:
+        """The connection was lost. The broker gives the tasks of this worker to others."""
+        self._next_word.clear()
+        self._end(now)
+        if not self.is_ended:
+            self._enter(Registration.DISCONNECTED)
+        self.to_send.clear()
+
+    def reconnect_failed(self, now: float) -> None:
+        """No descriptors are left."""
+        self._reconnect.set(now + WORKER_RECONNECT_S)
+
+    def overslept(self, now: float) -> None:
+        """The worker was frozen, so it was the worker that was silent. What the broker said meanwhile may not have been read yet,
+        and if it took the worker for lost it will say so when it hears the next beat."""
+        if self.broker is not None:
+            self._heard_at = max(self._heard_at, now - self.broker.liveness_s + WORKER_BEAT_S)
+
+    def _look_for_silence(self, now: float) -> None:
+        """Connect anew if the broker has been silent for longer than its liveness. Batches that arrive do not move this
+        timer, as that would cost each of them; so it is often early."""
+        if self.broker is None:
+            return
+        silent_at = self._heard_at + self.broker.liveness_s
+        if now <= silent_at:
+            self._silence.set(silent_at)
+        else:
+            self.lost_connection(now)
+            self._connect_again(now)
+
+    def _connect_again(self, now: float) -> None:
+        self._orders.first.append(events.Reconnect(self.number))
+
+    # --- what the broker says
+
+    def heard(self, now: float) -> None:
+        """It has said something."""
+        self._heard_at = now
+
+    def take_word(self, message: messages.Message, now: float) -> None:
+        """Take in a message that is no task."""
+        match message:
+            case messages.Recall():
+                self._orders.take_back.extend(message.tasks)
+            case messages.CancelTask():
+                self._orders.cancel.append(message.id)
+            case messages.Demand():
+                if self.broker is not None:
+                    self._shares.demanded(self.share, message.service, message.waiting, now)
+            case messages.Welcome():
+                self._welcomed(message, now)
+            case messages.HelloAgain():
+                if self.broker is not None:  # otherwise a hello is on its way already, or another connection is used
+                    self._end(now)
+                    self.say_hello(now)
+            case messages.Goodbye():
+                self._end(now)
+                self._enter(Registration.GREETING)
+            case messages.Refused():
+                self._was_refused(message, now)
+
+    def _welcomed(self, welcome: messages.Welcome, now: float) -> None:
+        self._end(now)  # at a second hello the broker has put back what it sent after the first
+        self._enter(Registration.REGISTERED)
+        self.broker = welcome
+        self._silence.set(now + welcome.liveness_s)
+        self._patience.welcomed()
+        self._go_on_with(welcome.tasks)
+        self._shares.join(self.share, now)
+        self.tell_credit()
+        self._send_late()
+
+    def _go_on_with(self, tasks: list[int]) -> None:
+        """The broker was restarted, has a journal, and wants the answers to these. What the pool has given back since the hello
+        had not begun.
+        """
+        late = {answer.id for answer in self._late}
+        returned: list[int] = []
+        for task in tasks:
+            if task in self.left_over:
+                del self.left_over[task]
+                self.in_hand[task] = None
+            elif task not in late:
+                returned.append(task)
+        if returned:
+            self.give_back(returned)
+        self._want_back()
+
+    def _was_refused(self, refused: messages.Refused, now: float) -> None:
+        retry_at = self._patience.retry_at(refused, now)
+        if self.broker is not None:
+            self._end(now)
+        if retry_at == math.inf:
+            self.refused = refused
+            self.close()
+            return
+        self._enter(Registration.GREETING)
+        self._next_word.set(retry_at)
+
+    def _end(self, now: float) -> None:
+        """Whatever is in hand belongs to others now: drop what has not begun; what has begun will be answered too late."""
+        if self.broker is not None:
+            self.broker = None
+            self._shares.leave(self.share, now)
+        self._silence.clear()
+        begin, self._orders.begin = self._orders.begin, []
+        for task in begin:
+            if task.id in self.in_hand:
+                del self.in_hand[task.id]
+            else:  # another broker's
+                self._orders.begin.append(task)
+        self.left_over.update(self.in_hand)
+        self.in_hand.clear()
+        self._want_back()
+
+    def _want_back(self) -> None:
+        """Of this broker's tasks ask the pool for those of earlier sessions, and for no others."""
+        orders = self._orders
+        orders.take_back = [*(task for task in orders.take_back if self._shares.is_in_hand(task)), *self.left_over]
+
+    def step_aside(self, other: BrokerSession, now: float) -> None:
+        """The same broker has welcomed the worker over the connection of ``other``, so it has forgotten this one."""
+        self._used_instead = other
+        self._next_word.clear()
+        self._end(now)
+        self.to_send.clear()
+        self._enter(Registration.SPARE)
+
+    def step_in(self, now: float) -> None:
+        """Say hello if this connection leads to a broker that is not reached over another one any more."""
+        if self.registration is Registration.SPARE and (
+            self._used_instead is None or self._used_instead.broker is None
+        ):
+            self.say_hello(now)
+
+    def close(self) -> None:
+        """Say and hear nothing more."""
+        self._next_word.clear()
+        self._silence.clear()
+        self._enter(Registration.ENDED)
+
+    def leave(self) -> None:
+        """Say goodbye; nothing is in hand any more."""
+        if self.registration in (Registration.GREETING, Registration.REGISTERED):
+            # Also before the welcome has come: tasks may be on their way behind it.
+            self.to_send.append(messages.Goodbye())
+        if not self.is_ended:
+            self.close()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is no connection, and nothing of this broker runs here."""
+        return self.registration in (Registration.DISCONNECTED, Registration.ENDED) and not self.left_over
+
+    # --- what the worker says
+
+    def _say_next_word(self, now: float) -> None:
+        """A beat, or, as long as no welcome has come, a hello."""
+        if self.registration is Registration.REGISTERED:
+            self._next_word.set(now + WORKER_BEAT_S)
+            self.to_send.append(messages.Beat())  # beside answers too: the broker answers a beat, and only that
+        elif self.registration is Registration.GREETING:
+            self.say_hello(now)
+
+    def say_hello(self, now: float) -> None:
+        """Say who the worker is, and what it has begun."""
+        self._enter(Registration.GREETING)
+        self._next_word.set(now + WORKER_BEAT_S)
+        credit = self._shares.greeting
+        self._credit_told = (credit, False)
+        begun = [*self.left_over, *(answer.id for answer in self._late)]
+        who = self._introduction
+        hello = messages.WorkerHello(
+            who.name,
+            who.boot,
+            who.services,
+            who.concurrency,
+            credit,
+            begun[:LATE_ANSWERS_MAX],
+            who.proof,
+            who.wants_names,
+            who.signatures,
+        )
+        self.to_send = [hello]
+
+    def tell_credit(self) -> None:
+        """Say how many tasks are wanted in hand, if that has changed."""
+        credit = (self.share.offered, self._shares.are_several)
+        if credit != self._credit_told and self.broker is not None:
+            self._credit_told = credit
+            self.to_send.append(messages.Credit(*credit))
+
+    # --- tasks
+
+    def has(self, task: int) -> bool:
+        """Whether ``task`` came from this broker, and its handler has not ended."""
+        return task in self.in_hand or task in self.left_over
+
+    def give_back(self, tasks: list[int]) -> None:
+        """Tell the broker that these have not begun and will not."""
+        self.to_send.append(messages.Returned(tasks))
+
+    def give_up(self) -> None:
+        """The process ends with its handlers: what is in hand may have begun, and will not be answered."""
+        why = messages.error_body("stopped", "the worker was stopped")
+        crashed = (messages.Answer(task, Status.CRASHED, why) for task in self.in_hand)
+        self.to_send.extend(crashed)
+        self.in_hand.clear()
+
+    def answer(self, answer: messages.Answer) -> None:
+        """A task that came from this broker has ended: send the answer, or keep it for the next session if it is of an earlier
+        one."""
+        if answer.id in self.in_hand:
+            del self.in_hand[answer.id]
+            self.to_send.append(self._fitting(answer))
+        else:
+            self.left_over.pop(answer.id, None)
+            self._late.append(answer)
+            if self.broker is not None:
+                self._send_late()
+
+    def _send_late(self) -> None:
+        self.to_send.extend(map(self._fitting, self._late))
+        self._late.clear()
+
+    def _fitting(self, answer: messages.Answer) -> messages.Answer:
+        """``answer``, or in its place what the broker can take: it may be too old for retries, and ends the connection over a
+        body that is too large.
+        """
+        broker = self.broker
+        assert broker is not None
+        if answer.status is Status.RETRY and not broker.takes_retries:
+            error = messages.error_parts(answer.body)
+            return messages.Answer(
+                answer.id, Status.FAILED, messages.error_body(error.kind, error.text, data=error.data)
+            )
+        size, limit = len(answer.body), broker.body_bytes_max
+        if size <= limit or answer.status is not Status.OK:  # errors have bounds of their own
+            return answer
+        text = f"the answer has {size} bytes; the broker allows {limit} (--body-bytes-max)"
+        return messages.Answer(answer.id, Status.TOO_BIG, messages.error_body(messages.ANSWER_TOO_BIG, text))
