@@ -63,6 +63,7 @@ class Operator:
 
     def undo(self) -> None:
         """Let everything go on that was stopped."""
+        self._broker.asked.clear()  # a broker that was frozen has not heard it yet
         if self.paused:
             self.ask(acts.RESUME, services=list(SERVICES))
         if self.drained:
