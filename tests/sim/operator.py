@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from .broker import SimBroker
 
 NAME = "OPERATOR"
+UNDRAINED_S = 1.0
+"""So long the first request for a worker that is drained no more may be on its way to it."""
 
 
 class Operator:
@@ -33,6 +35,7 @@ class Operator:
         """The boots of the workers that are to get nothing more, by their names."""
         self._world = world
         self._broker = broker
+        self._undrained_at: dict[str, float] = {}
         self._number = 0
         self._purged: dict[str, None] = {}  # services, while a purge is carried out
 
@@ -60,6 +63,7 @@ class Operator:
 
     def undo(self) -> None:
         """Let everything go on that was stopped."""
+        self._broker.asked.clear()  # a broker that was frozen has not heard it yet
         if self.paused:
             self.ask(acts.RESUME, services=list(SERVICES))
         if self.drained:
@@ -85,7 +89,8 @@ class Operator:
                 self.drained.update({name: workers[name].boot for name in fields["workers"] if name in workers})
             case acts.UNDRAIN:
                 for name in fields["workers"]:
-                    self.drained.pop(name, None)
+                    if self.drained.pop(name, None) is not None:
+                        self._undrained_at[name] = self._world.now
             case acts.PAUSE:
                 self.paused.update(dict.fromkeys(fields["services"]))
             case acts.RESUME:
@@ -111,7 +116,9 @@ class Operator:
     def has_drained(self, worker: Peer) -> bool:
         """Whether it may be idle while something waits. One that has not said its name is called like its connection."""
         connection = worker.link.connection
-        return worker.name in self.drained or (connection is not None and printable(connection.peer) in self.drained)
+        names = [worker.name, *([printable(connection.peer)] if connection is not None else [])]
+        since = self._world.now - UNDRAINED_S
+        return any(name in self.drained or self._undrained_at.get(name, -1.0) > since for name in names)
 
     def handed_out(self, record: Record) -> None:
         """A worker is given a request.

@@ -64,11 +64,11 @@ class Demands:
                 if asked.of[worker] <= 0:
                     del asked.of[worker]
 
-    def look(self, service: ServiceRow) -> None:
-        """Something has changed at ``service``, and what can be handed out was."""
+    def look(self, service: ServiceRow, *, is_paused: bool = False) -> None:
+        """Something has changed at ``service``, and what can be handed out was. If it ``is_paused``, it needs no slots."""
         now = self._outbox.now
         asked = self._asked.get(service)
-        if not service.waiting_count:
+        if is_paused or not service.waiting_count:
             if asked is not None:
                 self._withdraw(service)
         elif asked is None:
@@ -117,9 +117,14 @@ class Demands:
                 self._tell(asked, worker, service, each)
 
     def _can_ask(self, worker: WorkerRow, service: ServiceRow) -> bool:
-        """Whether ``worker`` serves ``service``, has no slot for it here, and was not asked yet."""
+        """Whether ``worker`` serves ``service``, has no slot for it here, and was not asked yet; a drained one gets nothing."""
         is_served = service.workers.get(worker.peer) is worker
-        return is_served and len(worker.in_hand) >= worker.credit and worker not in self._asked[service].of
+        return (
+            is_served
+            and not worker.is_drained
+            and len(worker.in_hand) >= worker.credit
+            and worker not in self._asked[service].of
+        )
 
     def _tell(self, asked: _Asked, worker: WorkerRow, service: ServiceRow, waiting: int) -> None:
         asked.of[worker] = waiting

@@ -176,6 +176,8 @@ class Dispatcher:
     def pause(self, name: str) -> None:
         """Hand out nothing of this service until :meth:`resume`. What is with a worker goes on."""
         self.paused[name] = None
+        if name in self.services:
+            self._dirty[self.services[name]] = None
 
     def resume(self, name: str) -> None:
         """Hand out requests of this service again."""
@@ -287,7 +289,7 @@ class Dispatcher:
             service.suspects = deque(entry for entry in service.suspects if entry.state is not RequestState.ENDED)
             service.dead_suspects = 0
         if self._demands.sharing:
-            self._demands.look(service)
+            self._demands.look(service, is_paused=service.name in self.paused)
         if not service.workers:
             if not service.waiting_count:
                 if not service.delayed:

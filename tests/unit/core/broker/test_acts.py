@@ -15,7 +15,7 @@ from cbw.wire import lab
 
 from .control import Control, die
 from .journaled import Journaled
-from .system import CoreSystem, client_said, plain_said, req_ready, req_said
+from .system import CoreSystem, client_said, plain_said, req_ready, req_said, worker_said
 
 
 @pytest.fixture(params=[CoreSystem, Journaled])
@@ -221,6 +221,29 @@ def test_so_many_services_can_be_paused(system: CoreSystem, control: Control) ->
     status, text = control.error(acts.PAUSE, b'{"services": ["one more"]}')
     assert status is Status.BAD_REQUEST and "at most 1000" in text
     assert control.error(acts.PAUSE, b'{"services": ["%s"]}' % (b"x" * 2000))[0] is Status.BAD_REQUEST
+
+
+def demands(system: CoreSystem, worker: str) -> list[int]:
+    """How many requests that wait ``worker`` was told of, each time."""
+    return [message.waiting for message in system.take(worker) if isinstance(message, messages.Demand)]
+
+
+def test_of_workers_that_serve_other_brokers_too_nothing_is_demanded_that_they_would_not_get(
+    system: CoreSystem, control: Control
+) -> None:
+    for name in ("W1", "W2"):
+        system.worker(name)
+        system.tell(worker_said(name.encode(), [messages.Credit(0, is_shared=True)]))
+    control.ask(acts.DRAIN, workers=["W2"])
+    system.ask(1)
+    assert demands(system, "W1") == [1]
+    control.ask(acts.PAUSE, services=["s"])
+    assert demands(system, "W1") == [0]
+    system.ask(2)
+    system.wait(1.0, "W1", "W2")
+    assert demands(system, "W1") == demands(system, "W2") == []
+    control.ask(acts.RESUME, services=["s"])
+    assert demands(system, "W1") == [1] and demands(system, "W2") == []
 
 
 # --- who may
