@@ -90,7 +90,7 @@ def test_a_lost_connection_closes_it_and_the_next_hello_does_not_name_it(working
     end = messages.Answer(7, Status.CANCELLED, b"")
     working.step(events.BatchArrived([working.welcome]))
     assert not [each for each in working.sent(events.TasksFinished([end], 0.1)) if isinstance(each, messages.Answer)]
-    assert working.core.left_over == {}
+    assert working.core.left_over == []
 
 
 def test_a_broker_that_knows_no_progress_is_told_none() -> None:
