@@ -1,12 +1,16 @@
 """A worker's session with one broker: hello and beats, the tasks that it has from there, and the answers that it owes.
 
-A task that the broker has sent is *in hand* until it is answered or given back.
+A task that the broker has sent is *in hand* until it is answered or given back. When the session ends, what runs is *left over*.
+The broker's journal may come back at the same place, or at another one, where a standby has it, even before the worker has
+noticed that the first broker is lost. So every hello names the tasks of all brokers, and whoever welcomes the worker says with
+which it is to go on.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -27,6 +31,10 @@ WORKER_RECONNECT_S = 0.5
 LATE_ANSWERS_MAX = 1000
 """Most answers to tasks of an earlier session that are kept to be sent in the next one. The broker does not use them (the
 tasks went to others), but its trace shows that they came; the oldest are dropped first."""
+
+
+LATE_KEPT_S = 60.0
+"""Seconds for which the answers to tasks of a broker that is lost are kept: another one may go on with its journal."""
 
 
 class Registration(Enum):
@@ -84,8 +92,8 @@ class Introduction:
 class BrokerSession:
     """With the broker of connection ``number``, which is at ``place``.
 
-    What the pool is to do goes to ``orders``; ``shares`` says how many tasks this broker may have in hand here, and ``streams``
-    which of all tasks are answered in parts.
+    It is one of ``sessions``. What the pool is to do goes to ``orders``; ``shares`` says how many tasks this broker may have in
+    hand here, and ``streams`` which of all tasks are answered in parts.
     """
 
     def __init__(
@@ -93,6 +101,7 @@ class BrokerSession:
         number: int,
         place: str,
         introduction: Introduction,
+        sessions: Mapping[int, BrokerSession],
         agenda: Agenda,
         orders: Orders,
         shares: Shares,
@@ -108,6 +117,7 @@ class BrokerSession:
         self.to_send: list[messages.Message] = []
         self.share = Share(self.in_hand)
         self._introduction = introduction
+        self._sessions = sessions
         self._orders = orders
         self._shares = shares
         self._streams = streams
@@ -118,6 +128,7 @@ class BrokerSession:
         self._heard_at = 0.0
         self._credit_told = (0, False)  # and whether the slots are shared
         self._late: deque[messages.Answer] = deque(maxlen=LATE_ANSWERS_MAX)
+        self._lost_at = 0.0
         self._used_instead: BrokerSession | None = None  # leads to the same broker
 
     # --- the connection
@@ -149,6 +160,7 @@ class BrokerSession:
         if not self.is_ended:
             self._enter(Registration.DISCONNECTED)
         self.to_send.clear()
+        self._lost_at = now
 
     def reconnect_failed(self, now: float) -> None:
         """No descriptors are left."""
@@ -220,6 +232,9 @@ class BrokerSession:
         """The broker was restarted, has a journal, and wants the answers to these. What the pool has given back since the hello
         had not begun.
         """
+        for other in self._sessions.values():
+            if other is not self and tasks:
+                other.hand_over(tasks, self)
         late = {answer.id for answer in self._late}
         returned: list[int] = []
         for task in tasks:
@@ -296,10 +311,11 @@ class BrokerSession:
         if not self.is_ended:
             self.close()
 
-    @property
-    def is_over(self) -> bool:
-        """Whether there is no connection, and nothing of this broker runs here."""
-        return self.registration in (Registration.DISCONNECTED, Registration.ENDED) and not self.left_over
+    def is_over(self, now: float) -> bool:
+        """Whether there is no connection, and nothing of this broker runs here or waits for it."""
+        if self.registration not in (Registration.DISCONNECTED, Registration.ENDED) or self.left_over:
+            return False
+        return not self._late or now - self._lost_at > LATE_KEPT_S
 
     # --- what the worker says
 
@@ -317,7 +333,8 @@ class BrokerSession:
         self._next_word.set(now + WORKER_BEAT_S)
         credit = self._shares.greeting
         self._credit_told = (credit, False)
-        begun = [*self._streams.others(self.left_over), *(answer.id for answer in self._late)]
+        others = [other for other in self._sessions.values() if other is not self]
+        begun = [task for session in (self, *others) for task in session.tasks]
         who = self._introduction
         hello = messages.WorkerHello(
             who.name,
@@ -341,6 +358,29 @@ class BrokerSession:
             self.to_send.append(messages.Credit(*credit))
 
     # --- tasks
+
+    @property
+    def tasks(self) -> list[int]:
+        """The tasks that came from this broker, and whose answers it has not got. Not those answered in parts, as some of the
+        parts have gone nowhere."""
+        unfinished = self._streams.others({**self.in_hand, **self.left_over})
+        return [*unfinished, *(answer.id for answer in self._late)]
+
+    def hand_over(self, tasks: list[int], successor: BrokerSession) -> None:
+        """The broker of ``successor`` goes on with these, if they came from this one."""
+        for task in tasks:
+            if self.has(task):
+                self.in_hand.pop(task, None)
+                self.left_over.pop(task, None)
+                successor.left_over[task] = None
+        wanted = [answer for answer in self._late if answer.id in tasks]
+        for answer in wanted:
+            self._late.remove(answer)
+        successor.take_late(wanted)
+
+    def take_late(self, answers: list[messages.Answer]) -> None:
+        """Answers that this broker wants, to tasks that it goes on with."""
+        self._late.extend(answers)
 
     def has(self, task: int) -> bool:
         """Whether ``task`` came from this broker, and its handler has not ended."""

@@ -171,7 +171,7 @@ class WorkerCore:
 
     def _open(self, place: str) -> BrokerSession:
         number = next(number for number in range(len(self.sessions) + 1) if number not in self.sessions)
-        whole = (self._introduction, self._agenda, self._orders, self._shares, self._streams)
+        whole = (self._introduction, self.sessions, self._agenda, self._orders, self._shares, self._streams)
         session = BrokerSession(number, place, *whole)
         self.sessions[number] = session
         return session
@@ -184,7 +184,7 @@ class WorkerCore:
         """Connect to those that are new. Who is not named any more is served as long as there is a connection."""
         known = {session.place for session in self.sessions.values()}
         for session in [*self.sessions.values()]:
-            if session.place not in fact.places and session.is_over:
+            if session.place not in fact.places and session.is_over(now):
                 del self.sessions[session.number]
                 self._orders.first.append(events.Disconnect(session.number))
         for place in fact.places:
