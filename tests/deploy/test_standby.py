@@ -57,11 +57,11 @@ def test_a_standby_goes_on_when_the_owner_is_killed(new_project: NewProject, nat
     wait_until(lambda: says(said["ok"]).startswith("stands by"), "the first one stands by", within_s=UP_S)
 
 
-def test_a_deployment_with_a_standby_is_verified(new_project: NewProject, nats_image: Path) -> None:
+def test_a_deployment_with_a_standby_is_verified(new_project: NewProject, nats_file: Path) -> None:
     """The owner is killed, and frozen until the standby has its journal: then it ends, and nothing of it is believed."""
     project = new_project("cbw", BROKER_PUBLISHED="0", CBW_WORKER_WORK_TIME_S="0.5")
     project.add_file(DEPLOY / "cbw" / "nats.yml")
-    project.add_file(nats_image)
+    project.add_file(nats_file)
     project.must("up", "--detach", "--scale", "bro=2", "--scale", "cli=0", "--scale", "wor=3", within_s=UP_S)
     done = project.verify("--json", within_s=UP_S)
     assert done.returncode == 0, done.stdout + done.stderr

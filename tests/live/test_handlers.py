@@ -402,13 +402,11 @@ def test_what_a_stopped_worker_has_not_begun_is_given_to_another_at_once(
         ("exits:echo", "does not import: SystemExit"),
         ("handlers:nothing_like_this", "nothing_like_this"),
         ("handlers:LOG", "cannot be a handler"),
-        ("yields:numbers", "it yields, and a request has one answer"),
     ],
 )
 def test_a_handler_that_is_none(start: Start, handler: str, text: str, tmp_path: Path) -> None:
     (tmp_path / "imports_nothing.py").write_text("import nothing_like_this")
     (tmp_path / "exits.py").write_text("raise SystemExit(3)")
-    (tmp_path / "yields.py").write_text("def numbers(n: int):\n    yield n\n")
     worker = start("worker", "W1", HOST, 1, "--handler", handler, PYTHONPATH=str(tmp_path))
     assert worker.exit_code() == 2
     assert worker.count(text), worker

@@ -98,7 +98,7 @@ class Processes:
     def containers(self, service: str) -> Sequence[Container]:
         return self._services.get(service, [])
 
-    def addresses(self) -> list[str]:
+    def addresses(self, _broker: object) -> list[str]:
         return [self._broker.address]
 
 

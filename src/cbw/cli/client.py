@@ -32,6 +32,7 @@ from cbw.client.sync_client import Client
 from cbw.core.broker.service_list import SERVICES, ListedService
 from cbw.core.messages import DEFAULT_SERVICE, REFUSED
 from cbw.errors import CbwError, RequestError
+from cbw.observe.trace import Trace
 from cbw.signals import reopening
 
 LIST_TIMEOUT_S = 1.0
@@ -69,7 +70,7 @@ def command(
     def missing() -> str:
         if client.hello_refused:
             return f"its turn, as {client.hello_refused}"
-        return "" if answered or not client.has_met_broker else _missing_worker(client, brokers)
+        return "" if answered or not client.has_met_broker else _missing_worker(brokers)
 
     trace = open_trace(name, tells_bodies=True)
     with (
@@ -96,10 +97,14 @@ def command(
         raise click.exceptions.Exit(1)
 
 
-def _missing_worker(client: Client, brokers: BrokerAddresses) -> str:
-    """What ``client`` waits for, if the broker there has no worker for it; empty: it has one, or does not say."""
+def _missing_worker(brokers: BrokerAddresses) -> str:
+    """What a client waits for, if the broker there has no worker for it; empty: it has one, or does not say.
+
+    Another client asks, so that nothing of it stands in the client's own trace.
+    """
     try:
-        listed = msgspec.json.decode(client.call(b"", SERVICES, timeout=LIST_TIMEOUT_S), type=list[ListedService])
+        with Client(brokers.text, timeout=LIST_TIMEOUT_S, trace=Trace(is_printing=False)) as client:
+            listed = msgspec.json.decode(client.call(b"", SERVICES), type=list[ListedService])
     except (CbwError, msgspec.MsgspecError):
         return ""
     is_served = any(each.workers for each in listed if each.service == DEFAULT_SERVICE)
