@@ -176,11 +176,13 @@ def test_the_frames_of_a_majordomo_client_never_reach_a_lab_worker(
     frames: list[bytes], shared_broker: Broker, start: Start, asking: zmq.Socket[bytes]
 ) -> None:
     """What no dialect knows is refused, and the trace says so; what comes next is served."""
-    told = f"bad message client {asking.getsockopt_string(zmq.IDENTITY)} "
-    worker = start("guide_worker.py", "W1", HOST, shared_broker.back, WORK_MS)
+    asking_id = asking.getsockopt_string(zmq.IDENTITY)
+    told = f"bad message client {asking_id} "
+    name = f"W_{asking_id}"  # of its own: the broker would take it for one that comes back, and may give it a task too early
+    worker = start("guide_worker.py", name, HOST, shared_broker.back, WORK_MS)
     asking.send_multipart(frames)
     asking.send_multipart([b"", b"hi"])
-    assert reply(asking) == [b"", b"hi W1"]
+    assert reply(asking) == [b"", f"hi {name}".encode()]
     assert len(worker.said("task", at_least=1)) == 1
     assert len(shared_broker.program.said_anywhere(told, at_least=1)) == 1
 
