@@ -94,8 +94,7 @@ class Streams:
         if number != seen.received + 1:
             raise ViolationError(f"G4: {token} got part {number} of attempt {task} behind part {seen.received}")
         seen.received = number
-        # Parts of an earlier attempt that the program takes after the next has begun count as room for that.
-        if seen.received - seen.taken > PARTS_MAX * 5 // 4:
+        if seen.received - seen.taken > PARTS_MAX:
             raise ViolationError(f"G9: {seen.received - seen.taken} parts of {token} wait for its program")
 
     def took(self, key: str, task: int) -> None:

@@ -152,7 +152,8 @@ class StreamRequest(Request, tag=17):
     """A request whose answer is wanted in parts while it is made, or whose progress is told.
 
     The client has room for as many ``parts``, and grants more with :class:`PartsWanted`; None: it wants one answer.
-    ``received``: the request has been sent before, and so many parts have come. ``restarts``: if the worker is lost, another
+    ``received``: the request has been sent before, and so many parts have come, of the attempt ``task``. ``restarts``: if the
+    worker is lost, another
     begins with the first part again; otherwise the request ends with ``BROKEN`` if any part was sent. ``wants_progress``: each
     :class:`ProgressMade` is passed on. ``requires_worker``: as of :class:`RequestIfServed`. Only for a broker whose welcome says
     that it ``takes_streams``.
@@ -163,16 +164,19 @@ class StreamRequest(Request, tag=17):
     restarts: bool = False
     wants_progress: bool = False
     requires_worker: bool = False
+    task: int = 0
 
 
 class PartsWanted(Message, tag=18):
     """There is room for the parts of answer ``id`` up to number ``parts``, counted from the first one.
 
-    A client says it of its request, and the broker to a worker of its task.
+    A client says it of its request, and the broker to a worker of its task. ``task``: as in the client's last
+    :class:`AnswerPart`, as the room is that for the parts of one attempt.
     """
 
     id: int
     parts: int
+    task: int = 0
 
 
 class Cancel(Message, tag=12):
@@ -375,12 +379,13 @@ class Answer(Message, tag=50):
 
 class AnswerPart(Message, tag=52):
     """A part of the answer to ``id``, which goes on. ``number`` counts the parts of an attempt from 1: a client that gets part 1
-    once more is told that the answer begins anew.
+    once more is told that the answer begins anew. ``task`` tells attempts apart: the broker says it to the client.
     """
 
     id: int
     number: int
     body: bytes
+    task: int = 0
 
 
 class ProgressMade(Message, tag=53):

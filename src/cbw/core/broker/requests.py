@@ -266,7 +266,10 @@ class Requests:
         return entries
 
     def returned(self, entry: Entry, worker: WorkerRow, why: str) -> None:
-        """Its attempt cannot have begun, so it does not count; or what it has sent is lost."""
+        """Its attempt cannot have begun, or its worker is not to blame for its end, so it does not count."""
+        if self.streams.breaks(entry):
+            self.streams.end_broken(entry, why, worker)
+            return
         self._outbox.counts["tasks_returned"] += 1
         if self._outbox.is_tracing:
             self._outbox.trace_entry(catalogue.RETURNED, entry, worker, why)

@@ -3,8 +3,9 @@
 A part is passed on or it is gone: the broker keeps none. The client says for how many parts it has room, the broker passes that
 on to the worker, and the handler waits there. So no more than that is ever on its way, however slowly a client reads.
 
-Each part has its number. A client that comes back says how many it has; if that is not what was sent, or the worker is lost after
-it has sent any, the stream is *broken*: the request ends with an error, or begins anew if its client has asked for that.
+Each part has its number and its attempt. A client that comes back says how many it has of which; if that is not what was sent, or
+the worker is lost after it has sent any, the stream is *broken*: the request ends with an error, or begins anew if its client has
+asked for that. After a restart of the broker, only the client knows whether it has any.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ class Streams:
     def restore(self, entry: Entry, parts: int | None, restarts: bool, wants_progress: bool) -> None:
         """An earlier broker had accepted it."""
         entry.stream = _new_stream(parts, restarts, wants_progress)
-        entry.stream.is_restored = True
+        entry.stream.is_unheard = True
 
     def begin_plain(self, entry: Entry) -> None:
         """A client takes parts that cannot say for how many it has room."""
@@ -111,15 +112,18 @@ class Streams:
         if stream is None:
             entry.stream = _stream_of(request)
             return
-        was_restored, stream.is_restored = stream.is_restored, False
-        received = 0 if was_restored and stream.restarts else request.received
-        if stream.sent == received:
+        was_unheard, stream.is_unheard = stream.is_unheard, False
+        received = request.received
+        is_earlier = received and (
+            was_unheard or request.task not in (0, entry.task)
+        )  # what it has is of an earlier attempt
+        if stream.sent == received and not is_earlier:
             if request.parts is not None:
                 self._want(entry, stream, request.parts)
-        elif not stream.restarts:
-            how = "when the broker was restarted" if was_restored else "with a connection of the client"
+        elif not (stream.restarts or (was_unheard and not received)):
+            how = "when the broker was restarted" if was_unheard else "with a connection of the client"
             self.end_broken(entry, f"parts were lost {how}")
-        elif entry.worker is not None:  # its answer is thrown away, and the next attempt begins
+        elif stream.sent and entry.worker is not None:  # its answer is thrown away, and the next attempt begins
             self._begin_anew(entry, stream)
 
     def _begin_anew(self, entry: Entry, stream: StreamRow) -> None:
@@ -130,12 +134,14 @@ class Streams:
         if worker.suspect is entry:
             worker.suspect = None
         _rewind(stream)
-        self._requests.returned(entry, worker, "parts of its answer were lost with a connection of its client")
+        self._requests.returned(entry, worker, "parts of its answer were lost, as its client was away")
 
     def wanted(self, client: ClientRow, message: PartsWanted) -> None:
         """``client`` has room for more parts."""
         entry = client.entries.get(message.id)
-        if entry is not None and entry.stream is not None and entry.state is not RequestState.ENDED:
+        if entry is None or entry.stream is None or entry.state is RequestState.ENDED:
+            return
+        if not message.task or (entry.worker is not None and message.task == entry.task):  # not of an earlier attempt
             self._want(entry, entry.stream, message.parts)
 
     def _want(self, entry: Entry, stream: StreamRow, parts: int) -> None:
@@ -170,10 +176,10 @@ class Streams:
 
     def _pass_on(self, entry: Entry, stream: StreamRow, number: int, body: bytes) -> None:
         client, outbox = entry.client, self._outbox
-        if client.is_away:
+        if client.is_away or stream.is_unheard:
             outbox.counts["partials_dropped"] += 1
         elif client.dialect.has_sessions:
-            outbox.tell_client(client, AnswerPart(entry.request.id, number, body))
+            outbox.tell_client(client, AnswerPart(entry.request.id, number, body, entry.task))
         else:
             outbox.tell_client(client, PlainPartial(entry.envelope, body))
         if not client.dialect.has_sessions and stream.wanted - number < PARTS_FIRST // 2:
@@ -195,6 +201,10 @@ class Streams:
 
     def ended(self, worker: WorkerRow, entry: Entry, answer: Answer) -> None:
         """``worker`` has sent all parts."""
+        stream = entry.stream
+        if stream is not None and stream.is_unheard and stream.sent and not stream.restarts:
+            self.end_broken(entry, "parts were lost when the broker was restarted", worker)
+            return
         if not entry.client.dialect.has_sessions:
             answer = Answer(0, Status.OK, b"")
         self._requests.end(entry, Change.ANSWERED, answer, catalogue.ANSWERED, worker)
@@ -202,12 +212,12 @@ class Streams:
     # --- what breaks them
 
     def breaks(self, entry: Entry) -> bool:
-        """The attempt at ``entry`` has failed: whether there can be no other. If there can, its parts begin anew."""
+        """The attempt at ``entry`` is over: whether there can be no other. If there can, its parts begin anew."""
         stream = entry.stream
         if stream is None:
             return False
         may_restart = stream.restarts or stream.wants_one or not entry.client.dialect.has_sessions
-        if (stream.sent or stream.is_restored) and not may_restart:
+        if stream.sent and not may_restart and not stream.is_unheard:
             return True
         _rewind(stream)
         return False
@@ -247,8 +257,9 @@ class Streams:
 
 
 def _stream_of(request: StreamRequest) -> StreamRow:
-    """The stream that ``request`` asks for."""
-    return _new_stream(request.parts, request.restarts, request.wants_progress)
+    """The stream that ``request`` asks for. What it says of its room is about parts that it has, if it has any."""
+    parts = request.parts if request.parts is None or not request.received else min(request.parts, PARTS_FIRST)
+    return _new_stream(parts, request.restarts, request.wants_progress)
 
 
 def _new_stream(parts: int | None, restarts: bool, wants_progress: bool) -> StreamRow:
@@ -257,7 +268,7 @@ def _new_stream(parts: int | None, restarts: bool, wants_progress: bool) -> Stre
 
 
 def _rewind(stream: StreamRow) -> None:
-    stream.sent, stream.wanted, stream.is_restored = 0, stream.first, False
+    stream.sent, stream.wanted = 0, stream.first
 
 
 def _ended_copy(entry: Entry) -> Entry:

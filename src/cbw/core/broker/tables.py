@@ -218,7 +218,8 @@ class StreamRow(msgspec.Struct, eq=False):
     ``sent`` that of the last one that came in this attempt.
 
     ``first`` is what is ``wanted`` at the beginning of each attempt. ``restarts``: another attempt may begin although parts were
-    sent. ``is_restored``: it comes from a journal, which does not know whether parts were sent before.
+    sent. ``is_unheard``: it comes from a journal, which does not know whether parts were sent before, and its client, which is
+    to say it, gets none until then.
     ``wants_one``: its client wants one answer, and only the progress before.
     """
 
@@ -228,7 +229,7 @@ class StreamRow(msgspec.Struct, eq=False):
     wants_progress: bool = False
     wants_one: bool = False
     sent: int = 0
-    is_restored: bool = False
+    is_unheard: bool = False
 
 
 class Entry(msgspec.Struct, gc=False, eq=False):

@@ -19,6 +19,7 @@ from cbw.core.client import events
 from cbw.core.client.capability import as_known, why_unknown
 from cbw.core.client.pending import Pending, pending_stream
 from cbw.core.client.retries import Retries
+from cbw.core.client.unwanted import Unwanted
 from cbw.core.hello import Patience, is_about_keys
 from cbw.core.messages import Status
 from cbw.core.port import UNSENT_RETRY_S
@@ -28,8 +29,6 @@ HELLO_PATIENCE_S = 3.0
 read for long, its welcome too."""
 UNASKED_BYTES = 512 * 1024
 """A larger body is sent only when the broker has told its limit: one far over it would end the connection, every time."""
-CANCELLED_MAX = 10_000
-"""Most cancelled requests that are remembered until a broker has been told of them; the oldest are forgotten first."""
 RECEIVED_DELAY_S = 0.02
 """How long the broker is not told which answers have arrived, if there is nothing else to tell it."""
 RECEIVED_MAX = 256
@@ -98,7 +97,7 @@ class ClientCore:
         self._patience = Patience()
         self._unsent: list[messages.Message] = []  # there was no room for these; whatever comes later waits behind them
         self._waiting_for_welcome: list[Pending] = []  # what depends on what the broker says of itself
-        self._cancelled: dict[int, None] = {}  # cancelled requests that the broker may not have been told of
+        self._unwanted = Unwanted()
         self._to_send: list[messages.Message] = []
         self._to_end: list[events.Ended] = []
         self._to_deliver: list[tuple[Any, messages.AnswerPart | messages.ProgressMade]] = []
@@ -233,8 +232,8 @@ class ClientCore:
                 continue
             if self._is_connected:
                 self._to_send.append(messages.Cancel(request_id))
-            if self.standing is not Standing.WELCOMED:
-                self._remember_cancelled([request_id])
+            if self.standing is not Standing.WELCOMED or pending.is_stream:
+                self._unwanted.add([request_id], are_streams=pending.is_stream)
             self._end(pending, Status.CANCELLED, "cancelled by this client")
 
     def _expire(self, now: float) -> None:
@@ -249,6 +248,8 @@ class ClientCore:
                 pending.is_overdue, pending.deadline_at = True, now + OVERDUE_S + self._round_trip_s
             else:
                 del in_flight[request.id]
+                if pending.is_stream:
+                    self._unwanted.add([request.id], are_streams=True)
                 self._end(pending, Status.EXPIRED, *self._why_expired(request))
         next_at = min((p.deadline_at for p in in_flight.values() if p.deadline_at is not None), default=None)
         if next_at is not None:
@@ -293,7 +294,7 @@ class ClientCore:
         self._busy.clear()  # this broker may have room
         to_send = self._to_send
         to_send.append(messages.ClientHello(self.name, self.boot, self._proof))
-        to_send.extend(map(messages.Cancel, self._cancelled))
+        to_send.extend(map(messages.Cancel, self._unwanted))
         self._waiting_for_welcome.clear()
         for pending in self.in_flight.values():
             request = pending.request
@@ -310,7 +311,7 @@ class ClientCore:
 
     def _forget_unsent(self) -> None:
         """Drop what was not sent, but for cancels: the next hello sends everything else again."""
-        self._remember_cancelled(m.id for m in (*self._unsent, *self._to_send) if type(m) is messages.Cancel)
+        self._unwanted.add(m.id for m in (*self._unsent, *self._to_send) if type(m) is messages.Cancel)
         self._unsent = []
         self._to_send = []
         self._retry.clear()
@@ -318,12 +319,6 @@ class ClientCore:
     def _send_unsent(self, _now: float) -> None:
         self._to_send = self._unsent + self._to_send
         self._unsent = []
-
-    def _remember_cancelled(self, request_ids: Iterable[int]) -> None:
-        """Tell of these after the next hello too, or the broker would run what nobody wants."""
-        self._cancelled.update(dict.fromkeys(request_ids))
-        while len(self._cancelled) > CANCELLED_MAX:
-            del self._cancelled[next(iter(self._cancelled))]
 
     def _send_welcomed(self, pending: Pending, now: float) -> None:
         """Send what is large, or has a ticket, to a broker that takes it, when it has said that it does."""
@@ -358,6 +353,7 @@ class ClientCore:
                 pending = in_flight.pop(message.id, None)
                 if pending is None:
                     self.answers_unasked += 1
+                    self._unwanted.answered(message.id)
                 elif pending.is_overdue and message.status is Status.CANCELLED:  # by a broker that does not say why
                     self._end(pending, Status.EXPIRED, "no answer in time")
                 elif type(pending.request) is messages.Request:  # the usual case
@@ -422,7 +418,7 @@ class ClientCore:
     def _parts_taken(self, fact: events.PartsTaken) -> None:
         pending = self.in_flight.get(fact.request_id)
         if pending is not None and pending.took(fact.count) and self.broker is not None:  # otherwise it is sent again
-            self._to_send.append(messages.PartsWanted(fact.request_id, pending.parts_wanted))
+            self._to_send.append(pending.parts_wanted)
 
     def _welcomed(self, welcome: messages.Welcome, now: float) -> None:
         self._enter(Standing.WELCOMED)
@@ -430,7 +426,7 @@ class ClientCore:
         self.has_met_broker = True
         self.hello_refused = ""
         self._round_trip_s = min(ROUND_TRIP_S_MAX, now - self._hello_at)
-        self._cancelled.clear()
+        self._unwanted.greeted()
         self._hello.clear()
         self._patience.welcomed()
         large, self._waiting_for_welcome = self._waiting_for_welcome, []

@@ -38,6 +38,11 @@ class Pending(msgspec.Struct, eq=False):
         if self.due_at is not None:
             request.delay_s = max(0.0, self.due_at - now)
 
+    @property
+    def is_stream(self) -> bool:
+        """Whether its answer is wanted in parts."""
+        return self.reader is not None
+
     def came(self, message: messages.AnswerPart | messages.ProgressMade) -> bool:
         """That has come of the answer; whether its program is to get it."""
         if isinstance(message, messages.AnswerPart):
@@ -49,9 +54,10 @@ class Pending(msgspec.Struct, eq=False):
         return self.reader is not None and self.reader.took(count)
 
     @property
-    def parts_wanted(self) -> int:
-        """The number of the last part that the program has room for."""
-        return 0 if self.reader is None else self.reader.wanted
+    def parts_wanted(self) -> messages.PartsWanted:
+        """For how many parts the program has room."""
+        assert self.reader is not None
+        return messages.PartsWanted(self.request.id, self.reader.wanted, self.reader.task)
 
 
 def pending_stream(

@@ -9,13 +9,14 @@ from cbw.core.parts import PARTS_FIRST, PARTS_MAX, PARTS_ROOM_BYTES
 class Reader:
     """Of the answer to one request. Parts are numbered from 1; part 1 once more says that the answer begins anew."""
 
-    __slots__ = ("_largest", "_taken", "received", "wanted")
+    __slots__ = ("_largest", "_taken", "received", "task", "wanted")
 
     def __init__(self) -> None:
         self.received = 0
         self.wanted = PARTS_FIRST
         """The number of the last part that the broker was told there is room for."""
-        self._taken = 0
+        self.task = 0  # the attempt that the parts are of
+        self._taken = 0  # below 0: parts of an earlier attempt are still to be taken
         self._largest = 1
 
     def came(self, part: AnswerPart) -> bool:
@@ -25,8 +26,8 @@ class Reader:
         it says has been ``received`` that the answer is broken, or begins anew.
         """
         if part.number == 1:
-            self._taken, self.wanted = 0, PARTS_FIRST
-        elif part.number != self.received + 1:
+            self._taken, self.wanted, self.task = self._taken - self.received, PARTS_FIRST, part.task
+        elif part.number != self.received + 1 or part.task != self.task:
             return False
         self.received = part.number
         self._largest = max(self._largest, len(part.body))
@@ -43,4 +44,4 @@ class Reader:
 
     def ask_again(self, request: StreamRequest) -> None:
         """``request`` is about to be sent, perhaps once more."""
-        request.received, request.parts = self.received, self.wanted
+        request.received, request.parts, request.task = self.received, self.wanted, self.task

@@ -11,7 +11,7 @@ from cbw.core.broker import events
 from cbw.core.broker.snapshot import snapshot
 from cbw.core.broker.streams import UNASKED_MAX, WANTED_MAX
 from cbw.core.messages import AnswerPart, PartsWanted, ProgressMade, Status, StreamRequest, StreamTask
-from cbw.core.parts import parts_of, streamed_body
+from cbw.core.parts import PARTS_FIRST, parts_of, streamed_body
 from cbw.core.plain_messages import Partial
 from cbw.wire import majordomo_02
 from cbw.wire.majordomo_01 import hello_of
@@ -28,8 +28,8 @@ def ask(system: CoreSystem, id: int = 1, parts: int | None = 4, client: str = "C
     system.tell(client_said(client.encode(), [StreamRequest(id, "s", b"go", parts=parts, **options)]))
 
 
-def want(system: CoreSystem, parts: int, id: int = 1) -> None:
-    system.tell(client_said(b"C1", [PartsWanted(id, parts)]))
+def want(system: CoreSystem, parts: int, id: int = 1, task: int = 0) -> None:
+    system.tell(client_said(b"C1", [PartsWanted(id, parts, task)]))
 
 
 def task_of(system: CoreSystem, worker: str = "W1") -> StreamTask:
@@ -165,6 +165,37 @@ def test_one_that_restarts_begins_with_its_first_part_again(system: CoreSystem) 
     assert parts_got(system) == []
 
 
+def test_room_for_parts_of_an_earlier_attempt_is_none_for_those_of_the_next(system: CoreSystem) -> None:
+    ask(system, restarts=True)
+    late = task_of(system)
+    send(system, late, 1, 2)
+    system.lose_worker("W1")
+    want(system, 64, task=late.id)
+    start_worker(system, "W2")
+    task = task_of(system, "W2")
+    assert task.parts == 4
+    want(system, 96, task=late.id)
+    assert system.take("W2") == []
+    want(system, 9, task=task.id)
+    assert system.take("W2") == [PartsWanted(task.id, 9)]
+
+
+@pytest.mark.parametrize("restarts", [True, False])
+def test_a_worker_that_says_hello_again_has_closed_it(system: CoreSystem, restarts: bool) -> None:
+    """Over the same connection: that is no failed attempt, but the parts that it has sent are of one that is over."""
+    ask(system, restarts=restarts)
+    send(system, task_of(system), 1, 2)
+    assert parts_got(system) == [1, 2]
+    start_worker(system)
+    if restarts:
+        again = task_of(system)
+        assert again.attempt == 1
+        send(system, again, 1)
+        assert parts_got(system) == [1]
+    else:
+        assert only_answer(system)[0] is Status.BROKEN and system.take_tasks("W1") == []
+
+
 def test_a_retry_after_parts_is_an_error(system: CoreSystem) -> None:
     ask(system)
     task = task_of(system)
@@ -222,6 +253,22 @@ class TestClientsThatComeBack:
         again = task_of(system)
         send(system, again, 1)
         assert parts_got(system, "C1b") == [1]
+
+    def test_as_many_parts_of_an_earlier_attempt_are_not_those_that_were_sent(self, system: CoreSystem) -> None:
+        ask(system, restarts=True)
+        first = task_of(system)
+        send(system, first, 1, 2)
+        system.tell(events.PeerLost(events.Side.CLIENT, b"C1"))
+        system.lose_worker("W1")
+        start_worker(system, "W2")
+        second = task_of(system, "W2")
+        send(system, second, 1, 2, worker="W2")
+        self.back(system, 2, task=first.id, restarts=True)
+        assert system.take("W2") == [messages.CancelTask(second.id)]
+
+    def test_what_has_room_is_told_of_parts_of_an_earlier_attempt(self, system: CoreSystem) -> None:
+        ask(system, received=30, parts=90, restarts=True)
+        assert task_of(system).parts == PARTS_FIRST
 
     def test_a_broker_that_does_not_know_it_says_so(self, system: CoreSystem) -> None:
         ask(system, received=3)

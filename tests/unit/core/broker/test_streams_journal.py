@@ -79,17 +79,54 @@ def test_or_begins_anew(system: Journaled) -> None:
     start_worker(system)
     again = task_of(system)
     system.tell(worker_said(b"W1", [AnswerPart(again.id, 1, b"one")]))
-    assert AnswerPart(1, 1, b"one") in system.take("C1") and answers(system) == []
+    assert AnswerPart(1, 1, b"one", again.id) in system.take("C1") and answers(system) == []
 
 
-def test_a_worker_that_is_not_back_breaks_it_as_it_may_have_sent_parts(system: Journaled) -> None:
-    ask(system)
-    task_of(system)
-    system.wait(1.0, "W1")  # that it is begun is stored after a while, with the next that is accepted
-    system.client("C2")
-    system.ask(7, client="C2", service="other")
-    system.crash()
-    system.wait(10)
-    ask(system)
-    (answer,) = answers(system)
-    assert answer.status is Status.BROKEN
+class TestOnlyItsClientKnowsWhetherPartsCame:
+    """After a restart of the broker. Until it says so it gets none."""
+
+    @pytest.fixture
+    def system(self, system: Journaled) -> Journaled:
+        """Its worker has had it, and another attempt has begun."""
+        ask(system)
+        task_of(system)
+        system.wait(1.0, "W1")  # that it is begun is stored after a while, with the next that is accepted
+        system.client("C2")
+        system.ask(7, client="C2", service="other")
+        system.crash()
+        system.wait(10)
+        start_worker(system)
+        return system
+
+    def test_if_they_did_it_is_broken(self, system: Journaled) -> None:
+        ask(system, received=1)
+        (answer,) = answers(system)
+        assert answer.status is Status.BROKEN
+
+    def test_also_if_as_many_were_made_again(self, system: Journaled) -> None:
+        system.tell(worker_said(b"W1", [AnswerPart(task_of(system).id, 1, b"one")]))
+        ask(system, received=1)
+        (answer,) = answers(system)
+        assert answer.status is Status.BROKEN
+
+    def test_also_if_it_ends_meanwhile(self, system: Journaled) -> None:
+        task = task_of(system)
+        end = messages.Answer(task.id, Status.STREAMED, streamed_body(1))
+        system.tell(worker_said(b"W1", [AnswerPart(task.id, 1, b"one"), end]))
+        ask(system, received=1)
+        (answer,) = answers(system)
+        assert answer.status is Status.BROKEN
+
+    def test_if_not_it_goes_on(self, system: Journaled) -> None:
+        ask(system)
+        task = task_of(system)
+        system.tell(worker_said(b"W1", [AnswerPart(task.id, 1, b"one")]))
+        assert AnswerPart(1, 1, b"one", task.id) in system.take("C1") and answers(system) == []
+
+    def test_and_begins_anew_if_parts_were_made_meanwhile(self, system: Journaled) -> None:
+        task = task_of(system)
+        system.client("C1")
+        system.tell(worker_said(b"W1", [AnswerPart(task.id, 1, b"one")]))
+        assert not any(isinstance(message, AnswerPart) for message in system.take("C1"))
+        ask(system)
+        assert messages.CancelTask(task.id) in system.take("W1") and answers(system) == []

@@ -10,7 +10,6 @@ import pytest
 from cbw.core import messages
 from cbw.core.client import events
 from cbw.core.client.core import (
-    CANCELLED_MAX,
     HELLO_PATIENCE_S,
     TRANSITIONS,
     UNASKED_BYTES,
@@ -18,6 +17,7 @@ from cbw.core.client.core import (
     Standing,
 )
 from cbw.core.client.events import BatchArrived, CancelRequested, Connected, Disconnected, Ended, Submitted
+from cbw.core.client.unwanted import CANCELLED_MAX
 from cbw.core.hello import DUPLICATE_PATIENCE_S, HELLO_RETRY_S
 from cbw.core.messages import Status
 from cbw.core.port import UNSENT_RETRY_S

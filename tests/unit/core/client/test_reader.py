@@ -7,8 +7,8 @@ from cbw.core.messages import AnswerPart, StreamRequest
 from cbw.core.parts import PARTS_FIRST, PARTS_MAX, PARTS_ROOM_BYTES
 
 
-def part(number: int, size: int = 1) -> AnswerPart:
-    return AnswerPart(1, number, b"x" * size)
+def part(number: int, size: int = 1, task: int = 7) -> AnswerPart:
+    return AnswerPart(1, number, b"x" * size, task)
 
 
 def test_each_part_goes_to_the_program_once() -> None:
@@ -23,7 +23,18 @@ def test_the_first_part_once_more_begins_anew() -> None:
         reader.came(part(number))
     reader.took(8)
     assert reader.wanted > PARTS_FIRST
-    assert reader.came(part(1)) and reader.received == 1 and reader.wanted == PARTS_FIRST
+    assert reader.came(part(1, task=8)) and reader.received == 1 and reader.wanted == PARTS_FIRST
+    assert not reader.came(part(2)), "it is of the first attempt"
+    assert reader.came(part(2, task=8))
+
+
+def test_what_is_taken_of_an_earlier_attempt_is_no_room_for_more_of_this() -> None:
+    reader = Reader()
+    for number in range(1, 41):
+        reader.came(part(number))
+    reader.came(part(1, task=8))
+    assert not reader.took(1) and reader.wanted == PARTS_FIRST
+    assert [reader.took(1) for _ in range(39)].count(True) == 1 and reader.wanted <= PARTS_MAX
 
 
 def test_more_are_wanted_when_half_of_the_room_is_free() -> None:
@@ -51,4 +62,4 @@ def test_what_is_sent_again_says_what_has_come() -> None:
         reader.came(part(number))
     request = StreamRequest(1, "s", b"")
     reader.ask_again(request)
-    assert (request.received, request.parts) == (3, PARTS_FIRST)
+    assert (request.received, request.parts, request.task) == (3, PARTS_FIRST, 7)

@@ -58,10 +58,10 @@ def test_room_is_told_when_the_program_has_taken_parts() -> None:
     asking = Asking(takes_streams=True)
     asking.ask()
     asking.sent.clear()
-    asking.hear(AnswerPart(1, 1, b"one"))
+    asking.hear(AnswerPart(1, 1, b"one", 5))
     asking.step(events.PartsTaken(1, 1), events.PartsTaken(7, 1))
     (wanted,) = asking.sent
-    assert isinstance(wanted, PartsWanted) and wanted.id == 1 and wanted.parts > PARTS_FIRST
+    assert isinstance(wanted, PartsWanted) and (wanted.id, wanted.task) == (1, 5) and wanted.parts > PARTS_FIRST
 
 
 def test_after_a_lost_connection_it_says_what_has_come() -> None:
@@ -74,6 +74,40 @@ def test_after_a_lost_connection_it_says_what_has_come() -> None:
     asking.hear(asking.welcome)
     (again,) = asking.sent
     assert isinstance(again, StreamRequest) and again.received == 2 and (again.parts or 0) > PARTS_FIRST
+
+
+class TestUnwanted:
+    """A stream that ends here before it ends at the broker would wait there for ever, as nobody takes its parts."""
+
+    @pytest.fixture
+    def asking(self) -> Asking:
+        asking = Asking(takes_streams=True)
+        asking.ask()
+        asking.step(events.CancelRequested([1]))
+        return asking
+
+    def said_again(self, asking: Asking) -> list[messages.Message]:
+        """Over another connection."""
+        asking.sent.clear()
+        asking.step(events.Disconnected(), events.Connected(), events.BatchArrived([asking.welcome]))
+        return [message for message in asking.sent if type(message) is messages.Cancel]
+
+    def test_the_broker_is_told_with_each_hello_as_the_cancel_may_be_lost(self, asking: Asking) -> None:
+        assert asking.sent[-1] == messages.Cancel(1)
+        for _ in range(2):
+            assert self.said_again(asking) == [messages.Cancel(1)]
+
+    def test_until_it_answers(self, asking: Asking) -> None:
+        asking.hear(messages.Answer(1, Status.CANCELLED, messages.error_body("cancelled", "")))
+        assert self.said_again(asking) == []
+
+    def test_also_if_its_time_is_over(self) -> None:
+        asking = Asking(takes_streams=True)
+        asking.step(events.StreamRequested(StreamRequest(1, "s", b"go", parts=PARTS_FIRST), 5.0, "sink"))
+        for now in (5.0, 9.0):  # the broker is asked where it is, and does not say
+            asking.step(now=now)
+        assert [ended.answer.status for ended in asking.ended] == [Status.EXPIRED]
+        assert self.said_again(asking) == [messages.Cancel(1)]
 
 
 def test_parts_and_progress_of_what_has_not_asked_for_them_are_dropped() -> None:
