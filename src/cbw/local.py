@@ -396,7 +396,7 @@ def start_process(
             text=True,
             errors="replace",
             start_new_session=True,  # so that we can stop all of them in order
-            preexec_fn=_die_with_parent,
+            preexec_fn=die_with_parent,
             env={**os.environ, **environment},
             stdin=stdin,
             stdout=stdout,
@@ -425,7 +425,7 @@ def _signals_deferred() -> Iterator[None]:
             signal.raise_signal(one)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """For ``preexec_fn``: the kernel ends the child when the thread that started it ends."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 

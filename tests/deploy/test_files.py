@@ -1,4 +1,4 @@
-"""Every YAML file and Dockerfile of ``deploy/``: what it names exists, in the settings, the command line, the version."""
+"""Every YAML file and Dockerfile of ``deploy/`` and ``examples/``: what it names exists, as a setting, a command, a version."""
 
 from __future__ import annotations
 
@@ -18,11 +18,24 @@ from cbw.cli.main import cli
 
 from .engine import DEPLOY, ROOT
 
-YAMLS = sorted(path for path in DEPLOY.rglob("*.y*ml") if "templates" not in path.parts)  # helm makes YAML of those
-DOCKERFILES = sorted([ROOT / "Dockerfile", *DEPLOY.rglob("Dockerfile")])
+EXAMPLES = ROOT / "examples"
+YAMLS = sorted(
+    path for path in (*DEPLOY.rglob("*.y*ml"), *EXAMPLES.rglob("*.y*ml")) if "templates" not in path.parts
+)  # helm makes YAML of templates
+DOCKERFILES = sorted([ROOT / "Dockerfile", *DEPLOY.rglob("Dockerfile"), *EXAMPLES.rglob("Dockerfile")])
 OVERLAYS = {"deploy/cbw/journal.yml", "deploy/cbw/nats.yml", "deploy/cbwl/keys.yml", "deploy/swarm/keys.yml"}
 """Compose files that add to the services of another."""
-OURS = {"tsr-zmq", "imbroker", "imworker", "imclient", "imlogger", "imbroker-node", "imworker-node", "imclient-node"}
+OURS = {
+    "tsr-zmq",
+    "imbroker",
+    "imworker",
+    "imclient",
+    "imlogger",
+    "imbroker-node",
+    "imworker-node",
+    "imclient-node",
+    "imshop",
+}
 NODE_BASE = DEPLOY / "node" / "base" / "Dockerfile"
 ENVIRONMENT = {
     name

@@ -6,8 +6,8 @@ shell for each page, and the other lines are what is printed: ``...`` stands for
 the page ends. A command that fails must be followed by ``$ echo $?``. ``<!-- test: … -->`` is a command that readers need
 not see. Blocks of any other language are not run.
 
-A page of ``examples/`` finds the programs beside it. Ports 9997 to 9999 are replaced by free ones in the text, and those of the
-broker as defaults too.
+A page of ``examples/`` finds the files beside it. Ports 9997 to 9999, and 8000, are replaced by free ones in the text, and those
+of the broker as defaults too.
 """
 
 from __future__ import annotations
@@ -94,15 +94,15 @@ class Names(Protocol):
 
 
 class Ports:
-    """Free ports in the place of the three that the pages name."""
+    """Free ports in the place of the four that the pages name: those of cbw, and that of a web server."""
 
     def __init__(self) -> None:
-        self.client, self.worker, status = free_port(), free_port(), free_port()
-        self._pairs = {"9998": str(self.client), "9999": str(self.worker), "9997": str(status)}
+        self.client, self.worker, status, web = free_port(), free_port(), free_port(), free_port()
+        self._pairs = {"9998": str(self.client), "9999": str(self.worker), "9997": str(status), "8000": str(web)}
 
     def into(self, text: str) -> str:
         """``text`` with the free ports."""
-        return re.sub(r"\b999[789]\b", lambda found: self._pairs[found[0]], text)
+        return re.sub(r"\b(999[789]|8000)\b", lambda found: self._pairs[found[0]], text)
 
     def back(self, text: str) -> str:
         """``text`` as the page has it."""
@@ -251,8 +251,8 @@ def no_new_modules(tmp_path: Path) -> Iterator[None]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_page(page: Path, shell: Shell, ports: Ports) -> None:
     if page.parent.parent == ROOT / "examples":
-        for program in page.parent.glob("*.py"):
-            shutil.copy(program, program.name)
+        for file in filter(Path.is_file, page.parent.iterdir()):
+            shutil.copy(file, file.name)
     namespace: dict[str, Any] = {"__name__": "page"}
     printed = ""
     for step in steps_of(page):

@@ -30,13 +30,13 @@ def environment(**more: str) -> dict[str, str]:
 class Program:
     """``cbw ARGUMENTS`` as a child process. Every one must be ended: the fixtures of ``conftest.py`` do."""
 
-    def __init__(self, *arguments: object, stdin: bytes | None = None, **variables: str) -> None:
+    def __init__(self, *arguments: object, stdin: bytes | None = None, folder: Path = HERE, **variables: str) -> None:
         self.arguments = [str(argument) for argument in arguments]
         (its_input, ours), (out, its_output), (err, its_errors) = os.pipe(), os.pipe(), os.pipe()
         streams = (its_input, its_output, its_errors)
         try:
             variables = environment(PYTHONUNBUFFERED="1", **variables)
-            self._process = fork_server.start(self.arguments, streams, HERE, variables)
+            self._process = fork_server.start(self.arguments, streams, folder, variables)
         finally:
             for stream in streams:
                 os.close(stream)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -51,6 +53,12 @@ from cbw.worker.worker import Worker
     help="Exception after which a handler is called again, with its subclasses: one of Python's, or of a module. Default: only "
     "cbw.Retry. May be repeated. The handler must be able to meet its own earlier work.",
 )
+@click.option(
+    "--reload",
+    is_flag=True,
+    help="For development: end the worker, as SIGTERM does, and start it anew when a Python file in the current folder or below "
+    "changes. Needs watchfiles: pip install 'cbw[reload]'.",
+)
 @setting_options(*settings.WORKER)
 @keys_option
 @trace_options
@@ -62,6 +70,7 @@ def command(
     handlers: tuple[str, ...],
     apps: tuple[str, ...],
     retry_on: tuple[str, ...],
+    reload: bool,
     time_limit_s: float | None,
     retries: int,
     backoff_s: float,
@@ -79,26 +88,21 @@ def command(
     \b
     cbw worker W1 172.17.0.2 9999
     cbw worker --app contract:shop --concurrency 8
+    cbw worker --app contract:shop --reload
     cbw worker --handler shop.orders:price --concurrency 8
     cbw worker --handler shop.orders:price --retry-on ConnectionError --retries 3
     cbw worker --handler resize=images:resize --handler crop=images:crop --processes 2
     """
+    if reload:
+        from cbw.cli.reload import run_reloading  # only then: it loads much that a worker does not need
+
+        sys.exit(run_reloading())
     name = role_id(id, "WOR")
     brokers = broker_address(broker_host, broker_port)
     trace = open_trace(name)
     worker = Worker(brokers.text, id=name, trace=trace, **options)
-    exceptions = tuple(load(name if ":" in name else f"builtins:{name}") for name in retry_on)
-    for spec in handlers:
-        service, _, path = spec.rpartition("=")
-        backoff = (backoff_s, max(backoff_s, backoff_max_s))
-        worker.add(
-            service,
-            load(path),
-            retries=retries,
-            retry_on=exceptions,
-            backoff_s=backoff,
-            time_limit_s=time_limit_s,
-        )
+    backoff = (backoff_s, max(backoff_s, backoff_max_s))
+    _add_handlers(worker, handlers, retry_on, retries=retries, backoff_s=backoff, time_limit_s=time_limit_s)
     services = services_of(apps, is_alone=not handlers)
     for one in services:
         worker.add_service(one)
@@ -115,6 +119,13 @@ def command(
     ):
         output.line(f"{name} works for {brokers}")
         _run(worker)
+
+
+def _add_handlers(worker: Worker, handlers: Sequence[str], retry_on: Sequence[str], **options: Any) -> None:
+    exceptions = tuple(load(name if ":" in name else f"builtins:{name}") for name in retry_on)
+    for spec in handlers:
+        service, _, path = spec.rpartition("=")
+        worker.add(service, load(path), retry_on=exceptions, **options)
 
 
 def _run(worker: Worker) -> None:
