@@ -503,10 +503,12 @@ class Checker:
             record.attempt == 1 + accepted.failed,
             f"G5: {token} is at attempt {record.attempt}, but {accepted.failed} have failed",
         )
-        # A task that crosses the registration of a REQ worker is taken for one that was not begun, and may be.
+        # A task that crosses the registration of a REQ worker is taken for one that was not begun, and may be. One whose parts
+        # were lost on their way to the client is given back though it was begun, and its worker may die later.
         lab = {worker.name for worker in self.plain_workers}
+        is_stream = self.jobs[token].kind.startswith("stream")
         begun = [a for a in accepted.attempts if a.void != "restarted"]  # whatever became of its worker
-        died = sum(a.has_died and not (a.void == "returned" and a.worker in lab) for a in begun)
+        died = sum(a.has_died and not (a.void == "returned" and (is_stream or a.worker in lab)) for a in begun)
         self.need(
             died < self.plan.limits.attempts_max, f"G5: {token} was handed out again after {died} workers died of it"
         )

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from cbw.core.broker.streams import Streams
 from cbw.core.broker.tables import Entry, StreamRow, WorkerRow
+from cbw.core.client.pending import Pending
 from cbw.core.client.reader import Reader
 from cbw.core.messages import AnswerPart
 from cbw.core.parts import PARTS_MAX
@@ -29,6 +32,17 @@ def _streams_of_workers_that_die(plan: Plan) -> None:
     _streams(plan)
     plan.rates["worker crash"] = 1.0
     plan.rates["connection"] = 3.0
+
+
+def _streams_that_are_given_up(plan: Plan) -> None:
+    """While connections break, and with them what was said over them."""
+    _streams_of_workers_that_die(plan)
+    plan.rates["broker crash"] = 0.5
+    plan.limits = msgspec.structs.replace(plan.limits, parked_bytes_max=1 << 20)  # the parts of all clients find room
+    for client in plan.clients:
+        for _, jobs in client.bursts:
+            for job in jobs[::2]:
+                job.cancel_after_s = 0.1
 
 
 @canary("stuck", _streams)
@@ -85,3 +99,9 @@ def there_is_room_for_any_number_of_parts() -> list[Patch]:
 def room_is_never_told() -> list[Patch]:
     """Handlers wait for ever behind the first parts."""
     return [(Reader, "took", lambda self, count: False)]
+
+
+@canary("stuck", _streams_that_are_given_up)
+def that_a_stream_was_given_up_is_told_once() -> list[Patch]:
+    """If that is lost with its connection, the handler waits for ever."""
+    return [(Pending, "is_stream", False)]

@@ -50,6 +50,7 @@ CAUGHT_WITH = {
     "recalls_are_not_answered": 14,
     "second_hellos_are_blamed": 17,
     "suspects_travel_in_company": 15,
+    "that_a_stream_was_given_up_is_told_once": 18,
     "unread_clients_are_not_told": 25,
     "unsent_answers_are_not_found": 59,
     "waiting_answers_are_not_looked_at": 56,

@@ -412,8 +412,13 @@ class ClientCore:
     def _came(self, message: messages.AnswerPart | messages.ProgressMade) -> None:
         """A part of an answer, or how far one is."""
         pending = self.in_flight.get(message.id)
-        if pending is not None and pending.came(message):
-            self._to_deliver.append((pending.sink, message))
+        if pending is not None:
+            if pending.came(message):
+                self._to_deliver.append((pending.sink, message))
+        elif type(message) is messages.AnswerPart and message.id not in self._unwanted:
+            # It was sent again while its answer was on the way, and is run once more for nobody.
+            self._unwanted.add([message.id], are_streams=True)
+            self._to_send.append(messages.Cancel(message.id))
 
     def _parts_taken(self, fact: events.PartsTaken) -> None:
         pending = self.in_flight.get(fact.request_id)

@@ -21,6 +21,9 @@ class Unwanted:
     def __iter__(self) -> Iterator[int]:
         return iter(self._are_streams)
 
+    def __contains__(self, request_id: int) -> bool:
+        return request_id in self._are_streams
+
     def add(self, request_ids: Iterable[int], *, are_streams: bool = False) -> None:
         """Remember these, which may be here already."""
         for request_id in request_ids:

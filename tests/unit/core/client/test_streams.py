@@ -101,6 +101,16 @@ class TestUnwanted:
         asking.hear(messages.Answer(1, Status.CANCELLED, messages.error_body("cancelled", "")))
         assert self.said_again(asking) == []
 
+    def test_one_that_has_ended_here_and_is_run_again_is_cancelled_once(self) -> None:
+        """It was sent again, over another connection, while its answer was on the way."""
+        asking = Asking(takes_streams=True)
+        asking.ask()
+        asking.hear(messages.Answer(1, Status.OK, b"done"))
+        asking.sent.clear()
+        asking.hear(AnswerPart(1, 1, b"one"))
+        asking.hear(AnswerPart(1, 2, b"two"))
+        assert asking.sent == [messages.Cancel(1)] and asking.news == []
+
     def test_also_if_its_time_is_over(self) -> None:
         asking = Asking(takes_streams=True)
         asking.step(events.StreamRequested(StreamRequest(1, "s", b"go", parts=PARTS_FIRST), 5.0, "sink"))
