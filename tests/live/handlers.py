@@ -41,6 +41,12 @@ def note_done(body: bytes) -> bytes:
     return body
 
 
+def note_done_slowly(body: bytes) -> bytes:
+    """The same after 10 ms: long enough for a broker to write that the task has begun."""
+    time.sleep(0.01)
+    return note_done(body)
+
+
 class FlakyError(Exception):
     """It may well go better the next time."""
 

@@ -68,9 +68,10 @@ def test_it_dies(moment: str, start: Start, connect: Connect, log: Log, tmp_path
     dying = subprocess.Popen(
         command, env=environment(), cwd=Path(__file__).parents[2], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
+    handler = "note_done_slowly" if "beginning" in moment else "note_done"
     for number in range(2):
         start(
-            "worker", f"W{number}", HOST, ports[1], "--handler=handlers:note_done", "--concurrency", 2,
+            "worker", f"W{number}", HOST, ports[1], f"--handler=handlers:{handler}", "--concurrency", 2,
             CBW_TEST_LOG=str(log.path),
         )  # fmt: skip
     is_over = threading.Event()
