@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -126,7 +126,8 @@ class BrokerSession:
         self._reconnect = agenda.timer(self._connect_again)
         self._patience = Patience()
         self._heard_at = 0.0
-        self._credit_told = (0, False)  # and whether the slots are shared
+        self._credit_told = 0
+        self._sharing_told = False
         self._late: deque[messages.Answer] = deque(maxlen=LATE_ANSWERS_MAX)
         self._lost_at = 0.0
         self._used_instead: BrokerSession | None = None  # leads to the same broker
@@ -332,7 +333,7 @@ class BrokerSession:
         self._enter(Registration.GREETING)
         self._next_word.set(now + WORKER_BEAT_S)
         credit = self._shares.greeting
-        self._credit_told = (credit, False)
+        self._credit_told, self._sharing_told = credit, False
         others = [other for other in self._sessions.values() if other is not self]
         begun = [task for session in (self, *others) for task in session.tasks]
         who = self._introduction
@@ -352,10 +353,10 @@ class BrokerSession:
 
     def tell_credit(self) -> None:
         """Say how many tasks are wanted in hand, if that has changed."""
-        credit = (self.share.offered, self._shares.are_several)
-        if credit != self._credit_told and self.broker is not None:
-            self._credit_told = credit
-            self.to_send.append(messages.Credit(*credit))
+        offered, is_shared = self.share.offered, self._shares.are_several
+        if (offered != self._credit_told or is_shared is not self._sharing_told) and self.broker is not None:
+            self._credit_told, self._sharing_told = offered, is_shared
+            self.to_send.append(messages.Credit(offered, is_shared))
 
     # --- tasks
 
@@ -397,19 +398,19 @@ class BrokerSession:
         self.to_send.extend(crashed)
         self.in_hand.clear()
 
-    def answer(self, answer: messages.Answer) -> None:
-        """A task that came from this broker has ended: send the answer, or keep it for the next session if it is of an earlier
-        one."""
-        streams = self._streams.tasks
-        is_stream = bool(streams) and streams.pop(answer.id, 0) is None
-        if answer.id in self.in_hand:
-            del self.in_hand[answer.id]
-            assert self.broker is not None
-            self.to_send.append(fitting(answer, self.broker))
-        else:
-            self.left_over.pop(answer.id, None)
-            if not is_stream:  # whose parts went nowhere
-                self._late.append(answer)
+    def answer(self, answers: Iterable[messages.Answer]) -> None:
+        """Tasks that came from this broker have ended: send the answers, or keep those of an earlier session for the next one."""
+        in_hand, broker, streams = self.in_hand, self.broker, self._streams.tasks
+        for answer in answers:
+            is_stream = bool(streams) and streams.pop(answer.id, 0) is None
+            if answer.id in in_hand and broker is not None:
+                del in_hand[answer.id]
+                self.to_send.append(fitting(answer, broker))
+            else:
+                self.left_over.pop(answer.id, None)
+                if not is_stream:  # whose parts went nowhere
+                    self._late.append(answer)
+        if self._late:
             self._send_late()
 
     def _send_late(self) -> None:

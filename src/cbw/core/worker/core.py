@@ -12,6 +12,7 @@ from typing import Any
 from cbw.core import messages
 from cbw.core.agenda import Agenda
 from cbw.core.hello import is_about_keys
+from cbw.core.messages import Status
 from cbw.core.parts import SUCCEEDED
 from cbw.core.worker import events
 from cbw.core.worker.broker_session import WORKER_BEAT_S, BrokerSession, Introduction, Registration
@@ -214,23 +215,28 @@ class WorkerCore:
         ):
             return  # it came over the connection that was lost
         session.heard(now)
+        in_hand, begin = session.in_hand, self._orders.begin
+        are_all_wanted = self._are_all_wanted(session)
         services: list[str] = []
         for message in fact.messages:
             if type(message) is not messages.Task and type(message) is not messages.StreamTask:
                 self._take_word(session, message, now)
                 if self.is_ended:
                     return
+                begin = self._orders.begin
+                are_all_wanted = self._are_all_wanted(session)
             elif session.broker is None:
                 pass  # sent over an earlier connection, or before the broker heard our second hello: given to others since
-            elif self._has_no_room_for(message.id, session):
+            elif not are_all_wanted and self._has_no_room_for(message.id, session):
                 session.give_back([message.id])  # sent before the broker knew
-            elif message.id not in session.in_hand:
-                session.in_hand[message.id] = None
-                self._orders.begin.append(message)
+            elif message.id not in in_hand:
+                in_hand[message.id] = None
+                begin.append(message)
                 if type(message) is messages.StreamTask:
                     self._streams.begun(message)
                     self.is_quick = False
-                services.append(message.service)
+                if not are_all_wanted:
+                    services.append(message.service)
         if services and self._shares.are_several:
             self._shares.took(session.share, services, now)
 
@@ -266,11 +272,16 @@ class WorkerCore:
         """These tasks have ended: send the answers, or keep those that belong to an earlier session for the next one."""
         self.tasks_done += len(answers)
         for answer in answers:
-            if answer.status not in SUCCEEDED:
+            if answer.status is not Status.OK and answer.status not in SUCCEEDED:
                 self.tasks_failed += 1
-            session = self._session_of(answer.id)
-            if session is not None:
-                session.answer(answer)
+        if len(self.sessions) == 1:
+            (session,) = self.sessions.values()
+            session.answer(answers)
+            return
+        for answer in answers:
+            owner = self._session_of(answer.id)
+            if owner is not None:
+                owner.answer([answer])
 
     def _session_of(self, task: int) -> BrokerSession | None:
         """The session in which ``task`` came; None: its broker is not served any more."""
@@ -337,16 +348,19 @@ class WorkerCore:
 
     # --- how many tasks are wanted
 
+    def _are_all_wanted(self, session: BrokerSession) -> bool:
+        """Whether there is room for every task of this broker, which is the only one and knows all that has changed here."""
+        is_full = self.is_leaving or not self.is_pool_ready or session.left_over or self.limits.slots_held
+        return not is_full and len(self.sessions) == 1
+
     def _has_no_room_for(self, task: int, session: BrokerSession) -> bool:
         """Whether ``task`` has to be given back: the broker did not know yet what has changed here."""
         if self.is_leaving or not self.is_pool_ready:
             return True
-        if session.left_over or self.limits.slots_held or len(self.sessions) > 1:
-            if task in session.in_hand:
-                return False
-            # Brokers begin to count at random numbers, so two of them hardly ever use the same.
-            return self._session_of(task) is not None or len(self.in_hand) >= self._credit_wanted()
-        return False
+        if task in session.in_hand:
+            return False
+        # Brokers begin to count at random numbers, so two of them hardly ever use the same.
+        return self._session_of(task) is not None or len(self.in_hand) >= self._credit_wanted()
 
     def _credit_wanted(self) -> int:
         """How many tasks are wanted in hand. Handlers of an earlier session, and those that have exceeded their time limits, hold
