@@ -15,6 +15,8 @@ from .engine import DEPLOY, LABEL, Project, answers_in, docker, must
 
 pytestmark = pytest.mark.timeout(400)
 UP_S = 120.0
+VERIFY_S = 300.0
+"""It takes a minute and a half on a quiet machine: three leaders are elected."""
 NATS = ("nats1", "nats2", "nats3")
 
 
@@ -55,3 +57,17 @@ def test_a_standby_goes_on_when_the_owner_is_killed(new_project: NewProject, nat
     project.must("start", "cli")  # and the broker that was killed, on which they depend
     wait_until(lambda: answered(project, 40), "its answers", within_s=UP_S)
     wait_until(lambda: says(said["ok"]).startswith("stands by"), "the first one stands by", within_s=UP_S)
+
+
+def test_a_deployment_with_a_standby_is_verified(new_project: NewProject, nats_file: Path) -> None:
+    """The owner is killed, and frozen until the standby has its journal: then it ends, and nothing of it is believed."""
+    project = new_project("cbw", BROKER_PUBLISHED="0", CBW_WORKER_WORK_TIME_S="0.5")
+    project.add_file(DEPLOY / "cbw" / "nats.yml")
+    project.add_file(nats_file)
+    project.must("up", "--detach", "--scale", "bro=2", "--scale", "cli=0", "--scale", "wor=3", within_s=UP_S)
+    wait_until(lambda: "ok" in map(says, project.containers("bro")), "one of them serves", within_s=UP_S)
+    done = project.verify("--json", within_s=VERIFY_S)
+    assert done.returncode == 0, done.stdout + done.stderr
+    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    for name in ("own-replies", "standby-takes-over", "frozen-broker", "fenced-zombie"):
+        assert checks[name]["passed"] and checks[name]["figures"]["judged"], done.stdout

@@ -465,9 +465,14 @@ def _networks(container: Container) -> Networks:
 
 
 def _host_of(address: str) -> str:
-    """The host at which a port that is published on ``address`` can be reached from here."""
-    if address in ("", "0.0.0.0", "::"):
+    """The host at which a port that is published on ``address`` can be reached from here.
+
+    Docker may choose different ports for IPv4 and IPv6, and one container's for IPv6 may be another one's for IPv4.
+    """
+    if address in ("", "0.0.0.0"):
         return "127.0.0.1"
+    if address == "::":
+        return "[::1]"
     return f"[{address}]" if ":" in address else address
 
 

@@ -150,8 +150,6 @@ class Trials:
         found = [self._deployment.addresses(broker) for broker in brokers]
         tried = [address for addresses in found for address in addresses]
         answering = [self._answering_of(addresses, MEET_S / len(tried)) for addresses in found]
-        if sum(map(bool, answering)) > 1:  # unless a standby has just taken over from the one that answered before it
-            answering = [self._answering_of([address] if address else [], MEET_S / len(tried)) for address in answering]
         self._addresses = [address for address in answering if address]
         self._answering = len(self._addresses)
         if not self._addresses:
