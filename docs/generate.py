@@ -460,7 +460,7 @@ def _class(name: str, kind: type) -> str:
     attributes = _attributes(kind)
     if attributes:
         parts.append("Attributes: " + ", ".join(code(attribute) for attribute in attributes) + ".")
-    for member, value in kind.__dict__.items():
+    for member, value in {**kind.__dict__, **dict(inspect.getmembers(kind, inspect.isdatadescriptor))}.items():
         if member.startswith("_"):
             continue
         if isinstance(value, property):

@@ -47,8 +47,11 @@ class BrokerAddresses(NamedTuple):
     """Where the brokers are, from the command line."""
 
     hosts: list[Address]
-    text: str
-    """For the library: ``a:9998,b:9998``."""
+
+    @property
+    def text(self) -> str:
+        """For the library: ``a:9998,b:9998``."""
+        return ",".join(place_of(*host) for host in self.hosts)
 
     def __str__(self) -> str:
         return " and ".join(place_of(*host) for host in self.hosts)
@@ -74,7 +77,7 @@ def broker_address(hosts: str | None, port_number: int) -> BrokerAddresses:
     addresses = [
         (checked_host(host, BROKER_HOST), checked_port(port or port_number, BROKER_PORT)) for host, port in bare
     ]
-    return BrokerAddresses(addresses, ",".join(place_of(*each) for each in addresses))
+    return BrokerAddresses(addresses)
 
 
 def client_brokers(text: str | None) -> BrokerAddresses:
@@ -86,8 +89,7 @@ def client_brokers(text: str | None) -> BrokerAddresses:
     """
     if text is None and os.environ.get(BROKER_HOST.environment) == "":  # as in the images
         raise no_host("with --broker")
-    hosts = addresses(text, "client")
-    return BrokerAddresses(hosts, ",".join(place_of(*each) for each in hosts))
+    return BrokerAddresses(addresses(text, "client"))
 
 
 def no_host(how: str) -> click.UsageError:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from cbw.client.progress import OnProgress, progress_of
 from cbw.client.result import decode_answer, exception_for
@@ -102,16 +102,10 @@ class StreamLine:
     cancel: Callable[[list[int]], None]
 
 
-class AnswerStream(Iterator[T]):
-    """An answer in parts. The request is made when the first part is asked for.
+class _CountedParts:
+    """What both kinds of streams tell of themselves."""
 
-    To leave the loop, :meth:`close`, or the end of ``with`` gives the request up: the generator in the worker is closed. The
-    worker is never more than some 64 parts ahead, or 1 MiB of them. One thread at a time may read it.
-    """
-
-    def __init__(self, reading: Reading, line: StreamLine, wait: Callable[[queue.SimpleQueue[Any]], Any]) -> None:
-        self._reading = reading
-        self._parts = _read(reading, line, wait)
+    _reading: Reading
 
     @property
     def parts(self) -> int:
@@ -122,6 +116,18 @@ class AnswerStream(Iterator[T]):
     def attempt(self) -> int:
         """Counts from 1. One more: the worker was lost, and the answer has begun anew, with its first part."""
         return self._reading.attempt
+
+
+class AnswerStream(_CountedParts, Iterator[T]):
+    """An answer in parts. The request is made when the first part is asked for.
+
+    To leave the loop, :meth:`close`, or the end of ``with`` gives the request up: the generator in the worker is closed. The
+    worker is never more than some 64 parts ahead, or 1 MiB of them. One thread at a time may read it.
+    """
+
+    def __init__(self, reading: Reading, line: StreamLine, wait: Callable[[queue.SimpleQueue[Any]], Any]) -> None:
+        self._reading = reading
+        self._parts = _read(reading, line, wait)
 
     def __iter__(self) -> Self:
         return self
@@ -155,22 +161,12 @@ def _read(reading: Reading, line: StreamLine, wait: Callable[[queue.SimpleQueue[
             line.cancel([reading.request_id])
 
 
-class AsyncAnswerStream(Generic[T], AsyncIterator[T]):
+class AsyncAnswerStream(_CountedParts, AsyncIterator[T]):
     """As :class:`AnswerStream`, for ``async for`` and ``async with``."""
 
     def __init__(self, reading: Reading, line: StreamLine) -> None:
         self._reading = reading
         self._parts = _read_async(reading, line)
-
-    @property
-    def parts(self) -> int:
-        """How many parts of this attempt have come."""
-        return self._reading.parts
-
-    @property
-    def attempt(self) -> int:
-        """Counts from 1. One more: the worker was lost, and the answer has begun anew, with its first part."""
-        return self._reading.attempt
 
     def __aiter__(self) -> Self:
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from heapq import nlargest
 from itertools import islice
 from typing import Any, Protocol
@@ -53,7 +54,7 @@ def snapshot(core: Rooms, now: float, questions: int = 0) -> dict[str, Any]:
     shown = [service for service in services if service.workers or service.waiting_count or service.delayed]
     waiting = sum(service.waiting_count for service in services)
     delayed = len(requests.dispatcher.delays)
-    running = _running(workers)
+    running = running_of(workers)
     paused = requests.dispatcher.paused
     clients = [client for client in core.clients.by_peer.values() if client.entries]
     latencies = requests.latencies
@@ -85,7 +86,7 @@ def snapshot(core: Rooms, now: float, questions: int = 0) -> dict[str, Any]:
         "other_services": _totals(shown[SERVICES_SHOWN_MAX:]),
         "workers_wanted": [
             {"service": name, "wanted": wanted}
-            for name, wanted in islice(requests.dispatcher.workers_wanted.count(workers).items(), WANTED_SHOWN_MAX)
+            for name, wanted in islice(requests.dispatcher.workers_wanted.count(running).items(), WANTED_SHOWN_MAX)
         ],
         "worker_count": len(workers),
         "worker_states": Counter(map(state_of, workers)),
@@ -133,7 +134,7 @@ def _totals(services: list[ServiceRow]) -> dict[str, int]:
     }
 
 
-def _running(workers: list[WorkerRow]) -> Counter[str]:
+def running_of(workers: Iterable[WorkerRow]) -> Counter[str]:
     """How many requests workers have in hand, by service."""
     running: Counter[str] = Counter()
     for worker in workers:

@@ -6,10 +6,9 @@ Those that wait are not enough to go by: while all workers are busy and nobody w
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
-from cbw.core.broker.tables import ServiceRow, WorkerRow
+from cbw.core.broker.tables import ServiceRow
 
 REMEMBERED_MAX = 1000
 """Most services without workers of which it is remembered what one of their workers ran at once. Of others it is taken for 1."""
@@ -29,11 +28,10 @@ class WorkersWanted:
         if len(self._concurrencies) > REMEMBERED_MAX:
             del self._concurrencies[next(iter(self._concurrencies))]
 
-    def count(self, workers: Iterable[WorkerRow]) -> dict[str, int]:
-        """Workers wanted, by service. ``workers`` are all that are registered."""
-        running = _running(workers)
+    def count(self, running: Mapping[str, int]) -> dict[str, int]:
+        """Workers wanted, by service. ``running`` is how many requests workers have in hand, by service."""
         wanted = {
-            service.name: _quotient(service.waiting_count + running[service.name], *self._concurrency(service))
+            service.name: _quotient(service.waiting_count + running.get(service.name, 0), *self._concurrency(service))
             for service in self._services.values()
         }
         return wanted | {name: 0 for name in self._concurrencies if name not in wanted}
@@ -48,14 +46,3 @@ class WorkersWanted:
 def _quotient(requests: int, concurrency: int, workers: int) -> int:
     """``requests`` by the mean concurrency, rounded up."""
     return -(-requests * workers // max(1, concurrency))
-
-
-def _running(workers: Iterable[WorkerRow]) -> Counter[str]:
-    """The requests that workers have in hand, by service."""
-    running: Counter[str] = Counter()
-    for worker in workers:
-        if len(worker.services) == 1:
-            running[worker.services[0].name] += len(worker.in_hand)
-        else:
-            running.update(entry.request.service for entry in worker.in_hand.values())
-    return running

@@ -118,9 +118,6 @@ class Shares:
     def divide(self, now: float) -> None:
         """Set what is offered to each, after any change."""
         capacity = self._capacity()
-        if len(self._shares) == 1:
-            self._shares[0].offered = capacity
-            return
         if not self.are_several or self._is_open or capacity <= 0:
             for share in self._shares:
                 share.offered = capacity

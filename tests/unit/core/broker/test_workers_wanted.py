@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from cbw.core import messages
+from cbw.core.broker.snapshot import running_of
 from cbw.core.broker.workers_wanted import REMEMBERED_MAX
 
 from .system import CoreSystem, client_said
 
 
 def wanted(system: CoreSystem) -> dict[str, int]:
-    return system.core.requests.dispatcher.workers_wanted.count(system.core.workers.by_peer.values())
+    return system.core.requests.dispatcher.workers_wanted.count(running_of(system.core.workers.by_peer.values()))
 
 
 def test_what_runs_counts_as_what_waits() -> None:
