@@ -463,8 +463,8 @@ def _class(name: str, kind: type) -> str:
     for member, value in {**kind.__dict__, **dict(inspect.getmembers(kind, inspect.isdatadescriptor))}.items():
         if member.startswith("_"):
             continue
-        if isinstance(value, property):
-            result = _annotation(inspect.signature(value.fget).return_annotation) if value.fget else ""
+        if isinstance(value, property) and value.fget is not None and value.fget.__module__.startswith("cbw"):
+            result = _annotation(inspect.signature(value.fget).return_annotation)
             parts += [f"### {name}.{member}", f"```python\n{member}: {result}\n```", markdown(value.__doc__)]
         elif inspect.isfunction(value):
             parts += [f"### {name}.{member}", _signatures(member, value), markdown(value.__doc__)]
