@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tarfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -87,6 +87,7 @@ class Trials:
         self._addresses: list[str] = []  # of all brokers; those that answer come first
         self._answering = 0  # how many those are
         self._callers: list[Caller] = []
+        self._alone: list[Caller] = []  # one for each broker that answers, which asks no other; empty: there is but one
         self._containers: dict[str, Container] = {}  # of the workers, by their ids
         self._ended_at: dict[str, float] = {}  # when each request was answered or failed, in seconds since 1970
         self._work_s = 0.0
@@ -116,7 +117,7 @@ class Trials:
 
     def stop(self) -> None:
         """Close what is open. Safe to call twice."""
-        for caller in self._callers:
+        for caller in (*self._callers, *self._alone):
             caller.close()
         self._printed.close()
         self._notebook.close()
@@ -160,6 +161,9 @@ class Trials:
         self._addresses += [own for address, (own, *_) in zip(answering, found, strict=True) if not address]
         for number in range(1, CALLERS + 1):
             self._callers.append(self._caller(f"CLI_{number}", self._addresses))
+        if self._answering > 1:
+            for number, address in enumerate(self._addresses[: self._answering], 1):
+                self._alone.append(self._caller(f"ONE_{number}", [address]))
 
     def _caller(self, name: str, addresses: list[str]) -> Caller:
         id = f"{self._prefix}{name}"
@@ -175,11 +179,14 @@ class Trials:
             return wait(patience_s, lambda: probe.has_met_broker)
 
     def _meet_workers(self) -> None:
-        """Have every worker answer: find out which container is which worker, and how long they work."""
+        """Have every worker answer: find out which container is which worker, and how long they work.
+
+        Each of several brokers is asked, as workers may serve only one of them.
+        """
         deadline = time.monotonic() + MEET_S
         times: list[float] = []
         while len(self._containers) < len(self._workers):
-            asked = self._ask(len(self._workers))
+            asked = self._ask(len(self._workers) * max(1, len(self._alone)), self._alone)
             is_answered = any(_await(asked))
             has_begun = is_answered and wait(PRINT_S, self._is_any_begun, asked)
             if (is_answered and not has_begun) or time.monotonic() > deadline:
@@ -231,12 +238,8 @@ class Trials:
 
     def ask_each_broker(self) -> bool:
         """Send many requests to one of several brokers at a time: all workers are to serve it. False: one does not answer."""
-        if self._answering < 2:
-            return True
-        for number, address in enumerate(self._addresses[: self._answering], 1):
+        for caller, address in zip(self._alone, self._addresses, strict=False):
             self._say(f"a client asks only the broker at {address}")
-            caller = self._caller(f"ONE_{number}", [address])
-            self._callers.append(caller)
             self._notebook.note(catalogue.BROKER_ASKED, text=address)
             timeout_s = self._timeout_s + LOAD * self._work_s
             asked = [caller.submit(timeout_s=timeout_s) for _ in range(LOAD * len(self._workers))]
@@ -423,7 +426,7 @@ class Trials:
 
     def _recorded(self) -> tuple[list[Record], list[Record]]:
         """What the verification itself and its clients have recorded so far."""
-        called = [record for caller in self._callers for record in read(self._notebook.path(caller.id))]
+        called = [record for caller in (*self._callers, *self._alone) for record in read(self._notebook.path(caller.id))]
         return list(read(self._notebook.path("verify"))), called
 
     def _deployed(self, called: list[Record]) -> list[Record]:
@@ -440,12 +443,16 @@ class Trials:
 
     # --- requests
 
-    def _ask(self, count: int, *, more_s: float = 0.0) -> dict[str, Future[str]]:
-        """Send requests at once, from all clients in rotation; the futures give the workers that answer."""
+    def _ask(self, count: int, callers: Sequence[Caller] = (), *, more_s: float = 0.0) -> dict[str, Future[str]]:
+        """Send requests at once, from ``callers`` in rotation; the futures give the workers that answer.
+
+        Without ``callers`` from all those that may ask any broker.
+        """
         asked = {}
+        callers = callers or self._callers
         rounds = -(-count // max(1, len(self._workers)))
         for number in range(count):
-            caller = self._callers[number % CALLERS]
+            caller = callers[number % len(callers)]
             future = caller.submit(timeout_s=self._timeout_s + rounds * self._work_s + more_s)
             asked[caller.last_request] = future
             future.add_done_callback(partial(self._note_end, caller.last_request))
