@@ -11,7 +11,7 @@ from cbw import codec
 from cbw.core import messages
 from cbw.core.client.events import Ended
 from cbw.core.identities import name_of_request
-from cbw.core.messages import Status
+from cbw.core.messages import OK, Status
 from cbw.errors import (
     AnswerTooBig,
     BadAnswer,
@@ -105,7 +105,7 @@ class Settled(Protocol):
 def settle(future: Settled, ended: Ended, returns: Any) -> None:
     """Give ``future`` the answer, read as ``returns``, or the exception that says why there is none."""
     answer = ended.answer
-    if answer.status is not Status.OK:
+    if answer.status is not OK:
         future.set_exception(exception_for(ended))
         return
     try:
@@ -117,7 +117,7 @@ def settle(future: Settled, ended: Ended, returns: Any) -> None:
 
 def result_of(ended: Ended, returns: Any, return_errors: bool = False) -> Any:
     """The answer, read as ``returns``. If there is none, its exception is raised, or with ``return_errors`` returned."""
-    if ended.answer.status is not Status.OK:
+    if ended.answer.status is not OK:
         if return_errors:
             return exception_for(ended)
         raise exception_for(ended)

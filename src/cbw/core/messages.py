@@ -10,7 +10,7 @@ the frame it came in, and a body that a plain peer sent in several frames as :cl
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -65,6 +65,10 @@ class Status(IntEnum):
     NOT_ALLOWED = 13  #: refused: the client's key is not good for this service
     STREAMED = 14  #: the answer was sent in parts, which are all there; the body says how many
     BROKEN = 15  #: the parts of the answer that came are all that there is: the worker, or some of them, were lost
+
+
+OK: Final = Status.OK
+"""For what is done for each request: to look up a member of an enumeration takes Python 3.11 60 ns, a global name 8."""
 
 
 class Refusal(IntEnum):

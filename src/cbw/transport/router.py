@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import Any
 
 import zmq
@@ -46,6 +46,8 @@ TURN_FRAMES = 2048
 A turn of full size has 512 messages of 2 or 3 frames; only one with messages of hundreds of frames ends here."""
 UNREACHABLE = (b"", b"\0")
 """How the names of connections begin that are lost, or that were not heard. (A stranger may have claimed such an identity.)"""
+
+_SENT, _UNREACHABLE, _FULL = Sent.YES, Sent.UNREACHABLE, Sent.FULL  # for each message: as messages.OK
 
 
 class Router:
@@ -108,14 +110,17 @@ class Router:
         self._has_input: bool | None = False  # as the last sleep said, or the last receive found; None: ask
         self._has_connected = False
 
-    def receive(self, limit: int) -> Iterator[Arrival]:
+    def receive(self, limit: int) -> Iterable[Arrival]:
         """Up to ``limit`` messages, fewer if they are large or have many frames, if the last sleep said that there are any.
         Whether there are more, the next one says.
         """
         if not self._has_input:
             if self._has_input is False and self.connections.is_all_read:
-                return
+                return ()
             self._has_input = has_input(self.socket)  # more may have come since
+        return self._received(limit)
+
+    def _received(self, limit: int) -> Iterator[Arrival]:
         socket, certain, names = self.socket, self.connections.certain, self._made_up.names
         bytes_max, frames_max = self._turn_bytes_max, TURN_FRAMES
         while self._has_input and limit:
@@ -236,18 +241,18 @@ class Router:
         identity = self._ids.get(peer)
         if identity is None:
             if peer[:1] in UNREACHABLE:
-                return Sent.UNREACHABLE
+                return _UNREACHABLE
             identity = peer
         try:
             send_frame(self.socket, identity, MORE)
             send_frames(self.socket, frames, len(frames) <= 2 or len(frames[-1]) < UNCOPIED_BYTES)
         except zmq.Again:
-            return Sent.FULL
+            return _FULL
         except zmq.ZMQError as error:
             if error.errno != errno.EHOSTUNREACH:
                 raise
-            return Sent.UNREACHABLE
-        return Sent.YES
+            return _UNREACHABLE
+        return _SENT
 
     def close(self) -> None:
         """Close, delivering what was sent for at most a second."""

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from cbw.core import messages
-from cbw.core.dialect import ClientDialect, Dialect, WorkerDialect, Written
+from cbw.core.dialect import ClientDialect, Dialect, WorkerDialect
 from cbw.core.port import Frames
 from cbw.errors import BadMessage
 
@@ -141,8 +141,7 @@ class Native(Dialect):
     def recognises(self, frames: Frames) -> bool:
         return bool(frames[0][:3] == MAGIC_PREFIX)
 
-    def write(self, batch: Sequence[messages.Message]) -> Iterable[Written]:
-        return encode(batch)
+    write = staticmethod(encode)
 
     def refusal(self, frames: Frames, why: str) -> list[messages.Message]:
         reason = messages.Refusal.BAD_MESSAGE if frames[0] == MAGIC else messages.Refusal.VERSION

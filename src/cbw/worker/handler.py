@@ -20,7 +20,7 @@ from cbw.contract.retrying import Retrying
 from cbw.contract.service import Contract, checked_time_limit
 from cbw.contract.signature import Signature, is_async, name_of
 from cbw.core import messages
-from cbw.core.messages import ERROR_TEXT_CHARS_MAX, FAILURE_BYTES_MAX, TRACEBACK_CHARS_MAX, Status
+from cbw.core.messages import ERROR_TEXT_CHARS_MAX, FAILURE_BYTES_MAX, OK, TRACEBACK_CHARS_MAX, Status
 from cbw.core.parts import streamed_body
 from cbw.errors import BadRequest, Failure, NotEncodable, TimeLimit, UsageError
 from cbw.worker.outlet import Outlet
@@ -192,11 +192,11 @@ class Handler:
 
     def _answer(self, task: messages.Task, result: Any) -> messages.Answer:
         if type(result) is bytes:
-            return messages.Answer(task.id, Status.OK, result)
+            return messages.Answer(task.id, OK, result)
         if inspect.iscoroutine(result):
             result.close()
             raise TypeError(f"{name_of(self.function)} returned a coroutine: its decorator needs functools.wraps")
-        return messages.Answer(task.id, Status.OK, self._signature.body_of(result))
+        return messages.Answer(task.id, OK, self._signature.body_of(result))
 
     def _failed(self, task: messages.Task, error: BaseException) -> messages.Answer:
         answer = failed(task, error)

@@ -285,7 +285,7 @@ class Dispatcher:
     def _tidy(self, service: ServiceRow, now: float) -> None:
         if service.waiting.dead:
             service.waiting.tidy()
-        if service.dead_suspects > max(DEAD_MAX, len(service.suspects) // 2):
+        if service.dead_suspects > DEAD_MAX and service.dead_suspects > len(service.suspects) // 2:
             service.suspects = deque(entry for entry in service.suspects if entry.state is not RequestState.ENDED)
             service.dead_suspects = 0
         if self._demands.sharing:

@@ -37,6 +37,9 @@ DISPUTE_MARGIN_S = 0.001
 DIALECTS_MAX = 10_000
 """Workers whose dialect is remembered. A forgotten one that returns without a word must register again."""
 
+_CLIENT, _WORKER = Side.CLIENT, Side.WORKER  # for each turn: as messages.OK
+_SENT, _FULL = Sent.YES, Sent.FULL
+
 
 class Driver:
     """Owed by the shell: a :meth:`turn` whenever a port has news and by :attr:`wake_at`, until :attr:`is_over`.
@@ -76,8 +79,9 @@ class Driver:
         have ``asked`` is answered in :attr:`operator_answers`.
         """
         self._now = now
-        facts: list[Event] = [] if stop_by is None else [events.StopRequested(stop_by)]
-        facts += self._facts()
+        facts = self._facts()
+        if stop_by is not None:
+            facts.insert(0, events.StopRequested(stop_by))
         facts += asked
         has_backlog = self.backlog.bytes > 0
         self._run(facts)
@@ -121,8 +125,8 @@ class Driver:
         clients, workers = self._clients, self._workers
         # Of workers that have one request among them, one message: to ask for another would delay their answer.
         limit = 1 if self.core.requests.count == 1 else self._turn_messages
-        from_workers = self._said(Side.WORKER, workers.receive(limit))
-        facts = self._said(Side.CLIENT, clients.receive(self._turn_messages)) if self.is_reading_clients else []
+        from_workers = self._said(_WORKER, workers.receive(limit))
+        facts = self._said(_CLIENT, clients.receive(self._turn_messages)) if self.is_reading_clients else []
         if is_unsettled := clients.is_unsettled:
             facts = self._with_uncertain(facts) + self._changes(Side.CLIENT, clients)
         if self._journal is not None:
@@ -151,7 +155,7 @@ class Driver:
 
     def _said(self, side: Side, arrivals: Iterable[Arrival]) -> list[Event]:
         facts: list[Event] = []
-        read = self._client_said if side is Side.CLIENT else self._worker_said
+        read = self._client_said if side is _CLIENT else self._worker_said
         faults_left = TURN_FAULTS
         for arrival in arrivals:
             try:
@@ -254,9 +258,9 @@ class Driver:
         for order in orders:
             kind = type(order)
             if kind is events.SendToWorker:
-                self._send(Side.WORKER, order, undelivered)  # type: ignore[arg-type]
+                self._send(_WORKER, order, undelivered)  # type: ignore[arg-type]
             elif kind is events.SendToClient:
-                self._send(Side.CLIENT, order, undelivered)  # type: ignore[arg-type]
+                self._send(_CLIENT, order, undelivered)  # type: ignore[arg-type]
             elif kind is events.AppendToJournal:
                 self._append(order)  # type: ignore[arg-type]
             elif kind is events.CompactJournal:
@@ -282,16 +286,17 @@ class Driver:
 
     def _try_to_send(self, side: Side, order: SendOrder, undelivered: list[Event]) -> SendOrder | None:
         """What of ``order`` is still to be sent because the peer does not read, or None."""
-        port = self._workers if side is Side.WORKER else self._clients
+        port = self._workers if side is _WORKER else self._clients
         peer, count = order.peer, 0
         for frames, size in order.dialect.write(order.messages):
-            sent = port.send(peer, frames) if frames else Sent.YES
-            if sent is Sent.FULL:
+            sent = port.send(peer, frames) if frames else _SENT
+            if sent is _SENT:
+                count += size
+            elif sent is _FULL:
                 return type(order)(peer, order.messages[count:], order.dialect) if count else order  # type: ignore[arg-type]
-            if sent is Sent.UNREACHABLE:
+            else:
                 undelivered.append(events.Undelivered(side, peer, order.messages[count:]))
                 return None
-            count += size
         return None
 
     def _retry(self) -> list[Event]:

@@ -112,7 +112,8 @@ class Recovery:
         self._clients.seen_id(client, accepted.id)
         deadline_at = None if accepted.deadline_at is None else accepted.deadline_at - offset
         accepted_at = accepted.accepted_at - offset
-        entry = Entry(request, client, ACCEPTED, accepted_at, deadline_at, accepted.envelope, accepted.attempt)
+        entry = Entry(request, client, ACCEPTED, accepted_at, deadline_at, accepted.envelope)
+        entry.attempt = accepted.attempt
         entry.number = number
         if (failures := replay.failures.get(number)) is not None:
             self._requests.dead.stories.tell(entry, [shifted(attempt, -offset) for attempt in failures])

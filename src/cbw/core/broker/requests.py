@@ -42,6 +42,7 @@ from cbw.core.catalogue import EventName
 from cbw.core.histogram import Latencies
 from cbw.core.messages import (
     NO_WORKER,
+    OK,
     Answer,
     CancelTask,
     Request,
@@ -58,6 +59,7 @@ DEAD_BODY_BYTES_MAX = 1024
 LATENCIES_MAX = 256
 """Latencies are counted this many at a time: counting a batch costs little more than counting one."""
 
+_ANSWERED, _GAVE_UP = Change.ANSWERED, Change.GAVE_UP  # for each request: as messages.OK
 _PARTS_SENT = "parts of its answer were sent"
 _ENDS_OF_HANDLERS = (Status.OK, Status.FAILED, Status.BAD_REQUEST, Status.EXPIRED, Status.CANCELLED, Status.TOO_BIG)
 
@@ -123,7 +125,7 @@ class Requests:
                 self._refuse(client, envelope, request, *refusal)
             else:
                 ttl = request.ttl
-                entry = Entry(request, client, ACCEPTED, now, None if ttl is None else now + ttl, envelope)
+                entry = Entry(request, client, ACCEPTED, now, None if ttl is None else now + ttl, envelope, size)
                 entries[key] = entry
                 self.count += 1
                 self.bytes += size
@@ -170,8 +172,9 @@ class Requests:
     def enter(self, entry: Entry) -> None:
         """``entry`` is one of those that have not ended: it was accepted here, or by an earlier broker with this journal."""
         entry.client.entries[entry.request.id] = entry
+        entry.size = memory_of(entry.request, entry.envelope)
         self.count += 1
-        self.bytes += memory_of(entry.request, entry.envelope)
+        self.bytes += entry.size
 
     def queue_again(self, entry: Entry) -> None:
         """``entry``, which stands in the journal and is with no worker, waits for one, perhaps later."""
@@ -189,8 +192,8 @@ class Requests:
             worker.suspect = None
         worker.answered += 1
         status = answer.status
-        if status is Status.OK:
-            self.end(entry, Change.ANSWERED, answer, catalogue.ANSWERED, worker)
+        if status is OK:
+            self.end(entry, _ANSWERED, answer, catalogue.ANSWERED, worker)
         elif status is Status.CRASHED:
             self._attempt_failed(entry, worker, error_of(answer.body)[1])
         elif status is Status.RETRY:
@@ -317,35 +320,33 @@ class Requests:
     ) -> None:
         """End ``entry``, with ``answer`` for its client (None: nobody waits for one); trace and counts call the end ``name``."""
         outbox = self._outbox
-        if outbox.is_tracing or (change is Change.GAVE_UP and outbox.wants_failures):
+        if outbox.is_tracing or (change is _GAVE_UP and outbox.wants_failures):
             outbox.trace_entry(name, entry, worker, text)
-        request, client = entry.request, entry.client
+        request, client, size, journal = entry.request, entry.client, entry.size, self.journal
         if client is self.dead.nobody:
             answer = None
         if entry.worker is None and entry.state is not RequestState.STORING:
             self.dispatcher.mark_dead(entry)
         entry.state = TRANSITIONS[change][entry.state]
-        envelope, is_usual = entry.envelope, type(request.body) is bytes and request.headers is None
-        size = len(request.body) if is_usual and len(envelope) < 2 else memory_of(request, envelope)
         self.count -= 1
         self.bytes -= size
         if answer is not None:
             answer.id = request.id
-        if self.journal is not None:
-            self.journal.end(entry, answer)
-        if self.journal is None or answer is None:
+        if journal is not None:
+            journal.end(entry, answer)
+        if journal is None or answer is None:
             del client.entries[request.id]
         if entry.failures is not None:
             self.dead.stories.forget(entry)
         if size > DEAD_BODY_BYTES_MAX:
             entry.request = Request(request.id, request.service, b"")
         outbox.counts[name] += 1
-        if change is Change.ANSWERED:
+        if change is _ANSWERED:
             self._latencies_s.append(outbox.now - entry.accepted_at)
             if len(self._latencies_s) >= LATENCIES_MAX:
                 self._count_latencies()
-        if answer is not None and self.journal is None:
-            self.tell(client, envelope, answer)
+        if answer is not None and journal is None:
+            self.tell(client, entry.envelope, answer)
         if self.back_pressure.is_on:
             self.back_pressure.end_if_low(self.count, self.bytes)
 

@@ -241,6 +241,7 @@ class Entry(msgspec.Struct, gc=False, eq=False):
     accepted_at: float
     deadline_at: float | None = None
     envelope: Envelope = ()
+    size: int = 0  # what it takes beyond what each takes: see memory_of
     attempt: int = 1  # the one that runs, or is next
     task: int = 0
     worker: WorkerRow | None = None

@@ -54,6 +54,10 @@ SERVICES_MAX = 1000
 AT_WORK = ": a handler that holds the GIL in C (run it with --processes), a process that was stopped, or the network"
 """What silences a worker that has work. Whoever reads this, as the reason of a GaveUp, knows no more than that."""
 
+_ENDED = (
+    RequestState.ENDED
+)  # Python 3.11 looks up a member of an enumeration slowly, and this is wanted for each answer
+
 
 class Workers:
     """All workers, as the broker's core sees them."""
@@ -103,9 +107,14 @@ class Workers:
             next(messages)
         worker.heard_at = now = self._outbox.now
         answered, oldest = worker.answered, next(iter(worker.in_hand.values()), None)
+        in_hand, requests = worker.in_hand, self._requests
         for message in messages:
             if type(message) is Answer:
-                self._answered(worker, message)
+                entry = in_hand.pop(message.id, None)
+                if entry is None or entry.state is _ENDED:
+                    self._answered_late(worker, message, entry)
+                else:
+                    requests.answered(worker, entry, message)
             elif type(message) is Credit:
                 self._credit_changed(worker, max(0, message.tasks))
                 self._requests.dispatcher.serves_others(worker, is_shared=message.is_shared)
@@ -149,14 +158,11 @@ class Workers:
             elif isinstance(message, PlainAnswer):
                 self._req.answered(fact.peer, fact.dialect, message)
 
-    def _answered(self, worker: WorkerRow, answer: Answer) -> None:
-        entry = worker.in_hand.pop(answer.id, None)
-        if entry is None or entry.state is RequestState.ENDED:
-            self._requests.fence(worker.name, answer.id, entry)
-            if worker.suspect is entry:
-                worker.suspect = None
-        else:
-            self._requests.answered(worker, entry, answer)
+    def _answered_late(self, worker: WorkerRow, answer: Answer, entry: Entry | None) -> None:
+        """``entry``, which it had in hand, has ended before; None: it had none in hand that this could answer."""
+        self._requests.fence(worker.name, answer.id, entry)
+        if worker.suspect is entry:
+            worker.suspect = None
 
     def _stranger_said(self, fact: WorkerSaid) -> WorkerRow | None:
         """A peer spoke that is not registered: it says hello, or is a worker that was taken for lost."""
@@ -448,12 +454,14 @@ def _tasks_of(entries: Iterable[Entry], now: float, *, are_named: bool, are_stre
         ttl = None if deadline_at is None else deadline_at - now
         name = request_name(entry) if are_named else ""
         retries = 0 if entry.delay is None else entry.delay.retries
-        fields = (entry.task, request.service, request.body, ttl, entry.attempt, name, retries, request.headers)
-        stream = entry.stream
+        task, attempt, stream = entry.task, entry.attempt, entry.stream
         if stream is None or stream.wants_one or not are_streams:
-            tasks.append(Task(*fields))
+            tasks.append(Task(task, request.service, request.body, ttl, attempt, name, retries, request.headers))
         else:
-            tasks.append(StreamTask(*fields, stream.wanted))
+            wanted = stream.wanted
+            tasks.append(
+                StreamTask(task, request.service, request.body, ttl, attempt, name, retries, request.headers, wanted)
+            )
     return tasks
 
 

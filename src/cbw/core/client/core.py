@@ -21,7 +21,7 @@ from cbw.core.client.pending import Pending, pending_stream
 from cbw.core.client.retries import Retries
 from cbw.core.client.unwanted import Unwanted
 from cbw.core.hello import Patience, is_about_keys
-from cbw.core.messages import Status
+from cbw.core.messages import OK, Status
 from cbw.core.port import UNSENT_RETRY_S
 
 HELLO_PATIENCE_S = 3.0
@@ -346,7 +346,7 @@ class ClientCore:
         for message in batch:
             if type(message) is not messages.Answer:
                 self._heard(message, now)
-            elif message.status is Status.OK or not self._is_to_be_sent_again(message, now):
+            elif message.status is OK or not self._is_to_be_sent_again(message, now):
                 if stores_answers:
                     self._received.append(message.id)
                     self._receipt.set_by(now + RECEIVED_DELAY_S)

@@ -12,7 +12,7 @@ from typing import Any
 from cbw.core import messages
 from cbw.core.agenda import Agenda
 from cbw.core.hello import is_about_keys
-from cbw.core.messages import Status
+from cbw.core.messages import OK
 from cbw.core.parts import SUCCEEDED
 from cbw.core.worker import events
 from cbw.core.worker.broker_session import WORKER_BEAT_S, BrokerSession, Introduction, Registration
@@ -210,8 +210,9 @@ class WorkerCore:
 
     def _batch_arrived(self, fact: events.BatchArrived, now: float) -> None:
         session = self.sessions[fact.connection]
-        if session.is_ended or (
-            session.registration is Registration.DISCONNECTED and not any(map(is_about_keys, fact.messages))
+        if session.broker is None and (
+            session.is_ended
+            or (session.registration is Registration.DISCONNECTED and not any(map(is_about_keys, fact.messages)))
         ):
             return  # it came over the connection that was lost
         session.heard(now)
@@ -272,7 +273,7 @@ class WorkerCore:
         """These tasks have ended: send the answers, or keep those that belong to an earlier session for the next one."""
         self.tasks_done += len(answers)
         for answer in answers:
-            if answer.status is not Status.OK and answer.status not in SUCCEEDED:
+            if answer.status is not OK and answer.status not in SUCCEEDED:
                 self.tasks_failed += 1
         if len(self.sessions) == 1:
             (session,) = self.sessions.values()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cbw.core import messages
-from cbw.core.messages import Status
+from cbw.core.messages import OK, Status
 
 
 class OutgoingStreams:
@@ -38,11 +38,13 @@ def fitting(answer: messages.Answer, broker: messages.Welcome) -> messages.Answe
     """``answer``, or in its place what ``broker`` can take: it may be too old for retries, and ends the connection over a body
     that is too large.
     """
-    if answer.status is Status.RETRY and not broker.takes_retries:
+    status, size = answer.status, len(answer.body)
+    if status is OK and size <= broker.body_bytes_max:  # the usual case
+        return answer
+    if status is Status.RETRY and not broker.takes_retries:
         error = messages.error_parts(answer.body)
         return messages.Answer(answer.id, Status.FAILED, messages.error_body(error.kind, error.text, data=error.data))
-    size = len(answer.body)
-    if size <= broker.body_bytes_max or answer.status is not Status.OK:  # errors have bounds of their own
+    if status is not OK:  # errors have bounds of their own
         return answer
     return _answer_too_big(answer.id, "the answer", size, broker)
 
