@@ -16,12 +16,14 @@ import pytest
 from cbw.core import catalogue
 from cbw.errors import NotReady
 from cbw.observe.trace import read
+from cbw.transport.resolver import Resolver, endpoint_of
+from cbw.verify.caller import CALLERS
 from cbw.verify.checks import judge
 from cbw.verify.compose import BROKER_SERVICE, WORKER_SERVICE, Deployment
 from cbw.verify.scenario import merged
 from cbw.verify.trials import WORK_S_MIN, Trials
 
-from .conftest import HOST, Broker, Start
+from .conftest import HOST, Broker, Start, StartBroker
 from .program import Program
 
 WORKERS = 3
@@ -91,24 +93,35 @@ class SlowToDie(Container):
 class Processes:
     """A deployment of processes, as far as the trials in this file look at one."""
 
-    def __init__(self, broker: Broker, workers: Sequence[Container]) -> None:
-        self._broker = broker
-        self._services = {BROKER_SERVICE: [Container(broker.program)], WORKER_SERVICE: workers}
+    def __init__(self, brokers: Sequence[Broker], workers: Sequence[Container]) -> None:
+        containers = [Container(broker.program) for broker in brokers]
+        self._addresses = {one.id: broker.address for one, broker in zip(containers, brokers, strict=True)}
+        self._services = {BROKER_SERVICE: containers, WORKER_SERVICE: workers}
 
     def containers(self, service: str) -> Sequence[Container]:
         return self._services.get(service, [])
 
-    def addresses(self, _broker: object) -> list[str]:
-        return [self._broker.address]
+    def addresses(self, broker: Container) -> list[str]:
+        return [self._addresses[broker.id]]
 
 
-def trials(start: Start, broker: Broker, folder: Path, *, work_s: float, late: re.Pattern[str] | None = None) -> Trials:
+def trials(
+    start: Start,
+    broker: Broker,
+    folder: Path,
+    *,
+    work_s: float,
+    late: re.Pattern[str] | None = None,
+    others: Sequence[Broker] = (),
+    timeout_s: float = 10.0,
+) -> Trials:
+    """Those of ``broker`` and its workers, beside ``others`` without any."""
     workers = [
         start("worker", f"W{number}", HOST, broker.worker_port, "--work-time", work_s) for number in range(WORKERS)
     ]
     broker.program.wait_for("worker ready", count=WORKERS)
-    deployment = cast(Deployment, Processes(broker, [Container(worker, late) for worker in workers]))
-    return Trials(str(folder), deployment, print, timeout_s=10.0)
+    deployment = cast(Deployment, Processes([broker, *others], [Container(worker, late) for worker in workers]))
+    return Trials(str(folder), deployment, print, timeout_s=timeout_s)
 
 
 def verdicts(those: Trials) -> dict[str, bool]:
@@ -150,7 +163,7 @@ def test_an_answer_that_was_on_the_way_when_its_worker_was_killed(start: Start, 
         return start("worker", "W1", HOST, broker.worker_port, "--work-time", work_s)
 
     worker = SlowToDie(run(), broker.program, run, work_s)
-    with Trials(str(tmp_path), cast(Deployment, Processes(broker, [worker])), print, timeout_s=10.0) as those:
+    with Trials(str(tmp_path), cast(Deployment, Processes([broker], [worker])), print, timeout_s=10.0) as those:
         those.meet()
         those.kill()
         assert worker.kills == 2
@@ -162,4 +175,18 @@ def test_workers_that_are_too_quick_to_be_hurt(start: Start, broker: Broker, tmp
         trials(start, broker, tmp_path, work_s=WORK_S_MIN / 4) as those,
         pytest.raises(NotReady, match="too soon to be hurt"),
     ):
+        those.meet()
+
+
+def test_workers_of_one_broker_while_all_clients_prefer_the_other(
+    start: Start, start_broker: StartBroker, broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once in eight runs the names of the clients are such. The workers are met over the broker that they serve."""
+    idle = start_broker()
+    both = [(HOST, each.client_port) for each in (broker, idle)]
+    names = [[f"VERIFY_{number:06x}_CLI_{client}" for client in range(1, CALLERS + 1)] for number in range(1000)]
+    chosen = [{Resolver(both, spread_by=name).endpoint for name in those} for those in names]
+    number = chosen.index({endpoint_of(*both[1])})
+    monkeypatch.setattr("cbw.verify.trials.os.urandom", lambda size: number.to_bytes(size, "big"))
+    with trials(start, broker, tmp_path, work_s=0.5, others=[idle], timeout_s=5.0) as those:
         those.meet()

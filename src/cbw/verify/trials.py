@@ -175,8 +175,11 @@ class Trials:
 
     def _is_broker_at(self, address: str, patience_s: float) -> bool:
         with Client(address, id=f"{self._prefix}PROBE", timeout=MEET_S) as probe:
-            probe.submit("is anybody there?")  # a client looks for its broker when it has something to ask
-            return wait(patience_s, lambda: probe.has_met_broker)
+            asked = probe.submit("is anybody there?")  # a client looks for its broker when it has something to ask
+            try:
+                return wait(patience_s, lambda: probe.has_met_broker)
+            finally:
+                asked.cancel()  # there may be no worker
 
     def _meet_workers(self) -> None:
         """Have every worker answer: find out which container is which worker, and how long they work.
@@ -186,7 +189,7 @@ class Trials:
         deadline = time.monotonic() + MEET_S
         times: list[float] = []
         while len(self._containers) < len(self._workers):
-            asked = self._ask(len(self._workers) * max(1, len(self._alone)), self._alone)
+            asked = self._ask_each_broker_for_all()
             is_answered = any(_await(asked))
             has_begun = is_answered and wait(PRINT_S, self._is_any_begun, asked)
             if (is_answered and not has_begun) or time.monotonic() > deadline:
@@ -196,6 +199,10 @@ class Trials:
             times += self._work_times(asked)
         self._work_s = self._measured(times)
         self._callers[0].check_patience()
+
+    def _ask_each_broker_for_all(self) -> dict[str, Future[str]]:
+        """Send every broker a request for each worker."""
+        return self._ask(len(self._workers) * max(1, len(self._alone)), self._alone)
 
     def _measured(self, times: list[float]) -> float:
         """The time that workers take for a request: the median of ``times``, and of more while that is too short.
@@ -213,7 +220,7 @@ class Trials:
                     advice="Set CBW_WORKER_WORK_TIME_S=1 for the verification.",
                 )
             more -= 1
-            times = times + self._work_times(self._ask(len(self._workers)))
+            times = times + self._work_times(self._ask_each_broker_for_all())
         return median(times)
 
     def _work_times(self, asked: dict[str, Future[str]]) -> list[float]:
