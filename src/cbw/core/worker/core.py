@@ -261,13 +261,15 @@ class WorkerCore:
     # --- tasks that end
 
     def _tasks_finished(self, fact: events.TasksFinished, now: float) -> None:
-        answers = fact.answers
+        answers, credit = fact.answers, self.credit
+        could_take_all = all(map(self._are_all_wanted, self.sessions.values()))
         if self.limits.is_used:
             answers = [answer for answer in answers if not self.limits.ended(answer.id)]
         self._take_answers(answers)
         if fact.answers:
             self._measure(fact.busy_s / len(fact.answers))
-            self._tell_credit(now)
+            if not could_take_all or self.credit != credit:
+                self._tell_credit(now)
 
     def _take_answers(self, answers: Sequence[messages.Answer]) -> None:
         """These tasks have ended: send the answers, or keep those that belong to an earlier session for the next one."""
