@@ -22,21 +22,23 @@ HEAD_LINES = 4
 MESSAGE_LINES_MAX = 4
 
 SERVICE_TABLE: Sequence[Column] = (
-    ("SERVICE", 30, lambda row: called(row["service"]), "service"),
+    ("SERVICE", 24, lambda row: called(row["service"]), "service"),
     ("WAITING", 9, lambda row: str(row["waiting"]), "waiting"),
+    ("OLDEST", 9, lambda row: seconds(row["oldest_s"]) if row["waiting"] else "", "oldest_s"),
     ("RUNNING", 9, lambda row: str(row["running"]), "running"),
     ("DELAYED", 9, lambda row: str(row["delayed"]), "delayed"),
-    ("WORKER_TABLE", 9, lambda row: str(row["workers"]), "workers"),
-    ("STATE", 12, lambda row: "paused" if row["is_paused"] else "" if row["workers"] else "unserved", "is_paused"),
+    ("WORKERS", 9, lambda row: str(row["workers"]), "workers"),
+    ("STATE", 11, lambda row: "paused" if row["is_paused"] else "" if row["workers"] else "unserved", "is_paused"),
 )
 WORKER_TABLE: Sequence[Column] = (
-    ("WORKER", 22, lambda row: row["worker"], "worker"),
+    ("WORKER", 18, lambda row: row["worker"], "worker"),
     ("STATE", 10, lambda row: row["state"], "state"),
     ("HAND", 6, lambda row: str(row["in_hand"]), "in_hand"),
     ("RATE", 8, lambda row: f"{row['rate']:.1f}/s", "rate"),
-    ("EACH", 9, lambda row: seconds(row["mean_s"]), "mean_s"),
-    ("FAILED", 7, lambda row: str(row["failed"]), "failed"),
-    ("AT", 18, lambda row: f"{seconds(row['at_s'])} {row['at']}" if row["at"] else "", "at_s"),
+    ("P50", 8, lambda row: seconds(row["p50_s"]), "p50_s"),
+    ("P99", 8, lambda row: seconds(row["p99_s"]), "p99_s"),
+    ("FAILED", 8, lambda row: str(row["failed"]), "failed"),
+    ("AT", 14, lambda row: f"{seconds(row['at_s'])} {row['at']}" if row["at"] else "", "at_s"),
 )
 REQUEST_TABLE: Sequence[Column] = (
     ("REQUEST", 28, lambda row: row["request"], "request"),

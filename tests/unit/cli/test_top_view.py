@@ -41,11 +41,11 @@ def test_it_begins_with_a_verdict_and_shows_workers_with_their_rates(system: Cor
     lines = texts(view)
     assert lines[0].startswith("2 waiting  3 running  0 delayed  3 workers  2 clients")
     assert lines[1] == "2 wait for s, all 3 workers are busy: add workers."
-    assert lines[3].split() == ["WORKER^", "STATE", "HAND", "RATE", "EACH", "FAILED", "AT"]
+    assert lines[3].split() == ["WORKER^", "STATE", "HAND", "RATE", "P50", "P99", "FAILED", "AT"]
     assert lines[4].split() == ["W1", "busy", "1", "0.0/s", "0", "1.0", "s", "C1/1"]
     system.answer_all("W1")
     system.wait(1.0, "W1", "W2", "W3")
-    assert texts(looked(system, view))[4].split()[:4] == ["W1", "busy", "1", "1.0/s"]
+    assert texts(looked(system, view))[4].split()[:8] == ["W1", "busy", "1", "1.0/s", "750", "ms", "995", "ms"]
 
 
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (40, 8), (200, 60), (20, 3)])

@@ -120,6 +120,7 @@ class Looks:
 
     def _workers(self, _client: ClientRow, query: WorkersQuery) -> Answer:
         now, rows = self._rooms.outbox.now, list(self._rooms.workers.by_peer.values())
+        self._rooms.requests.durations.count()
         if query.worker is not None:
             rows = [row for row in rows if row.name == query.worker]
         if query.service is not None:
