@@ -140,6 +140,12 @@ def test_top_in_a_terminal_of_80_by_24(broker: Broker, start_worker: StartWorker
     wait_for("cancelled: C1/")
     os.write(master, b"w")
     wait_for("worker W1 has had it for")
+    os.write(master, b"s")
+    lines = wait_for("The story of C1/")
+    wait_for("handed out W1")
+    assert len(lines) == 24 and max(map(len, lines)) <= 80
+    os.write(master, b"x")
+    wait_for("requests 2")
     wait_until(lambda: sum(future.done() for future in futures) == 1, "one is cancelled")
     os.write(master, b"q")
     assert process.wait(PATIENCE_S) == 0

@@ -62,17 +62,23 @@ ACTS: Mapping[tuple[str, str], tuple[str, str]] = {
     ("services", "r"): (RESUME, "services"),
 }
 KEYS = {
-    "workers": "d drain  u undrain",
-    "requests": "w why  c cancel",
+    "workers": "d drain  u undrain  s story",
+    "requests": "w why  c cancel  s story",
     "services": "p pause  r resume",
 }
+REQUEST_OF = {"workers": "at", "requests": "request"}
+"""The field of a row that names a request, whose story can be told."""
 
 
 class TopView:
-    """The table that is shown, how it is sorted, which row is chosen. ``message`` is what the last key has brought about."""
+    """The table that is shown, how it is sorted, which row is chosen. ``message`` is what the last key has brought about.
+    ``story_of`` is the request whose story is shown instead, until a key is pressed: :meth:`tell` it.
+    """
 
     def __init__(self) -> None:
         self.message = ""
+        self.story_of = ""
+        self._story: list[str] = []
         self.is_over = False
         self._table = 0
         self._sorted_by = [0, 3, 1]
@@ -105,11 +111,17 @@ class TopView:
             "services": list(status["services"]),
         }
 
+    def tell(self, text: str, steps: Sequence[str] = ()) -> None:
+        """The broker has told this of ``story_of``. Steps that are known stay when it tells none, as the request has ended."""
+        self._story = [text, *(steps or self._story[1:])]
+
     def key(self, key: str) -> tuple[str, dict[str, Any]] | None:
         """A key was pressed. Returns what the broker is to be asked: a service, and the fields."""
         table, columns, _ = TABLES[self._table]
         self.message = ""
-        if key == "q":
+        if self.story_of:
+            self.story_of, self._story = "", []
+        elif key == "q":
             self.is_over = True
         elif key == "tab":
             self._table, self._chosen, self._first = (self._table + 1) % len(TABLES), "", 0
@@ -120,11 +132,20 @@ class TopView:
             self._is_reversed[self._table] = not self._is_reversed[self._table]
         elif key in ("up", "down"):
             self._move(1 if key == "down" else -1)
-        elif (table, key) in ACTS and (names := self._names()):
+        elif key == "s" and table in REQUEST_OF and (row := self._chosen_row()):
+            self.story_of = row[REQUEST_OF[table]] or ""
+            self.message = "" if self.story_of else f"{row['worker']} is at no request"
+        elif (table, key) in ACTS and (row := self._chosen_row()):
             service, field = ACTS[table, key]
-            name = self._chosen if self._chosen in names else names[0]
+            name = row[TABLES[self._table][2]]
             return service, {field: name if service == TELL_WHY else [name]}
         return None
+
+    def _chosen_row(self) -> Row | None:
+        """The chosen row, or else the first; None: there is none."""
+        rows = self._sorted()
+        field = TABLES[self._table][2]
+        return next((row for row in rows if row[field] == self._chosen), rows[0] if rows else None)
 
     def _names(self) -> list[str]:
         return [row[TABLES[self._table][2]] for row in self._sorted()]
@@ -142,6 +163,8 @@ class TopView:
         table, columns, field = TABLES[self._table]
         if not self._status:
             return [("dim", "waiting for the broker"[:width])]
+        if self.story_of:
+            return self._story_lines(width, height)
         message = textwrap.wrap(visible(self.message), max(10, width))[:MESSAGE_LINES_MAX] or [""]
         room = max(1, height - HEAD_LINES - len(message) - 1)
         rows = self._sorted()
@@ -158,6 +181,20 @@ class TopView:
         found += [("", line) for line in message]
         found.append(("dim", f"{table} {len(rows)}  {KEYS[table]}  Tab next table  <> sort  v reverse  q quit"))
         return [(style, _cut(text, width)) for style, text in found]
+
+    def _story_lines(self, width: int, height: int) -> list[tuple[str, str]]:
+        """Why the request has not ended, and the steps of its story; the last of them, if there are more than lines."""
+        why, *steps = (textwrap.wrap(visible(text), max(10, width)) for text in self._story or [""])
+        why = why[:MESSAGE_LINES_MAX]
+        room = max(1, height - HEAD_LINES - len(why))
+        shown = [line for step in steps for line in step][-room:]
+        head = [
+            ("bold", self._summary()),
+            ("bold", f"The story of {visible(self.story_of)}"),
+            *(("", line) for line in why),
+        ]
+        found = [*head, ("", ""), *(("", line) for line in shown), *[("", "")] * (room - len(shown))]
+        return [(style, _cut(text, width)) for style, text in [*found, ("dim", "any key goes back")]]
 
     def _summary(self) -> str:
         status = self._status
