@@ -6,7 +6,7 @@ have no labels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import accumulate
 from typing import Any
 
@@ -92,23 +92,35 @@ STATES = ("free", "busy", "draining", "drained", "leaving", "late", "absent")
 def page(status: dict[str, Any]) -> tuple[bytes, str]:
     """The text that Prometheus reads, and its content type."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Status(status))
+    registry.register(StatusCollector(lambda: status))
     ProcessCollector(registry=registry)
     return generate_latest(registry), CONTENT_TYPE_LATEST
 
 
 def families(status: dict[str, Any]) -> Iterator[Metric]:
     """The metrics made from the status of a role."""
-    return _Status(status).collect()
+    return _Status(status).families()
 
 
-class _Status(Collector):
-    """Collects the metrics of one status."""
+class StatusCollector(Collector):
+    """Collects the metrics of the status that ``ask`` returns; none if that is None."""
+
+    def __init__(self, ask: Callable[[], dict[str, Any] | None]) -> None:
+        self._ask = ask
+
+    def collect(self) -> Iterator[Metric]:
+        status = self._ask()
+        if status is not None:
+            yield from families(status)
+
+
+class _Status:
+    """The metrics of one status."""
 
     def __init__(self, status: dict[str, Any]) -> None:
         self._status = status
 
-    def collect(self) -> Iterator[Metric]:
+    def families(self) -> Iterator[Metric]:
         status = self._status
         role = status["role"]
         info = {name: label(str(status[name])) for name in ("version", "role", "name")}
