@@ -32,7 +32,8 @@ class Prometheus:
         Raises:
             AssertionError: ``expression`` is wrong.
         """
-        return self._data("query", query=expression).get("result", [])
+        found: list[Any] = self._data("query", query=expression).get("result", [])
+        return found
 
     def label_values(self, metric: str, label: str) -> set[str]:
         """The values of ``label`` in the series of ``metric``: what a variable of a dashboard offers."""

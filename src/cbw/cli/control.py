@@ -141,11 +141,6 @@ def story_lines(told: Fields) -> list[str]:
     return lines
 
 
-def called(service: str) -> str:
-    """A service, as people say it."""
-    return service or "(nameless)"
-
-
 # --- completion
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from cbw.cli import output
-from cbw.cli.control import Control, called, controlling, json_printed, seconds, show_rows
+from cbw.cli.control import Control, controlling, json_printed, seconds, show_rows
 from cbw.core.broker.looks import LIST_WORKERS, LISTED_MAX, SHOW_STATUS
 
 SERVICE_COLUMNS = ("service", "waiting", "running", "delayed", "workers", "free", "oldest", "state")
@@ -53,7 +53,7 @@ def _workers(control: Control) -> list[dict[str, Any]]:
 def _service(row: dict[str, Any]) -> list[str]:
     figures = [str(row[name]) for name in ("waiting", "running", "delayed", "workers", "free_workers")]
     state = "paused" if row["is_paused"] else "" if row["workers"] else "nobody serves it"
-    return [called(row["service"]), *figures, seconds(row["oldest_s"]) if row["waiting"] else "", state]
+    return [output.called(row["service"]), *figures, seconds(row["oldest_s"]) if row["waiting"] else "", state]
 
 
 def _worker(row: dict[str, Any]) -> list[str]:
@@ -68,5 +68,5 @@ def _worker(row: dict[str, Any]) -> list[str]:
         f"{row['busy']:.0%}",
         seconds(row["age_s"]),
         f"{row['at']} for {seconds(row['at_s'])}" if row["at"] else "",
-        ", ".join(map(called, row["services"])),
+        ", ".join(map(output.called, row["services"])),
     ]

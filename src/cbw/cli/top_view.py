@@ -8,7 +8,8 @@ from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 
-from cbw.cli.control import called, seconds
+from cbw.cli import output
+from cbw.cli.control import seconds
 from cbw.core.broker.acts import CANCEL, DRAIN, PAUSE, RESUME, UNDRAIN
 from cbw.core.broker.looks import TELL_WHY
 from cbw.core.broker.verdict import sentence
@@ -22,7 +23,7 @@ HEAD_LINES = 4
 MESSAGE_LINES_MAX = 4
 
 SERVICE_TABLE: Sequence[Column] = (
-    ("SERVICE", 24, lambda row: called(row["service"]), "service"),
+    ("SERVICE", 24, lambda row: output.called(row["service"]), "service"),
     ("WAITING", 9, lambda row: str(row["waiting"]), "waiting"),
     ("OLDEST", 9, lambda row: seconds(row["oldest_s"]) if row["waiting"] else "", "oldest_s"),
     ("RUNNING", 9, lambda row: str(row["running"]), "running"),
@@ -42,7 +43,7 @@ WORKER_TABLE: Sequence[Column] = (
 )
 REQUEST_TABLE: Sequence[Column] = (
     ("REQUEST", 28, lambda row: row["request"], "request"),
-    ("SERVICE", 16, lambda row: called(row["service"]), "service"),
+    ("SERVICE", 16, lambda row: output.called(row["service"]), "service"),
     ("STATE", 9, lambda row: row["state"], "state"),
     ("FOR", 9, lambda row: seconds(row["in_state_s"]), "in_state_s"),
     ("TRY", 4, lambda row: str(row["attempt"]), "attempt"),
