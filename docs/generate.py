@@ -20,14 +20,14 @@ import typing
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from pathlib import Path
-from types import ModuleType, NoneType, UnionType
+from types import NoneType, UnionType
 from typing import Any
 
 import click
 import msgspec
 
 import cbw
-from cbw import errors, settings
+from cbw import errors, settings, testing
 from cbw.cli.main import cli
 from cbw.core import messages
 from cbw.core.broker import events, states
@@ -471,33 +471,24 @@ def _class(name: str, kind: type) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _module(name: str) -> ModuleType | None:
-    return importlib.import_module(name) if importlib.util.find_spec(name) else None
-
-
 def api_page() -> str:
-    """The page of every public name of ``cbw`` and ``cbw.testing``."""
+    """The page of every public name of ``cbw``, ``cbw.metrics`` and ``cbw.testing``."""
     kinds = {name: getattr(cbw, name) for name in cbw.__all__ if isinstance(getattr(cbw, name), type)}
     exceptions = [name for name, kind in kinds.items() if issubclass(kind, Exception)]
     parts = [
-        "This page lists the public names of `cbw` and `cbw.testing`. All other names are private and may change. Times are in "
-        "seconds. Where `timeout` is left out, the timeout of the client applies; None means no limit.",
+        "This page lists the public names of `cbw`, `cbw.metrics` and `cbw.testing`. All other names are private and may "
+        "change. Times are in seconds. Where `timeout` is left out, the timeout of the client applies; None means no limit.",
         "[Errors](errors.md) describes the exceptions: " + ", ".join(code(name) for name in exceptions) + ".",
         *(_class(name, kind) for name, kind in kinds.items() if name not in exceptions),
         "## Handlers",
         markdown(Handler.__doc__),
         "[Write a worker](../howto/write-a-worker.md) has an example of each form.",
     ]
-    testing = _module("cbw.testing")
-    if testing is not None:
-        names = getattr(testing, "__all__", None) or [
-            name
-            for name, value in vars(testing).items()
-            if not name.startswith("_") and getattr(value, "__module__", "") == "cbw.testing"
-        ]
-        parts.append("# cbw.testing\n\n" + markdown(testing.__doc__))
-        for name in names:
-            value = getattr(testing, name)
+    for module in (cbw.metrics, testing):
+        parts.append(f"# {module.__name__}\n\n" + markdown(module.__doc__))
+        own = (name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__)
+        for name in getattr(module, "__all__", None) or [name for name in own if not name.startswith("_")]:
+            value = getattr(module, name)
             if isinstance(value, type):
                 parts.append(_class(name, value))
             elif callable(value):

@@ -48,7 +48,7 @@ ROOM_OF = {
     **dict.fromkeys(("addresses", "service_links", "version"), "ground"),
     **dict.fromkeys(("local", "doctor", "journal_doctor", "testing", "bench"), "tools"),
     **dict.fromkeys(("broker", "desk", "standby"), "broker"),
-    "cbw": "public",
+    **dict.fromkeys(("cbw", "metrics"), "public"),
     "__main__": "cli",
 }
 """The rooms of the modules that lie beside the folders; every other module is in the room that its folder is."""
@@ -110,6 +110,7 @@ SHARED_NAMES = {
     "main": "__main__ is nothing but cli.main",
     "TRANSITIONS": "each core has a table of the states that can follow each other",
     "encode": "always written codec.encode, which makes a body, or native.encode, which makes frames",
+    "serve": "always written metrics.serve; the handler of the workers of a verification, which the command line names",
     "CLIENT": "the settings of a client; its dialect in each module of wire",
     "WORKER": "the settings of a worker; its dialect in each module of wire",
 }

@@ -61,6 +61,7 @@ from cbw.errors import (
 from cbw.version import __version__
 
 if TYPE_CHECKING:
+    from cbw import metrics
     from cbw.broker import Broker
     from cbw.client.async_client import AsyncClient
     from cbw.client.progress import Progress
@@ -89,13 +90,15 @@ else:
         "Ticket": "cbw.client.ticket",
         "Trace": "cbw.observe.trace",
         "Worker": "cbw.worker.worker",
+        "metrics": "cbw.metrics",
     }
 
     def __getattr__(name: str) -> Any:
         """Imported when it is first asked for: a client need not load a broker, nor the command line both."""
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+        home = import_module(_HOMES[name])
+        value = globals()[name] = home if _HOMES[name] == f"cbw.{name}" else getattr(home, name)
         return value
 
 
@@ -158,4 +161,5 @@ __all__ = [
     "WorkerStuck",
     "WrongServerKey",
     "__version__",
+    "metrics",
 ]

@@ -43,7 +43,10 @@ VALUES: dict[str, dict[str, Any]] = {
     "exposed": {"broker": {"expose": {"type": "LoadBalancer", "annotations": {"a/b": "c"}}}},
     "alone": {"workers": [], "logger": {"enabled": False}, "networkPolicy": {"enabled": False}},
     "nobody reads status": {"networkPolicy": {"status": [], "clients": [], "workers": [{"podSelector": {}}]}},
-    "monitored": {"monitoring": {"podMonitor": True, "rules": True, "labels": {"release": "p"}}, **KEYS},
+    "monitored": {
+        "monitoring": {"podMonitor": True, "rules": True, "labels": {"release": "p"}, "dashboard": True},
+        **KEYS,
+    },
     "scaled by the status page": {**SCALED, **KEYS},
     "scaled by Prometheus": {**SCALED, "broker": NATS, "keda": {"prometheus": "http://prometheus:9090"}},
     "all that a group may have": {
@@ -138,6 +141,10 @@ def test_the_version_is_that_of_cbw_and_the_alerts_are_those_of_prometheus() -> 
     made = one(rendered(VALUES["monitored"]), "PrometheusRule", "cbw")
     assert made["spec"] == yaml.safe_load(rules)
     assert made["metadata"]["labels"]["release"] == "p"
+    dashboard = (DEPLOY / "observability" / "dashboard.json").read_text()
+    assert (CHART / "files" / "dashboard.json").read_text() == dashboard, "copy the dashboard into the chart"
+    kept = one(rendered(VALUES["monitored"]), "ConfigMap", "cbw-dashboard")
+    assert kept["data"] == {"cbw.json": dashboard} and kept["metadata"]["labels"]["grafana_dashboard"] == "1"
 
 
 def test_the_alerts_of_the_chart_are_taken_by_prometheus(tmp_path: Path) -> None:

@@ -115,6 +115,14 @@ def test_the_story_of_a_request_whose_worker_died(start: Start, logs: Path, log_
     stats = figures(start, "stats", logs, "--since", "1h")
     assert (stats["requests"], stats["answered"], stats["attempts_lost"], stats["gaps"]) == (1, 1, 1, 0)
     assert ended(start, "stats", logs).count("requests   1: 1 answered, 0 open")
+    assert stats["slow"] == [] and stats["workers"][heir]["took_s"]["p50"] > 2  # type: ignore[index]
+    assert ended(start, "stats", logs).count("(nameless)", " 1 ")
+    assert all(
+        "worker lost" in line or "attempt failed" in line for line in ended(start, logs, "--level", "warning").lines
+    )
+    assert len(ended(start, logs, "--service", "", "--event", "answered").lines) == 1
+    assert ended(start, logs, "--service", "other").lines == []
+    assert ended(start, logs, "--level", "loud", code=2).count("'loud' is not one of 'debug', 'info'")
     lines = ended(start, logs, "--event", "worker lost", "--worker", victim).lines
     assert len(lines) == 1 and "worker lost" in lines[0] and victim in lines[0]
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 
 import pytest
 
@@ -17,13 +14,13 @@ from cbw.keys.status_token import STATUS_TOKEN, write_token
 from cbw.observe.metrics import COUNTERS
 from tests.ports import free_port
 
-from .conftest import HOST, Start, StartBroker, StartWorker
+from .conftest import Start, StartBroker, StartWorker
 from .program import wait_until
-from .test_status import get, listens, metrics
+from .prometheus import SCRAPED_WITHIN_S, scraping
+from .test_status import metrics
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "observability"
 RULES = (FOLDER / "rules.yml").read_text()
-SCRAPED_WITHIN_S = 60.0
 
 
 @pytest.fixture(autouse=True)
@@ -44,47 +41,16 @@ def test_a_real_prometheus_scrapes_every_role_with_a_token(
     start_worker("W1", "echo", at=broker, options=["--status-port", ports["worker"], *token])
     start("logger", 0, tmp_path / "logs", "--status-port", ports["logger"], *token).wait_for("text on port")
     shutil.copy(FOLDER / "rules.yml", tmp_path)
-    configuration = {
-        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
-        "rule_files": ["rules.yml"],
-        "scrape_configs": [
-            {
-                "job_name": "cbw",
-                "authorization": {"credentials_file": STATUS_TOKEN},
-                "static_configs": [{"targets": [f"{HOST}:{port}" for port in ports.values()]}],
-            }
-        ],
-    }
-    (tmp_path / "prometheus.yml").write_text(json.dumps(configuration))
     with cbw.Client(broker.address) as client:
         client.call(b"x")
-    port = free_port()
-    command = [
-        "prometheus",
-        f"--config.file={tmp_path}/prometheus.yml",
-        f"--storage.tsdb.path={tmp_path}/data",
-        f"--web.listen-address={HOST}:{port}",
-    ]
-    with (tmp_path / "prometheus.log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-
-        def query(expression: str) -> list[Any]:
-            if not listens(port):
-                return []
-            code, text = get(port, f"/api/v1/query?query={quote(expression)}")
-            found: list[Any] = json.loads(text)["data"]["result"] if code == 200 else []
-            return found
-
+    with scraping(tmp_path, [*ports.values()], authorization={"credentials_file": STATUS_TOKEN}) as prometheus:
+        query = prometheus.query
         wait_until(lambda: len(query("cbw_ready == 1")) == 3, "all three are scraped", within_s=SCRAPED_WITHIN_S)
         roles = {series["metric"]["role"] for series in query("cbw_build_info")}
         assert roles == set(ports)
         (answered,) = query('cbw_broker_requests_ended_total{how="answered"}')
         assert answered["value"][1] == "1"
         wait_until(lambda: query("cbw:requests:rate1m"), "a recording rule has run", within_s=SCRAPED_WITHIN_S)
-    finally:
-        process.kill()
-        process.wait()
 
 
 def test_the_configuration_takes_the_token_if_its_line_is_no_comment(tmp_path: Path) -> None:
@@ -127,6 +93,10 @@ def test_every_metric_of_the_rules_exists(start_broker: StartBroker) -> None:
         f"cbw_{role}_{name}_total" for role, counters in COUNTERS.items() for name in counters
     }
     known |= {"cbw_logger_can_write", "cbw_log_dropped_total", "cbw_broker_requests_waiting"}
-    known |= {"cbw_broker_service_workers"}  # both without samples, as there is no service yet
+    known |= {
+        "cbw_broker_service_workers",
+        "cbw_broker_queue_age_seconds",
+    }  # without samples, as there is no service yet
+    known |= {f"cbw_broker_{what}_duration_seconds_bucket" for what in ("request", "attempt")}
     used = set(re.findall(r"\bcbw_[a-z_]+", RULES))
     assert used and used <= known, used - known

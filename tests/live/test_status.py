@@ -73,8 +73,9 @@ def test_broker_and_worker(start: Start, start_broker: StartBroker, start_worker
     assert told["rates"]["answered"]["60s"] > 0
     found = metrics(port)
     assert found["cbw_broker_requests_ended_total", "answered"] == 100
-    assert found["cbw_broker_request_duration_seconds_count",] == 101
-    assert found["cbw_broker_request_duration_seconds_bucket", "+Inf"] == 101
+    assert found["cbw_broker_request_duration_seconds_count", ""] == 100
+    assert found["cbw_broker_request_duration_seconds_bucket", "+Inf", "fail"] == 1
+    assert found["cbw_broker_attempt_duration_seconds_count", ""] == 100
     assert found["cbw_broker_worker_answers_total", "W1"] == 101
     assert found["cbw_broker_workers", "free"] == 1
     assert found["process_resident_memory_bytes",] > 1e6

@@ -98,6 +98,55 @@ def test_planted_failures_are_seen(planted: Shown, browser: Browser) -> None:
     assert browser.complaints() == []
 
 
+def test_the_story_of_a_request_is_told_until_it_ends(
+    guarded: Shown, start: Start, connect: Connect, browser: Browser
+) -> None:
+    first = worker(start, guarded, "W1", handler("s", "hang"))
+    client = connect(guarded.broker, id="C1")
+    future = client.submit("30", "s")
+    browser.open(guarded.url)
+    browser.run("sessionStorage.setItem('token', arguments[0])", TOKEN)
+    browser.open(guarded.url)
+    browser.complaints()  # of the first look, without the token
+    press(browser, "Story", "C1/1")
+    browser.wait_for("#h-story", "The story of C1/1")
+    browser.wait_for("#reason", "worker W1 has had it for")
+    browser.wait_for("#steps", "handed out W1")
+    assert browser.run("return document.activeElement.id") == "h-story"
+    assert browser.complaints() == []
+    first.kill()
+    browser.wait_for("#reason", "it was given up")
+    steps = browser.text("#steps").splitlines()
+    assert steps[0].endswith(" accepted") and steps[1].endswith(" handed out W1")
+    browser.wait_for("#steps", "attempt failed W1 lost its connection")
+    browser.wait_for("#steps", "given up 1 worker failed at it")
+    with pytest.raises(cbw.GaveUp):
+        future.result(PATIENCE_S)
+    browser.run("document.getElementById('close').click()")
+    assert browser.run("return document.getElementById('story').hidden") is True
+    browser.run("document.querySelectorAll('#dead button')[1].click()")
+    browser.wait_for("#h-story", "The story of C1/1")
+    browser.wait_for("#steps", "given up")
+
+
+def test_the_page_tells_how_long_each_worker_takes_and_how_long_the_oldest_waits(
+    open_broker: Shown, start: Start, connect: Connect, browser: Browser
+) -> None:
+    worker(start, open_broker, "W1", handler("quick", "echo"))
+    worker(start, open_broker, "W2", handler("slow", "hang"))
+    client = connect(open_broker.broker, id="C1")
+    client.call(b"x", "quick")
+    for _ in range(2):
+        client.submit("30", "slow")
+    browser.open(open_broker.url)
+    browser.wait_for("#workers", "half take less than")
+    wait_until(lambda: browser.run("return seen.status.workers[0].p99_s") > 0, "it has answered")
+    browser.wait_for("#services", "oldest waits")
+    wait_until(
+        lambda: "slow" in browser.text("#services") and " s" in browser.text("#services"), "the age of the oldest"
+    )
+
+
 def test_a_reload_shows_the_minutes_before(open_broker: Shown, browser: Browser) -> None:
     browser.open(open_broker.url)
     browser.wait_for("#verdict", "Nobody is here yet")
@@ -167,6 +216,7 @@ def test_it_speaks_spanish(planted: Shown, browser: Browser) -> None:
     browser.wait_for("#verdict", "en espera de")  # it is remembered
     texts = browser.run("return [TEXTS.en, TEXTS.es].map(t => [Object.keys(t), Object.keys(t.v), Object.keys(t.s)])")
     assert texts[0] == texts[1]
+    assert browser.run("return Object.keys(TEXTS.en.e)") == browser.run("return Object.keys(TEXTS.es.e)")
     assert texts[0][1] == [*SENTENCES, "similar"]
     english = browser.run("return TEXTS.en.v")
     assert {kind: english[kind] for kind in SENTENCES} == SENTENCES
@@ -200,6 +250,8 @@ def test_everybody_can_use_it(
     browser.open(planted.url)
     browser.wait_for("#verdict", "which nobody serves")
     browser.wait_for("#dead", "W-lost")
+    press(browser, "Story", f"{HOSTILE}/1")
+    browser.wait_for("#steps", "handed out")
     assert browser.run("return document.documentElement.scrollWidth") <= width, "it scrolls sideways"
     browser.run(axe)
     found = browser.run_async("axe.run().then(arguments[arguments.length - 1])")

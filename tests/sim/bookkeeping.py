@@ -84,7 +84,8 @@ class Bookkeeping:
         here = counts["workers_registered"] - counts["workers_lost"]
         if here != len(core.workers.by_peer):
             raise ViolationError(f"G3: {here} workers by the counts, {len(core.workers.by_peer)} in the table")
-        timed, answered = sum(core.requests.latencies.counts), counts[catalogue.ANSWERED] + counts[catalogue.FAILED]
+        core.requests.durations.count()
+        timed, answered = sum(core.requests.durations.all.counts), counts[catalogue.ANSWERED] + counts[catalogue.FAILED]
         if timed > answered:
             raise ViolationError(f"G9: {timed} latencies of {answered} answers")
 

@@ -131,9 +131,14 @@ def seconds(value: float | None) -> str:
     return f"{value:.1f} s" if value >= 1 else f"{value * 1000:.3g} ms"
 
 
-def called(service: str) -> str:
-    """A service, as people say it."""
-    return service or "(nameless)"
+def story_lines(told: Fields) -> list[str]:
+    """The story in an answer of ``cbw.why``, a line for each step, oldest first."""
+    lines = []
+    for step in told["story"]:
+        worker = f" {step['worker']}" if step["worker"] else ""
+        reason = f": {step['text']}" if step["text"] else ""
+        lines.append(f"{seconds(step['ago_s']):>8} ago  {step['event'].replace('_', ' ')}{worker}{reason}")
+    return lines
 
 
 # --- completion

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -17,8 +17,8 @@ from cbw.cli import output
 from cbw.cli.options import Integer, setting_options
 from cbw.clock import clock_of, day_of
 from cbw.core import catalogue
-from cbw.core.catalogue import EVENTS, ROLES
-from cbw.core.record import Record
+from cbw.core.catalogue import EVENTS, LEVELS, ROLES
+from cbw.core.record import Record, level_of
 from cbw.errors import CbwError, UsageError
 from cbw.logs.files import Part, opened
 from cbw.logs.find import near, records_of
@@ -27,7 +27,7 @@ from cbw.logs.search import FIELDS, Query, Search, found, last_found, record_of
 from cbw.logs.stats import QUANTILES, Stats, stats_of
 from cbw.logs.story import Story, tell
 from cbw.logs.times import time_of
-from cbw.observe.trace import TRACEBACK, level_of, text_of
+from cbw.observe.trace import TRACEBACK, text_of
 from cbw.visible import visible
 
 FOLLOWED_LINES = 10
@@ -43,8 +43,13 @@ _BEFORE_WORKER = {
 """What stands before the worker in a line of a story; for other events it is the word "worker"."""
 _LEVEL_COLOURS = {"warning": "yellow", "error": "red", "critical": "red"}
 _ROLE_COLOURS = {"broker": "cyan", "worker": "green", "client": "blue", "logger": "magenta"}
-_HELP = {"request": "Of this request: CLIENT/ID.", "event": "Of this kind, as accepted or worker_lost."}
+_HELP = {
+    "request": "Of this request: CLIENT/ID.",
+    "event": "Of this kind, as accepted or worker_lost.",
+    "service": 'About requests of this service; "" is the nameless one.',
+}
 
+F = TypeVar("F")
 Show = Callable[[list[bytes]], None]
 
 
@@ -99,7 +104,8 @@ def _filters(function: Callable[..., Any]) -> Callable[..., Any]:
     for name in FIELDS:
         text = _HELP.get(name, f"Of this {name}.")
         function = click.option(f"--{name}", name, multiple=True, metavar=name.upper(), help=text)(function)
-    return function
+    text = "Of this level or a higher one: what is worth a line is info, what somebody may want to look into warning."
+    return click.option("--level", type=click.Choice(LEVELS), metavar="LEVEL", help=text)(function)
 
 
 @click.command("logs", cls=_Logs, context_settings={"max_content_width": 110})
@@ -117,6 +123,7 @@ def command(
     since: float | None,
     until: float | None,
     patterns: tuple[str, ...],
+    level: str | None,
     is_json: bool,
     **fields: tuple[str, ...],
 ) -> None:
@@ -126,6 +133,7 @@ def command(
     cbw logs -f                              what happens now
     cbw logs --since 10m --event worker_lost --event fenced
     cbw logs --client C1 --grep timeout      only lines that meet both
+    cbw logs -f --service render --level warning
     cbw logs story C1/7                      the life of one request
     cbw logs stats --since 1h                requests, latencies, failures, workers
 
@@ -139,7 +147,7 @@ def command(
     fields["event"] = tuple(event.replace(" ", "_") for event in fields["event"])
     _check("event", fields["event"], EVENTS)
     _check("role", fields["role"], ROLES)
-    query = Query(since or 0.0, float("inf") if until is None else until, fields, patterns)
+    query = Query(since or 0.0, float("inf") if until is None else until, fields, patterns, level or "")
     search = Search(query)
     show = _show_lines if is_json else _show_texts
     if not follow:
@@ -302,7 +310,11 @@ def _summary(told: Story) -> str:
 @_period
 @click.option("--json", "is_json", is_flag=True, help="Print them as JSON.")
 def stats(file: Path, since: float | None, until: float | None, is_json: bool) -> None:
-    """Figures of a period: requests, how long they took, failures, workers, clients, and what the log lacks."""
+    """Figures of a period: requests, how long they took, failures, services, workers, clients, and what the log lacks.
+
+    A worker is called slow if half of its requests of a service take at least twice as long, from their handing out to their
+    answers, as with the others that serve it. Workers with fewer than 20 answers are not judged, nor are others by them.
+    """
     with _opened(file) as parts:
         figures = stats_of(parts, Query(since or 0.0, float("inf") if until is None else until))
     if is_json:
@@ -334,13 +346,36 @@ def _stats_lines(figures: Stats) -> Iterator[str]:
         "duplicates left out": figures.duplicates,
     }
     yield "log        " + (", ".join(f"{count} {name}" for name, count in lacks.items() if count) or "complete")
-    workers = [(name, w.done, w.errors, w.lost, w.fenced, w.went) for name, w in sorted(figures.workers.items())]
-    yield from _table(("worker", "done", "errors", "attempts lost", "fenced", "was lost"), workers)
+    for slow in figures.slow:
+        service = output.called(slow.service)
+        yield (
+            f"slow       {visible(slow.worker)}: half of its requests of {visible(service)} take {_seconds(slow.p50_s)} or more, "
+            f"and {_seconds(slow.others_p50_s)} with the others"
+        )
+    services = [
+        (output.called(name), s.answered, s.failed, *_times(s.latency_s), *_times(s.took_s))
+        for name, s in _by_name(figures.services)
+    ]
+    yield from _table(("service", "answered", "failed", "p50", "p99", "worker's p50", "worker's p99"), services)
+    workers = [
+        (name, w.done, w.errors, w.lost, w.fenced, w.went, *_times(w.took_s)) for name, w in _by_name(figures.workers)
+    ]
+    yield from _table(("worker", "done", "errors", "attempts lost", "fenced", "was lost", "p50", "p99"), workers)
     ranked = sorted(figures.clients.items(), key=lambda item: (-item[1].requests, item[0]))
     clients = [(name, c.requests, c.answered, c.failed) for name, c in ranked[:CLIENTS_LISTED_MAX]]
     yield from _table(("client", "requests", "answered", "failed"), clients)
     if len(ranked) > CLIENTS_LISTED_MAX:
         yield f"and {len(ranked) - CLIENTS_LISTED_MAX} clients more"
+
+
+def _by_name(figures: dict[str, F]) -> list[tuple[str, F]]:
+    return sorted(figures.items())
+
+
+def _times(figures: dict[str, float | None]) -> tuple[str, str]:
+    """The quantiles for a table; empty if the log does not tell any."""
+    p50, p99 = figures.get("p50"), figures.get("p99")
+    return ("" if p50 is None else _seconds(p50), "" if p99 is None else _seconds(p99))
 
 
 def _seconds(value: float | None) -> str:

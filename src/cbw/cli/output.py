@@ -37,6 +37,11 @@ class Styled(msgspec.Struct, frozen=True):
 Piece = str | Styled
 
 
+def called(service: str) -> str:
+    """A service, as people say it."""
+    return service or "(nameless)"
+
+
 def styled(*pieces: Piece) -> str:
     """``pieces`` as one line, whatever is in them."""
     return "".join(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from cbw.cli import output
-from cbw.cli.control import Control, called, complete_service, controlling, json_printed
+from cbw.cli.control import Control, complete_service, controlling, json_printed
 from cbw.core.broker.acts import PAUSE
 
 
@@ -22,4 +22,4 @@ def command(control: Control, services: tuple[str, ...], is_json: bool) -> None:
     if is_json:
         output.json({"paused": sum(answer["paused"] for answer in answers), "all_paused": answers[-1]["all_paused"]})
     else:
-        output.line("paused: " + ", ".join(map(called, answers[-1]["all_paused"])))
+        output.line("paused: " + ", ".join(map(output.called, answers[-1]["all_paused"])))

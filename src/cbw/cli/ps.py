@@ -8,11 +8,11 @@ from typing import Any
 import click
 
 from cbw.cli import output
-from cbw.cli.control import Control, called, controlling, json_printed, seconds, show_rows
+from cbw.cli.control import Control, controlling, json_printed, seconds, show_rows
 from cbw.core.broker.looks import LIST_WORKERS, LISTED_MAX, SHOW_STATUS
 
-SERVICE_COLUMNS = ("service", "waiting", "running", "delayed", "workers", "free", "state")
-WORKER_COLUMNS = ("worker", "state", "in hand", "answered", "failed", "each takes", "busy", "since", "at", "services")
+SERVICE_COLUMNS = ("service", "waiting", "running", "delayed", "workers", "free", "oldest", "state")
+WORKER_COLUMNS = ("worker", "state", "in hand", "answered", "failed", "p50", "p99", "busy", "since", "at", "services")
 
 
 @click.command("ps", context_settings={"max_content_width": 110})
@@ -23,8 +23,9 @@ def command(control: Control, is_json: bool) -> None:
 
     Tables on a terminal; otherwise lines with tabs between the columns, those of services first, each with its kind before it.
 
-    Of a worker: its state, how many requests it has in hand and can run at once, how many it has answered and failed, the mean
-    time between two answers while it has work, the share of its life that it had work, since when it is here, its oldest request.
+    Of a service: its requests, its workers, and how long its oldest waiting request has waited. Of a worker: its state, how many
+    requests it has in hand and can run at once, how many it has answered and failed, how long half of its last answers took
+    (p50) and 99 % of them (p99), the share of its life that it had work, since when it is here, its oldest request.
     """
     status = control.ask(SHOW_STATUS)
     workers = _workers(control)
@@ -37,7 +38,7 @@ def command(control: Control, is_json: bool) -> None:
         show_rows((), [["service", *row] for row in services] + [["worker", *row] for row in rows])
         return
     show_rows(SERVICE_COLUMNS, services, right=SERVICE_COLUMNS[1:-1])
-    show_rows(WORKER_COLUMNS, rows, right=WORKER_COLUMNS[2:8])
+    show_rows(WORKER_COLUMNS, rows, right=WORKER_COLUMNS[2:9])
 
 
 def _workers(control: Control) -> list[dict[str, Any]]:
@@ -52,7 +53,7 @@ def _workers(control: Control) -> list[dict[str, Any]]:
 def _service(row: dict[str, Any]) -> list[str]:
     figures = [str(row[name]) for name in ("waiting", "running", "delayed", "workers", "free_workers")]
     state = "paused" if row["is_paused"] else "" if row["workers"] else "nobody serves it"
-    return [called(row["service"]), *figures, state]
+    return [output.called(row["service"]), *figures, seconds(row["oldest_s"]) if row["waiting"] else "", state]
 
 
 def _worker(row: dict[str, Any]) -> list[str]:
@@ -62,9 +63,10 @@ def _worker(row: dict[str, Any]) -> list[str]:
         f"{row['in_hand']}/{row['concurrency']}",
         str(row["answered"]),
         str(row["failed"]),
-        seconds(row["mean_s"]),
+        seconds(row["p50_s"]),
+        seconds(row["p99_s"]),
         f"{row['busy']:.0%}",
         seconds(row["age_s"]),
         f"{row['at']} for {seconds(row['at_s'])}" if row["at"] else "",
-        ", ".join(map(called, row["services"])),
+        ", ".join(map(output.called, row["services"])),
     ]

@@ -7,7 +7,7 @@ import sys
 import click
 
 from cbw.cli import output
-from cbw.cli.control import Control, age_of, called, complete_service, controlling, json_printed
+from cbw.cli.control import Control, age_of, complete_service, controlling, json_printed
 from cbw.core.broker.acts import PURGE
 from cbw.core.broker.looks import LIST_REQUESTS
 from cbw.errors import CbwError, UsageError
@@ -47,7 +47,7 @@ def command(
         count = sum(
             control.ask(LIST_REQUESTS, **fields, state=state, limit=1)["matching"] for state in ("waiting", "delayed")
         )
-        _confirm(f"end {count} requests of {'all services' if service is None else called(service)}")
+        _confirm(f"end {count} requests of {'all services' if service is None else output.called(service)}")
     count, is_complete = 0, False
     while not is_complete:
         answer = control.ask(PURGE, **fields, all=is_all)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from cbw.cli import output
-from cbw.cli.control import Control, age_of, called, complete_service, controlling, json_printed, seconds, show_rows
+from cbw.cli.control import Control, age_of, complete_service, controlling, json_printed, seconds, show_rows
 from cbw.cli.options import Integer
 from cbw.core.broker.looks import LIST_REQUESTS, LISTED_MAX
 
@@ -58,5 +58,5 @@ def command(
 
 def _row(one: dict[str, Any]) -> list[str]:
     figures = str(one["attempt"]), str(one["body_bytes"]), seconds(one["age_s"])
-    service, since = called(one["service"]), seconds(one["in_state_s"])
+    service, since = output.called(one["service"]), seconds(one["in_state_s"])
     return [one["request"], service, one["state"], since, one["worker"] or "", *figures]

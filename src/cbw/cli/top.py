@@ -16,11 +16,11 @@ from typing import Any
 import click
 
 from cbw.cli import output
-from cbw.cli.control import Control, controlling
+from cbw.cli.control import Control, controlling, story_lines
 from cbw.cli.options import Number
 from cbw.cli.top_view import TopView
-from cbw.core.broker.looks import LIST_REQUESTS, SHOW_STATUS
-from cbw.errors import CbwError, RequestError, UsageError
+from cbw.core.broker.looks import LIST_REQUESTS, SHOW_STATUS, TELL_WHY
+from cbw.errors import CbwError, HandlerFailed, RequestError, UsageError
 
 REQUESTS_SHOWN = 200
 """Requests that are asked for each time: those that have been in their state for longest."""
@@ -45,6 +45,7 @@ def command(control: Control, every_s: float) -> None:
     up, down   choose a row          < >  sort by another column     v  reverse
     d, u       drain or undrain the chosen worker
     w, c       tell why the chosen request waits, or cancel it
+    s          tell the whole story of the chosen request, or of the one that the chosen worker is at
     p, r       pause or resume the chosen service
     q          quit
     """
@@ -63,6 +64,7 @@ def command(control: Control, every_s: float) -> None:
                 if asked is not None:
                     view.message = _ask(control, *asked)
                     look_at = 0.0
+                _tell_story(control, view)
                 _draw(view)
 
 
@@ -70,6 +72,19 @@ def _look(control: Control, view: TopView) -> None:
     status = control.ask(SHOW_STATUS)
     page = control.ask(LIST_REQUESTS, limit=REQUESTS_SHOWN)
     view.look(status, page["requests"], time.monotonic())
+    _tell_story(control, view)
+
+
+def _tell_story(control: Control, view: TopView) -> None:
+    """Ask for the story that is to be shown, if one is."""
+    if not view.story_of:
+        return
+    try:
+        told = control.ask(TELL_WHY, request=view.story_of)
+    except HandlerFailed as error:
+        view.tell(f"{error.text}; the log may have all of it: cbw logs story {view.story_of}")
+    else:
+        view.tell(told["text"], story_lines(told))
 
 
 def _ask(control: Control, service: str, fields: dict[str, Any]) -> str:

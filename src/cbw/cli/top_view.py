@@ -8,7 +8,8 @@ from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 
-from cbw.cli.control import called, seconds
+from cbw.cli import output
+from cbw.cli.control import seconds
 from cbw.core.broker.acts import CANCEL, DRAIN, PAUSE, RESUME, UNDRAIN
 from cbw.core.broker.looks import TELL_WHY
 from cbw.core.broker.verdict import sentence
@@ -22,25 +23,27 @@ HEAD_LINES = 4
 MESSAGE_LINES_MAX = 4
 
 SERVICE_TABLE: Sequence[Column] = (
-    ("SERVICE", 30, lambda row: called(row["service"]), "service"),
+    ("SERVICE", 24, lambda row: output.called(row["service"]), "service"),
     ("WAITING", 9, lambda row: str(row["waiting"]), "waiting"),
+    ("OLDEST", 9, lambda row: seconds(row["oldest_s"]) if row["waiting"] else "", "oldest_s"),
     ("RUNNING", 9, lambda row: str(row["running"]), "running"),
     ("DELAYED", 9, lambda row: str(row["delayed"]), "delayed"),
-    ("WORKER_TABLE", 9, lambda row: str(row["workers"]), "workers"),
-    ("STATE", 12, lambda row: "paused" if row["is_paused"] else "" if row["workers"] else "unserved", "is_paused"),
+    ("WORKERS", 9, lambda row: str(row["workers"]), "workers"),
+    ("STATE", 11, lambda row: "paused" if row["is_paused"] else "" if row["workers"] else "unserved", "is_paused"),
 )
 WORKER_TABLE: Sequence[Column] = (
-    ("WORKER", 22, lambda row: row["worker"], "worker"),
+    ("WORKER", 18, lambda row: row["worker"], "worker"),
     ("STATE", 10, lambda row: row["state"], "state"),
     ("HAND", 6, lambda row: str(row["in_hand"]), "in_hand"),
     ("RATE", 8, lambda row: f"{row['rate']:.1f}/s", "rate"),
-    ("EACH", 9, lambda row: seconds(row["mean_s"]), "mean_s"),
-    ("FAILED", 7, lambda row: str(row["failed"]), "failed"),
-    ("AT", 18, lambda row: f"{seconds(row['at_s'])} {row['at']}" if row["at"] else "", "at_s"),
+    ("P50", 8, lambda row: seconds(row["p50_s"]), "p50_s"),
+    ("P99", 8, lambda row: seconds(row["p99_s"]), "p99_s"),
+    ("FAILED", 8, lambda row: str(row["failed"]), "failed"),
+    ("AT", 14, lambda row: f"{seconds(row['at_s'])} {row['at']}" if row["at"] else "", "at_s"),
 )
 REQUEST_TABLE: Sequence[Column] = (
     ("REQUEST", 28, lambda row: row["request"], "request"),
-    ("SERVICE", 16, lambda row: called(row["service"]), "service"),
+    ("SERVICE", 16, lambda row: output.called(row["service"]), "service"),
     ("STATE", 9, lambda row: row["state"], "state"),
     ("FOR", 9, lambda row: seconds(row["in_state_s"]), "in_state_s"),
     ("TRY", 4, lambda row: str(row["attempt"]), "attempt"),
@@ -60,17 +63,23 @@ ACTS: Mapping[tuple[str, str], tuple[str, str]] = {
     ("services", "r"): (RESUME, "services"),
 }
 KEYS = {
-    "workers": "d drain  u undrain",
-    "requests": "w why  c cancel",
+    "workers": "d drain  u undrain  s story",
+    "requests": "w why  c cancel  s story",
     "services": "p pause  r resume",
 }
+REQUEST_OF = {"workers": "at", "requests": "request"}
+"""The field of a row that names a request, whose story can be told."""
 
 
 class TopView:
-    """The table that is shown, how it is sorted, which row is chosen. ``message`` is what the last key has brought about."""
+    """The table that is shown, how it is sorted, which row is chosen. ``message`` is what the last key has brought about.
+    ``story_of`` is the request whose story is shown instead, until a key is pressed: :meth:`tell` it.
+    """
 
     def __init__(self) -> None:
         self.message = ""
+        self.story_of = ""
+        self._story: list[str] = []
         self.is_over = False
         self._table = 0
         self._sorted_by = [0, 3, 1]
@@ -103,11 +112,17 @@ class TopView:
             "services": list(status["services"]),
         }
 
+    def tell(self, text: str, steps: Sequence[str] = ()) -> None:
+        """The broker has told this of ``story_of``. Steps that are known stay when it tells none, as the request has ended."""
+        self._story = [text, *(steps or self._story[1:])]
+
     def key(self, key: str) -> tuple[str, dict[str, Any]] | None:
         """A key was pressed. Returns what the broker is to be asked: a service, and the fields."""
         table, columns, _ = TABLES[self._table]
         self.message = ""
-        if key == "q":
+        if self.story_of:
+            self.story_of, self._story = "", []
+        elif key == "q":
             self.is_over = True
         elif key == "tab":
             self._table, self._chosen, self._first = (self._table + 1) % len(TABLES), "", 0
@@ -118,11 +133,20 @@ class TopView:
             self._is_reversed[self._table] = not self._is_reversed[self._table]
         elif key in ("up", "down"):
             self._move(1 if key == "down" else -1)
-        elif (table, key) in ACTS and (names := self._names()):
+        elif key == "s" and table in REQUEST_OF and (row := self._chosen_row()):
+            self.story_of = row[REQUEST_OF[table]] or ""
+            self.message = "" if self.story_of else f"{row['worker']} is at no request"
+        elif (table, key) in ACTS and (row := self._chosen_row()):
             service, field = ACTS[table, key]
-            name = self._chosen if self._chosen in names else names[0]
+            name = row[TABLES[self._table][2]]
             return service, {field: name if service == TELL_WHY else [name]}
         return None
+
+    def _chosen_row(self) -> Row | None:
+        """The chosen row, or else the first; None: there is none."""
+        rows = self._sorted()
+        field = TABLES[self._table][2]
+        return next((row for row in rows if row[field] == self._chosen), rows[0] if rows else None)
 
     def _names(self) -> list[str]:
         return [row[TABLES[self._table][2]] for row in self._sorted()]
@@ -140,6 +164,8 @@ class TopView:
         table, columns, field = TABLES[self._table]
         if not self._status:
             return [("dim", "waiting for the broker"[:width])]
+        if self.story_of:
+            return self._story_lines(width, height)
         message = textwrap.wrap(visible(self.message), max(10, width))[:MESSAGE_LINES_MAX] or [""]
         room = max(1, height - HEAD_LINES - len(message) - 1)
         rows = self._sorted()
@@ -156,6 +182,20 @@ class TopView:
         found += [("", line) for line in message]
         found.append(("dim", f"{table} {len(rows)}  {KEYS[table]}  Tab next table  <> sort  v reverse  q quit"))
         return [(style, _cut(text, width)) for style, text in found]
+
+    def _story_lines(self, width: int, height: int) -> list[tuple[str, str]]:
+        """Why the request has not ended, and the steps of its story; the last of them, if there are more than lines."""
+        why, *steps = (textwrap.wrap(visible(text), max(10, width)) for text in self._story or [""])
+        why = why[:MESSAGE_LINES_MAX]
+        room = max(1, height - HEAD_LINES - len(why))
+        shown = [line for step in steps for line in step][-room:]
+        head = [
+            ("bold", self._summary()),
+            ("bold", f"The story of {visible(self.story_of)}"),
+            *(("", line) for line in why),
+        ]
+        found = [*head, ("", ""), *(("", line) for line in shown), *[("", "")] * (room - len(shown))]
+        return [(style, _cut(text, width)) for style, text in [*found, ("dim", "any key goes back")]]
 
     def _summary(self) -> str:
         status = self._status

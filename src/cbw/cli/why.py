@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from cbw.cli import output
-from cbw.cli.control import Control, controlling, json_printed, seconds
+from cbw.cli.control import Control, controlling, json_printed, story_lines
 from cbw.core.broker.looks import TELL_WHY
 from cbw.errors import CbwError, HandlerFailed
 
@@ -15,7 +15,8 @@ from cbw.errors import CbwError, HandlerFailed
 @controlling
 @json_printed
 def command(control: Control, request: str, is_json: bool) -> None:
-    """Tell why a request has not ended: who has it, or what it waits for, and for how long about.
+    """Tell why a request has not ended: who has it, or what it waits for, and for how long about. If attempts at it have failed,
+    its story follows: when what happened.
 
     REQUEST is its name in the trace: C1/17, or ticket/T for one that outlives its client. cbw requests lists them.
     """
@@ -27,5 +28,6 @@ def command(control: Control, request: str, is_json: bool) -> None:
         output.json(told)
         return
     output.line(f"{request}: {told['text']}")
-    for attempt in told["attempts"]:
-        output.line(f"  {attempt['worker']} failed {seconds(attempt['ended_ago_s'])} ago: {attempt['reason']}")
+    if len(told["story"]) > 2:  # otherwise the first line has said it all
+        for line in story_lines(told):
+            output.line(line)

@@ -61,6 +61,10 @@ class AsyncClient(LoopSocket):
         super().__init__(broker, id, timeout, trace, keys)
         self.id = self._session.core.name
 
+    def status(self) -> dict[str, Any]:
+        """The state of this client, in the form of ``/status.json``. Safe from any thread."""
+        return self._session.status()
+
     # --- requests
 
     @overload

@@ -402,17 +402,17 @@ class Session:
 
     def status(self) -> dict[str, Any]:
         """The state of the client, for status pages."""
-        core, driver = self.core, self._driver
+        core, driver, broker = self.core, self._driver, self.core.broker
         sender = self._trace.sender if self._trace is not None else None
-        problem = "closed" if self.is_closed else "" if core.broker is not None else "not connected to a broker"
+        problem = "closed" if self.is_closed else "" if broker is not None else "not connected to a broker"
         return status_of(
             "client",
             core.name,
             self._started_at,
             problem,
             boot=core.boot,
-            broker=core.broker.broker if core.broker is not None else None,
-            liveness_s=core.broker.liveness_s if core.broker is not None else None,
+            broker=broker.broker if broker is not None else None,
+            liveness_s=broker.liveness_s if broker is not None else None,
             in_flight=driver.in_flight,
             counts={
                 "requests_sent": driver.submitted,

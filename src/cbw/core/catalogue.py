@@ -17,6 +17,10 @@ member of an Enum takes longer to look up (50 ns in Python 3.11) and to encode. 
 version, and unknown here."""
 
 
+LEVELS = ("debug", "info", "warning", "error", "critical")
+"""Levels of records, in their order. Events have one of the first three, lines of a program any of them."""
+
+
 class Meaning(NamedTuple):
     """What is known about an event: its level, the roles that record it, and what it tells."""
 

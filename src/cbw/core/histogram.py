@@ -82,9 +82,16 @@ def exactly(value: float) -> float:
 class Latencies:
     """``counts[i]`` requests took up to ``BOUNDS_S[i]`` seconds, and more than the bound before."""
 
+    __slots__ = ("counts", "total_s")
+
     def __init__(self) -> None:
         self.counts = [0] * (len(BOUNDS_S) + 1)
         self.total_s = 0.0
+
+    def merge(self, other: Latencies) -> None:
+        """Count all that ``other`` has counted."""
+        self.counts = [mine + its for mine, its in zip(self.counts, other.counts, strict=True)]
+        self.total_s += other.total_s
 
     def add(self, seconds: list[float]) -> None:
         """Count all of ``seconds``, which is sorted thereby: a batch costs little more than one."""
@@ -98,6 +105,25 @@ class Latencies:
             counts[step] += high - low
             low = high
             step += 1
+
+
+class RecentLatencies:
+    """Buckets as those of :class:`Latencies`, in which what came lately weighs most: after each ``half_life`` requests, those
+    before them count half."""
+
+    __slots__ = ("_half_life", "_until_half", "counts")
+
+    def __init__(self, half_life: int) -> None:
+        self.counts = [0] * (len(BOUNDS_S) + 1)
+        self._half_life = self._until_half = half_life
+
+    def add(self, seconds: float) -> None:
+        """Count a request that took so long."""
+        self._until_half -= 1
+        if self._until_half < 0:
+            self._until_half = self._half_life
+            self.counts = [count // 2 for count in self.counts]
+        self.counts[bisect_left(BOUNDS_S, seconds)] += 1
 
 
 def bucket_quantile(counts: Sequence[int], share: float) -> float | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from cbw.core.catalogue import EventName
+from cbw.core.catalogue import EVENTS, EventName
 
 
 class _Happening(msgspec.Struct, gc=False):
@@ -43,3 +43,11 @@ class Record(_Happening, gc=False, omit_defaults=True, kw_only=True):
     )
     boot: str = ""
     seq: int = 0
+
+
+def level_of(record: Record) -> str:
+    """The level of ``record``: its own if it has one, else that of its event; ``warning`` for an event that is unknown."""
+    if record.level:
+        return record.level
+    meaning = EVENTS.get(record.event)
+    return meaning.level if meaning is not None else "warning"

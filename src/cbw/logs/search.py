@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
-from cbw.core.record import Record
+from cbw.core.catalogue import EVENTS, LEVELS
+from cbw.core.record import Record, level_of
 from cbw.errors import UsageError
 from cbw.logs.files import SLACK_S, Part, newest_in, time_at
 
-FIELDS = ("request", "client", "worker", "sender", "event", "role")
+FIELDS = ("request", "client", "worker", "sender", "service", "event", "role")
 """Fields that a query may name, the most selective first: lines are searched for by the first one that the query names."""
 _SPECIAL = re.compile(r"[\\.^$*+?{}\[\]|()]")
 
@@ -36,7 +37,8 @@ def record_of(line: bytes) -> Record | None:
 class Query(msgspec.Struct, frozen=True):
     """Conditions for a line: all of them must hold; one with several values holds if any of these fits.
 
-    ``since`` and ``until`` are seconds since 1970. ``fields`` have names of :data:`FIELDS`; lines of text have no fields.
+    ``since`` and ``until`` are seconds since 1970. ``fields`` have names of :data:`FIELDS`; lines of text have no fields, and the
+    empty service is that of requests without one. ``level`` is the lowest level, one of :data:`LEVELS`; lines of text have none.
     ``patterns`` are regular expressions, each of which must match somewhere in the line as it stands in the file.
     """
 
@@ -44,6 +46,7 @@ class Query(msgspec.Struct, frozen=True):
     until: float = math.inf
     fields: dict[str, tuple[str, ...]] = {}
     patterns: tuple[str, ...] = ()
+    level: str = ""
 
 
 class Search:
@@ -61,12 +64,22 @@ class Search:
         self._candidates: Callable[[bytes], Iterator[tuple[int, int]]] = _every_line
         has_candidates = False
         for name, values in self._fields.items():
+            if name == "service" and "" in values:  # a record does not tell that it has none
+                continue
             literals = _literals(name, values)
             if not has_candidates:
                 self._candidates = _lines_with(literals)
                 has_candidates = True
             else:
                 self._tests.append(re.compile(b"|".join(map(re.escape, literals))).search)
+        self._levels = frozenset(LEVELS[LEVELS.index(query.level) :]) if query.level else frozenset()
+        if self._levels:
+            may_be = _level_pattern(self._levels)
+            if not has_candidates:
+                self._candidates = _lines_matching(may_be)
+                has_candidates = True
+            else:
+                self._tests.append(may_be.search)
         for pattern in query.patterns:
             if not has_candidates and not _ABOUT_ENDS.search(pattern):
                 is_literal = pattern and not _SPECIAL.search(pattern)
@@ -78,7 +91,7 @@ class Search:
 
     def lines(self, block: bytes) -> Iterator[bytes]:
         """The lines of ``block`` that meet the query, without their newlines."""
-        if self._candidates is _every_line and not self._is_timed and not self._tests:
+        if self._candidates is _every_line and not (self._is_timed or self._tests or self._fields):
             yield from block.split(b"\n")[:-1]
             return
         since, until = self.query.since, self.query.until
@@ -88,12 +101,14 @@ class Search:
                 continue
             if self._is_timed and (at := time_at(block, start)) is not None and not since <= at <= until:
                 continue
-            if self._fields and not self._has_fields(record_of(line)):
+            if (self._fields or self._levels) and not self._is_meant(record_of(line)):
                 continue
             yield line
 
-    def _has_fields(self, record: Record | None) -> bool:
-        return record is not None and all(_has(record, name, values) for name, values in self._fields.items())
+    def _is_meant(self, record: Record | None) -> bool:
+        if record is None or not all(_has(record, name, values) for name, values in self._fields.items()):
+            return False
+        return not self._levels or level_of(record) in self._levels
 
 
 def found(parts: Iterable[Part], search: Search) -> Iterator[list[bytes]]:
@@ -132,6 +147,8 @@ def last_found(parts: list[Part], search: Search, count: int) -> list[bytes]:
 def _has(record: Record, name: str, values: tuple[str, ...]) -> bool:
     if name == "client" and record.request.rpartition("/")[0] in values:
         return True
+    if name == "service" and not record.service:  # of the nameless service, or about no request
+        return "" in values and bool(record.request)
     return getattr(record, name) in values
 
 
@@ -141,6 +158,14 @@ def _literals(name: str, values: tuple[str, ...]) -> list[bytes]:
     if name == "client":  # workers know a request, whose name begins with its client's
         found += [b'"request":' + _encode(value)[:-1] + b"/" for value in values]
     return found
+
+
+def _level_pattern(levels: frozenset[str]) -> re.Pattern[bytes]:
+    """What stands in every record of these levels: its level, or an event that is not of another level."""
+    others = [re.escape(name.encode()) for name, meaning in EVENTS.items() if meaning.level not in levels]
+    named = b"|".join(level.encode() for level in sorted(levels))
+    an_event = rb'"event":"(?!(?:%b)")' % b"|".join(others) if others else b'"event":"'
+    return re.compile(b'"level":"(?:%b)"|%b' % (named, an_event))
 
 
 def _compiled(pattern: str) -> re.Pattern[bytes]:

@@ -6,7 +6,8 @@ number, and the rest is counted together.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import operator
+from collections.abc import Callable, Iterable, Sequence
 
 from cbw.visible import visible
 
@@ -24,11 +25,13 @@ def label(name: str) -> str:
     return text if len(text) <= LABEL_CHARS_MAX else f"{text[: LABEL_CHARS_MAX - 1]}…"
 
 
-def series(rows: Iterable[tuple[str, Sequence[float]]]) -> dict[str, list[float]]:
+def series(
+    rows: Iterable[tuple[str, Sequence[float]]], together: Callable[[float, float], float] = operator.add
+) -> dict[str, list[float]]:
     """Figures by label value: those of the first :data:`SERIES_MAX` values, and the sums of the rest under :data:`OTHERS`.
 
     ``rows`` are names and their figures, as many for each. Names that are the same when cut are counted together, as a page
-    that has a series twice is refused by Prometheus.
+    that has a series twice is refused by Prometheus. ``together`` makes one figure of two, if it is not their sum.
     """
     found: dict[str, list[float]] = {}
     for name, figures in rows:
@@ -36,5 +39,5 @@ def series(rows: Iterable[tuple[str, Sequence[float]]]) -> dict[str, list[float]
         if value not in found and len(found) >= SERIES_MAX:
             value = OTHERS
         known = found.setdefault(value, [0.0] * len(figures))
-        found[value] = [one + more for one, more in zip(known, figures, strict=True)]
+        found[value] = [together(one, more) for one, more in zip(known, figures, strict=True)]
     return found

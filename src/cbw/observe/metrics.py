@@ -6,7 +6,8 @@ have no labels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import accumulate
 from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -72,6 +73,18 @@ COUNTERS = {
         "messages_bad": "Messages that made no sense.",
     },
 }
+DURATIONS = (
+    (
+        "requests",
+        "cbw_broker_request_duration_seconds",
+        "Seconds from the acceptance of a request to its answer, by service.",
+    ),
+    (
+        "attempts",
+        "cbw_broker_attempt_duration_seconds",
+        "Seconds from the handing out of a request to its answer, by service: the handler, and what its worker did before.",
+    ),
+)
 REFUSALS = ("busy", "too_big", "bad_request", "expired", "stopping")
 STATES = ("free", "busy", "draining", "drained", "leaving", "late", "absent")
 
@@ -79,23 +92,35 @@ STATES = ("free", "busy", "draining", "drained", "leaving", "late", "absent")
 def page(status: dict[str, Any]) -> tuple[bytes, str]:
     """The text that Prometheus reads, and its content type."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Status(status))
+    registry.register(StatusCollector(lambda: status))
     ProcessCollector(registry=registry)
     return generate_latest(registry), CONTENT_TYPE_LATEST
 
 
 def families(status: dict[str, Any]) -> Iterator[Metric]:
     """The metrics made from the status of a role."""
-    return _Status(status).collect()
+    return _Status(status).families()
 
 
-class _Status(Collector):
-    """Collects the metrics of one status."""
+class StatusCollector(Collector):
+    """Collects the metrics of the status that ``ask`` returns; none if that is None."""
+
+    def __init__(self, ask: Callable[[], dict[str, Any] | None]) -> None:
+        self._ask = ask
+
+    def collect(self) -> Iterator[Metric]:
+        status = self._ask()
+        if status is not None:
+            yield from families(status)
+
+
+class _Status:
+    """The metrics of one status."""
 
     def __init__(self, status: dict[str, Any]) -> None:
         self._status = status
 
-    def collect(self) -> Iterator[Metric]:
+    def families(self) -> Iterator[Metric]:
         status = self._status
         role = status["role"]
         info = {name: label(str(status[name])) for name in ("version", "role", "name")}
@@ -155,14 +180,7 @@ class _Status(Collector):
         for reason in REFUSALS:
             refused.add_metric([reason], counts.get(f"refused_{reason}", 0))
         yield refused
-        latency = status["latency"]
-        total = 0
-        buckets = []
-        for bound, count in zip([*map(str, latency["bounds_s"]), "+Inf"], latency["counts"], strict=True):
-            total += count
-            buckets.append((bound, total))
-        text = "Seconds from the acceptance of a request to its answer."
-        yield HistogramMetricFamily("cbw_broker_request_duration_seconds", text, buckets, latency["total_s"])
+        yield from self._durations()
         yield _gauge("cbw_broker_requests_in_flight", "Requests that workers have.", status["in_flight"])
         yield _gauge(
             "cbw_broker_requests_bytes", "Bytes of the bodies of unfinished requests.", status["requests_bytes"]
@@ -196,6 +214,18 @@ class _Status(Collector):
         yield workers
         yield from self._workers(status["workers"])
 
+    def _durations(self) -> Iterator[Metric]:
+        status = self._status
+        rows = [*status["service_durations"], {**status["other_durations"], "service": OTHERS}]
+        for kind, name, text in DURATIONS:
+            metric = HistogramMetricFamily(name, text, labels=["service"])
+            figures = ((row["service"], [*row[kind]["counts"], row[kind]["total_s"]]) for row in rows)
+            for value, (*counts, total_s) in series(figures).items():
+                if value != OTHERS or any(counts):
+                    totals = zip([*map(str, status["latency"]["bounds_s"]), "+Inf"], accumulate(counts), strict=True)
+                    metric.add_metric([value], list(totals), total_s)
+            yield metric
+
     def _services(self, services: list[dict[str, Any]]) -> Iterator[Metric]:
         waiting = GaugeMetricFamily(
             "cbw_broker_requests_waiting", "Requests that wait for a worker, by service.", labels=["service"]
@@ -216,6 +246,15 @@ class _Status(Collector):
         yield waiting
         yield delayed
         yield serving
+        age = GaugeMetricFamily(
+            "cbw_broker_queue_age_seconds",
+            "Seconds that the request has waited for a worker that has waited longest, by service; 0 if none waits.",
+            labels=["service"],
+        )
+        for value, (oldest_s,) in series(((row["service"], [row["oldest_s"]]) for row in services), max).items():
+            if value != OTHERS or oldest_s:
+                age.add_metric([value], oldest_s)
+        yield age
 
     def _workers(self, workers: list[dict[str, Any]]) -> Iterator[Metric]:
         in_hand = GaugeMetricFamily("cbw_broker_worker_tasks_in_hand", "Tasks that each worker has.", labels=["worker"])

@@ -81,6 +81,11 @@ class Page:
                 self._live, self._live_at = visible_json(_encode(shown)), now
             return self._live
 
+    def why_unserved(self, service: str) -> str:
+        """Why no request for ``service`` would be handed out now to a worker, or when one has answered; empty: it would."""
+        found = self._ask("cbw.workers", {"service": service, "takes_requests": True, "limit": 1})
+        return "" if found.get("matching") else f"no worker that serves {service!r} is ready"
+
     def _rows(self, state: str) -> list[Any]:
         found: list[Any] = self._ask("cbw.requests", {"state": state, "limit": ROWS_SHOWN}).get("requests", [])
         return found

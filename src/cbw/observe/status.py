@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hmac
 import http.server
 import socket
 import socketserver
 import threading
 import time
+import urllib.parse
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
@@ -46,6 +48,8 @@ REFUSED_S = 0.001
 _TOO_MANY = b"HTTP/1.0 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
 QUESTION_BYTES_MAX = 1 << 20
 """Largest question to a broker's own services over HTTP, in bytes."""
+READY_SERVICES_MAX = 10
+"""Services that one probe may ask for: each is a question to the broker's loop, and a path has room for thousands."""
 _CONTROL = "/control/"
 _PROBES = ("/livez", "/readyz")
 """Pages for everybody, also if the others want a token: probes of an engine have none. They tell only why a role is not ready."""
@@ -201,12 +205,27 @@ class StatusServer:
         """The page that says whether the loop runs."""
         return _stuck() if self._ask() is None else _text(200, "ok")
 
-    def readyz(self) -> tuple[int, bytes, str]:
-        """The page that says whether the role can do its work now."""
+    def readyz(self, query: str = "") -> tuple[int, bytes, str]:
+        """The page that says whether the role can do its work now; with ``service=NAME`` in ``query``, whether that is served."""
+        asked = urllib.parse.parse_qs(query, keep_blank_values=True)
+        if len(asked.get("service", ())) > READY_SERVICES_MAX:
+            return _text(400, f"at most {READY_SERVICES_MAX} services can be asked for at once")
+        if asked.keys() - {"service"}:
+            return _text(400, f"{', '.join(sorted(asked.keys() - {'service'}))}: /readyz knows only ?service=NAME")
         status = self._ask()
         if status is None:
             return _stuck()
-        return _text(200 if status["ready"] else 503, status["reason"] or "ok")
+        reason: str = status["reason"]
+        for service in () if reason else asked.get("service", ()):
+            if self.page is None and "services" not in status:
+                return _text(400, f"a {status['role']} serves nothing: ask a broker or a worker for ?service=NAME")
+            reason = reason or self._why_unserved(status, service)
+        return _text(503 if reason else 200, reason or "ok")
+
+    def _why_unserved(self, status: dict[str, Any], service: str) -> str:
+        if self.page is not None:
+            return self.page.why_unserved(service)
+        return "" if service in status["services"] else f"this worker does not serve {service!r}"
 
     def status_json(self) -> tuple[int, bytes, str]:
         """The page with the whole status, rates and latencies."""
@@ -287,14 +306,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         pages = self.server_pages
-        path = self.path.partition("?")[0]
-        page = {
+        path, _, query = self.path.partition("?")
+        known: dict[str, Callable[[], tuple[int, bytes, str]]] = {
             "/livez": pages.livez,
-            "/readyz": pages.readyz,
+            "/readyz": functools.partial(pages.readyz, query),
             "/metrics": pages.metrics,
             "/status.json": pages.status_json,
             **({"/": pages.index, "/live.json": pages.live_json} if pages.page is not None else {}),
-        }.get(path)
+        }
+        page = known.get(path)
         if page is None:
             code, body, kind = _text(404, "there are /livez, /readyz, /metrics and /status.json")
         elif not pages.is_allowed(path, self.headers.get("Authorization", "")):

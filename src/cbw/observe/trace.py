@@ -14,7 +14,7 @@ from cbw import addresses, service_links, settings
 from cbw.clock import Epoch, clock_of
 from cbw.core import catalogue
 from cbw.core.catalogue import EVENTS
-from cbw.core.record import Record
+from cbw.core.record import Record, level_of
 from cbw.errors import UsageError
 from cbw.keys.folder import LinkKeys, link_keys
 from cbw.observe.sender import LogSender
@@ -26,14 +26,6 @@ TRACEBACK = "traceback"
 """The field of a record that has a handler's traceback: many lines."""
 ROUTINE = frozenset(event for event, meaning in EVENTS.items() if meaning.level == "debug")
 """Events that people see only if they ask for them (``--verbose``)."""
-
-
-def level_of(record: Record) -> str:
-    """The level of ``record``: its own if it has one, else that of its event; ``warning`` for an event that is unknown."""
-    if record.level:
-        return record.level
-    meaning = EVENTS.get(record.event)
-    return meaning.level if meaning is not None else "warning"
 
 
 class LogTarget(msgspec.Struct, frozen=True):

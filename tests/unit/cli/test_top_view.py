@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
+from cbw.cli.control import story_lines
 from cbw.cli.top_view import TopView
 from cbw.core.broker import acts, looks
 from tests.unit.core.broker.control import Control
@@ -41,11 +42,11 @@ def test_it_begins_with_a_verdict_and_shows_workers_with_their_rates(system: Cor
     lines = texts(view)
     assert lines[0].startswith("2 waiting  3 running  0 delayed  3 workers  2 clients")
     assert lines[1] == "2 wait for s, all 3 workers are busy: add workers."
-    assert lines[3].split() == ["WORKER^", "STATE", "HAND", "RATE", "EACH", "FAILED", "AT"]
+    assert lines[3].split() == ["WORKER^", "STATE", "HAND", "RATE", "P50", "P99", "FAILED", "AT"]
     assert lines[4].split() == ["W1", "busy", "1", "0.0/s", "0", "1.0", "s", "C1/1"]
     system.answer_all("W1")
     system.wait(1.0, "W1", "W2", "W3")
-    assert texts(looked(system, view))[4].split()[:4] == ["W1", "busy", "1", "1.0/s"]
+    assert texts(looked(system, view))[4].split()[:8] == ["W1", "busy", "1", "1.0/s", "750", "ms", "995", "ms"]
 
 
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (40, 8), (200, 60), (20, 3)])
@@ -81,6 +82,53 @@ def test_keys_choose_and_act(system: CoreSystem) -> None:
     view.key("tab")
     view.key("q")
     assert view.is_over
+
+
+def test_a_story_takes_the_screen_until_a_key_is_pressed(system: CoreSystem) -> None:
+    view = looked(system)
+    assert view.key("s") is None and view.story_of == "C1/1", "what the chosen worker is at"
+    system.lose_worker("W1")
+    told = Control(system).ask(looks.TELL_WHY, request="C1/1")
+    view.tell(told["text"], story_lines(told))
+    lines = texts(looked(system, view))
+    assert lines[1] == "The story of C1/1"
+    assert lines[2].startswith("waits for service s")
+    steps = [line for line in lines if " ago  " in line]
+    assert [step.split("ago  ")[1] for step in steps] == [
+        "accepted",
+        "handed out W1",
+        "attempt failed W1: lost its connection",
+    ]
+    assert len(lines) == 24 and lines[-1] == "any key goes back"
+    view.tell("it has ended")
+    assert [line for line in texts(view) if " ago  " in line] == steps, "what is known stays"
+    view.key("q")
+    assert not view.is_over and view.story_of == ""
+    view.key("tab")
+    view.key("s")
+    assert view.story_of.startswith("C1/")
+    view.key("x")
+    view.key("tab")
+    view.key("s")
+    assert view.story_of == "", "a service has no story"
+
+
+def test_a_long_story_fits_the_terminal_and_shows_its_end(system: CoreSystem) -> None:
+    view = looked(system)
+    view.key("s")
+    view.tell("why " * 50, [f"step {number} {'漢' * 60}" for number in range(40)])
+    for width, height in ((80, 24), (40, 8), (20, 3)):
+        lines = view.lines(width, height)
+        assert all(cell_len(text) <= width for _, text in lines)
+        assert len(lines) <= max(height, 10)
+    assert any("step 39" in text for text in texts(view))
+
+
+def test_an_idle_worker_has_no_story(system: CoreSystem) -> None:
+    system.worker("IDLE", services=("other",))
+    view = looked(system)
+    view.key("s")
+    assert view.story_of == "" and view.message == "IDLE is at no request"
 
 
 def test_the_chosen_row_stays_in_sight_and_is_kept_when_others_come(system: CoreSystem) -> None:

@@ -11,8 +11,7 @@ import pytest
 import cbw
 from cbw.core import catalogue
 from cbw.core.catalogue import EVENTS
-from cbw.core.record import Record
-from cbw.observe.trace import level_of
+from cbw.core.record import Record, level_of
 
 SRC = Path(cbw.__file__).parent
 CONSTANTS = {name: value for name, value in vars(catalogue).items() if name.lower() in EVENTS}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -60,6 +61,55 @@ def test_by_field(path: Path) -> None:
     assert len(lines_of(path, Query(fields={"client": ("C2",)}))) == 700, "workers' records too: they name its requests"
     assert len(lines_of(path, Query(fields={"client": ("C2",), "sender": ("BRO",)}))) == 300
     assert not lines_of(path, Query(fields={"request": ("C1/",)}))
+
+
+def test_by_service(tmp_path: Path) -> None:
+    """The nameless service is not written down: it is that of each record of a request without one."""
+    named, nameless = life(1, START), life(2, START + 1)
+    for record in nameless:
+        record.service = ""
+    lost = Record(START + 2, catalogue.WORKER_LOST, role="broker", sender="BRO", worker="W1")
+    path = written(tmp_path / "logs", [*named, *nameless, lost, b"text\n"])
+    for services, requests in (
+        (("echo",), {"C1/1"}),
+        (("",), {"C1/2"}),
+        (("", "echo"), {"C1/1", "C1/2"}),
+        (("x",), set()),
+    ):
+        lines = lines_of(path, Query(fields={"service": services}))
+        assert {json.loads(line)["request"] for line in lines} == requests
+        assert len(lines) == 7 * len(requests)
+    assert events(lines_of(path, Query(fields={"service": ("",), "event": ("done",)}))) == ["done"]
+
+
+@pytest.mark.parametrize(
+    ("level", "shown"),
+    [
+        ("debug", ["accepted", "worker_ready", "worker_lost", "log", "log", "log", "of_a_later_version"]),
+        ("info", ["worker_ready", "worker_lost", "log", "log", "of_a_later_version"]),
+        ("warning", ["worker_lost", "log", "of_a_later_version"]),
+        ("error", ["log"]),
+        ("critical", []),
+    ],
+)
+def test_by_level(tmp_path: Path, level: str, shown: list[str]) -> None:
+    """A level and those above it. An event has its own, unless its record says otherwise."""
+    of_app = partial(Record, role="app", sender="A")
+    records = [
+        Record(START, catalogue.ACCEPTED, role="broker", sender="BRO", request="C1/1"),
+        Record(START, catalogue.WORKER_READY, role="broker", sender="BRO", worker="W1"),
+        Record(START, catalogue.WORKER_LOST, role="broker", sender="BRO", worker="W1"),
+        of_app(START, catalogue.LOG, level="debug", text='"level":"error"'),
+        of_app(START, catalogue.LOG, level="info"),
+        of_app(START, catalogue.LOG, level="error"),
+        Record(START, catalogue.EventName("of_a_later_version"), role="broker", sender="BRO"),
+    ]
+    path = written(tmp_path / "logs", [*records, b"text\n"])
+    assert events(lines_of(path, Query(level=level))) == shown
+    of_broker = [event for event in shown if event != "log"]
+    assert events(lines_of(path, Query(level=level, fields={"role": ("broker",)}))) == of_broker
+    with opened(path) as parts:
+        assert events(last_found(parts, Search(Query(level=level)), 1)) == shown[-1:]
 
 
 def test_a_field_inside_of_another_is_not_it(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from cbw.core.histogram import Histogram, to_percent
 from cbw.core.record import Record
 from cbw.logs.files import opened
 from cbw.logs.search import Query
-from cbw.logs.stats import ClientFigures, Stats, WorkerFigures, figures_of, stats_of
+from cbw.logs.stats import SLOW_ANSWERS_MIN, ClientFigures, Stats, figures_of, stats_of
 
 from .log import START, life, written
 
@@ -52,7 +52,14 @@ def test_figures(tmp_path: Path) -> None:
     assert (found.requests, found.answered, found.open) == (103, 100, 1)
     assert found.failed == {"failed": 1, "refused": 1}
     assert (found.attempts_lost, found.gaps, found.text_lines, found.records) == (1, 17, 1, 713)
-    assert found.workers == {"W0": WorkerFigures(50, 0, 1, 1, 1), "W1": WorkerFigures(50, 1, 0, 0, 0)}
+    counts = {name: (one.done, one.errors, one.lost, one.fenced, one.went) for name, one in found.workers.items()}
+    assert counts == {"W0": (50, 0, 1, 1, 1), "W1": (50, 1, 0, 0, 0)}
+    # From handed out to answered three of the six steps pass: 0.03 s, 0.09 s, …, 2.97 s with W0.
+    assert found.workers["W0"].took_s == pytest.approx({"p50": 1.47, "p90": 2.67, "p99": 2.97, "max": 2.97}, rel=0.05)
+    assert found.services["echo"].answered == 100 and found.services["echo"].latency_s == found.latency_s
+    assert found.services["echo"].took_s["max"] == pytest.approx(3.0)
+    assert (found.services[""].answered, found.services[""].failed) == (0, 2)
+    assert found.slow == []
     assert found.clients == {
         "C1": ClientFigures(100, 100, 0),
         "C2": ClientFigures(2, 0, 2),
@@ -65,6 +72,59 @@ def test_figures(tmp_path: Path) -> None:
     assert (late.requests, late.answered, late.gaps) == (3, 0, 17)
     assert late.latency_s == {"p50": None, "p90": None, "p99": None, "max": None}
     assert stats(path, START + 1000).since is None
+
+
+def served(worker: str, count: int, took: float, *, service: str = "echo", first: int = 0) -> list[Record]:
+    """So many requests, each answered ``took`` seconds after its handing out."""
+    records = [
+        record
+        for number in range(first, first + count)
+        for record in life(number, START + number, worker=worker, took=2 * took)
+    ]
+    for record in records:
+        record.service = service
+    return records
+
+
+def test_the_slow_worker_is_named(tmp_path: Path) -> None:
+    """Slow is who takes twice as long as the others for the same service: another service may take longer."""
+    records = [
+        *served("W1", 30, 0.1),
+        *served("W2", 30, 0.11, first=100),
+        *served("W3", 30, 0.35, first=200),
+        *served("W4", 30, 5.0, service="render", first=300),
+        *served("W5", 30, 5.5, service="render", first=400),
+        *served("W5", 30, 0.1, first=500),
+    ]
+    found = stats(written(tmp_path / "logs", records))
+    (slow,) = found.slow
+    assert (slow.worker, slow.service) == ("W3", "echo")
+    assert slow.p50_s == pytest.approx(0.35, rel=0.01)
+    assert slow.others_p50_s == pytest.approx(0.1, rel=0.02), "the median of W1, W2 and W5"
+    assert found.workers["W3"].took_s["p50"] == pytest.approx(0.35, rel=0.01)
+    assert found.services["render"].took_s["p99"] == pytest.approx(5.5, rel=0.01)
+
+
+def test_nobody_is_called_slow_by_chance(tmp_path: Path) -> None:
+    few = [*served("W1", 30, 0.1), *served("W2", SLOW_ANSWERS_MIN - 1, 0.9, first=100)]
+    assert stats(written(tmp_path / "few", few)).slow == []
+    alone = served("W1", 30, 9.0)
+    assert stats(written(tmp_path / "alone", alone)).slow == []
+
+
+def test_an_attempt_that_was_lost_is_not_timed(tmp_path: Path) -> None:
+    of_broker = partial(Record, role="broker", sender="BRO", request="C1/1", client="C1", service="s")
+    records = [
+        of_broker(START, catalogue.ACCEPTED),
+        of_broker(START, catalogue.HANDED_OUT, worker="W1", task=1, attempt=1),
+        of_broker(START + 50, catalogue.ATTEMPT_FAILED, worker="W1", task=1, attempt=1),
+        of_broker(START + 50, catalogue.HANDED_OUT, worker="W2", task=2, attempt=2),
+        of_broker(START + 51, catalogue.ANSWERED, worker="W2", task=2, attempt=2),
+    ]
+    found = stats(written(tmp_path / "logs", records))
+    assert found.workers["W1"].took_s["p50"] is None
+    assert found.workers["W2"].took_s["max"] == 1.0
+    assert (found.services["s"].latency_s["max"], found.services["s"].took_s["max"]) == (51.0, 1.0)
 
 
 def test_a_broker_that_starts_anew_has_forgotten_what_was_open(tmp_path: Path) -> None:

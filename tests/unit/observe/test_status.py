@@ -206,7 +206,8 @@ def test_a_broker_at_work() -> None:
     system.answer_all("W1")
     found = samples(told(system))
     assert found["cbw_broker_requests_ended_total", "answered"] == 1
-    assert found["cbw_broker_request_duration_seconds_count",] == 1
+    assert found["cbw_broker_request_duration_seconds_count", "s"] == 1
+    assert found["cbw_broker_attempt_duration_seconds_count", "s"] == 1
 
 
 def test_delayed_requests_are_neither_waiting_nor_in_flight() -> None:

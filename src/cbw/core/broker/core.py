@@ -144,6 +144,7 @@ class BrokerCore:
             self._finish_stopping(now)
         if journal is not None:
             journal.close_turn(now, is_prompt=is_stopping)
+        self.requests.durations.count_if_many()
         if self._sweep_timer.at == math.inf and (self.workers.needs_sweep or self.clients.needs_sweep):
             self._sweep_timer.set(now + SWEEP_S)
         orders = self.outbox.take_orders()

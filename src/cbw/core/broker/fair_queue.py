@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Hashable, Iterator
+from itertools import chain
 from typing import Generic, Protocol, TypeVar, final
 
 from cbw.core.broker.states import RequestState
@@ -95,6 +96,13 @@ class _Line(Generic[E]):
         if self.lower is not None:
             self.lower = {priority: left for priority, entries in self.lower.items() if (left := _living(entries))}
         return bool(self.entries or self.descend())
+
+    @property
+    def oldest(self) -> list[E]:
+        """The first living one of each priority: first come, first served among these."""
+        queues = (self.entries, *(self.lower or {}).values())
+        firsts = (next((entry for entry in queue if entry.state is not RequestState.ENDED), None) for queue in queues)
+        return [first for first in firsts if first is not None]
 
     def __iter__(self) -> Iterator[E]:
         yield from self.entries
@@ -239,6 +247,16 @@ class FairQueue(Generic[E]):
             return self._returned[0].waits_since
         line = self._lines[self._clients[0]]
         return line.since if type(line) is _Line else line.waits_since
+
+    @property
+    def oldest_since(self) -> float:
+        """Since when the one has waited that has waited longest; infinity: nobody waits. It looks at every client."""
+        if not self.count:
+            return math.inf
+        firsts = (line.oldest if type(line) is _Line else [line] for line in self._lines.values())
+        return min(
+            entry.waits_since for entry in chain(self._returned, *firsts) if entry.state is not RequestState.ENDED
+        )
 
     def tidy(self) -> None:
         """Sweep the dead out if they are many, and more than the living."""

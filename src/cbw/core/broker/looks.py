@@ -13,7 +13,7 @@ import msgspec
 
 from cbw.core.broker.finding import RequestFilter, State, find
 from cbw.core.broker.own_services import Serve, json_answer, not_found, reading
-from cbw.core.broker.snapshot import Rooms, shown_worker, snapshot
+from cbw.core.broker.snapshot import Rooms, shown_worker, snapshot, state_of
 from cbw.core.broker.states import RequestState
 from cbw.core.broker.tables import ClientRow, Entry, request_name
 from cbw.core.broker.why import why
@@ -24,6 +24,8 @@ LISTED_MAX = 1000
 SHOW_STATUS, LIST_WORKERS, LIST_REQUESTS, TELL_WHY = (
     f"cbw.{name}" for name in ("status", "workers", "requests", "why")
 )
+TAKING = ("free", "busy")
+"""States of workers that are given requests."""
 LIVING_STATES: tuple[State, ...] = ("running", "waiting", "delayed")
 
 Rows = Annotated[int, msgspec.Meta(ge=1, le=LISTED_MAX)]
@@ -35,11 +37,14 @@ class StatusQuery(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class WorkersQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What a client asks ``cbw.workers``: those of a ``service``, of a ``state``, or called ``worker``."""
+    """What a client asks ``cbw.workers``: those of a ``service``, of a ``state``, or called ``worker``; with ``takes_requests``
+    only those that take requests now, or will when they have answered one.
+    """
 
     service: str | None = None
     state: str | None = None
     worker: str | None = None
+    takes_requests: bool = False
     limit: Rows = 100
     offset: Offset = 0
 
@@ -120,10 +125,13 @@ class Looks:
 
     def _workers(self, _client: ClientRow, query: WorkersQuery) -> Answer:
         now, rows = self._rooms.outbox.now, list(self._rooms.workers.by_peer.values())
+        self._rooms.requests.durations.count()
         if query.worker is not None:
             rows = [row for row in rows if row.name == query.worker]
         if query.service is not None:
             rows = [row for row in rows if any(service.name == query.service for service in row.services)]
+        if query.takes_requests:
+            rows = [row for row in rows if row.credit and state_of(row) in TAKING]
         found = [shown_worker(row, now) for row in rows]
         if query.state is not None:
             found = [row for row in found if row["state"] == query.state]

@@ -22,6 +22,7 @@ from cbw.core.broker import delays
 from cbw.core.broker.back_pressure import BackPressure
 from cbw.core.broker.dead_letters import DeadLetters
 from cbw.core.broker.dispatch import Dispatcher
+from cbw.core.broker.durations import Durations
 from cbw.core.broker.events import Side
 from cbw.core.broker.expiries import Expiries
 from cbw.core.broker.given_up import GivenUpTasks, whose_is
@@ -39,7 +40,6 @@ from cbw.core.broker.stories import REASON_CHARS_MAX, attempt_of, crash_of
 from cbw.core.broker.streams import Streams
 from cbw.core.broker.tables import ClientRow, Entry, ParkedReply, TicketRow, WorkerRow
 from cbw.core.catalogue import EventName
-from cbw.core.histogram import Latencies
 from cbw.core.messages import (
     NO_WORKER,
     OK,
@@ -56,8 +56,6 @@ from cbw.core.port import is_anonymous
 
 DEAD_BODY_BYTES_MAX = 1024
 """A request that ended may stay in a queue or among the deadlines for a while, but not with a larger body."""
-LATENCIES_MAX = 256
-"""Latencies are counted this many at a time: counting a batch costs little more than counting one."""
 
 _ANSWERED, _GAVE_UP = Change.ANSWERED, Change.GAVE_UP  # for each request: as messages.OK
 _PARTS_SENT = "parts of its answer were sent"
@@ -92,8 +90,8 @@ class Requests:
         self.refusals = Refusals(self, outbox, limits)
         self.streams = Streams(outbox, self, agenda)
         self._given_up = GivenUpTasks()
-        self._latencies = Latencies()
-        self._latencies_s: list[float] = []
+        self.durations = Durations(self.dispatcher.services)
+        self._answered = self.durations.answered
         self._outbox = outbox
         self._limits = limits
 
@@ -342,9 +340,8 @@ class Requests:
             entry.request = Request(request.id, request.service, b"")
         outbox.counts[name] += 1
         if change is _ANSWERED:
-            self._latencies_s.append(outbox.now - entry.accepted_at)
-            if len(self._latencies_s) >= LATENCIES_MAX:
-                self._count_latencies()
+            entry.answered_at = outbox.now
+            self._answered.append(entry)
         if answer is not None and journal is None:
             self.tell(client, entry.envelope, answer)
         if self.back_pressure.is_on:
@@ -475,16 +472,3 @@ class Requests:
                 self.tell(client, reply.envelope, reply.answer)
 
         journal.when_stored(send)
-
-    # --- figures
-
-    @property
-    def latencies(self) -> Latencies:
-        """How long requests took until they were answered."""
-        self._count_latencies()
-        return self._latencies
-
-    def _count_latencies(self) -> None:
-        latencies_s, self._latencies_s = self._latencies_s, []
-        if latencies_s:
-            self._latencies.add(latencies_s)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import msgspec
 
 from cbw.core.broker.clients import Clients
+from cbw.core.broker.durations import ServiceDurations
 from cbw.core.broker.limits import Limits
 from cbw.core.broker.outbox import Outbox
 from cbw.core.broker.requests import Requests
@@ -19,7 +20,7 @@ from cbw.core.broker.tables import Entry, Presence, ReqWorkerRow, ServiceRow, Wo
 from cbw.core.broker.tickets import Tickets
 from cbw.core.broker.verdict import verdict
 from cbw.core.broker.workers import Workers
-from cbw.core.histogram import BOUNDS_S
+from cbw.core.histogram import BOUNDS_S, Latencies, bucket_quantile
 
 CLIENTS_SHOWN_MAX = 20
 """Clients that are shown: those with the most requests here."""
@@ -57,7 +58,8 @@ def snapshot(core: Rooms, now: float, questions: int = 0) -> dict[str, Any]:
     running = running_of(workers)
     paused = requests.dispatcher.paused
     clients = [client for client in core.clients.by_peer.values() if client.entries]
-    latencies = requests.latencies
+    durations = requests.durations
+    durations.count()
     status = {
         "counts": dict(core.outbox.counts),
         "requests": requests.count - questions,
@@ -72,7 +74,9 @@ def snapshot(core: Rooms, now: float, questions: int = 0) -> dict[str, Any]:
         "delayed": delayed,
         "in_flight": requests.count - questions - waiting - delayed,
         "is_paused": requests.back_pressure.is_on,
-        "latency": {"bounds_s": BOUNDS_S, "counts": list(latencies.counts), "total_s": latencies.total_s},
+        "latency": {"bounds_s": BOUNDS_S, **_counts(durations.all)},
+        "service_durations": [_durations(name, one) for name, one in durations.by_service.items()],
+        "other_durations": _durations("", durations.others),
         "clients": len(core.clients.by_peer),
         "busiest_clients": [
             {"client": client.name, "requests": len(client.entries), **(client.key.fields or {})}
@@ -80,10 +84,10 @@ def snapshot(core: Rooms, now: float, questions: int = 0) -> dict[str, Any]:
         ],
         "progress": _progress(requests, now),
         "services": [
-            _service(service, running[service.name], is_paused=service.name in paused)
+            _service(service, running[service.name], now, is_paused=service.name in paused)
             for service in shown[:SERVICES_SHOWN_MAX]
         ],
-        "other_services": _totals(shown[SERVICES_SHOWN_MAX:]),
+        "other_services": _totals(shown[SERVICES_SHOWN_MAX:], now),
         "workers_wanted": [
             {"service": name, "wanted": wanted}
             for name, wanted in islice(requests.dispatcher.workers_wanted.count(running).items(), WANTED_SHOWN_MAX)
@@ -113,10 +117,20 @@ def _progress(requests: Requests, now: float) -> list[dict[str, Any]]:
     ]
 
 
-def _service(service: ServiceRow, running: int, *, is_paused: bool) -> dict[str, Any]:
+def _counts(latencies: Latencies) -> dict[str, Any]:
+    return {"counts": list(latencies.counts), "total_s": latencies.total_s}
+
+
+def _durations(service: str, durations: ServiceDurations) -> dict[str, Any]:
+    requests, attempts = _counts(durations.requests), _counts(durations.attempts)
+    return {"service": service, "requests": requests, "attempts": attempts}
+
+
+def _service(service: ServiceRow, running: int, now: float, *, is_paused: bool) -> dict[str, Any]:
     return {
         "service": service.name,
         "waiting": service.waiting_count,
+        "oldest_s": _oldest_s(service, now),
         "running": running,
         "delayed": service.delayed,
         "workers": len(service.workers),
@@ -125,10 +139,16 @@ def _service(service: ServiceRow, running: int, *, is_paused: bool) -> dict[str,
     }
 
 
-def _totals(services: list[ServiceRow]) -> dict[str, int]:
+def _oldest_s(service: ServiceRow, now: float) -> float:
+    """How long the request has waited that has waited longest; 0: none waits."""
+    return max(0.0, now - service.oldest_since)
+
+
+def _totals(services: list[ServiceRow], now: float) -> dict[str, float]:
     """What waits for these services, and how many workers are registered for them; a worker counts for each of its services."""
     return {
         "waiting": sum(service.waiting_count for service in services),
+        "oldest_s": max((_oldest_s(service, now) for service in services), default=0.0),
         "delayed": sum(service.delayed for service in services),
         "workers": sum(len(service.workers) for service in services),
     }
@@ -147,9 +167,10 @@ def running_of(workers: Iterable[WorkerRow]) -> Counter[str]:
 
 def shown_worker(worker: WorkerRow, now: float) -> dict[str, Any]:
     """What is shown of ``worker``. It is ``at`` its oldest request, for ``at_s``, and ``mean_s`` is the time between two answers
-    while it has work; ``busy`` is the share of its life that it had work.
+    while it has work; ``busy`` is the share of its life that it had work. Of its last thousand answers or so, half came within
+    ``p50_s`` of the handing out, and 99 % within ``p99_s``; what was answered has to be counted before.
     """
-    at = oldest(worker)
+    at, took = oldest(worker), worker.took.counts if worker.took is not None else ()
     busy_s = worker.busy_s + (now - max(worker.answered_at, at.handed_out_at) if at else 0.0)
     return {
         "worker": worker.name,
@@ -166,6 +187,8 @@ def shown_worker(worker: WorkerRow, now: float) -> dict[str, Any]:
         "at_service": at.request.service if at else None,
         "at_s": now - at.handed_out_at if at else None,
         "mean_s": mean_s(worker),
+        "p50_s": bucket_quantile(took, 0.5),
+        "p99_s": bucket_quantile(took, 0.99),
         "busy": min(1.0, busy_s / max(now - worker.since, 1e-3)),
         "age_s": now - worker.since,
         "silent_s": now - worker.heard_at,

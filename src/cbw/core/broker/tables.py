@@ -12,6 +12,7 @@ from cbw.core.broker.fair_queue import FairQueue
 from cbw.core.broker.pulse import Pulse
 from cbw.core.broker.states import RequestState
 from cbw.core.dialect import ClientDialect, WorkerDialect
+from cbw.core.histogram import RecentLatencies
 from cbw.core.identities import ticket_name
 from cbw.core.journal_records import Asker, FailedAttempt
 from cbw.core.key import ANYBODY
@@ -140,6 +141,7 @@ class WorkerRow:
         "since",
         "suspect",
         "takes_streams",
+        "took",
         "wants_names",
     )
 
@@ -174,6 +176,7 @@ class WorkerRow:
         self.answered = self.failed = 0  # attempts
         self.busy_s = 0.0  # that it has had something in hand, up to its last answer
         self.answered_at = 0.0
+        self.took: RecentLatencies | None = None  # from when it was given a request to its answer
         self.is_drained = False  # gets nothing more, as somebody has asked for that
 
 
@@ -246,6 +249,7 @@ class Entry(msgspec.Struct, gc=False, eq=False):
     task: int = 0
     worker: WorkerRow | None = None
     handed_out_at: float = 0.0
+    answered_at: float = 0.0
     has_timer: bool = False  # for its deadline
     name: str = ""  # what the trace calls it, once somebody has asked
     number: int = 0  # in the journal
@@ -327,6 +331,12 @@ class ServiceRow:
     def waiting_count(self) -> int:
         """Requests that wait here."""
         return self.waiting.count + len(self.suspects) - self.dead_suspects
+
+    @property
+    def oldest_since(self) -> float:
+        """Since when the request has waited here that has waited longest; infinity: none waits."""
+        suspects = (entry.waits_since for entry in self.suspects if entry.state is not RequestState.ENDED)
+        return min(self.waiting.oldest_since, min(suspects, default=math.inf))
 
 
 def request_name(entry: Entry) -> str:

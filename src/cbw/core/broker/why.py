@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
+from cbw.core import catalogue
 from cbw.core.broker.delays import last_try, retries_of
 from cbw.core.broker.finding import LOOKED_MAX, TICKETS, client_of, entry_of
 from cbw.core.broker.snapshot import Rooms, mean_s, oldest
 from cbw.core.broker.states import RequestState
 from cbw.core.broker.tables import Entry, ServiceRow, WorkerRow, request_name
+from cbw.core.journal_records import FailedAttempt
 
 WORKERS_NAMED_MAX = 5
 """Workers that a text names; there may be a thousand."""
 
 
-class AttemptToldOf(msgspec.Struct):
-    """An attempt that failed: its worker, the reason, and how long ago it ended."""
+class StoryStep(msgspec.Struct):
+    """What happened to a request so long ago: an event of the trace, with its worker and its reason if it has them."""
 
-    worker: str
-    reason: str
-    ended_ago_s: float
+    ago_s: float
+    event: str
+    worker: str = ""
+    text: str = ""
 
 
 class Why(msgspec.Struct, kw_only=True):
     """Where a request is: ``state`` is ``storing``, ``waiting``, ``running``, ``delayed``, ``ended`` (its answer is
     kept until its client has it) or ``dead``. ``text`` says why.
 
-    ``before`` requests are handed out before it, which takes about ``about_s``; None: that is not known.
+    ``before`` requests are handed out before it, which takes about ``about_s``; None: that is not known. ``story`` is what the
+    broker remembers of its life, oldest first: when it was accepted, each attempt, and how that failed.
     """
 
     request: str
@@ -38,7 +44,7 @@ class Why(msgspec.Struct, kw_only=True):
     worker: str | None = None
     before: int | None = None
     about_s: float | None = None
-    attempts: list[AttemptToldOf] = []
+    story: list[StoryStep] = []
 
 
 def why(rooms: Rooms, name: str, now: float) -> Why | None:
@@ -49,7 +55,10 @@ def why(rooms: Rooms, name: str, now: float) -> Why | None:
     letter = next((letter for letter in rooms.requests.dead if letter.request_name == name), None)
     if letter is not None:
         text = f"it was given up {now - letter.died_at:.3g} s ago: {letter.error}; see cbw dead show {letter.id}"
-        return Why(request=name, state="dead", text=text, service=letter.service, age_s=now - letter.accepted_at)
+        story = _story(letter.accepted_at, letter.attempts, now)
+        story.append(StoryStep(now - letter.died_at, catalogue.GAVE_UP, text=letter.error))
+        age_s = now - letter.accepted_at
+        return Why(request=name, state="dead", text=text, service=letter.service, age_s=age_s, story=story)
     found = client_of(rooms, name)
     is_kept = name.startswith(TICKETS) and name.removeprefix(TICKETS) in rooms.tickets.rows
     if found is None and not is_kept:
@@ -69,7 +78,7 @@ def _of_entry(rooms: Rooms, entry: Entry, now: float) -> Why:
         service=entry.request.service,
         age_s=now - entry.accepted_at,
         attempt=entry.attempt,
-        attempts=[AttemptToldOf(one.worker, one.reason, now - one.ended_at) for one in entry.failures or ()],
+        story=_story(entry.accepted_at, entry.failures or (), now),
     )
     if entry.state is RequestState.STORING:
         told.state, told.text = "storing", "it waits until the journal has stored it"
@@ -77,6 +86,7 @@ def _of_entry(rooms: Rooms, entry: Entry, now: float) -> Why:
         told.state = "delayed"
         told.text = f"it is not handed out for another {entry.delay.until - now:.3g} s"
         told.text += last_try(entry) if retries_of(entry) else ", as its client has asked"
+        told.story.append(StoryStep(0.0, catalogue.DELAYED, text=f"for another {entry.delay.until - now:.3g} s"))
     elif entry.worker is not None:
         _with_worker(told, entry, entry.worker, now)
     else:
@@ -87,9 +97,19 @@ def _of_entry(rooms: Rooms, entry: Entry, now: float) -> Why:
     return told
 
 
+def _story(accepted_at: float, failures: Iterable[FailedAttempt], now: float) -> list[StoryStep]:
+    """The acceptance, and the attempts that failed."""
+    steps = [StoryStep(now - accepted_at, catalogue.ACCEPTED)]
+    for one in failures:
+        steps.append(StoryStep(now - one.begun_at, catalogue.HANDED_OUT, one.worker))
+        steps.append(StoryStep(now - one.ended_at, catalogue.ATTEMPT_FAILED, one.worker, one.reason))
+    return steps
+
+
 def _with_worker(told: Why, entry: Entry, worker: WorkerRow, now: float) -> None:
     told.state, told.worker = "running", worker.name
     told.text = f"worker {worker.name} has had it for {now - entry.handed_out_at:.3g} s"
+    told.story.append(StoryStep(now - entry.handed_out_at, catalogue.HANDED_OUT, worker.name))
     place = [*worker.in_hand].index(entry.task)
     if place >= worker.concurrency:
         told.text += f" and works on {place} others that it got before"

@@ -33,6 +33,10 @@ def why(control: Control, request: str) -> str:
     return text
 
 
+def story(told: dict[str, Any]) -> list[tuple[float, str, str, str]]:
+    return [(round(step["ago_s"], 3), step["event"], step["worker"], step["text"]) for step in told["story"]]
+
+
 # --- why
 
 
@@ -92,13 +96,34 @@ def test_it_is_with_a_worker_that_has_others_to_do_first(system: CoreSystem, con
     assert why(control, "C1/1") == "worker W2 has had it for 0 s; 1 attempt has failed"
     told = control.ask(looks.TELL_WHY, request="C1/3")
     assert told["text"].startswith("waits for service s: 1 before it, 1 worker busy for 0 s; as it may be to blame")
-    assert [(one["worker"], one["reason"]) for one in told["attempts"]] == [("W1", "lost its connection")]
+    assert story(told) == [
+        (1.0, "accepted", "", ""),
+        (1.0, "handed_out", "W1", ""),
+        (0.0, "attempt_failed", "W1", "lost its connection"),
+    ]
 
 
 def test_it_was_given_up(system: CoreSystem, control: Control) -> None:
     die(system, 7)
     told = control.ask(looks.TELL_WHY, request="C1/7")
     assert told["state"] == "dead" and "3 workers failed at it" in told["text"] and "cbw dead show" in told["text"]
+    events_told = [event for _, event, _, _ in story(told)]
+    assert events_told == ["accepted", *["handed_out", "attempt_failed"] * 3, "gave_up"]
+
+
+def test_the_story_of_one_that_is_tried_again(system: CoreSystem, control: Control) -> None:
+    system.worker("W1")
+    system.ask(1)
+    system.wait(2.0, "W1")
+    (task,) = system.take_tasks("W1")
+    error = messages.error_body("ValueError", "not yet")
+    system.tell(worker_said(b"W1", [messages.Answer(task.id, Status.RETRY, error, 30.0)]))
+    failed = [(2.0, "handed_out", "W1", ""), (0.0, "attempt_failed", "W1", "ValueError: not yet")]
+    told = story(control.ask(looks.TELL_WHY, request="C1/1"))
+    assert told == [(2.0, "accepted", "", ""), *failed, (0.0, "delayed", "", "for another 30 s")]
+    system.wait(30.5, "W1")
+    steps = [step[1:] for step in story(control.ask(looks.TELL_WHY, request="C1/1"))]
+    assert steps == [("accepted", "", ""), *[step[1:] for step in failed], ("handed_out", "W1", "")]
 
 
 def test_its_answer_waits_for_its_client(system: CoreSystem, control: Control) -> None:
