@@ -191,7 +191,7 @@ class Handler:
             return self._failed(task, error)
 
     def _answer(self, task: messages.Task, result: Any) -> messages.Answer:
-        if type(result) is bytes:
+        if type(result) is bytes and not self._signature.has_codec:
             return messages.Answer(task.id, Status.OK, result)
         if inspect.iscoroutine(result):
             result.close()
