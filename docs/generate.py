@@ -156,8 +156,8 @@ def settings_page() -> str:
     return page(
         "Settings",
         "Every setting has a default, so none is required. An option on the [command line](cli.md) overrides the environment "
-        "variable, and the environment variable overrides the default. Names that end in `_S` are in seconds. In Python, the "
-        "same settings are arguments of [`Limits`](api.md#limits), [`Broker`](api.md#broker), [`Worker`](api.md#worker) and "
+        "variable, that the [file](../howto/settings-file.md), and the file the default. Names that end in `_S` are in seconds. "
+        "In Python, they are arguments of [`Limits`](api.md#limits), [`Broker`](api.md#broker), [`Worker`](api.md#worker) and "
         "[`Client`](api.md#client).",
         "## Address of the broker",
         _settings_table([settings.BROKER_HOST, settings.BROKER_PORT], has_option=False),

@@ -46,6 +46,9 @@ MAY_IMPORT = {
 ROOM_OF = {
     **dict.fromkeys(("errors", "settings", "memory", "codec", "clock", "current", "signals", "visible"), "ground"),
     **dict.fromkeys(("addresses", "service_links", "version"), "ground"),
+    **dict.fromkeys(
+        ("codecs", *(f"codecs.{name}" for name in ("arrow", "by_type", "interface", "msgpack", "npy"))), "ground"
+    ),
     **dict.fromkeys(("local", "doctor", "journal_doctor", "testing", "bench"), "tools"),
     **dict.fromkeys(("broker", "desk", "standby"), "broker"),
     **dict.fromkeys(("cbw", "metrics"), "public"),

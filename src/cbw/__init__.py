@@ -68,6 +68,8 @@ if TYPE_CHECKING:
     from cbw.client.stream import AnswerStream, AsyncAnswerStream
     from cbw.client.sync_client import Client
     from cbw.client.ticket import Ticket
+    from cbw.codecs.interface import Codec
+    from cbw.codecs.msgpack import Msgpack
     from cbw.contract.context import Context
     from cbw.contract.service import Service
     from cbw.core.broker.limits import Limits
@@ -80,10 +82,12 @@ else:
         "AsyncAnswerStream": "cbw.client.stream",
         "Broker": "cbw.broker",
         "Client": "cbw.client.sync_client",
+        "Codec": "cbw.codecs.interface",
         "Context": "cbw.contract.context",
         "Limits": "cbw.core.broker.limits",
         "LogHandler": "cbw.observe.log_handler",
         "LogTarget": "cbw.observe.trace",
+        "Msgpack": "cbw.codecs.msgpack",
         "Progress": "cbw.client.progress",
         "Service": "cbw.contract.service",
         "AnswerStream": "cbw.client.stream",
@@ -117,6 +121,7 @@ __all__ = [
     "CbwError",
     "Client",
     "Closed",
+    "Codec",
     "Context",
     "DuplicateId",
     "Expired",
@@ -139,6 +144,7 @@ __all__ = [
     "Limits",
     "LogHandler",
     "LogTarget",
+    "Msgpack",
     "NoAnswer",
     "NotAllowed",
     "NotEncodable",

@@ -31,6 +31,8 @@ from cbw.desk import Desk
 from cbw.errors import CbwError, JournalBroken
 from cbw.journal.backend import Backend
 from cbw.journal.writer import Writer
+from cbw.observe.request_spans import RequestSpans
+from cbw.observe.spans import tracer
 from cbw.observe.status import Inquiry, status_of
 from cbw.observe.trace import Trace
 from cbw.settings import BROKER, listen_default
@@ -82,6 +84,7 @@ class Broker:
         self.guard = guard = Guard.of(keys, "broker")
         self.listen = listen = listen or listen_default(has_keys=guard is not None)
         self._trace = trace or Trace(is_printing=False)
+        self._spans = None if (found := tracer()) is None else RequestSpans(found)
         self._grace_s = grace_s
         self._memory_limit = memory.limit_bytes()
         boot = os.urandom(8)
@@ -90,7 +93,7 @@ class Broker:
             boot.hex(),
             limits or Limits(**memory.defaults_of(BROKER, self._memory_limit)),
             first_task=int.from_bytes(boot[:5], "big") << 20,
-            is_tracing=self._trace.wants_all,
+            is_tracing=self._trace.wants_all or self._spans is not None,
             has_journal=journal is not None,
         )
         self._waker = Waker()
@@ -255,6 +258,8 @@ class Broker:
 
     def _write(self, records: Sequence[Record]) -> None:
         self._events.extend(record for record in records if record.event in NOTABLE)
+        if self._spans is not None:
+            self._spans.take(records)
         with contextlib.suppress(
             BrokenPipeError
         ):  # everybody depends on the broker, whoever has stopped to read its output

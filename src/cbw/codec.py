@@ -6,6 +6,8 @@
   is not JSON is taken for one, as who calls may not know the type. ``None`` is the empty body.
 - Without a type, or with ``Any``, the value decides: ``bytes`` are sent as they are, ``str`` as UTF-8, ``None`` as the empty
   body, the rest as JSON.
+- A type that has a :class:`.Codec` is what that makes of it: arrays of NumPy and frames of pandas have one, and
+  ``Annotated[kind, codec]`` says which.
 """
 
 from __future__ import annotations
@@ -15,13 +17,17 @@ import enum
 import functools
 import math
 import numbers
+import types
+import typing
 import uuid
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, ClassVar, Protocol, SupportsFloat, SupportsIndex
 
 import msgspec
 from msgspec import inspect
 
+from cbw.codecs.by_type import codec_of
+from cbw.codecs.interface import Codec
 from cbw.errors import NotEncodable
 
 _TEXTS = (
@@ -61,13 +67,18 @@ Body = (
 
 
 class Shape(msgspec.Struct, frozen=True):
-    """What bodies of a type look like. ``keys`` are those that its objects may have; None: any; empty: it has no objects."""
+    """What bodies of a type look like. ``keys`` are those that its objects may have; None: any; empty: it has no objects.
+
+    If it has a ``codec``, that makes them of its ``kind``, and the rest tells nothing.
+    """
 
     is_bytes: bool
     is_text: bool
     has_text: bool
     has_none: bool
     keys: frozenset[str] | None
+    codec: Codec | None = None
+    kind: Any = None
 
 
 # --- out
@@ -87,18 +98,21 @@ def encode(value: Any) -> bytes:
         return value.encode()
     if value is None:
         return b""
-    return encode_json(value)
+    own = codec_of(type(value))
+    return encode_json(value) if own is None else own.encode(value, type(value))
 
 
 def encode_as(value: Any, kind: Any) -> bytes:
     """The body for ``value``, which is one of type ``kind``.
 
     Raises:
-        NotEncodable: JSON has no form for it.
+        NotEncodable: JSON, or the codec of ``kind``, has no form for it.
     """
+    shape = shape_of(kind)
+    if shape.codec is not None and not (value is None and shape.has_none):
+        return shape.codec.encode(value, shape.kind)
     if value is None:
         return b""
-    shape = shape_of(kind)
     return encode(value) if shape.is_bytes or shape.is_text else encode_json(value)
 
 
@@ -117,8 +131,12 @@ def encode_json(value: Any) -> bytes:
     return encoded
 
 
-def _own_form(value: Any) -> Any:
-    """For what msgspec does not know: numbers of other libraries, and models of pydantic."""
+def own_form(value: Any) -> Any:
+    """The plain form of what msgspec does not know: numbers of other libraries, and models of pydantic.
+
+    Raises:
+        TypeError: it has none.
+    """
     if isinstance(value, numbers.Integral):
         return int(value)
     if isinstance(value, numbers.Real):
@@ -128,7 +146,12 @@ def _own_form(value: Any) -> Any:
     raise TypeError(f"JSON has no form for a {_type_name(type(value))}")
 
 
-def _own_value(kind: type, value: Any) -> Any:
+def own_value(kind: type, value: Any) -> Any:
+    """``value`` as a type that msgspec does not know.
+
+    Raises:
+        TypeError: it is none of those that have a form.
+    """
     if kind is object:
         return value
     if hasattr(kind, "model_validate"):
@@ -136,14 +159,14 @@ def _own_value(kind: type, value: Any) -> Any:
     raise TypeError(f"JSON has no form for a {_type_name(kind)}")
 
 
-_encode_json = msgspec.json.Encoder(enc_hook=_own_form).encode
+_encode_json = msgspec.json.Encoder(enc_hook=own_form).encode
 
 
 def _has_no_number(value: Any) -> bool:
     """Whether a number among ``value`` is none, for which msgspec writes ``null``."""
     if isinstance(value, float):
         return not math.isfinite(value)
-    plain = msgspec.to_builtins(value, enc_hook=_own_form)
+    plain = msgspec.to_builtins(value, enc_hook=own_form)
     inside: Iterable[Any] = (
         plain.values() if isinstance(plain, Mapping) else plain if isinstance(plain, list | tuple) else ()
     )
@@ -164,6 +187,7 @@ def decode(body: Any, kind: Any) -> Any:
         msgspec.ValidationError: it is something else.
         msgspec.DecodeError: it is no JSON.
         UnicodeDecodeError: it is no text.
+        Exception: whatever the codec of ``kind`` raises.
     """
     if kind is bytes:
         return body if type(body) is bytes else bytes(body)
@@ -174,6 +198,8 @@ def decode(body: Any, kind: Any) -> Any:
     shape = shape_of(kind)
     if not body and shape.has_none:
         return None
+    if shape.codec is not None:
+        return shape.codec.decode(body, shape.kind)
     if shape.is_bytes:
         return bytes(body)
     if shape.is_text:
@@ -196,7 +222,7 @@ def decode_json(body: Any, kind: Any) -> Any:
     Raises:
         msgspec.DecodeError: it is none, or something else (``ValidationError``).
     """
-    return msgspec.json.decode(body, type=kind, dec_hook=_own_value)
+    return msgspec.json.decode(body, type=kind, dec_hook=own_value)
 
 
 # --- types
@@ -211,6 +237,10 @@ def shape_of(kind: Any) -> Shape:
 
 
 def _shape_of(kind: Any) -> Shape:
+    own = own_codec(kind)
+    if own is not None:
+        inside, makes_it, is_optional = own
+        return Shape(False, False, False, is_optional, None, makes_it, inside)
     kinds = _alternatives(kind)
     values = [one for one in kinds if not isinstance(one, inspect.NoneType)]
     keys: frozenset[str] | None = frozenset()
@@ -227,6 +257,22 @@ def _shape_of(kind: Any) -> Shape:
         has_none=len(values) < len(kinds),
         keys=keys,
     )
+
+
+def own_codec(kind: Any) -> tuple[Any, Codec, bool] | None:
+    """The type inside of ``kind``, its codec, and whether ``None`` is beside it, which is then the empty body. None: no codec."""
+    origin = typing.get_origin(kind)
+    if origin is typing.Annotated:
+        inside, *said = typing.get_args(kind)
+        given = [one for one in said if isinstance(one, Codec)]
+        return (inside, given[-1], False) if given else own_codec(inside)
+    if origin in (typing.Union, types.UnionType):
+        kinds = typing.get_args(kind)
+        values = [one for one in kinds if one is not type(None)]
+        found = own_codec(values[0]) if len(values) == 1 else None
+        return None if found is None else (found[0], found[1], True)
+    by_type = codec_of(kind)
+    return None if by_type is None else (kind, by_type, False)
 
 
 _known_shape = functools.lru_cache(maxsize=512)(_shape_of)
@@ -260,14 +306,27 @@ def _has_text(kind: inspect.Type) -> bool:
 
 def why_unusable(kind: Any) -> str:
     """Why no body can be read as ``kind``; empty: one can."""
+    own = own_codec(kind)
+    return why_no_json(kind) if own is None else own[1].why_unusable(own[0])
+
+
+def why_no_json(kind: Any) -> str:
+    """Why there is no JSON for a ``kind``; empty: there is."""
+    return why_foreign(kind, lambda one: msgspec.json.Decoder(one, dec_hook=own_value))
+
+
+def why_foreign(
+    kind: Any, decoder_of: Callable[[Any], Any], knows: Callable[[type], bool] = lambda custom: False
+) -> str:
+    """Why msgspec has no form for ``kind``, or for a type inside of it that it does not know, nor ``knows``; empty: it has."""
     try:
         info = inspect.type_info(kind)
-        msgspec.json.Decoder(kind, dec_hook=_own_value)
+        decoder_of(kind)
     except (TypeError, NameError, RecursionError) as error:
         return str(error)
     for custom in _customs(info, {}):
-        if custom is not object and not hasattr(custom, "model_validate"):
-            return f"JSON has no form for a {_type_name(custom)}"
+        if custom is not object and not hasattr(custom, "model_validate") and not knows(custom):
+            return f"there is no form for a {_type_name(custom)}"
     return ""
 
 

@@ -32,9 +32,10 @@ from typing import Any, Self, TypeVar
 
 from cbw import codec
 from cbw.client.contracts import streams_contracts, takes_contracts
+from cbw.client.options import Headers, Timeout, seconds_of
 from cbw.client.progress import OnProgress, ProgressSink
 from cbw.client.result import result_of
-from cbw.client.session import TIMEOUT_S, Headers, Session, Timeout, seconds_of
+from cbw.client.session import TIMEOUT_S, Session
 from cbw.client.stream import AnswerStream, Reading, StreamLine
 from cbw.client.ticket import Ticket, ticket_of
 from cbw.contract.retrying import Retrying
@@ -66,9 +67,8 @@ PATIENCE_S = 3600.0
 
 
 class System:
-    """A broker in memory, and the clients and workers that are made here. ``broker`` is the living
-    :class:`~cbw.core.broker.core.BrokerCore`, whose state is checked after each of its turns; ``records`` is the trace: what
-    happened, in order; ``now`` is in seconds.
+    """A broker in memory, and the clients and workers that are made here. ``broker`` is the living :class:`.BrokerCore`, whose
+    state is checked after each of its turns; ``records`` is the trace: what happened, in order; ``now`` is in seconds.
     """
 
     def __init__(self, limits: Limits | None = None) -> None:

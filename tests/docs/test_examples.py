@@ -43,7 +43,7 @@ PAGES = [
     ROOT / "docs" / "reference" / "wire.md",
     *sorted((ROOT / "examples").glob("*/README.md")),
 ]
-LANGUAGES = {"python", "console", "output", "sh", "text", "yaml", "mermaid", ""}
+LANGUAGES = {"python", "console", "output", "sh", "text", "toml", "yaml", "mermaid", ""}
 STEP = re.compile(r"^<!-- test: (?P<hidden>.+?) -->$|^```(?P<kind>\w*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 PATIENCE_S = 40.0
 MARK = "--- done:"
@@ -260,7 +260,7 @@ def test_page(page: Path, shell: Shell, ports: Ports) -> None:
         assert step.kind in LANGUAGES, f"{where}: a block of {step.kind!r}; {sorted(LANGUAGES)} are known here"
         if step.kind == "console":
             type_in(shell, step, ports, where)
-        elif step.kind == "python" and (named := re.match(r"# (\w+\.py)\n", step.body)):
+        elif step.kind in ("python", "toml") and (named := re.match(r"# (\w+\.\w+)\n", step.body)):
             Path(named[1]).write_text(ports.into(step.body))
         elif step.kind == "python":
             output = io.StringIO()

@@ -16,6 +16,7 @@ import click
 
 from cbw import service_links
 from cbw.cli import output
+from cbw.cli.config_file import take_settings_file, where_from
 from cbw.cli.signals import ending_on_sigterm
 from cbw.errors import CbwError, UsageError
 from cbw.version import __version__
@@ -44,6 +45,7 @@ _COMMANDS = {
     "dead": "List, requeue or drop requests that were given up.",
     "result": "Print the answer of a request that was started under a ticket.",
     "up": "Start a whole system on this machine.",
+    "config": "Show what is set, and where.",
     "doctor": "Find out why a broker is not reached.",
     "bench": "Measure throughput, latency and CPU.",
     "verify": "Kill parts of a system and check its promises.",
@@ -91,11 +93,15 @@ def cli(context: click.Context) -> None:
     By hand:          cbw broker  |  cbw worker W1 HOST 9999  |  cbw client C1 10 HOST 9998
     With your code:   cbw worker --handler package.module:function  |  echo hi | cbw call
 
+    Settings: options, else variables such as CBW_WORKER_CONCURRENCY, else cbw.toml or [tool.cbw] of pyproject.toml in the current
+    folder, such as concurrency below [worker]. cbw config shows them.
+
     Exit codes: 0 ok, 1 failed, 2 usage, 3 not ready, 4 promise broken, 5 journal broken, 6 journal taken over, 7 keys wrong,
     8 worker stuck.
     """
     if context.invoked_subcommand not in _STOP_IN_ORDER:
         context.with_resource(ending_on_sigterm())
+    take_settings_file(context.invoked_subcommand or "")
 
 
 def main(arguments: list[str] | None = None) -> Any:
@@ -115,6 +121,8 @@ def main(arguments: list[str] | None = None) -> Any:
         sys.exit(code)
     except click.ClickException as error:
         error.show()
+        if place := where_from(error.message):
+            output.line(place, err=True)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
@@ -135,5 +143,7 @@ def main(arguments: list[str] | None = None) -> Any:
 
 
 def _fail(error: CbwError) -> NoReturn:
+    if place := where_from(f"{error} {error.advice}"):
+        error.advice = f"{error.advice} {place}".lstrip()
     output.failure(error)
     sys.exit(error.exit_code)

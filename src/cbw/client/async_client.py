@@ -11,9 +11,10 @@ from cbw import codec
 from cbw.client.async_future import PendingAnswer, WaitingFuture
 from cbw.client.contracts import OfOne, OfTwo, maps_contracts, streams_contracts, takes_contracts
 from cbw.client.loop_socket import LoopSocket
+from cbw.client.options import Headers, Timeout
 from cbw.client.progress import OnProgress, ProgressSink
 from cbw.client.result import decode_answer, result_of
-from cbw.client.session import TIMEOUT_S, Headers, KeysPath, Timeout
+from cbw.client.session import TIMEOUT_S, KeysPath
 from cbw.client.stream import AsyncAnswerStream, Reading, StreamLine
 from cbw.client.ticket import Ticket, new_ticket, ticket_of
 from cbw.client.window import WINDOW, MapWindow

@@ -7,7 +7,8 @@ import contextlib
 import math
 from typing import Any, Self
 
-from cbw.client.session import DRAIN_LOOK_S, KeysPath, Timeout, open_session
+from cbw.client.options import Timeout
+from cbw.client.session import DRAIN_LOOK_S, KeysPath, open_session
 from cbw.core.client.events import Ended
 from cbw.observe.trace import Trace
 

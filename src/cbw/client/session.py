@@ -12,26 +12,26 @@ import os
 import random
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import repeat
-from numbers import Real
 from pathlib import Path
-from types import EllipsisType
 from typing import Any
 
 from cbw.addresses import addresses
 from cbw.client.connection import Connection
+from cbw.client.options import Headers, Timeout, check_priority, checked_delay, checked_headers, seconds_of
+from cbw.client.spans import SentSpan
 from cbw.core import catalogue, messages
 from cbw.core.client.core import ClientCore
 from cbw.core.client.driver import ClientConnection, ClientDriver
 from cbw.core.client.events import Ended
-from cbw.core.headers import why_bad_headers
-from cbw.core.identities import PROOF_BYTES_MIN, ticket_name
+from cbw.core.identities import PROOF_BYTES_MIN, name_of_request, ticket_name
 from cbw.core.messages import Status
 from cbw.core.parts import SUCCEEDED
 from cbw.core.record import Record
-from cbw.errors import Closed, UsageError
+from cbw.errors import Closed
 from cbw.keys.folder import link_keys
+from cbw.observe.spans import tracer
 from cbw.observe.status import status_of
 from cbw.observe.trace import LogTarget, Trace
 from cbw.transport.fork import call_after_fork
@@ -39,14 +39,10 @@ from cbw.wire.refusal import checked_id, checked_service, checked_ticket, refusa
 
 TIMEOUT_S = 60.0
 """Seconds that a request may take if the program does not say otherwise."""
-Timeout = float | EllipsisType | None
-"""Seconds that a request may take; None: for ever; ``...``: as many as its client was made with."""
 KeysPath = str | Path | None
 """The folder of keys, or the client's secret key file in it; None: what ``CBW_KEYS`` says; empty: no keys are used."""
 DRAIN_LOOK_S = 0.02
 """Seconds between two looks of a client that is to be closed whether its requests have ended."""
-Headers = Mapping[str, str] | None
-"""Texts that travel with a request, by their names."""
 TEXT_BYTES = 1000
 """Most bytes of a body that stand in the trace, for a trace that tells bodies."""
 
@@ -54,64 +50,6 @@ TEXT_BYTES = 1000
 def new_id() -> str:
     """An id that no other client has, of the host's name, the process number, and random digits."""
     return f"CLI_{socket.gethostname()}_{os.getpid()}_{os.urandom(3).hex()}"
-
-
-def seconds_of(timeout: float | None, what: str = "the timeout") -> float:
-    """``timeout`` as a number of seconds, at least 0; infinity for None.
-
-    Raises:
-        UsageError: ``timeout`` is no number. The error calls it ``what``.
-    """
-    if timeout is None:
-        return math.inf
-    if not isinstance(timeout, (float, Real)) or timeout != timeout:  # which is NaN
-        raise UsageError(f"{what} is {timeout!r}; it must be a number of seconds, or None to wait for ever")
-    try:
-        return max(0.0, float(timeout))
-    except OverflowError:  # a whole number beyond all floats
-        return math.inf
-
-
-def check_priority(priority: int) -> None:
-    """Raise if no request may have this ``priority``.
-
-    Raises:
-        UsageError: it is no whole number from 0 to 9.
-    """
-    if type(priority) is not int or not 0 <= priority <= messages.PRIORITY_MAX:
-        text = f"from 0 to {messages.PRIORITY_MAX}, which is served first"
-        raise UsageError(f"the priority is {priority!r}; it must be a whole number {text}")
-
-
-def checked_delay(delay_s: float, timeout_s: float) -> float:
-    """``delay_s``, if a request that may take ``timeout_s`` seconds can be handed out so much later.
-
-    Raises:
-        UsageError: it is no number of seconds, or not below ``timeout_s``.
-    """
-    if not isinstance(delay_s, (float, Real)) or not 0 <= delay_s <= messages.DELAY_S_MAX:
-        text = f"a number of seconds, at most {messages.DELAY_S_MAX:.0f}"
-        raise UsageError(f"the delay is {delay_s!r}; it must be {text}")
-    if delay_s >= timeout_s:
-        text = f"the delay is {delay_s:g} s, and the request may take only {timeout_s:g} s in all"
-        raise UsageError(text, advice="Give a longer timeout, or None to wait for ever.")
-    return float(delay_s)
-
-
-def checked_headers(headers: Headers) -> dict[str, str] | None:
-    """``headers``, if a request may have them. None: there are none.
-
-    Raises:
-        UsageError: they are no texts, too many or too long.
-    """
-    if not headers:
-        return None
-    texts = dict(headers)
-    if not all(isinstance(text, str) for item in texts.items() for text in item):
-        raise UsageError(f"the headers are {headers!r}; names and values must be texts")
-    if why := why_bad_headers(texts):
-        raise UsageError(why, advice="Send what is larger in the body.")
-    return texts
 
 
 def open_session(
@@ -221,20 +159,43 @@ class Session:
         due_at = None
         if delay_s:
             due_at = now + checked_delay(delay_s, math.inf if deadline_at is None else deadline_at - now)
-        request_ids = self._driver.submit(
-            self._service,
-            bodies,
-            deadline_at,
-            sink,
-            priority,
-            may_retry=may_retry,
-            due_at=due_at,
-            requires_worker=require_worker,
-            headers=None if headers is None else checked_headers(headers),
-        )
+        how: dict[str, Any] = {"may_retry": may_retry, "due_at": due_at, "requires_worker": require_worker}
+        checked = None if headers is None else checked_headers(headers)
+        if tracer() is None:
+            request_ids = self._driver.submit(
+                self._service, bodies, deadline_at, sink, priority, headers=checked, **how
+            )
+        else:
+            request_ids = self._submit_with_spans(bodies, deadline_at, sink, priority, checked, how)
         if self._is_tracing:
             self._record_sent(request_ids, bodies, now, delay_s)
         return request_ids
+
+    def _submit_with_spans(
+        self,
+        bodies: list[bytes],
+        deadline_at: float | None,
+        sink: Any,
+        priority: int,
+        headers: dict[str, str] | None,
+        how: dict[str, Any],
+    ) -> range:
+        """Each request has a span of its own, and so headers and a sink."""
+        first = self._driver.next_id
+        for body in bodies:
+            span = self._span(self._service, body, sink, headers)
+            (key,) = self._driver.submit(
+                self._service, [body], deadline_at, span, priority, headers=span.headers, **how
+            )
+            span.is_called(name_of_request(self.core.name, key))
+        return range(first, self._driver.next_id)
+
+    def _span(
+        self, service: str, body: bytes, sink: Any, headers: dict[str, str] | None, *, is_answered: bool = True
+    ) -> SentSpan:
+        found, name = tracer(), self.core.name
+        assert found is not None
+        return SentSpan(found, service, sink, headers, client=name, body_bytes=len(body), is_answered=is_answered)
 
     def start(
         self,
@@ -261,6 +222,10 @@ class Session:
         ends_at = None if within_s == math.inf else now + within_s
         due_at = now + checked_delay(delay_s, within_s) if delay_s else None
         checked = checked_headers(headers)
+        if tracer() is not None:
+            sink = span = self._span(service, body, sink, checked, is_answered=False)
+            span.is_called(ticket_name(ticket))
+            checked = span.headers
         start = messages.Start(
             0, ticket, service, body, priority=priority, requires_worker=require_worker, headers=checked
         )
@@ -303,12 +268,17 @@ class Session:
         due_at = None
         if delay_s:
             due_at = now + checked_delay(delay_s, math.inf if deadline_at is None else deadline_at - now)
+        service, checked = checked_service(service), checked_headers(headers)
+        if tracer() is not None:
+            sink = span = self._span(service, body, sink, checked)
+            span.is_called(name_of_request(self.core.name, self._driver.next_id))
+            checked = span.headers
         request = messages.StreamRequest(
             0,
-            checked_service(service),
+            service,
             body,
             priority=priority,
-            headers=checked_headers(headers),
+            headers=checked,
             parts=parts,
             restarts=restart,
             wants_progress=wants_progress,

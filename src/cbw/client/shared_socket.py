@@ -16,8 +16,9 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from cbw.client.options import Timeout
 from cbw.client.progress import OnProgress, progress_of
-from cbw.client.session import DRAIN_LOOK_S, KeysPath, Timeout, deliver, open_session
+from cbw.client.session import DRAIN_LOOK_S, KeysPath, deliver, open_session
 from cbw.core.client.events import Ended
 from cbw.core.messages import ProgressMade
 from cbw.errors import Closed, UsageError

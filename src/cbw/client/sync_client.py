@@ -11,9 +11,10 @@ from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 from cbw import codec
 from cbw.client.contracts import OfOne, OfTwo, maps_contracts, streams_contracts, takes_contracts
 from cbw.client.future import RequestFuture
+from cbw.client.options import Headers, Timeout
 from cbw.client.progress import OnProgress, ProgressSink
 from cbw.client.result import result_of
-from cbw.client.session import TIMEOUT_S, Headers, KeysPath, Timeout
+from cbw.client.session import TIMEOUT_S, KeysPath
 from cbw.client.shared_socket import SharedSocket
 from cbw.client.stream import AnswerStream, Reading, StreamLine
 from cbw.client.ticket import Ticket, new_ticket, ticket_of

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mappin
 from types import EllipsisType
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, overload
 
+from cbw.codecs.interface import Codec
 from cbw.contract.batching import checked_batch, one_of
 from cbw.contract.context import Context
 from cbw.contract.retrying import BACKOFF_S, RETRIES, Retrying
@@ -66,14 +67,23 @@ class Contract(Generic[P, R, Q, S]):
     """A function of a :class:`Service`, as both sides see it. Calling it calls the function, here and now.
 
     ``name`` is that of its service at the broker. ``handling`` is how a worker serves it: keywords of :meth:`cbw.Worker.add`.
+    ``codec`` makes its bodies; None: they are what the annotations say.
     """
 
-    def __init__(self, service: Service, name: str, function: Callable[Q, S], handling: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        service: Service,
+        name: str,
+        function: Callable[Q, S],
+        handling: Mapping[str, Any],
+        codec: Codec | None = None,
+    ) -> None:
         functools.update_wrapper(self, function)
         self.service = service
         self.name = name
         self.function = function
         self.handling = dict(handling)
+        self.codec = codec
         self.options: CallOptions = {}
 
     def __call__(self, *args: Q.args, **kwargs: Q.kwargs) -> S:
@@ -94,7 +104,7 @@ class Contract(Generic[P, R, Q, S]):
             UsageError: bodies of that kind cannot be read.
         """
         is_batch = self.handling.get("batch") is not None
-        signature = Signature(one_of(self.function) if is_batch else self.function)
+        signature = Signature(one_of(self.function) if is_batch else self.function, self.codec)
         if signature.why_no_result:
             raise UsageError(
                 f"{signature.name} cannot be a task: no answer can be read as its result: {signature.why_no_result}",
@@ -107,7 +117,7 @@ class Contract(Generic[P, R, Q, S]):
 
         Raises:
             TypeError: they are not those of the function.
-            NotEncodable: JSON has no form for one of them.
+            NotEncodable: there is no form for one of them.
             UsageError: the function cannot be a task.
         """
         return self.signature.body_for(args, kwargs)
@@ -132,7 +142,7 @@ class Contract(Generic[P, R, Q, S]):
             raise TypeError(
                 f"with_options() has no {sorted(unknown)[0]!r}; it has {', '.join(CallOptions.__annotations__)}"
             )
-        changed = Contract[P, R, Q, S](self.service, self.name, self.function, self.handling)
+        changed = Contract[P, R, Q, S](self.service, self.name, self.function, self.handling, self.codec)
         changed.options = {**self.options, **options}
         return changed
 
@@ -203,14 +213,18 @@ class Service:
     ``cbw worker --app contract:shop`` serves them, as does :meth:`cbw.Worker.add_service`. A caller imports them:
     ``client.call(price, "tea", count=3)`` sends a request to the service ``shop.price``, and is an ``int`` to type checkers.
 
+    ``codec`` makes the bodies of all its tasks that have none of their own: :class:`cbw.Msgpack`, or one of yours (default: the
+    annotations decide, mostly for JSON).
+
     Raises:
         UsageError: ``name`` is not valid, or is one of the broker's own.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, codec: Codec | None = None) -> None:
         if not checked_service(name) or name.partition(".")[0] in OWN_PREFIXES:
             raise UsageError(f"{name!r} cannot be a service of yours", advice="Give a name that is not cbw or mmi.")
         self.name = name
+        self.codec = _checked_codec(codec)
         self.tasks: dict[str, Contract[..., Any, ..., Any]] = {}
         """Its functions, by their full names."""
         self.opens: Callable[[], Any] | None = None
@@ -231,6 +245,7 @@ class Service:
         time_limit_s: float | None = None,
         batch: None = None,
         wait_ms: float = 0.0,
+        codec: Codec | None = None,
     ) -> Register: ...
     @overload
     def task(
@@ -244,6 +259,7 @@ class Service:
         retry_on: tuple[type[Exception], ...] = (),
         backoff_s: tuple[float, float] = BACKOFF_S,
         time_limit_s: float | None = None,
+        codec: Codec | None = None,
     ) -> RegisterBatch: ...
     def task(
         self,
@@ -256,12 +272,13 @@ class Service:
         time_limit_s: float | None = None,
         batch: int | None = None,
         wait_ms: float = 0.0,
+        codec: Codec | None = None,
     ) -> Any:
         """Decorator: the function is served as ``name`` (default: its own name) below the service's name.
 
         ``concurrency`` is how many of its requests a worker runs at once (default: it shares the worker's concurrency with all
         tasks that have none of their own). ``retries``, ``retry_on``, ``backoff_s``, ``time_limit_s``, ``batch`` and ``wait_ms``
-        are those of :meth:`cbw.Worker.add`.
+        are those of :meth:`cbw.Worker.add`. ``codec`` makes the bodies of its requests and answers (default: the service's).
 
         The function can still be called as before. A plain decorator below this one wraps what is served.
 
@@ -287,7 +304,8 @@ class Service:
                 raise UsageError(f"{name_of(function)} is a task already: {function.name}")
             if full in self.tasks:
                 raise UsageError(f"{full} is a task already", advice="Give one of them another name=.")
-            contract = self.tasks[full] = Contract(self, full, function, handling)
+            own = self.codec if codec is None else _checked_codec(codec)
+            contract = self.tasks[full] = Contract(self, full, function, handling, own)
             return contract
 
         return register
@@ -315,6 +333,13 @@ class Service:
             raise UsageError(f"{name_of(function)} cannot be a lifespan: it takes arguments")
         self.opens = function
         return function
+
+
+def _checked_codec(codec: Codec | None) -> Codec | None:
+    if codec is not None and not isinstance(codec, Codec):
+        advice = "Give an object, such as cbw.Msgpack(), of a class that is a cbw.Codec."
+        raise UsageError(f"codec is {codec!r}; it must be a cbw.Codec", advice=advice)
+    return codec
 
 
 def checked_time_limit(seconds: float | None) -> float | None:

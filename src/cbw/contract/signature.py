@@ -7,6 +7,7 @@ The rule is decided by the signature, never by the body's value:
 - If it has exactly one parameter, or exactly one without a default value, a body that is no JSON object is that argument. So is
   an object, if objects are among the values of that parameter's type. But if that type lists its keys (a dataclass, a
   ``TypedDict``, a ``Struct``) and the parameter's name is not one of them, an object with that name as a key holds the arguments.
+- If it has a :class:`.Codec`, a body is what that makes of the only argument, or of an object of all arguments.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ import functools
 import inspect
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
 from cbw import codec
+from cbw.codecs.interface import Codec
 from cbw.contract.context import Context
 from cbw.errors import UsageError
 
@@ -43,12 +45,15 @@ class Parameter(NamedTuple):
 class Signature:
     """Of ``function``. A parameter annotated :class:`.Context` gets that, and nothing from the body.
 
+    With ``own``, bodies of requests and answers are what that codec makes of them; None: what the annotations say.
+
     Raises:
         UsageError: the function cannot be called like that.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], own: Codec | None = None) -> None:
         self.name = name_of(function)
+        self.has_codec = own is not None
         self._context_name: str | None = None
         try:
             hints = typing.get_type_hints(_annotated(function), include_extras=True)
@@ -62,18 +67,26 @@ class Signature:
         """The type of what it yields."""
         if self.is_stream:
             returns = Any if self.part is Any else list[self.part]  # type: ignore[name-defined]
+        if own is not None:
+            returns, self.part = Annotated[returns, own], Annotated[self.part, own]
         self.why_no_result = "" if returns is object else codec.why_unusable(returns)
         """Why no answer can be read as the type of the result; empty: one can."""
         self.returns = Any if returns is object or self.why_no_result else returns
         """The type of the result. One of a type that has no form of its own is whatever its value is."""
         parameters = self._parameters(hints)
         is_alone = len(parameters) == 1
-        self.is_raw = is_alone and parameters[0].kind in (_NOTHING, bytes, Any)
+        self.is_raw = own is None and is_alone and parameters[0].kind in (_NOTHING, bytes, Any)
         """Whether the body is passed on as it is."""
         self._all = [Parameter(name, Any if kind is _NOTHING else kind, *rest) for name, kind, *rest in parameters]
+        if own is not None and is_alone:
+            name, kind, *rest = self._all[0]
+            self._all = [Parameter(name, Annotated[kind, own], *rest)]
+        self._by_name = _struct_of(self.name, self._all)
+        self._form = self._by_name if own is None else Annotated[self._by_name, own]
+        """The type of all arguments together."""
         if not self.is_raw:
-            self._check(self._all)
-        self._subject = _subject_of(self._all)
+            self._check(own)
+        self._subject = _subject_of(self._all) if own is None or is_alone else None
         self._subject_keys: frozenset[str] | None = frozenset()
         if self._subject is not None and not self.is_raw:
             self._shape = codec.shape_of(self._subject.kind)
@@ -81,7 +94,6 @@ class Signature:
             # Of these it takes any: alone it is every object, beside others it is known by its name.
             is_vague = keys is None or self._subject.name in keys
             self._subject_keys = keys if not is_vague else None if is_alone else frozenset()
-        self._by_name = _struct_of(self.name, self._all)
         self._hints = hints
         self._doc = inspect.getdoc(_annotated(function)) or ""
 
@@ -98,14 +110,23 @@ class Signature:
                 found.append(Parameter(parameter.name, kind, parameter.default, is_keyword))
         return found
 
-    def _check(self, parameters: list[Parameter]) -> None:
-        for one in parameters:
-            if why := codec.why_unusable(one.kind):
+    def _check(self, own: Codec | None) -> None:
+        is_alone = len(self._all) == 1
+        for one in self._all:
+            advice = "Use a built-in type, a dataclass, a TypedDict, a msgspec.Struct, a pydantic model, or take bytes."
+            if is_alone:
+                why = codec.why_unusable(one.kind)
+            elif own is not None:
+                why = own.why_unusable(one.kind)
+            elif codec.own_codec(one.kind) is not None:
+                why = "beside other arguments it would have to be JSON"
+                advice = "Make it the only parameter, or give the task codec=cbw.Msgpack()."
+            else:
+                why = codec.why_no_json(one.kind)
+            if why:
                 shown = getattr(one.kind, "__qualname__", None) or str(one.kind)
-                raise UsageError(
-                    f"{self.name} cannot be a handler: parameter {one.name} is {shown}, which no body can be read as: {why}",
-                    advice="Use a built-in type, a dataclass, a TypedDict, a msgspec.Struct, a pydantic model, or take bytes.",
-                )
+                text = f"parameter {one.name} is {shown}, which no body can be read as: {why}"
+                raise UsageError(f"{self.name} cannot be a handler: {text}", advice=advice)
 
     @property
     def wants_context(self) -> bool:
@@ -132,6 +153,8 @@ class Signature:
             if body and bytes(body) not in (b"{}", b"null"):
                 raise msgspec.ValidationError("it takes no arguments")
             return {}
+        if self.has_codec and subject is None:
+            return msgspec.structs.asdict(codec.decode(body, self._form))
         if subject is None:
             return self._named(body or b"{}")
         shape = self._shape
@@ -174,8 +197,8 @@ class Signature:
         said: dict[str, Any] = {
             "signature": str(self._signature.replace(parameters=own, return_annotation=returns))[:SIGNATURE_CHARS],
             "doc": self._doc.partition("\n\n")[0][:SIGNATURE_CHARS],
-            "arguments": None if self.is_raw else codec.schema_of(self._by_name),
-            "result": None if self.returns in (Any, bytes) else codec.schema_of(self.returns),
+            "arguments": None if self.is_raw or self.has_codec else codec.schema_of(self._by_name),
+            "result": None if self.has_codec or self.returns in (Any, bytes) else codec.schema_of(self.returns),
         }
         text = codec.encode_json(said).decode()
         if len(text) > DESCRIPTION_CHARS_MAX:
@@ -192,7 +215,7 @@ class Signature:
 
         Raises:
             TypeError: they are not those of the function.
-            NotEncodable: JSON has no form for one of them.
+            NotEncodable: there is no form for one of them.
         """
         try:
             bound = self._signature.replace(parameters=self._own).bind(*positional, **by_name)
@@ -204,6 +227,9 @@ class Signature:
         if self.is_raw or self._subject_keys is None:
             assert subject is not None
             return codec.encode_as(bound.arguments[subject.name], subject.kind)
+        if self.has_codec and self._all:
+            bound.apply_defaults()
+            return codec.encode_as(self._by_name(**bound.arguments), self._form)
         return codec.encode_json(bound.arguments) if self._all else b""
 
     def body_of_part(self, part: Any) -> bytes:

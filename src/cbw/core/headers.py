@@ -12,6 +12,18 @@ PER_HEADER_BYTES = 150
 """What each header takes of the broker's memory beside its characters: two texts, of some 50 bytes each, and its entry."""
 
 
+TRACEPARENT = "traceparent"
+"""The header of W3C's Trace Context that says of which trace a request is a part, and which span has sent it."""
+TRACEPARENT_CHARS_MAX = 128
+"""Longest such header that is recorded, in characters. Those of version 00 have 55; later ones may have more."""
+
+
+def trace_of(headers: Mapping[str, str] | None) -> str:
+    """The ``traceparent`` among them; empty: there is none, or a text that cannot be one."""
+    found = "" if headers is None else headers.get(TRACEPARENT, "")
+    return found if len(found) <= TRACEPARENT_CHARS_MAX else ""
+
+
 def bytes_of_headers(headers: Mapping[str, str]) -> int:
     """The bytes of their names and values, in UTF-8."""
     return sum(

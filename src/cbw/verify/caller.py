@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import Future
 
-from cbw.client.session import Timeout
+from cbw.client.options import Timeout
 from cbw.client.sync_client import Client
 from cbw.core import catalogue
 from cbw.core.record import Record

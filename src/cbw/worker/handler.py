@@ -23,7 +23,9 @@ from cbw.core import messages
 from cbw.core.messages import ERROR_TEXT_CHARS_MAX, FAILURE_BYTES_MAX, OK, TRACEBACK_CHARS_MAX, Status
 from cbw.core.parts import streamed_body
 from cbw.errors import BadRequest, Failure, NotEncodable, TimeLimit, UsageError
+from cbw.observe.spans import tracer
 from cbw.worker.outlet import Outlet
+from cbw.worker.spans import processing, processing_all, tell_answers
 
 
 class Handler:
@@ -79,6 +81,14 @@ class Handler:
 
         What it yields goes into ``outlet``, here and in :meth:`run_async`; without one it becomes a list.
         """
+        if (found := tracer()) is None:
+            return self._run(task, context, outlet)
+        with processing(found, task) as span:
+            answer = self._run(task, context, outlet)
+            tell_answers(span, [answer])
+        return answer
+
+    def _run(self, task: messages.Task, context: Context, outlet: Outlet | None) -> messages.Answer:
         if self._is_plain:
             try:
                 return self._answer(task, self._call(task.body if type(task.body) is bytes else bytes(task.body)))
@@ -156,6 +166,14 @@ class Handler:
         ``awaited`` waits for the coroutine of an async function. Of its results one that is an exception is the error of its
         task; an exception that is raised is that of all.
         """
+        if (found := tracer()) is None:
+            return self._run_batch(tasks, awaited)
+        with processing_all(found, tasks) as span:
+            answers = self._run_batch(tasks, awaited)
+            tell_answers(span, answers)
+        return answers
+
+    def _run_batch(self, tasks: Sequence[messages.Task], awaited: Callable[[Any], Any] | None) -> list[messages.Answer]:
         answers: dict[int, messages.Answer] = {}
         values: list[Any] = []
         for task in tasks:
@@ -191,7 +209,7 @@ class Handler:
             return self._failed(task, error)
 
     def _answer(self, task: messages.Task, result: Any) -> messages.Answer:
-        if type(result) is bytes:
+        if type(result) is bytes and not self._signature.has_codec:
             return messages.Answer(task.id, OK, result)
         if inspect.iscoroutine(result):
             result.close()
@@ -214,6 +232,14 @@ class Handler:
 
     async def run_async(self, task: messages.Task, context: Context, outlet: Outlet | None = None) -> messages.Answer:
         """Call an async function. Whatever it returns or raises becomes the answer, except a cancellation, which is raised."""
+        if (found := tracer()) is None:
+            return await self._run_async(task, context, outlet)
+        with processing(found, task) as span:
+            answer = await self._run_async(task, context, outlet)
+            tell_answers(span, [answer])
+        return answer
+
+    async def _run_async(self, task: messages.Task, context: Context, outlet: Outlet | None) -> messages.Answer:
         if self.wants_context:
             context.state = self.state
         try:

@@ -10,6 +10,7 @@ from cbw.core.broker.events import Event, SendToClient, SendToWorker, Side
 from cbw.core.broker.tables import ClientRow, Entry, WorkerRow, request_name
 from cbw.core.catalogue import EventName
 from cbw.core.dialect import ClientDialect, WorkerDialect
+from cbw.core.headers import TRACEPARENT, trace_of
 from cbw.core.messages import Message
 from cbw.core.record import Record
 
@@ -130,7 +131,7 @@ class Outbox:
                 task=entry.task,
                 attempt=entry.attempt,
                 text=text,
-                fields=entry.client.key.fields if event is catalogue.ACCEPTED else None,
+                fields=_origin_of(entry) if event is catalogue.ACCEPTED else None,
             )
         )
 
@@ -149,3 +150,9 @@ class Outbox:
         if self.is_tracing or self._bad_left > 0:
             self._bad_left -= 1
             self.trace(catalogue.BAD_MESSAGE, **{side.value: who}, text=why)
+
+
+def _origin_of(entry: Entry) -> dict[str, Any] | None:
+    """Whose key the request has come with, and of which trace it is a part."""
+    fields, traceparent = entry.client.key.fields, trace_of(entry.request.headers)
+    return {**(fields or {}), TRACEPARENT: traceparent} if traceparent else fields

@@ -47,7 +47,7 @@ class ClientDriver:
         self.submitted = 0
         self._link = link
         self._on_resent = on_resent
-        self._next_id = first_id
+        self.next_id = first_id
         self.on_news: Callable[[list[tuple[Any, messages.AnswerPart | messages.ProgressMade]]], None] = lambda news: (
             None
         )
@@ -86,15 +86,15 @@ class ClientDriver:
         headers: dict[str, str] | None = None,
     ) -> range:
         """Requests of the program; the ids that they get. The rest is as in :class:`~cbw.core.client.events.Submitted`."""
-        first_id = self._next_id
-        self._next_id += len(bodies)
+        first_id = self.next_id
+        self.next_id += len(bodies)
         self.submitted += len(bodies)
         self._facts.append(
             events.Submitted(
                 first_id, service, bodies, deadline_at, sink, priority, may_retry, due_at, requires_worker, headers
             )
         )
-        return range(first_id, self._next_id)
+        return range(first_id, self.next_id)
 
     def start(
         self,
@@ -128,8 +128,8 @@ class ClientDriver:
         self._facts.append(events.PartsTaken(request_id, count))
 
     def _take_id(self) -> int:
-        key = self._next_id
-        self._next_id += 1
+        key = self.next_id
+        self.next_id += 1
         self.submitted += 1
         return key
 
