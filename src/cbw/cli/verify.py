@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -16,12 +18,15 @@ from cbw.addresses import address
 from cbw.cli import output, tables
 from cbw.cli.options import Number, keys_option, port
 from cbw.errors import PromiseBroken, UsageError
-from cbw.verify.checks import judge, report
+from cbw.verify.checks import judge, summary_of
+from cbw.verify.report import Report, html, markdown
 from cbw.verify.scenario import ANSWER_TIMEOUT_S, Scenario, Target, merged
+from cbw.verify.timeline import Timeline
 from cbw.verify.verdict import Verdict
 from cbw.visible import visible
 
 _COLOURS = {"kept": "green", "not tried": "yellow", "broken": "red"}
+_FORMATS = {".html": html, ".htm": html, ".md": markdown}
 
 
 @click.command("verify", context_settings={"max_content_width": 110})
@@ -63,6 +68,12 @@ _COLOURS = {"kept": "green", "not tried": "yellow", "broken": "red"}
     help="Seconds to wait for an answer: at least the broker's --liveness and 2 s.",
 )
 @click.option("--json", "is_json", is_flag=True, help="Print the verdicts as JSON.")
+@click.option(
+    "--report",
+    "report_file",
+    metavar="FILE.html|FILE.md",
+    help="Write what was done and seen, with a picture of each harm, into FILE: one self-contained page, or Markdown.",
+)
 @keys_option
 def command(
     more_traces: tuple[str, ...],
@@ -74,6 +85,7 @@ def command(
     keep: str | None,
     timeout_s: float,
     is_json: bool,
+    report_file: str | None,
 ) -> None:
     """Hurt a system and judge, from the trace that it leaves, whether it kept its promises.
 
@@ -93,14 +105,21 @@ def command(
         raise UsageError("--project goes with --compose FILE")
     if compose_files and (broker is not None or traces):
         raise UsageError("--compose goes without --broker and --trace")
+    report = _ReportFile(report_file) if report_file else None
+    timeline = report.timeline if report else None
     if compose_files:
-        verdicts = _run_compose(compose_files, project, keep, timeout_s)
+        verdicts = _run_compose(compose_files, project, keep, timeout_s, timeline)
+        subject = f"the deployment of {', '.join(compose_files)}"
     elif traces and broker is None:
-        verdicts = judge(merged(traces))
+        verdicts = _judged(traces, timeline)
+        subject = f"an earlier run, by {len(traces)} of its traces"
     else:
-        verdicts = _run(broker, worker_port, traces, keep, timeout_s)
+        verdicts = _run(broker, worker_port, traces, keep, timeout_s, timeline)
+        subject = f"the broker at {broker}" if broker else "a system of cbw, started for this on one machine"
+    if report:
+        report.write(subject, verdicts)
     if is_json:
-        output.json(report(verdicts))
+        output.json(summary_of(verdicts))
     else:
         _print(verdicts)
     broken = [verdict for verdict in verdicts if not verdict.passed]
@@ -110,7 +129,12 @@ def command(
 
 
 def _run(
-    broker: str | None, worker_port: int, traces: tuple[str, ...], keep: str | None, timeout_s: float
+    broker: str | None,
+    worker_port: int,
+    traces: tuple[str, ...],
+    keep: str | None,
+    timeout_s: float,
+    timeline: Timeline | None,
 ) -> list[Verdict]:
     target = None
     if broker is not None:
@@ -120,10 +144,12 @@ def _run(
             break
     with _folder(keep) as folder, Scenario(folder, target, _progress, timeout_s=timeout_s) as scenario:
         scenario.run()
-        return judge(merged(scenario.traces()))
+        return _judged(scenario.traces(), timeline)
 
 
-def _run_compose(files: tuple[str, ...], project: str | None, keep: str | None, timeout_s: float) -> list[Verdict]:
+def _run_compose(
+    files: tuple[str, ...], project: str | None, keep: str | None, timeout_s: float, timeline: Timeline | None
+) -> list[Verdict]:
     from cbw.verify.compose import Deployment  # here: the Docker SDK is an extra
     from cbw.verify.trials import Trials
 
@@ -133,7 +159,41 @@ def _run_compose(files: tuple[str, ...], project: str | None, keep: str | None, 
             Trials(folder, deployment, _progress, timeout_s=timeout_s) as trials,
         ):
             trials.run()
-        return judge(merged(trials.traces()))
+        return _judged(trials.traces(), timeline)
+
+
+def _judged(paths: Iterable[str], timeline: Timeline | None) -> list[Verdict]:
+    """The verdicts on these traces, and their scenes in ``timeline``, if it is wanted."""
+    records = merged(paths)
+    return judge(timeline.watching(records) if timeline else records)
+
+
+class _ReportFile:
+    """Where the report goes, and what it will tell.
+
+    Raises:
+        UsageError: it has no known ending, or cannot be written. Better now than when all is done.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+        self._format = _FORMATS.get(self._path.suffix.lower())
+        if self._format is None:
+            raise UsageError(f"--report {path}: no known format", advice="End its name with .html or .md.")
+        self.timeline = Timeline()
+        self._write("")
+
+    def write(self, subject: str, verdicts: Sequence[Verdict]) -> None:
+        """Write what was found about ``subject``."""
+        assert self._format is not None
+        command = shlex.join(["cbw", *sys.argv[1:]])
+        self._write(self._format(Report(subject, command, verdicts, self.timeline, (), time.time())))
+
+    def _write(self, text: str) -> None:
+        try:
+            self._path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"cannot write {self._path}: {error.strerror}", advice="Check --report.") from None
 
 
 @contextlib.contextmanager

@@ -52,7 +52,7 @@ def judge(records: Iterable[Record]) -> list[Verdict]:
     return [check.verdict() for check in checks]
 
 
-def report(verdicts: Iterable[Verdict]) -> Mapping[str, object]:
+def summary_of(verdicts: Iterable[Verdict]) -> Mapping[str, object]:
     """The verdicts as ``--json`` prints them."""
     verdicts = list(verdicts)
     checks = [{"name": v.name, "passed": v.passed, "figures": v.figures} for v in verdicts]

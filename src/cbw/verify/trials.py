@@ -426,7 +426,9 @@ class Trials:
 
     def _recorded(self) -> tuple[list[Record], list[Record]]:
         """What the verification itself and its clients have recorded so far."""
-        called = [record for caller in (*self._callers, *self._alone) for record in read(self._notebook.path(caller.id))]
+        called = [
+            record for caller in (*self._callers, *self._alone) for record in read(self._notebook.path(caller.id))
+        ]
         return list(read(self._notebook.path("verify"))), called
 
     def _deployed(self, called: list[Record]) -> list[Record]:
