@@ -19,6 +19,7 @@ from cbw.cli import output, tables
 from cbw.cli.options import Number, keys_option, port
 from cbw.errors import PromiseBroken, UsageError
 from cbw.verify.checks import judge, summary_of
+from cbw.verify.lab_scenario import UNSEEN, LabScenario
 from cbw.verify.report import Report, html, markdown
 from cbw.verify.scenario import ANSWER_TIMEOUT_S, Scenario, Target, merged
 from cbw.verify.timeline import Timeline
@@ -42,6 +43,19 @@ _FORMATS = {".html": html, ".htm": html, ".md": markdown}
     default=settings.WORKER_PORT,
     show_default=True,
     help="Port for workers of the broker given with --broker.",
+)
+@click.option(
+    "--dialect",
+    type=click.Choice(["cbw", "lab"]),
+    default="cbw",
+    show_default=True,
+    help="What the clients and workers of the verification speak with the broker given with --broker: CBW/1, or as the "
+    "REQ programs of the lab do.",
+)
+@click.option(
+    "--bad-frames",
+    is_flag=True,
+    help="With --dialect lab: at the end, also send messages that no program of the lab sends. They may end the broker.",
 )
 @click.option(
     "--trace",
@@ -79,6 +93,8 @@ def command(
     more_traces: tuple[str, ...],
     broker: str | None,
     worker_port: int,
+    dialect: str,
+    bad_frames: bool,
     traces: tuple[str, ...],
     compose_files: tuple[str, ...],
     project: str | None,
@@ -92,6 +108,7 @@ def command(
     \b
     cbw verify                              a system of its own on this machine
     cbw verify --broker HOST:9998           a broker that runs, with own clients and own workers
+    cbw verify --broker HOST --dialect lab  a broker of the lab, of whatever make, with REQ clients and REQ workers
     cbw verify --compose FILE               a deployment with Docker Compose: its containers come to harm, and are restored
     cbw verify --trace traces/*.jsonl       the traces of any earlier run, again
 
@@ -105,23 +122,44 @@ def command(
         raise UsageError("--project goes with --compose FILE")
     if compose_files and (broker is not None or traces):
         raise UsageError("--compose goes without --broker and --trace")
+    if dialect == "lab" and (broker is None or traces):
+        raise UsageError("--dialect lab goes with --broker, and without --trace")
+    if bad_frames and dialect != "lab":
+        raise UsageError("--bad-frames goes with --dialect lab")
     report = _ReportFile(report_file) if report_file else None
     timeline = report.timeline if report else None
+    unseen: Sequence[str] = ()
     if compose_files:
         verdicts = _run_compose(compose_files, project, keep, timeout_s, timeline)
         subject = f"the deployment of {', '.join(compose_files)}"
     elif traces and broker is None:
         verdicts = _judged(traces, timeline)
         subject = f"an earlier run, by {len(traces)} of its traces"
+    elif broker is not None and dialect == "lab":
+        verdicts = _run_lab(broker, worker_port, keep, timeout_s, timeline, sends_bad_frames=bad_frames)
+        subject, unseen = f"the broker of the lab's dialect at {broker}", UNSEEN
     else:
         verdicts = _run(broker, worker_port, traces, keep, timeout_s, timeline)
         subject = f"the broker at {broker}" if broker else "a system of cbw, started for this on one machine"
+    _tell(subject, verdicts, unseen, report, is_json=is_json)
+
+
+def _tell(
+    subject: str, verdicts: Sequence[Verdict], unseen: Sequence[str], report: _ReportFile | None, *, is_json: bool
+) -> None:
+    """Print what was found, and write the report, if one is wanted.
+
+    Raises:
+        PromiseBroken: a check found that.
+    """
     if report:
-        report.write(subject, verdicts)
+        report.write(subject, verdicts, unseen)
     if is_json:
-        output.json(summary_of(verdicts))
+        output.json(summary_of(verdicts, unseen))
     else:
         _print(verdicts)
+        for sentence in unseen:
+            output.line(f"not seen   {sentence}")
     broken = [verdict for verdict in verdicts if not verdict.passed]
     if broken:
         advice = "\n     ".join(visible(line) for verdict in broken for line in verdict.evidence) if is_json else ""
@@ -143,6 +181,25 @@ def _run(
         for _ in merged(traces):  # better now than when all is done: can they be read?
             break
     with _folder(keep) as folder, Scenario(folder, target, _progress, timeout_s=timeout_s) as scenario:
+        scenario.run()
+        return _judged(scenario.traces(), timeline)
+
+
+def _run_lab(
+    broker: str,
+    worker_port: int,
+    keep: str | None,
+    timeout_s: float,
+    timeline: Timeline | None,
+    *,
+    sends_bad_frames: bool,
+) -> list[Verdict]:
+    host, client_port = address(broker, "client")
+    target = Target(host, client_port, worker_port)
+    with (
+        _folder(keep) as folder,
+        LabScenario(folder, target, _progress, timeout_s=timeout_s, sends_bad_frames=sends_bad_frames) as scenario,
+    ):
         scenario.run()
         return _judged(scenario.traces(), timeline)
 
@@ -183,11 +240,11 @@ class _ReportFile:
         self.timeline = Timeline()
         self._write("")
 
-    def write(self, subject: str, verdicts: Sequence[Verdict]) -> None:
-        """Write what was found about ``subject``."""
+    def write(self, subject: str, verdicts: Sequence[Verdict], unseen: Sequence[str]) -> None:
+        """Write what was found about ``subject``, and what could not be seen."""
         assert self._format is not None
         command = shlex.join(["cbw", *sys.argv[1:]])
-        self._write(self._format(Report(subject, command, verdicts, self.timeline, (), time.time())))
+        self._write(self._format(Report(subject, command, verdicts, self.timeline, unseen, time.time())))
 
     def _write(self, text: str) -> None:
         try:

@@ -34,6 +34,9 @@ PROMISES = {
     "standby-takes-over": "When the owner of a journal is killed a standby goes on, and all requests are answered once.",
     "fenced-zombie": "A broker that has lost its journal to a standby ends.",
     "work-shared": "The workers serve each of several brokers.",
+    "least-recently-used": "Of several free workers the one that has been free for longest gets the request.",
+    "one-at-a-time": "A worker gets its next task when it has answered the one before.",
+    "bad-frames": "Messages that no program of the lab sends do not keep the broker from serving others.",
     "complete-log": "The log tells the whole story of each request, and counts what it lacks.",
 }
 """What each check is about, by its name."""

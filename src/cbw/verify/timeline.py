@@ -38,6 +38,8 @@ BROKER_HARMS = (
 LOGGER_HARMS = (catalogue.LOGGER_KILLED, catalogue.LOGGER_RESTARTED)
 _DEEDS = {
     catalogue.STARTED: "the verification began",
+    catalogue.LAB_SPOKEN: "its clients and workers spoke the lab's dialect",
+    catalogue.STRANGE_SENT: "a stranger sent {text}",
     catalogue.DEPLOYED: "the deployment runs the services {text}, with {count} broker(s)",
     catalogue.KILLED: "{worker} was killed while it worked on {request}",
     catalogue.FROZEN: "{worker} was frozen while it worked on {request}",

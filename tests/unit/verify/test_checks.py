@@ -29,7 +29,7 @@ def test_checks_with_nothing_to_judge_say_so_and_pass() -> None:
 
 def test_the_report_is_what_programs_were_promised() -> None:
     whole = summary_of(judge([sent(0.0, "A/1"), got(1.0, "A/1", "B/1 W")]))
-    assert list(whole) == ["checks", "passed"]
+    assert list(whole) == ["checks", "passed", "unseen"]
     assert whole["passed"] is False
     assert isinstance(whole["checks"], list)
     assert all(list(check) == ["name", "passed", "figures"] for check in whole["checks"])
