@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "logger": "core wire transport observe ground",
     "logs": "core logger ground",
     "tools": "core core.broker core.client core.worker wire keys transport observe contract client worker journal ground",
-    "verify": "core observe contract client logs tools ground",
+    "verify": "core transport observe contract client logs tools ground",
     "public": "core.broker observe contract client worker broker ground",
     "cli": "core core.broker wire keys transport observe client worker broker journal logger logs tools verify ground",
 }

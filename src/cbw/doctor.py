@@ -19,20 +19,17 @@ from cbw.keys.folder import LinkKeys, link_keys
 from cbw.observe.trace import LogTarget
 from cbw.settings import STATUS_PORT
 from cbw.transport.link import Link
+from cbw.transport.listening import CONNECT_S, Listener, what_listens
 from cbw.transport.poller import Poller, Waker
 from cbw.transport.sockets import SocketContext
 from cbw.version import __version__
 from cbw.wire import native
 from cbw.wire.refusal import refusal_error
 
-CONNECT_S = 3.0
-"""Time to connect, and for a first byte: a host that runs needs far less, a firewall that drops packets never answers."""
 HELLO_S = 3.0
 """Time for a broker to answer a hello, with room for a connection that is lost and made again."""
 SEND_S = 10.0
 """Time for the answer to a request: several times the work of the lab's worker."""
-_GREETING = b"\xff" + 8 * b"\0" + b"\x7f"
-"""The first bytes of every ZeroMQ peer: the signature of ZMTP 3.1 (RFC 37), whose eight inner bytes may differ."""
 
 
 class FindingState(Enum):
@@ -102,11 +99,11 @@ def examine(
     can_reach = yield from _check_port(host, port, "clients")
     said: messages.Message | None = None
     if can_reach:
-        greeting = _check_zeromq(host, port)
-        yield greeting
-        if greeting.state is FindingState.OK:
+        listener = what_listens(host, port)
+        yield _check_zeromq(listener, port)
+        if listener.speaks_zeromq:
             said = _say_hello(host, port, keys)
-            yield _check_protocol(said)
+            yield _check_protocol(said, listener)
     yield from _check_worker_port(host, worker_port, worker_keys)
     yield _check_workers(host, worker_port, page, said.boot if isinstance(said, messages.Welcome) else "")
     if sends and can_reach:
@@ -157,23 +154,18 @@ def _unreached(host: str, port: int, whose: str, start: str, error: OSError) -> 
     return f"{host}:{port} cannot be reached: {error.strerror}", "Check the network between here and there (ping)."
 
 
-def _check_zeromq(host: str, port: int) -> Finding:
-    try:
-        with socket.create_connection((host, port), CONNECT_S) as peer:
-            peer.sendall(_GREETING)  # a server of another protocol may wait for us to speak first
-            peer.settimeout(CONNECT_S)
-            said = peer.recv(len(_GREETING))
-    except OSError:
-        said = b""
-    if said[:1] == _GREETING[:1]:
-        return Finding("zeromq", FindingState.OK, "it speaks ZeroMQ")
-    text = f"it does not speak ZeroMQ; it said {said[:20]!r}" if said else "it does not speak ZeroMQ; it said nothing"
+def _check_zeromq(listener: Listener, port: int) -> Finding:
+    if listener.speaks_zeromq:
+        return Finding("zeromq", FindingState.OK, f"it speaks ZeroMQ: {listener.text}")
     return Finding(
-        "zeromq", FindingState.WRONG, text, f"Another program has port {port} there; give the broker's port."
+        "zeromq",
+        FindingState.WRONG,
+        f"it does not speak ZeroMQ: {listener.text}",
+        f"Another program has port {port} there; give the broker's port.",
     )
 
 
-def _check_protocol(answer: messages.Message | None) -> Finding:
+def _check_protocol(answer: messages.Message | None, listener: Listener) -> Finding:
     if isinstance(answer, messages.Welcome):
         return Finding("protocol", FindingState.OK, f"{answer.broker} speaks CBW/{messages.VERSION}")
     if isinstance(answer, messages.Refused):
@@ -183,7 +175,7 @@ def _check_protocol(answer: messages.Message | None) -> Finding:
         is_version = answer.reason is messages.Refusal.VERSION
         advice = "Install the same cbw on both sides." if is_version else "Give another port: cbw doctor HOST:PORT."
         return Finding("protocol", FindingState.WRONG, f"the broker refuses: {answer.text}", advice)
-    text = f"it does not answer in CBW/{messages.VERSION} within {HELLO_S:g} s"
+    text = f"it does not answer in CBW/{messages.VERSION} within {HELLO_S:g} s: {listener.text}"
     return Finding(
         "protocol", FindingState.WRONG, text, "Is it a broker of cbw? The lab's broker serves only the lab's programs."
     )

@@ -93,7 +93,11 @@ class Browser:
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500
         )
         features = [{"name": "prefers-color-scheme", "value": "dark" if is_dark else "light"}]
-        self._command("Emulation.setEmulatedMedia", features=features)
+        self._command("Emulation.setEmulatedMedia", media="", features=features)
+
+    def paper(self) -> None:
+        """Show pages as they are printed, until :meth:`size` is called."""
+        self._command("Emulation.setEmulatedMedia", media="print")
 
     def _command(self, name: str, **parameters: Any) -> Any:
         return self._ask("POST", "/goog/cdp/execute", {"cmd": name, "params": parameters})

@@ -16,6 +16,7 @@ from cbw.addresses import Address, addresses, checked_host, checked_port, host_a
 from cbw.cli import output
 from cbw.errors import CannotResolve, CbwError, NoAnswer
 from cbw.settings import BROKER_HOST, BROKER_PORT
+from cbw.transport.listening import what_listens
 from cbw.transport.resolver import place_of, resolve
 from cbw.wire.refusal import checked_id
 
@@ -117,6 +118,7 @@ def telling_who_waits(
         what = missing()
         if not (what or role.has_met_broker):
             what = f"a broker at {brokers}"
+            what += f" ({found})" if (found := _in_its_place(brokers)) else ""
         if what:
             how_long = "" if timeout_s is None else f", up to {timeout_s:g} s for each request"
             output.line(f"waiting for {what}{how_long}", err=True)
@@ -137,8 +139,19 @@ def no_broker(brokers: BrokerAddresses, timeout_s: float) -> CbwError:
             resolve(*host)
         except CannotResolve as error:
             return error
-    advice = f"Is a broker running there? Start one with: cbw broker {brokers.hosts[0][1]}"
-    return NoAnswer(f"no broker at {brokers} in {timeout_s:g} s", advice=advice)
+    found = [(host, what_listens(*host)) for host in brokers.hosts]
+    host, listener = next(((host, one) for host, one in found if one.is_there), found[0])
+    advice = f"Is a broker running there? Start one with: cbw broker {host[1]}"
+    if listener.is_there:
+        advice = f"Give the broker's port for clients. What is wrong on the way to it: cbw doctor {place_of(*host)}"
+    told = listener.text if len(found) == 1 else "; ".join(f"at {place_of(*host)} {one.text}" for host, one in found)
+    return NoAnswer(f"no broker at {brokers} in {timeout_s:g} s: {told}", advice=advice)
+
+
+def _in_its_place(brokers: BrokerAddresses) -> str:
+    """What listens where brokers should; empty: nothing does, or nothing can be reached, which may change."""
+    found = [(host, what_listens(*host)) for host in brokers.hosts]
+    return "; ".join(f"at {place_of(*host)} {one.text}" for host, one in found if one.is_there)
 
 
 def warn_if_unresolved(hosts: Sequence[Address], role: str = "broker") -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -16,12 +18,16 @@ from cbw.addresses import address
 from cbw.cli import output, tables
 from cbw.cli.options import Number, keys_option, port
 from cbw.errors import PromiseBroken, UsageError
-from cbw.verify.checks import judge, report
+from cbw.verify.checks import judge, summary_of
+from cbw.verify.lab_scenario import UNSEEN, LabScenario
+from cbw.verify.report import Report, html, markdown
 from cbw.verify.scenario import ANSWER_TIMEOUT_S, Scenario, Target, merged
+from cbw.verify.timeline import Timeline
 from cbw.verify.verdict import Verdict
 from cbw.visible import visible
 
 _COLOURS = {"kept": "green", "not tried": "yellow", "broken": "red"}
+_FORMATS = {".html": html, ".htm": html, ".md": markdown}
 
 
 @click.command("verify", context_settings={"max_content_width": 110})
@@ -37,6 +43,19 @@ _COLOURS = {"kept": "green", "not tried": "yellow", "broken": "red"}
     default=settings.WORKER_PORT,
     show_default=True,
     help="Port for workers of the broker given with --broker.",
+)
+@click.option(
+    "--dialect",
+    type=click.Choice(["cbw", "lab"]),
+    default="cbw",
+    show_default=True,
+    help="What the clients and workers of the verification speak with the broker given with --broker: CBW/1, or as the "
+    "REQ programs of the lab do.",
+)
+@click.option(
+    "--bad-frames",
+    is_flag=True,
+    help="With --dialect lab: at the end, also send messages that no program of the lab sends. They may end the broker.",
 )
 @click.option(
     "--trace",
@@ -63,23 +82,33 @@ _COLOURS = {"kept": "green", "not tried": "yellow", "broken": "red"}
     help="Seconds to wait for an answer: at least the broker's --liveness and 2 s.",
 )
 @click.option("--json", "is_json", is_flag=True, help="Print the verdicts as JSON.")
+@click.option(
+    "--report",
+    "report_file",
+    metavar="FILE.html|FILE.md",
+    help="Write what was done and seen, with a picture of each harm, into FILE: one self-contained page, or Markdown.",
+)
 @keys_option
 def command(
     more_traces: tuple[str, ...],
     broker: str | None,
     worker_port: int,
+    dialect: str,
+    bad_frames: bool,
     traces: tuple[str, ...],
     compose_files: tuple[str, ...],
     project: str | None,
     keep: str | None,
     timeout_s: float,
     is_json: bool,
+    report_file: str | None,
 ) -> None:
     """Hurt a system and judge, from the trace that it leaves, whether it kept its promises.
 
     \b
     cbw verify                              a system of its own on this machine
     cbw verify --broker HOST:9998           a broker that runs, with own clients and own workers
+    cbw verify --broker HOST --dialect lab  a broker of the lab, of whatever make, with REQ clients and REQ workers
     cbw verify --compose FILE               a deployment with Docker Compose: its containers come to harm, and are restored
     cbw verify --trace traces/*.jsonl       the traces of any earlier run, again
 
@@ -93,16 +122,44 @@ def command(
         raise UsageError("--project goes with --compose FILE")
     if compose_files and (broker is not None or traces):
         raise UsageError("--compose goes without --broker and --trace")
+    if dialect == "lab" and (broker is None or traces):
+        raise UsageError("--dialect lab goes with --broker, and without --trace")
+    if bad_frames and dialect != "lab":
+        raise UsageError("--bad-frames goes with --dialect lab")
+    report = _ReportFile(report_file) if report_file else None
+    timeline = report.timeline if report else None
+    unseen: Sequence[str] = ()
     if compose_files:
-        verdicts = _run_compose(compose_files, project, keep, timeout_s)
+        verdicts = _run_compose(compose_files, project, keep, timeout_s, timeline)
+        subject = f"the deployment of {', '.join(compose_files)}"
     elif traces and broker is None:
-        verdicts = judge(merged(traces))
+        verdicts = _judged(traces, timeline)
+        subject = f"an earlier run, by {len(traces)} of its traces"
+    elif broker is not None and dialect == "lab":
+        verdicts = _run_lab(broker, worker_port, keep, timeout_s, timeline, sends_bad_frames=bad_frames)
+        subject, unseen = f"the broker of the lab's dialect at {broker}", UNSEEN
     else:
-        verdicts = _run(broker, worker_port, traces, keep, timeout_s)
+        verdicts = _run(broker, worker_port, traces, keep, timeout_s, timeline)
+        subject = f"the broker at {broker}" if broker else "a system of cbw, started for this on one machine"
+    _tell(subject, verdicts, unseen, report, is_json=is_json)
+
+
+def _tell(
+    subject: str, verdicts: Sequence[Verdict], unseen: Sequence[str], report: _ReportFile | None, *, is_json: bool
+) -> None:
+    """Print what was found, and write the report, if one is wanted.
+
+    Raises:
+        PromiseBroken: a check found that.
+    """
+    if report:
+        report.write(subject, verdicts, unseen)
     if is_json:
-        output.json(report(verdicts))
+        output.json(summary_of(verdicts, unseen))
     else:
         _print(verdicts)
+        for sentence in unseen:
+            output.line(f"not seen   {sentence}")
     broken = [verdict for verdict in verdicts if not verdict.passed]
     if broken:
         advice = "\n     ".join(visible(line) for verdict in broken for line in verdict.evidence) if is_json else ""
@@ -110,7 +167,12 @@ def command(
 
 
 def _run(
-    broker: str | None, worker_port: int, traces: tuple[str, ...], keep: str | None, timeout_s: float
+    broker: str | None,
+    worker_port: int,
+    traces: tuple[str, ...],
+    keep: str | None,
+    timeout_s: float,
+    timeline: Timeline | None,
 ) -> list[Verdict]:
     target = None
     if broker is not None:
@@ -120,10 +182,31 @@ def _run(
             break
     with _folder(keep) as folder, Scenario(folder, target, _progress, timeout_s=timeout_s) as scenario:
         scenario.run()
-        return judge(merged(scenario.traces()))
+        return _judged(scenario.traces(), timeline)
 
 
-def _run_compose(files: tuple[str, ...], project: str | None, keep: str | None, timeout_s: float) -> list[Verdict]:
+def _run_lab(
+    broker: str,
+    worker_port: int,
+    keep: str | None,
+    timeout_s: float,
+    timeline: Timeline | None,
+    *,
+    sends_bad_frames: bool,
+) -> list[Verdict]:
+    host, client_port = address(broker, "client")
+    target = Target(host, client_port, worker_port)
+    with (
+        _folder(keep) as folder,
+        LabScenario(folder, target, _progress, timeout_s=timeout_s, sends_bad_frames=sends_bad_frames) as scenario,
+    ):
+        scenario.run()
+        return _judged(scenario.traces(), timeline)
+
+
+def _run_compose(
+    files: tuple[str, ...], project: str | None, keep: str | None, timeout_s: float, timeline: Timeline | None
+) -> list[Verdict]:
     from cbw.verify.compose import Deployment  # here: the Docker SDK is an extra
     from cbw.verify.trials import Trials
 
@@ -133,7 +216,41 @@ def _run_compose(files: tuple[str, ...], project: str | None, keep: str | None, 
             Trials(folder, deployment, _progress, timeout_s=timeout_s) as trials,
         ):
             trials.run()
-        return judge(merged(trials.traces()))
+        return _judged(trials.traces(), timeline)
+
+
+def _judged(paths: Iterable[str], timeline: Timeline | None) -> list[Verdict]:
+    """The verdicts on these traces, and their scenes in ``timeline``, if it is wanted."""
+    records = merged(paths)
+    return judge(timeline.watching(records) if timeline else records)
+
+
+class _ReportFile:
+    """Where the report goes, and what it will tell.
+
+    Raises:
+        UsageError: it has no known ending, or cannot be written. Better now than when all is done.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+        self._format = _FORMATS.get(self._path.suffix.lower())
+        if self._format is None:
+            raise UsageError(f"--report {path}: no known format", advice="End its name with .html or .md.")
+        self.timeline = Timeline()
+        self._write("")
+
+    def write(self, subject: str, verdicts: Sequence[Verdict], unseen: Sequence[str]) -> None:
+        """Write what was found about ``subject``, and what could not be seen."""
+        assert self._format is not None
+        command = shlex.join(["cbw", *sys.argv[1:]])
+        self._write(self._format(Report(subject, command, verdicts, self.timeline, unseen, time.time())))
+
+    def _write(self, text: str) -> None:
+        try:
+            self._path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"cannot write {self._path}: {error.strerror}", advice="Check --report.") from None
 
 
 @contextlib.contextmanager

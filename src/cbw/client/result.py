@@ -70,7 +70,10 @@ def exception_for(ended: Ended) -> CbwError:
     error = error_type(said.text, kind=said.kind, **whose)
     if said.kind == messages.ELSEWHERE:
         error.advice = "Ask there, or start the broker with keys (cbw keys new) or with --allow-control."
-    if isinstance(error, Busy):
+    if isinstance(error, Expired) and said.kind == messages.NOT_REACHED:
+        error.advice = "What is wrong on the way to the broker, and what listens in its place: cbw doctor HOST:PORT"
+        error.add_note(error.advice)
+    elif isinstance(error, Busy):
         error.retry_after_s = answer.retry_after_s
     elif isinstance(error, HandlerFailed) and said.traceback:
         error.traceback = said.traceback

@@ -326,6 +326,17 @@ ZOMBIE_WOKEN = _info(
     "zombie_woken", "verify", "A broker, `text`, whose journal a standby has taken meanwhile runs again."
 )
 ZOMBIE_ENDED = _info("zombie_ended", "verify", "That broker has ended, with exit code `count`.")
+LAB_SPOKEN = _info("lab_spoken", "verify", "The clients and workers of the verification speak the lab's dialect.")
+SECOND_TASK = _warning(
+    "second_task",
+    "worker",
+    "A worker of the verification was given `request` while it was at work; `text` says at what.",
+)
+STRANGE_SENT = _info(
+    "strange_sent",
+    "verify",
+    "The verification sent the broker a message that no program of the lab sends; `text` says what.",
+)
 LOGGER_RESTARTED = _info("logger_restarted", "verify", "The verification restarts a logger, under load.")
 LOGGER_KILLED = _info("logger_killed", "verify", "The verification kills a logger, under load.")
 LOGGER_WRITES = _info("logger_writes", "verify", "The logger writes again.")

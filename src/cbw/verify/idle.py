@@ -361,6 +361,7 @@ class NoIdleWhileWaiting:
         self._way_s = WAY_S_MAX
         self._ends_until = math.inf  # when the first container of a deployment came to harm
         self._is_over = False
+        self._has_tracer = True  # whether the broker could have a trace that knows better
 
     def see(self, record: Record) -> None:
         if self._is_over or (record.role, record.event) in _ENDS:
@@ -375,6 +376,8 @@ class NoIdleWhileWaiting:
                 return
             case "verify", catalogue.DEPLOYED:
                 self._way_s = PRINTED_S_MAX
+            case "verify", catalogue.LAB_SPOKEN:
+                self._has_tracer = False
             case "verify", catalogue.LOAD_REPEATED:
                 self._ends.start_again(record.at)
             case "verify", event if event in HARMS and self._way_s == PRINTED_S_MAX:
@@ -430,7 +433,9 @@ class NoIdleWhileWaiting:
         summary += f" (seen by {source})"
         evidence = []
         if source != "the broker":
-            why = "for the way to the broker and back; --trace with the broker's trace knows better"
+            why = "for the way to the broker and back" + (
+                "; the broker's --trace knows better" if self._has_tracer else ""
+            )
             if self._way_s == PRINTED_S_MAX:
                 why = "for Docker to note what a container prints; a logger (service log) knows better"
             evidence.append(

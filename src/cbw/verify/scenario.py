@@ -17,10 +17,12 @@ from pathlib import Path
 
 import msgspec
 
+from cbw.client.sync_client import Client
 from cbw.core import catalogue
 from cbw.core.record import Record
-from cbw.errors import CbwError, NotReady
+from cbw.errors import CbwError, Expired, NotReady
 from cbw.local import LocalSystem, Options, Role, Scale
+from cbw.transport.listening import what_listens
 from cbw.verify.caller import CALLERS, Caller
 from cbw.verify.handler import TRACE_VARIABLE, WORKER_VARIABLE
 from cbw.verify.notebook import WAIT_POLL_S, Notebook, wait
@@ -146,6 +148,8 @@ class Scenario:
             system = self._system.enter_context(LocalSystem(options, lambda _role, _line: None))
             self._target = Target(options.host, *system.start())
             self._own_broker = system.broker
+        else:
+            self._reach(self._target)
         self._say(f"starting {LOAD_WORKERS} workers")
         for number in range(1, LOAD_WORKERS + 1):
             self._start_worker(f"{self._prefix}WOR_{number}", self._target)
@@ -154,6 +158,30 @@ class Scenario:
             address = self._target.client_address
             self._callers.append(Caller(address, name, self._service, self._notebook.path(name), self._timeout_s))
         self._await_workers(self._target)
+
+    def _reach(self, target: Target) -> None:
+        """Meet the broker with a client, before anybody else says a word: a broker of the lab may end at the hello of a worker.
+
+        Raises:
+            NotReady: no broker that speaks CBW/1 is there.
+            CbwError: it does not let us in.
+        """
+        probe = Client(target.client_address, id=f"{self._prefix}PROBE", timeout=self._timeout_s)
+        try:
+            asked = probe.submit("is anybody there?", self._service)
+            wait(self._timeout_s, lambda: probe.has_met_broker or asked.done())
+            if probe.has_met_broker:
+                return
+            error = asked.exception() if asked.done() else None
+        finally:
+            probe.close()
+        if isinstance(error, CbwError) and not isinstance(error, Expired):
+            raise error
+        listener = what_listens(target.host, target.client_port)
+        lab = " For a broker of the lab, of whatever make, give --dialect lab." if listener.kind == "ROUTER" else ""
+        raise NotReady(
+            f"no broker serves clients at {target.client_address}: {listener.text}", advice=f"See --broker.{lab}"
+        )
 
     def _start_worker(self, name: str, target: Target) -> None:
         command = [sys.executable, "-m", "cbw", "worker", name, target.host, str(target.worker_port)]
@@ -193,7 +221,7 @@ class Scenario:
             caller.check_patience()
             if time.monotonic() > deadline:
                 if not caller.has_met_broker:
-                    raise NotReady(f"no broker serves clients at {target.client_address}", advice="See --broker.")
+                    raise NotReady(f"the broker at {target.client_address} has stopped to answer")
                 if len(self._connected) == LOAD_WORKERS and seen:
                     break
                 raise NotReady(

@@ -15,6 +15,7 @@ from cbw.core import messages
 from cbw.core.dialect import ClientDialect, Dialect, WorkerDialect
 from cbw.core.port import Frames
 from cbw.errors import BadMessage
+from cbw.wire import log
 
 MAGIC = b"CBW%d" % messages.VERSION
 MAGIC_PREFIX = b"CBW"
@@ -47,6 +48,9 @@ class Decoder(Generic[T]):
             BadMessage: another version, no batch, not msgpack, an unknown message, bodies that do not add up.
         """
         if frames[0] != MAGIC:
+            if self._is_from_broker and frames[0] == log.MAGIC:
+                text = "this port is a logger's, for records; give the broker's port"
+                return [messages.Refused(messages.Refusal.BAD_HELLO, text)]  # type: ignore[list-item]
             text = f"speaks {bytes(frames[0][:16])!r}, this is CBW/{messages.VERSION}"
             if self._is_from_broker and frames[0][: len(MAGIC_PREFIX)] == MAGIC_PREFIX:
                 # Whatever it says in a language that we do not know, in all of them it comes to this.

@@ -8,7 +8,7 @@ import pytest
 from cbw.core import catalogue
 from cbw.core.record import Record
 from cbw.errors import UsageError
-from cbw.verify.checks import judge, report
+from cbw.verify.checks import judge, summary_of
 from cbw.verify.verdict import EVIDENCE_MAX
 
 from .records import begun, broker, done, failed, given, got, hurt, ready, sent, started, verdict, without
@@ -28,8 +28,8 @@ def test_checks_with_nothing_to_judge_say_so_and_pass() -> None:
 
 
 def test_the_report_is_what_programs_were_promised() -> None:
-    whole = report(judge([sent(0.0, "A/1"), got(1.0, "A/1", "B/1 W")]))
-    assert list(whole) == ["checks", "passed"]
+    whole = summary_of(judge([sent(0.0, "A/1"), got(1.0, "A/1", "B/1 W")]))
+    assert list(whole) == ["checks", "passed", "unseen"]
     assert whole["passed"] is False
     assert isinstance(whole["checks"], list)
     assert all(list(check) == ["name", "passed", "figures"] for check in whole["checks"])
