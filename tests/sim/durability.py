@@ -71,6 +71,7 @@ class Durability:
         self._cancelled: dict[int, None] = {}
         self._gone_at: dict[str, float] = {}
         self._back_at: dict[str, float] = {}
+        self._was_back_at: dict[str, float] = {}  # the last time before, if it had its time to ask then
         self._asked_last: dict[tuple[str, tuple[bytes, ...]], int] = {}
         self._kept: dict[int, None] = {}  # by the disk, when the last broker died
         self._had: dict[tuple[str, str], None] = {}  # which socket of the lab has had which reply
@@ -140,14 +141,19 @@ class Durability:
             return True
         if self._gone_at.get(note.client, -1.0) >= note.at or now - ended_at >= limits.answers_keep_s - 1e-6:
             return True
-        back_at = self._back_at.get(note.client, -1.0)
-        if ended_at <= back_at <= now - limits.liveness_s + 1e-6:  # it is back, and has not asked for it
+        if ended_at <= self._could_ask_since(note.client):  # it is back, and has not asked for it
             return True
         if not note.is_of_lab:
             return False
         if note.envelope == REQ or self._asked_last.get((note.client, note.envelope), note.id) != note.id:
             return True
         return note.id in self._left and now - self._ordered_at[note.id] >= TOLD_S - 1e-6
+
+    def _could_ask_since(self, client: str) -> float:
+        """Since when it has been back for long enough to ask for its answers; it may have been back again since."""
+        back_at = self._back_at.get(client, -1.0)
+        has_had_time = back_at <= self._world.now - self._plan.limits.liveness_s + 1e-6
+        return back_at if has_had_time else self._was_back_at.get(client, -1.0)
 
     # --- what is left when all clients have gone
 
@@ -172,6 +178,8 @@ class Durability:
             # Should it come back and ask again, it is told of another request.
             self._ending = {request: name for request, name in self._ending.items() if name != record.client}
         elif record.event == "client_back":
+            if (since := self._could_ask_since(record.client)) >= 0:
+                self._was_back_at[record.client] = since
             self._back_at[record.client] = self._world.now
 
     def heard(self, facts: Sequence[events.Event]) -> None:
@@ -255,6 +263,7 @@ class Durability:
         self._ending.clear()
         self._heard_of.clear()
         self._greeted.clear()
+        self._was_back_at.clear()
         notes = (*self.durable.requests.values(), *self.durable.answers.values())
         self._kept = dict.fromkeys(note.id for note in notes if not note.is_of_nobody)
         self._is_dying = True

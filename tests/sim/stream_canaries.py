@@ -78,7 +78,8 @@ def streams_begin_anew_unasked() -> list[Patch]:
 
     def always(self: Streams, entry: Entry) -> bool:
         if entry.stream is not None:
-            entry.stream.sent, entry.stream.wanted = 0, entry.stream.first
+            row = entry.stream
+            row.sent, row.wanted, row.granted = 0, row.first, row.first
         return False
 
     return [(Streams, "breaks", always)]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def not_begun(
     broker: SimBroker, attempts: Mapping[int, SeenAttempt], paused: Container[str], is_calm: Callable[[Peer], bool]
 ) -> list[tuple[int, str]]:
-    """The requests that have not begun: in the queues of services that are not paused, or with a worker that nothing has
+    """The requests that have not begun, of services that are not paused: in the queues, or with a worker that nothing has
     disturbed.
     """
     core = broker.core
@@ -36,7 +36,8 @@ def not_begun(
         if not is_calm(connection.link.process):
             continue
         for task, entry in worker.in_hand.items():
-            if entry.state is not RequestState.ENDED and attempts[task].began_at is None:
+            is_wanted = entry.state is not RequestState.ENDED and entry.request.service not in paused
+            if is_wanted and attempts[task].began_at is None:
                 found.append((entry.request.id, entry.request.service))
     return found
 

@@ -90,7 +90,8 @@ def _check_hand(worker: WorkerRow) -> None:
         "a worker that nobody can find"
     )
     streams = [e.stream for e in worker.in_hand.values() if e.stream is not None and e.client.dialect.has_sessions]
-    assert not worker.takes_streams or all(stream.sent <= stream.wanted for stream in streams), "more parts than room"
+    assert not worker.takes_streams or all(stream.sent <= stream.granted for stream in streams), "more parts than room"
+    assert all(stream.granted <= stream.wanted for stream in streams), "a worker knows of more room than its client has"
     assert all(entry.worker is worker and entry.task == task for task, entry in worker.in_hand.items())
 
 

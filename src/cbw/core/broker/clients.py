@@ -119,8 +119,8 @@ class Clients:
             elif type(message) is RequestIfServed:
                 if client is None or self._may_wait(client, message):
                     requests.append(message)
-            elif type(message) is Beat:
-                self._outbox.tell_strange_client(fact.peer, fact.dialect, Beat())
+            elif type(message) is Beat and client is not None:
+                self._outbox.tell_client(client, Beat())
             elif type(message) is Received and client is not None:
                 self._requests.acknowledged(client, message.requests)
             elif type(message) is Cancel and client is not None:
@@ -238,7 +238,7 @@ class Clients:
         """A client without sessions asks: it gets an id for its request, and what it asked before may be void."""
         client = self.by_peer.get(fact.peer)
         key = client.key if client is not None else ANYBODY
-        if client is None or fact.is_replaced or client.absent_since is not None:
+        if client is None or fact.is_replaced or client.is_only_tried or client.absent_since is not None:
             key, why = self.rights.key_for(fact.peer, client)
             if why:
                 self._outbox.trace(catalogue.REFUSED, client=printable(fact.peer), text=why)
@@ -252,7 +252,7 @@ class Clients:
         if client is None:
             client = self.by_peer[fact.peer] = ClientRow(printable(fact.peer), "", fact.peer, fact.dialect)
             client.is_uncertain = fact.peer in self._uncertain
-        elif fact.is_replaced or client.absent_since is not None:
+        elif fact.is_replaced or client.is_only_tried or client.absent_since is not None:
             self._plain_back(client)
         if client in self.came_back:
             self._void(client, asked)
@@ -272,7 +272,7 @@ class Clients:
 
     def _plain_back(self, client: ClientRow) -> None:
         """It speaks over a new connection. What was parked for it is sent when all is taken in that it has said."""
-        if client.absent_since is None and client.entries:
+        if client.absent_since is None and client.entries and not client.is_only_tried:
             text = "give each program an id of its own"
             self._outbox.trace(catalogue.IDENTITY_TAKEN, client=client.name, text=text)
         unsent = self.unsent_of(Side.CLIENT, client.peer)
@@ -356,6 +356,8 @@ class Clients:
         """It has not read for long. When it reads on, it has to learn that answers are missing, or it would wait for
         them for ever.
         """
+        if (client := self.by_peer.get(fact.peer)) is not None:
+            self._requests.streams.unread(client)
         self.lost(fact.peer)
         if isinstance(fact.dialect, ClientDialect) and fact.dialect.has_sessions:
             self._outbox.tell_strange_client(fact.peer, fact.dialect, HelloAgain())
@@ -414,8 +416,7 @@ class Clients:
         if not client.dialect.has_sessions and is_anonymous(client.peer):
             self._forget(client, "lost its connection")
             return
-        is_only_tried = client.tried_since is not None and client.heard_at <= client.tried_since
-        client.absent_since = client.tried_since if is_only_tried else self._outbox.now
+        client.absent_since = client.tried_since if client.is_only_tried else self._outbox.now
         self.absent[client] = None
         self._tickets.leave(client)
         if client.dialect.has_sessions:

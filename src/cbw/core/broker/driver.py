@@ -73,6 +73,7 @@ class Driver:
         self._now = 0.0
         core.unsent_of = core.clients.unsent_of = self._take_unsent
         core.clients.waiting_for = self.backlog.messages_for
+        core.requests.streams.narrow.unsent_bytes = lambda: self.backlog.bytes
 
     def turn(self, now: float, stop_by: float | None = None, asked: Iterable[events.OperatorAsked] = ()) -> None:
         """Take in what the ports have, decide, and carry it out. ``stop_by``: stop, at that time at the latest. What operators

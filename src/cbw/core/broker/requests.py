@@ -72,7 +72,7 @@ class Requests:
     def __init__(self, outbox: Outbox, limits: Limits, agenda: Agenda, first_task: int, boot: str) -> None:
         self.count = 0
         self.bytes = 0  # that they take beyond what each takes: see memory_of
-        self.back_pressure = BackPressure(outbox, limits)
+        self.back_pressure = BackPressure(outbox, limits, agenda, self._waits_for_clients)
         self.stopping = Stopping(self, outbox)
         self.journal: Journal | None = None
         """Where they are written, if the broker has one."""
@@ -88,7 +88,7 @@ class Requests:
             self.dispatcher.impatience = Impatience(outbox, agenda, limits.unserved_s, self._end_unserved)
         self.expiries = Expiries(self.dispatcher)
         self.refusals = Refusals(self, outbox, limits)
-        self.streams = Streams(outbox, self, agenda)
+        self.streams = Streams(outbox, self, agenda, limits.parked_bytes_max)
         self._given_up = GivenUpTasks()
         self.durations = Durations(self.dispatcher.services)
         self._answered = self.durations.answered
@@ -390,6 +390,14 @@ class Requests:
         """``entry`` waits now, and its deadline may have passed before."""
         if entry.deadline_at is not None and entry.deadline_at <= self._outbox.now:
             self.expire(entry)
+
+    def _waits_for_clients(self) -> bool:
+        """Whether a worker can send no more of an answer before a client has said that it has room."""
+        services = self.dispatcher.services.values()
+        entries = (
+            entry for service in services for worker in service.workers.values() for entry in worker.in_hand.values()
+        )
+        return any(entry.stream is not None and entry.stream.is_full for entry in entries)
 
     # --- replies
 

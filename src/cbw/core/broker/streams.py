@@ -16,6 +16,7 @@ from typing import Protocol
 from cbw.core import catalogue
 from cbw.core.agenda import Agenda
 from cbw.core.broker.events import Side
+from cbw.core.broker.narrow_streams import NarrowStreams
 from cbw.core.broker.outbox import Outbox
 from cbw.core.broker.states import Change, RequestState
 from cbw.core.broker.tables import ClientRow, Entry, StreamRow, WorkerRow
@@ -67,12 +68,13 @@ class LivingRequests(Protocol):
 class Streams:
     """The streams of the requests that have not ended."""
 
-    def __init__(self, outbox: Outbox, requests: LivingRequests, agenda: Agenda) -> None:
+    def __init__(self, outbox: Outbox, requests: LivingRequests, agenda: Agenda, unsent_bytes_max: int) -> None:
         self.waiting_for: Callable[[Side, bytes], Sequence[Message]] = lambda side, peer: ()
         """Tells what the driver could not send to a connection yet, and leaves it there."""
         self._progress: dict[Entry, ProgressMade] = {}
         self._held: dict[Entry, None] = {}  # of plain clients that have not read what was sent to them
         self._look = agenda.timer(self._look_again)
+        self.narrow = NarrowStreams(agenda, unsent_bytes_max, self._grant)
         self._outbox = outbox
         self._requests = requests
 
@@ -104,7 +106,7 @@ class Streams:
 
     def begin_plain(self, entry: Entry) -> None:
         """A client takes parts that cannot say for how many it has room."""
-        entry.stream = StreamRow(PARTS_FIRST, PARTS_FIRST)
+        entry.stream = StreamRow(PARTS_FIRST, PARTS_FIRST, PARTS_FIRST)
 
     def _resume(self, entry: Entry, request: StreamRequest) -> None:
         """Its client is back, and has ``received`` so many parts."""
@@ -130,9 +132,9 @@ class Streams:
         worker = entry.worker
         assert worker is not None
         self._outbox.tell_worker(worker, CancelTask(entry.task))
-        worker.in_hand[entry.task] = _ended_copy(entry)  # the slot stays taken until the worker says what became of it
+        ended = worker.in_hand[entry.task] = _ended_copy(entry)  # its slot stays taken until the worker has answered
         if worker.suspect is entry:
-            worker.suspect = None
+            worker.suspect = ended
         _rewind(stream)
         self._requests.returned(entry, worker, "parts of its answer were lost, as its client was away")
 
@@ -148,9 +150,29 @@ class Streams:
         parts = min(parts, stream.sent + WANTED_MAX)
         if parts > stream.wanted:
             stream.wanted = parts
-            worker = entry.worker
-            if worker is not None and worker.takes_streams:
-                self._outbox.tell_worker(worker, PartsWanted(entry.task, parts))
+            if stream.is_narrow:
+                self.narrow.wants_room(self._outbox.now)
+            else:
+                self._grant(entry, stream, parts)
+
+    def _grant(self, entry: Entry, stream: StreamRow, parts: int) -> None:
+        stream.granted = parts
+        worker = entry.worker
+        if worker is not None and worker.takes_streams:
+            self._outbox.tell_worker(worker, PartsWanted(entry.task, parts))
+
+    def unread(self, client: ClientRow) -> None:
+        """``client`` is given up, as it has not read what was on its way to it."""
+        for entry in client.entries.values():
+            stream = entry.stream
+            if stream is not None and not stream.wants_one and entry.state is not RequestState.ENDED:
+                self.narrow.add(entry, stream)
+
+    def room_at_first(self, stream: StreamRow) -> int:
+        """Up to which part a worker that is given the task now may send before it hears of more room."""
+        if stream.is_narrow:
+            self.narrow.wants_room(self._outbox.now)
+        return stream.granted
 
     # --- their workers
 
@@ -167,11 +189,11 @@ class Streams:
         number = part.number if type(part) is AnswerPart else stream.sent + 1
         if number != stream.sent + 1:
             self.end_broken(entry, f"parts were lost with a connection of {worker.name}")
-        elif client.dialect.has_sessions and number > stream.wanted + (0 if worker.takes_streams else UNASKED_MAX):
+        elif client.dialect.has_sessions and number > stream.granted + (0 if worker.takes_streams else UNASKED_MAX):
             self._outbox.count_bad(Side.WORKER, worker.name, "parts that nobody has room for")
-            self.end_broken(entry, f"its client has room for {stream.wanted} parts, and {worker.name} sent more")
+            self.end_broken(entry, f"its client has room for {stream.granted} parts, and {worker.name} sent more")
         else:
-            stream.sent = number
+            stream.sent, stream.largest = number, max(stream.largest, len(part.body))
             self._pass_on(entry, stream, number, part.body)
 
     def _pass_on(self, entry: Entry, stream: StreamRow, number: int, body: bytes) -> None:
@@ -264,11 +286,12 @@ def _stream_of(request: StreamRequest) -> StreamRow:
 
 def _new_stream(parts: int | None, restarts: bool, wants_progress: bool) -> StreamRow:
     first = min(max(0, parts or 0), WANTED_MAX)
-    return StreamRow(first, first, restarts, wants_progress, wants_one=parts is None)
+    return StreamRow(first, first, first, restarts, wants_progress, wants_one=parts is None)
 
 
 def _rewind(stream: StreamRow) -> None:
     stream.sent, stream.wanted = 0, stream.first
+    stream.granted = 0 if stream.is_narrow else stream.first
 
 
 def _ended_copy(entry: Entry) -> Entry:

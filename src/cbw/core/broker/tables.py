@@ -82,6 +82,11 @@ class ClientRow:
         """Whether nothing can be sent to it at the moment."""
         return self.absent_since is not None or self.is_uncertain
 
+    @property
+    def is_only_tried(self) -> bool:
+        """Whether it was lost, and has not spoken since something was sent over the connection that has its identity now."""
+        return self.tried_since is not None and self.heard_at <= self.tried_since
+
     def request_name(self, request: int) -> str:
         """What the trace calls its request of this id."""
         return f"{self.name}/{request}"
@@ -217,10 +222,11 @@ class Delay(msgspec.Struct, gc=False, frozen=True):
 
 
 class StreamRow(msgspec.Struct, eq=False):
-    """What the broker knows of an answer in parts. ``wanted`` is the number of the last part for which its client has room, and
-    ``sent`` that of the last one that came in this attempt.
+    """What the broker knows of an answer in parts. ``wanted`` is the number of the last part for which its client has room,
+    ``granted`` that of the last one which its worker may send, and ``sent`` that of the last one that came in this attempt.
 
-    ``first`` is what is ``wanted`` at the beginning of each attempt. ``restarts``: another attempt may begin although parts were
+    ``first`` is what is ``wanted`` at the beginning of each attempt. All that is wanted is granted at once, unless the stream
+    ``is_narrow``. The ``largest`` part so far had so many bytes. ``restarts``: another attempt may begin although parts were
     sent. ``is_unheard``: it comes from a journal, which does not know whether parts were sent before, and its client, which is
     to say it, gets none until then.
     ``wants_one``: its client wants one answer, and only the progress before.
@@ -228,11 +234,19 @@ class StreamRow(msgspec.Struct, eq=False):
 
     first: int
     wanted: int
+    granted: int
     restarts: bool = False
     wants_progress: bool = False
     wants_one: bool = False
     sent: int = 0
     is_unheard: bool = False
+    is_narrow: bool = False
+    largest: int = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether its client has to say that it has room before another part may come."""
+        return self.sent >= self.wanted and not self.wants_one
 
 
 class Entry(msgspec.Struct, gc=False, eq=False):

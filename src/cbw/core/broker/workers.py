@@ -22,6 +22,7 @@ from cbw.core.broker.req_workers import ReqWorkers
 from cbw.core.broker.requests import Requests
 from cbw.core.broker.service_list import kept_signatures
 from cbw.core.broker.states import RequestState
+from cbw.core.broker.streams import Streams
 from cbw.core.broker.tables import Entry, ReqWorkerRow, WorkerRow, give, request_name
 from cbw.core.broker.worker_table import WorkerTable
 from cbw.core.dialect import WorkerDialect
@@ -304,7 +305,8 @@ class Workers:
                 self._req.give(worker, entry)
             else:
                 are_named = outbox.is_tracing or worker.wants_names
-                tasks = _tasks_of(entries, outbox.now, are_named=are_named, are_streams=worker.takes_streams)
+                streams = requests.streams if worker.takes_streams else None
+                tasks = _tasks_of(entries, outbox.now, streams, are_named=are_named)
                 outbox.batch_for(worker).extend(tasks)
             if requests.journal is not None:
                 requests.journal.begun(worker, entries)
@@ -446,8 +448,8 @@ def _why_bad(hello: WorkerHello, names: list[str]) -> str | None:
     )
 
 
-def _tasks_of(entries: Iterable[Entry], now: float, *, are_named: bool, are_streams: bool) -> list[Task]:
-    """What a worker is sent for ``entries``, which it was given. ``are_streams``: it takes those of which parts are wanted."""
+def _tasks_of(entries: Iterable[Entry], now: float, streams: Streams | None, *, are_named: bool) -> list[Task]:
+    """What a worker is sent for ``entries``, which it was given. Without ``streams`` it knows no answers in parts."""
     tasks: list[Task] = []
     for entry in entries:
         request, deadline_at = entry.request, entry.deadline_at
@@ -455,12 +457,12 @@ def _tasks_of(entries: Iterable[Entry], now: float, *, are_named: bool, are_stre
         name = request_name(entry) if are_named else ""
         retries = 0 if entry.delay is None else entry.delay.retries
         task, attempt, stream = entry.task, entry.attempt, entry.stream
-        if stream is None or stream.wants_one or not are_streams:
+        if stream is None or stream.wants_one or streams is None:
             tasks.append(Task(task, request.service, request.body, ttl, attempt, name, retries, request.headers))
         else:
-            wanted = stream.wanted
+            room = streams.room_at_first(stream)
             tasks.append(
-                StreamTask(task, request.service, request.body, ttl, attempt, name, retries, request.headers, wanted)
+                StreamTask(task, request.service, request.body, ttl, attempt, name, retries, request.headers, room)
             )
     return tasks
 

@@ -17,7 +17,7 @@ from cbw.core import messages
 from cbw.core.agenda import Agenda
 from cbw.core.client import events
 from cbw.core.client.capability import as_known, why_unknown
-from cbw.core.client.pending import Pending, pending_stream
+from cbw.core.client.pending import Pending, pending_stream, why_expired
 from cbw.core.client.retries import Retries
 from cbw.core.client.unwanted import Unwanted
 from cbw.core.hello import Patience, is_about_keys
@@ -250,7 +250,7 @@ class ClientCore:
                 del in_flight[request.id]
                 if pending.is_stream:
                     self._unwanted.add([request.id], are_streams=True)
-                self._end(pending, Status.EXPIRED, *self._why_expired(request))
+                self._end(pending, Status.EXPIRED, *why_expired(request, self.broker, self.hello_refused))
         next_at = min((p.deadline_at for p in in_flight.values() if p.deadline_at is not None), default=None)
         if next_at is not None:
             self._expiry.set(max(next_at, now + EXPIRY_STEP_S))
@@ -268,6 +268,7 @@ class ClientCore:
     def _connected(self, now: float) -> None:
         if not self._is_over:
             self._patience.welcomed()
+            self._unwanted.connected()
             self.hello_refused = ""
             self._enter(Standing.GREETING)
             self._say_hello(now)
@@ -295,6 +296,8 @@ class ClientCore:
         to_send = self._to_send
         to_send.append(messages.ClientHello(self.name, self.boot, self._proof))
         to_send.extend(map(messages.Cancel, self._unwanted))
+        if self._unwanted.told():
+            to_send.append(messages.Beat())
         self._waiting_for_welcome.clear()
         for pending in self.in_flight.values():
             request = pending.request
@@ -311,14 +314,14 @@ class ClientCore:
 
     def _forget_unsent(self) -> None:
         """Drop what was not sent, but for cancels: the next hello sends everything else again."""
-        self._unwanted.add(m.id for m in (*self._unsent, *self._to_send) if type(m) is messages.Cancel)
-        self._unsent = []
-        self._to_send = []
+        unsent = [*self._unsent, *self._to_send]
+        self._unwanted.add(m.id for m in unsent if type(m) is messages.Cancel)
+        self._unwanted.not_sent(sum(type(m) is messages.Beat for m in unsent))
+        self._unsent, self._to_send = [], []
         self._retry.clear()
 
     def _send_unsent(self, _now: float) -> None:
-        self._to_send = self._unsent + self._to_send
-        self._unsent = []
+        self._to_send, self._unsent = self._unsent + self._to_send, []
 
     def _send_welcomed(self, pending: Pending, now: float) -> None:
         """Send what is large, or has a ticket, to a broker that takes it, when it has said that it does."""
@@ -360,6 +363,8 @@ class ClientCore:
                     to_end.append(events.Ended(pending.sink, message, pending.request.service, self.name))
                 else:
                     to_end.append(self._ended(pending, message))
+                    if pending.may_run_again:
+                        self._cancel_again(message.id)
 
     def _is_to_be_sent_again(self, answer: messages.Answer, now: float) -> bool:
         """Whether the request of this ``answer`` goes on: after the next hello, or when the broker has room."""
@@ -408,6 +413,8 @@ class ClientCore:
                 self._was_started(message)
             case messages.AnswerPart() | messages.ProgressMade():
                 self._came(message)
+            case messages.Beat():
+                self._unwanted.beat_came()
 
     def _came(self, message: messages.AnswerPart | messages.ProgressMade) -> None:
         """A part of an answer, or how far one is."""
@@ -416,9 +423,12 @@ class ClientCore:
             if pending.came(message):
                 self._to_deliver.append((pending.sink, message))
         elif type(message) is messages.AnswerPart and message.id not in self._unwanted:
-            # It was sent again while its answer was on the way, and is run once more for nobody.
-            self._unwanted.add([message.id], are_streams=True)
-            self._to_send.append(messages.Cancel(message.id))
+            self._cancel_again(message.id)
+
+    def _cancel_again(self, request_id: int) -> None:
+        """A stream was sent again while its answer was on the way. It may run once more for nobody, and would wait for ever."""
+        self._unwanted.add([request_id], are_streams=True)
+        self._to_send.append(messages.Cancel(request_id))
 
     def _parts_taken(self, fact: events.PartsTaken) -> None:
         pending = self.in_flight.get(fact.request_id)
@@ -456,22 +466,6 @@ class ClientCore:
             self._to_end.append(self._ended(pending, answer, is_durable=started.is_durable))
 
     # --- ends
-
-    def _why_expired(self, request: messages.Message) -> tuple[str, str]:
-        """Why there was no answer, of which the broker has told nothing; and the kind of that."""
-        if self.broker is None and self.hello_refused:
-            return (
-                f"no answer in time, as the broker does not let this client in: {self.hello_refused}",
-                messages.REFUSED,
-            )
-        if self.broker is None:
-            return "the broker was not reached in time", messages.NOT_REACHED
-        if type(request) is messages.Start:
-            text = (
-                f"the broker did not confirm the request in time, and may have it; start it again as {request.ticket!r}"
-            )
-            return text, messages.NOT_REACHED
-        return "no answer in time, and the broker does not say where the request is", messages.NOT_REACHED
 
     def _end(self, pending: Pending, status: Status, text: str, kind: str = "", **why: Any) -> None:
         answer = messages.Answer(pending.request.id, status, messages.error_body(kind or status.name.lower(), text))

@@ -13,7 +13,8 @@ from cbw.core.client.reader import Reader
 class Pending(msgspec.Struct, eq=False):
     """A request in flight. ``ends_at`` is the deadline of one that is to be started, which it has beside that for starting it.
 
-    ``is_overdue``: the deadline has passed, and the broker is asked where the request is, until ``deadline_at``.
+    ``is_overdue``: the deadline has passed, and the broker is asked where the request is, until ``deadline_at``. It was sent
+    ``sendings`` times.
     """
 
     request: messages.Request | messages.Start | messages.Collect
@@ -23,10 +24,12 @@ class Pending(msgspec.Struct, eq=False):
     ends_at: float | None = None
     due_at: float | None = None
     is_overdue: bool = False
+    sendings: int = 0
     reader: Reader | None = None  # of an answer in parts
 
     def renew(self, now: float) -> None:
         """It is about to be sent: its times count from now."""
+        self.sendings += 1
         request = self.request
         if isinstance(request, messages.Collect):
             return
@@ -42,6 +45,11 @@ class Pending(msgspec.Struct, eq=False):
     def is_stream(self) -> bool:
         """Whether its answer is wanted in parts."""
         return self.reader is not None
+
+    @property
+    def may_run_again(self) -> bool:
+        """Whether parts of another answer may come after its end: a broker that had ended it already has got it once more."""
+        return self.is_stream and self.sendings > 1
 
     def came(self, message: messages.AnswerPart | messages.ProgressMade) -> bool:
         """That has come of the answer; whether its program is to get it."""
@@ -66,3 +74,17 @@ def pending_stream(
     """A request whose answer is wanted in parts, or whose progress is."""
     reader = None if request.parts is None else Reader()
     return Pending(request, sink, deadline_at, may_retry=True, due_at=due_at, reader=reader)
+
+
+def why_expired(request: messages.Message, broker: messages.Welcome | None, refused: str) -> tuple[str, str]:
+    """Why there was no answer in time, of which the ``broker`` has told nothing, and the kind of that. ``refused`` says why it
+    does not let this client in.
+    """
+    if broker is None and refused:
+        return f"no answer in time, as the broker does not let this client in: {refused}", messages.REFUSED
+    if broker is None:
+        return "the broker was not reached in time", messages.NOT_REACHED
+    if type(request) is messages.Start:
+        text = f"the broker did not confirm the request in time, and may have it; start it again as {request.ticket!r}"
+        return text, messages.NOT_REACHED
+    return "no answer in time, and the broker does not say where the request is", messages.NOT_REACHED

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from cbw.core import messages
+from cbw.core.broker.back_pressure import STANDSTILL_S
 from cbw.core.broker.events import PauseClients, ResumeClients
 from cbw.core.messages import DEFAULT_SERVICE
 
-from .system import CoreSystem, plain_said
+from .system import CoreSystem, client_said, plain_said, worker_said
 
 
 def test_too_many_bytes_stop_it_until_there_is_room_for_bytes() -> None:
@@ -20,3 +22,40 @@ def test_too_many_bytes_stop_it_until_there_is_room_for_bytes() -> None:
         system.answer_all("W1")
         rest.append(system.core.requests.bytes)
     assert rest == [160, 120, 80]
+
+
+def _left_with_a_stream(*, is_full: bool) -> CoreSystem:
+    """A broker that reads no clients, and whose worker has a stream in hand."""
+    system = CoreSystem(requests_max=1)
+    hello = messages.WorkerHello("W1", "b", [DEFAULT_SERVICE], 1, 1, takes_streams=True)
+    system.tell(worker_said(b"W1", [hello]))
+    system.client("C1")
+    asked = messages.StreamRequest(1, DEFAULT_SERVICE, b"go", parts=2)
+    system.tell(client_said(b"C1", [asked]))
+    (task,) = system.take_tasks("W1")
+    system.tell(plain_said(b"P1", (b"",), b"x"))
+    system.tell(worker_said(b"W1", [messages.AnswerPart(task.id, n, b"") for n in range(1, 3 if is_full else 2)]))
+    assert [type(order) for order in system.others] == [PauseClients]
+    return system
+
+
+def test_at_a_standstill_clients_are_heard_that_have_room_for_more_of_a_stream() -> None:
+    """Found by the simulation: the stream waited for its client, which nobody heard until the stream had ended."""
+    system = _left_with_a_stream(is_full=True)
+    system.wait(STANDSTILL_S - 0.1, "W1")
+    assert [type(order) for order in system.others] == [PauseClients]
+    system.wait(0.2, "W1")
+    assert [type(order) for order in system.others] == [PauseClients, ResumeClients]
+    system.tell(plain_said(b"P2", (b"",), b"x"))
+    assert [type(order) for order in system.others] == [PauseClients, ResumeClients, PauseClients]
+    system.wait(2 * STANDSTILL_S - 0.1, "W1")
+    assert len(system.others) == 3, "each time it takes longer"
+    system.wait(0.2, "W1")
+    assert len(system.others) == 4
+
+
+def test_while_a_stream_can_go_on_nobody_is_heard() -> None:
+    system = _left_with_a_stream(is_full=False)
+    system.wait(2 * STANDSTILL_S, "W1")
+    assert [type(order) for order in system.others] == [PauseClients]
+    assert system.core.wake_at < system.now + STANDSTILL_S + 0.1

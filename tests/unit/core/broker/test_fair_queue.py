@@ -21,7 +21,7 @@ from cbw.wire import native
 class Model:
     """What waits, as plain lists: ``returned`` first, then ``clients`` in turn, each with its ``requests``, best first.
 
-    A client whose requests have all ended keeps its place until its turn comes, or the dead are swept out.
+    What has ended lies there until its turn comes, or the dead are swept out, and keeps the place of its client as long.
     """
 
     returned: list[Entry] = field(default_factory=list)
@@ -38,25 +38,32 @@ class Model:
     def take(self) -> Entry:
         if self.returned:
             return self.returned.pop(0)
-        while not self.requests[name := self.clients.pop(0)]:
+        while not (line := self._from_the_first_living(name := self.clients.pop(0))):
             pass
-        entry = self.requests[name].pop(0)
-        if self.requests[name]:
+        entry = line.pop(0)
+        if line:
             self.clients.append(name)
         return entry
+
+    def _from_the_first_living(self, name: str) -> list[Entry]:
+        line = self.requests[name]
+        while line and line[0].state is RequestState.ENDED:
+            del line[0]
+        return line
 
     def end(self, entry: Entry) -> None:
         if entry in self.returned:
             self.returned.remove(entry)
-        else:
-            self.requests[entry.client.name].remove(entry)
 
     def swept(self) -> None:
+        for line in self.requests.values():
+            line[:] = [entry for entry in line if entry.state is not RequestState.ENDED]
         self.clients = [name for name in self.clients if self.requests[name]]
 
     @property
     def living(self) -> list[Entry]:
-        return [*self.returned, *(entry for name in self.clients for entry in self.requests[name])]
+        lying = [*self.returned, *(entry for name in self.clients for entry in self.requests[name])]
+        return [entry for entry in lying if entry.state is not RequestState.ENDED]
 
 
 class Both:

@@ -73,3 +73,18 @@ def test_a_program_that_has_only_lost_its_connection_gets_its_answers() -> None:
     assert system.replies("D1") == [b"done old 1", b"done old 2"]
     system.answer_all("W1")
     assert system.replies("D1")[2:] == [b"done new 4", b"done old 3"]
+
+
+def test_one_that_asks_where_a_lost_one_was_sent_something_gets_no_answer_to_what_that_had_asked() -> None:
+    """Nobody had spoken over that connection before, so it may be another program's."""
+    system, tasks = _left_by_a_dealer()
+    system.answer("W1", tasks[0])
+    system.tell(events.PeersConnected(events.Side.CLIENT))
+    system.wait(0.5, "W1")
+    assert system.replies("D1") == [b"done old 1"]  # to whoever is there
+    system.tell(events.IdentityUncertain(b"D1", True))
+    system.answer("W1", tasks[1])
+    system.tell(*_asked(b"new 2"), events.IdentityUncertain(b"D1", False))
+    system.answer_all("W1")
+    assert system.replies("D1") == [b"done old 1", b"done new 2"]
+    assert "identity_taken" not in system.events()

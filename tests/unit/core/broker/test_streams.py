@@ -266,6 +266,20 @@ class TestClientsThatComeBack:
         self.back(system, 2, task=first.id, restarts=True)
         assert system.take("W2") == [messages.CancelTask(second.id)]
 
+    def test_a_suspect_that_begins_anew_travels_alone_until_its_worker_has_answered(self, system: CoreSystem) -> None:
+        """Found by the simulation: the worker wanted more, and nobody knew."""
+        ask(system, restarts=True)
+        send(system, task_of(system), 1)
+        system.lose_worker("W1")
+        system.tell(worker_said(b"W2", [messages.WorkerHello("W2", "b", ["s"], 1, 3, takes_streams=True)]))
+        second = task_of(system, "W2")
+        send(system, second, 1, 2, worker="W2")
+        system.tell(events.PeerLost(events.Side.CLIENT, b"C1"))
+        self.back(system, 1, task=second.id, restarts=True)
+        assert system.take("W2") == [messages.CancelTask(second.id)]
+        end(system, second, 2, worker="W2")
+        assert task_of(system, "W2").attempt == 2
+
     def test_what_has_room_is_told_of_parts_of_an_earlier_attempt(self, system: CoreSystem) -> None:
         ask(system, received=30, parts=90, restarts=True)
         assert task_of(system).parts == PARTS_FIRST

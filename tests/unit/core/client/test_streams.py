@@ -101,6 +101,30 @@ class TestUnwanted:
         asking.hear(messages.Answer(1, Status.CANCELLED, messages.error_body("cancelled", "")))
         assert self.said_again(asking) == []
 
+    def test_until_it_answers_the_beat_behind(self, asking: Asking) -> None:
+        """Found by the simulation: what no broker knew was cancelled with each hello, for ever."""
+        assert self.said_again(asking) == [messages.Cancel(1)]
+        assert asking.sent[-1] == messages.Beat()
+        asking.hear(messages.Beat())
+        assert self.said_again(asking) == []
+        assert messages.Beat() not in asking.sent
+
+    def test_beats_of_an_earlier_hello_say_nothing_of_the_last(self, asking: Asking) -> None:
+        self.said_again(asking)
+        asking.hear(messages.HelloAgain(), asking.welcome)
+        asking.hear(messages.Beat())
+        asking.hear(messages.HelloAgain(), asking.welcome)
+        asking.hear(messages.Beat())
+        assert self.said_again(asking) == [messages.Cancel(1)], "two beats are not answered yet"
+        asking.hear(messages.Beat())
+        assert self.said_again(asking) == [], "another connection: one beat was sent over it"
+
+    def test_a_beat_that_was_not_sent_is_not_waited_for(self, asking: Asking) -> None:
+        self.said_again(asking)
+        asking.step(events.Unsent([messages.Beat()]), events.BatchArrived([messages.HelloAgain(), asking.welcome]))
+        asking.hear(messages.Beat())
+        assert self.said_again(asking) == []
+
     def test_one_that_has_ended_here_and_is_run_again_is_cancelled_once(self) -> None:
         """It was sent again, over another connection, while its answer was on the way."""
         asking = Asking(takes_streams=True)
@@ -110,6 +134,19 @@ class TestUnwanted:
         asking.hear(AnswerPart(1, 1, b"one"))
         asking.hear(AnswerPart(1, 2, b"two"))
         assert asking.sent == [messages.Cancel(1)] and asking.news == []
+
+    @pytest.mark.parametrize("is_new", [True, False])
+    def test_one_that_was_sent_again_is_cancelled_when_it_ends_as_it_may_be_run_again(self, is_new: bool) -> None:
+        """Found by the simulation: what it was sent of the second run was lost, so it never knew of that, which waited for it."""
+        asking = Asking(takes_streams=True)
+        asking.ask()
+        if not is_new:
+            asking.hear(messages.HelloAgain(), asking.welcome)
+            assert [type(each) for each in asking.sent[1:]] == [messages.ClientHello, StreamRequest]
+        asking.sent.clear()
+        asking.hear(messages.Answer(1, Status.OK, b"done"))
+        assert asking.sent == ([] if is_new else [messages.Cancel(1)])
+        assert self.said_again(asking) == ([] if is_new else [messages.Cancel(1)])
 
     def test_also_if_its_time_is_over(self) -> None:
         asking = Asking(takes_streams=True)
