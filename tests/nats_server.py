@@ -102,7 +102,7 @@ class NatsCluster:
         self.servers: Sequence[NatsServer] = [
             NatsServer(
                 folder,
-                f'cluster {{ name: c, listen: "{HOST}:{route}", routes: [{known}] }}',
+                f'cluster {{ name: c, listen: "{HOST}:{route}", routes: [{known}], no_advertise: true }}',
                 name=f"n{number}",
                 port=port,
             )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -28,15 +29,25 @@ def environment(**more: str) -> dict[str, str]:
 
 
 class Program:
-    """``cbw ARGUMENTS`` as a child process. Every one must be ended: the fixtures of ``conftest.py`` do."""
+    """``cbw ARGUMENTS`` as a child process. Every one must be ended: the fixtures of ``conftest.py`` do.
 
-    def __init__(self, *arguments: object, stdin: bytes | None = None, folder: Path = HERE, **variables: str) -> None:
+    With ``is_forked=False`` it is started as a user starts it, for what matters at the very start of a process.
+    """
+
+    def __init__(
+        self,
+        *arguments: object,
+        stdin: bytes | None = None,
+        folder: Path = HERE,
+        is_forked: bool = True,
+        **variables: str,
+    ) -> None:
         self.arguments = [str(argument) for argument in arguments]
         (its_input, ours), (out, its_output), (err, its_errors) = os.pipe(), os.pipe(), os.pipe()
         streams = (its_input, its_output, its_errors)
         try:
             variables = environment(PYTHONUNBUFFERED="1", **variables)
-            self._process = fork_server.start(self.arguments, streams, folder, variables)
+            self._process = (fork_server.start if is_forked else _started)(self.arguments, streams, folder, variables)
         finally:
             for stream in streams:
                 os.close(stream)
@@ -129,6 +140,16 @@ class Program:
 
     def __str__(self) -> str:
         return "\n    ".join(["cbw " + " ".join(self.arguments), *self.lines[-20:], *self.errors[-40:]])
+
+
+def _started(
+    arguments: Sequence[str], streams: Sequence[int], folder: Path, environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    its_input, its_output, its_errors = streams
+    command = [sys.executable, "-m", "cbw", *arguments]
+    return subprocess.Popen(
+        command, stdin=its_input, stdout=its_output, stderr=its_errors, cwd=folder, env={**environment}
+    )
 
 
 def wait_until(is_so: Callable[[], object], what: str, *, within_s: float = PATIENCE_S) -> None:

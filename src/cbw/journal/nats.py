@@ -242,13 +242,14 @@ class NatsJournal:
                 continue
             for found, data in messages:
                 if found >= self._epoch:
+                    sequence = self._epoch
                     break
-                if found != sequence:
+                if found != sequence and not assembler.may_miss_some:
                     raise JournalDamaged(f"message {sequence} of the stream {stream.name} is missing")
                 message = stream_messages.decode_message(found, data)
                 yield from assembler.batches(found, message)
                 self._note(found, stream_messages.position_behind(message), 0)
-                sequence += 1
+                sequence = found + 1
             tried_until = time.monotonic() + READ_S
         self._note(self._epoch, own, 0)
 

@@ -115,12 +115,19 @@ def cut(epoch: int, position: int, batches: Sequence[bytes], bytes_max: int) -> 
 
 
 class Assembler:
-    """Makes batches of messages that are read in order. Those below ``first`` are left out."""
+    """Makes batches of messages that are read in order. Those below ``first`` are left out: they are needed no longer, and may
+    be dropped while they are read.
+    """
 
     def __init__(self, first: int) -> None:
         self._first = first
         self._next = 0  # unknown until the first batch
         self._parts: list[bytes] = []
+
+    @property
+    def may_miss_some(self) -> bool:
+        """Whether the next message need not be the one that came next when it was written: no batch that is needed was read."""
+        return self._next <= self._first
 
     def batches(self, sequence: int, message: StreamMessage) -> Iterator[tuple[int, bytes]]:
         """The batches that end with this message, and their positions.
@@ -131,7 +138,8 @@ class Assembler:
         if isinstance(message, Ownership):
             self._parts = []
             return
-        if self._next and message.position != self._next:
+        is_behind_dropped = self.may_miss_some and self._next < message.position <= self._first
+        if self._next and message.position != self._next and not is_behind_dropped:
             raise JournalDamaged(
                 f"message {sequence} of the stream has batch {message.position} where {self._next} comes next"
             )

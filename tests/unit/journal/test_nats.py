@@ -13,10 +13,12 @@ import nats
 import pytest
 from nats.js import api
 
-from cbw.errors import JournalBroken, JournalFull, JournalInUse, JournalTooOldServer, JournalUnreachable
+from cbw.errors import JournalBroken, JournalDamaged, JournalFull, JournalInUse, JournalTooOldServer, JournalUnreachable
+from cbw.journal import nats_stream
 from cbw.journal.backend import Append
 from cbw.journal.nats import NatsJournal
 from cbw.journal.nats_place import NatsPlace
+from cbw.journal.nats_stream import Stream
 from tests.nats_server import NatsServer
 from tests.unit.journal.contract import batch, read
 
@@ -62,6 +64,12 @@ async def delete(server: NatsServer) -> None:
     await client.close()
 
 
+async def lose(server: NatsServer, sequence: int) -> None:
+    client = await nats.connect(f"nats://{server.address}")
+    await client.jetstream().delete_msg("CBW_j", sequence)
+    await client.close()
+
+
 @pytest.mark.parametrize("size", [200, 3 * MB])
 def test_an_append_without_an_answer_is_stored_once(server: NatsServer, size: int) -> None:
     journal = journal_on(server)
@@ -95,6 +103,46 @@ def test_a_compaction_whose_outcome_is_unknown_fences_nobody(server: NatsServer)
         pass
     journal.close()
     assert contents(server) == [(position, batch(position)) for position in range(4, 7)]
+
+
+@pytest.mark.parametrize("reads", [0, 1, 3])
+def test_what_a_former_owner_drops_late_is_not_missed(
+    server: NatsServer, reads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its order to drop what is needed no longer arrives when another broker has read so often."""
+    late: list[int] = []
+    drop, read_some = Stream.drop, Stream.read
+
+    async def is_on_the_way(stream: Stream, before: int) -> None:
+        late.append(before)
+
+    async def read_beside(stream: Stream, first: int, until: int, average_bytes: int) -> list[tuple[int, bytes]]:
+        if first == 1 + reads:
+            await drop(stream, late[0])
+        return await read_some(stream, first, until, average_bytes)
+
+    former = journal_on(server)
+    read(former)
+    for position in range(1, 6):
+        assert former.append(position, [batch(position)]) is Append.DURABLE
+    monkeypatch.setattr(Stream, "drop", is_on_the_way)
+    while former.compact(4):
+        pass
+    former.close()
+    monkeypatch.setattr(Stream, "read", read_beside)
+    monkeypatch.setattr(nats_stream, "READ_MAX", 1)
+    assert contents(server) == [(position, batch(position)) for position in (4, 5)]
+
+
+def test_a_journal_of_which_messages_are_missing_is_damaged(server: NatsServer) -> None:
+    journal = journal_on(server)
+    read(journal)
+    for position in range(1, 6):
+        assert journal.append(position, [batch(position)]) is Append.DURABLE
+    journal.close()
+    asyncio.run(lose(server, 4))
+    with pytest.raises(JournalDamaged, match="message 4 of the stream CBW_j is missing"):
+        contents(server)
 
 
 def test_a_server_that_was_killed_in_between_has_what_it_has_acknowledged(server: NatsServer) -> None:
