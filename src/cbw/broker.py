@@ -97,6 +97,7 @@ class Broker:
             has_journal=journal is not None,
         )
         self._waker = Waker()
+        self._started_at = time.monotonic()  # before anything is recorded
         self.recovered = ""
         self._journal = self._open(journal) if journal is not None else None
         self._context: SocketContext = SocketContext()
@@ -107,7 +108,6 @@ class Broker:
         self.desk = Desk(self._waker.wake)
         self._events: deque[Record] = deque(maxlen=EVENTS_KEPT)
         self._is_stop_wanted = False
-        self._started_at = time.monotonic()
         self._driver = Driver(self.core, self._clients, self._workers, journal=self._journal)
         self._poller = Poller(
             self._workers.socket,
@@ -186,10 +186,8 @@ class Broker:
     def run(self) -> None:
         """Serve until :meth:`stop`; SIGTERM and Ctrl-C call it, unless your program has handlers of its own for them."""
         if self._trace.wants_all:  # so that a trace of several runs can be told apart
-            started = Record(
-                time.monotonic(), catalogue.STARTED, role="broker", sender=self.core.name, text=self._bounds()
-            )
-            self._write([started])
+            text = self._bounds()
+            self._write([Record(self._started_at, catalogue.STARTED, role="broker", sender=self.core.name, text=text)])
         try:
             with stopping_unless_handled(self):
                 self._serve()

@@ -67,6 +67,11 @@ UNASKED = _warning(
 RECOVERED = _info(
     "recovered", "broker", "The broker has read its journal: `count` requests go on; `text` says what else was in it."
 )
+TASK_RECOVERED = _debug(
+    "task_recovered",
+    "broker",
+    "After the broker's start: `worker` may still be at `task`, which an earlier broker gave it.",
+)
 JOURNAL_STALLED = _warning(
     "journal_stalled",
     "broker",

@@ -172,7 +172,7 @@ class BrokerView:
                 self.accepted += 1
                 self._open[request] = service
                 self.meter.wait(at, request, service)
-            case catalogue.HANDED_OUT:
+            case catalogue.HANDED_OUT | catalogue.TASK_RECOVERED:
                 self._handed_out(at, worker, task, request, service)
             case catalogue.ANSWERED | catalogue.FAILED | catalogue.GAVE_UP | catalogue.EXPIRED | catalogue.STOPPED:
                 self._take(at, worker, task)

@@ -45,6 +45,14 @@ class TestNoIdleWhileWaiting:
         assert verdict(self.name, records).passed
         assert not verdict(self.name, [ready(0.0, "W2", "other,s"), *records[1:]]).passed
 
+    def test_a_worker_that_goes_on_with_a_task_of_an_earlier_broker(self) -> None:
+        recovered = given(0.1, "task_recovered", "A/0", "W1", 9)
+        records = [broker(0.0, "started"), ready(0.1, "W1"), accepted(1.0, "A/1")]
+        end = [given(2.0, "answered", "A/0", "W1", 9), given(2.0, "handed_out", "A/1", "W1", 10)]
+        end.append(given(3.0, "answered", "A/1", "W1", 10))
+        assert verdict(self.name, [*records[:2], recovered, records[2], *end]).passed
+        assert not verdict(self.name, [*records, *end]).passed
+
     def favourite(self) -> list[Record]:
         records = [ready(0.0, "W1"), ready(0.0, "W2")]
         records += [accepted(1.0, f"A/{n}") for n in range(4)]

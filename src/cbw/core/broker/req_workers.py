@@ -144,6 +144,8 @@ class ReqWorkers:
         worker.owes_since = now  # it may have answered this one, and be at another of which nothing was stored
         give(worker, entry, begun.task, now)
         self._table.add(worker)
+        if self._outbox.is_tracing:
+            self._outbox.trace_entry(catalogue.TASK_RECOVERED, entry, worker)
         self._expect_answer(worker)
 
     @property

@@ -233,6 +233,9 @@ class Workers:
         self._by_name[worker.name] = worker
         self._req.forget(peer)
         self.table.add(worker)
+        if outbox.is_tracing:
+            for entry in worker.in_hand.values():
+                outbox.trace_entry(catalogue.TASK_RECOVERED, entry, worker)
         outbox.tell_worker(worker, msgspec.structs.replace(self._welcome, tasks=tasks) if tasks else self._welcome)
         return worker
 

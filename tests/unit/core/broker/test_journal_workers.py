@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from cbw.core import messages
+from cbw.core import catalogue, messages
 from cbw.core.broker import journal as journal_module
 from cbw.core.broker.replay import Replay
 
 from .journaled import Journaled
-from .system import client_said, req_ready
+from .system import client_said, req_ready, worker_said
 
 
 def test_one_that_came_before_others_is_known_however_much_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,3 +39,19 @@ def test_what_has_been_with_its_worker_for_long_enough_is_written_at_that_time()
     for position, data in system.stored.items():
         replay.read(position, data)
     assert [begun.worker for begun in replay.begun.values()] == ["W1"]
+
+
+def test_tasks_that_may_still_run_after_a_restart_are_recorded() -> None:
+    """Otherwise the trace shows workers without anything in hand."""
+    system = Journaled()
+    system.client("C1")
+    system.worker("W1")
+    system.ask(1)
+    system.tell(req_ready(b"P1"))
+    system.ask(2, service="")
+    system.wait(journal_module.BEGUN_DELAY_S, "W1")
+    (task,) = system.take_tasks("W1")
+    system.crash()
+    system.tell(worker_said(b"W1", [messages.WorkerHello("W1", "b", ["s"], 1, 1, [task.id])]))
+    found = [record for record in system.records if record.event == catalogue.TASK_RECOVERED]
+    assert {(record.worker, record.request) for record in found} == {("W1", "C1/1"), ("P1", "C1/2")}
