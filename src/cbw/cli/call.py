@@ -14,6 +14,7 @@ import msgspec
 
 from cbw import settings
 from cbw.cli import output
+from cbw.cli.completion import complete_called, complete_service
 from cbw.cli.connection import client_brokers, no_broker, telling_who_waits
 from cbw.cli.failures import telling_errors
 from cbw.cli.options import Integer, Number, keys_option, setting_options
@@ -39,9 +40,14 @@ _NAMED = re.compile(r"([^\W\d]\w*)(:?=)(.*)", re.DOTALL)
 
 
 @click.command("call", context_settings={"max_content_width": 110})
-@click.argument("arguments", nargs=-1, metavar="[SERVICE [VALUE...]] | [FILE]")
+@click.argument("arguments", nargs=-1, metavar="[SERVICE [VALUE...]] | [FILE]", shell_complete=complete_called)
 @broker_option
-@click.option("--service", "-s", help="Service that answers the request. What follows is then a file: its body.")
+@click.option(
+    "--service",
+    "-s",
+    shell_complete=complete_service,
+    help="Service that answers the request. What follows is then a file: its body.",
+)
 @click.option(
     "--priority",
     type=Integer(0, PRIORITY_MAX),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import click
 
+from cbw.cli.completion import complete_request
 from cbw.cli.control import Control, controlling, done, json_printed
 from cbw.core.broker.acts import CANCEL
 
 
 @click.command("cancel", context_settings={"max_content_width": 110})
-@click.argument("requests", nargs=-1, required=True, metavar="REQUEST...")
+@click.argument("requests", nargs=-1, required=True, metavar="REQUEST...", shell_complete=complete_request)
 @controlling
 @json_printed
 def command(control: Control, requests: tuple[str, ...], is_json: bool) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 import msgspec
-from click.shell_completion import CompletionItem
 
 from cbw import settings
 from cbw.cli import output
@@ -17,7 +16,7 @@ from cbw.cli.connection import client_brokers, no_broker, telling_who_waits
 from cbw.cli.failures import telling_errors
 from cbw.cli.options import keys_option, setting_options
 from cbw.client.sync_client import Client
-from cbw.core.broker.looks import LIST_WORKERS, LISTED_MAX, SHOW_STATUS
+from cbw.core.broker.looks import LISTED_MAX
 from cbw.core.messages import REFUSED
 from cbw.errors import CbwError, RequestError
 from cbw.keys.folder import KeyFolder
@@ -141,25 +140,11 @@ def story_lines(told: Fields) -> list[str]:
     return lines
 
 
-# --- completion
-
-
-def complete_worker(context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-    """Workers that are there now and whose names begin so."""
-    found = _ask_quickly(context, LIST_WORKERS, limit=LISTED_MAX).get("workers", [])
-    return [CompletionItem(row["worker"], help=row["state"]) for row in found if row["worker"].startswith(begun)]
-
-
-def complete_service(context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-    """Services that are there now and whose names begin so."""
-    found = _ask_quickly(context, SHOW_STATUS).get("services", [])
-    return [CompletionItem(row["service"]) for row in found if row["service"].startswith(begun)]
-
-
-def _ask_quickly(context: click.Context, service: str, **fields: Any) -> Fields:
+def asked_quickly(broker: str | None, service: str, **fields: Any) -> Fields:
+    """What the broker at that address answers at once, for the completion of names; nothing if there is none."""
     try:
-        with _client(context.params.get("broker"), COMPLETE_S) as client:
+        with _client(broker, COMPLETE_S) as client:
             answer: Fields = Control(client).ask(service, **fields)
             return answer
-    except (CbwError, click.ClickException):  # no broker, no names
+    except (CbwError, click.ClickException):
         return {}

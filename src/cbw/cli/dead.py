@@ -13,6 +13,7 @@ import click
 from rich.table import Table
 
 from cbw.cli import output, tables
+from cbw.cli.completion import complete_dead, complete_service
 from cbw.cli.control import Control, Fields, age_of, controlling
 from cbw.cli.options import Integer
 from cbw.core import catalogue
@@ -100,7 +101,8 @@ def _filters(function: Callable[..., Any]) -> Callable[..., Any]:
         ("--error", "TEXT", None, "Those with this text in the error or in the reason of an attempt."),
         ("--service", "NAME", None, 'Those of this service; "" is the nameless one.'),
     ):
-        function_of = click.option(name, metavar=metavar, callback=callback, help=text)
+        complete = complete_service if name == "--service" else None
+        function_of = click.option(name, metavar=metavar, callback=callback, help=text, shell_complete=complete)
         with_fields = function_of(with_fields)
     return with_fields
 
@@ -131,7 +133,7 @@ def _choice(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--all", "is_all", is_flag=True, help="All of them."),
     ):
         with_names = option(with_names)
-    return click.argument("ids", nargs=-1, metavar="[ID]...")(_filters(with_names))
+    return click.argument("ids", nargs=-1, metavar="[ID]...", shell_complete=complete_dead)(_filters(with_names))
 
 
 def _confirm(act: str, count: int) -> None:
@@ -219,7 +221,7 @@ def _request(letter: Fields) -> str:
 
 @command.command("show")
 @_connected
-@click.argument("name", metavar="ID")
+@click.argument("name", metavar="ID", shell_complete=complete_dead)
 @click.option("--body", "is_body", is_flag=True, help="Print only the body of the request, exactly as it is.")
 @click.option("--json", "is_json", is_flag=True, help="Print it as JSON.")
 def show_dead(letters: _Letters, name: str, is_body: bool, is_json: bool) -> None:

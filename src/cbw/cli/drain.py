@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from cbw.cli.control import Control, complete_worker, controlling, done, json_printed
+from cbw.cli.completion import complete_worker
+from cbw.cli.control import Control, controlling, done, json_printed
 from cbw.core.broker.acts import DRAIN
 
 

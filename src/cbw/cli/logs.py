@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from cbw import settings
 from cbw.cli import output
@@ -70,6 +71,12 @@ class _Logs(click.Command):
         return command.make_context(f"{info_name} {args[0]}", args[1:], parent, **extra)
 
 
+def _complete_file(context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Files, and the commands of ``cbw logs``, which bash wants behind them."""
+    names = context.command.commands if isinstance(context.command, _Logs) else ()
+    return [CompletionItem(begun, type="file"), *(CompletionItem(name) for name in names if name.startswith(begun))]
+
+
 def _log_file(function: Callable[..., Any]) -> Callable[..., Any]:
     """The argument FILE, which stands for a folder too; the command gets it complete."""
 
@@ -82,7 +89,9 @@ def _log_file(function: Callable[..., Any]) -> Callable[..., Any]:
             raise UsageError(f"cannot read {file}: {error.strerror}") from None
         return function(*arguments, file=file, **options)
 
-    argument = click.argument("file", type=click.Path(path_type=Path), default=None, metavar="[FILE]")
+    argument = click.argument(
+        "file", type=click.Path(path_type=Path), default=None, metavar="[FILE]", shell_complete=_complete_file
+    )
     return argument(setting_options(settings.LOGGER_DIR)(with_file))
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from cbw.cli import output
-from cbw.cli.control import Control, complete_service, controlling, json_printed
+from cbw.cli.completion import complete_service
+from cbw.cli.control import Control, controlling, json_printed
 from cbw.core.broker.acts import PAUSE
 
 

@@ -7,7 +7,8 @@ import sys
 import click
 
 from cbw.cli import output
-from cbw.cli.control import Control, age_of, complete_service, controlling, json_printed
+from cbw.cli.completion import complete_service
+from cbw.cli.control import Control, age_of, controlling, json_printed
 from cbw.core.broker.acts import PURGE
 from cbw.core.broker.looks import LIST_REQUESTS
 from cbw.errors import CbwError, UsageError

@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from cbw.cli import output
-from cbw.cli.control import Control, age_of, complete_service, controlling, json_printed, seconds, show_rows
+from cbw.cli.completion import complete_service
+from cbw.cli.control import Control, age_of, controlling, json_printed, seconds, show_rows
 from cbw.cli.options import Integer
 from cbw.core.broker.looks import LIST_REQUESTS, LISTED_MAX
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import click
 
-from cbw.cli.control import Control, complete_service, controlling, done, json_printed
+from cbw.cli.completion import complete_paused
+from cbw.cli.control import Control, controlling, done, json_printed
 from cbw.core.broker.acts import RESUME
 
 
 @click.command("resume", context_settings={"max_content_width": 110})
-@click.argument("services", nargs=-1, required=True, metavar="SERVICE...", shell_complete=complete_service)
+@click.argument("services", nargs=-1, required=True, metavar="SERVICE...", shell_complete=complete_paused)
 @controlling
 @json_printed
 def command(control: Control, services: tuple[str, ...], is_json: bool) -> None:

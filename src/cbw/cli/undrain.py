@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import click
 
-from cbw.cli.control import Control, complete_worker, controlling, done, json_printed
+from cbw.cli.completion import complete_drained
+from cbw.cli.control import Control, controlling, done, json_printed
 from cbw.core.broker.acts import UNDRAIN
 
 
 @click.command("undrain", context_settings={"max_content_width": 110})
-@click.argument("workers", nargs=-1, required=True, metavar="WORKER...", shell_complete=complete_worker)
+@click.argument("workers", nargs=-1, required=True, metavar="WORKER...", shell_complete=complete_drained)
 @controlling
 @json_printed
 def command(control: Control, workers: tuple[str, ...], is_json: bool) -> None:

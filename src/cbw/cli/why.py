@@ -5,13 +5,14 @@ from __future__ import annotations
 import click
 
 from cbw.cli import output
+from cbw.cli.completion import complete_request
 from cbw.cli.control import Control, controlling, json_printed, story_lines
 from cbw.core.broker.looks import TELL_WHY
 from cbw.errors import CbwError, HandlerFailed
 
 
 @click.command("why", context_settings={"max_content_width": 110})
-@click.argument("request")
+@click.argument("request", shell_complete=complete_request)
 @controlling
 @json_printed
 def command(control: Control, request: str, is_json: bool) -> None:
