@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
+
 from .conftest import HOST, Broker, Connect, Log, Start
-from .program import PATIENCE_S, Program, wait_until
+from .program import PATIENCE_S, Program, environment, wait_until
 
 APP = """
 import os, pathlib, time, cbw
@@ -132,3 +139,54 @@ def test_without_watchfiles(develop: Develop, folder: Path, tmp_path: Path) -> N
     assert program.exit_code() == 2
     program.wait_for("cbw: --reload needs watchfiles")
     program.wait_for("pip install 'cbw[reload]'")
+
+
+def test_what_is_saved_before_the_folders_are_watched_is_not_missed(
+    develop: Develop, broker: Broker, folder: Path, connect: Connect, tmp_path: Path
+) -> None:
+    slow = tmp_path / "slow"
+    slow.mkdir()
+    (slow / "sitecustomize.py").write_text(  # of watchfiles, until the test lets it go on
+        "import pathlib, time, watchfiles\nreal = watchfiles.watch\n"
+        "def watch(*paths, **options):\n"
+        f"    while not pathlib.Path({str(tmp_path / 'watch')!r}).exists(): time.sleep(0.01)\n"
+        "    yield from real(*paths, **options)\n"
+        "watchfiles.watch = watch\n"
+    )
+    save(folder, APP % 490)
+    words = ("worker", "W1", HOST, str(broker.worker_port), "--app", "app", "--reload")
+    path = os.pathsep.join([str(slow), *filter(None, sys.path)])
+    program = subprocess.Popen(
+        [sys.executable, "-m", "cbw", *words], cwd=folder, env=environment(PYTHONPATH=path), stderr=subprocess.DEVNULL
+    )
+    try:
+        client = connect(broker)
+        assert client.call({}, "shop.price", returns=int) == 490, "the worker does not wait for the watching"
+        save(folder, APP % 750)
+        (tmp_path / "watch").touch()
+        wait_until(lambda: client.call({}, "shop.price", returns=int) == 750, "the new price")
+    finally:
+        program.terminate()
+        assert program.wait(PATIENCE_S) == 0
+
+
+@pytest.mark.parametrize("limit", ["watches", "instances"])
+def test_a_system_that_watches_no_more_is_told_of(folder: Path, limit: str) -> None:
+    """The limits of a user namespace of its own: those of this machine are left alone."""
+    for name in "abcd":
+        (folder / name).mkdir()
+    save(folder, APP % 490)
+    count = 2 if limit == "watches" else 0
+    lowered = f"echo {count} > /proc/sys/user/max_inotify_{limit} && exec "
+    words = shlex.join(
+        [sys.executable, "-m", "cbw", "worker", "W1", HOST, str(free_port()), "--app", "app", "--reload"]
+    )
+    isolated = ["unshare", "--user", "--map-root-user", "sh", "-c"]
+    if shutil.which("unshare") is None or subprocess.run([*isolated, "true"], check=False).returncode:
+        pytest.skip("no user namespaces here")
+    done = subprocess.run(
+        [*isolated, lowered + words], cwd=folder, env=environment(), capture_output=True, text=True, timeout=PATIENCE_S
+    )
+    assert done.returncode == 3
+    assert "cbw: --reload watches each folder below" in done.stderr and "Traceback" not in done.stderr
+    assert "fs.inotify.max_user_watches=524288" in done.stderr
