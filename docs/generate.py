@@ -145,8 +145,8 @@ def settings_page() -> str:
     """The page of every setting, made from the tables in ``cbw.settings``."""
     known = {one.environment for one in (*settings.BROKER, *settings.WORKER, *settings.CLIENT)}
     known |= {one.environment for one in (*settings.TRACE, *settings.LOG, *settings.STATUS, *settings.LOGGER)}
-    known |= {settings.LOGGER_DIR.environment}
-    known |= {settings.BROKER_HOST.environment, settings.BROKER_PORT.environment}
+    single = (settings.TIMES, settings.LOGGER_DIR, settings.BROKER_HOST, settings.BROKER_PORT)
+    known |= {one.environment for one in single}
     others: dict[str, tuple[str, str, list[str]]] = {}
     for name, command in commands():
         for param in command.params:
@@ -159,8 +159,8 @@ def settings_page() -> str:
         "variable, that the [file](../howto/settings-file.md), and the file the default. Names that end in `_S` are in seconds. "
         "In Python, they are arguments of [`Limits`](api.md#limits), [`Broker`](api.md#broker), [`Worker`](api.md#worker) and "
         "[`Client`](api.md#client).",
-        "## Address of the broker",
-        _settings_table([settings.BROKER_HOST, settings.BROKER_PORT], has_option=False),
+        "## Address of the broker, and language",
+        _settings_table([settings.BROKER_HOST, settings.BROKER_PORT, settings.LANGUAGE], has_option=False),
         "## Broker",
         _settings_table(settings.BROKER),
         "## Worker",
@@ -172,7 +172,7 @@ def settings_page() -> str:
         "## Health and metrics (every role)",
         _settings_table(settings.STATUS),
         "## Trace (every role)",
-        _settings_table((*settings.TRACE, *settings.LOG)),
+        _settings_table((*settings.TRACE, settings.TIMES, *settings.LOG)),
         "## Other options with an environment variable" if others else "",
         table(
             ["option", "environment", "commands", "meaning"],

@@ -45,7 +45,7 @@ MAY_IMPORT = {
 
 ROOM_OF = {
     **dict.fromkeys(("errors", "settings", "memory", "codec", "clock", "current", "signals", "visible"), "ground"),
-    **dict.fromkeys(("addresses", "service_links", "version"), "ground"),
+    **dict.fromkeys(("addresses", "language", "service_links", "version"), "ground"),
     **dict.fromkeys(
         ("codecs", *(f"codecs.{name}" for name in ("arrow", "by_type", "interface", "msgpack", "npy"))), "ground"
     ),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
+
+from cbw.settings import TIMES
 
 STEP_S = 1.0
 
@@ -33,6 +36,11 @@ def day_of(at: float) -> str:
 def clock_of(at: float) -> str:
     """The time of day, to the millisecond: ``17:30:00.250``."""
     return f"{_local(at, '%H:%M:%S')}.{int(at * 1000) % 1000:03d}"
+
+
+def stamp() -> str:
+    """What a printed line of a role begins with: the time of day and a space, if lines are to have it, else nothing."""
+    return f"{clock_of(time.time())} " if os.environ.get(TIMES.environment) == "1" else ""
 
 
 def _local(at: float, form: str) -> str:

@@ -119,6 +119,23 @@ TRACE = (
     Setting("verbose", False, "CBW_VERBOSE", "Print every event, including each step of each request.", short="-v"),
 )
 
+TIMES = Setting(
+    "times",
+    None,
+    "CBW_TIMES",
+    "Begin every line that is printed with the time of day. (Events always have it.) Default: on a terminal.",
+    kind=bool,
+)
+
+LANGUAGE = Setting(
+    "language",
+    None,
+    "CBW_LANG",
+    "Language of what the lab's roles say to people: en or es. Default: that of LANGUAGE, LC_ALL, LC_MESSAGES or LANG, if one of "
+    "these is set, else English.",
+    kind=str,
+)
+
 LISTEN_ENVIRONMENT = "CBW_LISTEN"
 """Where a role listens, on all of its ports, if the variable of the port does not say otherwise."""
 THIS_MACHINE = "127.0.0.1"

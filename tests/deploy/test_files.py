@@ -44,7 +44,7 @@ ENVIRONMENT = {
     if isinstance(one, settings.Setting)
     for name in one.environments
 }
-OF_OTHERS = re.compile(r"(PATH|PIP_\w+|PYTHON\w+|WORDPRESS_\w+|MARIADB_\w+|MYSQL_\w+)")
+OF_OTHERS = re.compile(r"(PATH|PIP_\w+|PYTHON\w+|WORDPRESS_\w+|MARIADB_\w+|MYSQL_\w+|MONGO_\w+|ME_CONFIG_\w+)")
 
 
 def named(path: Path) -> str:

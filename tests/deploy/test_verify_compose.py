@@ -180,9 +180,19 @@ def test_the_one_of_this_repository_is_started_and_nothing_is_left_of_it(
     names = tmp_path / "names.yml"
     names.write_text(service_override({service: images[image] for service, image in SERVICES.items()}, WORK_S))
     project = new_name()
-    where = {"BROKER_PUBLISHED": "0", "LOG_DIR": str(tmp_path / "log")}
-    done = verify(project, [DEPLOY / "cbwl" / "docker-compose.yml", names], "--json", **where)
+    where = {"BROKER_PUBLISHED": "0", "LOG_DIR": str(tmp_path / "log"), "CBW_TIMES": "1"}
+    options = ("--json", "--report", str(tmp_path / "report.html"))
+    done = verify(project, [DEPLOY / "cbwl" / "docker-compose.yml", names], *options, **where)
     assert done.returncode == 0, done.stdout + done.stderr
+    titles = re.findall(r"<figure><h3>(.+?)</h3>", (tmp_path / "report.html").read_text())
+    for harm in (
+        "was killed while",
+        "was frozen while",
+        "was cut off",
+        "the broker was restarted",
+        "the broker was killed",
+    ):
+        assert [title for title in titles if harm in title], (harm, titles)
     assert f"nothing of project {project} runs: starting it, with 3 workers" in done.stderr
     checks = checks_of(done)
     assert list(checks) == CHECKS

@@ -28,7 +28,7 @@ class Program:
     def __init__(self, *command: str, **environment: object) -> None:
         self.command = command
         theirs = {name: value for name, value in os.environ.items() if not name.startswith(OUR_VARIABLES)}
-        theirs |= {"CBW_STATUS_PORT": "0"} | {name: str(value) for name, value in environment.items()}
+        theirs |= {"CBW_STATUS_PORT": "0", "CBW_LANG": "en"} | {name: str(value) for name, value in environment.items()}
         output, its_output = os.pipe()
         self._output = os.fdopen(output)
         self._process: subprocess.Popen[bytes] | fork_server.Started

@@ -25,7 +25,7 @@ OUR_VARIABLES = ("CBW_", "BROKER_", "LOGGER_")
 def environment(**more: str) -> dict[str, str]:
     """This process's environment without what would set our programs, of which many run at once."""
     rest = {name: value for name, value in os.environ.items() if not name.startswith(OUR_VARIABLES)}
-    return rest | {"CBW_STATUS_PORT": "0"} | more
+    return rest | {"CBW_STATUS_PORT": "0", "CBW_LANG": "en"} | more
 
 
 class Program:

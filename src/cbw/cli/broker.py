@@ -19,11 +19,13 @@ from cbw.cli.options import (
     setting_options,
     setting_type,
     status_options,
+    times_option,
     trace_options,
     warn_if_open,
 )
 from cbw.core.broker.limits import Limits
 from cbw.journal.places import journal_at
+from cbw.language import said
 from cbw.observe.page import Page
 from cbw.signals import reopening, stopping
 from cbw.standby import Standby
@@ -37,6 +39,7 @@ from cbw.standby import Standby
 @setting_options(*settings.JOURNAL, *settings.BROKER)
 @keys_option
 @trace_options
+@times_option
 @status_options
 def command(
     client_port: int,
@@ -80,6 +83,6 @@ def command(
         standby.becomes(broker)
         warn_if_open(broker.listen, has_keys=broker.guard is not None)
         if broker.recovered:
-            announce(f"{name} goes on with its journal: {broker.recovered}")
+            announce(said("{name} goes on with its journal: {what}", name=name, what=broker.recovered))
         announce(f"{name} serves clients on port {broker.client_port}, workers on port {broker.worker_port}")
         broker.run()

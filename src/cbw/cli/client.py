@@ -25,6 +25,7 @@ from cbw.cli.options import (
     port,
     setting_options,
     status_options,
+    times_option,
     trace_options,
 )
 from cbw.cli.signals import stopping_at_once
@@ -32,6 +33,7 @@ from cbw.client.sync_client import Client
 from cbw.core.broker.service_list import SERVICES, ListedService
 from cbw.core.messages import DEFAULT_SERVICE, REFUSED
 from cbw.errors import CbwError, RequestError
+from cbw.language import said
 from cbw.observe.trace import Trace
 from cbw.signals import reopening
 
@@ -47,6 +49,7 @@ LIST_TIMEOUT_S = 1.0
 @setting_options(*settings.CLIENT)
 @keys_option
 @trace_options
+@times_option
 @status_options
 def command(
     id: str | None,
@@ -69,7 +72,7 @@ def command(
 
     def missing() -> str:
         if client.hello_refused:
-            return f"its turn, as {client.hello_refused}"
+            return said("its turn, as {reason}", reason=client.hello_refused)
         return "" if answered or not client.has_met_broker else _missing_worker(brokers)
 
     trace = open_trace(name, tells_bodies=True)
@@ -89,10 +92,10 @@ def command(
                 if not client.has_met_broker and error.kind != REFUSED:
                     raise no_broker(brokers, timeout_s) from None
                 failed += 1
-                output.line(output.Styled(f"{request} failed: {error}", fg="red"), err=True)
+                output.told(said("{request} failed: {error}", request=request, error=error), err=True, fg="red")
             else:
                 answered += 1
-                output.line(f"{request} -> {answer}  ({time.monotonic() - began_at:.3f} s)")
+                output.told(f"{request} -> {answer}  ({time.monotonic() - began_at:.3f} s)")
     if failed:
         raise click.exceptions.Exit(1)
 
@@ -108,4 +111,4 @@ def _missing_worker(brokers: BrokerAddresses) -> str:
     except (CbwError, msgspec.MsgspecError):
         return ""
     is_served = any(each.workers for each in listed if each.service == DEFAULT_SERVICE)
-    return "" if is_served else f"a worker: the broker at {brokers} has none"
+    return "" if is_served else said("a worker: the broker at {brokers} has none", brokers=brokers)

@@ -15,6 +15,7 @@ from cbw.cli.options import (
     logger_port,
     setting_options,
     status_options,
+    times_option,
     warn_if_open,
 )
 from cbw.logger.logger import Logger
@@ -26,6 +27,7 @@ from cbw.signals import reopening, stopping
 @click.argument("file", type=click.Path(path_type=Path), default=None, metavar="[FILE]")
 @setting_options(settings.LOGGER_DIR, *settings.LOGGER)
 @keys_option
+@times_option
 @status_options
 def command(text_port: int, file: Path | None, logger_dir: str, serve_status: ServeStatus, **options: Any) -> None:
     """The central logger: writes what all roles send into FILE (default: "logs" in LOGGER_DIR).

@@ -7,6 +7,7 @@ import functools
 import math
 import os
 import resource
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,11 +21,12 @@ from cbw.cli.connection import warn_if_unresolved
 from cbw.errors import CannotBind
 from cbw.keys.folder import link_keys
 from cbw.keys.status_token import read_token
+from cbw.language import said
 from cbw.observe.page import Page
 from cbw.observe.status import Ask, serving
 from cbw.observe.trace import LogTarget, Trace
 from cbw.observe.warning import warn
-from cbw.settings import KEYS, LISTEN_ENVIRONMENT, LOG, STATUS, STATUS_TOKEN_FILE, TRACE, Setting
+from cbw.settings import KEYS, LISTEN_ENVIRONMENT, LOG, STATUS, STATUS_TOKEN_FILE, TIMES, TRACE, Setting
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -168,6 +170,25 @@ def keys_option(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
+def times_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--times``. It becomes part of the environment, where every process that the command starts finds it."""
+
+    def note(_context: click.Context, _param: click.Parameter, value: bool | None) -> None:
+        has_times = sys.stdout.isatty() if value is None else value
+        os.environ[TIMES.environment] = str(int(has_times))
+
+    return click.option(
+        f"{TIMES.option}/--no-{TIMES.name}",
+        TIMES.name,
+        default=None,
+        envvar=TIMES.environment,
+        help=TIMES.help,
+        show_envvar=True,
+        expose_value=False,
+        callback=note,
+    )(function)
+
+
 def _forbid_core_dumps() -> None:
     """A secret is in this process's memory from now on, and must not get to the disk."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
@@ -177,7 +198,11 @@ def warn_if_open(listen: str, *, has_keys: bool) -> None:
     """Say on standard error that a role without keys listens beyond this machine."""
     if not has_keys and _is_beyond_this_machine(listen):
         warn(
-            f"listens on {listen} without keys: whoever reaches it can use it, and read what is sent (see {KEYS.option})"
+            said(
+                "listens on {listen} without keys: whoever reaches it can use it, and read what is sent (see {option})",
+                listen=listen,
+                option=KEYS.option,
+            )
         )
 
 
@@ -204,7 +229,9 @@ def status_options(function: Callable[..., Any]) -> Callable[..., Any]:
         def serve_status(ask: Ask, *, is_one_of_many: bool = False, page: Page | None = None) -> Iterator[None]:
             def without(error: CannotBind) -> None:
                 if not is_one_of_many:
-                    output.line(f"no health and metrics here: {error}; --status-port gives another", err=True)
+                    output.told(
+                        said("no health and metrics here: {error}; --status-port gives another", error=error), err=True
+                    )
 
             on_unusable = None if is_asked_for else without
             with serving(ask, status_listen, status_port, token=token, page=page, on_unusable=on_unusable) as is_served:
@@ -212,8 +239,12 @@ def status_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 if is_served and not is_warned:
                     is_warned = True
                     warn(
-                        f"serves its status on {status_listen} without a token: whoever reaches it can read names, addresses and "
-                        f"counts (see {STATUS_TOKEN_FILE.option})"
+                        said(
+                            "serves its status on {listen} without a token: whoever reaches it can read names, addresses and "
+                            "counts (see {option})",
+                            listen=status_listen,
+                            option=STATUS_TOKEN_FILE.option,
+                        )
                     )
                 yield
 
@@ -242,9 +273,9 @@ logger_port = Integer(0, 65534)
 def announce(text: str) -> None:
     """Print how a role begins on which others depend: it serves them also if nobody reads that."""
     try:
-        output.line(text)
+        output.told(text)
     except BrokenPipeError:
-        warn(f"nobody reads what is printed here: {text}")
+        warn(said("nobody reads what is printed here: {text}", text=text))
 
 
 def check_two_ports(client_port: int, worker_port: int) -> None:

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import click
 import msgspec
 
+from cbw.clock import stamp
 from cbw.errors import CbwError
 from cbw.visible import visible, visible_bytes, visible_json, visible_lines
 
@@ -52,6 +53,11 @@ def styled(*pieces: Piece) -> str:
 def line(*pieces: Piece, err: bool = False, color: bool | None = None) -> None:
     """Print one line to standard output, or to standard error. ``color``: with its styles or without; None: on a terminal."""
     click.echo(styled(*pieces), err=err, color=color)
+
+
+def told(text: str, *, err: bool = False, fg: str | None = None) -> None:
+    """Print one line of a role, in a colour if need be, with the time in front if lines are to have it."""
+    line(stamp(), Styled(text, fg=fg), err=err)
 
 
 def printed(ready: Sequence[str]) -> None:

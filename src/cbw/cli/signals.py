@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import click
 
 from cbw.cli import output
+from cbw.language import said
 from cbw.signals import end_at_once, handling
 
 
@@ -20,7 +21,7 @@ def stopping_at_once() -> Iterator[None]:
         with handling([signal.SIGTERM], _stop, end_at_once):
             yield
     except _StopError:
-        output.line("stopped", err=True)
+        output.told(said("stopped"), err=True)
         raise click.exceptions.Exit(0) from None
 
 

@@ -19,6 +19,7 @@ from cbw.cli.options import (
     logger_port,
     port,
     setting_options,
+    times_option,
 )
 from cbw.local import (
     LOG_FILE,
@@ -96,6 +97,7 @@ _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "bright_cyan", "bright
     "--json", "is_json", is_flag=True, help="Print the summary as JSON, and everything else to standard error."
 )
 @keys_option
+@times_option
 def command(
     scales: tuple[str, ...],
     requests: int,

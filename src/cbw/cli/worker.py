@@ -12,7 +12,16 @@ import click
 from cbw import settings
 from cbw.cli import output
 from cbw.cli.connection import broker_address, role_id, telling_who_waits, warn_if_unresolved
-from cbw.cli.options import OpenTrace, ServeStatus, keys_option, port, setting_options, status_options, trace_options
+from cbw.cli.options import (
+    OpenTrace,
+    ServeStatus,
+    keys_option,
+    port,
+    setting_options,
+    status_options,
+    times_option,
+    trace_options,
+)
 from cbw.errors import WorkerStuck
 from cbw.observe.program_logs import show_logs, tell_stories
 from cbw.signals import reopening, stopping
@@ -62,6 +71,7 @@ from cbw.worker.worker import Worker
 @setting_options(*settings.WORKER)
 @keys_option
 @trace_options
+@times_option
 @status_options
 def command(
     id: str | None,
@@ -117,7 +127,7 @@ def command(
         serve_status(worker.status, is_one_of_many=True),
         telling_who_waits(worker, brokers),
     ):
-        output.line(f"{name} works for {brokers}")
+        output.told(f"{name} works for {brokers}")
         _run(worker)
 
 

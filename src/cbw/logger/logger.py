@@ -20,6 +20,7 @@ from cbw.core.key import FOR_LINES, FOR_RECORDS
 from cbw.core.logger import Fsync, LoggerCore
 from cbw.core.port import Arrival
 from cbw.errors import BadMessage, CannotBind, CbwError, NotReady
+from cbw.language import said
 from cbw.logger.line import JSON, TEXT
 from cbw.logger.logfile import LogFile, Rotation
 from cbw.observe.status import Inquiry, status_of
@@ -234,9 +235,15 @@ class Logger:
             case log_events.ReleaseFile():
                 self._lock.close()
             case log_events.TellFailure(reason):
-                warn(f"cannot write the log {self.path}: {reason}; trying again until it works")
+                warn(
+                    said(
+                        "cannot write the log {path}: {reason}; trying again until it works",
+                        path=self.path,
+                        reason=reason,
+                    )
+                )
             case log_events.TellRecovery():
-                warn(f"the log {self.path} can be written again")
+                warn(said("the log {path} can be written again", path=self.path))
             case _:
                 return self._carry_out_on_file(order)
         return None

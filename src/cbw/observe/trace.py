@@ -17,6 +17,7 @@ from cbw.core.catalogue import EVENTS
 from cbw.core.record import Record, level_of
 from cbw.errors import UsageError
 from cbw.keys.folder import LinkKeys, link_keys
+from cbw.language import said
 from cbw.observe.sender import LogSender
 from cbw.observe.warning import warn
 from cbw.visible import visible
@@ -167,7 +168,7 @@ class Trace:
                 offset = self._epoch.offset()
                 self._file.write(lines_of([_at_time_of_day(record, offset) for record in records]))
             except OSError as error:
-                warn(f"the trace ends here: {error.strerror}")
+                warn(said("the trace ends here: {reason}", reason=error.strerror))
                 self._file.close()
                 self._file = None
         if self.sender is not None and self.log is not None:
@@ -185,7 +186,8 @@ class Trace:
             with self._place.open("ab", buffering=0) as new:
                 os.dup2(new.fileno(), file.fileno(), inheritable=False)  # in one step: other threads may write
         except (OSError, ValueError) as error:  # ValueError: it was closed meanwhile
-            warn(f"no new trace can be begun, so the old one grows on: {getattr(error, 'strerror', error)}")
+            reason = getattr(error, "strerror", error)
+            warn(said("no new trace can be begun, so the old one grows on: {reason}", reason=reason))
 
     def _print(self, records: Sequence[Record]) -> None:
         offset = self._epoch.offset()
@@ -197,19 +199,21 @@ class Trace:
         except (OSError, ValueError) as error:  # a full disk; ValueError: the program has closed its stdout
             if not self._is_print_lost:
                 self._is_print_lost = True
-                warn(f"what happens cannot be printed: {getattr(error, 'strerror', error)}")
+                reason = getattr(error, "strerror", error)
+                warn(said("what happens cannot be printed: {reason}", reason=reason))
 
     def _end_printing(self, last: Record) -> Record:
         """Print nothing more; the record that tells so, in the name of the role that recorded ``last``."""
         self._is_printing = False
         text = "nobody reads what is printed here: nothing more will be"
-        warn(text)
+        warn(said("nobody reads what is printed here: nothing more will be"))
         return Record(last.at, catalogue.OUTPUT_UNREAD, role=last.role, sender=last.sender, text=text)
 
     def close(self) -> None:
         """Wait a moment for the logger to confirm the records that it has not confirmed, and close the file."""
         if self.sender is not None and (left := self.sender.close()):
-            warn(f"{left} records for the logger at {self.sender.address} were not delivered")
+            address = self.sender.address
+            warn(said("{count} records for the logger at {address} were not delivered", count=left, address=address))
         self.sender = None
         if self._file is not None:
             self._file.close()

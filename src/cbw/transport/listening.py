@@ -14,6 +14,7 @@ import time
 
 import msgspec
 
+from cbw.language import said
 from cbw.visible import visible
 
 CONNECT_S = 3.0
@@ -53,87 +54,92 @@ class Listener(msgspec.Struct, frozen=True):
         return self.kind.isupper()
 
 
-_ZEROMQ = {
-    "ROUTER": "a ROUTER socket of ZeroMQ listens that does not answer in CBW/1: a broker of another kind, "
-    "perhaps one of the lab, which serves only programs of the lab",
-    "PULL": "a PULL socket of ZeroMQ listens, which only takes in: a logger, perhaps",
-    "CURVE": "a socket of ZeroMQ listens that wants keys",
-    "ZMQ": "a socket of ZeroMQ listens",
-}
-
-
 def what_listens(host: str, port: int) -> Listener:
     """Ask what listens there. Takes up to 3 s to connect, and up to 1 s to hear something, twice.
 
     It never raises: a host that does not resolve is ``nothing``.
     """
     try:
-        said = _said(host, port, _GREETING[:_BEGINNING], _GREETING[_BEGINNING:])
+        heard = _heard(host, port, _GREETING[:_BEGINNING], _GREETING[_BEGINNING:])
     except ConnectionRefusedError:
-        return Listener("nothing", "nothing listens")
+        return Listener("nothing", said("nothing listens"))
     except (OSError, UnicodeError) as error:
         if isinstance(error, TimeoutError) or getattr(error, "errno", None) == errno.ETIMEDOUT:
-            return Listener("unreached", f"nobody answers within {CONNECT_S:g} s: a firewall, or the host is off")
-        why = error.strerror if isinstance(error, OSError) and error.strerror else "not a host name"
-        return Listener("nothing", f"nothing can be reached: {why}")
-    if said[:1] == _SIGNATURE[:1]:
-        return _zeromq(said)
+            return Listener(
+                "unreached",
+                said("nobody answers within {seconds} s: a firewall, or the host is off", seconds=f"{CONNECT_S:g}"),
+            )
+        why = error.strerror if isinstance(error, OSError) and error.strerror else said("not a host name")
+        return Listener("nothing", said("nothing can be reached: {reason}", reason=why))
+    if heard[:1] == _SIGNATURE[:1]:
+        return _zeromq(heard)
     try:
-        answer = said if said.startswith(b"HTTP/") else _said(host, port, _HTTP_REQUEST) or said
+        answer = heard if heard.startswith(b"HTTP/") else _heard(host, port, _HTTP_REQUEST) or heard
     except OSError:
-        answer = said
+        answer = heard
     if answer.startswith(b"HTTP/"):
         server = _server_of(answer)
-        return Listener("http", f"a web server listens (HTTP{f': {server}' if server else ''})")
+        return Listener("http", said("a web server listens ({server})", server=f"HTTP: {server}" if server else "HTTP"))
     if answer:
         first = answer.splitlines()[0][:_QUOTED_MAX]
-        return Listener("other", f"a program listens that does not speak ZeroMQ; it says {_quoted(first)}")
-    return Listener("silent", "something listens that says nothing")
+        text = said("a program listens that does not speak ZeroMQ; it says {words}", words=_quoted(first))
+        return Listener("other", text)
+    return Listener("silent", said("something listens that says nothing"))
 
 
-def _said(host: str, port: int, words: bytes, rest: bytes = b"") -> bytes:
+def _heard(host: str, port: int, words: bytes, rest: bytes = b"") -> bytes:
     """What is said to ``words``, and to ``rest`` once a greeting has come, until nothing more comes."""
-    said = b""
+    heard = b""
     with socket.create_connection((host, port), CONNECT_S) as peer:
         until = time.monotonic() + LISTEN_S
         with contextlib.suppress(OSError):  # it hangs up on us, or says no more
             peer.sendall(words)
-            while len(said) < _SAID_MAX and (left := until - time.monotonic()) > 0:
+            while len(heard) < _SAID_MAX and (left := until - time.monotonic()) > 0:
                 peer.settimeout(left)
                 part = peer.recv(_SAID_MAX)
-                said += part
-                if not part or _is_told(said):
+                heard += part
+                if not part or _is_told(heard):
                     break
-                if rest and said[:1] == _SIGNATURE[:1] and len(said) >= len(_GREETING):
+                if rest and heard[:1] == _SIGNATURE[:1] and len(heard) >= len(_GREETING):
                     peer.sendall(rest)
                     rest = b""
-    return said
+    return heard
 
 
 def _mechanism_of(greeting: bytes) -> bytes:
     return greeting[12:32].rstrip(b"\0")
 
 
-def _is_told(said: bytes) -> bool:
+def _is_told(heard: bytes) -> bool:
     """Whether this is all that we want to know."""
-    if said[:1] != _SIGNATURE[:1]:
-        return said.startswith(b"HTTP/") and b"\r\n\r\n" in said
-    ready = said[len(_GREETING) :]
+    if heard[:1] != _SIGNATURE[:1]:
+        return heard.startswith(b"HTTP/") and b"\r\n\r\n" in heard
+    ready = heard[len(_GREETING) :]
     is_ready = len(ready) > 1 and len(ready) >= 2 + ready[1]
-    return len(said) >= len(_GREETING) and (_mechanism_of(said) != b"NULL" or is_ready)
+    return len(heard) >= len(_GREETING) and (_mechanism_of(heard) != b"NULL" or is_ready)
 
 
-def _zeromq(said: bytes) -> Listener:
-    if _mechanism_of(said) == b"CURVE":
-        return Listener("CURVE", _ZEROMQ["CURVE"])
-    _, _, value = said[len(_GREETING) :].partition(_SOCKET_TYPE)
+def _zeromq(greeting: bytes) -> Listener:
+    if _mechanism_of(greeting) == b"CURVE":
+        return Listener("CURVE", said("a socket of ZeroMQ listens that wants keys"))
+    _, _, value = greeting[len(_GREETING) :].partition(_SOCKET_TYPE)
     kind = (
         value[4 : 4 + value[3]] if len(value) > 4 else b""
     )  # its length is four bytes, of which only the last is used
-    if not kind.isalpha() or not kind.isupper():
-        return Listener("ZMQ", _ZEROMQ["ZMQ"])
-    name = kind.decode()
-    return Listener(name, _ZEROMQ.get(name, f"a {name} socket of ZeroMQ listens, which is no broker"))
+    name = kind.decode() if kind.isalpha() and kind.isupper() else "ZMQ"
+    match name:
+        case "ROUTER":
+            text = said(
+                "a ROUTER socket of ZeroMQ listens that does not answer in CBW/1: a broker of another kind, perhaps one of the "
+                "lab, which serves only programs of the lab"
+            )
+        case "PULL":
+            text = said("a PULL socket of ZeroMQ listens, which only takes in: a logger, perhaps")
+        case "ZMQ":
+            text = said("a socket of ZeroMQ listens")
+        case _:
+            text = said("a {kind} socket of ZeroMQ listens, which is no broker", kind=name)
+    return Listener(name, text)
 
 
 def _server_of(answer: bytes) -> str:
@@ -144,5 +150,5 @@ def _server_of(answer: bytes) -> str:
     return ""
 
 
-def _quoted(said: bytes) -> str:
-    return f"{visible(said.decode(errors='backslashreplace'))!r}"
+def _quoted(words: bytes) -> str:
+    return f"{visible(words.decode(errors='backslashreplace'))!r}"

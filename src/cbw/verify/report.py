@@ -211,7 +211,8 @@ def _offset(moment: Moment, zero: float) -> str:
 
 
 def _figures(figures: dict[str, Figure]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in figures.items() if value is not None)
+    shown = {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in figures.items()}
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in shown.items() if value is not None)
 
 
 def _moment(at: float) -> str:

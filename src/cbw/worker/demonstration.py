@@ -6,6 +6,7 @@ import contextlib
 import sys
 import time
 
+from cbw.clock import stamp
 from cbw.visible import visible
 
 
@@ -19,8 +20,8 @@ class Demonstration:
     def __call__(self, message: bytes) -> bytes:
         with contextlib.suppress(OSError):  # nobody reads what is printed; the client still gets its answer
             # One write: a line stays whole though other threads print.
-            said = visible(message.decode(errors="backslashreplace").rstrip())
-            sys.stdout.write(f"{self._name} begins {said}\n")
+            text = visible(message.decode(errors="backslashreplace").rstrip())
+            sys.stdout.write(f"{stamp()}{self._name} begins {text}\n")
             sys.stdout.flush()
         if self._work_time_s:
             time.sleep(self._work_time_s)

@@ -27,7 +27,7 @@ def events(records: list[Record]) -> list[tuple[str, str, str, int]]:
 def test_who_has_begun_it() -> None:
     lines = [
         line(3.0, "WOR_2 begins V_1/1", "c2"),
-        line(1.0, "WOR_1 begins V_1/1"),
+        line(1.0, "10:00:01.000 WOR_1 begins V_1/1"),
         line(1.0, "WOR_1 begins V_1/11"),
         line(1.0, "WOR_1 works for bro:9999"),
     ]
