@@ -15,7 +15,9 @@ CHUNK_BYTES = 1 << 16
 class _Way:
     """One direction of a connection: its bytes arrive ``delay_s`` after they were sent, and not before ``gate`` is open."""
 
-    def __init__(self, relay: Relay, gate: asyncio.Event, source: asyncio.StreamReader, to: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, relay: Relay, gate: asyncio.Event, source: asyncio.StreamReader, to: asyncio.StreamWriter
+    ) -> None:
         self._relay = relay
         self._gate = gate
         self._source = source
