@@ -10,6 +10,8 @@ from tests.ports import free_port
 
 HOST = "127.0.0.1"
 CHUNK_BYTES = 1 << 16
+CLOSE_S = 0.02
+"""For what the loop does in its next turns: it closes a connection in the turn after the one that ends it."""
 
 
 class _Way:
@@ -135,4 +137,6 @@ class Relay:
         self._back.set()
         for end in self._ends:
             end.transport.abort()
+        await asyncio.sleep(CLOSE_S)  # who was accepted just now has a task by then
         await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
+        await asyncio.sleep(CLOSE_S)

@@ -230,7 +230,11 @@ def main(names: list[str]) -> int:
     for fault in (*FAULTS, *SLOW_FAULTS):
         if names and fault.name.replace(" ", "_") not in names:
             continue
-        with tempfile.TemporaryDirectory(prefix="cbw-nats-") as folder, redirect_stdout(io.StringIO()), programs() as start:
+        with (
+            tempfile.TemporaryDirectory(prefix="cbw-nats-") as folder,
+            redirect_stdout(io.StringIO()),
+            programs() as start,
+        ):
             found = fault.outcome(Path(folder), start)
         is_kept &= not found.lost and not found.twice
         takeover = "-" if found.takeover_s is None else f"{found.takeover_s:.1f} s"

@@ -53,6 +53,12 @@ _COLOURS = {"kept": "green", "not tried": "yellow", "broken": "red"}
     help="Verify the containers of this Compose file: services bro, wor and, if there is one, log. May be repeated.",
 )
 @click.option("--project", metavar="NAME", help="The name under which that project runs, as docker compose -p has it.")
+@click.option(
+    "--swarm",
+    "stack",
+    metavar="STACK",
+    help="Verify the containers of this stack of a Docker Swarm that run on this machine, a manager of it.",
+)
 @click.option("--keep", metavar="DIR", type=click.Path(file_okay=False), help="Leave the traces in DIR.")
 @click.option(
     "--timeout",
@@ -71,6 +77,7 @@ def command(
     traces: tuple[str, ...],
     compose_files: tuple[str, ...],
     project: str | None,
+    stack: str | None,
     keep: str | None,
     timeout_s: float,
     is_json: bool,
@@ -81,6 +88,7 @@ def command(
     cbw verify                              a system of its own on this machine
     cbw verify --broker HOST:9998           a broker that runs, with own clients and own workers
     cbw verify --compose FILE               a deployment with Docker Compose: its containers come to harm, and are restored
+    cbw verify --swarm STACK                a stack of a Docker Swarm, as far as it runs on this machine
     cbw verify --trace traces/*.jsonl       the traces of any earlier run, again
 
     It shows that clients get their own replies only, that no worker is free while requests wait, and that requests
@@ -91,10 +99,12 @@ def command(
     traces += more_traces
     if project and not compose_files:
         raise UsageError("--project goes with --compose FILE")
-    if compose_files and (broker is not None or traces):
-        raise UsageError("--compose goes without --broker and --trace")
-    if compose_files:
-        verdicts = _run_compose(compose_files, project, keep, timeout_s)
+    if (compose_files or stack) and (broker is not None or traces):
+        raise UsageError(f"{'--compose' if compose_files else '--swarm'} goes without --broker and --trace")
+    if compose_files and stack:
+        raise UsageError("--compose goes without --swarm")
+    if compose_files or stack:
+        verdicts = _run_deployment(compose_files, project, stack, keep, timeout_s)
     elif traces and broker is None:
         verdicts = judge(merged(traces))
     else:
@@ -123,15 +133,21 @@ def _run(
         return judge(merged(scenario.traces()))
 
 
-def _run_compose(files: tuple[str, ...], project: str | None, keep: str | None, timeout_s: float) -> list[Verdict]:
-    from cbw.verify.compose import Deployment  # here: the Docker SDK is an extra
-    from cbw.verify.trials import Trials
+def _run_deployment(
+    files: tuple[str, ...], project: str | None, stack: str | None, keep: str | None, timeout_s: float
+) -> list[Verdict]:
+    try:  # here: the Docker SDK is an extra
+        from cbw.verify.compose import ComposeProject
+        from cbw.verify.swarm import SwarmStack
+        from cbw.verify.trials import Trials
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"the Docker SDK is not installed: {error}", advice="In a checkout of cbw: pip install '.[docker]'"
+        ) from None
 
     with _folder(keep) as folder:
-        with (
-            Deployment(files, project, _announce) as deployment,
-            Trials(folder, deployment, _progress, timeout_s=timeout_s) as trials,
-        ):
+        found = SwarmStack(stack, _announce) if stack else ComposeProject(files, project, _announce)
+        with found as deployment, Trials(folder, deployment, _progress, timeout_s=timeout_s) as trials:
             trials.run()
         return judge(merged(trials.traces()))
 
