@@ -166,7 +166,11 @@ def stack(swarm: int, nats_image: str, tmp_path: Path) -> Stack:
     assert CliRunner().invoke(cli, ["keys", "new", str(tmp_path / "keys")]).exit_code == 0
     services: dict[str, Any] = {name: {"image": nats_image} for name in NATS}
     update = {"deploy": {"update_config": {"delay": "1s", "monitor": "1s"}}}
-    services |= {"bro": update, "wor": {"environment": {"CBW_WORKER_WORK_TIME_S": "${WORK_S}"}, **update}, "log": update}
+    services |= {
+        "bro": update,
+        "wor": {"environment": {"CBW_WORKER_WORK_TIME_S": "${WORK_S}"}, **update},
+        "log": update,
+    }
     override = tmp_path / "override.yml"
     override.write_text(json.dumps({"services": services}))
     return Stack(override, {"KEYS_DIR": str(tmp_path / "keys")})

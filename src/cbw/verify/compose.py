@@ -28,7 +28,7 @@ from cbw.verify.deployment import (
     WORKERS_MIN,
     Networks,
 )
-from cbw.verify.engine import connect, text_of, undisturbed
+from cbw.verify.engine import connect, explained, undisturbed
 
 UP_S = 120
 """Time for a project whose images exist to be started and healthy."""
@@ -178,7 +178,7 @@ class ComposeProject:
             try:
                 self._put_back(container)
             except (DockerException, OSError) as error:
-                failed.append(f"{container.name}: {text_of(error)}")
+                failed.append(f"{container.name}: {explained(error)}")
         if self._is_started_here and not self._found:
             self._say(f"taking project {self.project} down again")
             try:
@@ -187,7 +187,7 @@ class ComposeProject:
                     if volume.id not in self._found_volumes:
                         volume.remove()
             except (CbwError, DockerException) as error:
-                failed.append(text_of(error))
+                failed.append(explained(error))
         return failed
 
     def _put_back(self, container: Container) -> None:

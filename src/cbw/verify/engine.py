@@ -134,6 +134,6 @@ def _unpacked(content: bytes) -> bytes:
     return content
 
 
-def text_of(error: Exception) -> str:
+def explained(error: Exception) -> str:
     """The error as Docker explains it, without the address that was asked."""
     return str(error.explanation) if isinstance(error, APIError) and error.explanation else str(error)

@@ -13,7 +13,7 @@ from docker.models.services import Service
 from cbw.errors import NotReady, UsageError
 from cbw.settings import CLIENT_PORT
 from cbw.verify.deployment import BROKER_SERVICE, WORKER_SERVICE, WORKERS_MIN, Networks
-from cbw.verify.engine import connect, text_of, undisturbed
+from cbw.verify.engine import connect, explained, undisturbed
 from cbw.verify.notebook import wait
 
 REPLACED_S = 120.0
@@ -53,7 +53,7 @@ class SwarmStack:
             found = self._docker.services.list(filters={"label": f"{STACK_LABEL}={self._name}"})
         except APIError as error:
             raise NotReady(
-                f"this machine manages no Swarm: {text_of(error)}", advice="Run it on a manager of the Swarm."
+                f"this machine manages no Swarm: {explained(error)}", advice="Run it on a manager of the Swarm."
             ) from None
         return {service.name: service for service in found}
 
@@ -85,12 +85,14 @@ class SwarmStack:
                     raise
                 self._say(f"{error}. {error.advice}")
 
-    def _await_all(self) -> None:
-        """Wait until each service has all its containers, which work."""
+    def _await_all(self, ended: str = "") -> None:
+        """Wait until each service has all its containers, which work. The one with the id ``ended`` does not, which the Swarm
+        notices late.
+        """
         waited_for: list[str] = []
 
         def are_complete() -> bool:
-            waited_for[:] = [name for name, service in self._services().items() if not _is_complete(service)]
+            waited_for[:] = [name for name, service in self._services().items() if not _is_complete(service, ended)]
             return not waited_for
 
         if not wait(REPLACED_S, are_complete):
@@ -139,12 +141,13 @@ class SwarmStack:
 
     def restore(self, ended: Container) -> None:
         """Wait until the Swarm has another one."""
-        self._await_all()
+        self._await_all(ended.id or "")
 
 
-def _is_complete(service: Service) -> bool:
-    """Whether the service has as many tasks that run as it should."""
+def _is_complete(service: Service, ended: str) -> bool:
+    """Whether the service has as many tasks that run as it should, none of them in the container ``ended``."""
     mode = service.attrs["Spec"]["Mode"]
     tasks: list[dict[str, Any]] = service.tasks({"desired-state": "running"})  # type: ignore[no-untyped-call]
-    running = [task for task in tasks if task["Status"]["State"] == "running"]
+    states = [task["Status"] for task in tasks if task["Status"]["State"] == "running"]
+    running = [state for state in states if state.get("ContainerStatus", {}).get("ContainerID") != ended]
     return len(running) == (mode["Replicated"]["Replicas"] if "Replicated" in mode else len(tasks))
