@@ -283,22 +283,20 @@ class Trials:
 
     def kill(self) -> None:
         """``docker kill`` a worker in the middle of a request, and start it again."""
-        hurt = self._hurt(catalogue.KILLED, lambda victim: victim.kill(), self._deployment.restore)
+        hurt = self._hurt(catalogue.KILLED, lambda victim: victim.kill(), self._restore)
         if hurt is not None:
             hurt.future.result()
-            self._restore(hurt.worker)
+            self._restore(self._containers[hurt.worker])
+            self._await_use(hurt.worker)
 
-    def _restore(self, worker: str) -> None:
-        """Have a worker in place of the one that was killed, and wait until it is used."""
-        self._deployment.restore(self._containers[worker])
-        if not self._deployment.replaces_containers:
-            self._await_use(worker)
-            return
-        del self._containers[worker]
-        self._workers = self._deployment.containers(WORKER_SERVICE)
-        known = {container.id for container in self._containers.values()}
-        self._printed.follow([container for container in self._workers if container.id not in known])
-        self._meet_workers()
+    def _restore(self, killed: Container) -> None:
+        """Have a worker in place of one that was killed. If it is another, get to know it."""
+        self._deployment.restore(killed)
+        if self._deployment.replaces_containers:
+            self._containers = {name: one for name, one in self._containers.items() if one.id != killed.id}
+            self._workers = self._deployment.containers(WORKER_SERVICE)
+            self._printed.follow(self._workers)
+            self._meet_workers()
 
     def freeze(self) -> None:
         """``docker pause`` a worker in the middle of a request, and wake it while another works on the request."""
@@ -368,9 +366,9 @@ class Trials:
         )
 
     def _await_use(self, worker: str) -> None:
-        """Send requests until ``worker`` has begun one again; if it never does, the records show it."""
+        """Send requests until ``worker`` has begun one again, unless it was replaced; if it never does, the records show it."""
         deadline = time.monotonic() + SETTLE_S
-        while time.monotonic() < deadline:
+        while worker in self._containers and time.monotonic() < deadline:
             asked = self._ask(len(self._workers))
             _await(asked)
             if any(name == worker for request in asked for name, _ in self._begun(request)):
