@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from benchmarks.figure import Row, median, milliseconds, print_rows
 from cbw.core.record import Record
-from cbw.verify.compose import Deployment
+from cbw.verify.compose import ComposeProject
 from cbw.verify.scenario import ANSWER_TIMEOUT_S, merged
 from cbw.verify.trials import Trials
 
@@ -34,7 +34,7 @@ def rows(*files: str) -> Iterator[Row]:
 def _trials(files: Sequence[str]) -> list[Record]:
     with (
         tempfile.TemporaryDirectory() as folder,
-        Deployment(files, None, _say) as deployment,
+        ComposeProject(files, None, _say) as deployment,
         Trials(folder, deployment, _say, timeout_s=ANSWER_TIMEOUT_S) as trials,
     ):
         trials.meet()

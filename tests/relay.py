@@ -10,12 +10,16 @@ from tests.ports import free_port
 
 HOST = "127.0.0.1"
 CHUNK_BYTES = 1 << 16
+CLOSE_S = 0.02
+"""For what the loop does in its next turns: it closes a connection in the turn after the one that ends it."""
 
 
 class _Way:
     """One direction of a connection: its bytes arrive ``delay_s`` after they were sent, and not before ``gate`` is open."""
 
-    def __init__(self, relay: Relay, gate: asyncio.Event, source: asyncio.StreamReader, to: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, relay: Relay, gate: asyncio.Event, source: asyncio.StreamReader, to: asyncio.StreamWriter
+    ) -> None:
         self._relay = relay
         self._gate = gate
         self._source = source
@@ -133,4 +137,6 @@ class Relay:
         self._back.set()
         for end in self._ends:
             end.transport.abort()
+        await asyncio.sleep(CLOSE_S)  # who was accepted just now has a task by then
         await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
+        await asyncio.sleep(CLOSE_S)

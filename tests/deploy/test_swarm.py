@@ -11,6 +11,7 @@ import secrets
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -69,9 +70,9 @@ class Stack:
         self._files = [word for file in (STACK, KEYS, override) for word in ("-c", str(file))]
         self._environment = {**os.environ, **environment}
 
-    def deploy(self, tag: str) -> None:
-        """Bring the services to what the files say, with images of this tag."""
-        environment = {**self._environment, "TAG": tag}
+    def deploy(self, tag: str, work_s: float = 0.02) -> None:
+        """Bring the services to what the files say, with images of this tag, and workers that take so long for a request."""
+        environment = {**self._environment, "TAG": tag, "WORK_S": f"{work_s}"}
         must("stack", "deploy", "--detach", "--resolve-image", "never", *self._files, self.name, env=environment)
 
     def replicas(self) -> dict[str, str]:
@@ -110,9 +111,9 @@ class Stack:
 
 
 @pytest.fixture(scope="module")
-def swarm(images: dict[str, str], nats_image: str) -> Iterator[None]:
+def swarm(images: dict[str, str], nats_image: str) -> Iterator[int]:
     """A Swarm of an engine of its own, in a network of its own: one that leaves a Swarm forgets the names in all its networks,
-    and so would that of the other tests.
+    and so would that of the other tests. The process whose network that is.
     """
     if os.getuid() != 0 or shutil.which("dockerd") is None:
         pytest.skip("only root can start another dockerd")
@@ -149,7 +150,7 @@ def swarm(images: dict[str, str], nats_image: str) -> Iterator[None]:
             must("swarm", "init", "--advertise-addr", "127.0.0.1")
             labels = [word for name in NATS for word in ("--label-add", f"cbw.{name}=true")]
             must("node", "update", *labels, must("node", "ls", "--quiet"))
-            yield
+            yield process.pid
         finally:
             process.kill()  # and with it all that it has started
             process.wait()
@@ -160,19 +161,23 @@ def swarm(images: dict[str, str], nats_image: str) -> Iterator[None]:
 
 
 @pytest.fixture
-def stack(swarm: None, nats_image: str, tmp_path: Path) -> Stack:
+def stack(swarm: int, nats_image: str, tmp_path: Path) -> Stack:
     """The stack, not yet deployed: its servers' image is one that is here, workers have less to do, an update waits for less."""
     assert CliRunner().invoke(cli, ["keys", "new", str(tmp_path / "keys")]).exit_code == 0
     services: dict[str, Any] = {name: {"image": nats_image} for name in NATS}
     update = {"deploy": {"update_config": {"delay": "1s", "monitor": "1s"}}}
-    services |= {"bro": update, "wor": {"environment": {"CBW_WORKER_WORK_TIME_S": "0.02"}, **update}, "log": update}
+    services |= {
+        "bro": update,
+        "wor": {"environment": {"CBW_WORKER_WORK_TIME_S": "${WORK_S}"}, **update},
+        "log": update,
+    }
     override = tmp_path / "override.yml"
     override.write_text(json.dumps({"services": services}))
     return Stack(override, {"KEYS_DIR": str(tmp_path / "keys")})
 
 
 @pytest.fixture
-def second_tag(swarm: None, images: dict[str, str], tag: str) -> str:
+def second_tag(swarm: int, images: dict[str, str], tag: str) -> str:
     """Another tag of the same image."""
     must("tag", images["tsr-zmq"], f"tsr-zmq:{tag}-2")
     return f"{tag}-2"
@@ -218,6 +223,22 @@ def test_an_update_of_all_roles_and_the_loss_of_a_broker_and_a_server_fail_no_ca
     assert told["asked"] > 100, told
     (logger,) = stack.containers("log")
     assert "BRO_" in must("exec", logger, "cbw", "logs", "/var/lib/cbw/logs", "--event", "started")
+
+
+def test_a_verification_of_the_stack(swarm: int, stack: Stack, tag: str, tmp_path: Path) -> None:
+    stack.deploy(tag, work_s=1.0)
+    wait_until(stack.is_up, "all services are up", within_s=UP_S)
+    inside = ["nsenter", "--target", swarm, "--net", sys.executable, "-m", "cbw"]
+    command = [*inside, "verify", "--swarm", stack.name, "--json", "--keys", tmp_path / "keys"]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    for name in ("own-replies", "no-idle-while-waiting", "killed-worker", "frozen-worker", "standby-takes-over"):
+        assert checks[name]["figures"]["judged"], checks[name]
+    assert checks["fenced-zombie"]["figures"]["ended"] == 1
+    assert checks["complete-log"]["passed"]
+    assert "cut off" in done.stderr, "it says what it has left out"
+    assert stack.is_up()
 
 
 def test_a_port_for_clients_outside_as_the_page_has_it(engine: None, tmp_path: Path) -> None:

@@ -41,6 +41,12 @@ def note_done(body: bytes) -> bytes:
     return body
 
 
+def echo_in_a_moment(body: bytes) -> bytes:
+    """Takes 10 ms: long enough for a worker to be given few tasks at a time."""
+    time.sleep(0.01)
+    return body
+
+
 def note_done_slowly(body: bytes) -> bytes:
     """The same after 10 ms: long enough for a broker to write that the task has begun."""
     time.sleep(0.01)

@@ -7,21 +7,24 @@ twice.
 from __future__ import annotations
 
 import io
+import os
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from contextlib import redirect_stdout
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from contextlib import redirect_stdout, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .conftest import programs
+from .conftest import Start, programs
 from .nats_system import ELSEWHERE, Outcome, System
-from .program import PATIENCE_S
+from .program import PATIENCE_S, wait_until
 
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
+CLOCK = Path(__file__).parent / "shifted_clock"
+"""In the path of a Python program, it makes its clock wrong. Those of the servers are right: they are linked statically."""
+HOUR_S = 3600
 PUBLISH = b"cbw.journal.faults.batches"
 """Stands in every append of batches."""
 OWNERSHIP = b"cbw.journal.faults.owner"
@@ -64,6 +67,20 @@ def restart_one_by_one(system: System) -> None:
         time.sleep(1.0)
 
 
+def fill_the_disk_of_the_leader(system: System) -> None:
+    """It gives JetStream up, the other two go on, and it comes back when it is started again with room."""
+    leader = system.leader()
+    filler = system.disk_of(leader) / "filler"
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(1 << 16))
+    system.load.wait_for_more()
+    wait_until(lambda: system.leader() is not leader, "another one leads")
+    leader.stop()
+    filler.unlink()
+    leader.start()
+
+
 # --- brokers
 
 
@@ -78,6 +95,13 @@ def kill_the_owner_and_the_leader(system: System) -> None:
     system.owner.kill()
     leader.start()
     system.wait_for_takeover()
+
+
+def shift_the_clocks(system: System) -> None:
+    """The owner's clock jumps ahead by an hour. Then it dies, and the clock of its standby is an hour slow."""
+    (system.folder / "owner").write_text(f"{HOUR_S}")
+    system.load.wait_for_more()
+    kill_the_owner(system)
 
 
 def kill_the_adopter(system: System) -> None:
@@ -153,41 +177,47 @@ def any_cut(system: System) -> bool:
 
 @dataclass(frozen=True)
 class Fault:
-    """``harm`` is done to a system whose brokers have these variables."""
+    """``harm`` is done to a system, whose brokers may have clocks of their own, and whose servers disks."""
 
     harm: Callable[[System], None]
-    owner: Mapping[str, Any] = field(default_factory=dict)
-    standby: Mapping[str, Any] = field(default_factory=dict)
+    has_clocks: bool = False
+    has_disks: bool = False
+
+    @staticmethod
+    def clock(file: Path, wrong_s: int) -> dict[str, Any]:
+        """Options of a broker whose clock is as wrong as ``file`` says, where ``wrong_s`` stands."""
+        file.write_text(f"{wrong_s}")
+        path = f"{CLOCK}:{os.environ.get('PYTHONPATH', '')}"
+        return {"PYTHONPATH": path, "CBW_TEST_CLOCK": str(file), "is_forked": False}
 
     @property
     def name(self) -> str:
         return self.harm.__name__.replace("_", " ")
 
-    def outcome(self, system: System) -> Outcome:
-        """Run ``system``, harm it, and see what became of its requests."""
+    def outcome(self, folder: Path, start: Start) -> Outcome:
+        """Run a system, harm it, and see what became of its requests."""
+        system = System(folder, start, has_disks=self.has_disks)
+        clocks = {"owner": 0, "standby": -HOUR_S} if self.has_clocks else {}
         with system:
-            system.run(self.owner, self.standby)
+            system.run({name: self.clock(system.folder / name, wrong_s) for name, wrong_s in clocks.items()})
             self.harm(system)
             return system.outcome()
 
 
-FAULTS = tuple(
-    map(
-        Fault,
-        (
-            kill_the_leader,
-            freeze_the_leader,
-            take_two_of_three,
-            restart_one_by_one,
-            kill_the_owner,
-            kill_the_owner_and_the_leader,
-            kill_the_adopter,
-            cut_the_owner_off,
-            cut_the_owner_off_behind_an_append,
-            lose_the_owner_behind_an_append,
-            make_the_servers_slow,
-        ),
-    )
+FAULTS = (
+    Fault(kill_the_leader),
+    Fault(freeze_the_leader),
+    Fault(take_two_of_three),
+    Fault(restart_one_by_one),
+    Fault(fill_the_disk_of_the_leader, has_disks=True),
+    Fault(kill_the_owner),
+    Fault(kill_the_owner_and_the_leader),
+    Fault(kill_the_adopter),
+    Fault(shift_the_clocks, has_clocks=True),
+    Fault(cut_the_owner_off),
+    Fault(cut_the_owner_off_behind_an_append),
+    Fault(lose_the_owner_behind_an_append),
+    Fault(make_the_servers_slow),
 )
 SLOW_FAULTS = (Fault(cut_the_owner_off_for_good),)
 """Not for every run of the tests."""
@@ -200,12 +230,23 @@ def main(names: list[str]) -> int:
     for fault in (*FAULTS, *SLOW_FAULTS):
         if names and fault.name.replace(" ", "_") not in names:
             continue
-        with tempfile.TemporaryDirectory(prefix="cbw-nats-") as folder, redirect_stdout(io.StringIO()):
-            with programs() as start:
-                found = fault.outcome(System(Path(folder), start))
+        with (
+            tempfile.TemporaryDirectory(prefix="cbw-nats-") as folder,
+            redirect_stdout(io.StringIO()),
+            programs() as start,
+        ):
+            found = fault.outcome(Path(folder), start)
         is_kept &= not found.lost and not found.twice
         takeover = "-" if found.takeover_s is None else f"{found.takeover_s:.1f} s"
-        row = (fault.name, found.answered, len(found.lost), found.twice, found.executed_again, f"{found.stall_s:.1f} s", takeover)
+        row = (
+            fault.name,
+            found.answered,
+            len(found.lost),
+            found.twice,
+            found.executed_again,
+            f"{found.stall_s:.1f} s",
+            takeover,
+        )
         print(f"| {' | '.join(map(str, row))} |", flush=True)
     return 0 if is_kept else 1
 

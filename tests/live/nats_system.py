@@ -5,6 +5,7 @@ Each broker reaches the servers over relays of its own, so that it can be cut of
 
 from __future__ import annotations
 
+import subprocess
 import threading
 import time
 from collections import deque
@@ -67,7 +68,9 @@ class Load:
     def wait_for_more(self) -> None:
         """Until requests are answered that were sent from now on."""
         before = self.answered
-        wait_until(lambda: self.answered >= before + MORE or self._running.done(), "it goes on", within_s=2 * PATIENCE_S)
+        wait_until(
+            lambda: self.answered >= before + MORE or self._running.done(), "it goes on", within_s=2 * PATIENCE_S
+        )
         if self._running.done():
             self._running.result()
 
@@ -93,21 +96,27 @@ class Outcome(NamedTuple):
 
 
 class System:
-    """Runs inside the ``with`` block, in ``folder``; ``start`` starts its programs and ends them."""
+    """Runs inside the ``with`` block, in ``folder``; ``start`` starts its programs and ends them. With ``has_disks`` each server
+    has a small disk of its own, which only root can make.
+    """
 
-    def __init__(self, folder: Path, start: Start) -> None:
+    def __init__(self, folder: Path, start: Start, *, has_disks: bool = False) -> None:
         self.folder = folder
-        self.cluster = NatsCluster(folder)
         self._start = start
         self._log = Log(folder / "log")
         self._front, self._back = free_ports(2)
+        self._disks = [folder / f"n{number}" for number in range(3)] if has_disks else []
         self._stack = ExitStack()
         self._harmed_at = 0.0
         self._takeover_s: float | None = None
 
     def __enter__(self) -> System:
         with ExitStack() as stack:
-            stack.enter_context(self.cluster)
+            for disk in self._disks:
+                disk.mkdir()
+                subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "none", disk], check=True)
+                stack.callback(subprocess.check_call, ["umount", "--lazy", disk])
+            self.cluster = stack.enter_context(NatsCluster(self.folder))
             self.owner_relays, self.standby_relays = (self._relays(stack) for _ in range(2))
             self._stack = stack.pop_all()
         return self
@@ -123,15 +132,17 @@ class System:
     ) -> None:
         self._stack.close()
 
-    def run(self, owner: Mapping[str, Any], standby: Mapping[str, Any]) -> None:
-        """Start all roles, the brokers with these variables, and wait until requests are answered."""
-        self.owner = self.broker(HOST, self.owner_relays, **owner)
+    def run(self, options: Mapping[str, Mapping[str, Any]]) -> None:
+        """Start all roles, the ``owner`` and the ``standby`` with these options, and wait until requests are answered."""
+        self.owner = self.broker(HOST, self.owner_relays, **options.get("owner", {}))
         self.owner.wait_for("serves clients")
-        self.standby = self.broker(ELSEWHERE, self.standby_relays, **standby)
+        self.standby = self.broker(ELSEWHERE, self.standby_relays, **options.get("standby", {}))
         self.standby.wait_for("stands by")
         places = f"{HOST}:{self._back},{ELSEWHERE}:{self._back}"
         for number in range(2):
-            self._start("worker", f"W{number}", places, "--handler=handlers:note_done", CBW_TEST_LOG=str(self._log.path))
+            self._start(
+                "worker", f"W{number}", places, "--handler=handlers:note_done", CBW_TEST_LOG=str(self._log.path)
+            )
         self.load = Load(f"{HOST}:{self._front},{ELSEWHERE}:{self._front}")
         self.load.wait_for_more()
         self.load.longest_gap_s = 0.0
@@ -146,6 +157,10 @@ class System:
         """Until the standby, or another broker, serves."""
         (of or self.standby).wait_for("serves clients")
         self._takeover_s = time.monotonic() - self._harmed_at
+
+    def disk_of(self, server: NatsServer) -> Path:
+        """The disk of ``server``."""
+        return self._disks[self.cluster.servers.index(server)]
 
     def leader(self) -> NatsServer:
         """The server that takes the appends."""

@@ -19,7 +19,7 @@ from cbw.observe.trace import read
 from cbw.transport.resolver import Resolver, endpoint_of
 from cbw.verify.caller import CALLERS
 from cbw.verify.checks import judge
-from cbw.verify.compose import BROKER_SERVICE, WORKER_SERVICE, Deployment
+from cbw.verify.deployment import BROKER_SERVICE, WORKER_SERVICE, Deployment
 from cbw.verify.scenario import merged
 from cbw.verify.trials import WORK_S_MIN, Trials
 
@@ -65,6 +65,9 @@ class Container:
     def logs(self, **_: Any) -> Stream:
         return self._stream
 
+    def start(self) -> None:
+        """It runs."""
+
 
 class SlowToDie(Container):
     """A worker at whose first kill its answer is on the way already, as a frozen broker has not read it yet."""
@@ -100,6 +103,12 @@ class Processes:
 
     def containers(self, service: str) -> Sequence[Container]:
         return self._services.get(service, [])
+
+    replaces_containers = False
+
+    def restore(self, ended: Container) -> None:
+        """As Docker Compose does."""
+        ended.start()
 
     def addresses(self, broker: Container) -> list[str]:
         return [self._addresses[broker.id]]

@@ -102,6 +102,7 @@ class SimJournal:
     def __init__(self, disk: Disk, wake: Callable[[], None], on_put: Callable[[int, bytes], None]) -> None:
         self.stored = disk.next_position - 1
         self.problem = ""
+        self.filled = 0.0
         self._disk = disk
         self._world = disk.world
         self._wake = wake

@@ -72,6 +72,12 @@ _FORMATS = {".html": html, ".htm": html, ".md": markdown}
     help="Verify the containers of this Compose file: services bro, wor and, if there is one, log. May be repeated.",
 )
 @click.option("--project", metavar="NAME", help="The name under which that project runs, as docker compose -p has it.")
+@click.option(
+    "--swarm",
+    "stack",
+    metavar="STACK",
+    help="Verify the containers of this stack of a Docker Swarm that run on this machine, a manager of it.",
+)
 @click.option("--keep", metavar="DIR", type=click.Path(file_okay=False), help="Leave the traces in DIR.")
 @click.option(
     "--timeout",
@@ -98,6 +104,7 @@ def command(
     traces: tuple[str, ...],
     compose_files: tuple[str, ...],
     project: str | None,
+    stack: str | None,
     keep: str | None,
     timeout_s: float,
     is_json: bool,
@@ -110,6 +117,7 @@ def command(
     cbw verify --broker HOST:9998           a broker that runs, with own clients and own workers
     cbw verify --broker HOST --dialect lab  a broker of the lab, of whatever make, with REQ clients and REQ workers
     cbw verify --compose FILE               a deployment with Docker Compose: its containers come to harm, and are restored
+    cbw verify --swarm STACK                a stack of a Docker Swarm, as far as it runs on this machine
     cbw verify --trace traces/*.jsonl       the traces of any earlier run, again
 
     It shows that clients get their own replies only, that no worker is free while requests wait, and that requests
@@ -120,8 +128,10 @@ def command(
     traces += more_traces
     if project and not compose_files:
         raise UsageError("--project goes with --compose FILE")
-    if compose_files and (broker is not None or traces):
-        raise UsageError("--compose goes without --broker and --trace")
+    if (compose_files or stack) and (broker is not None or traces):
+        raise UsageError(f"{'--compose' if compose_files else '--swarm'} goes without --broker and --trace")
+    if compose_files and stack:
+        raise UsageError("--compose goes without --swarm")
     if dialect == "lab" and (broker is None or traces):
         raise UsageError("--dialect lab goes with --broker, and without --trace")
     if bad_frames and dialect != "lab":
@@ -129,9 +139,9 @@ def command(
     report = _ReportFile(report_file) if report_file else None
     timeline = report.timeline if report else None
     unseen: Sequence[str] = ()
-    if compose_files:
-        verdicts = _run_compose(compose_files, project, keep, timeout_s, timeline)
-        subject = f"the deployment of {', '.join(compose_files)}"
+    if compose_files or stack:
+        verdicts = _run_deployment(compose_files, project, stack, keep, timeout_s, timeline)
+        subject = f"the stack {stack}" if stack else f"the deployment of {', '.join(compose_files)}"
     elif traces and broker is None:
         verdicts = _judged(traces, timeline)
         subject = f"an earlier run, by {len(traces)} of its traces"
@@ -204,17 +214,26 @@ def _run_lab(
         return _judged(scenario.traces(), timeline)
 
 
-def _run_compose(
-    files: tuple[str, ...], project: str | None, keep: str | None, timeout_s: float, timeline: Timeline | None
+def _run_deployment(
+    files: tuple[str, ...],
+    project: str | None,
+    stack: str | None,
+    keep: str | None,
+    timeout_s: float,
+    timeline: Timeline | None,
 ) -> list[Verdict]:
-    from cbw.verify.compose import Deployment  # here: the Docker SDK is an extra
-    from cbw.verify.trials import Trials
+    try:  # here: the Docker SDK is an extra
+        from cbw.verify.compose import ComposeProject
+        from cbw.verify.swarm import SwarmStack
+        from cbw.verify.trials import Trials
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"the Docker SDK is not installed: {error}", advice="In a checkout of cbw: pip install '.[docker]'"
+        ) from None
 
     with _folder(keep) as folder:
-        with (
-            Deployment(files, project, _announce) as deployment,
-            Trials(folder, deployment, _progress, timeout_s=timeout_s) as trials,
-        ):
+        found = SwarmStack(stack, _announce) if stack else ComposeProject(files, project, _announce)
+        with found as deployment, Trials(folder, deployment, _progress, timeout_s=timeout_s) as trials:
             trials.run()
         return _judged(trials.traces(), timeline)
 

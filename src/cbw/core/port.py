@@ -87,6 +87,10 @@ class JournalPort(Protocol):
     def problem(self) -> str:
         """Why nothing can be stored at the moment; empty: it can."""
 
+    @property
+    def filled(self) -> float:
+        """How much of the room that the journal may take is taken, from 0 to 1; 0: it has no bound of its own."""
+
     def put(self, position: int, batch: bytes) -> None:
         """Store ``batch``, behind all earlier ones. Returns at once."""
 

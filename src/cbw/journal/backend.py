@@ -49,6 +49,11 @@ class Backend(Protocol):
         """What the journal takes on disk. Any thread may ask."""
         ...
 
+    @property
+    def filled(self) -> float:
+        """How much of the room that it may take is taken, from 0 to 1; 0 if it has no bound of its own. Any thread may ask."""
+        ...
+
     def append(self, position: int, batches: Sequence[bytes]) -> Append:
         """Store ``batches`` at ``position``, ``position + 1``, …: all of them or none, and durably if that is the outcome.
         At least one, and at most :data:`BATCHES_MAX`.

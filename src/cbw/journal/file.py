@@ -126,6 +126,10 @@ class FileJournal:
     def size_bytes(self) -> int:
         return _size(self.path) + _size(self._wal)
 
+    @property
+    def filled(self) -> float:
+        return 0.0
+
     def append(self, position: int, batches: Sequence[bytes]) -> Append:
         if position != self._next:
             return Append.FENCED

@@ -22,7 +22,14 @@ from collections.abc import Callable, Coroutine, Generator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
-from cbw.errors import JournalDamaged, JournalError, JournalFenced, JournalInUse, JournalUnreachable
+from cbw.errors import (
+    JournalDamaged,
+    JournalError,
+    JournalFenced,
+    JournalFull,
+    JournalInUse,
+    JournalUnreachable,
+)
 from cbw.journal import stream_messages
 from cbw.journal.backend import Append
 from cbw.journal.nats_place import NatsPlace
@@ -125,6 +132,7 @@ class NatsJournal:
         self._begin = 1  # sequences of what is to be read by open
         self._last = 0  # the sequence of the stream's last message
         self._size = 0
+        self._dropped = 0  # batches in messages with a sequence below this are dropped
         self._average = 1
         self._sequences = array("Q")  # of the messages
         self._ends = array("Q")  # position after the batches of each
@@ -197,6 +205,7 @@ class NatsJournal:
             assert end.data is not None
             self._first = _owner_of(end.owner, end.last).first
             self._next = stream_messages.next_after(stream_messages.decode_message(end.last, end.data))
+        self._run(stream.look_at_room())
         self._begin, self._last = (end.first or 1), end.last
         self._size, self._average = end.size_bytes, end.size_bytes // max(1, end.messages)
         self._say_owner(stream, self._owner)
@@ -205,6 +214,7 @@ class NatsJournal:
             return False
         self._epoch, self._cut = self._last, self._next
         self._run(stream.answer_for(self._owner))
+        self._run(stream.watch_room())
         return True
 
     def _say_owner(self, stream: Stream, owner: str) -> None:
@@ -266,6 +276,10 @@ class NatsJournal:
     def size_bytes(self) -> int:
         return self._size
 
+    @property
+    def filled(self) -> float:
+        return self._stream.room.filled if self._stream is not None else 0.0
+
     def append(self, position: int, batches: Sequence[bytes]) -> Append:
         if position != self._next:
             return Append.FENCED
@@ -312,16 +326,36 @@ class NatsJournal:
         if before > self._first and not self._unsent:  # else it is not known yet where the batches in there are
             self._first = before
             self._say_owner(self._stream, self._owner)
-        outcome = self._send(self._stream)
+        try:
+            outcome = self._send(self._stream)
+        except JournalFull:
+            if not self._make_room(self._stream, before):
+                raise
+            return True
         if outcome is Append.FENCED:
             raise JournalFenced(f"another broker has the journal {self.place.name}")
         if outcome is Append.UNKNOWN:
             return True
-        if count := bisect_right(self._ends, self._first, hi=len(self._ends) - 1):
+        if count := self._droppable(self._first):
             self._run(self._stream.drop(self._sequences[count]))
             del self._sequences[:count], self._ends[:count]
-            self._size = self._run(self._stream.state()).bytes
+            self._size = self._run(self._stream.look_at_room()).size_bytes
         return before > self._first
+
+    def _droppable(self, before: int) -> int:
+        """How many of the oldest messages hold nothing but batches below ``before``."""
+        return bisect_right(self._ends, before, hi=len(self._ends) - 1)
+
+    def _make_room(self, stream: Stream, before: int) -> bool:
+        """Drop batches below ``before`` although there is no room to say so first. The messages on the owner stay, as the last of
+        them must. Returns whether there were any.
+        """
+        below = self._sequences[self._droppable(before)]
+        if below <= max(self._dropped, self._sequences[0]):
+            return False
+        self._run(stream.drop(below, stream.batches))
+        self._dropped = below
+        return True
 
     def close(self) -> None:
         if self._loop is None:

@@ -27,6 +27,8 @@ REPLY_S = 2.0
 """For one answer of the servers. They elect a new leader in 4 to 9 s (measured), so whoever needs one asks again."""
 MESSAGE_BYTES_MAX = 1 << 20
 """Of one message: the servers' own default limit."""
+ROOM_MESSAGES, MESSAGE_BYTES_MIN = 128, 64 << 10
+"""A stream with a limit has room for at least so many messages, which need not be smaller than that."""
 IN_FLIGHT = 8
 """Appends that are sent before the first is acknowledged."""
 READ_BYTES = 8 << 20
@@ -35,6 +37,8 @@ READ_MAX = 500
 VERSIONS = ((2, 12, 8), (2, 14, 0))
 """The oldest server of the 2.12 line and the oldest of all others that fence appends that are in flight: before, two brokers
 could both write at one position (nats-server #8057)."""
+WATCH_S = 1.0
+"""Interval between two looks at how much room there is: an operator may have given more, or others may have taken it."""
 _WRONG_SEQUENCE = 10071
 _NO_CLUSTER = 10074
 _STORE_FAILED = 10077
@@ -48,6 +52,29 @@ class Outcome(Enum):
     STORED = auto()
     OTHER = auto()  #: the stream has another message at that sequence
     UNKNOWN = auto()  #: no answer came
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What the servers allow, in bytes; 0: as much as they have."""
+
+    size_bytes: int = 0
+    """Of the stream."""
+    stream_bytes_max: int = 0
+    account_bytes: int = 0
+    """Of all streams of the account together."""
+    account_bytes_max: int = 0
+
+    @property
+    def filled(self) -> float:
+        """How much of it is taken, from 0 to 1."""
+        stream = self.size_bytes / self.stream_bytes_max if self.stream_bytes_max else 0.0
+        account = self.account_bytes / self.account_bytes_max if self.account_bytes_max else 0.0
+        return min(1.0, max(stream, account))
+
+    def less(self, count: int) -> Room:
+        """The same when the stream has grown by ``count`` bytes."""
+        return replace(self, size_bytes=self.size_bytes + count, account_bytes=self.account_bytes + count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +101,9 @@ class Stream:
         self.batches = f"cbw.journal.{place.name}.batches"
         self.owners = f"cbw.journal.{place.name}.owner"
         self._question = f"cbw.owner.{place.name}"
+        self._watching: asyncio.Task[None] | None = None
+        self.room = Room()
+        """As of the last look, and less what was appended since."""
 
     @classmethod
     async def connect(cls, place: NatsPlace, name: str, *, makes: bool = True) -> Stream:
@@ -170,8 +200,11 @@ class Stream:
 
     @property
     def bytes_max(self) -> int:
-        """Of one message."""
-        return min(self._client.max_payload, MESSAGE_BYTES_MAX)
+        """Of one message. What is needed no longer is dropped by whole messages, so those of a small stream are small."""
+        bytes_max = min(self._client.max_payload, MESSAGE_BYTES_MAX)
+        if room := self.room.stream_bytes_max:
+            return min(bytes_max, max(room // ROOM_MESSAGES, MESSAGE_BYTES_MIN))
+        return bytes_max
 
     # --- whose it is
 
@@ -182,6 +215,28 @@ class Stream:
             await message.respond(owner.encode())
 
         await self._client.subscribe(self._question, cb=answer)
+
+    async def watch_room(self) -> None:
+        """Keep :attr:`room` up to date until :meth:`close`."""
+        self._watching = asyncio.create_task(self._watch_room())
+
+    async def _watch_room(self) -> None:
+        while True:
+            with contextlib.suppress(JournalUnreachable):
+                await self.look_at_room()
+            await asyncio.sleep(WATCH_S)
+
+    async def look_at_room(self) -> Room:
+        """Bring :attr:`room` up to date.
+
+        Raises:
+            JournalUnreachable: the servers do not tell.
+        """
+        with self._asking("cannot be read"):
+            stream, account = await self._jetstream.stream_info(self.name), await self._jetstream.account_info()
+        bytes_max, account_bytes_max = stream.config.max_bytes or 0, account.limits.max_storage or 0
+        self.room = Room(stream.state.bytes, max(0, bytes_max), account.storage, max(0, account_bytes_max))
+        return self.room
 
     async def ask_for_owner(self, timeout_s: float) -> str | None:
         """The owner's name; empty: nobody is there to be asked; None: no answer came."""
@@ -254,6 +309,7 @@ class Stream:
         for number, answer in enumerate(found):
             if answer is None:
                 outcomes.append(Outcome.STORED)
+                self.room = self.room.less(len(messages[number][1]))
                 continue
             outcome = await self._judge(answer, messages[number][1], last + number + 1, is_first=not outcomes)
             outcomes.append(outcome)
@@ -329,17 +385,19 @@ class Stream:
                     await reader.unsubscribe()
         return [(message.metadata.sequence.stream, message.data) for message in found]
 
-    async def drop(self, before: int) -> None:
-        """Drop all messages with a sequence below ``before``.
+    async def drop(self, before: int, subject: str | None = None) -> None:
+        """Drop all messages with a sequence below ``before``, or those of them with this ``subject``.
 
         Raises:
             JournalUnreachable: it may not have been done.
         """
         with self._asking("was not made smaller"):
-            await self._jetstream.purge_stream(self.name, seq=before)
+            await self._jetstream.purge_stream(self.name, seq=before, subject=subject)
 
     async def close(self) -> None:
         """End the connection."""
+        if self._watching is not None:
+            self._watching.cancel()
         with contextlib.suppress(NatsError, TimeoutError, OSError):
             async with asyncio.timeout(REPLY_S):
                 await self._client.close()

@@ -17,6 +17,9 @@ from cbw.journal.backend import BATCHES_MAX, Append, Backend
 APPEND_BYTES_MAX = 4 << 20
 """Batches of this size together go into one append, and at least one batch: what is appended is answered all at once, so more
 would only make those wait that came first."""
+TIGHT = 0.75
+"""When this part of the journal's room is taken, batches are appended one by one: what each of them lets go makes room for the
+next."""
 RETRY_S = 0.25
 """Between two attempts to write to a full disk, or to learn how an append ended."""
 UNKNOWN_S = 30.0
@@ -66,6 +69,11 @@ class Writer:
     def size_bytes(self) -> int:
         """What the journal takes on disk."""
         return self._backend.size_bytes
+
+    @property
+    def filled(self) -> float:
+        """How much of the room that the journal may take is taken, from 0 to 1, in steps of a hundredth."""
+        return round(self._backend.filled, 2)
 
     def put(self, position: int, batch: bytes) -> None:
         """Store ``batch``, after all before it. ``position`` is the one after that of the batch before.
@@ -154,11 +162,11 @@ class Writer:
 
     def _gathered(self) -> list[bytes]:
         batches: list[bytes] = []
-        size = 0
+        size, size_max = 0, APPEND_BYTES_MAX if self.filled < TIGHT else 0
         with self._changed:
             for batch in self._waiting:
                 size += len(batch)
-                if batches and (size > APPEND_BYTES_MAX or len(batches) == BATCHES_MAX):
+                if batches and (size > size_max or len(batches) == BATCHES_MAX):
                     break
                 batches.append(batch)
         return batches

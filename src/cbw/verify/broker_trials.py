@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import NamedTuple
 
 from docker.models.containers import Container
@@ -17,8 +18,8 @@ from docker.models.containers import Container
 from cbw.core import catalogue
 from cbw.core.catalogue import EventName
 from cbw.errors import NotReady
-from cbw.verify import compose
-from cbw.verify.compose import Deployment
+from cbw.verify.deployment import BROKER_SERVICE, CONTAINER_STOP_S, Deployment
+from cbw.verify.engine import exit_codes
 from cbw.verify.notebook import Notebook, wait
 
 ZOMBIE_S = 30.0
@@ -66,7 +67,10 @@ class BrokerTrials:
         Raises:
             NotReady: the only broker comes back where the clients do not find it.
         """
-        brokers = self._deployment.containers(compose.BROKER_SERVICE)
+        brokers = self._deployment.containers(BROKER_SERVICE)
+        if len(brokers) == 1 and self._deployment.replaces_containers:
+            self._say("the only broker is not brought down: another one would come back at another address")
+            return True
         if len(brokers) == 1:
             return self._restart_the_only_one(brokers[0])
         return self._hurt_an_owner() if self._has_standbys else self._hurt_some(len(brokers))
@@ -74,7 +78,7 @@ class BrokerTrials:
     def _restart_the_only_one(self, broker: Container) -> bool:
         for how, event, restart in (
             ("restarted", catalogue.BROKER_RESTARTED, restarted),
-            ("killed", catalogue.BROKER_KILLED, killed_and_started),
+            ("killed", catalogue.BROKER_KILLED, partial(killed_and_restored, self._deployment)),
         ):
             asked = self._requester.ask_and_begin()
             self._say(f"the broker is {how} while {len(asked)} requests are open")
@@ -94,12 +98,10 @@ class BrokerTrials:
     def _hurt_some(self, count: int) -> bool:
         deployment = self._deployment
         harms: list[tuple[EventName, Harm, Harm]] = [
-            (catalogue.BROKER_KILLED, Container.kill, Container.start),
+            (catalogue.BROKER_KILLED, Container.kill, deployment.restore),
             (catalogue.BROKER_FROZEN, Container.pause, Container.unpause),
         ]
-        networks = {
-            broker.id: deployment.networks_of(broker) for broker in deployment.containers(compose.BROKER_SERVICE)
-        }
+        networks = {broker.id: deployment.networks_of(broker) for broker in deployment.containers(BROKER_SERVICE)}
         if all(networks.values()):
             harms.append(
                 (
@@ -114,7 +116,7 @@ class BrokerTrials:
 
     def _hurt_an_owner(self) -> bool:
         """Kill the broker that serves, then freeze it for so long that a standby takes over, and wake it."""
-        if not self._hurt(1, catalogue.OWNER_KILLED, Container.kill, Container.start):
+        if not self._hurt(1, catalogue.OWNER_KILLED, Container.kill, self._deployment.restore):
             return False
         began_at = time.time()
         woken: list[Container] = []
@@ -129,7 +131,7 @@ class BrokerTrials:
         codes: list[int] = []
 
         def has_ended() -> bool:
-            codes[:] = self._deployment.exit_codes(woken[0], began_at)
+            codes[:] = exit_codes(woken[0], began_at)
             return bool(codes)
 
         if wait(ZOMBIE_S, has_ended):
@@ -141,7 +143,7 @@ class BrokerTrials:
         """Hurt ``count`` brokers, of which one is in use, until the requests that are open are answered by others."""
         asked = self._requester.ask_and_begin()
         in_use = self._requester.broker_in_use()
-        brokers = self._deployment.containers(compose.BROKER_SERVICE)
+        brokers = self._deployment.containers(BROKER_SERVICE)
         victims = sorted(brokers, key=lambda one: not in_use.endswith(str(one.attrs["Config"]["Hostname"])))[:count]
         how = event.removeprefix("broker_").removeprefix("owner_").replace("_", " ")
         whom = " and ".join(str(victim.name) for victim in victims)
@@ -170,10 +172,10 @@ class BrokerTrials:
 
 def restarted(container: Container) -> None:
     """``docker restart``."""
-    container.restart(timeout=compose.CONTAINER_STOP_S)
+    container.restart(timeout=CONTAINER_STOP_S)
 
 
-def killed_and_started(container: Container) -> None:
-    """``docker kill``, and ``docker start``."""
+def killed_and_restored(deployment: Deployment, container: Container) -> None:
+    """``docker kill``, and one that works again, the same or another."""
     container.kill()
-    container.start()
+    deployment.restore(container)

@@ -11,6 +11,7 @@ from cbw.core import catalogue
 from cbw.core.record import Record
 from cbw.errors import Expired, UsageError
 from cbw.observe.trace import Trace
+from cbw.verify.notebook import wait
 
 CALLERS = 3
 """Clients of a verification: enough for a reply that is sent to the wrong client to have a wrong client to go to."""
@@ -120,3 +121,13 @@ class Caller:
             self._trace.write([record])
         self._is_closed = True
         self._trace.close()
+
+
+def is_broker_at(address: str, id: str, patience_s: float) -> bool:
+    """Whether a broker welcomes a client called ``id`` at ``address`` within ``patience_s`` seconds."""
+    with Client(address, id=id, timeout=None) as probe:
+        asked = probe.submit("is anybody there?")  # a client looks for its broker when it has something to ask
+        try:
+            return wait(patience_s, lambda: probe.has_met_broker)
+        finally:
+            asked.cancel()  # there may be no worker

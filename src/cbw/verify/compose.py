@@ -7,49 +7,33 @@ Docker is asked through its SDK. Only to read the Compose file, to start a proje
 from __future__ import annotations
 
 import contextlib
-import gzip
-import io
 import json
-import os
 import shutil
-import signal
 import subprocess
-import tarfile
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
+
+from docker.errors import DockerException
+from docker.models.containers import Container
+from docker.models.volumes import Volume
 
 from cbw.errors import CbwError, NotReady, UsageError
 from cbw.settings import CLIENT_PORT
+from cbw.verify.deployment import (
+    BROKER_SERVICE,
+    CONTAINER_STOP_S,
+    LOGGER_SERVICE,
+    WORKER_SERVICE,
+    WORKERS_MIN,
+    Networks,
+)
+from cbw.verify.engine import connect, explained, undisturbed
 
-try:
-    import docker
-    from docker.errors import APIError, DockerException, NotFound
-    from docker.models.containers import Container
-    from docker.models.volumes import Volume
-except ImportError:  # the extra is not installed
-    raise UsageError(
-        "the Docker SDK is not installed", advice="In a checkout of cbw: pip install '.[docker]'"
-    ) from None
-
-BROKER_SERVICE, WORKER_SERVICE, LOGGER_SERVICE = "bro", "wor", "log"
-"""Names of the services in the lab's Compose files."""
-LOG_FOLDER = "/tmp/cbwlog"
-"""Folder of the logger's file ``logs`` in its container, unless ``LOGGER_DIR`` says another."""
-WORKERS_MIN = 3
-"""Workers that a verification needs: one to be hurt, one to take over, and one more that must not idle."""
 UP_S = 120
 """Time for a project whose images exist to be started and healthy."""
 BUILD_S = 1200
 """Additional time for the images of a project to be built."""
-CONTAINER_STOP_S = 15
-"""Time for a container to end after SIGTERM: more than the grace time of the roles."""
-
-
-Networks = dict[str, dict[str, Any]]
-"""A container's networks by name, with its settings in each, as ``docker inspect`` shows them."""
 
 
 class _Found(NamedTuple):
@@ -61,7 +45,7 @@ class _Found(NamedTuple):
     networks: Networks
 
 
-class Deployment:
+class ComposeProject:
     """A Compose project. Inside the ``with`` block it runs, with enough workers; afterwards it is as it was found.
 
     ``say`` is called with what is done to the project. Containers of other projects are never touched.
@@ -70,6 +54,8 @@ class Deployment:
         UsageError: no such file, or not one that can be verified.
         NotReady: no Docker, or the deployment is not in a state to be verified.
     """
+
+    replaces_containers = False
 
     def __init__(self, files: Sequence[str], project: str | None, say: Callable[[str], None]) -> None:
         for file in files:
@@ -94,7 +80,7 @@ class Deployment:
                     f"{files[0]} has no service {service}, only {has}",
                     advice=f"cbw verify needs a broker called {BROKER_SERVICE} and workers called {WORKER_SERVICE}.",
                 )
-        self._docker = _connect()
+        self._docker = connect()
         self._found: dict[str, _Found] = {}
         self._found_volumes: list[str | None] = []
         self._ours: dict[str, None] = {}  # ids of containers that were made here
@@ -102,7 +88,7 @@ class Deployment:
 
     # --- coming and going
 
-    def __enter__(self) -> Deployment:
+    def __enter__(self) -> ComposeProject:
         self._found = {container.id or "": _found(container) for container in self._containers()}
         self._found_volumes = [volume.id for volume in self._volumes()]
         try:
@@ -180,7 +166,7 @@ class Deployment:
         Raises:
             NotReady: something could not be put back.
         """
-        with _undisturbed():
+        with undisturbed():
             failed = self._put_all_back()
         if failed:
             raise NotReady(f"could not put back {'; '.join(failed)}", advice=f"docker compose -p {self.project} ps -a")
@@ -192,7 +178,7 @@ class Deployment:
             try:
                 self._put_back(container)
             except (DockerException, OSError) as error:
-                failed.append(f"{container.name}: {_text_of(error)}")
+                failed.append(f"{container.name}: {explained(error)}")
         if self._is_started_here and not self._found:
             self._say(f"taking project {self.project} down again")
             try:
@@ -201,7 +187,7 @@ class Deployment:
                     if volume.id not in self._found_volumes:
                         volume.remove()
             except (CbwError, DockerException) as error:
-                failed.append(_text_of(error))
+                failed.append(explained(error))
         return failed
 
     def _put_back(self, container: Container) -> None:
@@ -272,6 +258,10 @@ class Deployment:
 
     # --- harm, and its end
 
+    def restore(self, ended: Container) -> None:
+        """Start it again."""
+        ended.start()
+
     def common_networks(self, container: Container) -> Networks:
         """The networks over which ``container`` can reach brokers."""
         theirs = {name for broker in self.containers(BROKER_SERVICE) for name in _networks(broker)}
@@ -281,12 +271,6 @@ class Deployment:
         """The networks from which ``container`` can be cut off."""
         container.reload()
         return {name: found for name, found in _networks(container).items() if name not in ("host", "none")}
-
-    def exit_codes(self, container: Container, since: float) -> list[int]:
-        """With what ``container`` has ended after ``since``, seconds since 1970, each time."""
-        wanted = {"container": container.id, "event": "die"}
-        events = self._docker.events(since=int(since), until=int(time.time()) + 1, filters=wanted, decode=True)
-        return [int(event["Actor"]["Attributes"]["exitCode"]) for event in events]
 
     def cut_off(self, container: Container, networks: Networks) -> None:
         """``docker network disconnect`` from ``networks``."""
@@ -307,35 +291,6 @@ class Deployment:
             ipv4_address=fixed.get("IPv4Address"),
             ipv6_address=fixed.get("IPv6Address"),
         )
-
-    # --- the log
-
-    def log_size(self, container: Container) -> int:
-        """Size in bytes of the log file in the logger's container; 0 if there is none."""
-        try:
-            _, stat = container.get_archive(f"{_log_folder(container)}/logs")
-        except NotFound:
-            return 0
-        return int(stat["size"]) if stat else 0
-
-    def log_files(self, container: Container, since: float) -> Iterator[bytes]:
-        """The contents of the log files that were written to after ``since``, seconds since 1970."""
-        try:
-            chunks, _ = container.get_archive(_log_folder(container))
-        except NotFound:
-            return
-        with tarfile.open(fileobj=io.BufferedReader(_Stream(chunks)), mode="r|") as archive:
-            for member in archive:
-                name = PurePosixPath(member.name).name
-                if (
-                    member.isfile()
-                    and name.startswith("logs")
-                    and not name.endswith(".lock")
-                    and member.mtime >= since - 1
-                ):
-                    file = archive.extractfile(member)
-                    if file is not None:
-                        yield _unpacked(file.read())
 
     # --- docker compose
 
@@ -382,71 +337,6 @@ class Deployment:
         return done.stdout
 
 
-class _Stream(io.RawIOBase):
-    """A file that reads from an iterator of bytes."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = iter(chunks)
-        self._rest = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._rest:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                return 0
-            self._rest = chunk
-        part = self._rest[: len(buffer)]
-        buffer[: len(part)] = part
-        self._rest = self._rest[len(part) :]
-        return len(part)
-
-
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Ignore Ctrl-C and SIGTERM for a while. (Only the main thread gets them; in another there is nothing to do.)"""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _connect() -> docker.DockerClient:
-    """The engine that the command ``docker`` uses: ``DOCKER_HOST``, else that of the current context.
-
-    Raises:
-        NotReady: it does not run, does not answer, or refuses this user.
-    """
-    url = os.environ.get("DOCKER_HOST") or _context_host()
-    try:
-        return docker.DockerClient(base_url=url, version="auto", max_pool_size=64)
-    except DockerException as error:
-        text = str(error)
-    if "PermissionError" in text or "Permission denied" in text:
-        raise NotReady(
-            f"{url}: permission denied",
-            advice="Your user may not use Docker: sudo usermod -aG docker $USER, and log in again; or use sudo.",
-        )
-    if any(sign in text for sign in ("FileNotFoundError", "ConnectionRefused", "No such file", "refused")):
-        raise NotReady(
-            f"the Docker daemon is not running (nobody answers at {url})", advice="sudo systemctl start docker"
-        )
-    raise NotReady(f"the Docker daemon at {url} does not answer: {text}", advice="docker info")
-
-
-def _context_host() -> str:
-    command = ["docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unix:///var/run/docker.sock"
-
-
 def _scale_in(service: dict[str, Any]) -> int:
     """The number of containers that the Compose file wants for a service."""
     return int(service.get("scale") or (service.get("deploy") or {}).get("replicas") or 1)
@@ -474,20 +364,3 @@ def _host_of(address: str) -> str:
     if address == "::":
         return "[::1]"
     return f"[{address}]" if ":" in address else address
-
-
-def _log_folder(container: Container) -> str:
-    variables = dict(entry.partition("=")[::2] for entry in container.attrs["Config"]["Env"] or [])
-    return variables.get("LOGGER_DIR") or LOG_FOLDER
-
-
-def _unpacked(content: bytes) -> bytes:
-    if content.startswith(b"\x1f\x8b"):
-        with contextlib.suppress(OSError, EOFError):
-            return gzip.decompress(content)
-    return content
-
-
-def _text_of(error: Exception) -> str:
-    """The error as Docker explains it, without the address that was asked."""
-    return str(error.explanation) if isinstance(error, APIError) and error.explanation else str(error)

@@ -25,9 +25,15 @@ class Printed:
         self._lines: list[Line] = []
         self._is_over = threading.Event()
         self._streams: dict[str, Any] = {}
-        self._threads = [threading.Thread(target=self._follow, args=(one,), daemon=True) for one in containers]
-        for thread in self._threads:
-            thread.start()
+        self._threads: dict[str, threading.Thread] = {}  # by the container's id
+        self.follow(containers)
+
+    def follow(self, containers: list[Container]) -> None:
+        """Collect the lines of these, too."""
+        for container in containers:
+            if (id := container.id or "") not in self._threads:
+                self._threads[id] = threading.Thread(target=self._follow, args=(container,), daemon=True)
+                self._threads[id].start()
 
     @property
     def lines(self) -> list[Line]:
@@ -44,7 +50,7 @@ class Printed:
         for stream in list(self._streams.values()):
             with contextlib.suppress(Exception):  # it may be closed, or about to be made
                 stream.close()
-        for thread in self._threads:
+        for thread in self._threads.values():
             thread.join(1.0)
 
     def _follow(self, container: Container) -> None:

@@ -1,4 +1,4 @@
-"""What ``cbw verify --compose`` does to a deployment: load, harm to its workers and its brokers, restarts of its logger.
+"""What ``cbw verify`` does to a deployment: load, harm to its workers and its brokers, restarts of its logger.
 
 It judges nothing; the records that it leaves are judged. The requests are sent by clients of the verification, on this host;
 the workers are the deployment's demonstration workers, which print what they begin and answer with their id.
@@ -21,15 +21,15 @@ from docker.errors import DockerException
 from docker.models.containers import Container
 from requests.exceptions import RequestException
 
-from cbw.client.sync_client import Client
 from cbw.core import catalogue
 from cbw.core.record import Record
 from cbw.errors import CbwError, NotReady, UsageError
 from cbw.observe.trace import read
-from cbw.verify import compose, evidence
-from cbw.verify.broker_trials import BrokerTrials, Harm, Requester, killed_and_started, restarted
-from cbw.verify.caller import CALLERS, Caller
-from cbw.verify.compose import Deployment
+from cbw.verify import evidence
+from cbw.verify.broker_trials import BrokerTrials, Harm, Requester, killed_and_restored, restarted
+from cbw.verify.caller import CALLERS, Caller, is_broker_at
+from cbw.verify.deployment import BROKER_SERVICE, LOGGER_SERVICE, WORKER_SERVICE, Deployment
+from cbw.verify.engine import log_files, log_size
 from cbw.verify.idle import NoIdleWhileWaiting
 from cbw.verify.notebook import Notebook, wait
 from cbw.verify.printed import Printed
@@ -81,12 +81,13 @@ class Trials:
         self._timeout_s = timeout_s
         self._prefix = f"VERIFY_{os.urandom(3).hex()}_"
         self._began_at = time.time()
-        self._workers = deployment.containers(compose.WORKER_SERVICE)
-        self._loggers = deployment.containers(compose.LOGGER_SERVICE)
-        self._printed = Printed([*self._workers, *deployment.containers(compose.BROKER_SERVICE)], self._began_at)
+        self._workers = deployment.containers(WORKER_SERVICE)
+        self._loggers = deployment.containers(LOGGER_SERVICE)
+        self._printed = Printed([*self._workers, *deployment.containers(BROKER_SERVICE)], self._began_at)
         self._addresses: list[str] = []  # of all brokers; those that answer come first
         self._answering = 0  # how many those are
         self._callers: list[Caller] = []
+        self._all_callers: list[Caller] = []  # also those of brokers that are gone
         self._alone: list[Caller] = []  # one for each broker that answers, which asks no other; empty: there is but one
         self._containers: dict[str, Container] = {}  # of the workers, by their ids
         self._ended_at: dict[str, float] = {}  # when each request was answered or failed, in seconds since 1970
@@ -117,7 +118,7 @@ class Trials:
 
     def stop(self) -> None:
         """Close what is open. Safe to call twice."""
-        for caller in (*self._callers, *self._alone):
+        for caller in self._all_callers:
             caller.close()
         self._printed.close()
         self._notebook.close()
@@ -136,10 +137,8 @@ class Trials:
         """
         self._notebook.note(
             catalogue.DEPLOYED,
-            count=len(self._deployment.containers(compose.BROKER_SERVICE)),
-            text=" ".join(
-                [compose.BROKER_SERVICE, compose.WORKER_SERVICE, *([compose.LOGGER_SERVICE] if self._loggers else [])]
-            ),
+            count=len(self._deployment.containers(BROKER_SERVICE)),
+            text=" ".join([BROKER_SERVICE, WORKER_SERVICE, *([LOGGER_SERVICE] if self._loggers else [])]),
         )
         self._notebook.note(catalogue.STARTED)
         self._reach_brokers()
@@ -147,7 +146,7 @@ class Trials:
 
     def _reach_brokers(self) -> None:
         """Make clients for all brokers, each at the first of its addresses at which it answers; a standby does not."""
-        brokers = self._deployment.containers(compose.BROKER_SERVICE)
+        brokers = self._deployment.containers(BROKER_SERVICE)
         found = [self._deployment.addresses(broker) for broker in brokers]
         tried = [address for addresses in found for address in addresses]
         answering = [self._answering_of(addresses, MEET_S / len(tried)) for addresses in found]
@@ -159,27 +158,24 @@ class Trials:
                 advice='Publish its port (ports: "9998:9998"), and look at docker compose logs bro.',
             )
         self._addresses += [own for address, (own, *_) in zip(answering, found, strict=True) if not address]
-        for number in range(1, CALLERS + 1):
-            self._callers.append(self._caller(f"CLI_{number}", self._addresses))
-        if self._answering > 1:
+        for caller in self._callers:
+            caller.close()
+        count = len(self._all_callers)
+        self._callers = [self._caller(f"CLI_{count + number}", self._addresses) for number in range(1, CALLERS + 1)]
+        if self._answering > 1 and not self._alone:
             for number, address in enumerate(self._addresses[: self._answering], 1):
                 self._alone.append(self._caller(f"ONE_{number}", [address]))
 
     def _caller(self, name: str, addresses: list[str]) -> Caller:
         id = f"{self._prefix}{name}"
-        return Caller(",".join(addresses), id, "", self._notebook.path(id), self._timeout_s)
+        caller = Caller(",".join(addresses), id, "", self._notebook.path(id), self._timeout_s)
+        self._all_callers.append(caller)
+        return caller
 
     def _answering_of(self, addresses: list[str], patience_s: float) -> str:
         """The first of ``addresses`` at which a broker answers; empty: none does."""
-        return next((address for address in addresses if self._is_broker_at(address, patience_s)), "")
-
-    def _is_broker_at(self, address: str, patience_s: float) -> bool:
-        with Client(address, id=f"{self._prefix}PROBE", timeout=MEET_S) as probe:
-            asked = probe.submit("is anybody there?")  # a client looks for its broker when it has something to ask
-            try:
-                return wait(patience_s, lambda: probe.has_met_broker)
-            finally:
-                asked.cancel()  # there may be no worker
+        probe = f"{self._prefix}PROBE"
+        return next((address for address in addresses if is_broker_at(address, probe, patience_s)), "")
 
     def _meet_workers(self) -> None:
         """Have every worker answer: find out which container is which worker, and how long they work.
@@ -233,7 +229,7 @@ class Trials:
     def _not_met(self, asked: dict[str, Future[str]]) -> CbwError:
         if any(_await(asked)) and not self._is_any_begun(asked):
             return UsageError(
-                f"the workers of service {compose.WORKER_SERVICE} do not print what they begin",
+                f"the workers of service {WORKER_SERVICE} do not print what they begin",
                 advice="cbw verify --compose needs the demonstration worker, `cbw worker` without --handler.",
             )
         known = [container.id for container in self._containers.values()]
@@ -286,11 +282,20 @@ class Trials:
 
     def kill(self) -> None:
         """``docker kill`` a worker in the middle of a request, and start it again."""
-        hurt = self._hurt(catalogue.KILLED, lambda victim: victim.kill(), lambda victim: victim.start())
+        hurt = self._hurt(catalogue.KILLED, lambda victim: victim.kill(), self._restore)
         if hurt is not None:
             hurt.future.result()
-            self._containers[hurt.worker].start()
+            self._restore(self._containers[hurt.worker])
             self._await_use(hurt.worker)
+
+    def _restore(self, killed: Container) -> None:
+        """Have a worker in place of one that was killed. If it is another, get to know it."""
+        self._deployment.restore(killed)
+        if self._deployment.replaces_containers:
+            self._containers = {name: one for name, one in self._containers.items() if one.id != killed.id}
+            self._workers = self._deployment.containers(WORKER_SERVICE)
+            self._printed.follow(self._workers)
+            self._meet_workers()
 
     def freeze(self) -> None:
         """``docker pause`` a worker in the middle of a request, and wake it while another works on the request."""
@@ -360,9 +365,9 @@ class Trials:
         )
 
     def _await_use(self, worker: str) -> None:
-        """Send requests until ``worker`` has begun one again; if it never does, the records show it."""
+        """Send requests until ``worker`` has begun one again, unless it was replaced; if it never does, the records show it."""
         deadline = time.monotonic() + SETTLE_S
-        while time.monotonic() < deadline:
+        while worker in self._containers and time.monotonic() < deadline:
             asked = self._ask(len(self._workers))
             _await(asked)
             if any(name == worker for request in asked for name, _ in self._begun(request)):
@@ -382,6 +387,9 @@ class Trials:
         return BrokerTrials(*where, has_standbys=has_standbys).run()
 
     def _settle(self) -> None:
+        if self._deployment.replaces_containers:  # the brokers that came are elsewhere
+            self._printed.follow(self._deployment.containers(BROKER_SERVICE))
+            self._reach_brokers()
         for worker in self._containers:
             self._await_use(worker)
 
@@ -389,21 +397,25 @@ class Trials:
         """``docker restart`` a logger under load, then ``docker kill`` and start it, if there is one."""
         if not self._loggers:
             return
-        logger = self._loggers[0]
         for how, event, restart in (
             ("restarted", catalogue.LOGGER_RESTARTED, restarted),
-            ("killed", catalogue.LOGGER_KILLED, killed_and_started),
+            ("killed", catalogue.LOGGER_KILLED, partial(killed_and_restored, self._deployment)),
         ):
+            if restart is restarted and self._deployment.replaces_containers:
+                continue
+            logger = self._loggers[0]
             asked = self._ask_and_begin()
             self._say(f"the logger is {how} while {len(asked)} requests are open")
             self._notebook.note(event)
             restart(logger)
-            if wait(SETTLE_S, self._has_grown, logger, self._deployment.log_size(logger)):
+            self._loggers = self._deployment.containers(LOGGER_SERVICE)
+            (logger, *_) = self._loggers
+            if wait(SETTLE_S, self._has_grown, logger, log_size(logger)):
                 self._notebook.note(catalogue.LOGGER_WRITES)
             _await(asked)
 
     def _has_grown(self, logger: Container, size: int) -> bool:
-        return self._deployment.log_size(logger) != size
+        return log_size(logger) != size
 
     def _ask_and_begin(self) -> dict[str, Future[str]]:
         """Send two requests for each worker, and wait until one is begun: none is answered yet."""
@@ -433,9 +445,7 @@ class Trials:
 
     def _recorded(self) -> tuple[list[Record], list[Record]]:
         """What the verification itself and its clients have recorded so far."""
-        called = [
-            record for caller in (*self._callers, *self._alone) for record in read(self._notebook.path(caller.id))
-        ]
+        called = [record for caller in self._all_callers for record in read(self._notebook.path(caller.id))]
         return list(read(self._notebook.path("verify"))), called
 
     def _deployed(self, called: list[Record]) -> list[Record]:
@@ -445,7 +455,7 @@ class Trials:
     def _logged(self) -> list[Record]:
         """The records of the log. Several loggers share one file, so any of them will do."""
         try:
-            files = [file for one in self._loggers[:1] for file in self._deployment.log_files(one, self._began_at)]
+            files = [file for one in self._loggers[:1] for file in log_files(one, self._began_at)]
         except (tarfile.TarError, DockerException, RequestException):  # it grew while it was read
             return []
         return [record for file in files for record in evidence.logged_in(file, self._began_at)]

@@ -48,6 +48,10 @@ class MemoryJournal:
     def size_bytes(self) -> int:
         return sum(map(len, self.store.batches.values()))
 
+    @property
+    def filled(self) -> float:
+        return 0.0
+
     def append(self, position: int, batches: Sequence[bytes]) -> Append:
         self.appends.append((position, len(batches)))
         if (failure := self.failure) is not None:

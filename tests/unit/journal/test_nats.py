@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -176,6 +177,41 @@ def test_a_stream_without_room(server: NatsServer) -> None:
     found = contents(server)
     assert found[:-1] == [(number, batch(number, MB // 2)) for number in range(1, position + 1)]
     assert found[-1] == (position + 1, batch(position + 1))
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_a_full_stream_is_made_smaller(server: NatsServer, is_told: bool) -> None:
+    """Although what says so finds no room in it, and also if the broker ends before it has said so."""
+    journal = journal_on(server)
+    read(journal)
+    for position in range(1, 6):
+        assert journal.append(position, [batch(position, MB // 2)]) is Append.DURABLE
+    asyncio.run(change(server, max_bytes=journal.size_bytes))
+    with pytest.raises(JournalFull):
+        journal.append(6, [batch(6)])
+    assert journal.compact(3), "there is room now, which is to be told of"
+    if is_told:
+        while journal.compact(3):
+            pass
+        assert journal.append(6, [batch(6)]) is Append.DURABLE
+    journal.close()
+    assert contents(server)[:3] == [(position, batch(position, MB // 2)) for position in (3, 4, 5)]
+
+
+def test_a_stream_says_how_full_it_is(server: NatsServer) -> None:
+    journal = journal_on(server)
+    read(journal)
+    assert journal.append(1, [batch(1, MB)]) is Append.DURABLE
+    assert journal.filled == 0.0
+    asyncio.run(change(server, max_bytes=4 * MB))
+    while not 0.2 < journal.filled < 0.3:
+        time.sleep(0.01)
+    assert journal.append(2, [batch(2, MB)]) is Append.DURABLE
+    assert 0.5 <= journal.filled < 0.6, "at once"
+    asyncio.run(change(server, max_bytes=-1))
+    while journal.filled:
+        time.sleep(0.01)
+    journal.close()
 
 
 def test_a_stream_that_is_deleted(server: NatsServer) -> None:

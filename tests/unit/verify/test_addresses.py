@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cbw.verify.compose import Deployment
+from cbw.verify.compose import ComposeProject
 
 
 class Published:
@@ -24,5 +24,5 @@ class Published:
 
 def test_a_number_for_ipv6_is_not_used_with_ipv4() -> None:
     """There it may be that of another broker."""
-    addresses = Deployment.addresses(Deployment.__new__(Deployment), Published())  # type: ignore[arg-type]
+    addresses = ComposeProject.addresses(ComposeProject.__new__(ComposeProject), Published())  # type: ignore[arg-type]
     assert addresses == ["172.18.0.3:9998", "127.0.0.1:32001", "[::1]:32002"]

@@ -111,6 +111,7 @@ class BrokerCore:
             events.OperatorAsked: self._operator_asked,
             events.JournalStored: lambda fact: self.requests.stored(fact.position),
             events.JournalStalled: self._journal_stalled,
+            events.JournalFilled: self._journal_filled,
         }
 
     def use_journal(self, replay: Replay, now: float) -> None:
@@ -207,6 +208,14 @@ class BrokerCore:
         assert journal is not None
         journal.reported = fact.problem
         self.outbox.trace(catalogue.JOURNAL_STALLED, text=fact.problem or "it goes on")
+
+    def _journal_filled(self, fact: events.JournalFilled) -> None:
+        journal = self.requests.journal
+        assert journal is not None
+        was_full = journal.is_full
+        journal.fill(fact.filled)
+        if journal.is_full is not was_full:
+            self.outbox.trace(catalogue.JOURNAL_STALLED, text=journal.refusal or "it has room again")
 
     # --- people
 

@@ -68,6 +68,7 @@ class Driver:
         self._journal = journal
         self._stored = 0
         self._problem = ""
+        self._filled = 0.0
         self._dialects: dict[bytes, WorkerDialect] = dict(core.workers.returning)
         self._is_unsettled = True
         self._now = 0.0
@@ -148,6 +149,9 @@ class Driver:
         if problem != self._problem:
             self._problem = problem
             facts.append(events.JournalStalled(problem))
+        if (filled := journal.filled) != self._filled:
+            self._filled = filled
+            facts.append(events.JournalFilled(filled))
         return facts
 
     def _append(self, order: events.AppendToJournal) -> None:

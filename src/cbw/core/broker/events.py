@@ -119,6 +119,12 @@ class JournalStalled(Event):
     problem: str
 
 
+class JournalFilled(Event):
+    """So much of the room that the journal may take is taken, from 0 to 1."""
+
+    filled: float
+
+
 class OperatorAsked(Event):
     """An operator, called ``name``, who has shown the token of the status pages, asks one of the broker's own services. The
     answer has the same ``number``.

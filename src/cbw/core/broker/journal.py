@@ -57,6 +57,14 @@ SLACK_BYTES = 64 << 20
 """The journal may hold this much that is needed no longer, and as much again as is needed."""
 COMPACT_BYTES = 4 << 20
 """Dropping less than this is not worth a write."""
+PRESSED = 0.5
+"""A journal that has taken this part of its room is kept shorter than one that has no bound."""
+PRESSED_GARBAGE, FULL_GARBAGE = 1 / 8, 1 / 32
+"""The part of such a journal, and of one that is full, that may be needed no longer: to get a byte of room, up to 8 or 32 are
+written again."""
+FULL, FULL_NO_MORE = 7 / 8, 3 / 4
+"""New requests are refused from the first part of its room on, until less than the second is taken. What is left is for what
+makes room: answers, what is dropped, and what is written again."""
 REWRITE_BYTES = 1 << 20
 """Most that is written again in a turn, so that a broker does not stand still for it."""
 BEGUN_DELAY_S = 0.005
@@ -98,6 +106,9 @@ class Journal:
         """Of the last batch."""
         self.is_waited_for: Callable[[ClientRow], bool] = lambda client: False
         """Tells whether something waits until a client reads."""
+        self.is_full = False
+        """Whether so much of its room is taken that no new requests are."""
+        self._filled = 0.0  # part of its room that is taken
         self._clock_offset = 0.0  # the journal's time is the broker's plus this
         self._next_number = 1
         self._records: list[AnyRecord] = []
@@ -329,8 +340,10 @@ class Journal:
             if self._dropped:
                 self._write(AnswersDropped(self._dropped))
                 self._dropped = []
-            if self._records or self._actions:
+            if self._records or self._actions or self._is_pressed:
                 self._append(now)
+        if self._is_pressed and not self._turns:
+            self._write_timer.set_by(now + DROPPED_DELAY_S)
 
     def _write_soon(self, _now: float) -> None:
         self._is_due = True
@@ -338,6 +351,12 @@ class Journal:
     def _append(self, now: float) -> None:
         self._is_due = False
         compact_before = self._rewrite()
+        if self._records or self._actions:
+            self._append_records(now)
+        if compact_before:
+            self._outbox.order(CompactJournal(compact_before))
+
+    def _append_records(self, now: float) -> None:
         position = self.position = self.position + 1
         records, self._records = self._records, []
         size, self._records_bytes = self._records_bytes, 0
@@ -346,8 +365,6 @@ class Journal:
         self._turns.append(Turn(position, now, self._accepted, self._finished, self._actions))
         self._accepted, self._finished, self._actions = [], [], []
         self._outbox.order(AppendToJournal(position, Batch(now + self._clock_offset, records)))
-        if compact_before:
-            self._outbox.order(CompactJournal(compact_before))
 
     # --- what is stored
 
@@ -363,10 +380,34 @@ class Journal:
 
     @property
     def problem(self) -> str:
-        """Why no new requests are taken, in words for clients; empty: they are."""
+        """Why nothing is stored, in words for clients; empty: it is."""
         if self._is_stalled and not self.reported:
             return f"the broker's journal has stored nothing for {STALLED_S:g} s"
         return self.reported
+
+    @property
+    def refusal(self) -> str:
+        """Why no new requests are taken, in words for clients; empty: they are."""
+        if self.is_full and not self.problem:
+            return f"the broker's journal has taken {self._filled:.0%} of its room"
+        return self.problem
+
+    def fill(self, filled: float) -> None:
+        """So much of the journal's room is taken, from 0 to 1."""
+        self._filled = filled
+        self.is_full = filled > (FULL_NO_MORE if self.is_full else FULL)
+        if self._is_pressed:
+            self._write_timer.set_by(self._outbox.now + DROPPED_DELAY_S)
+
+    @property
+    def _is_pressed(self) -> bool:
+        """Whether the journal has little room, and holds enough that is needed no longer to write some of the rest again."""
+        return self._filled > PRESSED and self._bytes - self._needed_bytes > self._garbage_bytes_max
+
+    @property
+    def _garbage_bytes_max(self) -> float:
+        """How much may be needed no longer in a journal that has little room."""
+        return (FULL_GARBAGE if self.is_full else PRESSED_GARBAGE) * self._bytes
 
     # --- what is still needed
 
@@ -374,7 +415,7 @@ class Journal:
         """Write again what keeps the journal long; returns before which position nothing is needed, if that is worth a write."""
         needed, order = self._needed, self._order
         position, rewritten = self.position + 1, 0
-        is_long = self._bytes > 2 * self._needed_bytes + SLACK_BYTES
+        is_long = self._is_pressed or self._bytes > 2 * self._needed_bytes + SLACK_BYTES
         while order:
             at, number = order[0]
             item = needed.get(number)
@@ -414,7 +455,8 @@ class Journal:
     def _forget_sizes(self, before: int) -> int:
         while self._sizes and self._sizes[0][0] < before:
             self._droppable_bytes += self._sizes.popleft()[1]
-        if self._droppable_bytes < COMPACT_BYTES:
+        is_worth_it = self._droppable_bytes >= COMPACT_BYTES
+        if not is_worth_it and not (self._filled > PRESSED and self._droppable_bytes > self._garbage_bytes_max):
             return 0
         self._bytes -= self._droppable_bytes
         self._droppable_bytes = 0

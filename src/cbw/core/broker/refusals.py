@@ -63,8 +63,8 @@ class Refusals:
         if client.dialect.has_sessions:  # other dialects have no word for it: see BackPressure
             if is_full:
                 return Status.BUSY, limits.why_full(accepted.count, accepted.bytes)
-            if accepted.journal is not None and accepted.journal.problem:
-                return Status.BUSY, accepted.journal.problem
+            if accepted.journal is not None and (problem := accepted.journal.refusal):
+                return Status.BUSY, problem
         if request.ttl is not None and not request.ttl > 0:  # NaN too
             return Status.EXPIRED, "the deadline had passed when it arrived", NOT_REACHED
         if request.delay_s and (why := delays.why_bad(request)):

@@ -17,6 +17,7 @@ class Disk:
     def __init__(self) -> None:
         self.stored = 0
         self.problem = ""
+        self.filled = 0.0
         self.positions: list[int] = []
 
     def put(self, position: int, batch: bytes) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from cbw.core import messages
 from cbw.core.broker import journal as journal_module
-from cbw.core.broker.events import JournalStored, PeerLost, Side
+from cbw.core.broker.events import JournalFilled, JournalStored, PeerLost, Side
 from cbw.core.journal_records import AttemptEnded, TaskBegun
 from cbw.core.messages import Status
 from cbw.wire import lab
@@ -311,6 +311,44 @@ def test_the_journal_does_not_grow_with_what_has_ended(monkeypatch: pytest.Monke
     system.worker("W2", services=("nobody serves this",), concurrency=count)
     assert system.bodies("W2") == list(range(1000, 1000 + count))
     assert [peer for peer, dialect in system.core.workers.returning if dialect is lab.LAB] == [b"P1"]
+
+
+def test_a_journal_with_little_room_is_made_shorter_also_when_nothing_happens() -> None:
+    system = Journaled()
+    system.client("C1")
+    system.ask(1, service="nobody serves this")
+    system.worker("W1", credit=100, concurrency=100)
+    for number in range(2, 400):
+        system.ask(number)
+        system.answer_all("W1")
+        system.tell(client_said(b"C1", [messages.Received([number])]))
+    system.wait(1.0, "W1")
+    before = len(system.stored)
+    assert before > 300
+    system.tell(JournalFilled(0.6))
+    system.wait(1.0, "W1")
+    assert len(system.stored) < before / 4
+    system.crash()
+    assert system.core.requests.count == 1
+
+
+def test_a_journal_that_is_nearly_full_takes_no_new_requests_until_there_is_room() -> None:
+    system = Journaled()
+    system.client("C1")
+    system.worker("W1")
+    system.ask(1)
+    system.tell(JournalFilled(0.9))
+    system.ask(2)
+    assert system.answers() == [(2, Status.BUSY)]
+    system.answer_all("W1")
+    assert system.answers() == [(1, Status.OK)], "what was accepted goes on"
+    system.tell(JournalFilled(0.8))
+    system.ask(3)
+    assert system.answers() == [(3, Status.BUSY)], "else it would change its mind all the time"
+    system.tell(JournalFilled(0.7))
+    system.ask(4)
+    system.answer_all("W1")
+    assert system.answers() == [(4, Status.OK)]
 
 
 def test_what_runs_is_still_known_after_it_was_written_again(monkeypatch: pytest.MonkeyPatch) -> None:
