@@ -43,8 +43,8 @@ REQ = (b"",)
 class Durability:
     """What must hold of a journal. Without one (``disk`` is None) it asks for nothing."""
 
-    def __init__(self, world: World, plan: Plan) -> None:
-        self.disk = Disk(world, plan.journal, self._on_disk) if plan.journal is not None else None
+    def __init__(self, world: World, plan: Plan, disk_name: str = "disk") -> None:
+        self.disk = Disk(world, plan.journal, disk_name, self._on_disk) if plan.journal is not None else None
         self.durable = Ledger()
         self.written = Ledger()
         """With what the broker has given to its journal besides."""
