@@ -21,15 +21,12 @@ from cbw.wire import native
 from . import network as parcels
 from .disk import Disk, SimJournal
 from .network import Connection, Network, Parcel, Router
+from .plan import first_task
 from .summary import summary
 from .world import Process, ViolationError, World
 
 if TYPE_CHECKING:
     from .checker import Checker
-
-
-BOOTS_MAX = 1000
-"""More than any broker has in a run."""
 
 
 class WatchedDriver(Driver):
@@ -140,8 +137,8 @@ class SimBroker(Process):
 
     @property
     def first_task(self) -> int:
-        """The number of its first task in this boot: all brokers count in other ranges."""
-        return (self.number * BOOTS_MAX + self.boot) << 32
+        """The number of its first task in this boot."""
+        return first_task(self.number, self.boot)
 
     def _open(self, disk: Disk) -> SimJournal:
         """Read the journal as the broker does, and write it from now on."""

@@ -18,6 +18,20 @@ RETRIES_ALLOWED = 3
 """As every service says."""
 
 
+BOOTS_MAX = 1000
+"""More than any broker has in a run: each counts its tasks in ranges of its own, one for each boot."""
+
+
+def first_task(broker: int, boot: int) -> int:
+    """The number of the first task of the broker of that number in that boot."""
+    return (broker * BOOTS_MAX + boot) << 32
+
+
+def broker_of(task: int) -> int:
+    """The number of the broker whose task it is."""
+    return (task >> 32) // BOOTS_MAX
+
+
 def retries_wanted(kind: str) -> int:
     """How often a handler asks to be called again."""
     return int(kind.removeprefix("retry")) if kind.startswith("retry") else 0

@@ -20,6 +20,7 @@ from cbw.wire import native
 
 from .broker import SimBroker
 from .checker import SAMPLE_S
+from .neglect import Neglect
 from .plain_workers import PlainWorker
 from .plan import RETRIES_ALLOWED, ClientPlan, Job, Plan, draw
 from .system import Faults, SimSystem
@@ -96,6 +97,7 @@ class _Run:
     def __init__(self, system: SimSystem) -> None:
         self.system = system
         self.world = system.world
+        self._neglect = Neglect(system)
 
     def run(self) -> None:
         """All of them.
@@ -130,6 +132,7 @@ class _Run:
     def _sample(self) -> None:
         for broker in self.system.brokers:
             broker.checker.sample()
+        self._neglect.sample()
         self.world.after(SAMPLE_S, self._sample)
 
     @property

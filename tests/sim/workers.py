@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from cbw.core.worker.events import PoolFact, PoolNotReady, PoolReady, TasksFinis
 from cbw.wire import native
 
 from .network import Link, Native, Network, Parcel, Peer
-from .plan import RETRIES_ALLOWED, WorkerPlan, retries_wanted
+from .plan import RETRIES_ALLOWED, WorkerPlan, broker_of, retries_wanted
 from .stranger import proof_of
 from .streams import StreamRun
 from .summary import summary
@@ -162,6 +162,7 @@ class SimPool:
             run = self.running[task.id] = Run(task, token, kind, world.now)
             worker.checker.begun(task.id, token)
             worker.begun_count += 1
+            worker.begun_by[broker_of(task.id)] += 1
             world.say(worker.who, f"begins {task.id} {token} {kind}")
             if kind == "hang" and not worker.plan.is_sheltered:
                 worker.freeze(HANG_S)
@@ -332,6 +333,9 @@ class SimWorker(Peer):
         self.twin = twin  # 0: the original
         self.services = plan.services
         self.begun_count = 0
+        self.begun_by: Counter[int] = Counter()  # the same, by brokers
+        self.credit_max = 0
+        """Most tasks that it has wanted in hand since its start."""
         self.idle_since: float | None = None
         self.is_wanted = True  # restarted when it ends
         self.core: WorkerCore
@@ -352,6 +356,7 @@ class SimWorker(Peer):
             takes_streams=True,
             places=[str(number) for number, _ in enumerate(self.links)],
         )
+        self.credit_max = 0
         self.pool = SimPool(self)
         self.driver = WorkerDriver(self.core, self.pool, *(SimLink(self, link) for link in self.links))
         self._stop_by: float | None = None
@@ -396,6 +401,7 @@ class SimWorker(Peer):
     def turn(self) -> None:
         core, pool, now = self.core, self.pool, self.world.now
         self.driver.turn(now, self._stop_by)
+        self.credit_max = max(self.credit_max, core.credit)
         self._stop_by = None
         if self.driver.is_over:
             self.world.say(self.who, f"ended {core.refused or ''}")
