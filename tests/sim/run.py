@@ -7,6 +7,7 @@ and within a generous time every request has ended, every worker is known to the
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from cbw.wire import native
 
 from .broker import SimBroker
 from .checker import SAMPLE_S
+from .log import run_log
 from .neglect import Neglect
 from .plain_workers import PlainWorker
 from .plan import RETRIES_ALLOWED, ClientPlan, Job, Plan, draw
@@ -58,6 +60,7 @@ def run(seed: int, *, is_verbose: bool = False, bend: Callable[[Plan], None] | N
         print(plan)
     violation: str | None = None
     try:
+        run_log(random.Random(f"log {seed}"))
         with _sizes(plan):
             _Run(SimSystem(world, plan)).run()
     except ViolationError as error:
