@@ -20,7 +20,9 @@ from cbw.wire import native
 
 from . import network as parcels
 from .disk import Disk, SimJournal
-from .network import Connection, Network, Parcel, Router, summary
+from .network import Connection, Network, Parcel, Router
+from .plan import first_task
+from .summary import summary
 from .world import Process, ViolationError, World
 
 if TYPE_CHECKING:
@@ -88,10 +90,14 @@ class WatchedDriver(Driver):
 
 
 class SimBroker(Process):
-    """One broker process at a time; :meth:`start` makes another after a crash."""
+    """One broker process at a time; :meth:`start` makes another after a crash. ``number`` tells it from other brokers."""
 
-    def __init__(self, world: World, network: Network, limits: Limits, turn_messages: int, grace_s: float) -> None:
-        super().__init__(world, "broker")
+    def __init__(
+        self, world: World, network: Network, limits: Limits, turn_messages: int, grace_s: float, number: int = 0
+    ) -> None:
+        super().__init__(world, f"broker{number or ''}")
+        self.number = number
+        self.disk_name = f"disk{number or ''}"
         self.network = network
         self.limits = limits
         self.turn_messages = turn_messages
@@ -111,10 +117,10 @@ class SimBroker(Process):
         self.boot += 1
         disk = self.checker.durability.disk
         self.core = BrokerCore(
-            "BRO",
-            f"bro{self.boot}",
+            f"BRO{self.number or ''}",
+            f"bro{self.boot}.{self.number}",
             self.limits,
-            first_task=self.boot << 32,
+            first_task=self.first_task,
             is_tracing=True,
             has_journal=disk is not None,
         )
@@ -128,6 +134,11 @@ class SimBroker(Process):
         self._stop_by: float | None = None
         self.world.say(self.name, f"boot {self.boot}")
         self.start_turns()
+
+    @property
+    def first_task(self) -> int:
+        """The number of its first task in this boot."""
+        return first_task(self.number, self.boot)
 
     def _open(self, disk: Disk) -> SimJournal:
         """Read the journal as the broker does, and write it from now on."""
@@ -145,9 +156,18 @@ class SimBroker(Process):
             self.journal.die(is_silent=is_silent)
         self._die(is_silent=is_silent)
 
-    def _start_again(self) -> None:
+    def start_again(self) -> None:
+        """A new boot, unless it runs."""
         if not self.is_alive:
             self.start()
+
+    def client_port(self) -> Router | None:
+        """Where clients connect to; None: nobody listens there."""
+        return self.clients if self.is_alive else None
+
+    def worker_port(self) -> Router | None:
+        """The same for workers."""
+        return self.workers if self.is_alive else None
 
     def stop(self) -> None:
         """SIGTERM."""
@@ -196,7 +216,7 @@ class SimBroker(Process):
             if self.journal is not None:
                 self.journal.close()
             self._die(is_silent=False)
-            self.world.after(self.world.between(0.05, 2), self._start_again)
+            self.world.after(self.world.between(0.05, 2), self.start_again)
         elif self.workers.has_input or (self.driver.is_reading_clients and self.clients.has_input):
             self.wake()
 

@@ -32,8 +32,8 @@ from .overload import Fairness, need_limits_kept, refused_as_busy
 from .plain_workers import PlainWorker
 from .plan import Job, Plan
 from .poison import Poison
+from .programs import Programs
 from .questions import Questions
-from .streams import Streams
 from .trust import nobody_is_trusted_for_ever
 from .turns import Turns
 from .unbegun import has_settled, not_begun
@@ -57,7 +57,7 @@ SAMPLE_S = 0.05
 class Checker:
     """G1 to G6 and G9, as far as they can be seen from outside."""
 
-    def __init__(self, world: World, plan: Plan, network: Network, broker: SimBroker) -> None:
+    def __init__(self, world: World, plan: Plan, network: Network, broker: SimBroker, programs: Programs) -> None:
         self.world = world
         self.plan = plan
         self.network = network
@@ -65,15 +65,15 @@ class Checker:
         self.workers: list[SimWorker] = []
         self.plain_workers: list[PlainWorker] = []
         self.plain_clients: dict[str, PlainClient] = {}
-        self.jobs: dict[str, Job] = {}
-        self.attempts: dict[int, SeenAttempt] = {}
+        self.jobs = programs.jobs
+        self.attempts = programs.attempts
         self.accepted: dict[int, Accepted] = {}
-        self._asked: dict[int, tuple[str, float | None, SimClient]] = {}  # by native request id
+        self._asked = programs.asked
         self._ttl: dict[int, float | None] = {}
         self._plain_tokens: dict[int, str] = {}
         self._plain_tasks: dict[int, tuple[PlainTask, int]] = {}
         self._excused: dict[str, str] = {}
-        self._cancelled: dict[str, None] = {}
+        self._cancelled = programs.cancelled
         self._unread: dict[bytes, None] = {}
         self._waiting_since: dict[int, float] = {}
         self._turns = Turns(world)
@@ -82,18 +82,17 @@ class Checker:
             bytes, list[Connection]
         ] = {}  # of programs that had spoken, whose identity another has now
         self._stolen: dict[bytes, None] = {}  # identities over which the broker has heard two living programs
-        self.durability = Durability(world, plan)
+        self.durability = Durability(world, plan, broker.disk_name)
         self._poison = Poison(world, plan, self.durability)
         self._questions = Questions(world, self.durability)
         self._fairness = Fairness(has_journal=self.durability.disk is not None)
-        self.delays = Delays(plan.limits.dead_max)
-        self.operator = Operator(world, broker)
-        self.streams = Streams()
+        self.delays = Delays(plan.limits.dead_max, programs.retries_wanted)
+        self.operator = Operator(world, broker, programs.cancelled_by_operators)
+        self.streams = programs.streams
+        self._programs = programs
+        programs.checkers.append(self)
         self._books = Bookkeeping()
         self._unsent_answers = UnsentAnswers(world, plan.limits.liveness_s)
-
-    def fail(self, text: str) -> None:
-        raise ViolationError(text)
 
     def need(self, is_kept: bool, text: str) -> None:
         if not is_kept:
@@ -128,7 +127,7 @@ class Checker:
             is_fair = job.ttl_s is not None and submitted_at is not None and now >= submitted_at + job.ttl_s - 1e-6
             self.need(is_fair, f"G6: {job.token} expired too early")
         elif status is Status.BUSY:
-            if not self.durability.was_troubled:
+            if not self._programs.was_disk_troubled:
                 refused_as_busy(job, ended, self._asked[answer.id][1], self.plan.limits, now)
         elif status is Status.CANCELLED:
             is_fair = key in self._cancelled or key in self.operator.cancelled
@@ -584,7 +583,7 @@ class Checker:
             self.need(is_own or not could_know, f"G1: the reply for {token} was sent to {process.asks_as}")
             process.is_confused |= not is_own  # a REQ socket takes it for the answer to what it asks
         if message.answer.id not in self._plain_tokens:
-            why = why_not_inherited(message.answer, self.attempts, self.broker.boot)
+            why = why_not_inherited(message.answer, self.attempts, self.broker.first_task)
             self.need(not why and self.durability.disk is None, f"G4: {token} was answered, but {why}")
         elif message.answer.status is Status.OK:
             self._answer_is_own(token, message.answer.body)
@@ -611,6 +610,8 @@ class Checker:
         for worker in servers:
             if (isinstance(worker, PlainWorker) and worker.is_orphan) or self.operator.has_drained(worker):
                 continue
+            if isinstance(worker, SimWorker) and not worker.is_registered_at(broker.number):
+                continue  # another one has its name there
             if worker.idle_since is not None and now - worker.idle_since > allowance_s and is_calm(worker):
                 for service in worker.services:
                     idle[service] = worker

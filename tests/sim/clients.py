@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from cbw.core import messages
 from cbw.core.client.core import ClientCore
@@ -13,9 +13,11 @@ from cbw.core.client.events import Ended
 from cbw.core.parts import PARTS_FIRST
 from cbw.wire import native
 
-from .network import Native, Network, Peer, PlainReply, PlainRequest, Router, summary
+from .network import Native, Network, Peer, PlainReply, PlainRequest
 from .plan import ClientPlan, Job, PlainClientPlan
 from .stranger import proof_of
+from .summary import summary
+from .way import Way
 from .world import World
 
 BOOT_IDS = 1_000_000
@@ -34,12 +36,12 @@ class SimClient(Peer):
         world: World,
         network: Network,
         plan: ClientPlan,
-        find: Callable[[], Router | None],
+        way: Way,
         *,
         number: int,
         is_twin: bool = False,
     ) -> None:
-        super().__init__(world, plan.name, network, find)
+        super().__init__(world, plan.name, network, way)
         self.plan = plan
         self.number = number
         self.is_twin = is_twin
@@ -193,10 +195,8 @@ class SimClient(Peer):
 class PlainClient(Peer):
     """A REQ program of the lab: one request, its reply, the next. Or a DEALER that keeps some in flight."""
 
-    def __init__(
-        self, world: World, network: Network, plan: PlainClientPlan, find: Callable[[], Router | None]
-    ) -> None:
-        super().__init__(world, plan.name, network, find)
+    def __init__(self, world: World, network: Network, plan: PlainClientPlan, way: Way) -> None:
+        super().__init__(world, plan.name, network, way)
         self.plan = plan
         self.asks_as = plan.name
         """What the tokens of its requests begin with: a second program with its identity asks as another."""

@@ -29,13 +29,15 @@ class Delayed:
 
 
 class Delays:
-    """Of the requests that are in the broker, by their numbers. ``dead_max``: so many dead letters are kept."""
+    """Of the requests that are in the broker, by their numbers. ``dead_max``: so many dead letters are kept. ``wanted`` tells in
+    how many seconds the handler of a task wants to be called again.
+    """
 
-    def __init__(self, dead_max: int) -> None:
+    def __init__(self, dead_max: int, wanted: dict[int, float]) -> None:
         self._dead_max = dead_max
         self.asked: dict[int, float] = {}
         """For how long the client wants each request to be delayed."""
-        self._wanted: dict[int, float] = {}  # by task: in how many seconds its handler wants to be called again
+        self._wanted = wanted
         self._requests: dict[int, Delayed] = {}
         self._kept: dict[int, None] = {}  # requests that have become dead letters
         self._not_kept: dict[int, None] = {}  # requests of which was told that there is no room for their dead letters

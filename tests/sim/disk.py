@@ -28,13 +28,13 @@ UNKNOWN = "the journal does not say whether it has stored what was written last;
 class Disk:
     """What survives a broker. ``watch`` is told each batch that is on it, as soon as no crash can take it away again."""
 
-    def __init__(self, world: World, plan: JournalPlan, watch: Callable[[int], None]) -> None:
+    def __init__(self, world: World, plan: JournalPlan, name: str, watch: Callable[[int], None]) -> None:
         self.world = world
         self.batches: dict[int, bytes] = {}
         self.next_position = 1
         self.troubled_at = -1e9
         """When it was slow or full last."""
-        self.rng = random.Random(f"disk {world.seed}")
+        self.rng = random.Random(f"{name} {world.seed}")
         self._plan = plan
         self._watch = watch
         self._still_until = 0.0

@@ -36,6 +36,8 @@ TROUBLE_S = 20.0
 """So long after the disk had trouble clients may still learn of it."""
 ROOMY_BYTES = 1 << 20
 """With less room than this for answers, any of them may be pushed out."""
+AWAY = "its client is away"
+"""How the record begins of a stream that has ended without an answer, as its client is to ask for it again."""
 REQ = (b"",)
 """The envelope of a REQ socket. It takes whatever comes for the reply to its last question."""
 
@@ -43,8 +45,8 @@ REQ = (b"",)
 class Durability:
     """What must hold of a journal. Without one (``disk`` is None) it asks for nothing."""
 
-    def __init__(self, world: World, plan: Plan) -> None:
-        self.disk = Disk(world, plan.journal, self._on_disk) if plan.journal is not None else None
+    def __init__(self, world: World, plan: Plan, disk_name: str = "disk") -> None:
+        self.disk = Disk(world, plan.journal, disk_name, self._on_disk) if plan.journal is not None else None
         self.durable = Ledger()
         self.written = Ledger()
         """With what the broker has given to its journal besides."""
@@ -218,6 +220,8 @@ class Durability:
             return
         if record.event == "cancelled":
             self._cancelled[request] = None
+        if record.text.startswith(AWAY):  # should it ask again, it is told of another request
+            return
         self._ending[request] = record.client
         if is_of_lab:
             self._unsent[request] = (record.client, token)

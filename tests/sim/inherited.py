@@ -15,11 +15,11 @@ def token_of_inherited(answer: Answer) -> str:
     return read_answer(answer.body)[0] if answer.status is Status.OK else ""
 
 
-def why_not_inherited(answer: Answer, attempts: Mapping[int, SeenAttempt], boot: int) -> str:
-    """Why the broker of this boot must not send ``answer``; empty: it may."""
+def why_not_inherited(answer: Answer, attempts: Mapping[int, SeenAttempt], first_task: int) -> str:
+    """Why the broker whose tasks begin at ``first_task`` must not send ``answer``; empty: it may."""
     if answer.status is not Status.OK:
         return "the broker does not know the request"
     task = read_answer(answer.body)[2]
     if not attempts[task].has_run:
         return "no handler ran"
-    return f"task {task} is this broker's own, and void" if task >> 32 == boot else ""
+    return f"task {task} is this broker's own, and void" if task >> 32 == first_task >> 32 else ""

@@ -11,21 +11,22 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cbw.core import messages, plain_messages
+from cbw.core import messages
 from cbw.core.port import Arrival, Frames, Sent
 from cbw.transport.connections import Connections
 from cbw.wire import native
 
+from .way import Way
 from .world import Process, World
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from .checker import Checker
 
 HEARTBEAT_S = (3.0, 3.9)
 """When silence is noticed by ZMTP heartbeats: sent every second, given up after three."""
 RECONNECT_S = (0.05, 1.0)
+MOVES = 0.3
+"""How often a client whose connection is lost takes another broker, although the one that it had may be there."""
 
 
 class Native(NamedTuple):
@@ -438,14 +439,16 @@ class Router:
 class Link:
     """A peer's socket: connects, reconnects, and tells of both. ``identity`` None: the ROUTER makes one up."""
 
-    def __init__(self, network: Network, peer: Peer, find: Callable[[], Router | None]) -> None:
+    def __init__(self, network: Network, peer: Peer, way: Way) -> None:
         self.network = network
         self.process = peer
         self.identity: bytes | None = None
         self.connection: Connection | None = None
         self.inbox: deque[Parcel] = deque()
         self._events: deque[bool] = deque()
-        self._find = find
+        self.way = way
+        self.cut_until = 0.0
+        """Its host is cut off from the broker's: no new connection until then."""
         self.socket = 0  # a number: what belongs to an earlier socket is void
         self._attempts = 0
 
@@ -481,13 +484,10 @@ class Link:
         if number != self.socket:
             return
         world, network = self.network.world, self.network
-        router = self._find()
-        if (
-            router is None
-            or not router.is_open
-            or world.now < max(self.process.cut_until, router.process.stopped_until)
-        ):
+        router = self.way.router
+        if router is None or not router.is_open or world.now < max(self.cut_until, router.process.stopped_until):
             self._attempts += 1
+            self.way.use_next()
             wait_s = min(RECONNECT_S[1], RECONNECT_S[0] * 2**self._attempts)
             world.after(world.between(wait_s / 2, wait_s), self._connect, number)
             return
@@ -519,6 +519,8 @@ class Link:
         self.connection = None
         self._events.append(False)
         self.process.wake()
+        if self.way.has_others and self.network.world.chance(MOVES):
+            self.way.use_next()
         self.network.world.after(self.network.world.between(*RECONNECT_S), self._connect, self.socket)
 
     def arrived(self, connection: Connection, parcel: Parcel) -> None:
@@ -549,15 +551,20 @@ class Link:
 class Peer(Process):
     """A client or a worker: a process with a socket."""
 
-    def __init__(self, world: World, name: str, network: Network, find: Callable[[], Router | None]) -> None:
+    def __init__(self, world: World, name: str, network: Network, *ways: Way) -> None:
         super().__init__(world, name)
         self.network = network
-        self.link = Link(network, self, find)
-        self.cut_until = 0.0
-        """Its host is cut off from the broker's: no new connection until then."""
+        self.links = [Link(network, self, way) for way in ways]
+        self.link = self.links[0]
+        """The only one, unless it is a worker that serves several brokers."""
         self.boot = 0
         self.who = ""
         self.checker: Checker
+
+    def connection_to(self, router: Router) -> Connection | None:
+        """That to this port; None: it has none."""
+        connections = (link.connection for link in self.links)
+        return next((each for each in connections if each is not None and each.router is router), None)
 
     def start(self) -> None:
         """It runs, with a new boot, unless it does already."""
@@ -566,22 +573,3 @@ class Peer(Process):
     def crash(self, *, is_silent: bool = False) -> None:
         """SIGKILL, or the power fails (silent)."""
         raise NotImplementedError
-
-
-def summary(batch: Iterable[messages.Message]) -> str:
-    """``messages`` in a few words for the story."""
-    words = []
-    for message in batch:
-        name = type(message).__name__
-        if isinstance(message, messages.Request | messages.Task | messages.Cancel | messages.CancelTask):
-            name += f" {message.id}"
-        elif isinstance(message, messages.Answer):
-            name += f" {message.id} {message.status.name}"
-        elif isinstance(message, messages.Returned | messages.Recall | messages.Credit):
-            name += f" {message.tasks}"
-        elif isinstance(message, plain_messages.PlainReply):
-            name += f" {message.answer.id} {message.answer.status.name}"
-        elif isinstance(message, plain_messages.PlainRequest | plain_messages.PlainTask | plain_messages.PlainAnswer):
-            name += f" {message.body[:40]!r}"
-        words.append(name)
-    return ", ".join(words)

@@ -27,9 +27,9 @@ UNDRAINED_S = 1.0
 class Operator:
     """Asks the broker's own services, and knows what it has asked for: nothing else may end, wait or stand idle for it."""
 
-    def __init__(self, world: World, broker: SimBroker) -> None:
-        self.cancelled: dict[str, None] = {}
-        """Requests that may have ended because of it."""
+    def __init__(self, world: World, broker: SimBroker, cancelled: dict[str, None]) -> None:
+        self.cancelled = cancelled
+        """Requests that may have ended because of it, or of the operator of another broker."""
         self.paused: dict[str, None] = {}
         self.drained: dict[str, str] = {}
         """The boots of the workers that are to get nothing more, by their names."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 from cbw.core import messages
 
-from .network import Network, Parcel, Peer, PlainAnswer, PlainReady, PlainTask, Router
+from .network import Network, Parcel, Peer, PlainAnswer, PlainReady, PlainTask
 from .plan import PlainWorkerPlan
+from .way import Way
 from .workers import HANG_S, Run, read_body, write_answer
 from .world import World
 
@@ -20,10 +20,8 @@ class PlainWorker(Peer):
     connection, and waits for that.
     """
 
-    def __init__(
-        self, world: World, network: Network, plan: PlainWorkerPlan, find: Callable[[], Router | None]
-    ) -> None:
-        super().__init__(world, plan.name, network, find)
+    def __init__(self, world: World, network: Network, plan: PlainWorkerPlan, way: Way) -> None:
+        super().__init__(world, plan.name, network, way)
         self.plan = plan
         self.services = [""]
         self.begun_count = 0

@@ -18,6 +18,20 @@ RETRIES_ALLOWED = 3
 """As every service says."""
 
 
+BOOTS_MAX = 1000
+"""More than any broker has in a run: each counts its tasks in ranges of its own, one for each boot."""
+
+
+def first_task(broker: int, boot: int) -> int:
+    """The number of the first task of the broker of that number in that boot."""
+    return (broker * BOOTS_MAX + boot) << 32
+
+
+def broker_of(task: int) -> int:
+    """The number of the broker whose task it is."""
+    return (task >> 32) // BOOTS_MAX
+
+
 def retries_wanted(kind: str) -> int:
     """How often a handler asks to be called again."""
     return int(kind.removeprefix("retry")) if kind.startswith("retry") else 0
@@ -113,6 +127,7 @@ class Plan:
     plain_workers: list[PlainWorkerPlan] = field(default_factory=list)
     rates: dict[str, float] = field(default_factory=dict)  #: fault → how many a second
     journal: JournalPlan | None = None
+    brokers: int = 1
 
     def __str__(self) -> str:
         limits = self.limits
@@ -120,8 +135,9 @@ class Plan:
         bursts = [burst for client in self.clients for burst in client.bursts]
         bursts += [burst for client in self.plain_clients for burst in client.bursts]
         requests = sum(len(jobs) for _, jobs in bursts)
+        brokers = f"{self.brokers} brokers, " if self.brokers > 1 else ""
         return (
-            f"seed {self.seed}: {len(self.clients)}+{len(self.plain_clients)} clients, "
+            f"seed {self.seed}: {brokers}{len(self.clients)}+{len(self.plain_clients)} clients, "
             f"{len(self.workers)}+{len(self.plain_workers)} workers, {requests} requests, {self.faults_s:.1f} s; "
             f"delay {self.delay_s[0] * 1e3:.2f}-{self.delay_s[1] * 1e3:.2f} ms, "
             f"batches of {self.batch_messages}, queues of {self.queue_max}, turns of {self.turn_messages}, "
@@ -210,6 +226,7 @@ def draw(seed: int, rng: random.Random) -> Plan:
     _draw_dead_letters(plan, random.Random(f"dead letters {seed}"))
     _draw_strangers(plan, random.Random(f"strangers {seed}"))
     _draw_operator(plan, random.Random(f"operator {seed}"))
+    _draw_brokers(plan, random.Random(f"brokers {seed}"))
     return plan
 
 
@@ -269,6 +286,12 @@ def _draw_operator(plan: Plan, rng: random.Random) -> None:
     """Whether somebody cancels, drains and pauses. By a chance of its own, as above."""
     if plan.rates and rng.random() < 0.3:
         plan.rates["operator"] = OPERATORS * rng.uniform(0.1, 1)
+
+
+def _draw_brokers(plan: Plan, rng: random.Random) -> None:
+    """How many there are. By a chance of its own, as above. The lab's programs know one each: there must be workers of ours."""
+    if plan.workers and rng.random() < 0.25:
+        plan.brokers = rng.choice([2, 2, 3])
 
 
 def _draw_workers(rng: random.Random, plan: Plan, flavour: str, services: list[str]) -> None:

@@ -7,6 +7,7 @@ and within a generous time every request has ended, every worker is known to the
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +19,10 @@ from cbw.core.broker.snapshot import state_of
 from cbw.transport.connections import DISPUTE_S
 from cbw.wire import native
 
+from .broker import SimBroker
 from .checker import SAMPLE_S
+from .log import run_log
+from .neglect import Neglect
 from .plain_workers import PlainWorker
 from .plan import RETRIES_ALLOWED, ClientPlan, Job, Plan, draw
 from .system import Faults, SimSystem
@@ -56,6 +60,7 @@ def run(seed: int, *, is_verbose: bool = False, bend: Callable[[Plan], None] | N
         print(plan)
     violation: str | None = None
     try:
+        run_log(random.Random(f"log {seed}"))
         with _sizes(plan):
             _Run(SimSystem(world, plan)).run()
     except ViolationError as error:
@@ -95,6 +100,7 @@ class _Run:
     def __init__(self, system: SimSystem) -> None:
         self.system = system
         self.world = system.world
+        self._neglect = Neglect(system)
 
     def run(self) -> None:
         """All of them.
@@ -104,10 +110,11 @@ class _Run:
         """
         world, system = self.world, self.system
         faults = Faults(system)
-        system.broker.start()
-        if world.chance(0.2):  # the broker is started last
-            system.broker.crash()
-            world.after(world.between(0, 2), system.start_broker)
+        for broker in system.brokers:
+            broker.start()
+            if world.chance(0.2):  # it is started last
+                broker.crash()
+                world.after(world.between(0, 2), broker.start_again)
         for peer in system.peers:
             world.after(world.between(0, 0.3), peer.start)
         for client in system.askers:
@@ -118,17 +125,22 @@ class _Run:
         faults.stop()
         world.run(world.now + HEAL_S)
         self._everything_ends()
-        self._everybody_is_known()
-        self._everybody_is_used()
-        self._nothing_is_left()
+        self._everybody_rests()
+        for broker in system.brokers:
+            self._everybody_is_known(broker)
+            self._everybody_is_used(broker)
+        for broker in system.brokers:
+            self._nothing_is_left(broker)
 
     def _sample(self) -> None:
-        self.system.checker.sample()
+        for broker in self.system.brokers:
+            broker.checker.sample()
+        self._neglect.sample()
         self.world.after(SAMPLE_S, self._sample)
 
     @property
     def _longest_s(self) -> float:
-        return max((job.work_s for job in self.system.checker.jobs.values()), default=0.0)
+        return max((job.work_s for job in self.system.programs.jobs.values()), default=0.0)
 
     @property
     def _patience_s(self) -> float:
@@ -156,15 +168,15 @@ class _Run:
         system = self.system
         for plain_client in system.plain_clients:
             asked = [job.token for job, _ in plain_client.in_flight.values()]
-            if asked and all(map(system.checker.is_excused, asked)):
+            if asked and all(map(plain_client.checker.is_excused, asked)):
                 plain_client.give_up()
         for plain_worker in system.plain_workers:
             if plain_worker.is_orphan:
                 plain_worker.crash()
         return [job.token for client in system.askers if client.is_alive for job in client.wanted]
 
-    def _everybody_is_known(self) -> None:
-        world, system, core = self.world, self.system, self.system.broker.core
+    def _everybody_rests(self) -> None:
+        world, system = self.world, self.system
 
         def has_rest() -> bool:
             return all(worker.idle_since is not None for worker in system.servers)
@@ -172,6 +184,9 @@ class _Run:
         if not world.run(world.now + self._patience_s, has_rest):
             busy = next(worker for worker in system.servers if worker.idle_since is None)
             raise ViolationError(f"stuck: {busy.who} never gets idle")
+
+    def _everybody_is_known(self, broker: SimBroker) -> None:
+        world, system, core = self.world, self.system, broker.core
         # The answer of a lab worker may have been lost; then it waits for a task as the broker does for the answer.
         if not world.run(
             world.now + self._patience_s, lambda: not any(state_of(w) == "late" for w in core.workers.by_peer.values())
@@ -181,27 +196,30 @@ class _Run:
         known = {worker.name: worker.boot for worker in core.workers.by_peer.values()}
         for worker in system.workers:
             if known.get(worker.name) != worker.who:
-                raise ViolationError(f"stuck: {worker.who} is not known to the broker (alive: {worker.is_alive})")
+                raise ViolationError(
+                    f"stuck: {worker.who} is not known to the {broker.name} (alive: {worker.is_alive})"
+                )
 
-    def _everybody_is_used(self) -> None:
-        """Waves of requests reach every worker."""
+    def _everybody_is_used(self, broker: SimBroker) -> None:
+        """Waves of requests reach every worker of ``broker``."""
         world, system = self.world, self.system
         before = {worker.name: worker.begun_count for worker in system.servers}
-        client = system.add_client(ClientPlan("PROBE", []))
+        name = f"PROBE{broker.number or ''}"
+        client = system.add_client(ClientPlan(name, []), broker)
         client.start()
         world.run(world.now + 1)
         slots: Counter[str] = Counter()
-        for worker in system.servers:
+        for worker in system.servers_of(broker):
             for service in worker.services:
                 slots[service] += 1 if isinstance(worker, PlainWorker) else worker.plan.concurrency
         limits = system.plan.limits
         for service, count in slots.items():
             wanted = min(2 * count, limits.requests_max, limits.requests_bytes_max // 100)
             for wave in range(WAVES_MAX):
-                client.submit([Job(f"PROBE/{service}-{wave}-{n}", service, PROBE_S) for n in range(wanted)])
+                client.submit([Job(f"{name}/{service}-{wave}-{n}", service, PROBE_S) for n in range(wanted)])
                 if not world.run(world.now + self._patience_s, lambda: client.is_done):
                     raise ViolationError(f"stuck: {len(client.jobs)} of the last requests have not ended")
-                servers = [worker for worker in system.servers if service in worker.services]
+                servers = [worker for worker in system.servers_of(broker) if service in worker.services]
                 missed = [worker.who for worker in servers if worker.begun_count == before[worker.name]]
                 if not missed:
                     break
@@ -210,9 +228,9 @@ class _Run:
 
     # --- and no litter
 
-    def _nothing_is_left(self) -> None:
-        """All clients leave, and the broker has forgotten everything that they wanted."""
-        world, system, core = self.world, self.system, self.system.broker.core
+    def _nothing_is_left(self, broker: SimBroker) -> None:
+        """All clients leave, and ``broker`` has forgotten everything that they wanted."""
+        world, system, core = self.world, self.system, broker.core
 
         def parked() -> list[str]:
             return [
@@ -226,7 +244,7 @@ class _Run:
         for client in system.askers:
             client.close()
         world.run(world.now + 1)
-        system.checker.check()
+        broker.checker.check()
         # A lab's program that was let go says no goodbye: what it has asked goes on, as it may come back.
         if core.requests.count == sum(len(client.entries) for client in core.clients.absent):
             world.run(world.now + self._patience_s, lambda: not core.requests.count)
@@ -243,21 +261,21 @@ class _Run:
             raise ViolationError(f"leak: {queued} ended requests lie in the queues")
         if core.requests.back_pressure.is_on:
             raise ViolationError("stuck: the client port is not read, and nothing is left to do")
-        self._the_journal_is_empty()
+        self._the_journal_is_empty(broker)
 
-    def _the_journal_is_empty(self) -> None:
+    def _the_journal_is_empty(self, broker: SimBroker) -> None:
         """Nothing stands in it that anybody could want, and another broker reads that."""
-        world, system, durability = self.world, self.system, self.system.checker.durability
+        world, system, durability = self.world, self.system, broker.checker.durability
         if durability.disk is None:
             return
         world.run(world.now + 1)
-        away = {client.name for client in system.broker.core.clients.absent}  # its answers are kept: it may come back
+        away = {client.name for client in broker.core.clients.absent}  # its answers are kept: it may come back
         left = [note for note in durability.left() if note.client not in away]
         if not left and (durability.left() or durability.kept_in_vain()):
             world.run(world.now + system.plan.limits.answers_keep_s + 1)
             left = durability.left() or durability.kept_in_vain()
         if left:
             raise ViolationError(f"leak: the journal still has {left[0].client}/{left[0].id}")
-        system.broker.crash()
-        system.start_broker()
+        broker.crash()
+        broker.start_again()
         world.run(world.now + 1)

@@ -14,6 +14,7 @@ from cbw.core.record import Record
 
 from .account import Accepted, SeenAttempt
 from .plain_workers import PlainWorker
+from .told import check_told, check_verdict
 from .workers import SimWorker
 from .world import ViolationError
 
@@ -59,6 +60,8 @@ class ShownStatus:
         self._latencies(status["latency"])
         _services(status)
         _workers(status, {server.name: server for server in servers}, accepted)
+        check_verdict(status)
+        check_told(core, accepted, now)
 
     def _requests(self, status: Mapping[str, Any], accepted: Mapping[int, Accepted]) -> None:
         shares = [status[name] for name in ("waiting", "delayed", "in_flight")]

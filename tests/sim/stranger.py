@@ -10,7 +10,8 @@ from cbw.core import messages
 from cbw.core.identities import PROOF_BYTES_MIN
 from cbw.wire import native
 
-from .network import Native, Network, Peer, summary
+from .network import Native, Network, Peer
+from .summary import summary
 from .world import ViolationError, World
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Stranger(Peer):
 
     def __init__(self, world: World, system: SimSystem, victim: SimClient, number: int) -> None:
         network: Network = system.network
-        super().__init__(world, f"stranger{number}", network, system.client_port)
+        super().__init__(world, f"stranger{number}", network, victim.link.way.copy)
         self._hello = messages.ClientHello(victim.name, victim.who, proof_of(self.name) if number % 2 else b"")
 
     def start(self) -> None:

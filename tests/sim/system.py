@@ -9,10 +9,12 @@ from .broker import SimBroker
 from .checker import Checker
 from .clients import PlainClient, SimClient
 from .disk import Disk
-from .network import HEARTBEAT_S, Connection, Network, Peer, Router
+from .network import HEARTBEAT_S, Connection, Network, Parcel, Peer
 from .plain_workers import PlainWorker
-from .plan import ClientPlan, Job, PlainClientPlan, Plan
+from .plan import ClientPlan, Job, PlainClientPlan, PlainWorkerPlan, Plan, WorkerPlan
+from .programs import Programs
 from .stranger import Stranger
+from .way import Way
 from .workers import SimWorker
 from .world import BEAT_S, Process, World
 
@@ -22,43 +24,86 @@ TWIN_S = 6.0
 
 
 class SimSystem:
-    """A broker, clients and workers, ours and the lab's."""
+    """Brokers, clients and workers, ours and the lab's. Our workers serve all brokers, our clients take another when they lose
+    theirs, and each of the lab's programs knows one.
+    """
 
     def __init__(self, world: World, plan: Plan) -> None:
         self.world = world
         self.plan = plan
         self.network = Network(world, plan.delay_s, queue_max=plan.queue_max, monitor_lag_s=plan.monitor_lag_s)
-        self.broker = SimBroker(world, self.network, plan.limits, plan.turn_messages, grace_s=world.between(0, 2))
-        self.checker = self.broker.checker = Checker(world, plan, self.network, self.broker)
-        self.network.on_lost = self.checker.lost
-        self.network.on_displaced = self.checker.displaced
+        self.programs = Programs()
+        self.brokers = [
+            SimBroker(world, self.network, plan.limits, plan.turn_messages, world.between(0, 2), number)
+            for number in range(plan.brokers)
+        ]
+        for broker in self.brokers:
+            broker.checker = Checker(world, plan, self.network, broker, self.programs)
+        self.network.on_lost = self._lost
+        self.network.on_displaced = self._displaced
         self.clients: list[SimClient] = []
         for client in plan.clients:
             self.add_client(client)
-        self.plain_clients = [PlainClient(world, self.network, each, self.client_port) for each in plan.plain_clients]
-        self.workers = [SimWorker(world, self.network, each, self.worker_port) for each in plan.workers]
-        self.plain_workers = [PlainWorker(world, self.network, each, self.worker_port) for each in plan.plain_workers]
-        for peer in self.peers:
-            peer.checker = self.checker
-        self.checker.workers = self.checker.durability.workers = self.workers
-        self.checker.plain_workers = self.plain_workers
-        self.checker.plain_clients = {client.name: client for client in self.plain_clients}
+        self.plain_clients: list[PlainClient] = []
+        for number, plain_client in enumerate(plan.plain_clients):
+            self.add_plain_client(plain_client, self.brokers[number % plan.brokers])
+        self.workers: list[SimWorker] = []
+        for worker in plan.workers:
+            self.add_worker(worker)
+        self.plain_workers: list[PlainWorker] = []
+        for number, plain_worker in enumerate(plan.plain_workers):
+            self._add_plain_worker(plain_worker, self.brokers[number % plan.brokers])
 
-    def add_client(self, plan: ClientPlan, *, is_twin: bool = False) -> SimClient:
-        """One more."""
+    # --- who is there
+
+    def add_client(self, plan: ClientPlan, broker: SimBroker | None = None, *, is_twin: bool = False) -> SimClient:
+        """One more. It knows all brokers, or only this one."""
         number = len(self.clients) + 1
-        client = SimClient(self.world, self.network, plan, self.client_port, number=number, is_twin=is_twin)
-        client.checker = self.checker
+        brokers = self.brokers[number % len(self.brokers) :] + self.brokers[: number % len(self.brokers)]
+        way = Way(*(each.client_port for each in brokers)) if broker is None else Way(broker.client_port)
+        client = SimClient(self.world, self.network, plan, way, number=number, is_twin=is_twin)
+        client.checker = self.brokers[0].checker
         self.clients.append(client)
         return client
 
-    def client_port(self) -> Router | None:
-        """Where clients connect to; None: nobody listens there."""
-        return self.broker.clients if self.broker.is_alive else None
+    def add_plain_client(self, plan: PlainClientPlan, broker: SimBroker) -> PlainClient:
+        """One more, which knows this broker."""
+        client = PlainClient(self.world, self.network, plan, Way(broker.client_port))
+        client.checker = broker.checker
+        broker.checker.plain_clients.setdefault(client.name, client)
+        self.plain_clients.append(client)
+        return client
 
-    def worker_port(self) -> Router | None:
-        """The same for workers."""
-        return self.broker.workers if self.broker.is_alive else None
+    def add_worker(self, plan: WorkerPlan, *, twin: int = 0) -> SimWorker:
+        """One more."""
+        ways = [Way(broker.worker_port) for broker in self.brokers]
+        worker = SimWorker(self.world, self.network, plan, ways, twin=twin)
+        worker.checker = self.brokers[0].checker
+        self.workers.append(worker)
+        for broker in self.brokers:
+            broker.checker.workers = broker.checker.durability.workers = self.workers
+        return worker
+
+    def _add_plain_worker(self, plan: PlainWorkerPlan, broker: SimBroker) -> None:
+        worker = PlainWorker(self.world, self.network, plan, Way(broker.worker_port))
+        worker.checker = broker.checker
+        broker.checker.plain_workers.append(worker)
+        self.plain_workers.append(worker)
+
+    def servers_of(self, broker: SimBroker) -> list[SimWorker | PlainWorker]:
+        """The workers that serve this broker."""
+        return [*self.workers, *broker.checker.plain_workers]
+
+    # --- what the network tells
+
+    def _lost(self, parcel: Parcel, why: str) -> None:
+        for broker in self.brokers:
+            broker.checker.lost(parcel, why)
+
+    def _displaced(self, connection: Connection) -> None:
+        for broker in self.brokers:
+            if connection.router is broker.clients or connection.router is broker.workers:
+                broker.checker.displaced(connection)
 
     @property
     def askers(self) -> list[SimClient | PlainClient]:
@@ -72,20 +117,23 @@ class SimSystem:
 
     @property
     def peers(self) -> list[Peer]:
-        """All but the broker."""
+        """All but the brokers."""
         return [*self.askers, *self.servers]
 
     def connections(self, peer: Peer | None = None) -> list[Connection]:
         """Those that live, of ``peer`` or of everybody."""
-        if not self.broker.is_alive:
-            return []
-        both = (*self.broker.clients.connections, *self.broker.workers.connections)
-        return [each for each in both if not each.is_lost and (peer is None or each.link.process is peer)]
+        all_of_them = [
+            each
+            for broker in self.living_brokers
+            for router in (broker.clients, broker.workers)
+            for each in router.connections
+        ]
+        return [each for each in all_of_them if not each.is_lost and (peer is None or each.link.process is peer)]
 
-    def start_broker(self) -> None:
-        """A new boot, unless it runs."""
-        if not self.broker.is_alive:
-            self.broker.start()
+    @property
+    def living_brokers(self) -> list[SimBroker]:
+        """Those that run."""
+        return [broker for broker in self.brokers if broker.is_alive]
 
 
 class Faults:
@@ -106,19 +154,21 @@ class Faults:
         system, world = self.system, self.world
         self._is_over = True
         world.say("fault", "no more")
-        if (disk := system.checker.durability.disk) is not None:
-            disk.heal()
-        system.start_broker()
-        system.checker.operator.undo()
+        for broker in system.brokers:
+            if (disk := broker.checker.durability.disk) is not None:
+                disk.heal()
+            broker.start_again()
+            broker.checker.operator.undo()
         for worker in [worker for worker in system.workers if worker.twin]:
             self._end_twin(worker)
             system.workers.remove(worker)
         for plain_twin in [client for client in system.plain_clients if client.is_twin]:
             self._end_plain_twin(plain_twin)
-        for process in (system.broker, *system.plain_clients, *system.servers):
+        for process in (*system.brokers, *system.plain_clients, *system.servers):
             process.thaw()  # but not our clients, who may take their time to read
         for peer in system.peers:
-            peer.cut_until = 0.0
+            for link in peer.links:
+                link.cut_until = 0.0
         for connection in system.connections():
             connection.unblock()
         for client in system.askers:
@@ -155,7 +205,7 @@ class Faults:
             victim.link.process.disturbed(world.now + max(ends))
 
     def _partition(self) -> None:
-        """One peer and the broker do not hear each other for a while, or one of them not the other."""
+        """One peer and the brokers do not hear each other for a while, or one way, or only one of the brokers."""
         world = self.world
         victim = self._pick(self.system.peers)
         if victim is None:
@@ -163,9 +213,12 @@ class Faults:
         seconds = 10 ** world.between(-2, 0.85)
         way = world.rng.choice(["both", "both", "up", "down"])
         world.say("fault", f"{victim.name} is cut off for {seconds:.3f} s ({way})")
-        if way == "both":
-            victim.cut_until = max(victim.cut_until, world.now + seconds)
-        for connection in self.system.connections(victim):
+        links = victim.links
+        if len(links) > 1 and world.chance(0.5):
+            links = [world.rng.choice(links)]
+        for link in links if way == "both" else ():
+            link.cut_until = max(link.cut_until, world.now + seconds)
+        for connection in [each for each in self.system.connections(victim) if each.link in links]:
             connection.block(seconds, is_up=way != "down", is_down=way != "up")
         victim.disturbed(world.now + seconds + BEAT_S)
 
@@ -202,9 +255,13 @@ class Faults:
         else:
             self._freeze_peer(self.system.clients)
 
+    def _pick_broker(self) -> SimBroker | None:
+        living = self.system.living_brokers
+        return self.world.rng.choice(living) if len(living) > 1 else next(iter(living), None)
+
     def _broker_freeze(self) -> None:
-        if self.system.broker.is_alive:
-            self._freeze(self.system.broker, self.system.connections())
+        if (broker := self._pick_broker()) is not None:
+            self._freeze(broker, [each for each in self.system.connections() if each.router.process is broker])
 
     # --- crashes
 
@@ -231,9 +288,9 @@ class Faults:
             self.world.after(self.world.between(0.01, 2), victim.start)
 
     def _broker_crash(self) -> None:
-        if self.system.broker.is_alive:
-            self.system.broker.crash(is_silent=self.world.chance(0.2))
-            self.world.after(10 ** self.world.between(-2, 0.6), self.system.start_broker)
+        if (broker := self._pick_broker()) is not None:
+            broker.crash(is_silent=self.world.chance(0.2))
+            self.world.after(10 ** self.world.between(-2, 0.6), broker.start_again)
 
     # --- the disk with the journal
 
@@ -256,7 +313,8 @@ class Faults:
 
     @property
     def _disk(self) -> Disk:
-        disk = self.system.checker.durability.disk
+        brokers = self.system.brokers
+        disk = (self.world.rng.choice(brokers) if len(brokers) > 1 else brokers[0]).checker.durability.disk
         assert disk is not None
         return disk
 
@@ -264,11 +322,11 @@ class Faults:
 
     def _operator(self) -> None:
         """Somebody cancels, purges, drains or pauses, or lets go on what was stopped."""
-        checker, broker = self.system.checker, self.system.broker
-        if broker.is_alive and not broker.core.requests.stopping.is_on:
+        broker = self._pick_broker()
+        if broker is not None and not broker.core.requests.stopping.is_on:
             clients = broker.core.clients.all
             names = [client.request_name(number) for client in clients for number in client.entries]
-            checker.operator.act(names)
+            broker.checker.operator.act(names)
 
     def _worker_stop(self) -> None:
         victim = self._pick(self.system.workers)
@@ -276,9 +334,9 @@ class Faults:
             victim.stop()
 
     def _broker_stop(self) -> None:
-        if self.system.broker.is_alive:
-            self.world.say("fault", "SIGTERM for the broker")
-            self.system.broker.stop()
+        if (broker := self._pick_broker()) is not None:
+            self.world.say("fault", f"SIGTERM for the {broker.name}")
+            broker.stop()
 
     # --- two with one id
 
@@ -288,9 +346,7 @@ class Faults:
         victim = self._pick([worker for worker in system.workers if not worker.twin])
         if victim is not None:
             number = int(self.world.counts["fault: worker twin"])
-            twin = SimWorker(self.world, system.network, victim.plan, system.worker_port, twin=number)
-            twin.checker = system.checker
-            system.workers.append(twin)
+            twin = system.add_worker(victim.plan, twin=number)
             twin.start()
             self.world.after(self.world.between(0, TWIN_S), self._end_twin, twin)
 
@@ -315,10 +371,9 @@ class Faults:
             asks_as = f"{victim.name}-twin{number}"
             bursts = [(now + 0.001 * burst, [Job(f"{asks_as}/{burst}", "", 0.01)]) for burst in range(5)]
             plan = PlainClientPlan(victim.name, False, False, None, bursts)
-            twin = PlainClient(self.world, system.network, plan, system.client_port)
+            broker = next(broker for broker in system.brokers if broker.checker is victim.checker)
+            twin = system.add_plain_client(plan, broker)
             twin.asks_as = asks_as
-            twin.checker = system.checker
-            system.plain_clients.append(twin)
             twin.start()
             twin.schedule()
             self.world.after(self.world.between(0, TWIN_S), self._end_plain_twin, twin)

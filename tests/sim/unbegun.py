@@ -44,7 +44,7 @@ def not_begun(
 
 def has_settled(broker: SimBroker, since: float, worker: Peer) -> bool:
     """Whether nothing has disturbed ``worker`` since then."""
-    connection = worker.link.connection
+    connection = worker.connection_to(broker.workers)
     if connection is None or connection.is_lost or not worker.is_alive:
         return False
     known = broker.core.workers.by_peer.get(connection.peer)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Container, Iterable
+from collections import Counter, deque
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 
 from cbw.core import messages
@@ -14,10 +14,12 @@ from cbw.core.worker.driver import WorkerDriver
 from cbw.core.worker.events import PoolFact, PoolNotReady, PoolReady, TasksFinished, TasksReturned
 from cbw.wire import native
 
-from .network import Native, Network, Parcel, Peer, Router, summary
-from .plan import RETRIES_ALLOWED, WorkerPlan, retries_wanted
+from .network import Link, Native, Network, Parcel, Peer
+from .plan import RETRIES_ALLOWED, WorkerPlan, broker_of, retries_wanted
 from .stranger import proof_of
 from .streams import StreamRun
+from .summary import summary
+from .way import Way
 from .world import World
 
 HAND_OVER_S = 0.0002
@@ -160,6 +162,7 @@ class SimPool:
             run = self.running[task.id] = Run(task, token, kind, world.now)
             worker.checker.begun(task.id, token)
             worker.begun_count += 1
+            worker.begun_by[broker_of(task.id)] += 1
             world.say(worker.who, f"begins {task.id} {token} {kind}")
             if kind == "hang" and not worker.plan.is_sheltered:
                 worker.freeze(HANG_S)
@@ -275,14 +278,15 @@ class SimPool:
 class SimLink:
     """The worker's connection as its driver sees it: as :class:`cbw.worker.link.WorkerLink`."""
 
-    def __init__(self, worker: SimWorker) -> None:
+    def __init__(self, worker: SimWorker, link: Link) -> None:
         self._worker = worker
+        self._link = link
         self._world = worker.world
         self._unsent: list[Parcel] = []
         self.has_unsent = False
 
     def watch(self) -> list[bool]:
-        changes = [*self._worker.link.watch()]
+        changes = [*self._link.watch()]
         for is_connected in changes:
             self._world.say(self._worker.who, "connected" if is_connected else "disconnected")
             if not is_connected:
@@ -290,7 +294,7 @@ class SimLink:
         return changes
 
     def receive(self) -> list[messages.Message] | None:
-        parcel = self._worker.link.receive()
+        parcel = self._link.receive()
         if parcel is None:
             return None
         assert isinstance(parcel, Native)
@@ -301,7 +305,7 @@ class SimLink:
         if batch:
             self._world.say(worker.who, f"says {summary(batch)}")
             self._unsent.extend(parcel for parcel, _ in worker.network.pack(batch))
-        while self._unsent and worker.link.send(self._unsent[0]):
+        while self._unsent and self._link.send(self._unsent[0]):
             del self._unsent[0]
         self.has_unsent = bool(self._unsent)
 
@@ -313,24 +317,25 @@ class SimLink:
         self._forget_unsent()
         if self._world.chance(NO_DESCRIPTORS):
             self._world.say(self._worker.who, "cannot reconnect")
-            self._worker.link.close(is_orderly=False)
+            self._link.close(is_orderly=False)
             return False
         self._world.say(self._worker.who, "reconnecting")
-        self._worker.link.reopen()
+        self._link.reopen()
         return True
 
 
 class SimWorker(Peer):
     """A worker process; restarted with a new boot by whoever started it."""
 
-    def __init__(
-        self, world: World, network: Network, plan: WorkerPlan, find: Callable[[], Router | None], *, twin: int = 0
-    ) -> None:
-        super().__init__(world, plan.name, network, find)
+    def __init__(self, world: World, network: Network, plan: WorkerPlan, ways: Sequence[Way], *, twin: int = 0) -> None:
+        super().__init__(world, plan.name, network, *ways)
         self.plan = plan
         self.twin = twin  # 0: the original
         self.services = plan.services
         self.begun_count = 0
+        self.begun_by: Counter[int] = Counter()  # the same, by brokers
+        self.credit_max = 0
+        """Most tasks that it has wanted in hand since its start."""
         self.idle_since: float | None = None
         self.is_wanted = True  # restarted when it ends
         self.core: WorkerCore
@@ -343,22 +348,35 @@ class SimWorker(Peer):
         self.boot += 1
         self.who = f"{self.name}{f't{self.twin}' if self.twin else ''}.{self.boot}"
         self.core = WorkerCore(
-            self.name, self.who, self.plan.services, self.plan.concurrency, proof_of(self.who), takes_streams=True
+            self.name,
+            self.who,
+            self.plan.services,
+            self.plan.concurrency,
+            proof_of(self.who),
+            takes_streams=True,
+            places=[str(number) for number, _ in enumerate(self.links)],
         )
+        self.credit_max = 0
         self.pool = SimPool(self)
-        self.driver = WorkerDriver(self.core, self.pool, SimLink(self))
+        self.driver = WorkerDriver(self.core, self.pool, *(SimLink(self, link) for link in self.links))
         self._stop_by: float | None = None
         self.idle_since = None
         self.world.say(self.who, "started")
-        self.link.open()
+        for link in self.links:
+            link.open()
         self.start_turns()
+
+    def is_registered_at(self, broker: int) -> bool:
+        """Whether it is welcome to the broker of that number, as far as it knows."""
+        return self.is_alive and self.core.sessions[broker].broker is not None
 
     def crash(self, *, is_silent: bool = False) -> None:
         if self.is_alive:
             self.world.say(self.who, "crashed" + " silently" * is_silent)
             for task in self.pool.running:
                 self.checker.died(task)
-            self.link.close(is_orderly=False, is_silent=is_silent)
+            for link in self.links:
+                link.close(is_orderly=False, is_silent=is_silent)
             self._end()
 
     def stop(self) -> None:
@@ -383,15 +401,17 @@ class SimWorker(Peer):
     def turn(self) -> None:
         core, pool, now = self.core, self.pool, self.world.now
         self.driver.turn(now, self._stop_by)
+        self.credit_max = max(self.credit_max, core.credit)
         self._stop_by = None
         if self.driver.is_over:
             self.world.say(self.who, f"ended {core.refused or ''}")
             for task in pool.running:
                 self.checker.died(task)
-            self.link.close()
+            for link in self.links:
+                link.close()
             self._end()
             return
-        if self.link.inbox:  # a turn need not read all of it
+        if any(link.inbox for link in self.links):  # a turn need not read all of it
             self.wake()
         is_idle = core.is_registered and not core.in_hand and pool.is_idle and pool.is_ready
         is_idle = is_idle and not core.is_leaving

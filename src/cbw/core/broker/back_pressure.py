@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from cbw.core import catalogue
@@ -23,6 +24,8 @@ class BackPressure:
 
     def __init__(self, outbox: Outbox, limits: Limits, agenda: Agenda, waits_for_clients: Callable[[], bool]) -> None:
         self.is_on = False
+        self.ended_at = -math.inf
+        """When the port was read again last."""
         self._outbox = outbox
         self._limits = limits
         self._waits_for_clients = waits_for_clients
@@ -57,6 +60,7 @@ class BackPressure:
 
     def _end(self) -> None:
         self.is_on = False
+        self.ended_at = self._outbox.now
         self._look.clear()
         self._outbox.order(ResumeClients())
         self._outbox.trace(catalogue.RESUMED)

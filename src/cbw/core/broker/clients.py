@@ -380,7 +380,8 @@ class Clients:
         """Try those clients that would come back without a word, once, when a restarted program has had the time to ask.
         Whoever is not there is undelivered, and away again, as long as before.
         """
-        if self._requests.back_pressure.is_on:  # their port is not read, so nobody could ask
+        pressure = self._requests.back_pressure
+        if pressure.is_on or now < pressure.ended_at + RETURN_GRACE_S:  # their port was not read, so nobody could ask
             self._flush_timer.set(now + RETURN_GRACE_S)
             return
         for client in list(self.absent):
@@ -464,6 +465,9 @@ class Clients:
         if self._requests.journal is not None:
             kept_since = min(gone_since, now - limits.answers_keep_s)
             self._requests.parked.drop_older(now - limits.answers_keep_s)
+        for client in [c for c in self.absent if (c.absent_since or 0.0) < now - limits.liveness_s]:
+            if client.dialect.has_sessions:
+                self._requests.streams.left_alone(client)
         for client in [c for c in self.absent if c.absent_since is not None and c.absent_since < gone_since]:
             if (client.entries or client.parked) and (client.absent_since or 0.0) >= kept_since:
                 continue

@@ -6,6 +6,9 @@ on to the worker, and the handler waits there. So no more than that is ever on i
 Each part has its number and its attempt. A client that comes back says how many it has of which; if that is not what was sent, or
 the worker is lost after it has sent any, the stream is *broken*: the request ends with an error, or begins anew if its client has
 asked for that. After a restart of the broker, only the client knows whether it has any.
+
+A stream takes a slot of its worker. If it can send nothing because its client is away, it ends without an answer: the client asks
+again when it is back.
 """
 
 from __future__ import annotations
@@ -41,6 +44,7 @@ WANTED_MAX = 16 * PARTS_MAX
 """Most parts for which a client may say that it has room: the broker may have to keep them if it does not read."""
 READ_LOOK_S = 0.02
 """Seconds between two looks whether plain clients have read what was sent to them."""
+_NOBODY_READS = "its client is away, and its parts would be lost"
 PROGRESS_MAX = 1000
 """Requests whose progress is kept for the status; the oldest are forgotten first."""
 
@@ -53,6 +57,8 @@ class LivingRequests(Protocol):
     def fence(self, worker: str, task: int, entry: Entry | None = None) -> None: ...
 
     def returned(self, entry: Entry, worker: WorkerRow, why: str) -> None: ...
+
+    def cancel(self, entry: Entry, why: str, *, is_told: bool = False) -> None: ...
 
     def end(
         self,
@@ -168,6 +174,12 @@ class Streams:
             if stream is not None and not stream.wants_one and entry.state is not RequestState.ENDED:
                 self.narrow.add(entry, stream)
 
+    def left_alone(self, client: ClientRow) -> None:
+        """``client`` has been away for a while: end what waits for it to read. When it is back it asks for that again."""
+        for entry in list(client.entries.values()):
+            if entry.stream is not None and entry.stream.is_full and entry.worker is not None:
+                self._requests.cancel(entry, _NOBODY_READS)
+
     def room_at_first(self, stream: StreamRow) -> int:
         """Up to which part a worker that is given the task now may send before it hears of more room."""
         if stream.is_narrow:
@@ -200,6 +212,8 @@ class Streams:
         client, outbox = entry.client, self._outbox
         if client.is_away or stream.is_unheard:
             outbox.counts["partials_dropped"] += 1
+            if client.is_away and client.dialect.has_sessions:
+                self._requests.cancel(entry, _NOBODY_READS)
         elif client.dialect.has_sessions:
             outbox.tell_client(client, AnswerPart(entry.request.id, number, body, entry.task))
         else:

@@ -249,7 +249,7 @@ class ClientCore:
             else:
                 del in_flight[request.id]
                 if pending.is_stream:
-                    self._unwanted.add([request.id], are_streams=True)
+                    self._cancel_again(request.id)
                 self._end(pending, Status.EXPIRED, *why_expired(request, self.broker, self.hello_refused))
         next_at = min((p.deadline_at for p in in_flight.values() if p.deadline_at is not None), default=None)
         if next_at is not None:
@@ -426,9 +426,12 @@ class ClientCore:
             self._cancel_again(message.id)
 
     def _cancel_again(self, request_id: int) -> None:
-        """A stream was sent again while its answer was on the way. It may run once more for nobody, and would wait for ever."""
+        """A stream may still run for nobody, and would wait for ever: it was sent again while its answer was on the way, or the
+        broker does not say that it has heard that its time is over.
+        """
         self._unwanted.add([request_id], are_streams=True)
-        self._to_send.append(messages.Cancel(request_id))
+        if self._is_connected:
+            self._to_send.append(messages.Cancel(request_id))
 
     def _parts_taken(self, fact: events.PartsTaken) -> None:
         pending = self.in_flight.get(fact.request_id)

@@ -28,6 +28,9 @@ WORKER_BEAT_S = 1.0
 beats that are missing."""
 WORKER_RECONNECT_S = 0.5
 """Seconds between two tries to make a connection when no file descriptors are left: others may close some meanwhile."""
+REFUSED_RETRY_S = 5.0
+"""Seconds after which a worker says hello again to a broker that has refused it for good, as long as it serves others: the one
+that had its name there may have gone."""
 LATE_ANSWERS_MAX = 1000
 """Most answers to tasks of an earlier session that are kept to be sent in the next one. The broker does not use them (the
 tasks went to others), but its trace shows that they came; the oldest are dropped first."""
@@ -44,7 +47,7 @@ class Registration(Enum):
     GREETING = "connected; the hello is sent, or will be sent again, and was not answered with a welcome"
     REGISTERED = "welcomed: the broker sends tasks"
     SPARE = "the same broker has welcomed the worker over another connection"
-    ENDED = "the worker has left, or is refused for good"
+    ENDED = "the worker has left, or is refused for good by all brokers"
 
 
 TRANSITIONS: dict[Registration, tuple[Registration, ...]] = {
@@ -111,7 +114,7 @@ class BrokerSession:
         self.place = place
         self.registration = Registration.DISCONNECTED
         self.broker: messages.Welcome | None = None  # what it said of itself, while the worker is registered
-        self.refused: messages.Refused | None = None  # what it said if it refuses this worker for good
+        self.refused: messages.Refused | None = None  # what it said last, if it refuses this worker for good
         self.in_hand: dict[int, None] = {}
         self.left_over: dict[int, None] = {}  # tasks of earlier sessions whose handlers still run
         self.to_send: list[messages.Message] = []
@@ -140,7 +143,7 @@ class BrokerSession:
 
     @property
     def is_ended(self) -> bool:
-        """Whether the broker refuses the worker for good, or the worker has left."""
+        """Whether all brokers refuse the worker for good, or the worker has left."""
         return self.registration is Registration.ENDED
 
     def connected(self, now: float) -> None:
@@ -221,7 +224,7 @@ class BrokerSession:
     def _welcomed(self, welcome: messages.Welcome, now: float) -> None:
         self._end(now)  # at a second hello the broker has put back what it sent after the first
         self._enter(Registration.REGISTERED)
-        self.broker = welcome
+        self.broker, self.refused = welcome, None
         self._silence.set(now + welcome.liveness_s)
         self._patience.welcomed()
         self._go_on_with(welcome.tasks)
@@ -254,10 +257,17 @@ class BrokerSession:
             self._end(now)
         if retry_at == math.inf:
             self.refused = refused
-            self.close()
-            return
+            if all(session.refused is not None or session.is_ended for session in self._sessions.values()):
+                self._close_all()
+                return
+            retry_at = now + REFUSED_RETRY_S
         self._enter(Registration.GREETING)
         self._next_word.set(retry_at)
+
+    def _close_all(self) -> None:
+        for session in self._sessions.values():
+            if not session.is_ended:
+                session.close()
 
     def _end(self, now: float) -> None:
         """Whatever is in hand belongs to others now: drop what has not begun; what has begun will be answered too late."""

@@ -83,8 +83,8 @@ class Shares:
         share.demand.clear()
         share.offered = 0
         share.heard_at = now
-        self._is_open = self._is_open and not self.in_hand
         self._shares.append(share)
+        self._is_open = self._is_open and not self.in_hand  # it may go on with tasks of its earlier broker
         self.divide(now)
 
     def leave(self, share: Share, now: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cbw.core import messages
 from cbw.core.broker.back_pressure import STANDSTILL_S
-from cbw.core.broker.events import PauseClients, ResumeClients
+from cbw.core.broker.events import PauseClients, PeerLost, PeersConnected, ResumeClients, Side
 from cbw.core.messages import DEFAULT_SERVICE
 
 from .system import CoreSystem, client_said, plain_said, worker_said
@@ -59,3 +59,23 @@ def test_while_a_stream_can_go_on_nobody_is_heard() -> None:
     system.wait(2 * STANDSTILL_S, "W1")
     assert [type(order) for order in system.others] == [PauseClients]
     assert system.core.wake_at < system.now + STANDSTILL_S + 0.1
+
+
+def test_who_could_not_be_heard_may_speak_before_it_gets_what_a_lost_program_of_its_identity_has_asked_for() -> None:
+    """Found by the simulation: a REQ socket that had asked again took that for its answer."""
+    system = CoreSystem(requests_max=1)
+    system.tell(plain_said(b"P1", (b"",), b"first"))
+    system.tell(PeerLost(Side.CLIENT, b"P1"))
+    system.tell(plain_said(b"P2", (b"",), b"x"), PeersConnected(Side.CLIENT))
+    assert isinstance(system.others[-1], PauseClients)
+    system.worker("W1", services=(DEFAULT_SERVICE,), concurrency=2)
+    tasks = system.take_tasks("W1")
+    system.answer("W1", tasks[0])
+    system.wait(0.5, "W1")
+    system.answer("W1", tasks[1])
+    assert isinstance(system.others[-1], ResumeClients)
+    system.wait(0.2, "W1")
+    assert system.replies("P1") == []
+    system.tell(plain_said(b"P1", (b"",), b"first"))
+    system.answer_all("W1")
+    assert system.replies("P1") == [b"done first"]

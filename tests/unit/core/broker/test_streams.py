@@ -231,14 +231,29 @@ class TestClientsThatComeBack:
         assert only_answer(system, "C1b")[0] is Status.BROKEN
         assert system.take("W1") == [messages.CancelTask(task.id)]
 
-    def test_parts_that_come_meanwhile_are_lost(self, system: CoreSystem) -> None:
+    def test_parts_that_come_meanwhile_are_lost_and_it_takes_no_slot_for_nobody(self, system: CoreSystem) -> None:
         ask(system)
         task = task_of(system)
         system.tell(events.PeerLost(events.Side.CLIENT, b"C1"))
         send(system, task, 1)
         assert system.core.outbox.counts["partials_dropped"] == 1
+        assert system.take("W1") == [messages.CancelTask(task.id)] and system.core.requests.count == 0
         system.client("C1", peer="C1b")
+        end(system, task, 1)
         ask(system, client="C1b")
+        send(system, task_of(system), 1)
+        assert parts_got(system, "C1b") == [1], "it has got nothing of the first attempt"
+
+    def test_one_that_waits_for_its_client_to_read_does_not_wait_for_long(self, system: CoreSystem) -> None:
+        ask(system, parts=1)
+        task = task_of(system)
+        send(system, task, 1)
+        system.tell(events.PeerLost(events.Side.CLIENT, b"C1"))
+        system.wait(system.core.limits.liveness_s - 0.1, "W1")
+        assert system.take("W1")[-1] == messages.Beat()
+        system.wait(1.0, "W1")
+        assert messages.CancelTask(task.id) in system.take("W1")
+        self.back(system, 1, task=task.id)
         assert only_answer(system, "C1b")[0] is Status.BROKEN
 
     def test_it_begins_anew_if_it_may(self, system: CoreSystem) -> None:

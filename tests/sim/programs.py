@@ -1,0 +1,34 @@
+"""What all programs have asked for and been given, whichever broker has it: what the checkers of several brokers share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from .account import SeenAttempt
+from .plan import Job
+from .streams import Streams
+
+if TYPE_CHECKING:
+    from .checker import Checker
+    from .clients import SimClient
+
+
+@dataclass
+class Programs:
+    """Tokens of requests, ids of native ones and numbers of tasks mean one thing at all brokers."""
+
+    jobs: dict[str, Job] = field(default_factory=dict)
+    attempts: dict[int, SeenAttempt] = field(default_factory=dict)
+    asked: dict[int, tuple[str, float | None, SimClient]] = field(default_factory=dict)  # by native request id
+    cancelled: dict[str, None] = field(default_factory=dict)
+    cancelled_by_operators: dict[str, None] = field(default_factory=dict)
+    retries_wanted: dict[int, float] = field(default_factory=dict)
+    """By task: in how many seconds its handler wants to be called again."""
+    streams: Streams = field(default_factory=Streams)
+    checkers: list[Checker] = field(default_factory=list)
+
+    @property
+    def was_disk_troubled(self) -> bool:
+        """Whether some broker may have refused requests because it could store nothing."""
+        return any(checker.durability.was_troubled for checker in self.checkers)
