@@ -26,7 +26,7 @@ from typing import Any, ClassVar, Protocol, SupportsFloat, SupportsIndex
 import msgspec
 from msgspec import inspect
 
-from cbw.codecs.by_type import codec_of
+from cbw.codecs.by_type import codec_of, resolved
 from cbw.codecs.interface import Codec
 from cbw.errors import NotEncodable
 
@@ -261,6 +261,7 @@ def _shape_of(kind: Any) -> Shape:
 
 def own_codec(kind: Any) -> tuple[Any, Codec, bool] | None:
     """The type inside of ``kind``, its codec, and whether ``None`` is beside it, which is then the empty body. None: no codec."""
+    kind = resolved(kind)
     origin = typing.get_origin(kind)
     if origin is typing.Annotated:
         inside, *said = typing.get_args(kind)
