@@ -70,7 +70,7 @@ PLATFORMS := x86_64-manylinux_2_28 aarch64-manylinux_2_28 x86_64-unknown-linux-m
 lock: $(READY)  ## renew what is in the image and what builds the wheel, to the newest versions within the ranges
 	$(LOCK) --extra nats -o $(IMAGE)/requirements.txt pyproject.toml
 	$(LOCK) -o $(IMAGE)/build-requirements.txt $(IMAGE)/build-requirements.in
-	@for python in 3.11 3.12 3.13; do for platform in $(PLATFORMS); do \
+	@for python in 3.11 3.12 3.13 3.14; do for platform in $(PLATFORMS); do \
 	    $(BIN)/uv pip install --quiet --dry-run --no-deps --require-hashes --only-binary :all: --target build/none \
 	        --python-version $$python --python-platform $$platform -r $(IMAGE)/requirements.txt || \
 	        { echo "no wheel of something for Python $$python on $$platform"; exit 1; }; \

@@ -26,7 +26,7 @@ from typing import Any, ClassVar, Protocol, SupportsFloat, SupportsIndex
 import msgspec
 from msgspec import inspect
 
-from cbw.codecs.by_type import codec_of
+from cbw.codecs.by_type import codec_of, resolved
 from cbw.codecs.interface import Codec
 from cbw.errors import NotEncodable
 
@@ -79,6 +79,8 @@ class Shape(msgspec.Struct, frozen=True):
     keys: frozenset[str] | None
     codec: Codec | None = None
     kind: Any = None
+    read: Callable[[Any], Any] | None = None
+    """What reads their JSON."""
 
 
 # --- out
@@ -205,7 +207,8 @@ def decode(body: Any, kind: Any) -> Any:
     if shape.is_text:
         return msgspec.convert(bytes(body).decode(), kind)
     try:
-        return decode_json(body, kind)
+        assert shape.read is not None
+        return shape.read(body)
     except msgspec.DecodeError:
         if not shape.has_text:
             raise
@@ -216,13 +219,9 @@ def decode(body: Any, kind: Any) -> Any:
         raise
 
 
-def decode_json(body: Any, kind: Any) -> Any:
-    """``body``, which is JSON, as ``kind``.
-
-    Raises:
-        msgspec.DecodeError: it is none, or something else (``ValidationError``).
-    """
-    return msgspec.json.decode(body, type=kind, dec_hook=own_value)
+def json_decoder(kind: Any) -> Callable[[Any], Any]:
+    """What reads JSON as ``kind``. It raises msgspec.DecodeError if it is none, or something else (``ValidationError``)."""
+    return msgspec.json.Decoder(kind, dec_hook=own_value).decode
 
 
 # --- types
@@ -256,11 +255,13 @@ def _shape_of(kind: Any) -> Shape:
         has_text=any(is_text) or any(isinstance(one, _TEXTS) or _has_text(one) for one in values),
         has_none=len(values) < len(kinds),
         keys=keys,
+        read=json_decoder(kind),
     )
 
 
 def own_codec(kind: Any) -> tuple[Any, Codec, bool] | None:
     """The type inside of ``kind``, its codec, and whether ``None`` is beside it, which is then the empty body. None: no codec."""
+    kind = resolved(kind)
     origin = typing.get_origin(kind)
     if origin is typing.Annotated:
         inside, *said = typing.get_args(kind)

@@ -13,7 +13,7 @@ from cbw.client.contracts import OfOne, OfTwo, maps_contracts, streams_contracts
 from cbw.client.loop_socket import LoopSocket
 from cbw.client.options import Headers, Timeout
 from cbw.client.progress import OnProgress, ProgressSink
-from cbw.client.result import decode_answer, result_of
+from cbw.client.result import result_of
 from cbw.client.session import TIMEOUT_S, KeysPath
 from cbw.client.stream import AsyncAnswerStream, Reading, StreamLine
 from cbw.client.ticket import Ticket, new_ticket, ticket_of
@@ -113,12 +113,10 @@ class AsyncClient(LoopSocket):
                 or ``delay_s`` not below ``timeout``.
             Closed: the client is closed.
         """
-        options = {"delay_s": delay_s, "require_worker": require_worker, "headers": headers}
-        future = self._request(body, service, timeout, priority, on_progress=on_progress, **options)
-        try:
-            return decode_answer(await future, returns, future.request_id, service, self.id)
-        finally:
-            del future  # it holds the exception, which holds this frame: only the garbage collector would free them
+        # No name for the future: it holds the exception, which holds this frame, and only the garbage collector would free them.
+        return await self._request(
+            body, service, timeout, priority, delay_s, require_worker, headers, on_progress, returns
+        )
 
     @overload
     async def start(self, task: Contract[P, Any, ..., Any], /, *args: P.args, **kwargs: P.kwargs) -> Ticket: ...
@@ -223,8 +221,7 @@ class AsyncClient(LoopSocket):
 
         Call it in the event loop's thread.
         """
-        options = {"delay_s": delay_s, "require_worker": require_worker, "headers": headers}
-        return self._request(body, service, timeout, priority, returns, on_progress, **options)
+        return self._request(body, service, timeout, priority, delay_s, require_worker, headers, on_progress, returns)
 
     @overload
     def stream(
@@ -417,19 +414,25 @@ class AsyncClient(LoopSocket):
         service: str,
         timeout: Timeout,
         priority: int,
-        returns: Any = bytes,
-        on_progress: OnProgress = None,
-        **options: Any,
+        delay_s: float,
+        require_worker: bool,
+        headers: Headers,
+        on_progress: OnProgress,
+        returns: Any,
     ) -> PendingAnswer:
         future = PendingAnswer(self._cancel, self._attach(), returns)
+        encoded = codec.encode(body)
         if on_progress is not None:
-            sink, encoded = ProgressSink(future.end, on_progress), codec.encode(body)
-            options["wants_progress"] = True
-            future.request_id = self._ask_stream(sink, service, encoded, timeout, priority, **options)
+            sink = ProgressSink(future.end, on_progress)
+            options = {"delay_s": delay_s, "require_worker": require_worker, "headers": headers}
+            future.request_id = self._ask_stream(
+                sink, service, encoded, timeout, priority, **options, wants_progress=True
+            )
             return future
-        (future.request_id,) = self._submit(
-            service, [codec.encode(body)], timeout, priority, future.end, may_retry=True, **options
+        (future.request_id,) = self._session.submit(
+            service, [encoded], timeout, future.end, priority, True, delay_s, require_worker, headers
         )
+        self._take_turn_soon()
         return future
 
     def _submit(

@@ -13,11 +13,16 @@ T = TypeVar("T")
 
 
 class _CancellingFuture(asyncio.Future[T]):
-    """A future whose ``cancel`` tells the broker that nobody waits any more."""
+    """A future whose ``cancel`` tells the broker that nobody waits any more. ``returns`` is as what an answer is read."""
 
-    def __init__(self, cancel: Callable[[list[int]], None], loop: asyncio.AbstractEventLoop) -> None:
+    __slots__ = ("_cancel_requests", "_returns", "request_id")
+
+    def __init__(
+        self, cancel: Callable[[list[int]], None], loop: asyncio.AbstractEventLoop, returns: Any = bytes
+    ) -> None:
         super().__init__(loop=loop)
         self._cancel_requests = cancel
+        self._returns = returns
         self.request_id = 0
 
     def cancel(self, msg: Any | None = None) -> bool:
@@ -29,6 +34,8 @@ class _CancellingFuture(asyncio.Future[T]):
 class WaitingFuture(_CancellingFuture[Ended]):
     """Waits for what was asked for under a ticket. The request goes on when it is cancelled."""
 
+    __slots__ = ()
+
     def set_ended(self, ended: Ended) -> None:
         """It has ended."""
         if not self.done():
@@ -39,11 +46,7 @@ class WaitingFuture(_CancellingFuture[Ended]):
 class PendingAnswer(_CancellingFuture[Any]):
     """A future whose ``cancel`` cancels the request, also while it runs. Its result is the answer, read as ``returns``."""
 
-    def __init__(
-        self, cancel: Callable[[list[int]], None], loop: asyncio.AbstractEventLoop, returns: Any = bytes
-    ) -> None:
-        super().__init__(cancel, loop)
-        self._returns = returns
+    __slots__ = ()
 
     def end(self, ended: Ended) -> None:
         """The request has ended."""

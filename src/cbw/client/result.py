@@ -114,8 +114,7 @@ def settle(future: Settled, ended: Ended, returns: Any) -> None:
     try:
         future.set_result(decode_answer(answer.body, returns, answer.id, ended.service, ended.client, ended.ticket))
     except BadAnswer as error:
-        error.__traceback__ = None
-        future.set_exception(error)
+        future.set_exception(_without_frames(error))
 
 
 def result_of(ended: Ended, returns: Any, return_errors: bool = False) -> Any:
@@ -134,7 +133,7 @@ def result_of(ended: Ended, returns: Any, return_errors: bool = False) -> Any:
 
 
 def _without_frames(error: CbwError) -> CbwError:
-    """``error``, which nobody has raised as far as its caller knows: its frames hold the map that is about to hold it."""
+    """``error``, which nobody has raised as far as its caller knows: its frames hold who is about to hold it."""
     held: BaseException | None = error
     while held is not None:
         held.__traceback__ = None

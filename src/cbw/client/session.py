@@ -131,7 +131,6 @@ class Session:
         timeout: Timeout,
         sink: Any,
         priority: int = messages.PRIORITY,
-        *,
         may_retry: bool = True,
         delay_s: float = 0.0,
         require_worker: bool = False,
@@ -159,14 +158,12 @@ class Session:
         due_at = None
         if delay_s:
             due_at = now + checked_delay(delay_s, math.inf if deadline_at is None else deadline_at - now)
-        how: dict[str, Any] = {"may_retry": may_retry, "due_at": due_at, "requires_worker": require_worker}
         checked = None if headers is None else checked_headers(headers)
+        how = (deadline_at, sink, priority, may_retry, due_at, require_worker)
         if tracer() is None:
-            request_ids = self._driver.submit(
-                self._service, bodies, deadline_at, sink, priority, headers=checked, **how
-            )
+            request_ids = self._driver.submit(self._service, bodies, *how, checked)
         else:
-            request_ids = self._submit_with_spans(bodies, deadline_at, sink, priority, checked, how)
+            request_ids = self._submit_with_spans(bodies, *how, checked)
         if self._is_tracing:
             self._record_sent(request_ids, bodies, now, delay_s)
         return request_ids
@@ -177,16 +174,17 @@ class Session:
         deadline_at: float | None,
         sink: Any,
         priority: int,
+        may_retry: bool,
+        due_at: float | None,
+        require_worker: bool,
         headers: dict[str, str] | None,
-        how: dict[str, Any],
     ) -> range:
         """Each request has a span of its own, and so headers and a sink."""
-        first = self._driver.next_id
+        service, first = self._service, self._driver.next_id
         for body in bodies:
-            span = self._span(self._service, body, sink, headers)
-            (key,) = self._driver.submit(
-                self._service, [body], deadline_at, span, priority, headers=span.headers, **how
-            )
+            span = self._span(service, body, sink, headers)
+            how = (deadline_at, span, priority, may_retry, due_at, require_worker)
+            (key,) = self._driver.submit(service, [body], *how, span.headers)
             span.is_called(name_of_request(self.core.name, key))
         return range(first, self._driver.next_id)
 

@@ -45,7 +45,8 @@ class Client(SharedSocket):
     when that is lost. It may start later: requests wait for it until their time is up. ``timeout`` is in seconds, for each
     request that gives none of its own; None waits for ever. ``trace`` is where records go (default: to the logger of
     ``LOGGER_HOST``, if that is set); the client closes it. ``keys`` is the folder of keys, or the client's secret key file in
-    it (default: ``CBW_KEYS``; empty: nothing is encrypted). In a forked process it is closed; make another one there.
+    it (default: ``CBW_KEYS``; empty: nothing is encrypted). In a forked process it is closed; make another one there. Where
+    gevent has patched the program, a call stops its own greenlet only.
 
     Raises:
         UsageError: the address, the id or the timeout is not valid, or a key is missing.

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from cbw import codec
-from cbw.codecs.by_type import codec_of
+from cbw.codecs.by_type import codec_of, resolved
 from cbw.codecs.interface import Codec
 from cbw.errors import NotEncodable
 
@@ -54,7 +54,7 @@ def _own_value(kind: Any, value: Any) -> Any:
         return codec.own_value(kind, value)
     if not isinstance(value, bytes):
         raise ValueError(f"{type(value).__qualname__} where bytes are expected")
-    return found.decode(value, kind)
+    return found.decode(value, resolved(kind))
 
 
 _encode = msgspec.msgpack.Encoder(enc_hook=_own_form).encode

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
+import sys
 from collections.abc import Container
 from typing import Any
 
@@ -16,6 +18,7 @@ POLL_MAX_S = 0.25
 gives to another thread, is only noted by Python, and handled when the main thread runs again."""
 _POLL_MAX_MS = int(POLL_MAX_S * 1000)
 _FD_FREE = -1
+_MONKEY = "gevent.monkey"
 _POLLIN = int(zmq.POLLIN)
 
 
@@ -78,7 +81,22 @@ class Poller:
     def poll(self, timeout_s: float) -> Container[Any]:
         """Wait at most ``timeout_s`` seconds, and at most 0.25 so that signals are handled; returns the ready sources."""
         timeout_ms = _POLL_MAX_MS if timeout_s > POLL_MAX_S else int(timeout_s * 1000) + 1 if timeout_s > 0 else 0
+        if _MONKEY in sys.modules and timeout_ms and sys.modules[_MONKEY].is_module_patched("select"):
+            return self._poll_with_gevent(timeout_ms)
         return dict(zmq.zmq_poll(self._items, timeout_ms))
+
+    def _poll_with_gevent(self, timeout_ms: int) -> Container[Any]:
+        """The same in a program whose threads are gevent's greenlets: a wait inside of libzmq would stop all of them.
+
+        The descriptor of a socket is readable once for all that has come since libzmq was last asked.
+        """
+        if ready := zmq.zmq_poll(self._items, 0):
+            return dict(ready)
+        waiting = select.poll()  # gevent's
+        for source, _ in self._items:
+            waiting.register(source if isinstance(source, int) else source.FD, select.POLLIN)
+        waiting.poll(timeout_ms)
+        return dict(zmq.zmq_poll(self._items, 0))
 
 
 def has_input(socket: zmq.Socket[Any]) -> bool:

@@ -189,3 +189,21 @@ async def later(text: str) -> str:
 def test_an_async_function_below_a_plain_decorator_is_async() -> None:
     assert Handler("", later).is_async
     assert Signature(later).arguments(b"tea", None) == {"text": "tea"}
+
+
+def test_arguments_are_bound_as_python_does() -> None:
+    def order(article: str, count: int = 1, *, note: str = "") -> None: ...
+
+    signature = Signature(order)
+    assert signature.body_for(["tea"], {}) == b'{"article":"tea"}'
+    assert signature.body_for(["tea", 2], {"note": "x"}) == b'{"article":"tea","count":2,"note":"x"}'
+    assert signature.body_for([], {"count": 2, "article": "tea"}) == b'{"count":2,"article":"tea"}'
+    wrong: list[tuple[list[Any], dict[str, Any], str]] = [
+        ([], {}, "missing a required argument: 'article'"),
+        (["tea", 2, "x"], {}, "too many positional arguments"),
+        (["tea"], {"article": "tea"}, "multiple values for argument 'article'"),
+        (["tea"], {"colour": "red"}, "got an unexpected keyword argument 'colour'"),
+    ]
+    for positional, by_name, why in wrong:
+        with pytest.raises(TypeError, match=f"order: {why}"):
+            signature.body_for(positional, by_name)

@@ -79,7 +79,6 @@ class ClientDriver:
         deadline_at: float | None,
         sink: Any,
         priority: int = messages.PRIORITY,
-        *,
         may_retry: bool = False,
         due_at: float | None = None,
         requires_worker: bool = False,
