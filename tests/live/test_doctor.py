@@ -31,6 +31,7 @@ def test_all_is_well(start: Start, broker: Broker, start_worker: StartWorker) ->
     found = findings(start, broker.address, "--worker-port", broker.worker_port, "--send", code=0)
     for check in ("name", f"port {broker.client_port}", f"port {broker.worker_port}", "zeromq", "protocol", "request"):
         assert found[check]["state"] == "ok", found
+    assert found["zeromq"]["text"] == "it speaks ZeroMQ"
     assert "BRO_" in found["protocol"]["text"] and "doctor" in found["request"]["text"]
 
 

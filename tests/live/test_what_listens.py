@@ -30,7 +30,7 @@ def web_server() -> Iterator[int]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with http.server.HTTPServer((HOST, 0), Quiet) as server:
+    with http.server.ThreadingHTTPServer((HOST, 0), Quiet) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server.server_port
         server.shutdown()
