@@ -215,7 +215,7 @@ class BrokerCore:
         was_full = journal.is_full
         journal.fill(fact.filled)
         if journal.is_full is not was_full:
-            self.outbox.trace(catalogue.JOURNAL_STALLED, text=journal.refusal or "it has room again")
+            self.outbox.trace(catalogue.JOURNAL_STALLED, text=journal.lack_of_room or "it has room again")
 
     # --- people
 

@@ -388,9 +388,12 @@ class Journal:
     @property
     def refusal(self) -> str:
         """Why no new requests are taken, in words for clients; empty: they are."""
-        if self.is_full and not self.problem:
-            return f"the broker's journal has taken {self._filled:.0%} of its room"
-        return self.problem
+        return self.problem or self.lack_of_room
+
+    @property
+    def lack_of_room(self) -> str:
+        """That the journal is full, in words for clients; empty: it is not."""
+        return f"the broker's journal has taken {self._filled:.0%} of its room" if self.is_full else ""
 
     def fill(self, filled: float) -> None:
         """So much of the journal's room is taken, from 0 to 1."""
