@@ -90,7 +90,9 @@ def test_the_logger_keeps_what_happened(new_project: NewProject, log_dir: Path) 
     project.must("up", "--detach", *scale, within_s=UP_S)
     have_ended(project, 4)
     down(project)
-    events = Counter((line["role"], line["event"]) for line in records(log_dir / "logs"))
+    # A client that waits on a busy machine asks the broker for its services.
+    lines = [line for line in records(log_dir / "logs") if not line.get("service", "").startswith("cbw.")]
+    events = Counter((line["role"], line["event"]) for line in lines)
     for event in (
         ("client", "sent"),
         ("broker", "accepted"),
