@@ -127,9 +127,9 @@ class Requests:
                 entries[key] = entry
                 self.count += 1
                 self.bytes += size
+                if outbox.is_tracing:
+                    outbox.trace_entry(catalogue.ACCEPTED, entry)
                 if journal is None:
-                    if outbox.is_tracing:
-                        outbox.trace_entry(catalogue.ACCEPTED, entry)
                     add(entry)
                 else:
                     entry.state = ACCEPTED_WITH_JOURNAL
@@ -445,8 +445,6 @@ class Requests:
                 action()
             for entry in turn.accepted:
                 if entry.state is RequestState.STORING:
-                    if self._outbox.is_tracing:
-                        self._outbox.trace_entry(catalogue.ACCEPTED, entry)
                     entry.state = state
                     add(entry)
                     if type(entry.client) is TicketRow:
