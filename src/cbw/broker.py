@@ -26,7 +26,7 @@ from cbw.core.broker.service_list import SERVICES
 from cbw.core.broker.snapshot import snapshot
 from cbw.core.key import FOR_CLIENTS, FOR_WORKERS
 from cbw.core.messages import Answer, Status, error_body
-from cbw.core.record import Record
+from cbw.core.record import HAS_JOURNAL, Record
 from cbw.desk import Desk
 from cbw.errors import CbwError, JournalBroken
 from cbw.journal.backend import Backend
@@ -186,8 +186,9 @@ class Broker:
     def run(self) -> None:
         """Serve until :meth:`stop`; SIGTERM and Ctrl-C call it, unless your program has handlers of its own for them."""
         if self._trace.wants_all:  # so that a trace of several runs can be told apart
-            text = self._bounds()
-            self._write([Record(self._started_at, catalogue.STARTED, role="broker", sender=self.core.name, text=text)])
+            started = Record(self._started_at, catalogue.STARTED, role="broker", sender=self.core.name)
+            started.text, started.fields = self._bounds(), {HAS_JOURNAL: True} if self._journal is not None else None
+            self._write([started])
         try:
             with stopping_unless_handled(self):
                 self._serve()

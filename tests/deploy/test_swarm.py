@@ -161,8 +161,11 @@ def swarm(images: dict[str, str], nats_image: str) -> Iterator[int]:
 
 
 @pytest.fixture
-def stack(swarm: int, nats_image: str, tmp_path: Path) -> Stack:
-    """The stack, not yet deployed: its servers' image is one that is here, workers have less to do, an update waits for less."""
+def stack(swarm: int, nats_image: str, tmp_path: Path) -> Iterator[Stack]:
+    """The stack, not yet deployed: its servers' image is one that is here, workers have less to do, an update waits for less.
+
+    Its keys are its own, and secrets of a Swarm are named alike in all stacks.
+    """
     assert CliRunner().invoke(cli, ["keys", "new", str(tmp_path / "keys")]).exit_code == 0
     services: dict[str, Any] = {name: {"image": nats_image} for name in NATS}
     update = {"deploy": {"update_config": {"delay": "1s", "monitor": "1s"}}}
@@ -173,7 +176,11 @@ def stack(swarm: int, nats_image: str, tmp_path: Path) -> Stack:
     }
     override = tmp_path / "override.yml"
     override.write_text(json.dumps({"services": services}))
-    return Stack(override, {"KEYS_DIR": str(tmp_path / "keys")})
+    stack = Stack(override, {"KEYS_DIR": str(tmp_path / "keys"), "KEYS_VERSION": secrets.token_hex(3)})
+    yield stack
+    docker("stack", "rm", stack.name)
+    gone = ["ps", "--quiet", "--filter", f"label=com.docker.stack.namespace={stack.name}"]
+    wait_until(lambda: not must(*gone).split(), "its containers have ended", within_s=UP_S)
 
 
 @pytest.fixture

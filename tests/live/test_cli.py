@@ -53,7 +53,7 @@ def test_ids_after_the_host(start: Start, broker: Broker) -> None:
     name = socket.gethostname()
     place = {"BROKER_HOST": HOST, "BROKER_PORT": str(broker.worker_port), "CBW_WORKER_WORK_TIME_S": "60"}
     start("worker", "HN", **place).wait_for(f"WOR_{name} works for {HOST}:{broker.worker_port}")
-    client = start("client", **(place | {"BROKER_PORT": str(broker.client_port), "CBW_CLIENT_TIMEOUT_S": "2"}))
+    client = start("client", **(place | {"BROKER_PORT": str(broker.client_port), "CBW_CLIENT_TIMEOUT_S": "0.5"}))
     assert client.exit_code() == 1, "the worker takes longer than the client has"
     assert client.count(f"CLI_{name}_{client.pid}-1 failed") == 1, client
 

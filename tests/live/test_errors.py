@@ -190,11 +190,12 @@ def test_where_a_request_was_when_its_time_was_over(
 
 def test_a_living_client_has_the_id(broker: Broker) -> None:
     with cbw.Client(broker.address, id="C1") as one, cbw.Client(broker.address, id="C1") as two:
-        one.submit(b"", timeout=60)
+        asked = one.submit(b"", timeout=60)
         wait_until(lambda: one.has_met_broker, "the first is known")
         with pytest.raises(cbw.Expired, match="a client called 'C1' lives") as expired:
             two.call(b"", timeout=2)
         assert expired.value.kind == "refused"
+        asked.cancel()  # nobody serves it, and the client would wait for it
 
 
 def test_the_command_line_tells_it(start: Start, broker: Broker) -> None:

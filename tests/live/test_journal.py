@@ -148,9 +148,10 @@ def test_a_stopped_broker_keeps_what_waits(
 def test_a_client_that_ended_leaves_nothing(
     start: Start, broker: Broker, start_again: StartAgain, start_worker: StartWorker, connect: Connect
 ) -> None:
-    with cbw.Client(broker.address) as client:
-        client.submit("x")
-        are_waiting(broker)
+    client = cbw.Client(broker.address)
+    client.submit("x")
+    are_waiting(broker)
+    client.close()
     time.sleep(0.6)  # until it is stored that nobody wants it any more
     broker.program.kill()
     second = start_again(broker)

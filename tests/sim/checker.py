@@ -402,7 +402,7 @@ class Checker:
     def _record(self, record: Record) -> None:
         now = self.world.now
         self._of_clients(record)
-        if not record.request or record.event in ("refused", "fenced"):
+        if not record.request or record.event in ("refused", "fenced", "stored", "task_recovered"):
             return
         request = int(record.request.rpartition("/")[2])
         if record.event.startswith("dead_letter_"):

@@ -48,7 +48,10 @@ SENT = _debug(
     "client",
     "The client has accepted the request and sends it once it has a connection. `fields` tells its `delay_s`, if it has any.",
 )
-ACCEPTED = _debug("accepted", "broker", "The request is new and waits for a worker.")
+ACCEPTED = _debug(
+    "accepted", "broker", "The request is new, and waits for the journal, if there is one, and for a worker."
+)
+STORED = _debug("stored", "broker", "The request is in the journal: from now on it can be handed out.")
 HANDED_OUT = _debug("handed_out", "broker", "An attempt begins: the request went to `worker`, as `task`.")
 BEGUN = _debug("begun", "worker", "The handler has been called with the request.")
 DONE = _debug("done", "worker", "The handler has returned an answer, or raised `cbw.Failure`, which `text` says.")

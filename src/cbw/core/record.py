@@ -8,6 +8,9 @@ import msgspec
 
 from cbw.core.catalogue import EVENTS, EventName
 
+HAS_JOURNAL = "has_journal"
+"""Among the ``fields`` of ``started``: the broker has a journal, so that requests are ``stored`` before they are handed out."""
+
 
 class _Happening(msgspec.Struct, gc=False):
     """What every record has. Of its own, because only these two are given without their names."""

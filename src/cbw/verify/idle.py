@@ -14,7 +14,7 @@ import math
 from cbw.clock import clock_of
 from cbw.core import catalogue
 from cbw.core.histogram import Histogram
-from cbw.core.record import Record
+from cbw.core.record import HAS_JOURNAL, Record
 from cbw.verify.failover import HARMS
 from cbw.verify.verdict import Figure, Verdict
 
@@ -138,9 +138,10 @@ class BrokerView:
     waiting until it is begun itself: prefetch must not break the promise either.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_journal: bool = False) -> None:
         self.meter = _Meter()
         self.accepted = 0
+        self.has_journal = has_journal  # then a request waits for that first, which takes the time that the disk takes
         self._open: dict[str, str] = {}  # request: service
         self._in_hand: dict[str, _InHand] = {}
 
@@ -152,6 +153,7 @@ class BrokerView:
             return
         match record.event:
             case catalogue.STARTED:  # again, maybe: what it knew before is gone
+                self.has_journal = HAS_JOURNAL in (record.fields or {})
                 for name in list(self._in_hand):
                     self._drop(at, name)
                 for name in list(self._open):
@@ -171,6 +173,9 @@ class BrokerView:
             case catalogue.ACCEPTED:
                 self.accepted += 1
                 self._open[request] = service
+                if not self.has_journal:
+                    self.meter.wait(at, request, service)
+            case catalogue.STORED if request in self._open:
                 self.meter.wait(at, request, service)
             case catalogue.HANDED_OUT | catalogue.TASK_RECOVERED:
                 self._handed_out(at, worker, task, request, service)
@@ -371,7 +376,7 @@ class NoIdleWhileWaiting:
         match record.role, record.event:
             case "verify", catalogue.STARTED:
                 if not self._only:
-                    self._broker, self._ends = BrokerView(), EndsView()
+                    self._broker, self._ends = BrokerView(has_journal=self._broker.has_journal), EndsView()
                 self._only[record.service] = None
                 return
             case "verify", catalogue.DEPLOYED:

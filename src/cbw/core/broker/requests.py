@@ -445,6 +445,8 @@ class Requests:
                 action()
             for entry in turn.accepted:
                 if entry.state is RequestState.STORING:
+                    if self._outbox.is_tracing:
+                        self._outbox.trace_entry(catalogue.STORED, entry)
                     entry.state = state
                     add(entry)
                     if type(entry.client) is TicketRow:
