@@ -6,6 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cbw.core import messages
+from cbw.core.worker import events as worker_events
+
 from .several_brokers import HOP_S, Cluster
 
 IDLE_MAX_S = 0.02 + 2 * HOP_S
@@ -157,3 +160,34 @@ def test_connections_that_are_lost_lose_nothing(seed: int, brokers: int, concurr
     world.at(world.now + 0.3 + world.random.random(), frozen.thaw)
     cluster.run(30.0, look_every_s=0.01)
     cluster.check()
+
+
+def test_what_lies_behind_another_brokers_long_task_goes_to_a_free_worker() -> None:
+    """Quick handlers have tasks in reserve; then one is not quick, and the broker of those behind it does not know of it."""
+    cluster = Cluster(7, brokers=2, concurrency=[1, 1])
+    first, second = cluster.brokers
+    for _ in range(50):
+        first.ask(b"0.0001")
+        second.ask(b"0.0001")
+    cluster.run(0.3)
+    for number in range(300):
+        first.ask(b"5" if number == 100 else b"0.0001")
+        second.ask(b"0.0001")
+    cluster.run(0.5)
+    assert cluster.answered == [349, 350]
+    cluster.run(6.0)
+    cluster.check()
+
+
+def test_a_demand_behind_tasks_is_not_taken_for_met_by_them() -> None:
+    cluster = Cluster(8, brokers=2, concurrency=[1])
+    _, second = cluster.brokers
+    (worker,) = cluster.workers
+    for _ in range(20):
+        second.ask(b"0.0001")
+    cluster.run(0.1)
+    second.ask(b"0.3")
+    cluster.run(0.1)
+    batch: list[messages.Message] = [messages.Task(999, "s", b"0.01", None, 1), messages.Demand("s", 1)]
+    worker.hear(worker_events.BatchArrived(batch, 0))
+    assert worker.core.sessions[0].share.waiting == 1

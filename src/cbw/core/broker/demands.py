@@ -42,6 +42,8 @@ class Demands:
         self._asked: dict[ServiceRow, _Asked] = {}
         self._outbox = outbox
         self._more = agenda.timer(self._ask_more)
+        self.untold: list[tuple[WorkerRow, Demand]] = []
+        """What :meth:`tell` is to send."""
 
     def joined(self, worker: WorkerRow) -> None:
         """It serves other brokers too."""
@@ -80,8 +82,7 @@ class Demands:
 
     def _withdraw(self, service: ServiceRow) -> None:
         """Nothing waits any more."""
-        for worker in self._asked.pop(service).of:
-            self._outbox.tell_worker(worker, Demand(service.name, 0))
+        self.untold += [(worker, Demand(service.name, 0)) for worker in self._asked.pop(service).of]
 
     def _ask_more_later(self, asked: _Asked, now: float) -> None:
         asked.more_at = now + (ASK_MORE_S * 2 ** min(asked.rounds, ROUNDS_MAX))
@@ -128,4 +129,10 @@ class Demands:
 
     def _tell(self, asked: _Asked, worker: WorkerRow, service: ServiceRow, waiting: int) -> None:
         asked.of[worker] = waiting
-        self._outbox.tell_worker(worker, Demand(service.name, waiting))
+        self.untold.append((worker, Demand(service.name, waiting)))
+
+    def tell(self) -> None:
+        """Send what was demanded, behind the tasks of this step: a worker takes each task for one that was demanded before."""
+        untold, self.untold = self.untold, []
+        for worker, demand in untold:
+            self._outbox.tell_worker(worker, demand)

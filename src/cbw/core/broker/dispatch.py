@@ -73,7 +73,7 @@ class Dispatcher:
         self._deadlines_max = TIMERS_MIN
         self._arrived: list[Entry] = []  # with a deadline, since the last handing out
         self.delays = Delays(outbox, agenda, self.service, self._queue_due)
-        self._demands = Demands(outbox, agenda)
+        self.demands = Demands(outbox, agenda)
 
     def service(self, name: str) -> ServiceRow:
         """The service of that name, made if need be; it goes again when it has neither a worker nor a request."""
@@ -167,11 +167,11 @@ class Dispatcher:
                 if self.impatience is not None:
                     self.impatience.left(service)
         worker.is_overloaded = False
-        self._demands.left(worker)
+        self.demands.left(worker)
 
     def serves_others(self, worker: WorkerRow, *, is_shared: bool) -> None:
         """Whether ``worker`` serves other brokers too, so that its slots may be with them."""
-        (self._demands.joined if is_shared else self._demands.left)(worker)
+        (self.demands.joined if is_shared else self.demands.left)(worker)
 
     def pause(self, name: str) -> None:
         """Hand out nothing of this service until :meth:`resume`. What is with a worker goes on."""
@@ -275,8 +275,8 @@ class Dispatcher:
             task += 1
         self._next_task = task
         self._given.append((worker, entries))
-        if self._demands.sharing:
-            self._demands.gave(worker, entries, self.services)
+        if self.demands.sharing:
+            self.demands.gave(worker, entries, self.services)
         self._place(worker, is_used=True)
         if len(worker.services) > 1:  # it may have too much in hand now, and a colleague of another service none
             for other in worker.services:
@@ -288,8 +288,8 @@ class Dispatcher:
         if service.dead_suspects > DEAD_MAX and service.dead_suspects > len(service.suspects) // 2:
             service.suspects = deque(entry for entry in service.suspects if entry.state is not RequestState.ENDED)
             service.dead_suspects = 0
-        if self._demands.sharing:
-            self._demands.look(service, is_paused=service.name in self.paused)
+        if self.demands.sharing:
+            self.demands.look(service, is_paused=service.name in self.paused)
         if not service.workers:
             if not service.waiting_count:
                 if not service.delayed:

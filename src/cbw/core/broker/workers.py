@@ -316,6 +316,8 @@ class Workers:
             if outbox.is_tracing:
                 for entry in entries:
                     outbox.trace_entry(catalogue.HANDED_OUT, entry, worker)
+        if requests.dispatcher.demands.untold:
+            requests.dispatcher.demands.tell()
 
     # --- coming and going
 

@@ -30,6 +30,9 @@ PREFETCH_S = 0.002
 and the next task are on their way."""
 PREFETCH_MAX = 1000
 """Most tasks that are asked for beyond each one that can run at once, however quick the handlers are."""
+STALL_S = 0.01
+"""If none of its handlers has ended for so many seconds, a worker of several brokers gives back what has not begun. What it has
+asked for beyond what it runs was to take :data:`PREFETCH_S`, and no broker knows that the tasks of another are in front."""
 SERVICE_TIME_WEIGHT = 0.2
 """Weight of a new measurement of the handlers' time that is shorter than the last ones; a longer one counts at once."""
 CREDIT_CHANGE = 0.25
@@ -83,6 +86,8 @@ class WorkerCore:
         self._agenda = Agenda()
         self._shares = Shares(self._agenda, self._credit_wanted)
         self._limit = self._agenda.timer(self._look_at_limits)
+        self._stall = self._agenda.timer(self._stalled)
+        self._is_stalled = False  # until a handler ends, nothing is wanted beyond what can run
         self._grace = self._agenda.timer(self._grace_ended)
         self._look_up = self._agenda.timer(self._look_for_brokers)
         self._stepped_at = 0.0
@@ -221,6 +226,9 @@ class WorkerCore:
         services: list[str] = []
         for message in fact.messages:
             if type(message) is not messages.Task and type(message) is not messages.StreamTask:
+                if services:  # before a demand that comes behind them
+                    self._took(session, services, now)
+                    services = []
                 self._take_word(session, message, now)
                 if self.is_ended:
                     return
@@ -238,8 +246,15 @@ class WorkerCore:
                     self.is_quick = False
                 if not are_all_wanted:
                     services.append(message.service)
-        if services and self._shares.are_several:
+        if services:
+            self._took(session, services, now)
+
+    def _took(self, session: BrokerSession, services: list[str], now: float) -> None:
+        """Tasks for these have come."""
+        if self._shares.are_several:
             self._shares.took(session.share, services, now)
+            if self._shares.in_hand > self.concurrency:
+                self._stall.set_by(now + STALL_S)
 
     def _take_word(self, session: BrokerSession, message: messages.Message, now: float) -> None:
         """Take in a message that is no task."""
@@ -263,6 +278,7 @@ class WorkerCore:
     def _tasks_finished(self, fact: events.TasksFinished, now: float) -> None:
         answers, credit = fact.answers, self.credit
         could_take_all = all(map(self._are_all_wanted, self.sessions.values()))
+        self._is_stalled = False
         if self.limits.is_used:
             answers = [answer for answer in answers if not self.limits.ended(answer.id)]
         self._take_answers(answers)
@@ -270,6 +286,8 @@ class WorkerCore:
             self._measure(fact.busy_s / len(fact.answers))
             if not could_take_all or self.credit != credit:
                 self._tell_credit(now)
+                if self._stall.is_set:
+                    self._stall.set(now + STALL_S)
 
     def _take_answers(self, answers: Sequence[messages.Answer]) -> None:
         """These tasks have ended: send the answers, or keep those that belong to an earlier session for the next one."""
@@ -304,6 +322,14 @@ class WorkerCore:
             if session.broker is not None and (mine or not fact.tasks):
                 session.give_back(mine)  # also if there are none: a broker has asked
         self._tell_credit(now)
+
+    def _stalled(self, now: float) -> None:
+        """No handler has ended for long: what has not begun could be with other workers, and its broker cannot know that."""
+        are_several = sum(bool(session.in_hand) for session in self.sessions.values()) > 1
+        if are_several and self._shares.in_hand > self.concurrency:
+            self._is_stalled = True
+            self._orders.take_back.extend(self.in_hand)
+            self._tell_credit(now)
 
     # --- tasks that take too long
 
@@ -373,7 +399,7 @@ class WorkerCore:
         held = self.limits.slots_held
         for session in self.sessions.values():
             held += len(session.left_over)
-        if held:
+        if held or self._is_stalled:
             return max(0, self.concurrency - held)
         return self.credit
 

@@ -9,6 +9,7 @@ import pytest
 
 from cbw.core import messages
 from cbw.core.broker import acts, dead_services, looks, schemas
+from cbw.core.broker.demands import ASK_MORE_S
 from cbw.core.key import Key
 from cbw.core.messages import Answer, Recall, Status, error_of
 from cbw.wire import lab
@@ -306,3 +307,15 @@ def test_the_schema_tells_of_every_service_and_of_what_it_answers(system: CoreSy
         )
         assert asks["additionalProperties"] is False and ACTS[act].keys() <= asks["properties"].keys()
         assert control.ask(act, **ACTS[act]).keys() == answers["properties"].keys()
+
+
+def test_a_demand_comes_behind_the_tasks_that_were_demanded_before(system: CoreSystem) -> None:
+    """Its worker takes each task for one of those that it knows to be demanded."""
+    system.worker("W1")
+    system.tell(worker_said(b"W1", [messages.Credit(0, is_shared=True)]))
+    system.ask(1)
+    assert demands(system, "W1") == [1]
+    system.now += 2 * ASK_MORE_S
+    more = client_said(b"C1", [messages.Request(id, "s", b"%d" % id) for id in (2, 3, 4)])
+    system.tell(more, worker_said(b"W1", [messages.Credit(1, is_shared=True)]))
+    assert [type(message) for message in system.take("W1")] == [messages.Task, messages.Demand]
