@@ -30,7 +30,7 @@ PREFETCH_S = 0.002
 and the next task are on their way."""
 PREFETCH_MAX = 1000
 """Most tasks that are asked for beyond each one that can run at once, however quick the handlers are."""
-STALL_S = 0.01
+GIVE_BACK_S = 0.01
 """If none of its handlers has ended for so many seconds, a worker of several brokers gives back what has not begun. What it has
 asked for beyond what it runs was to take :data:`PREFETCH_S`, and no broker knows that the tasks of another are in front."""
 SERVICE_TIME_WEIGHT = 0.2
@@ -65,8 +65,7 @@ class WorkerCore:
         places: Sequence[str] = ("",),
         looks_up: bool = False,
     ) -> None:
-        self.name = name
-        self.boot = boot
+        self.name, self.boot = name, boot
         self.services = list(services)
         self.concurrency = concurrency
         self.credit = concurrency  # how many tasks are wanted in hand while everything is well
@@ -78,9 +77,8 @@ class WorkerCore:
         self.is_pool_ready = True
         self.is_leaving = self.has_left_stuck = False  # stuck: because none of its handlers can run any more
         self.limits = TimeLimits()
-        self._introduction = Introduction(
-            name, boot, self.services, concurrency, proof, wants_names, signatures, takes_streams
-        )
+        abilities = (proof, wants_names, signatures, takes_streams)
+        self._introduction = Introduction(name, boot, self.services, concurrency, *abilities)
         self._streams = OutgoingStreams()
         self._exits_when_stuck = exits_when_stuck
         self._agenda = Agenda()
@@ -254,7 +252,7 @@ class WorkerCore:
         if self._shares.are_several:
             self._shares.took(session.share, services, now)
             if self._shares.in_hand > self.concurrency:
-                self._stall.set_by(now + STALL_S)
+                self._stall.set_by(now + GIVE_BACK_S)
 
     def _take_word(self, session: BrokerSession, message: messages.Message, now: float) -> None:
         """Take in a message that is no task."""
@@ -287,7 +285,7 @@ class WorkerCore:
             if not could_take_all or self.credit != credit:
                 self._tell_credit(now)
                 if self._stall.is_set:
-                    self._stall.set(now + STALL_S)
+                    self._stall.set(now + GIVE_BACK_S)
 
     def _take_answers(self, answers: Sequence[messages.Answer]) -> None:
         """These tasks have ended: send the answers, or keep those that belong to an earlier session for the next one."""
