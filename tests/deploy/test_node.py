@@ -85,7 +85,7 @@ def test_the_labs_programs_outlive_their_broker(mixed: Callable[..., Project], h
     if overlay:
         project.add_file(DEPLOY / "cbw" / overlay)
     project.must("up", "--detach", "--no-build", "--scale", "cli=2", "--scale", "wor=2", within_s=UP_S)
-    wait_until(lambda: "".join(project.logs("cli")).count("-2 -> ") == 2, "both clients are at their third request")
+    wait_until(lambda: "".join(project.logs("wor")).count("-3 of ") == 2, "both third requests are begun")
     project.must(harm, "bro")
     if harm == "kill":
         project.must("start", "bro")
