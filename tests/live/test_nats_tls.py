@@ -87,7 +87,7 @@ FAULTS = {
     "no certificate": "",
     "a certificate of a stranger": "",
 }
-"""And what the broker says of them. Whether it learns the server's reason, or only that it has hung up, depends on what comes first."""
+"""And what the broker says of them. Of a server that hangs up it may learn that before it learns why."""
 
 
 @pytest.mark.parametrize("fault", FAULTS)
