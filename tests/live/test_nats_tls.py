@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import signal
+import socket
+import ssl
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +17,7 @@ import pytest
 
 from tests.nats_server import NatsServer
 
-from .conftest import Connect, Start, StartWorker, broker_of
+from .conftest import HOST, Connect, Start, StartWorker, broker_of
 from .program import PATIENCE_S
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
@@ -84,10 +89,10 @@ def test_with_certificates_it_keeps_its_journal_there(
 
 FAULTS = {
     "a server of a stranger": "CERTIFICATE_VERIFY_FAILED",
-    "no certificate": "",
-    "a certificate of a stranger": "",
+    "no certificate": "CERTIFICATE_REQUIRED",
+    "a certificate of a stranger": "UNKNOWN_CA",
 }
-"""And what the broker says of them. Of a server that hangs up it may learn that before it learns why."""
+"""And what the broker says of them."""
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -98,3 +103,36 @@ def test_without_the_right_ones_it_says_so_and_waits(
     shown = None if fault == "no certificate" else stranger if fault == "a certificate of a stranger" else authority
     broker = start("broker", 0, 0, "--journal", place(server, trusted, shown))
     broker.wait_for("waits for its journal", FAULTS[fault], within_s=PATIENCE_S)
+
+
+@pytest.mark.parametrize("is_polite", [True, False])
+def test_a_server_that_hangs_up_on_the_first_words(authority: Authority, start: Start, *, is_polite: bool) -> None:
+    """As one does that wants a certificate: whether its reason is read before the end is a matter of luck. It is tried again."""
+    certificate, key = authority.sign("hasty")
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, key)
+    calls = threading.Semaphore(0)
+    with socket.create_server((HOST, 0)) as server:
+
+        def serve() -> None:
+            while True:
+                try:
+                    peer, _ = server.accept()
+                except OSError:
+                    return
+                calls.release()
+                with peer, contextlib.suppress(OSError):
+                    peer.sendall(b'INFO {"version":"2.14.1","max_payload":1048576,"tls_required":true}\r\n')
+                    with tls.wrap_socket(peer, server_side=True) as talk:
+                        talk.recv(1000)
+                        if is_polite:
+                            talk.unwrap()
+
+        threading.Thread(target=serve, daemon=True).start()
+        port = server.getsockname()[1]
+        broker = start("broker", 0, 0, "--journal", f"nats://{HOST}:{port}/tls?ca={authority.certificate}")
+        broker.wait_for("waits for its journal", f"no NATS server at {HOST}:{port}", within_s=PATIENCE_S)
+        for _ in range(5):
+            assert calls.acquire(timeout=PATIENCE_S), "it tries again"
+        broker.signal(signal.SIGTERM)
+        assert broker.exit_code() == 0

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
-from typing import Any
+from typing import Any, TypeVar
 
-import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
@@ -44,6 +43,8 @@ _NO_CLUSTER = 10074
 _STORE_FAILED = 10077
 _NO_ROOM = (10023, 10028, 10047)
 _FULL = ("maximum bytes exceeded", "maximum messages exceeded", "no space left", "insufficient")
+
+T = TypeVar("T")
 
 
 class Outcome(Enum):
@@ -118,36 +119,37 @@ class Stream:
         async def note(error: Exception) -> None:
             problems[:] = [error]
 
-        options: dict[str, Any] = {}
+        options: dict[str, Any] = {"reconnect_time_wait": 0.25}  # which is declared as a whole number
         if place.credentials:
             credentials = NatsCredentials(place.credentials)
             options |= {"user_jwt_cb": credentials.jwt, "signature_cb": credentials.sign}
         if (tls := place.tls()) is not None:
             options["tls"] = tls
-        connecting = nats.connect(
+        client = Client()
+        connecting = client.connect(
             list(place.servers),
             name=name,
             error_cb=note,
             max_reconnect_attempts=-1,
-            reconnect_time_wait=0.25,
             connect_timeout=1,
             ping_interval=2,
             max_outstanding_pings=2,
             **options,
         )
         try:
-            async with asyncio.timeout(FIRST_CONNECT_S):
-                client = await connecting
-        except (TimeoutError, OSError, ValueError, NatsError) as error:
-            why = problems[0] if problems else error
-            raise JournalUnreachable(f"no NATS server at {place.hosts}: {why or type(why).__name__}") from None
-        stream = cls(place, client, client.jetstream(timeout=REPLY_S))
-        try:
+            await _within(FIRST_CONNECT_S, connecting)
+            if not client.is_connected:  # it is content with a server that hangs up on its first words
+                raise NatsError("the server has hung up")
+            stream = cls(place, client, client.jetstream(timeout=REPLY_S))
             stream._check_version()
             if makes:
                 await stream._make()
+        except (TimeoutError, OSError, ValueError, NatsError) as error:
+            await _leave(client)
+            why = problems[0] if problems else error
+            raise JournalUnreachable(f"no NATS server at {place.hosts}: {why or type(why).__name__}") from None
         except BaseException:
-            await client.close()
+            await _leave(client)
             raise
         return stream
 
@@ -398,9 +400,29 @@ class Stream:
         """End the connection."""
         if self._watching is not None:
             self._watching.cancel()
-        with contextlib.suppress(NatsError, TimeoutError, OSError):
-            async with asyncio.timeout(REPLY_S):
-                await self._client.close()
+        await _leave(self._client)
+
+
+async def _leave(client: Client) -> None:
+    """End the connection, whatever state it is in: of one that the server has ended meanwhile, asyncio raises AttributeError."""
+    with contextlib.suppress(NatsError, TimeoutError, OSError, AttributeError):
+        await _within(REPLY_S, client.close())
+
+
+async def _within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
+    """What comes of ``work``, which is cancelled when the time is over. Nobody waits for that: nats-py does not always heed it.
+
+    Raises:
+        TimeoutError: it was not done in time.
+    """
+    task = asyncio.create_task(work)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=seconds)
+        if not done:
+            raise TimeoutError
+        return task.result()
+    finally:
+        task.cancel()
 
 
 def _why(error: BaseException) -> str:
