@@ -17,6 +17,7 @@ from typing import Any
 import cbw
 from benchmarks.figure import Row, in_turns, print_rows
 from benchmarks.program import HOST, free_port, running
+from benchmarks.throughput import flood, nats_client
 
 ROUNDS = 3
 SECONDS = 1.5
@@ -110,32 +111,15 @@ async def _ours(what: str, port: int) -> float:
 
 
 async def _nats(port: int) -> float:
-    import nats as nats_py
-
-    client: Any = await nats_py.connect(f"nats://{HOST}:{port}")
-    while True:
-        try:
-            await client.request("echo", BODY, timeout=1)
-            break
-        except Exception:  # the responder is not there yet
-            await asyncio.sleep(0.05)
+    client = await nats_client(f"nats://{HOST}:{port}")
     found = await _flood(lambda: client.request("echo", BODY, timeout=30))
     await client.close()
     return found
 
 
 async def _flood(ask: Callable[[], Awaitable[Any]]) -> float:
-    """Answers per second to that many coroutines, each of which asks for one after another."""
-    end_at, answered = time.perf_counter() + SECONDS, 0
-
-    async def one() -> None:
-        nonlocal answered
-        while time.perf_counter() < end_at:
-            await ask()
-            answered += 1
-
-    await asyncio.gather(*(one() for _ in range(COROUTINES)))
-    return answered / SECONDS
+    """Answers per second."""
+    return await flood(ask, COROUTINES, SECONDS) / SECONDS
 
 
 WAYS: dict[str, Callable[[int], Any]] = {

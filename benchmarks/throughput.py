@@ -6,7 +6,7 @@ import asyncio
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -51,32 +51,42 @@ def nats() -> float:
 
 
 async def _request(url: str) -> float:
-    import nats as nats_py
-
-    client: Any = await nats_py.connect(url)
-    while True:
-        try:
-            await client.request("echo", BODY, timeout=1)
-            break
-        except Exception:  # the responder is not there yet
-            await asyncio.sleep(0.05)
+    client = await nats_client(url)
     await _flood(client, 1.0)
     answered = await _flood(client, SECONDS)
     await client.close()
     return answered / SECONDS
 
 
+async def nats_client(url: str) -> Any:
+    """A client of nats-py, once its responder is there."""
+    import nats as nats_py
+
+    client: Any = await nats_py.connect(url)
+    while True:
+        try:
+            await client.request("echo", BODY, timeout=1)
+            return client
+        except Exception:  # the responder is not there yet
+            await asyncio.sleep(0.05)
+
+
 async def _flood(client: Any, seconds: float) -> int:
+    return await flood(lambda: client.request("echo", BODY, timeout=30), WINDOW, seconds)
+
+
+async def flood(ask: Callable[[], Awaitable[Any]], coroutines: int, seconds: float) -> int:
+    """How many answers that many ``coroutines`` get in ``seconds``, each of which asks for one after another."""
     end_at = time.perf_counter() + seconds
     answered = 0
 
     async def one() -> None:
         nonlocal answered
         while time.perf_counter() < end_at:
-            await client.request("echo", BODY, timeout=30)
+            await ask()
             answered += 1
 
-    await asyncio.gather(*(one() for _ in range(WINDOW)))
+    await asyncio.gather(*(one() for _ in range(coroutines)))
     return answered
 
 

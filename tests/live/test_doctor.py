@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -15,6 +12,7 @@ from cbw import doctor
 from tests.ports import free_port
 
 from .conftest import HOST, Broker, Start, StartWorker
+from .listener import listening
 
 
 def findings(start: Start, *arguments: object, code: int) -> dict[str, dict[str, Any]]:
@@ -70,27 +68,14 @@ def test_a_firewall_that_drops(start: Start) -> None:
     assert "does not answer" in found[f"port {port}"]["text"] and "ufw allow" in found[f"port {port}"]["advice"]
 
 
-@contextmanager
-def web_server() -> Iterator[int]:
-    """Something that listens and is no broker."""
-    with socket.create_server((HOST, 0)) as server:
-
-        def serve() -> None:
-            while True:
-                try:
-                    peer, _ = server.accept()
-                except OSError:
-                    return
-                with peer:
-                    peer.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
-
-        threading.Thread(target=serve, daemon=True).start()
-        yield server.getsockname()[1]
-        server.shutdown(socket.SHUT_RDWR)
+def says_http(peer: socket.socket) -> None:
+    """As a web server does to what is no request."""
+    with peer:
+        peer.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
 
 
 def test_another_program_has_the_port(start: Start) -> None:
-    with web_server() as port:
+    with listening(says_http) as port:
         found = findings(start, f"{HOST}:{port}", "--worker-port", free_port(), code=1)
     assert "does not speak ZeroMQ" in found["zeromq"]["text"] and "HTTP" in found["zeromq"]["text"]
     assert "protocol" not in found, "nothing can follow"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
 import signal
@@ -18,6 +17,7 @@ import pytest
 from tests.nats_server import NatsServer
 
 from .conftest import HOST, Connect, Start, StartWorker, broker_of
+from .listener import listening
 from .program import PATIENCE_S
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
@@ -112,24 +112,16 @@ def test_a_server_that_hangs_up_on_the_first_words(authority: Authority, start: 
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(certificate, key)
     calls = threading.Semaphore(0)
-    with socket.create_server((HOST, 0)) as server:
 
-        def serve() -> None:
-            while True:
-                try:
-                    peer, _ = server.accept()
-                except OSError:
-                    return
-                calls.release()
-                with peer, contextlib.suppress(OSError):
-                    peer.sendall(b'INFO {"version":"2.14.1","max_payload":1048576,"tls_required":true}\r\n')
-                    with tls.wrap_socket(peer, server_side=True) as talk:
-                        talk.recv(1000)
-                        if is_polite:
-                            talk.unwrap()
+    def hang_up(peer: socket.socket) -> None:
+        calls.release()
+        peer.sendall(b'INFO {"version":"2.14.1","max_payload":1048576,"tls_required":true}\r\n')
+        with tls.wrap_socket(peer, server_side=True) as talk:
+            talk.recv(1000)
+            if is_polite:
+                talk.unwrap()
 
-        threading.Thread(target=serve, daemon=True).start()
-        port = server.getsockname()[1]
+    with listening(hang_up) as port:
         broker = start("broker", 0, 0, "--journal", f"nats://{HOST}:{port}/tls?ca={authority.certificate}")
         broker.wait_for("waits for its journal", f"no NATS server at {HOST}:{port}", within_s=PATIENCE_S)
         for _ in range(5):

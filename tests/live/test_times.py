@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import pty
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +10,8 @@ import pytest
 from tests.ports import free_port
 
 from .conftest import HOST, Start
-from .program import Program, environment
+from .program import Program
+from .terminal import run_on_a_terminal
 
 TIME = re.compile(r"\d\d:\d\d:\d\d\.\d{3} \S")
 
@@ -60,21 +57,9 @@ def test_a_pipe_gets_the_lines_that_programs_read_as_they_are(start: Start) -> N
 
 def on_a_terminal(*options: str) -> list[str]:
     """What a client shows whose broker is not there."""
-    ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "cbw", "client", "C1", "1", HOST, str(free_port()), "--timeout", "2.5", *options]
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, env=environment(TERM="xterm")
-    )
-    os.close(theirs)
-    shown = b""
-    try:
-        while part := os.read(ours, 4096):
-            shown += part
-    except OSError:  # how a terminal ends
-        pass
-    os.close(ours)
-    assert process.wait() == 3
-    return shown.decode().splitlines()
+    code, shown = run_on_a_terminal("client", "C1", "1", HOST, free_port(), "--timeout", "2.5", *options)
+    assert code == 3
+    return shown.splitlines()
 
 
 def test_a_terminal_has_times() -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import re
 import signal
 import subprocess
@@ -22,6 +20,7 @@ from cbw.verify.verdict import Verdict
 from .conftest import Start, StartBroker
 from .faulty_broker import FAULTS
 from .program import environment, wait_until
+from .terminal import run_on_a_terminal
 
 CHECKS = [
     "own-replies", "no-idle-while-waiting", "killed-worker", "frozen-worker", "killed-broker", "restarted-broker",
@@ -78,25 +77,9 @@ def processes_with(variable: str) -> list[int]:
 
 def shown_on_a_terminal(folder: Path) -> tuple[int, str]:
     """The exit code of ``cbw verify``, and what it shows."""
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cbw", "verify", "--keep", str(folder)],
-        stdin=subprocess.DEVNULL,
-        stdout=theirs,
-        stderr=theirs,
-        env=environment(COLUMNS="100", TERM="xterm", CBW_TEST_MARK=str(folder)),
-    )
-    os.close(theirs)
-    shown = b""
-    try:
-        while part := os.read(ours, 4096):
-            shown += part
-    except OSError:  # how a terminal ends
-        pass
-    os.close(ours)
-    code = process.wait()
+    code, shown = run_on_a_terminal("verify", "--keep", folder, COLUMNS="100", CBW_TEST_MARK=str(folder))
     assert not processes_with(f"CBW_TEST_MARK={folder}")
-    return code, shown.decode()
+    return code, shown
 
 
 def test_a_system_of_its_own(tmp_path: Path) -> None:

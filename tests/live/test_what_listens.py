@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import http.server
-import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from cbw.transport.listening import Listener, what_listens
 from tests.ports import free_port
 
 from .conftest import HOST, Broker, Start
+from .listener import listening
 from .program import wait_until
 
 TIMEOUT_S = 1
@@ -36,26 +36,9 @@ def web_server() -> Iterator[int]:
         server.shutdown()
 
 
-@contextmanager
-def saying(words: bytes) -> Iterator[int]:
+def saying(words: bytes) -> AbstractContextManager[int]:
     """A server that says ``words`` to everybody, and takes in what it is told."""
-    peers: list[socket.socket] = []
-    with socket.create_server((HOST, 0)) as server:
-
-        def serve() -> None:
-            while True:
-                try:
-                    peer, _ = server.accept()
-                except OSError:
-                    return
-                peers.append(peer)
-                peer.sendall(words)
-
-        threading.Thread(target=serve, daemon=True).start()
-        yield server.getsockname()[1]
-        server.shutdown(socket.SHUT_RDWR)
-        for peer in peers:
-            peer.close()
+    return listening(lambda peer: peer.sendall(words))
 
 
 @contextmanager
