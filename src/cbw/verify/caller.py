@@ -19,6 +19,23 @@ SPARE_S = 2.0
 """Time for another worker to do the work, after the time in which the broker gives a silent worker up."""
 
 
+def client_record(
+    at: float, event: catalogue.EventName, client: str, service: str, request: str, text: str = "", count: int = 0
+) -> Record:
+    """What a client of a verification records of its own requests."""
+    return Record(
+        at,
+        event,
+        role="client",
+        sender=client,
+        request=request,
+        client=client,
+        service=service,
+        text=text,
+        count=count,
+    )
+
+
 class Caller:
     """A client whose requests stand in the trace at ``path`` as ``sent``, and then as ``got`` or ``failed``.
 
@@ -61,19 +78,8 @@ class Caller:
         self._client.submit(text, self._service, timeout=timeout_s).add_done_callback(ended)
         return noted
 
-    def _note(self, event: catalogue.EventName, request: str, text: str) -> None:
-        now = time.monotonic()
-        record = Record(
-            now,
-            event,
-            role="client",
-            sender=self.id,
-            request=request,
-            client=self.id,
-            service=self._service,
-            text=text,
-        )
-        self._trace.write([record])
+    def _note(self, event: catalogue.EventName, request: str, text: str = "", count: int = 0) -> None:
+        self._trace.write([client_record(time.monotonic(), event, self.id, self._service, request, text, count)])
 
     @property
     def last_request(self) -> str:
@@ -109,16 +115,7 @@ class Caller:
         self._client.close()
         unasked = self._client.status()["counts"]["answers_unasked"] - self._expired
         if unasked > 0 and not self._is_closed:
-            record = Record(
-                time.monotonic(),
-                catalogue.UNASKED,
-                role="client",
-                sender=self.id,
-                client=self.id,
-                service=self._service,
-                count=unasked,
-            )
-            self._trace.write([record])
+            self._note(catalogue.UNASKED, "", count=unasked)
         self._is_closed = True
         self._trace.close()
 

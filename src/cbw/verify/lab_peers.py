@@ -12,6 +12,7 @@ from collections.abc import Callable
 from cbw.core import catalogue
 from cbw.core.port import Frames
 from cbw.core.record import Record
+from cbw.verify.caller import client_record
 
 LAB_SERVICE = "lab"
 """The name for the records of a service that has none in the lab."""
@@ -62,19 +63,7 @@ class LabClient:
             self.request = ""
 
     def _tell(self, at: float, event: catalogue.EventName, request: str, text: str, *, count: int = 0) -> None:
-        self._record(
-            Record(
-                at,
-                event,
-                role="client",
-                sender=self.id,
-                request=request,
-                client=self.id,
-                service=LAB_SERVICE,
-                text=text,
-                count=count,
-            )
-        )
+        self._record(client_record(at, event, self.id, LAB_SERVICE, request, text, count))
 
 
 class LabWorker:
