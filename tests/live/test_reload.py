@@ -117,6 +117,7 @@ def test_half_of_a_change_does_not_end_it(develop: Develop, broker: Broker, fold
     program.wait_for("the worker exited with 2; it is started again at the next change")
     save(folder, APP % 750)
     assert client.call({}, "shop.price", returns=int) == 750
+    program.wait_for("started again at")
     assert program.count("started again at") == 1
 
 

@@ -94,6 +94,7 @@ def test_a_worker_serves_all_and_clients_spread(start_at: StartAt, serve: Callab
             assert client.call(b"x") == b"x"
     for broker in brokers:
         broker.program.wait_for("worker ready")
+        broker.program.wait_for("client hello")
         assert broker.program.count("client hello") == 1
 
 
@@ -166,6 +167,7 @@ def test_all_move_on_when_it_is_frozen(start_at: StartAt, serve: Callable[[Broke
         assert client.call(b"x") == b"x"
         lower.program.signal(signal.SIGSTOP)
         assert client.call(b"y") == b"y"
+    higher.program.wait_for("client hello")
     assert higher.program.count("client hello") == 1
 
 
@@ -179,4 +181,5 @@ def test_all_move_on_when_it_dies(start_at: StartAt, serve: Callable[[Broker], N
         lower.program.kill()
         got += answers
         assert got == [b"%d" % number for number in range(20_000)]
+        higher.program.wait_for("client hello")
         assert higher.program.count("client hello") == 1

@@ -387,7 +387,8 @@ class Session:
                 "requests_ended": core.ended,
                 "requests_resent": core.sent_again,
                 "requests_retried": core.retried,
-                "answers_unasked": core.answers_unasked,
+                "answers_unasked": core.late.unasked,
+                "answers_repeated": core.late.repeated,
             },
             log=sender.status() if sender is not None else None,
         )

@@ -62,6 +62,7 @@ COUNTERS = {
         "requests_ended": "Requests that ended, with an answer or with an error.",
         "requests_resent": "Requests sent again because a connection was lost.",
         "answers_unasked": "Answers to requests that had ended before: cancelled, expired or already answered.",
+        "answers_repeated": "The same, to requests from before a connection was lost: a broker may say them again.",
     },
     "logger": {
         "records": "Records written to the log.",

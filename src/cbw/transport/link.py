@@ -114,7 +114,10 @@ class Link:
         return not self.socket.closed
 
     def watch(self) -> Iterator[bool]:
-        """Read the monitor: True for each connection that was made, False for each that was lost, in order."""
+        """Read the monitor: True for each connection that was made, False for each that was lost, in order.
+
+        While one that was lost is told, :meth:`receive` still gives what had come over it.
+        """
         while True:
             try:
                 news, endpoint = self.monitor.recv_multipart(zmq.NOBLOCK)
@@ -133,10 +136,12 @@ class Link:
             if self.is_connected:
                 self.handshakes.succeeded()
                 self._pace.made(time.monotonic())
-            else:
-                self._lost(was_connected)
-            if was_connected or self.is_connected:
-                yield self.is_connected
+                yield True
+                continue
+            if was_connected:
+                self._has_input = None
+                yield False
+            self._lost(was_connected)
         if self.resolver.has_answer:
             self.resolver.take_answer(is_wanted=not self.is_connected)  # do not give up a connection that works
             if not self.is_connected:

@@ -17,6 +17,7 @@ from cbw.core import messages
 from cbw.core.agenda import Agenda
 from cbw.core.client import events
 from cbw.core.client.capability import as_known, why_unknown
+from cbw.core.client.late_answers import LateAnswers
 from cbw.core.client.pending import Pending, pending_stream, why_expired
 from cbw.core.client.retries import Retries
 from cbw.core.client.unwanted import Unwanted
@@ -81,7 +82,7 @@ class ClientCore:
         self.ended = 0  # requests that have ended
         self.sent_again = 0
         self.retried = 0  # requests that were sent again because the broker was busy
-        self.answers_unasked = 0  # answers to requests that had ended here: cancelled, expired, or answered before
+        self.late = LateAnswers()
         self._is_connected = False  # and not refused
         self._is_over = False  # refused or closed: whatever is submitted ends at once
         self._agenda = Agenda()
@@ -194,6 +195,7 @@ class ClientCore:
                 else:
                     self._send_welcomed(pending, now)
             request_id += 1
+        self.late.submitted(request_id - 1)
 
     def _asked(self, pending: Pending, now: float) -> None:
         """The program wants something under a ticket: only a broker that has said so knows what that is."""
@@ -201,6 +203,7 @@ class ClientCore:
             self._end_unsent(pending)
             return
         self.in_flight[pending.request.id] = pending
+        self.late.submitted(pending.request.id)
         if pending.deadline_at is not None:
             self._expiry.set_by(pending.deadline_at)
         if self._is_connected:
@@ -291,6 +294,7 @@ class ClientCore:
         """Introduce the client, and send everything that is in flight."""
         self._hello.set(now + HELLO_PATIENCE_S)
         self._hello_at = now
+        self.late.hello_said()
         self._forget_unsent()
         self._busy.clear()  # this broker may have room
         to_send = self._to_send
@@ -355,7 +359,7 @@ class ClientCore:
                     self._receipt.set_by(now + RECEIVED_DELAY_S)
                 pending = in_flight.pop(message.id, None)
                 if pending is None:
-                    self.answers_unasked += 1
+                    self.late.came(message.id)
                     self._unwanted.answered(message.id)
                 elif pending.is_overdue and message.status is Status.CANCELLED:  # by a broker that does not say why
                     self._end(pending, Status.EXPIRED, "no answer in time")

@@ -18,7 +18,10 @@ class ClientConnection(Protocol):
     """What the driver needs of the connection to the broker."""
 
     def watch(self) -> Iterable[bool]:
-        """True for each connection that was made since the last call, False for each that was lost, in order."""
+        """True for each connection that was made since the last call, False for each that was lost, in order.
+
+        While one that was lost is told, :meth:`receive` still gives what had come over it.
+        """
 
     def receive(self) -> list[messages.Message] | None:
         """The next batch that has arrived; None: there is none."""
@@ -152,7 +155,11 @@ class ClientDriver:
         ended: list[events.Ended] = []
         facts, self._facts = self._facts, []
         if has_changes:
-            facts.extend(events.Connected() if is_connected else events.Disconnected() for is_connected in link.watch())
+            for is_connected in link.watch():
+                if not is_connected:  # what it had answered is not to be asked again
+                    while (batch := link.receive()) is not None:
+                        facts.append(events.BatchArrived(batch))
+                facts.append(events.Connected() if is_connected else events.Disconnected())
         while (batch := link.receive()) is not None:
             facts.append(events.BatchArrived(batch))
             ended += self._step(facts, now)

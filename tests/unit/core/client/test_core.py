@@ -153,7 +153,21 @@ def test_a_second_answer_is_nobodys() -> None:
     client = welcomed()
     number, _ = client.submit(b"body")
     assert len(client.received(ok(number), ok(number), ok(99), now=1.0)) == 1
-    assert client.core.answers_unasked == 2
+    assert (client.core.late.unasked, client.core.late.repeated) == (2, 0)
+
+
+def test_a_broker_that_was_met_anew_may_answer_again() -> None:
+    """It was asked again what was in flight, and does not know which answers had arrived."""
+    client = welcomed()
+    ended, _ = client.submit(b"body")
+    open_still, _ = client.submit(b"body")
+    client.received(ok(ended), now=1.0)
+    client.core.step([events.Disconnected(), events.Connected()], 2.0)
+    client.received(WELCOME, ok(ended), ok(open_still), ok(open_still), now=3.0)
+    assert (client.core.late.unasked, client.core.late.repeated) == (0, 2)
+    later, _ = client.submit(b"body")
+    client.received(ok(later), ok(later), now=4.0)
+    assert (client.core.late.unasked, client.core.late.repeated) == (1, 2)
 
 
 def test_what_is_submitted_without_a_connection_is_sent_with_the_first_hello() -> None:

@@ -131,6 +131,17 @@ def test_resent_requests_are_reported(link: Link) -> None:
     assert reported == [[5, 6]]
 
 
+def test_what_was_answered_over_a_lost_connection_is_not_sent_again(driver: ClientDriver, link: Link) -> None:
+    """Loss and next connection are told in one turn: the client stood still for a while."""
+    driver.submit("s", [b"x", b"x"], None, "sink")
+    driver.flush(1.0)
+    link.take_sent()
+    link.inbox.append([ok(1)])
+    link.changes += [False, True]
+    assert [end.answer.id for end in driver.turn(2.0, has_changes=True)] == [1]
+    assert link.take_sent() == [HELLO, request(2)]
+
+
 def test_close_ends_also_what_the_core_did_not_know_yet(driver: ClientDriver, link: Link) -> None:
     driver.submit("s", [b"x"], None, "first")
     driver.flush(1.0)
