@@ -68,7 +68,7 @@ def agree(header: BatchHeader, payload: bytes) -> None:
         assert (found.get("sender", ""), found["boot"], found["seq"]) == (header.sender, header.boot, number)
 
 
-@settings(max_examples=1000)
+@settings(max_examples=400)
 @given(FRAMES)
 def test_a_batch_or_a_clear_no(frames: list[bytes]) -> None:
     with contextlib.suppress(BadMessage):
@@ -80,7 +80,7 @@ def test_a_batch_or_a_clear_no(frames: list[bytes]) -> None:
             assert boot == header.boot and header.first <= seq < header.first + header.count
 
 
-@settings(max_examples=500)
+@settings(max_examples=250)
 @given(SENDERS, BOOTS, st.integers(1, 10**9), st.lists(RECORDS, min_size=1, max_size=5), st.integers(0, 3))
 def test_the_records_of_a_sender_are_a_batch(
     sender: str, boot: str, first: int, records: list[Record], before: int
@@ -103,7 +103,7 @@ LINES = st.one_of(
 )
 
 
-@settings(max_examples=1000)
+@settings(max_examples=400)
 @given(st.lists(LINES, min_size=1, max_size=3), st.sampled_from([JSON, TEXT]), st.booleans())
 def test_no_line_of_text_moves_a_position_or_is_a_record(
     frames: list[bytes], format: Format, is_beginning: bool
@@ -116,7 +116,7 @@ def test_no_line_of_text_moves_a_position_or_is_a_record(
         raise AssertionError("a program that reads the log takes it for a record")
 
 
-@settings(max_examples=500)
+@settings(max_examples=250)
 @given(st.lists(st.one_of(st.binary(max_size=40), st.just(log.MAGIC)), min_size=1, max_size=3))
 def test_a_reply_or_a_clear_no(frames: list[bytes]) -> None:
     with contextlib.suppress(BadMessage):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import zmq
 
@@ -19,12 +21,14 @@ WELCOME = messages.Welcome("BRO", "boot", 30.0, 1 << 20)
 """Of a broker that is not silent for too long in the time of this test."""
 
 
-def broker_at(context: zmq.Context[zmq.Socket[bytes]], port: int) -> zmq.Socket[bytes]:
+@contextmanager
+def broker_at(port: int) -> Iterator[zmq.Socket[bytes]]:
     """A stand-in for a broker, which says exactly what the test wants."""
-    socket = context.socket(zmq.ROUTER)
-    socket.rcvtimeo = int(PATIENCE_S * 1000)
-    socket.bind(f"tcp://{HOST}:{port}")
-    return socket
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as socket:
+        socket.linger = 0
+        socket.rcvtimeo = int(PATIENCE_S * 1000)
+        socket.bind(f"tcp://{HOST}:{port}")
+        yield socket
 
 
 def heard(broker: zmq.Socket[bytes], count: int) -> tuple[bytes, list[messages.Message]]:
@@ -47,9 +51,7 @@ def ok(request: messages.Message, body: bytes) -> messages.Answer:
 
 
 def test_what_was_answered_is_not_asked_again() -> None:
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     port = free_port()
-    first = broker_at(context, port)
     stands_still, goes_on = threading.Event(), threading.Event()
 
     def stand_still(_answer: object) -> None:
@@ -59,21 +61,19 @@ def test_what_was_answered_is_not_asked_again() -> None:
     with cbw.Client(f"{HOST}:{port}", id="C1", timeout=PATIENCE_S) as client:
         begin, one, two = (client.submit(body, "s") for body in (b"begin", b"one", b"two"))
         begin.add_done_callback(stand_still)
-        peer, said = heard(first, 4)
-        say(first, peer, WELCOME, ok(said[1], b""))
-        assert stands_still.wait(PATIENCE_S)
-        say(first, peer, ok(said[2], b"from the first"))
-        time.sleep(0.5)  # it has arrived, and is not read
-        first.close(0)
-        second = broker_at(context, port)
-        time.sleep(1.0)  # they are connected by now
-        goes_on.set()
-        peer, said = heard(second, 2)
-        say(second, peer, WELCOME, ok(said[-1], b"from the second"))
-        assert one.result() == b"from the first"
-        assert two.result() == b"from the second"
+        with broker_at(port) as first:
+            peer, said = heard(first, 4)
+            say(first, peer, WELCOME, ok(said[1], b""))
+            assert stands_still.wait(PATIENCE_S)
+            say(first, peer, ok(said[2], b"from the first"))
+            time.sleep(0.5)  # it has arrived, and is not read
+        with broker_at(port) as second:
+            time.sleep(1.0)  # they are connected by now
+            goes_on.set()
+            peer, said = heard(second, 2)
+            say(second, peer, WELCOME, ok(said[-1], b"from the second"))
+            assert one.result() == b"from the first"
+            assert two.result() == b"from the second"
     hello, *asked = said
     assert isinstance(hello, messages.ClientHello)
     assert [word.body for word in asked if isinstance(word, messages.Request)] == [b"two"]
-    second.close(0)
-    context.term()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cbw.core.broker.demands import Demands
 from cbw.core.worker.shares import Shares
 
 from .canary import Patch, canary
@@ -28,6 +29,19 @@ def demands_are_ignored() -> list[Patch]:
 
 
 @canary("G2", _several_brokers_at_work)
-def idle_workers_keep_their_slots() -> list[Patch]:
-    """What one broker had used is never offered to the others again."""
-    return [(Shares, "_open", lambda self, now: None)]
+def slots_stay_where_they_are() -> list[Patch]:
+    """What one broker has no use for is not given to another that has demanded it."""
+    return [(Shares, "_meet", lambda self, needy, spare: spare)]
+
+
+@canary("G2", _several_brokers_at_work)
+def offers_end_at_once() -> list[Patch]:
+    """A demand is forgotten in the moment in which it is met, and never repeated."""
+
+    def forget(self: Shares, now: float) -> None:
+        for share in self._shares:
+            if share.demand and share.unused:
+                share.demand.clear()
+        self.divide(now)
+
+    return [(Shares, "_forget_demands", forget), (Demands, "offers_less", lambda self, worker: None)]

@@ -87,5 +87,5 @@ class Delivery(RuleBasedStateMachine):
             self.log.settle()
 
 
-Delivery.TestCase.settings = settings(max_examples=150, stateful_step_count=60)
+Delivery.TestCase.settings = settings(max_examples=100, stateful_step_count=60)
 TestDelivery = Delivery.TestCase

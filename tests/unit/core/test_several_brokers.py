@@ -89,7 +89,7 @@ def test_tasks_of_a_broker_that_is_lost_are_left_to_it() -> None:
     cluster.check()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.integers(0, 1 << 30),
     st.integers(2, 4),
@@ -138,7 +138,7 @@ def test_brokers_that_number_their_tasks_alike_get_each_its_own_answers() -> Non
     cluster.check()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(0, 1 << 30), st.integers(2, 3), st.lists(st.integers(1, 4), min_size=2, max_size=4))
 def test_connections_that_are_lost_lose_nothing(seed: int, brokers: int, concurrency: list[int]) -> None:
     """Each worker loses its connection to one broker under load, and gets it back; a broker stands still meanwhile."""
@@ -191,3 +191,19 @@ def test_a_demand_behind_tasks_is_not_taken_for_met_by_them() -> None:
     batch: list[messages.Message] = [messages.Task(999, "s", b"0.01", None, 1), messages.Demand("s", 1)]
     worker.hear(worker_events.BatchArrived(batch, 0))
     assert worker.core.sessions[0].share.waiting == 1
+
+
+def test_a_broker_that_heard_of_an_offer_too_late_demands_again() -> None:
+    """A worker keeps a slot for a moment only, and forgets the demand with it. The broker stood still meanwhile."""
+    cluster = Cluster(9, brokers=2, concurrency=[1])
+    first, second = cluster.brokers
+    for _ in range(60):
+        first.ask(b"0.05")
+    cluster.run(0.01)
+    second.ask(b"0.01")
+    cluster.run(0.02)
+    second.is_frozen = True
+    cluster.run(0.5)
+    second.thaw()
+    cluster.run(0.5)
+    assert cluster.answered[1] == 1

@@ -52,6 +52,10 @@ class Demands:
     def left(self, worker: WorkerRow) -> None:
         """It serves no other broker, or is gone."""
         self.sharing.pop(worker, None)
+        self.offers_less(worker)
+
+    def offers_less(self, worker: WorkerRow) -> None:
+        """It may have forgotten what was demanded: it keeps a slot for a moment only. So it can be asked again."""
         for service in worker.services:
             if (asked := self._asked.get(service)) is not None:
                 asked.of.pop(worker, None)

@@ -295,6 +295,8 @@ class Workers:
         outbox = self._outbox
         if outbox.is_tracing and (credit == 0) is not (worker.credit == 0):  # who wants nothing is not free
             outbox.trace(catalogue.CREDIT_CHANGED, worker=worker.name, text=str(credit))
+        if credit < worker.credit:
+            self._requests.dispatcher.demands.offers_less(worker)
         worker.credit = credit
 
     # --- what they are given

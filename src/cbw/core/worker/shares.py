@@ -17,7 +17,7 @@ OFFER_ALL_AFTER_S = 0.01
 """Seconds with nothing in hand after which all slots are offered to every broker again. At once would cost two messages to each
 broker for every lone request; a broker that does not want to wait can demand."""
 DEMAND_KEPT_S = 0.02
-"""Seconds for which a slot is kept for a broker that has demanded it and sends nothing. It may be frozen."""
+"""Seconds for which a slot is kept for a broker that has demanded it, is offered it, and sends nothing. It may be frozen."""
 
 
 class Share:
@@ -31,6 +31,8 @@ class Share:
         self.in_hand = in_hand
         self.turn = 0  # when it has last sent a task, as a number that grows
         self.heard_at = 0.0  # when it has last sent a task, or demanded
+        self.unused_since: float | None = None
+        """Since when slots are offered to it and not in use; None: there are none."""
 
     @property
     def waiting(self) -> int:
@@ -132,6 +134,11 @@ class Shares:
         if spare:
             favourite = max(self._shares, key=_turn_of)
             favourite.offered = favourite.held + spare
+        for share in self._shares:
+            if not share.unused:
+                share.unused_since = None
+            elif share.unused_since is None:
+                share.unused_since = now
         if any(share.demand and share.unused for share in self._shares):
             self._unkept.set_by(now + DEMAND_KEPT_S)
 
@@ -176,7 +183,8 @@ class Shares:
 
     def _forget_demands(self, now: float) -> None:
         for share in self._shares:
-            if share.demand and share.unused and now - share.heard_at >= DEMAND_KEPT_S:
+            since = share.unused_since
+            if share.demand and since is not None and now - max(since, share.heard_at) >= DEMAND_KEPT_S:
                 share.demand.clear()
         self.divide(now)
 
