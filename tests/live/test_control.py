@@ -55,7 +55,8 @@ def test_what_waits_is_listed_explained_and_cancelled(
     assert run("why", "C1/99", code=1).count("no request 'C1/99' is here") == 1
     services = [line.split("\t") for line in run("ps").lines]
     assert services[0][:7] == ["service", "s", "3", "1", "0", "1", "0"] and services[0][7].endswith("s")
-    assert services[0][8] == "" and services[1][1:4] == ["W1", "busy", "1/1"]
+    assert services[0][8:13] == ["0.0/s", "", "", "0", "0"] and services[0][13].endswith("s") and services[0][14] == ""
+    assert services[1][1:9] == ["W1", "busy", "1/1", "0.0/s", "", "", "0", "0"] and services[1][9].endswith("s")
     assert run("cancel", "C1/1", "C1/3").lines == ["2 requests cancelled"]
     for number in (0, 2):
         with pytest.raises(cbw.Cancelled, match=r"cancelled by .+ \(cbw cancel\)"):
@@ -79,6 +80,12 @@ def test_a_worker_is_drained_and_a_service_paused(
     workers = {row["worker"]: row for row in json.loads(run("ps", "--json").lines[0])["workers"]}
     assert (workers["W1"]["state"], workers["W1"]["answered"]) == ("drained", 0)
     assert (workers["W2"]["state"], workers["W2"]["answered"]) == ("free", 5)
+    assert workers["W2"]["rate"] > workers["W1"]["rate"] == 0
+    (service,) = json.loads(run("ps", "--json").lines[0])["services"]
+    assert (service["answered"], service["failed"]) == (5, 0) and service["rate"] > 0
+    assert 0 < service["p50_s"] <= service["p99_s"] and service["age_s"] > 0
+    (listed,) = json.loads(client.call(b"", "cbw.services"))
+    assert (listed["answered"], listed["p99_s"]) == (5, service["p99_s"]) and listed["rate"] > 0
     assert run("undrain", "W1").lines == ["1 worker undrained"]
     assert run("pause", "s").lines == ["paused: s"]
     future = client.submit("later", "s")

@@ -265,6 +265,7 @@ class Streams:
         if entry.worker is not None and worker is None:
             self._outbox.tell_worker(entry.worker, CancelTask(entry.task))
         answer = Answer(0, Status.BROKEN, error_body(BROKEN_STREAM, text))
+        self._requests.durations.fail(entry.request.service, self._outbox.now)
         self._requests.end(entry, Change.BROKEN, answer, catalogue.FAILED, worker or entry.worker, text)
 
     # --- progress
