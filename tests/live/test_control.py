@@ -84,7 +84,7 @@ def test_a_worker_is_drained_and_a_service_paused(
     (service,) = json.loads(run("ps", "--json").lines[0])["services"]
     assert (service["answered"], service["failed"]) == (5, 0) and service["rate"] > 0
     assert 0 < service["p50_s"] <= service["p99_s"] and service["age_s"] > 0
-    (listed,) = json.loads(client.call(b"", "cbw.services"))
+    (listed,) = json.loads(connect(broker, id="C2").call(b"", "cbw.services"))
     assert (listed["answered"], listed["p99_s"]) == (5, service["p99_s"]) and listed["rate"] > 0
     assert run("undrain", "W1").lines == ["1 worker undrained"]
     assert run("pause", "s").lines == ["paused: s"]

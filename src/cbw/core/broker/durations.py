@@ -37,9 +37,9 @@ MARKS_MAX = math.ceil(QUANTILES_S / SLOT_S) + 1
 
 
 class ServiceFigures(msgspec.Struct, frozen=True):
-    """What a service has done. ``failed``: requests that ended with an error of their handler, or were given up. ``rate``: answers a
-    second, lately. ``p50_s``, ``p99_s``: half of its last requests, and 99 %, had their answers so long after their acceptance.
-    None: of this service that is not counted, as it is one of too many; or nothing was answered yet.
+    """What a service has done. ``failed``: requests that ended with an error of their handler, or were given up. ``rate``: its
+    answers a second, lately. ``p50_s``, ``p99_s``: half of its last requests, and 99 %, had their answers so long after their
+    acceptance. None: of this service that is not counted, as it is one of too many; or nothing was answered yet.
     """
 
     answered: int | None = None

@@ -157,7 +157,8 @@ def _totals(services: list[ServiceRow], now: float) -> dict[str, float]:
 
 def shown_worker(worker: WorkerRow, now: float) -> dict[str, Any]:
     """What is shown of ``worker``. It is ``at`` its oldest request, for ``at_s``, and ``mean_s`` is the time between two answers
-    while it has work; ``busy`` is the share of its life that it had work, ``rate`` its answers a second lately. Of its last thousand answers or so, half came within
+    while it has work; ``busy`` is the share of its life that it had work, ``rate`` its answers a second
+    lately. Of its last thousand answers or so, half came within
     ``p50_s`` of the handing out, and 99 % within ``p99_s``; what was answered has to be counted before.
     """
     at, took = oldest(worker), worker.took.counts if worker.took is not None else ()
