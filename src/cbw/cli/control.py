@@ -22,6 +22,7 @@ from cbw.core.messages import REFUSED
 from cbw.errors import CbwError, RequestError
 from cbw.keys.folder import KeyFolder
 from cbw.logs.times import span_of
+from cbw.visible import visible
 
 COMPLETE_S = 0.5
 """Longest time that the completion of a name waits for a broker: a person waits for it."""
@@ -120,7 +121,7 @@ def show_rows(
     from cbw.cli import tables
 
     width = shutil.get_terminal_size().columns
-    kept, is_dense = fitting(columns, rows, right, spare, width)
+    kept, is_dense = columns_within(columns, rows, right, spare, width)
     table = Table(box=None, padding=(0, 1, 0, 0)) if is_dense else Table()
     for name in (columns[number] for number in kept):
         table.add_column(name, justify="right" if name in right else "left", no_wrap=name in right, overflow="fold")
@@ -129,14 +130,16 @@ def show_rows(
     tables.show(table)
 
 
-def fitting(
+def columns_within(
     columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str], spare: Sequence[str], width: int
 ) -> tuple[list[int], bool]:
     """Which columns of a table to show within ``width``, and whether without lines between them: that saves two cells a column.
     Numbers are never broken, other texts may be after :data:`TEXT_CELLS_MIN` cells.
     """
-    texts = [[name, *(row[number] for row in rows)] for number, name in enumerate(columns)]
-    sizes = [max(map(len, column)) for column in texts]
+    from rich.cells import cell_len  # here, as Rich takes time to import
+
+    texts = [[name, *(visible(row[number]) for row in rows)] for number, name in enumerate(columns)]
+    sizes = [max(map(cell_len, column)) for column in texts]
     sizes = [
         size if name in right else min(size, max(len(name), TEXT_CELLS_MIN))
         for name, size in zip(columns, sizes, strict=True)

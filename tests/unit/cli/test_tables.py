@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cbw.cli.control import fitting, per_second
+from cbw.cli.control import columns_within, per_second
 from cbw.cli.ps import SERVICE_COLUMNS, SERVICE_SPARE, WORKER_COLUMNS, WORKER_SPARE
 
 COLUMNS = ("name", "waiting", "spare", "state")
@@ -11,10 +11,10 @@ RIGHT, SPARE = ("waiting", "spare"), ("spare",)
 
 
 def test_a_narrow_terminal_loses_lines_first_then_spare_columns() -> None:
-    assert fitting(COLUMNS, ROWS, RIGHT, SPARE, 80) == ([0, 1, 2, 3], False)
-    assert fitting(COLUMNS, ROWS, RIGHT, SPARE, 32) == ([0, 1, 2, 3], True)
-    assert fitting(COLUMNS, ROWS, RIGHT, SPARE, 28) == ([0, 1, 3], True)
-    assert fitting(COLUMNS, ROWS, RIGHT, SPARE, 5) == ([0, 1, 3], True), "there is no more to leave out"
+    assert columns_within(COLUMNS, ROWS, RIGHT, SPARE, 80) == ([0, 1, 2, 3], False)
+    assert columns_within(COLUMNS, ROWS, RIGHT, SPARE, 32) == ([0, 1, 2, 3], True)
+    assert columns_within(COLUMNS, ROWS, RIGHT, SPARE, 28) == ([0, 1, 3], True)
+    assert columns_within(COLUMNS, ROWS, RIGHT, SPARE, 5) == ([0, 1, 3], True), "there is no more to leave out"
 
 
 def test_rates_and_times_are_seen_on_80_cells() -> None:
@@ -52,7 +52,7 @@ def test_rates_and_times_are_seen_on_80_cells() -> None:
         (SERVICE_COLUMNS, service, SERVICE_COLUMNS[1:-1], SERVICE_SPARE),
         (WORKER_COLUMNS, worker, WORKER_COLUMNS[2:10], WORKER_SPARE),
     ):
-        kept, _ = fitting(columns, [row], right, spare, 80)
+        kept, _ = columns_within(columns, [row], right, spare, 80)
         shown = [columns[number] for number in kept]
         assert {"rate", "p50", "p99", "failed", "state"} <= set(shown)
         assert sum(min(len(row[number]), 10) + 1 for number in kept) <= 80

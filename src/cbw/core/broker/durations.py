@@ -36,7 +36,7 @@ MARKS_MAX = math.ceil(QUANTILES_S / SLOT_S) + 1
 """Marks of a service: 31 of 20 numbers each, which is 7 kB a service and 350 kB for all."""
 
 
-class ServiceFigures(msgspec.Struct, frozen=True):
+class ServiceActivity(msgspec.Struct, frozen=True):
     """What a service has done. ``failed``: requests that ended with an error of their handler, or were given up. ``rate``: its
     answers a second, lately. ``p50_s``, ``p99_s``: half of its last requests, and 99 %, had their answers so long after their
     acceptance. None: of this service that is not counted, as it is one of too many; or nothing was answered yet.
@@ -68,7 +68,7 @@ class ServiceDurations:
         if not self._marks or self._marks[-1][0] < at:
             self._marks.append((at, array("Q", self.requests.counts)))
 
-    def figures(self, now: float) -> ServiceFigures:
+    def figures(self, now: float) -> ServiceActivity:
         """What is shown of it; what was answered has to be counted before."""
         counts, marks = self.requests.counts, self._marks
         begin = _slot_of(now - RATE_S)
@@ -76,7 +76,7 @@ class ServiceDurations:
         new = 0 if before is None else sum(counts) - sum(before)
         oldest = next((old for at, old in marks if at > marks[-1][0] - QUANTILES_S), ())
         last = [count - old for count, old in zip(counts, oldest, strict=True)] if oldest else []
-        return ServiceFigures(
+        return ServiceActivity(
             sum(counts),
             self.failed,
             new / max(now - max(begin, self.since), 1.0),
@@ -143,12 +143,12 @@ class Durations:
         """A request for ``service`` ended with an error of its handler, or was given up."""
         (self.by_service.get(service) or self._begin(service, now)).failed += 1
 
-    def figures(self, service: str, now: float) -> ServiceFigures:
+    def figures(self, service: str, now: float) -> ServiceActivity:
         """What is shown of ``service``; what was answered has to be counted before."""
         counted = self.by_service.get(service)
         if counted is not None:
             return counted.figures(now)
-        return ServiceFigures() if len(self.by_service) >= TIMED_SERVICES_MAX else ServiceFigures(0, 0, 0.0)
+        return ServiceActivity() if len(self.by_service) >= TIMED_SERVICES_MAX else ServiceActivity(0, 0, 0.0)
 
     def since(self, service: str) -> float:
         """Since when a ``service`` was known that is counted; infinity: it is not."""

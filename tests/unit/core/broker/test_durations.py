@@ -7,7 +7,7 @@ import pytest
 
 from cbw.core import messages
 from cbw.core.broker import durations, looks
-from cbw.core.broker.durations import HALF_LIFE, Durations, ServiceFigures
+from cbw.core.broker.durations import HALF_LIFE, Durations, ServiceActivity
 from cbw.core.broker.snapshot import snapshot
 from cbw.core.histogram import BOUNDS_S, Latencies, RecentLatencies, bucket_quantile
 
@@ -74,10 +74,10 @@ def test_workers_show_their_own_quantiles(system: CoreSystem) -> None:
     assert snapshot(system.core, system.now)["workers"][2]["p50_s"] is None
 
 
-def shown(system: CoreSystem, service: str = "s") -> ServiceFigures:
+def shown(system: CoreSystem, service: str = "s") -> ServiceActivity:
     """What a broker tells of what a service has done."""
     (row,) = [row for row in snapshot(system.core, system.now)["services"] if row["service"] == service]
-    return msgspec.convert({name: row[name] for name in ServiceFigures.__struct_fields__}, ServiceFigures)
+    return msgspec.convert({name: row[name] for name in ServiceActivity.__struct_fields__}, ServiceActivity)
 
 
 def test_the_rate_of_a_service_is_that_of_the_last_seconds(system: CoreSystem) -> None:
@@ -153,7 +153,7 @@ def test_of_too_many_services_nothing_is_told(system: CoreSystem, monkeypatch: p
         system.answer_all(f"W-{service}")
         counted(system)
     assert shown(system, "a").answered == 1
-    assert shown(system, "b") == ServiceFigures()
+    assert shown(system, "b") == ServiceActivity()
 
 
 def test_the_rate_of_a_worker_is_that_of_the_last_seconds(system: CoreSystem) -> None:
