@@ -17,6 +17,7 @@ import cbw
 
 from .conftest import Broker, Connect, Start, StartWorker
 from .program import HERE, PATIENCE_S, Program, environment, wait_until
+from .terminal import run_on_a_terminal
 
 Run = Callable[..., Program]
 
@@ -154,9 +155,31 @@ def test_top_in_a_terminal_of_80_by_24(broker: Broker, start_worker: StartWorker
     os.write(master, b"x")
     wait_for("requests 2")
     wait_until(lambda: sum(future.done() for future in futures) == 1, "one is cancelled")
+    os.write(master, b"\t")
+    lines = wait_for("services 1")
+    assert lines[3].split() == ["SERVICE", "WAITINGv", "OLDEST", "RUN", "WORKERS", "RATE", "P50", "P99", "STATE"]
+    assert lines[4].split()[0] == "s" and "/s" in lines[4]
     os.write(master, b"q")
     assert process.wait(PATIENCE_S) == 0
     os.close(master)
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_ps_on_a_terminal(broker: Broker, start_worker: StartWorker, connect: Connect, columns: int) -> None:
+    """A narrow one shows fewer columns, and all of these."""
+    start_worker("worker-of-a-long-name-1", "render=echo", "s=hang")
+    client = connect(broker, id="C1")
+    client.call("x", "render")
+    client.submit("30", "s")
+    code, shown = run_on_a_terminal("ps", "--broker", broker.address, COLUMNS=str(columns))
+    assert code == 0
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).replace("\r", "").splitlines()
+    assert max(map(len, lines)) <= columns and "…" not in shown
+    heads = [re.split(r"[\s┃]+", line.strip("┃ ")) for line in lines if "p99" in line]
+    assert all({"rate", "p50", "p99", "failed", "state"} <= set(head) for head in heads) and len(heads) == 2
+    assert ({"answered", "since"} <= set(heads[0])) is (columns == 200)
+    (render,) = [line for line in lines if "render" in line and "/s" in line and "worker" not in line]
+    assert re.search(r"\d\.\d/s[\s│]+\d\S* ms[\s│]+\d\S* ms", render)
 
 
 def test_top_without_a_terminal_says_what_to_use(run: Run) -> None:
