@@ -57,8 +57,8 @@ ROOM_OF = {
 """The rooms of the modules that lie beside the folders; every other module is in the room that its folder is."""
 
 PURE = {
-    "__future__", "bisect", "collections", "collections.abc", "dataclasses", "difflib", "enum", "functools", "hashlib", "heapq",
-    "hmac", "itertools", "math", "msgspec", "operator", "typing",
+    "__future__", "array", "bisect", "collections", "collections.abc", "dataclasses", "difflib", "enum", "functools", "hashlib",
+    "heapq", "hmac", "itertools", "math", "msgspec", "operator", "typing",
 }  # fmt: skip
 """All that the core may import from outside."""
 

@@ -17,6 +17,7 @@ import cbw
 
 from .conftest import Broker, Connect, Start, StartWorker
 from .program import HERE, PATIENCE_S, Program, environment, wait_until
+from .terminal import run_on_a_terminal
 
 Run = Callable[..., Program]
 
@@ -55,7 +56,8 @@ def test_what_waits_is_listed_explained_and_cancelled(
     assert run("why", "C1/99", code=1).count("no request 'C1/99' is here") == 1
     services = [line.split("\t") for line in run("ps").lines]
     assert services[0][:7] == ["service", "s", "3", "1", "0", "1", "0"] and services[0][7].endswith("s")
-    assert services[0][8] == "" and services[1][1:4] == ["W1", "busy", "1/1"]
+    assert services[0][8:13] == ["0.0/s", "", "", "0", "0"] and services[0][13].endswith("s") and services[0][14] == ""
+    assert services[1][1:9] == ["W1", "busy", "1/1", "0.0/s", "", "", "0", "0"] and services[1][9].endswith("s")
     assert run("cancel", "C1/1", "C1/3").lines == ["2 requests cancelled"]
     for number in (0, 2):
         with pytest.raises(cbw.Cancelled, match=r"cancelled by .+ \(cbw cancel\)"):
@@ -79,6 +81,12 @@ def test_a_worker_is_drained_and_a_service_paused(
     workers = {row["worker"]: row for row in json.loads(run("ps", "--json").lines[0])["workers"]}
     assert (workers["W1"]["state"], workers["W1"]["answered"]) == ("drained", 0)
     assert (workers["W2"]["state"], workers["W2"]["answered"]) == ("free", 5)
+    assert workers["W2"]["rate"] > workers["W1"]["rate"] == 0
+    (service,) = json.loads(run("ps", "--json").lines[0])["services"]
+    assert (service["answered"], service["failed"]) == (5, 0) and service["rate"] > 0
+    assert 0 < service["p50_s"] <= service["p99_s"] and service["age_s"] > 0
+    (listed,) = json.loads(connect(broker, id="C2").call(b"", "cbw.services"))
+    assert (listed["answered"], listed["p99_s"]) == (5, service["p99_s"]) and listed["rate"] > 0
     assert run("undrain", "W1").lines == ["1 worker undrained"]
     assert run("pause", "s").lines == ["paused: s"]
     future = client.submit("later", "s")
@@ -147,9 +155,31 @@ def test_top_in_a_terminal_of_80_by_24(broker: Broker, start_worker: StartWorker
     os.write(master, b"x")
     wait_for("requests 2")
     wait_until(lambda: sum(future.done() for future in futures) == 1, "one is cancelled")
+    os.write(master, b"\t")
+    lines = wait_for("services 1")
+    assert lines[3].split() == ["SERVICE", "WAITINGv", "OLDEST", "RUN", "WORKERS", "RATE", "P50", "P99", "STATE"]
+    assert lines[4].split()[0] == "s" and "/s" in lines[4]
     os.write(master, b"q")
     assert process.wait(PATIENCE_S) == 0
     os.close(master)
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_ps_on_a_terminal(broker: Broker, start_worker: StartWorker, connect: Connect, columns: int) -> None:
+    """A narrow one shows fewer columns, and all of these."""
+    start_worker("worker-of-a-long-name-1", "render=echo", "s=hang")
+    client = connect(broker, id="C1")
+    client.call("x", "render")
+    client.submit("30", "s")
+    code, shown = run_on_a_terminal("ps", "--broker", broker.address, COLUMNS=str(columns))
+    assert code == 0
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).replace("\r", "").splitlines()
+    assert max(map(len, lines)) <= columns and "…" not in shown
+    heads = [re.split(r"[\s┃]+", line.strip("┃ ")) for line in lines if "p99" in line]
+    assert all({"rate", "p50", "p99", "failed", "state"} <= set(head) for head in heads) and len(heads) == 2
+    assert ({"answered", "since"} <= set(heads[0])) is (columns == 200)
+    (render,) = [line for line in lines if "render" in line and "/s" in line and "worker" not in line]
+    assert re.search(r"\d\.\d/s[\s│]+\d\S* ms[\s│]+\d\S* ms", render)
 
 
 def test_top_without_a_terminal_says_what_to_use(run: Run) -> None:

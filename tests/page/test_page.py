@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 import cbw
+from cbw.core.broker.reasons import REASONS
 from cbw.core.broker.snapshot import state_of
 from cbw.core.broker.verdict import SENTENCES
 from tests.live.conftest import Connect, Start
@@ -85,8 +87,6 @@ def test_planted_failures_are_seen(planted: Shown, browser: Browser) -> None:
     browser.wait_for("#clients", HOSTILE)
     browser.wait_for("#workers", "W1")
     assert browser.run("return document.querySelectorAll('img, main script').length") == 0
-    press(browser, "Why?", f"{HOSTILE}/3")
-    browser.wait_for("#told", "waits for service render: 0 before it, 2 workers busy for")
     label = browser.run("return document.getElementById('stream').getAttribute('aria-label')")
     assert label == "3 workers, 2 of them at work, 1 idle"
     red = browser.run(
@@ -96,6 +96,74 @@ def test_planted_failures_are_seen(planted: Shown, browser: Browser) -> None:
     assert red > 10, "the lost worker is not red"
     assert browser.run("return document.querySelectorAll('#map .busy').length") == 2
     assert browser.complaints() == []
+
+
+def reason(browser: Browser, table: str, request: str) -> str:
+    """What the row of that request says of why it has not ended."""
+    rows = browser.run(
+        "return [...document.querySelectorAll(`#${arguments[0]} tbody tr`)].map(r => [...r.cells].map(c => c.textContent))",
+        table,
+    )
+    return next((row[1] for row in rows if row[0] == request), "")
+
+
+def test_each_row_says_why(guarded: Shown, start: Start, connect: Connect, browser: Browser) -> None:
+    """A typo in a service, a busy pool, a paused service, in both languages; what peers named is text and nothing else."""
+    for name in ("W1", "W2"):
+        worker(start, guarded, name, handler("render", "hang"), handler(HOSTILE, "hang"))
+    worker(start, guarded, "W3", handler("held", "echo"))
+    client = connect(guarded.broker, id=HOSTILE)
+    for service in ("render", "render", "render", "rendr", "held", HOSTILE, HOSTILE + "x"):
+        if service == "held":
+            ask = urllib.request.Request(guarded.url + "control/cbw.pause", b'{"services": ["held"]}')
+            ask.add_header("Content-Type", "application/json")
+            ask.add_header("Authorization", f"Bearer {TOKEN}")
+            urllib.request.urlopen(ask, timeout=10).close()
+        client.submit("30", service)
+    browser.size(1280, 900, is_dark=False)
+    browser.open(guarded.url)
+    browser.run("sessionStorage.setItem('token', arguments[0])", TOKEN)
+    browser.open(guarded.url)
+    browser.complaints()  # of the first look, without the token
+    expected = [
+        ("running", 1, "worker W", "la tiene el worker W"),
+        (
+            "waiting",
+            3,
+            "waits for service render: 0 before it, 2 workers busy for ",
+            "espera al servicio render: 0 antes",
+        ),
+        (
+            "waiting",
+            4,
+            "no worker here serves 'rendr'; did you mean 'render'?",
+            "aquí ningún worker sirve 'rendr'; ¿quería",
+        ),
+        ("waiting", 5, "service held is paused; cbw resume lets it go on", "el servicio held está en pausa"),
+        ("waiting", 6, f"waits for service {HOSTILE}: 0 before it", f"espera al servicio {HOSTILE}: 0 antes"),
+        (
+            "waiting",
+            7,
+            f"no worker here serves '{HOSTILE}x'; did you mean '{HOSTILE}'?",
+            f"sirve '{HOSTILE}x'; ¿quería",
+        ),
+    ]
+
+    def says(table: str, number: int, text: str) -> None:
+        wait_until(lambda: text in reason(browser, table, f"{HOSTILE}/{number}"), text)
+
+    for table, number, english, _ in expected:
+        says(table, number, english)
+    assert "; nobody idle may serve it" in reason(browser, "waiting", f"{HOSTILE}/3")
+    browser.run("const l = document.getElementById('lang'); l.value = 'es'; l.onchange()")
+    for table, number, _, spanish in expected:
+        says(table, number, spanish)
+    assert " s y " in reason(browser, "waiting", f"{HOSTILE}/3")
+    press(browser, "Historia", f"{HOSTILE}/5")
+    browser.wait_for("#reason", "el servicio held está en pausa")
+    assert browser.run("return document.querySelectorAll('img, main script').length") == 0
+    assert browser.complaints() == []
+    browser.run("sessionStorage.clear()")
 
 
 def test_the_story_of_a_request_is_told_until_it_ends(
@@ -141,6 +209,12 @@ def test_the_page_tells_how_long_each_worker_takes_and_how_long_the_oldest_waits
     browser.open(open_broker.url)
     browser.wait_for("#workers", "p99")
     wait_until(lambda: browser.run("return seen.status.workers[0].p99_s") > 0, "it has answered")
+    heads = browser.run("return [...document.querySelectorAll('#services th')].map(e => e.textContent.toLowerCase())")
+    assert heads == [
+        "service", "waiting", "running", "delayed", "oldest", "workers", "rate", "p50", "p99", "failed", "state", "do",
+    ]  # fmt: skip
+    quick = browser.run("return [...document.querySelector('#services tbody tr').cells].map(e => e.textContent)")
+    assert quick[0] == "quick" and quick[6].endswith("/s") and quick[7].endswith("s") and quick[9] == "0"
     browser.wait_for("#services", "oldest")
     wait_until(
         lambda: "slow" in browser.text("#services") and " s" in browser.text("#services"), "the age of the oldest"
@@ -217,6 +291,10 @@ def test_it_speaks_spanish(planted: Shown, browser: Browser) -> None:
     texts = browser.run("return [TEXTS.en, TEXTS.es].map(t => [Object.keys(t), Object.keys(t.v), Object.keys(t.s)])")
     assert texts[0] == texts[1]
     assert browser.run("return Object.keys(TEXTS.en.e)") == browser.run("return Object.keys(TEXTS.es.e)")
+    reasons, translated = browser.run("return [TEXTS.en.w, TEXTS.es.w]")
+    assert reasons == dict(REASONS) and list(reasons) == list(translated)
+    for kind, text in translated.items():
+        assert set(re.findall(r"{\w+}", text)) == set(re.findall(r"{\w+}", REASONS[kind])), kind
     assert texts[0][1] == [*SENTENCES, "similar"]
     english = browser.run("return TEXTS.en.v")
     assert {kind: english[kind] for kind in SENTENCES} == SENTENCES

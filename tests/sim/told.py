@@ -11,7 +11,7 @@ from cbw.core.broker.finding import RequestFilter, find
 from cbw.core.broker.looks import LIVING_STATES
 from cbw.core.broker.states import RequestState
 from cbw.core.broker.verdict import sentence
-from cbw.core.broker.why import why
+from cbw.core.broker.why import Reasons
 
 from .account import Accepted
 from .world import ViolationError
@@ -33,7 +33,7 @@ def check_told(core: BrokerCore, accepted: Mapping[int, Accepted], now: float) -
     entries = {entry.request.id: entry for client in clients for entry in client.entries.values()}
     for request in list(accepted)[:SOME]:
         entry, seen = entries[request], accepted[request]
-        told = why(core, entry.client.request_name(request), now)
+        told = Reasons(core).of_name(entry.client.request_name(request), now)
         _need(told is not None, f"nothing of {seen.token}")
         assert told is not None
         state = STATES.get(entry.state, "waiting" if entry.worker is None else "running")
@@ -51,7 +51,7 @@ def check_told(core: BrokerCore, accepted: Mapping[int, Accepted], now: float) -
             _need((told.before or 0) <= len(accepted), f"{told.before} before {seen.token}")
     for client in clients:
         for request in list(client.parked)[:1]:
-            told = why(core, client.request_name(request), now)
+            told = Reasons(core).of_name(client.request_name(request), now)
             is_told = told is not None and (told.state == "dead" or ("is away" in told.text) == client.is_away)
             _need(is_told or request in client.entries, f"{client.name}/{request}: {told}")
     _found(core, accepted, now)

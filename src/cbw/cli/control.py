@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -21,9 +22,12 @@ from cbw.core.messages import REFUSED
 from cbw.errors import CbwError, RequestError
 from cbw.keys.folder import KeyFolder
 from cbw.logs.times import span_of
+from cbw.visible import visible
 
 COMPLETE_S = 0.5
 """Longest time that the completion of a name waits for a broker: a person waits for it."""
+TEXT_CELLS_MIN = 10
+"""Width in cells down to which a column of texts is made narrower: names begin to be hard to read."""
 Fields = dict[str, Any]
 
 
@@ -102,8 +106,12 @@ def done(answers: Iterable[Fields], what: str, verb: str, *, is_json: bool) -> N
         raise CbwError(f"not there: {', '.join(missing)}", advice="cbw ps and cbw requests show what is there.")
 
 
-def show_rows(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> None:
-    """Print a table on a terminal, otherwise lines with tabs between the columns. Those in ``right`` are numbers."""
+def show_rows(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = (), spare: Sequence[str] = ()
+) -> None:
+    """Print a table on a terminal, otherwise lines with tabs between the columns. Those in ``right`` are numbers. Where the
+    terminal is too narrow for all, those in ``spare`` are left out, the first one first.
+    """
     if not sys.stdout.isatty():
         for row in rows:
             output.line("\t".join(row))
@@ -112,12 +120,45 @@ def show_rows(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: S
 
     from cbw.cli import tables
 
-    table = Table()
-    for name in columns:
+    width = shutil.get_terminal_size().columns
+    kept, is_dense = columns_within(columns, rows, right, spare, width)
+    table = Table(box=None, padding=(0, 1, 0, 0)) if is_dense else Table()
+    for name in (columns[number] for number in kept):
         table.add_column(name, justify="right" if name in right else "left", no_wrap=name in right, overflow="fold")
     for row in rows:
-        table.add_row(*map(tables.cell, row))
+        table.add_row(*(tables.cell(row[number]) for number in kept))
     tables.show(table)
+
+
+def columns_within(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str], spare: Sequence[str], width: int
+) -> tuple[list[int], bool]:
+    """Which columns of a table to show within ``width``, and whether without lines between them: that saves two cells a column.
+    Numbers are never broken, other texts may be after :data:`TEXT_CELLS_MIN` cells.
+    """
+    from rich.cells import cell_len  # here, as Rich takes time to import
+
+    texts = [[name, *(visible(row[number]) for row in rows)] for number, name in enumerate(columns)]
+    sizes = [max(map(cell_len, column)) for column in texts]
+    sizes = [
+        size if name in right else min(size, max(len(name), TEXT_CELLS_MIN))
+        for name, size in zip(columns, sizes, strict=True)
+    ]
+    kept, spare = list(range(len(columns))), [*spare]
+    while True:
+        needed = sum(sizes[number] + 1 for number in kept)
+        if needed + 2 * len(kept) + 1 <= width:
+            return kept, False
+        if needed <= width or not spare:
+            return kept, True
+        kept.remove(columns.index(spare.pop(0)))
+
+
+def per_second(value: float | None) -> str:
+    """A rate, as people say it; nothing if there is none."""
+    if value is None:
+        return ""
+    return f"{value:.0f}/s" if value >= 100 else f"{value:.1f}/s"
 
 
 def seconds(value: float | None) -> str:

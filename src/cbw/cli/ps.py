@@ -8,24 +8,34 @@ from typing import Any
 import click
 
 from cbw.cli import output
-from cbw.cli.control import Control, controlling, json_printed, seconds, show_rows
+from cbw.cli.control import Control, controlling, json_printed, per_second, seconds, show_rows
 from cbw.core.broker.looks import LIST_WORKERS, LISTED_MAX, SHOW_STATUS
 
-SERVICE_COLUMNS = ("service", "waiting", "running", "delayed", "workers", "free", "oldest", "state")
-WORKER_COLUMNS = ("worker", "state", "in hand", "answered", "failed", "p50", "p99", "busy", "since", "at", "services")
+DONE_COLUMNS = ("rate", "p50", "p99", "answered", "failed", "since")
+SERVICE_COLUMNS = ("service", "waiting", "running", "delayed", "workers", "free", "oldest", *DONE_COLUMNS, "state")
+WORKER_COLUMNS = ("worker", "state", "in hand", *DONE_COLUMNS, "busy", "at", "services")
+SERVICE_SPARE = ("answered", "delayed", "free", "since")
+"""What a narrow terminal leaves out; :data:`WORKER_SPARE` too."""
+WORKER_SPARE = ("answered", "busy", "services", "since")
 
 
 @click.command("ps", context_settings={"max_content_width": 110})
 @controlling
 @json_printed
 def command(control: Control, is_json: bool) -> None:
-    """Show the services and the workers of a broker: what waits, who is at what, and how long each takes.
+    """Show the services and the workers of a broker: what waits, who is at what, how much each does, and how long that takes.
 
     Tables on a terminal; otherwise lines with tabs between the columns, those of services first, each with its kind before it.
 
-    Of a service: its requests, its workers, and how long its oldest waiting request has waited. Of a worker: its state, how many
-    requests it has in hand and can run at once, how many it has answered and failed, how long half of its last answers took
-    (p50) and 99 % of them (p99), the share of its life that it had work, since when it is here, its oldest request.
+    Of a service: its requests, its workers, how long its oldest waiting request has waited; its answers a second over the last
+    10 s; how long half of the requests of the minute up to its last answer took from their acceptance (p50), and 99 % of them
+    (p99); how many were answered, and how many failed: with an error of the handler, or given up; since when it is known.
+
+    Of a worker: its state, how many requests it has in hand and can run at once; its answers a second over the last 10 s; how
+    long half of its last answers took after it was given the requests, and 99 % of them; how many it has answered, and how many
+    attempts have failed as it was lost; since when it is here; the share of its life that it had work; its oldest request.
+
+    A terminal that is too narrow shows the most important columns.
     """
     status = control.ask(SHOW_STATUS)
     workers = _workers(control)
@@ -37,8 +47,8 @@ def command(control: Control, is_json: bool) -> None:
     if not sys.stdout.isatty():
         show_rows((), [["service", *row] for row in services] + [["worker", *row] for row in rows])
         return
-    show_rows(SERVICE_COLUMNS, services, right=SERVICE_COLUMNS[1:-1])
-    show_rows(WORKER_COLUMNS, rows, right=WORKER_COLUMNS[2:9])
+    show_rows(SERVICE_COLUMNS, services, right=SERVICE_COLUMNS[1:-1], spare=SERVICE_SPARE)
+    show_rows(WORKER_COLUMNS, rows, right=WORKER_COLUMNS[2:10], spare=WORKER_SPARE)
 
 
 def _workers(control: Control) -> list[dict[str, Any]]:
@@ -53,7 +63,8 @@ def _workers(control: Control) -> list[dict[str, Any]]:
 def _service(row: dict[str, Any]) -> list[str]:
     figures = [str(row[name]) for name in ("waiting", "running", "delayed", "workers", "free_workers")]
     state = "paused" if row["is_paused"] else "" if row["workers"] else "nobody serves it"
-    return [output.called(row["service"]), *figures, seconds(row["oldest_s"]) if row["waiting"] else "", state]
+    oldest = seconds(row["oldest_s"]) if row["waiting"] else ""
+    return [output.called(row["service"]), *figures, oldest, *_done(row), state]
 
 
 def _worker(row: dict[str, Any]) -> list[str]:
@@ -61,12 +72,14 @@ def _worker(row: dict[str, Any]) -> list[str]:
         row["worker"],
         row["state"],
         f"{row['in_hand']}/{row['concurrency']}",
-        str(row["answered"]),
-        str(row["failed"]),
-        seconds(row["p50_s"]),
-        seconds(row["p99_s"]),
+        *_done(row),
         f"{row['busy']:.0%}",
-        seconds(row["age_s"]),
         f"{row['at']} for {seconds(row['at_s'])}" if row["at"] else "",
         ", ".join(map(output.called, row["services"])),
     ]
+
+
+def _done(row: dict[str, Any]) -> list[str]:
+    """What a service or a worker has done, in the order of :data:`DONE_COLUMNS`."""
+    counts = ("" if row[name] is None else str(row[name]) for name in ("answered", "failed"))
+    return [per_second(row["rate"]), seconds(row["p50_s"]), seconds(row["p99_s"]), *counts, seconds(row["age_s"])]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 
 from cbw.cli import output
-from cbw.cli.control import seconds
+from cbw.cli.control import per_second, seconds
 from cbw.core.broker.acts import CANCEL, DRAIN, PAUSE, RESUME, UNDRAIN
 from cbw.core.broker.looks import TELL_WHY
 from cbw.core.broker.verdict import sentence
@@ -19,27 +20,36 @@ from cbw.visible import visible
 Row = Mapping[str, Any]
 Column = tuple[str, int, Callable[[Row], str], str]
 """A heading, its width, what stands in it, and the field to sort by."""
+WIDTH_MIN = 80
+"""Width of a terminal, in cells, for which the first columns of each table are made; wider ones show more, as they fit."""
 HEAD_LINES = 4
 MESSAGE_LINES_MAX = 4
 
 SERVICE_TABLE: Sequence[Column] = (
-    ("SERVICE", 24, lambda row: output.called(row["service"]), "service"),
+    ("SERVICE", 14, lambda row: output.called(row["service"]), "service"),
     ("WAITING", 9, lambda row: str(row["waiting"]), "waiting"),
-    ("OLDEST", 9, lambda row: seconds(row["oldest_s"]) if row["waiting"] else "", "oldest_s"),
-    ("RUNNING", 9, lambda row: str(row["running"]), "running"),
-    ("DELAYED", 9, lambda row: str(row["delayed"]), "delayed"),
+    ("OLDEST", 8, lambda row: seconds(row["oldest_s"]) if row["waiting"] else "", "oldest_s"),
+    ("RUN", 5, lambda row: str(row["running"]), "running"),
     ("WORKERS", 9, lambda row: str(row["workers"]), "workers"),
-    ("STATE", 11, lambda row: "paused" if row["is_paused"] else "" if row["workers"] else "unserved", "is_paused"),
+    ("RATE", 8, lambda row: per_second(row["rate"]), "rate"),
+    ("P50", 8, lambda row: seconds(row["p50_s"]), "p50_s"),
+    ("P99", 8, lambda row: seconds(row["p99_s"]), "p99_s"),
+    ("STATE", 10, lambda row: "paused" if row["is_paused"] else "" if row["workers"] else "unserved", "is_paused"),
+    ("FAILED", 8, lambda row: "" if row["failed"] is None else str(row["failed"]), "failed"),
+    ("SINCE", 8, lambda row: seconds(row["age_s"]), "age_s"),
+    ("DELAYED", 9, lambda row: str(row["delayed"]), "delayed"),
 )
 WORKER_TABLE: Sequence[Column] = (
     ("WORKER", 18, lambda row: row["worker"], "worker"),
     ("STATE", 10, lambda row: row["state"], "state"),
     ("HAND", 6, lambda row: str(row["in_hand"]), "in_hand"),
-    ("RATE", 8, lambda row: f"{row['rate']:.1f}/s", "rate"),
+    ("RATE", 8, lambda row: per_second(row["rate"]), "rate"),
     ("P50", 8, lambda row: seconds(row["p50_s"]), "p50_s"),
     ("P99", 8, lambda row: seconds(row["p99_s"]), "p99_s"),
     ("FAILED", 8, lambda row: str(row["failed"]), "failed"),
     ("AT", 14, lambda row: f"{seconds(row['at_s'])} {row['at']}" if row["at"] else "", "at_s"),
+    ("SINCE", 8, lambda row: seconds(row["age_s"]), "age_s"),
+    ("ANSWERED", 10, lambda row: str(row["answered"]), "answered"),
 )
 REQUEST_TABLE: Sequence[Column] = (
     ("REQUEST", 28, lambda row: row["request"], "request"),
@@ -88,26 +98,21 @@ class TopView:
         self._first = 0
         self._status: Row = {}
         self._rows: dict[str, list[Row]] = {"workers": [], "requests": [], "services": []}
-        self._seen: tuple[float, dict[str, int], dict[str, int]] | None = None  # when, answered by worker, counts
-        self._rates: dict[str, float] = {}
+        self._seen: tuple[float, int] | None = None  # when, and how much had ended
         self._rate = 0.0
+        self._width = WIDTH_MIN
 
     # --- facts
 
     def look(self, status: Row, requests: Sequence[Row], now: float) -> None:
         """The broker has told this."""
-        answered = {row["worker"]: row["answered"] for row in status["workers"]}
-        counts = {"answered": status["counts"].get("answered", 0) + status["counts"].get("failed", 0)}
+        ended = status["counts"].get("answered", 0) + status["counts"].get("failed", 0)
         if self._seen is not None and now > self._seen[0]:
-            since_s = now - self._seen[0]
-            self._rates = {
-                name: max(0, count - self._seen[1].get(name, 0)) / since_s for name, count in answered.items()
-            }
-            self._rate = max(0, counts["answered"] - self._seen[2]["answered"]) / since_s
-        self._seen = now, answered, counts
+            self._rate = max(0, ended - self._seen[1]) / (now - self._seen[0])
+        self._seen = now, ended
         self._status = status
         self._rows = {
-            "workers": [{**row, "rate": self._rates.get(row["worker"], 0.0)} for row in status["workers"]],
+            "workers": list(status["workers"]),
             "requests": list(requests),
             "services": list(status["services"]),
         }
@@ -118,7 +123,7 @@ class TopView:
 
     def key(self, key: str) -> tuple[str, dict[str, Any]] | None:
         """A key was pressed. Returns what the broker is to be asked: a service, and the fields."""
-        table, columns, _ = TABLES[self._table]
+        table, columns = TABLES[self._table][0], self._columns()
         self.message = ""
         if self.story_of:
             self.story_of, self._story = "", []
@@ -142,6 +147,12 @@ class TopView:
             return service, {field: name if service == TELL_WHY else [name]}
         return None
 
+    def _columns(self) -> Sequence[Column]:
+        """Those of the table that a terminal of 80 cells has room for, and of the others those that fit."""
+        columns = TABLES[self._table][1]
+        ends = accumulate(size for _, size, _, _ in columns)
+        return [column for column, end in zip(columns, ends, strict=True) if end <= max(self._width, WIDTH_MIN)]
+
     def _chosen_row(self) -> Row | None:
         """The chosen row, or else the first; None: there is none."""
         rows = self._sorted()
@@ -161,7 +172,8 @@ class TopView:
 
     def lines(self, width: int, height: int) -> list[tuple[str, str]]:
         """The screen, line by line: a style (``""``, ``bold``, ``reverse`` or ``dim``), and a text that fits into ``width``."""
-        table, columns, field = TABLES[self._table]
+        self._width = width
+        table, columns, field = TABLES[self._table][0], self._columns(), TABLES[self._table][2]
         if not self._status:
             return [("dim", "waiting for the broker"[:width])]
         if self.story_of:
@@ -212,7 +224,7 @@ class TopView:
         return _fit(column[0] + mark, column[1])
 
     def _sorted(self) -> list[Row]:
-        name, columns, _ = TABLES[self._table]
+        name, columns = TABLES[self._table][0], TABLES[self._table][1]
         by = columns[self._sorted_by[self._table]][3]
 
         def order(row: Row) -> tuple[bool, Any]:

@@ -87,7 +87,9 @@ class Page:
         return "" if found.get("matching") else f"no worker that serves {service!r} is ready"
 
     def _rows(self, state: str) -> list[Any]:
-        found: list[Any] = self._ask("cbw.requests", {"state": state, "limit": ROWS_SHOWN}).get("requests", [])
+        found: list[Any] = self._ask("cbw.requests", {"state": state, "limit": ROWS_SHOWN, "why": True}).get(
+            "requests", []
+        )
         return found
 
     def _dead(self) -> list[Any]:

@@ -46,7 +46,45 @@ def test_it_begins_with_a_verdict_and_shows_workers_with_their_rates(system: Cor
     assert lines[4].split() == ["W1", "busy", "1", "0.0/s", "0", "1.0", "s", "C1/1"]
     system.answer_all("W1")
     system.wait(1.0, "W1", "W2", "W3")
-    assert texts(looked(system, view))[4].split()[:8] == ["W1", "busy", "1", "1.0/s", "750", "ms", "995", "ms"]
+    assert texts(looked(system, view))[4].split()[:8] == ["W1", "busy", "1", "0.5/s", "750", "ms", "995", "ms"]
+    view.key("tab")
+    view.key("tab")
+    lines = texts(view)
+    assert lines[3].split() == ["SERVICE", "WAITINGv", "OLDEST", "RUN", "WORKERS", "RATE", "P50", "P99", "STATE"]
+    assert lines[4].split() == ["s", "1", "2.0", "s", "3", "3", "0.5/s", "750", "ms", "995", "ms"]
+
+
+def test_a_wide_terminal_shows_more_columns(system: CoreSystem) -> None:
+    """Whole ones only, and at 80 cells nothing is cut off."""
+    view = looked(system)
+    view.key("tab")
+    view.key("tab")
+    lines = texts(view, 100)
+    assert lines[3].split()[-3:] == ["STATE", "FAILED", "SINCE"] and lines[4].split()[-3:] == ["0", "1.0", "s"]
+    assert "DELAYED" in texts(view, 105)[3]
+    assert not any("…" in text for text in texts(view))
+    for _ in range(20):
+        view.key(">")
+        assert any(mark in texts(view)[3] for mark in "v^"), "it is sorted by a column that is shown"
+
+
+def test_figures_of_all_sizes_fit_their_columns(system: CoreSystem) -> None:
+    control, view = Control(system), TopView()
+    status = control.ask(looks.SHOW_STATUS)
+    figures = {
+        "rate": 12345.6,
+        "p50_s": 0.0123456,
+        "p99_s": 99.96,
+        "age_s": 86399.0,
+        "failed": 123456,
+        "waiting": 123456,
+    }
+    for row in (*status["services"], *status["workers"]):
+        row.update(figures, oldest_s=86399.0, running=1000)
+    view.look(status, [], system.now)
+    for _ in range(3):
+        assert not any("…" in text for text in texts(view, 105)[3:])
+        view.key("tab")
 
 
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (40, 8), (200, 60), (20, 3)])

@@ -91,7 +91,8 @@ class BrokerCore:
         inherited = InheritedAnswers(self.clients, self.requests, self.outbox, limits)
         self.workers = Workers(self.outbox, self.requests, inherited, limits, welcome, self._agenda)
         own, dead = self.requests.own, DeadServices(self.outbox, self.requests, self.tickets)
-        own.add(ServiceList(self.requests.dispatcher.services).all)
+        services, workers = self.requests.dispatcher.services, self.workers.by_peer
+        own.add(ServiceList(services, workers, self.requests.durations, self.outbox).all)
         own.add({**schemas.ALL, **Looks(self).all, **dead.looks}, acts={**Acts(self).all, **dead.acts})
         self._sweep_timer = self._agenda.timer(self._sweep)
         self._stop_timer = self._agenda.timer(lambda now: None)  # a step at that time is all that it takes

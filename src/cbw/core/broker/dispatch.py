@@ -80,6 +80,7 @@ class Dispatcher:
         service = self.services.get(name)
         if service is None:
             service = self.services[name] = ServiceRow(name)
+            service.since = self._outbox.now
             self._dirty[service] = None
         return service
 

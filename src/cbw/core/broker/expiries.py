@@ -56,10 +56,17 @@ class Expiries:
 
     def _suggestion(self, client: ClientRow, name: str, now: float) -> str:
         """A service that ``client`` may have meant, in words behind a text."""
-        if not name or len(name) > NAME_CHARS_COMPARED or now - self._compared_at < COMPARED_EVERY_S:
+        near = self.similar(client, name, now)
+        return f"; did you mean {near!r}?" if near else ""
+
+    def similar(self, client: ClientRow, name: str, now: float) -> str | None:
+        """A service that ``client`` may have meant by ``name``; empty: none is like it; None: it was not looked for now."""
+        if not name or len(name) > NAME_CHARS_COMPARED:
             return ""
+        if now - self._compared_at < COMPARED_EVERY_S:
+            return None
         self._compared_at = now
         rows = (row.name for row in self._dispatcher.services.values() if row.workers and row.name != name)
         usable = (other for other in rows if 0 < len(other) <= NAME_CHARS_COMPARED and client.key.may_ask(other))
         near = difflib.get_close_matches(name, islice(usable, SERVICES_COMPARED_MAX), 1, SIMILAR)
-        return f"; did you mean {near[0]!r}?" if near else ""
+        return near[0] if near else ""

@@ -221,22 +221,43 @@ class FairQueue(Generic[E]):
                 taken.append(entry)
                 count -= 1
 
-    def before(self, entry: E) -> int:
-        """How many others are taken before ``entry``, which waits here, if nothing more comes. It looks at all that lies here."""
+    def before(self, entry: E, looked_max: int) -> int | None:
+        """How many others are taken before ``entry``, which waits here, if nothing more comes; None: more than ``looked_max``
+        would have to be looked at, dead ones and clients among them.
+        """
+        if len(self._returned) > looked_max:
+            return None
         returned = [other for other in self._returned if other.state is not RequestState.ENDED]
         if entry in returned:
             return returned.index(entry)
         asking = entry.client
         mine: Hashable = asking.name if asking.is_ticket else asking
-        lines = {client: _alive(self._lines[client]) for client in self._clients}
-        turns = lines[mine].index(entry)  # of each other client whose turn comes after mine
+        looked_max -= len(self._returned)
+        own, turns = self._lines[mine], 0  # the turns of each other client whose turn comes after mine
+        for other in own if type(own) is _Line else [own]:
+            if other is entry:
+                break
+            turns += other.state is not RequestState.ENDED
+            looked_max -= 1
+            if looked_max < 0:
+                return None
+        looked_max -= len(self._clients)
         count, others_turns = len(returned) + turns, turns + 1
-        for client, alive in lines.items():
+        for client in self._clients:
+            if looked_max < 0:
+                return None
             if client == mine:
                 others_turns = turns
-            else:
-                count += min(len(alive), others_turns)
-        return count
+                continue
+            line = self._lines[client]
+            taken = 0
+            for other in line if type(line) is _Line else [line]:
+                if taken == others_turns or looked_max < 0:
+                    break
+                looked_max -= 1
+                taken += other.state is not RequestState.ENDED
+            count += taken
+        return None if looked_max < 0 else count
 
     @property
     def since(self) -> float:
@@ -282,12 +303,6 @@ class FairQueue(Generic[E]):
                 yield from line
             else:
                 yield line
-
-
-def _alive(line: E | _Line[E]) -> list[E]:
-    """The requests of one client that have not ended, in their order."""
-    entries = list(line) if type(line) is _Line else [line]
-    return [entry for entry in entries if entry.state is not RequestState.ENDED]
 
 
 def _living(entries: deque[E]) -> deque[E]:

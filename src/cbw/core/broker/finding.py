@@ -29,6 +29,11 @@ class RequestFilter(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     client: str | None = None
     older_than_s: Annotated[float, msgspec.Meta(ge=0)] | None = None
 
+    @property
+    def is_any(self) -> bool:
+        """Whether all requests are meant that have not ended."""
+        return self.service is None and self.client is None and not self.older_than_s
+
     def chooses(self, entry: Entry, now: float) -> bool:
         """Whether ``entry`` meets it, which has not ended."""
         return (
@@ -92,9 +97,10 @@ def find(
     }
     looked_at = islice(chain.from_iterable(places[state]() for state in states), LOOKED_MAX)
     count, found = 0, []
+    is_any, ended = chosen.is_any, RequestState.ENDED  # the page asks for any, once a second: that saves 50,000 calls
     for entry in looked_at:
         count += 1
-        if chosen.chooses(entry, now):
+        if entry.state is not ended if is_any else chosen.chooses(entry, now):
             found.append(entry)
             if len(found) >= most:
                 return found, False

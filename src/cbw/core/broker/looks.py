@@ -13,10 +13,11 @@ import msgspec
 
 from cbw.core.broker.finding import RequestFilter, State, find
 from cbw.core.broker.own_services import Serve, json_answer, not_found, reading
+from cbw.core.broker.reasons import Clause, in_english
 from cbw.core.broker.snapshot import Rooms, shown_worker, snapshot, state_of
 from cbw.core.broker.states import RequestState
 from cbw.core.broker.tables import ClientRow, Entry, request_name
-from cbw.core.broker.why import why
+from cbw.core.broker.why import Reasons
 from cbw.core.messages import Answer
 
 LISTED_MAX = 1000
@@ -24,6 +25,8 @@ LISTED_MAX = 1000
 SHOW_STATUS, LIST_WORKERS, LIST_REQUESTS, TELL_WHY = (
     f"cbw.{name}" for name in ("status", "workers", "requests", "why")
 )
+REASONS_MAX = 20
+"""Requests of one answer that are listed with their reasons: each takes up to 0.1 ms."""
 TAKING = ("free", "busy")
 """States of workers that are given requests."""
 LIVING_STATES: tuple[State, ...] = ("running", "waiting", "delayed")
@@ -50,9 +53,12 @@ class WorkersQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class RequestsQuery(RequestFilter, kw_only=True, forbid_unknown_fields=True):
-    """What a client asks ``cbw.requests``: those in a ``state``, or in any."""
+    """What a client asks ``cbw.requests``: those in a ``state``, or in any; ``why``: with the reasons of the first
+    :data:`REASONS_MAX`.
+    """
 
     state: State | None = None
+    why: bool = False
     limit: Rows = 100
     offset: Offset = 0
 
@@ -64,7 +70,9 @@ class WhyQuery(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ShownRequest(msgspec.Struct):
-    """A request that has not ended. It has been in its state for ``in_state_s``; one that is ``delayed`` is due in ``due_s``."""
+    """A request that has not ended. It has been in its state for ``in_state_s``; one that is ``delayed`` is due in ``due_s``.
+    ``why`` it has not ended, in words and as ``clauses``, is told if that was asked for.
+    """
 
     request: str
     client: str
@@ -79,6 +87,8 @@ class ShownRequest(msgspec.Struct):
     task: int | None = None
     due_s: float | None = None
     deadline_s: float | None = None
+    why: str | None = None
+    clauses: list[Clause] | None = None
 
 
 class WorkerPage(msgspec.Struct):
@@ -105,6 +115,7 @@ class Looks:
 
     def __init__(self, rooms: Rooms) -> None:
         self._rooms = rooms
+        self._reasons = Reasons(rooms)
 
     @property
     def all(self) -> dict[str, Serve]:
@@ -143,10 +154,14 @@ class Looks:
         found, is_complete = find(self._rooms, query, LIVING_STATES if query.state is None else [query.state], now)
         oldest = nsmallest(query.offset + query.limit, found, key=_since)
         page = [_shown(entry, now) for entry in oldest[query.offset :]]
+        if query.why:
+            told = self._reasons.of_rows(oldest[query.offset :][:REASONS_MAX], now)
+            for row, clauses in zip(page, told, strict=False):
+                row.why, row.clauses = in_english(clauses), clauses
         return json_answer(RequestPage(len(found), query.offset, is_complete, page))
 
     def _why(self, _client: ClientRow, query: WhyQuery) -> Answer:
-        told = why(self._rooms, query.request, self._rooms.outbox.now)
+        told = self._reasons.of_name(query.request, self._rooms.outbox.now)
         if told is None:
             text = f"no request {query.request!r} is here: it has ended and its answer is delivered, or it never came"
             return not_found(text)

@@ -226,6 +226,7 @@ class Requests:
         tried = delays.tried(entry, why_not_again)
         if is_used_up or self.dead.is_requeued(entry):
             tried += self.dead.keep_failed(entry, worker, answer, tried)
+        self.durations.fail(entry.request.service, self._outbox.now)
         error = error_parts(answer.body)
         traceback = error.traceback if self._limits.send_tracebacks else ""
         answer.body = error_body(error.kind, error.text + tried, traceback, error.data)
@@ -295,6 +296,7 @@ class Requests:
         who = f"{entry.attempt} workers" if entry.attempt > 1 else "1 worker"
         text = f"{who} failed at it; the last was {worker.name}: {why}"
         text += self.dead.keep(entry, catalogue.GAVE_UP, text, attempt)
+        self.durations.fail(entry.request.service, self._outbox.now)
         answer = Answer(0, Status.GAVE_UP, error_body("gave_up", text))
         self.end(entry, Change.GAVE_UP, answer, catalogue.GAVE_UP, worker, why)
 

@@ -9,8 +9,10 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from cbw.core.broker.durations import Durations
+from cbw.core.broker.outbox import Outbox
 from cbw.core.broker.own_services import Serve
-from cbw.core.broker.tables import ClientRow, ServiceRow
+from cbw.core.broker.tables import ClientRow, ServiceRow, WorkerRow, running_of
 from cbw.core.messages import Answer, Status
 
 SERVICES = "cbw.services"
@@ -23,19 +25,41 @@ _encode = msgspec.json.Encoder().encode
 
 
 class ListedService(msgspec.Struct):
-    """A service as ``cbw.services`` tells of it. ``signature`` is what a worker has said of it; empty: none has."""
+    """A service as ``cbw.services`` tells of it. ``signature`` is what a worker has said of it; empty: none has.
+
+    It has answered so many requests, and so many have ``failed``: they ended with an error of their handler, or were given up.
+    ``rate`` is its answers a second lately; of the requests of the minute up to its last answer, half took no longer than
+    ``p50_s`` from their acceptance, and 99 % no longer than ``p99_s``. It is known since ``age_s``. None: that is not counted, as
+    it is one of too many services; or nothing was answered yet.
+    """
 
     service: str
     workers: int
     waiting: int
     signature: str = ""
+    running: int = 0
+    answered: int | None = None
+    failed: int | None = None
+    rate: float | None = None
+    p50_s: float | None = None
+    p99_s: float | None = None
+    age_s: float = 0.0
 
 
 class ServiceList:
-    """Tells of ``services``."""
+    """Tells of ``services``, whose ``workers`` stand there by their connections."""
 
-    def __init__(self, services: Mapping[str, ServiceRow]) -> None:
+    def __init__(
+        self,
+        services: Mapping[str, ServiceRow],
+        workers: Mapping[bytes, WorkerRow],
+        durations: Durations,
+        outbox: Outbox,
+    ) -> None:
         self._services = services
+        self._workers = workers
+        self._durations = durations
+        self._outbox = outbox
 
     @property
     def all(self) -> dict[str, Serve]:
@@ -43,8 +67,28 @@ class ServiceList:
         return {SERVICES: self._list}
 
     def _list(self, _client: ClientRow, _body: bytes) -> Answer:
-        listed = [_listed(service) for _, service in sorted(self._services.items())]
+        self._durations.count()
+        running = running_of(self._workers.values())
+        listed = [self._listed(service, running[name]) for name, service in sorted(self._services.items())]
         return Answer(0, Status.OK, _encode(listed))
+
+    def _listed(self, service: ServiceRow, running: int) -> ListedService:
+        told = (worker.signatures.get(service.name, "") for worker in service.workers.values() if worker.signatures)
+        now, name = self._outbox.now, service.name
+        done = self._durations.figures(name, now)
+        return ListedService(
+            name,
+            len(service.workers),
+            service.waiting_count,
+            next(filter(None, told), ""),
+            running,
+            done.answered,
+            done.failed,
+            done.rate,
+            done.p50_s,
+            done.p99_s,
+            now - min(service.since, self._durations.since(name)),
+        )
 
 
 def kept_signatures(said: Mapping[str, str] | None, services: Iterable[str]) -> dict[str, str] | None:
@@ -59,8 +103,3 @@ def kept_signatures(said: Mapping[str, str] | None, services: Iterable[str]) -> 
             kept[service] = text
             left -= len(text)
     return kept
-
-
-def _listed(service: ServiceRow) -> ListedService:
-    told = (worker.signatures.get(service.name, "") for worker in service.workers.values() if worker.signatures)
-    return ListedService(service.name, len(service.workers), service.waiting_count, next(filter(None, told), ""))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from heapq import nlargest
 from itertools import islice
 from typing import Any, Protocol
@@ -11,12 +10,12 @@ from typing import Any, Protocol
 import msgspec
 
 from cbw.core.broker.clients import Clients
-from cbw.core.broker.durations import ServiceDurations
+from cbw.core.broker.durations import Durations, ServiceDurations
 from cbw.core.broker.limits import Limits
 from cbw.core.broker.outbox import Outbox
 from cbw.core.broker.requests import Requests
 from cbw.core.broker.states import RequestState
-from cbw.core.broker.tables import Entry, Presence, ReqWorkerRow, ServiceRow, WorkerRow, request_name
+from cbw.core.broker.tables import Entry, Presence, ReqWorkerRow, ServiceRow, WorkerRow, request_name, running_of
 from cbw.core.broker.tickets import Tickets
 from cbw.core.broker.verdict import verdict
 from cbw.core.broker.workers import Workers
@@ -84,7 +83,7 @@ def snapshot(core: Rooms, now: float, questions: int = 0) -> dict[str, Any]:
         ],
         "progress": _progress(requests, now),
         "services": [
-            _service(service, running[service.name], now, is_paused=service.name in paused)
+            _service(service, running[service.name], now, durations, is_paused=service.name in paused)
             for service in shown[:SERVICES_SHOWN_MAX]
         ],
         "other_services": _totals(shown[SERVICES_SHOWN_MAX:], now),
@@ -126,7 +125,7 @@ def _durations(service: str, durations: ServiceDurations) -> dict[str, Any]:
     return {"service": service, "requests": requests, "attempts": attempts}
 
 
-def _service(service: ServiceRow, running: int, now: float, *, is_paused: bool) -> dict[str, Any]:
+def _service(service: ServiceRow, running: int, now: float, durations: Durations, *, is_paused: bool) -> dict[str, Any]:
     return {
         "service": service.name,
         "waiting": service.waiting_count,
@@ -135,6 +134,8 @@ def _service(service: ServiceRow, running: int, now: float, *, is_paused: bool) 
         "delayed": service.delayed,
         "workers": len(service.workers),
         "free_workers": len(service.free),
+        **msgspec.structs.asdict(durations.figures(service.name, now)),
+        "age_s": now - min(service.since, durations.since(service.name)),
         "is_paused": is_paused,
     }
 
@@ -154,20 +155,10 @@ def _totals(services: list[ServiceRow], now: float) -> dict[str, float]:
     }
 
 
-def running_of(workers: Iterable[WorkerRow]) -> Counter[str]:
-    """How many requests workers have in hand, by service."""
-    running: Counter[str] = Counter()
-    for worker in workers:
-        if len(worker.services) == 1:
-            running[worker.services[0].name] += len(worker.in_hand)
-        else:
-            running.update(entry.request.service for entry in worker.in_hand.values())
-    return running
-
-
 def shown_worker(worker: WorkerRow, now: float) -> dict[str, Any]:
     """What is shown of ``worker``. It is ``at`` its oldest request, for ``at_s``, and ``mean_s`` is the time between two answers
-    while it has work; ``busy`` is the share of its life that it had work. Of its last thousand answers or so, half came within
+    while it has work; ``busy`` is the share of its life that it had work, ``rate`` its answers a second
+    lately. Of its last thousand answers or so, half came within
     ``p50_s`` of the handing out, and 99 % within ``p99_s``; what was answered has to be counted before.
     """
     at, took = oldest(worker), worker.took.counts if worker.took is not None else ()
@@ -183,6 +174,7 @@ def shown_worker(worker: WorkerRow, now: float) -> dict[str, Any]:
         "in_hand": len(worker.in_hand),
         "answered": worker.answered,
         "failed": worker.failed,
+        "rate": _rate(worker, now),
         "at": request_name(at) if at else None,
         "at_service": at.request.service if at else None,
         "at_s": now - at.handed_out_at if at else None,
@@ -193,6 +185,12 @@ def shown_worker(worker: WorkerRow, now: float) -> dict[str, Any]:
         "age_s": now - worker.since,
         "silent_s": now - worker.heard_at,
     }
+
+
+def _rate(worker: WorkerRow, now: float) -> float:
+    """Answers of ``worker`` a second, since its oldest mark."""
+    since, answered = worker.rate_marks[0] if worker.rate_marks else (worker.since, 0)
+    return (worker.answered - answered) / max(now - since, 1.0)
 
 
 def oldest(worker: WorkerRow) -> Entry | None:

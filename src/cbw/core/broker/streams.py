@@ -18,6 +18,7 @@ from typing import Protocol
 
 from cbw.core import catalogue
 from cbw.core.agenda import Agenda
+from cbw.core.broker.durations import Durations
 from cbw.core.broker.events import Side
 from cbw.core.broker.narrow_streams import NarrowStreams
 from cbw.core.broker.outbox import Outbox
@@ -51,6 +52,8 @@ PROGRESS_MAX = 1000
 
 class LivingRequests(Protocol):
     """What is needed of the life of requests."""
+
+    durations: Durations
 
     def tell(self, client: ClientRow, envelope: Envelope, answer: Answer, number: int = 0) -> None: ...
 
@@ -265,6 +268,7 @@ class Streams:
         if entry.worker is not None and worker is None:
             self._outbox.tell_worker(entry.worker, CancelTask(entry.task))
         answer = Answer(0, Status.BROKEN, error_body(BROKEN_STREAM, text))
+        self._requests.durations.fail(entry.request.service, self._outbox.now)
         self._requests.end(entry, Change.BROKEN, answer, catalogue.FAILED, worker or entry.worker, text)
 
     # --- progress

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
+from collections.abc import Iterable
 from enum import Enum
 
 import msgspec
@@ -140,6 +141,7 @@ class WorkerRow:
         "peer",
         "proof",
         "pulse",
+        "rate_marks",
         "recalled_at",
         "services",
         "signatures",
@@ -181,6 +183,7 @@ class WorkerRow:
         self.answered = self.failed = 0  # attempts
         self.busy_s = 0.0  # that it has had something in hand, up to its last answer
         self.answered_at = 0.0
+        self.rate_marks: tuple[tuple[float, int], ...] = ()  # times, and how much was answered by then; oldest first
         self.took: RecentLatencies | None = None  # from when it was given a request to its answer
         self.is_drained = False  # gets nothing more, as somebody has asked for that
 
@@ -323,6 +326,7 @@ class ServiceRow:
         "name",
         "overloaded",
         "prefetching",
+        "since",
         "suspects",
         "unserved_at",
         "waiting",
@@ -339,6 +343,7 @@ class ServiceRow:
         self.free: OrderedDict[WorkerRow, None] = OrderedDict()  # can begin at once; least recently used first
         self.prefetching: OrderedDict[WorkerRow, None] = OrderedDict()  # can take more to begin later
         self.overloaded = 0  # workers that have more in hand than they can run
+        self.since = 0.0  # when it was made: it has had a worker or a request ever since
         self.unserved_at = math.inf  # when it is recorded that it has requests and no worker
 
     @property
@@ -351,6 +356,17 @@ class ServiceRow:
         """Since when the request has waited here that has waited longest; infinity: none waits."""
         suspects = (entry.waits_since for entry in self.suspects if entry.state is not RequestState.ENDED)
         return min(self.waiting.oldest_since, min(suspects, default=math.inf))
+
+
+def running_of(workers: Iterable[WorkerRow]) -> Counter[str]:
+    """How many requests workers have in hand, by service."""
+    running: Counter[str] = Counter()
+    for worker in workers:
+        if len(worker.services) == 1:
+            running[worker.services[0].name] += len(worker.in_hand)
+        else:
+            running.update(entry.request.service for entry in worker.in_hand.values())
+    return running
 
 
 def request_name(entry: Entry) -> str:

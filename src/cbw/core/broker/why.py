@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import msgspec
 
 from cbw.core import catalogue
-from cbw.core.broker.delays import last_try, retries_of
+from cbw.core.broker.delays import retries_of
 from cbw.core.broker.finding import LOOKED_MAX, TICKETS, client_of, entry_of
+from cbw.core.broker.reasons import Clause, clause, in_english, time_text
 from cbw.core.broker.snapshot import Rooms, mean_s, oldest
 from cbw.core.broker.states import RequestState
 from cbw.core.broker.tables import Entry, ServiceRow, WorkerRow, request_name
@@ -16,6 +18,12 @@ from cbw.core.journal_records import FailedAttempt
 
 WORKERS_NAMED_MAX = 5
 """Workers that a text names; there may be a thousand."""
+ROW_LOOKED_MAX = 1000
+"""Most requests that are looked at to tell what is before one of a list: 0.1 ms. Those that have waited longest need few."""
+SIMILAR_FRESH_S = 5.0
+"""How long a name that may be meant is told again in lists without another comparison, which takes up to 2 ms."""
+SIMILAR_KEPT_MAX = 100
+"""Names that nobody serves of which it is remembered what may be meant."""
 
 
 class StoryStep(msgspec.Struct):
@@ -31,13 +39,15 @@ class Why(msgspec.Struct, kw_only=True):
     """Where a request is: ``state`` is ``storing``, ``waiting``, ``running``, ``delayed``, ``ended`` (its answer is
     kept until its client has it) or ``dead``. ``text`` says why.
 
+    ``clauses`` are the parts of that text, for who says it in another language.
+
     ``before`` requests are handed out before it, which takes about ``about_s``; None: that is not known. ``story`` is what the
     broker remembers of its life, oldest first: when it was accepted, each attempt, and how that failed.
     """
 
     request: str
     state: str
-    text: str
+    text: str = ""
     service: str = ""
     age_s: float = 0.0
     attempt: int = 0
@@ -45,55 +55,141 @@ class Why(msgspec.Struct, kw_only=True):
     before: int | None = None
     about_s: float | None = None
     story: list[StoryStep] = []
+    clauses: list[Clause] = []
+
+    def say(self, *clauses: Clause) -> None:
+        """Go on with ``clauses``."""
+        self.clauses += clauses
+        self.text = in_english(self.clauses)
 
 
-def why(rooms: Rooms, name: str, now: float) -> Why | None:
-    """Why the request that the trace calls ``name`` has not ended, or how it has; None: it is not known here."""
-    entry = entry_of(rooms, name)
-    if entry is not None:
-        return _of_entry(rooms, entry, now)
+class Reasons:
+    """Tells why requests of ``rooms`` have not ended."""
+
+    def __init__(self, rooms: Rooms) -> None:
+        self._rooms = rooms
+        self._similar: dict[tuple[str, str], tuple[float, str]] = {}  # by key and service: when, and what may be meant
+
+    def of_name(self, name: str, now: float) -> Why | None:
+        """Why the request that the trace calls ``name`` has not ended, or how it has; None: it is not known here."""
+        entry = entry_of(self._rooms, name)
+        if entry is not None:
+            return self._of_entry(entry, now, {}, LOOKED_MAX)
+        return _of_ended(self._rooms, name, now)
+
+    def of_rows(self, entries: Iterable[Entry], now: float) -> list[list[Clause]]:
+        """Why each of ``entries``, a few of a list, has not ended. What their services have in common is looked at once."""
+        crews: dict[str, _Crew] = {}
+        return [self._of_entry(entry, now, crews, ROW_LOOKED_MAX).clauses for entry in entries]
+
+    def _of_entry(self, entry: Entry, now: float, crews: dict[str, _Crew], looked_max: int) -> Why:
+        told = Why(
+            request=request_name(entry),
+            state="waiting",
+            service=entry.request.service,
+            age_s=now - entry.accepted_at,
+            attempt=entry.attempt,
+            story=_story(entry.accepted_at, entry.failures or (), now),
+        )
+        if entry.state is RequestState.STORING:
+            told.state = "storing"
+            told.say(clause("storing"))
+        elif entry.state is RequestState.DELAYED and entry.delay is not None:
+            left = time_text(entry.delay.until - now)
+            told.state = "delayed"
+            told.say(clause("delayed", time=left), _last_try(entry) if retries_of(entry) else clause("asked"))
+            told.story.append(StoryStep(0.0, catalogue.DELAYED, text=f"for another {left}"))
+        elif entry.worker is not None:
+            _with_worker(told, entry, entry.worker, now)
+        else:
+            self._waiting(told, entry, now, crews, looked_max)
+        if entry.attempt > 1:
+            failed = entry.attempt - 1
+            told.say(clause("attempt") if failed == 1 else clause("attempts", count=failed))
+        return told
+
+    def _waiting(self, told: Why, entry: Entry, now: float, crews: dict[str, _Crew], looked_max: int) -> None:
+        """It waits: who could take it, and what comes before it."""
+        name, dispatcher = entry.request.service, self._rooms.requests.dispatcher
+        service = dispatcher.services[name]
+        if name in dispatcher.paused:
+            told.say(clause("paused", service=name))
+            return
+        if not service.workers:
+            self._unserved(told, entry, now, is_row=looked_max < LOOKED_MAX)
+            return
+        crew = crews.get(name)
+        if crew is None:
+            crew = crews[name] = _Crew(service, now)
+        if not crew.able:
+            is_all = crew.drained == crew.count
+            kind, more = ("drained", {}) if is_all else ("unwanted", {"drained": crew.drained})
+            told.say(clause(kind, service=name, count=crew.count, **more))
+            return
+        told.before = _before(service, entry, looked_max)
+        told.about_s = (told.before + 1) / crew.rate if told.before is not None and crew.rate else None
+        if told.before is None:
+            told.say(clause("uncounted", service=name), crew.busy)
+        else:
+            told.say(clause("queued", service=name, count=told.before), crew.busy)
+        if told.about_s is not None:
+            told.say(clause("about", time=time_text(told.about_s, 2)))
+        if entry.state is RequestState.SUSPECT:
+            told.say(clause("suspect"))
+        elif not crew.has_idle:
+            told.say(clause("none_idle"))
+
+    def _unserved(self, told: Why, entry: Entry, now: float, *, is_row: bool) -> None:
+        """Nobody serves it, and perhaps another name is meant."""
+        name, client = entry.request.service, entry.client
+        told.say(clause("unserved", name=repr(name)) if name else clause("unserved_nameless"))
+        key = (client.key.name, name)
+        at, similar = self._similar.get(key, (-math.inf, ""))
+        if not is_row or now - at > SIMILAR_FRESH_S:
+            found = self._rooms.requests.expiries.similar(client, name, now)
+            if found is not None:
+                self._similar.pop(key, None)
+                self._similar[key] = now, found
+                similar = found
+                if len(self._similar) > SIMILAR_KEPT_MAX:
+                    del self._similar[next(iter(self._similar))]
+        if similar:
+            told.say(clause("similar", name=repr(similar)))
+
+
+class _Crew:
+    """The workers of a service, as far as a sentence tells of them. ``able``: some take requests. ``rate`` is their answers a
+    second while they have work, as it was up to now.
+    """
+
+    def __init__(self, service: ServiceRow, now: float) -> None:
+        able = [worker for worker in service.workers.values() if worker.credit and not worker.is_drained]
+        self.count = len(service.workers)
+        self.able = bool(able)
+        self.drained = sum(worker.is_drained for worker in service.workers.values())
+        self.has_idle = any(not worker.in_hand for worker in able)
+        self.rate = sum(1.0 / mean for worker in able if (mean := mean_s(worker)))
+        self.busy = _busy(able, now)
+
+
+def _of_ended(rooms: Rooms, name: str, now: float) -> Why | None:
     letter = next((letter for letter in rooms.requests.dead if letter.request_name == name), None)
     if letter is not None:
-        text = f"it was given up {now - letter.died_at:.3g} s ago: {letter.error}; see cbw dead show {letter.id}"
         story = _story(letter.accepted_at, letter.attempts, now)
         story.append(StoryStep(now - letter.died_at, catalogue.GAVE_UP, text=letter.error))
         age_s = now - letter.accepted_at
-        return Why(request=name, state="dead", text=text, service=letter.service, age_s=age_s, story=story)
+        told = Why(request=name, state="dead", service=letter.service, age_s=age_s, story=story)
+        told.say(clause("dead", time=time_text(now - letter.died_at), error=letter.error, id=letter.id))
+        return told
     found = client_of(rooms, name)
     is_kept = name.startswith(TICKETS) and name.removeprefix(TICKETS) in rooms.tickets.rows
     if found is None and not is_kept:
         return None
-    text = "it has ended, and its answer is kept for its ticket" if is_kept else "it has ended"
+    kind = "kept" if is_kept else "ended"
     if found is not None and found[1] in found[0].parked:
-        is_away = found[0].is_away
-        text = f"it has ended, and its client {'is away' if is_away else 'has not said yet that it has the answer'}"
-    return Why(request=name, state="ended", text=text)
-
-
-def _of_entry(rooms: Rooms, entry: Entry, now: float) -> Why:
-    told = Why(
-        request=request_name(entry),
-        state="waiting",
-        text="",
-        service=entry.request.service,
-        age_s=now - entry.accepted_at,
-        attempt=entry.attempt,
-        story=_story(entry.accepted_at, entry.failures or (), now),
-    )
-    if entry.state is RequestState.STORING:
-        told.state, told.text = "storing", "it waits until the journal has stored it"
-    elif entry.state is RequestState.DELAYED and entry.delay is not None:
-        told.state = "delayed"
-        told.text = f"it is not handed out for another {entry.delay.until - now:.3g} s"
-        told.text += last_try(entry) if retries_of(entry) else ", as its client has asked"
-        told.story.append(StoryStep(0.0, catalogue.DELAYED, text=f"for another {entry.delay.until - now:.3g} s"))
-    elif entry.worker is not None:
-        _with_worker(told, entry, entry.worker, now)
-    else:
-        _waiting(rooms, told, entry, now)
-    if entry.attempt > 1:
-        failed = entry.attempt - 1
-        told.text += f"; {failed} {'attempt has' if failed == 1 else 'attempts have'} failed"
+        kind = "away" if found[0].is_away else "unsaid"
+    told = Why(request=name, state="ended")
+    told.say(clause(kind))
     return told
 
 
@@ -108,68 +204,41 @@ def _story(accepted_at: float, failures: Iterable[FailedAttempt], now: float) ->
 
 def _with_worker(told: Why, entry: Entry, worker: WorkerRow, now: float) -> None:
     told.state, told.worker = "running", worker.name
-    told.text = f"worker {worker.name} has had it for {now - entry.handed_out_at:.3g} s"
+    told.say(clause("running", worker=worker.name, time=time_text(now - entry.handed_out_at)))
     told.story.append(StoryStep(now - entry.handed_out_at, catalogue.HANDED_OUT, worker.name))
     place = [*worker.in_hand].index(entry.task)
     if place >= worker.concurrency:
-        told.text += f" and works on {place} others that it got before"
+        told.say(clause("behind", count=place))
     if not worker.peer:
-        told.text += ", before this broker started, and has not come back yet"
+        told.say(clause("unreturned"))
 
 
-def _waiting(rooms: Rooms, told: Why, entry: Entry, now: float) -> None:
-    """It waits: who could take it, and what comes before it."""
-    name = entry.request.service
-    service = rooms.requests.dispatcher.services[name]
-    called = f"service {name}" if name else "the nameless service"
-    workers = list(service.workers.values())
-    able = [worker for worker in workers if worker.credit and not worker.is_drained]
-    if name in rooms.requests.dispatcher.paused:
-        told.text = f"{called} is paused; cbw resume lets it go on"
-        return
-    if not workers:
-        told.text = rooms.requests.expiries.why_unserved(entry.client, name, now)
-        return
-    if not able:
-        drained = sum(worker.is_drained for worker in workers)
-        why_not = "is drained" if drained == len(workers) else "wants more work"
-        told.text = f"waits for {called}: " + (
-            f"every worker ({len(workers)}) {why_not}; cbw undrain lets them work"
-            if drained == len(workers)
-            else f"none of its {len(workers)} workers {why_not} ({drained} drained)"
-        )
-        return
-    told.before = _before(service, entry)
-    told.about_s = _about_s(told.before, able)
-    parts = ["more than can be counted before it" if told.before is None else f"{told.before} before it"]
-    parts.append(_busy(able, now))
-    if told.about_s is not None:
-        parts.append(f"about {told.about_s:.2g} s")
-    told.text = f"waits for {called}: {', '.join(parts)}"
-    if entry.state is RequestState.SUSPECT:
-        told.text += "; as it may be to blame for lost workers, it goes to one that has nothing else of that kind"
-    elif not any(not worker.in_hand for worker in able):
-        told.text += "; nobody idle may serve it"
+def _last_try(entry: Entry) -> Clause:
+    """How often the handler of ``entry`` has failed, and how at last."""
+    delay = entry.delay
+    assert delay is not None
+    error = f"{delay.kind}: {delay.text}"
+    return (
+        clause("failed_once", error=error)
+        if delay.retries == 1
+        else clause("failed_often", count=delay.retries, error=error)
+    )
 
 
-def _before(service: ServiceRow, entry: Entry) -> int | None:
+def _before(service: ServiceRow, entry: Entry, looked_max: int) -> int | None:
+    """How many are handed out before it; None: more than ``looked_max`` would have to be looked at."""
     suspects = [other for other in service.suspects if other.state is not RequestState.ENDED]
     if entry.state is RequestState.SUSPECT:
         return suspects.index(entry)
-    return len(suspects) + service.waiting.before(entry) if len(service.waiting) <= LOOKED_MAX else None
+    before = service.waiting.before(entry, looked_max)
+    return None if before is None else len(suspects) + before
 
 
-def _about_s(before: int | None, workers: list[WorkerRow]) -> float | None:
-    """How long the workers need for what is ``before`` it and one more to come free, at their pace up to now."""
-    rate = sum(1.0 / mean for worker in workers if (mean := mean_s(worker)))
-    return (before + 1) / rate if before is not None and rate else None
-
-
-def _busy(workers: list[WorkerRow], now: float) -> str:
+def _busy(workers: list[WorkerRow], now: float) -> Clause:
     ages = [now - at.handed_out_at for worker in workers if (at := oldest(worker)) is not None]
     if not ages:
-        return "no worker busy"
-    shown = [f"{age:.2g} s" for age in sorted(ages)[:WORKERS_NAMED_MAX]]
-    more = "" if len(ages) <= WORKERS_NAMED_MAX else " and more"
-    times = f"{', '.join(shown[:-1])} and {shown[-1]}" if len(shown) > 1 and not more else ", ".join(shown) + more
-    return f"{len(ages)} {'worker' if len(ages) == 1 else 'workers'} busy for {times}"
+        return clause("idle")
+    times = [time_text(age, 2) for age in sorted(ages)[:WORKERS_NAMED_MAX]]
+    if len(ages) > WORKERS_NAMED_MAX:
+        return clause("busy_more", count=len(ages), times=times)
+    return clause("busy_one", times=times) if len(ages) == 1 else clause("busy", count=len(ages), times=times)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cbw.core import catalogue
+from cbw.core.agenda import Agenda
 from cbw.core.broker.outbox import Outbox
 from cbw.core.broker.requests import Requests
 from cbw.core.broker.tables import WorkerRow
@@ -14,16 +15,21 @@ DRAINED_MAX = 10_000
 """Workers that are remembered as drained, also while they are away. Anybody may use up names (G9)."""
 SERVICES_CHARS_MAX = 1000
 """Characters of the names of a worker's services that are recorded when it registers: all of them may be 200,000."""
+RATE_MARK_S = 5.0
+"""Interval in seconds at which it is marked how much each worker has answered: 0.2 ms for a thousand of them."""
+RATE_MARKS_MAX = 3
+"""Marks of a worker. From the oldest its rate is reckoned: that of the last 10 to 15 s, or of its life if that is shorter."""
 
 
 class WorkerTable:
     """All workers by their connections."""
 
-    def __init__(self, outbox: Outbox, requests: Requests) -> None:
+    def __init__(self, outbox: Outbox, requests: Requests, agenda: Agenda) -> None:
         self.by_peer: dict[bytes, WorkerRow] = {}
         self.drained: dict[str, str] = {}
         """Workers that get nothing more as somebody has asked for that, also if they come back: their boots, by their names."""
         self._recently_lost: dict[bytes, str] = {}  # their names
+        self._mark_timer = agenda.timer(self._mark)
         self._outbox = outbox
         self._requests = requests
 
@@ -41,6 +47,8 @@ class WorkerTable:
             if not worker.is_drained:  # another process has this name now
                 del self.drained[worker.name]
         self.by_peer[worker.peer] = worker
+        worker.rate_marks = ((outbox.now, worker.answered),)
+        self._mark_timer.set_by(outbox.now + RATE_MARK_S)
         self._requests.dispatcher.add_worker(worker)
         outbox.counts["workers_registered"] += 1
         names = ",".join(service.name for service in worker.services)
@@ -83,3 +91,9 @@ class WorkerTable:
             self._requests.fail_all(worker, why)
         else:
             self._requests.return_all(worker, why)
+
+    def _mark(self, now: float) -> None:
+        for worker in self.by_peer.values():
+            worker.rate_marks = (*worker.rate_marks[1 - RATE_MARKS_MAX :], (now, worker.answered))
+        if self.by_peer:
+            self._mark_timer.set(now + RATE_MARK_S)

@@ -72,7 +72,7 @@ class Workers:
         welcome: Welcome,
         agenda: Agenda,
     ) -> None:
-        self.table = WorkerTable(outbox, requests)
+        self.table = WorkerTable(outbox, requests, agenda)
         self.by_peer = self.table.by_peer
         self.name_of = self.table.name_of
         self._req = ReqWorkers(self.table, requests, inherited, outbox, limits, agenda)

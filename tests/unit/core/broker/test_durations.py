@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
+from cbw.core import messages
 from cbw.core.broker import durations, looks
-from cbw.core.broker.durations import HALF_LIFE, Durations
+from cbw.core.broker.durations import HALF_LIFE, Durations, ServiceActivity
 from cbw.core.broker.snapshot import snapshot
 from cbw.core.histogram import BOUNDS_S, Latencies, RecentLatencies, bucket_quantile
 
 from .control import Control
-from .system import CoreSystem
+from .system import CoreSystem, worker_said
 
 
 @pytest.fixture
@@ -70,6 +72,105 @@ def test_workers_show_their_own_quantiles(system: CoreSystem) -> None:
     assert 2.0 < rows["W2"]["p50_s"] <= rows["W2"]["p99_s"] <= 5.0
     system.worker("W3", services=("c",))
     assert snapshot(system.core, system.now)["workers"][2]["p50_s"] is None
+
+
+def shown(system: CoreSystem, service: str = "s") -> ServiceActivity:
+    """What a broker tells of what a service has done."""
+    (row,) = [row for row in snapshot(system.core, system.now)["services"] if row["service"] == service]
+    return msgspec.convert({name: row[name] for name in ServiceActivity.__struct_fields__}, ServiceActivity)
+
+
+def test_the_rate_of_a_service_is_that_of_the_last_seconds(system: CoreSystem) -> None:
+    """Nobody looks meanwhile: that changes nothing."""
+    system.worker()
+    system.wait(100.0, "W1")
+    system.ask(1)
+    system.answer_all("W1")  # at 200 s
+    system.wait(60.0, "W1")
+    for number in range(2, 42):
+        system.ask(number)
+        system.answer_all("W1")
+        system.wait(0.25, "W1")
+    assert shown(system).answered == 41
+    assert shown(system).rate == pytest.approx(4.0)
+    system.wait(5.0, "W1")
+    rate = shown(system).rate
+    assert rate is not None and 1.6 < rate < 2.4, "half of that is longer ago than 10 s"
+    system.wait(10.0, "W1")
+    assert shown(system).rate == 0.0
+
+
+def test_the_quantiles_of_a_service_are_those_of_the_minute_up_to_its_last_answer(system: CoreSystem) -> None:
+    system.worker()
+    for number in range(20):
+        system.ask(number)
+        system.answer_all("W1")
+    system.wait(65.0, "W1")
+    for number in range(20, 22):
+        system.ask(number)
+        system.wait(3.0, "W1")
+        system.answer_all("W1")
+    p50_s, p99_s = shown(system).p50_s, shown(system).p99_s
+    assert p50_s is not None and p99_s is not None
+    assert 2.0 < p50_s <= p99_s <= 5.0, "the quick ones are longer ago"
+    system.wait(600.0, "W1")
+    assert (shown(system).p50_s, shown(system).p99_s) == (p50_s, p99_s), "of an idle service they stay"
+
+
+def test_failures_of_a_service_are_errors_of_handlers_and_what_was_given_up(system: CoreSystem) -> None:
+    system.worker()
+    system.ask(1, 2)
+    (task,) = system.take_tasks("W1")
+    error = messages.Answer(task.id, messages.Status.FAILED, messages.error_body("ValueError", "no"))
+    system.tell(worker_said(b"W1", [error]))
+    assert (shown(system).answered, shown(system).failed) == (1, 1)
+    for number in range(2, 5):
+        system.lose_worker(f"W{number - 1}")
+        system.worker(f"W{number}")
+    system.lose_worker("W4")
+    system.worker("W5")
+    assert (shown(system).answered, shown(system).failed) == (1, 2)
+
+
+def test_what_is_kept_of_a_service_is_bounded(system: CoreSystem) -> None:
+    system.worker()
+    for number in range(3 * durations.MARKS_MAX):
+        system.ask(number)
+        system.answer_all("W1")
+        system.wait(durations.SLOT_S, "W1")
+        counted(system)
+    found = counted(system).by_service["s"]
+    assert found.marks == durations.MARKS_MAX
+    rate = shown(system).rate
+    assert rate == pytest.approx(1 / durations.SLOT_S, rel=0.2)
+
+
+def test_of_too_many_services_nothing_is_told(system: CoreSystem, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(durations, "TIMED_SERVICES_MAX", 1)
+    for service in "ab":
+        system.worker(f"W-{service}", services=(service,))
+        system.ask(ord(service), service=service)
+        system.answer_all(f"W-{service}")
+        counted(system)
+    assert shown(system, "a").answered == 1
+    assert shown(system, "b") == ServiceActivity()
+
+
+def test_the_rate_of_a_worker_is_that_of_the_last_seconds(system: CoreSystem) -> None:
+    def rates() -> list[float]:
+        return [row["rate"] for row in snapshot(system.core, system.now)["workers"]]
+
+    system.worker("W1")
+    system.worker("W2", services=("other",))
+    for number in range(40):  # two a second
+        system.ask(number)
+        system.answer_all("W1")
+        system.wait(0.5, "W1", "W2")
+        if number == 3:
+            assert rates() == [pytest.approx(2.0), 0.0]
+    assert rates() == [pytest.approx(2.0), 0.0]
+    system.wait(16.0, "W1", "W2")
+    assert rates() == [0.0, 0.0]
 
 
 def test_of_many_a_sample_is_counted_for_their_workers(system: CoreSystem, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,10 +32,27 @@ def test_services_are_listed_by_name_with_what_the_first_worker_has_said() -> No
     system.worker("W2", services=("a",))
     system.ask(1, service="c")
     assert listed(system) == [
-        ListedService("a", 2, 0, "one"),
-        ListedService("b", 1, 0),
-        ListedService("c", 0, 1),
+        ListedService("a", 2, 0, "one", answered=0, failed=0, rate=0.0),
+        ListedService("b", 1, 0, answered=0, failed=0, rate=0.0),
+        ListedService("c", 0, 1, answered=0, failed=0, rate=0.0),
     ]
+
+
+def test_services_are_listed_with_what_they_have_done() -> None:
+    system = CoreSystem()
+    system.client("C2")
+    system.worker("W1", services=("a", "b"), concurrency=3)
+    system.ask(1, 2, client="C2", service="a")
+    system.wait(3.0, "W1")
+    system.answer_all("W1")
+    system.ask(3, 4, client="C2", service="a")
+    system.ask(5, client="C2", service="b")
+    system.wait(2.0, "W1")
+    one, other = listed(system)
+    assert (one.running, one.answered, one.failed, one.age_s) == (2, 2, 0, 5.0)
+    assert one.rate == 2 / 5.0
+    assert one.p50_s is not None and one.p99_s is not None and 2.0 < one.p50_s < one.p99_s <= 5.0
+    assert (other.running, other.answered, other.rate, other.p50_s) == (1, 0, 0.0, None)
 
 
 def test_signatures_are_bounded() -> None:

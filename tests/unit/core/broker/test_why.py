@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from cbw.core import messages
-from cbw.core.broker import events, looks
+from cbw.core.broker import acts, events, looks
 from cbw.core.broker.finding import LOOKED_MAX
+from cbw.core.broker.reasons import Clause, in_english, time_text
+from cbw.core.broker.why import ROW_LOOKED_MAX
 from cbw.core.messages import Request, Status
 
 from .control import Control, die
@@ -184,8 +187,90 @@ def test_of_very_many_requests_some_are_looked_at(control: Control, system: Core
     system.worker("W1", services=("s",))
     told = control.ask(looks.TELL_WHY, request=f"C1/{LOOKED_MAX}")
     assert told["before"] is not None  # one has been handed out
-    system.core.step([client_said(b"C1", [Request(LOOKED_MAX + 2, "s", b"")])], system.now)
-    assert "more than can be counted" in why(control, f"C1/{LOOKED_MAX}")
+    more = [Request(LOOKED_MAX + number, "s", b"") for number in (2, 3)]
+    system.core.step([client_said(b"C1", more)], system.now)
+    assert control.ask(looks.TELL_WHY, request=f"C1/{LOOKED_MAX}")["before"] == LOOKED_MAX - 2
+    assert "more than can be counted" in why(control, f"C1/{LOOKED_MAX + 3}")
+
+
+# --- why, of the rows of a list
+
+
+def test_rows_tell_why_as_one_is_told_who_asks_for_it(system: CoreSystem, control: Control) -> None:
+    system.worker("W1", services=("render", "held"))
+    system.ask(1, 2, 3, service="render")
+    system.ask(4, service="rendr")
+    control.ask(acts.PAUSE, services=["held"])
+    system.ask(5, service="held")
+    system.wait(12.0, "W1")
+    rows = control.ask(looks.LIST_REQUESTS, why=True)["requests"]
+    told = {row["request"]: row["why"] for row in rows}
+    assert told == {
+        "C1/1": "worker W1 has had it for 12 s",
+        "C1/2": "waits for service render: 0 before it, 1 worker busy for 12 s; nobody idle may serve it",
+        "C1/3": "waits for service render: 1 before it, 1 worker busy for 12 s; nobody idle may serve it",
+        "C1/4": "no worker here serves 'rendr'; did you mean 'render'?",
+        "C1/5": "service held is paused; cbw resume lets it go on",
+    }
+    for row in rows:
+        clauses = msgspec.convert(row["clauses"], list[Clause])
+        assert in_english(clauses) == row["why"]
+        system.wait(1.0, "W1")  # otherwise names are not compared again
+        assert [one.kind for one in clauses] == [
+            one["kind"] for one in control.ask(looks.TELL_WHY, request=row["request"])["clauses"]
+        ]
+    assert [row["why"] for row in control.ask(looks.LIST_REQUESTS)["requests"]] == [None] * 5
+
+
+def test_several_names_that_nobody_serves_are_compared_one_at_a_time(system: CoreSystem, control: Control) -> None:
+    """And told again without another comparison, so that many of them do not slow the broker."""
+    system.worker("W1", services=("render", "echo"))
+    system.ask(1, service="rendr")
+    system.ask(2, service="ecko")
+
+    def suggested() -> list[str]:
+        rows = control.ask(looks.LIST_REQUESTS, why=True)["requests"]
+        return [row["why"].partition("; did you mean ")[2] for row in rows]
+
+    assert suggested() == ["'render'?", ""]
+    system.wait(0.1, "W1")
+    assert suggested() == ["'render'?", "'echo'?"]
+    assert suggested() == ["'render'?", "'echo'?"]
+    system.lose_worker("W1")
+    system.worker("W2", services=("other",))
+    for _ in range(8):
+        system.wait(1.0, "W2")
+        told = suggested()
+    assert told == ["", ""], "they are compared again from time to time"
+
+
+def test_what_is_remembered_of_names_and_told_of_rows_is_bounded(system: CoreSystem, control: Control) -> None:
+    system.worker("W1", services=("render",))
+    for number in range(2 * looks.REASONS_MAX):
+        system.ask(number, service=f"rendr{number}")
+    rows = control.ask(looks.LIST_REQUESTS, why=True)["requests"]
+    assert [row["why"] is not None for row in rows] == [True] * looks.REASONS_MAX + [False] * looks.REASONS_MAX
+
+
+def test_a_row_looks_at_few_requests(system: CoreSystem, control: Control) -> None:
+    system.worker("W1")
+    system.ask(1)
+    system.tell(client_said(b"C1", [Request(2, "s", b"", priority=0)]))
+    system.wait(0.1, "W1")
+    many = [Request(number, "s", b"") for number in range(3, ROW_LOOKED_MAX + 10)]
+    system.core.step([client_said(b"C1", many)], system.now)
+    rows = control.ask(looks.LIST_REQUESTS, state="waiting", why=True, limit=9)["requests"]
+    told = {row["request"]: row["why"] for row in rows}
+    assert "s: 4 before it" in told["C1/7"]
+    assert "more than can be counted before it" in told["C1/2"], "it comes last"
+    assert f"{len(many)} before it" in why(control, "C1/2")
+
+
+def test_times_are_told_as_people_say_them() -> None:
+    times = (0.0, 0.0123, 9.87, 99.96, 123.4, 599.0, 600.0, 36000.0, 864000.0)
+    told = ["0 s", "0.0123 s", "9.87 s", "100 s", "123 s", "599 s", "10.0 min", "10.0 h", "10.0 d"]
+    assert [time_text(seconds) for seconds in times] == told
+    assert [time_text(seconds, 2) for seconds in (0.123, 99.6, 123.4)] == ["0.12 s", "100 s", "123 s"]
 
 
 def test_workers_are_listed_with_what_they_are_at(system: CoreSystem, control: Control) -> None:

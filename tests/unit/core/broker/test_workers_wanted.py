@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cbw.core import messages
-from cbw.core.broker.snapshot import running_of
+from cbw.core.broker.tables import running_of
 from cbw.core.broker.workers_wanted import REMEMBERED_MAX
 
 from .system import CoreSystem, client_said
