@@ -397,7 +397,7 @@ class Router:
     @property
     def is_unsettled(self) -> bool:
         self.watch()
-        return bool(self._has_connected or self.known.lost or self.known.disputed)
+        return self._has_connected or self.known.has_disputes
 
     @property
     def has_lost(self) -> bool:

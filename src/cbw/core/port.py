@@ -66,7 +66,7 @@ class Port(Protocol):
 
     @property
     def has_disputes(self) -> bool:
-        """Whether two connections have claimed one identity, so that :meth:`take_uncertain` may have something to tell."""
+        """Whether it was or is in doubt who has an identity, so that :meth:`take_uncertain` may have something to tell."""
 
     @property
     def dispute_ends_at(self) -> float:

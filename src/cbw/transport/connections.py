@@ -136,8 +136,8 @@ class Connections:
 
     @property
     def has_disputes(self) -> bool:
-        """Whether two living connections have had one identity, so that :meth:`take_uncertain` has something to look at."""
-        return bool(self.disputed)
+        """Whether it was or is in doubt who has an identity, so that :meth:`take_uncertain` has something to look at."""
+        return bool(self.disputed or self.lost or self._told_uncertain)
 
     @property
     def dispute_ends_at(self) -> float:
@@ -149,12 +149,14 @@ class Connections:
 
         A ROUTER does not tell whose a new connection is before it speaks. As long as one has said nothing, it may be that
         of a program which lost its identity to another one, and has taken it back by connecting again. (Its old one may
-        seem to live, if the network broke in silence.)
+        seem to live, if the network broke in silence.) And as long as :meth:`take_lost` waits for last words, a new one may
+        have the identity of the lost.
         """
         newest = max((self._numbers[fd] for fd in self._silent), default=0)
         for peer in [peer for peer, (_, until) in self.disputed.items() if now > until]:
             del self.disputed[peer]
         uncertain = dict.fromkeys(peer for peer, (number, _) in self.disputed.items() if newest > number)
+        uncertain.update((peer, None) for peer in self.lost if peer[0] and peer not in self._fd_of)
         before, self._told_uncertain = self._told_uncertain, uncertain
         changes = [(peer, True) for peer in uncertain if peer not in before]
         return changes + [(peer, False) for peer in before if peer not in uncertain]

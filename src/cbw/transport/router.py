@@ -189,7 +189,7 @@ class Router:
     @property
     def is_unsettled(self) -> bool:
         """Whether connections were made or lost since they were last taken, or :attr:`has_disputes`."""
-        return bool(self._has_connected or self.connections.lost or self.connections.disputed)
+        return self._has_connected or self.connections.has_disputes
 
     def watch(self) -> None:
         """Read the monitor."""
@@ -213,7 +213,7 @@ class Router:
 
     @property
     def has_disputes(self) -> bool:
-        """Whether two connections have claimed one identity; see :meth:`.Connections.take_uncertain`."""
+        """Whether it was or is in doubt who has an identity; see :meth:`.Connections.take_uncertain`."""
         return self.connections.has_disputes
 
     @property

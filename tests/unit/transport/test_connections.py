@@ -82,6 +82,20 @@ def test_last_words_are_of_the_connection_that_was_lost(known: Connections) -> N
     known.ended(FD, NOW)
     known.ended(FD + 1, NOW)
     assert not known.spoke(b"R", FD) and not known.spoke(A, FD + 1)
+    assert not known.disputed
+
+
+def test_the_identity_of_a_lost_peer_is_uncertain_while_its_last_words_are_waited_for(known: Connections) -> None:
+    """Found by the simulation: another connection had it already, and got the reply to what the lost one had asked."""
+    known.accepted(FD)
+    known.spoke(b"R", FD)
+    known.accepted(FD + 1)
+    known.ended(FD, NOW)
+    assert known.take_lost(NOW) == []
+    assert known.take_uncertain(NOW) == [(b"R", True)]
+    assert known.take_lost(NOW + 2 * LAST_WORDS_S) == [b"R"]
+    assert known.has_disputes
+    assert known.take_uncertain(NOW + 2 * LAST_WORDS_S) == [(b"R", False)]
     assert not known.has_disputes
 
 

@@ -130,7 +130,7 @@ class Driver:
         from_workers = self._said(_WORKER, workers.receive(limit))
         facts = self._said(_CLIENT, clients.receive(self._turn_messages)) if self.is_reading_clients else []
         if is_unsettled := clients.is_unsettled:
-            facts = self._with_uncertain(facts) + self._changes(Side.CLIENT, clients)
+            facts = self._with_uncertain(facts + self._changes(Side.CLIENT, clients))
         if self._journal is not None:
             facts += self._journal_facts(self._journal)
         facts += from_workers
