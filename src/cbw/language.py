@@ -20,7 +20,7 @@ import string
 import struct
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cbw.settings import LANGUAGE
 
@@ -44,33 +44,58 @@ def translated(text: str) -> str:
     """An English text, such as that of an error, in the language of the environment; unchanged if it is not in the catalogue.
 
     It is compared with the messages of the catalogue, whose fields stand for anything within a line. Of several that fit, the one
-    with most words of its own is taken. A text that none fits is taken for several: sentences, or what ``;`` or ``:`` separates.
+    that leaves least as it is is taken. A text that none fits is taken for several: sentences, or what ``;`` or ``:`` separates.
     """
-    return text if len(text) > TRANSLATED_CHARS_MAX else _translated(text, _patterns(_language()))
+    is_long = len(text) > TRANSLATED_CHARS_MAX
+    return text if is_long else _translated(text, _patterns(_language()))[1]
 
 
 def _language() -> str:
     return os.environ.get(LANGUAGE.environment, "")
 
 
-_Pattern = tuple[re.Pattern[str], str]
-"""What a message looks like, and its translation."""
+class _Pattern(NamedTuple):
+    """A message to find texts with: what stands around its fields, and its translation."""
+
+    message: str
+    literals: tuple[str, ...]
+    translation: str
+
+    def fields_of(self, text: str) -> dict[str, str] | None:
+        """What ``text`` tells in the fields of the message; None: it is another text."""
+        if not (text.startswith(self.literals[0]) and all(literal in text for literal in self.literals)):
+            return None  # without having made an expression of it, which takes longer
+        found = _expression(self.message).fullmatch(text)
+        return None if found is None else found.groupdict()
 
 
-def _translated(text: str, patterns: tuple[_Pattern, ...]) -> str:
-    if not patterns:
-        return text
-    for pattern, translation in patterns:
-        if found := pattern.fullmatch(text):
-            fields = found.groupdict().items()
-            return translation.format(
-                **{name: _translated(value, patterns) if name in TOLD else value for name, value in fields}
-            )
+def _translated(text: str, patterns: tuple[_Pattern, ...]) -> tuple[int, str]:
+    """The translation, and how many characters of ``text`` stay as they are in it."""
+    fitting = [(one, fields) for one in patterns if (fields := one.fields_of(text)) is not None]
+    if whole := [one for one in fitting if not _has_seam(one[1])]:
+        return min(_told(*one, patterns) for one in whole)
     for seam, between in _SEAMS:
         parts = seam.split(text, maxsplit=1)
         if len(parts) > 1:
-            return between.join(_translated(part, patterns) for part in parts)
-    return text
+            made = [_translated(part, patterns) for part in parts]
+            kept = sum(count for count, _ in made)
+            if kept < sum(map(len, parts)):
+                return kept, between.join(part for _, part in made)
+            break  # one kind of seam is tried: with all of them, a long text would take exponential time
+    return min((_told(*one, patterns) for one in fitting), default=(len(text), text))
+
+
+def _told(pattern: _Pattern, fields: dict[str, str], patterns: tuple[_Pattern, ...]) -> tuple[int, str]:
+    told = {
+        name: _translated(value, patterns) if name in TOLD else (len(value), value) for name, value in fields.items()
+    }
+    made = pattern.translation.format(**{name: value for name, (_, value) in told.items()})
+    return sum(count for count, _ in told.values()), made
+
+
+def _has_seam(fields: dict[str, str]) -> bool:
+    """Whether one of the names and numbers in ``fields`` may be a text of ours with the beginning of the next."""
+    return any(seam.search(value) for name, value in fields.items() if name not in TOLD for seam, _ in _SEAMS)
 
 
 @cache
@@ -99,16 +124,14 @@ def read_messages(data: bytes) -> dict[str, str]:
 
 @cache
 def _patterns(language: str) -> tuple[_Pattern, ...]:
-    """Messages with most words of their own first."""
-    by_length = sorted(_messages(language).items(), key=lambda item: -_own_chars(item[0]))
-    return tuple((_pattern(message), translation) for message, translation in by_length)
+    return tuple(
+        _Pattern(message, tuple(literal for literal, *_ in string.Formatter().parse(message)), translation)
+        for message, translation in _messages(language).items()
+    )
 
 
-def _own_chars(message: str) -> int:
-    return sum(len(literal) for literal, *_ in string.Formatter().parse(message))
-
-
-def _pattern(message: str) -> re.Pattern[str]:
+@cache
+def _expression(message: str) -> re.Pattern[str]:
     made, known = "", set[str]()
     for literal, name, *_ in string.Formatter().parse(message):
         made += re.escape(literal)

@@ -16,7 +16,7 @@ import click.types
 import pytest
 from supply.messages import CATALOGUE, read_catalogue
 
-from cbw.language import TOLD, translated
+from cbw.language import translated
 from tests.unit.error_texts import HOLE, SRC, Scope, Source, shape, sources
 
 SEAMS = (r"(?<=\.) ", "; ", ": ")
@@ -26,6 +26,8 @@ THE_SAME = re.compile(
     r"allowed|journal\.db|\.key_secret|\{\} dead letters?"
 )
 """What is no sentence: commands, addresses, options and names, which are the same in every language."""
+TEXT_CHARS_MAX = 400
+"""Longest text that is taken apart, in characters: what is longer is the docstring of a module."""
 NOBODYS_TERMINAL = ("testing.py", "core/broker/check.py")
 """Modules that run in a test of ours or of a user: their errors go to no terminal of a role."""
 
@@ -125,13 +127,15 @@ def written() -> set[str]:
     return found
 
 
-def seamed(text: str) -> Iterator[str]:
-    yield text
-    for seam in SEAMS:
+@cache
+def seamed(text: str) -> frozenset[str]:
+    """``text``, and all that it is put together of."""
+    found = {text}
+    for seam in SEAMS if len(text) <= TEXT_CHARS_MAX else ():
         both = re.split(seam, text, maxsplit=1)
         if len(both) > 1:
-            for part in both:
-                yield from seamed(part)
+            found.update(*map(seamed, both))
+    return frozenset(found)
 
 
 def test_the_catalogue_has_nothing_that_is_never_said() -> None:
@@ -169,4 +173,28 @@ def test_what_is_told_in_a_text_is_translated_too(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("CBW_LANG", "es")
     expected = "no se puede escribir la traza en /x: No existe el fichero o el directorio"
     assert translated("cannot write the trace to /x: No such file or directory") == expected
-    assert "reason" in TOLD
+    inside = "Invalid value for --scale: 'x' is no service; there are cli, wor, bro, log"
+    assert translated(inside) == "Valor no válido para --scale: 'x' no es un servicio; hay cli, wor, bro, log"
+
+
+def test_a_text_of_several_is_translated_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CBW_LANG", "es")
+    text = "no answer in time: worker W1 has had it for 3.2 s; 2 failed at it before"
+    expected = "sin respuesta a tiempo: el trabajador W1 la tiene desde hace 3.2 s; intentos fallidos antes: 2"
+    assert translated(text) == expected
+    assert (
+        translated("Only workers need it. Give --worker-port.")
+        == "Solo lo necesitan los trabajadores. Indica --worker-port."
+    )
+
+
+def test_what_is_in_no_catalogue_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CBW_LANG", "es")
+    for text in (
+        "",
+        "KeyError: 'x'",
+        "1 validation error; see {braces} %s",
+        "port\n9 is in use",
+        3000 * "port 9 is in use; ",
+    ):
+        assert translated(text) == text

@@ -75,6 +75,6 @@ def command(
 
 def _print(finding: Finding) -> None:
     word, colour = _MARKS[finding.state]
-    output.line(output.Styled(f"{word:<6}", fg=colour), f"{finding.check:<11}{translated(finding.text)}")
+    output.line(output.Styled(f"{translated(word):<6}", fg=colour), f"{finding.check:<11}{translated(finding.text)}")
     if finding.advice:
         output.line(f"{'':<17}{translated(finding.advice)}")
