@@ -18,15 +18,19 @@ import os
 import re
 import string
 import struct
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from cbw.settings import LANGUAGE
 
 LOCALE = Path(__file__).with_name("locale")
-TRANSLATED_CHARS_MAX = 4000
-"""Longest text that is compared with the catalogue, in characters: five times our longest, with room for names and paths."""
+TRANSLATED_CHARS_MAX = 1000
+"""Longest text that is compared with the catalogue, in characters: three times our longest, with room for names and paths."""
+PARTS_MAX = 40
+"""Parts that a text is taken for at most, ten times as many as ours have; each is one more call within the one before."""
+KNOWN_MAX = 1024
+"""Texts whose translation is kept: one of a peer that looks like many of ours would otherwise be taken apart again and again."""
 TOLD = frozenset({"error", "reason", "text", "what", "advice"})
 """Fields of a message that are texts of ours themselves. Others are names, numbers and words of other programs."""
 _SEAMS = ((re.compile(r"(?<=\.) "), " "), (re.compile("; "), "; "), (re.compile(": "), ": "))
@@ -46,8 +50,8 @@ def translated(text: str) -> str:
     It is compared with the messages of the catalogue, whose fields stand for anything within a line. Of several that fit, the one
     that leaves least as it is is taken. A text that none fits is taken for several: sentences, or what ``;`` or ``:`` separates.
     """
-    is_long = len(text) > TRANSLATED_CHARS_MAX
-    return text if is_long else _translated(text, _patterns(_language()))[1]
+    is_anothers = len(text) > TRANSLATED_CHARS_MAX or sum(len(seam.findall(text)) for seam, _ in _SEAMS) > PARTS_MAX
+    return text if is_anothers else _translated(text, _language())[1]
 
 
 def _language() -> str:
@@ -69,25 +73,26 @@ class _Pattern(NamedTuple):
         return None if found is None else found.groupdict()
 
 
-def _translated(text: str, patterns: tuple[_Pattern, ...]) -> tuple[int, str]:
+@lru_cache(KNOWN_MAX)
+def _translated(text: str, language: str) -> tuple[int, str]:
     """The translation, and how many characters of ``text`` stay as they are in it."""
-    fitting = [(one, fields) for one in patterns if (fields := one.fields_of(text)) is not None]
+    fitting = [(one, fields) for one in _patterns(language) if (fields := one.fields_of(text)) is not None]
     if whole := [one for one in fitting if not _has_seam(one[1])]:
-        return min(_told(*one, patterns) for one in whole)
+        return min(_told(*one, language) for one in whole)
     for seam, between in _SEAMS:
         parts = seam.split(text, maxsplit=1)
         if len(parts) > 1:
-            made = [_translated(part, patterns) for part in parts]
+            made = [_translated(part, language) for part in parts]
             kept = sum(count for count, _ in made)
             if kept < sum(map(len, parts)):
                 return kept, between.join(part for _, part in made)
             break  # one kind of seam is tried: with all of them, a long text would take exponential time
-    return min((_told(*one, patterns) for one in fitting), default=(len(text), text))
+    return min((_told(*one, language) for one in fitting), default=(len(text), text))
 
 
-def _told(pattern: _Pattern, fields: dict[str, str], patterns: tuple[_Pattern, ...]) -> tuple[int, str]:
+def _told(pattern: _Pattern, fields: dict[str, str], language: str) -> tuple[int, str]:
     told = {
-        name: _translated(value, patterns) if name in TOLD else (len(value), value) for name, value in fields.items()
+        name: _translated(value, language) if name in TOLD else (len(value), value) for name, value in fields.items()
     }
     made = pattern.translation.format(**{name: value for name, (_, value) in told.items()})
     return sum(count for count, _ in told.values()), made

@@ -42,6 +42,14 @@ def test_a_port_that_is_used() -> None:
     assert f"cbw: el puerto {port} está en uso" in text and "o indica otro puerto." in text
 
 
+def test_a_port_that_a_role_of_a_whole_system_needs() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        code, text = in_both("up", "--client-port", str(port), "--scale", "cli=0")
+    assert code == 3 and f"no ha arrancado: el puerto {port} está en uso" in text
+    assert "o indica otros: --client-port" in text
+
+
 def test_a_name_that_does_not_resolve() -> None:
     code, text = in_both("client", "C1", "1", "broker.invalid", "9998", "--timeout", "0.5")
     assert code == 3
@@ -108,3 +116,13 @@ def test_what_programs_read_is_english() -> None:
     code, text = run("call", "--broker", "127.0.0.1:1", "--timeout", "0.3", "--json", language="es")
     assert code == 3
     assert '"error":"NoAnswer"' in text and "no broker at 127.0.0.1:1 in 0.3 s: nothing listens" in text
+
+
+def test_what_is_raised_in_a_program_is_english() -> None:
+    program = "import cbw\ntry: cbw.Broker(port, 0)\nexcept cbw.CannotBind as error: print(error, '/', error.advice)"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        command = [sys.executable, "-c", f"port = {port}\n{program}"]
+        variables = environment(CBW_LANG="es")
+        done = subprocess.run(command, capture_output=True, text=True, env=variables, check=True, timeout=TIME_S)
+    assert done.stdout.startswith(f"port {port} is in use / Stop what listens there")

@@ -16,7 +16,7 @@ import click.types
 import pytest
 from supply.messages import CATALOGUE, read_catalogue
 
-from cbw.language import translated
+from cbw.language import TRANSLATED_CHARS_MAX, translated
 from tests.unit.error_texts import HOLE, SRC, Scope, Source, shape, sources
 
 SEAMS = (r"(?<=\.) ", "; ", ": ")
@@ -75,6 +75,14 @@ def test_the_text_of_an_error_is_in_the_catalogue() -> None:
     assert not lacking, f"translate these in {CATALOGUE.name}, then python -m supply.messages:\n" + "\n".join(
         sorted(lacking)
     )
+
+
+def test_an_error_is_made_in_english() -> None:
+    """It goes to logs, to JSON and into programs of users, too; the command line translates it."""
+    for source in sources():
+        for node, _ in source.spoken():
+            calls = [ast.unparse(one.func) for one in ast.walk(node) if isinstance(one, ast.Call)]
+            assert "said" not in calls, f"{source.path}:{node.lineno}"
 
 
 FROM_CLICK = (click.core, click.exceptions, click.parser, click.types)
@@ -198,3 +206,13 @@ def test_what_is_in_no_catalogue_stays_as_it_is(monkeypatch: pytest.MonkeyPatch)
         3000 * "port 9 is in use; ",
     ):
         assert translated(text) == text
+
+
+@pytest.mark.parametrize(
+    "part", ["a; ", "a: ", "a. ", "it cannot be ", "it is a file. ", "a cannot be b; c is a file: "]
+)
+def test_a_text_of_a_peer_that_looks_like_many_of_ours_takes_no_time(
+    part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CBW_LANG", "es")
+    assert translated(part * (TRANSLATED_CHARS_MAX // len(part)))
