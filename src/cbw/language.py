@@ -27,7 +27,7 @@ from cbw.settings import LANGUAGE
 LOCALE = Path(__file__).with_name("locale")
 TRANSLATED_CHARS_MAX = 1000
 """Longest text that is compared with the catalogue, in characters: three times our longest, with room for names and paths."""
-PARTS_MAX = 40
+TOLD_TOGETHER_MAX = 40
 """Parts that a text is taken for at most, ten times as many as ours have; each is one more call within the one before."""
 KNOWN_MAX = 1024
 """Texts whose translation is kept: one of a peer that looks like many of ours would otherwise be taken apart again and again."""
@@ -50,7 +50,9 @@ def translated(text: str) -> str:
     It is compared with the messages of the catalogue, whose fields stand for anything within a line. Of several that fit, the one
     that leaves least as it is is taken. A text that none fits is taken for several: sentences, or what ``;`` or ``:`` separates.
     """
-    is_anothers = len(text) > TRANSLATED_CHARS_MAX or sum(len(seam.findall(text)) for seam, _ in _SEAMS) > PARTS_MAX
+    is_anothers = (
+        len(text) > TRANSLATED_CHARS_MAX or sum(len(seam.findall(text)) for seam, _ in _SEAMS) > TOLD_TOGETHER_MAX
+    )
     return text if is_anothers else _translated(text, _language())[1]
 
 
