@@ -170,8 +170,8 @@ class Broker:
             backend.close()
             raise
         if replay.sizes:
-            self.recovered = f"{len(replay.accepted)} requests, {len(replay.answers)} answers"
-            self.recovered += f", {len(replay.dead)} dead letters" if replay.dead else ""
+            dead = f", {len(replay.dead)} dead letters" if replay.dead else ""
+            self.recovered = f"{len(replay.accepted)} requests, {len(replay.answers)} answers{dead}"
         return Writer(backend, self._waker.wake)
 
     def stop(self) -> None:

@@ -124,7 +124,7 @@ def _check_name(host: str, port: int) -> Generator[Finding, None, list[str]]:
         yield Finding("name", FindingState.WRONG, f"{host} does not resolve: {reason}", advice)
         return []
     addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-    yield Finding("name", FindingState.OK, f"{host} is {', '.join(addresses)}")
+    yield Finding("name", FindingState.OK, f"{host} resolves to {', '.join(addresses)}")
     return addresses
 
 

@@ -22,6 +22,7 @@ import msgspec
 from cbw.core import catalogue
 from cbw.core.histogram import Histogram, exactly
 from cbw.errors import CannotBind, NotReady, UsageError
+from cbw.language import translated
 from cbw.observe.trace import read
 from cbw.settings import LOG_PORT, LOGGER_DIR, STATUS
 from cbw.signals import end_of
@@ -271,7 +272,7 @@ class LocalSystem:
             why = next((line.removeprefix("Error: ") for line in said if line.startswith("Error: ")), first)
             raise UsageError(f"the {name} cannot run like this: {why}")
         text = f"the {name} did not start: {first}"
-        if text.endswith("is in use"):
+        if re.search(translated(r"port \d+ is in use"), text):
             raise CannotBind(text, advice=PORTS_ADVICE)
         raise NotReady(text, advice=" ".join(said[1:]))
 

@@ -131,8 +131,8 @@ LANGUAGE = Setting(
     "language",
     None,
     "CBW_LANG",
-    "Language of what the lab's roles say to people: en or es. Default: that of LANGUAGE, LC_ALL, LC_MESSAGES or LANG, if one of "
-    "these is set, else English.",
+    "Language of what the lab's roles say to people, and of the errors that cbw prints: en or es. Default: that of "
+    "LANGUAGE, LC_ALL, LC_MESSAGES or LANG, if one of these is set, else English.",
     kind=str,
 )
 

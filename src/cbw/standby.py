@@ -25,7 +25,7 @@ class Shared(Protocol):
 
 
 class Standby:
-    """Waits for ``journal`` on behalf of the broker ``name``. ``tell`` is told for whom, whenever that changes."""
+    """Waits for ``journal`` on behalf of the broker ``name``. ``tell`` is told for whom it waits, whenever that changes."""
 
     def __init__(self, journal: Backend | None, name: str, tell: Callable[[str], None]) -> None:
         self._journal = journal
@@ -88,4 +88,4 @@ class Standby:
     def _tell(self, problem: str) -> None:
         if problem != self._problem:
             self._problem = problem
-            self._print(f"{self._name} {problem}")
+            self._print(problem)

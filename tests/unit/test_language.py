@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import string
 import subprocess
 import sys
@@ -51,14 +52,17 @@ def translations() -> dict[str, str]:
     return found
 
 
-def test_every_message_is_in_the_catalogue_and_no_other() -> None:
-    assert translations().keys() == messages().keys()
+def test_every_message_is_in_the_catalogue() -> None:
+    assert translations().keys() >= messages().keys()  # and no other that is never said: test_error_texts.py
 
 
 def test_every_message_is_translated_with_all_that_it_tells() -> None:
     for english, spanish in translations().items():
         assert spanish and spanish != english, english
         assert fields(spanish) == fields(english), english
+        assert not re.search(r"\{\w*[!:]", english + spanish), (
+            f"{english!r}: say how a field is shown where it is given"
+        )
 
 
 def test_what_gettext_reads_is_made_of_the_catalogue() -> None:
@@ -118,5 +122,5 @@ def test_a_role_speaks_spanish() -> None:
     variables = environment(CBW_LANG="es")
     done = subprocess.run(command, capture_output=True, text=True, env=variables, check=False)
     assert done.returncode == 3
-    assert "ningún broker en 127.0.0.1:1 en 0.2 s: no escucha nadie" in done.stderr
-    assert "¿Hay un broker en marcha ahí? Arranca uno con: cbw broker 1" in done.stderr
+    assert "ningún bróker en 127.0.0.1:1 en 0.2 s: no escucha nadie" in done.stderr
+    assert "¿Hay un bróker en marcha ahí? Arranca uno con: cbw broker 1" in done.stderr

@@ -25,7 +25,7 @@ from cbw.cli.options import (
 )
 from cbw.core.broker.limits import Limits
 from cbw.journal.places import journal_at
-from cbw.language import said
+from cbw.language import said, translated
 from cbw.observe.page import Page
 from cbw.signals import reopening, stopping
 from cbw.standby import Standby
@@ -65,7 +65,7 @@ def command(
     check_two_ports(client_port, worker_port)
     name = f"BRO_{socket.gethostname()}"
     backend = journal_at(journal, name, journal_sync) if journal else None
-    standby = Standby(backend, name, announce)
+    standby = Standby(backend, name, lambda problem: announce(" ".join((name, translated(problem)))))
     with stopping(standby), reopening(standby.reopen_trace), serve_status(standby.status, page=Page(standby)):
         if not standby.wait():
             return
@@ -83,6 +83,6 @@ def command(
         standby.becomes(broker)
         warn_if_open(broker.listen, has_keys=broker.guard is not None)
         if broker.recovered:
-            announce(said("{name} goes on with its journal: {what}", name=name, what=broker.recovered))
+            announce(said("{name} goes on with its journal: {what}", name=name, what=translated(broker.recovered)))
         announce(f"{name} serves clients on port {broker.client_port}, workers on port {broker.worker_port}")
         broker.run()

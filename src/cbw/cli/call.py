@@ -21,6 +21,7 @@ from cbw.cli.options import Integer, Number, keys_option, setting_options
 from cbw.client.sync_client import Client
 from cbw.core.messages import DELAY_S_MAX, PRIORITY, PRIORITY_MAX, REFUSED
 from cbw.errors import RequestError, UsageError
+from cbw.language import said
 
 broker_option = click.option(
     "--broker",
@@ -147,7 +148,7 @@ def command(
             output.data(client.result(started))
             return
         if not started.is_durable:
-            output.line("this broker has no journal: the request is lost if the broker ends", err=True)
+            output.line(said("this broker has no journal: the request is lost if the broker ends"), err=True)
         output.line(str(started))
 
 

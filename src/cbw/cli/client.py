@@ -33,7 +33,7 @@ from cbw.client.sync_client import Client
 from cbw.core.broker.service_list import SERVICES, ListedService
 from cbw.core.messages import DEFAULT_SERVICE, REFUSED
 from cbw.errors import CbwError, RequestError
-from cbw.language import said
+from cbw.language import said, translated
 from cbw.observe.trace import Trace
 from cbw.signals import reopening
 
@@ -72,7 +72,7 @@ def command(
 
     def missing() -> str:
         if client.hello_refused:
-            return said("its turn, as {reason}", reason=client.hello_refused)
+            return said("its turn, as {reason}", reason=translated(client.hello_refused))
         return "" if answered or not client.has_met_broker else _missing_worker(brokers)
 
     trace = open_trace(name, tells_bodies=True)
@@ -92,7 +92,9 @@ def command(
                 if not client.has_met_broker and error.kind != REFUSED:
                     raise no_broker(brokers, timeout_s) from None
                 failed += 1
-                output.told(said("{request} failed: {error}", request=request, error=error), err=True, fg="red")
+                output.told(
+                    said("{request} failed: {error}", request=request, error=output.words_of(error)), err=True, fg="red"
+                )
             else:
                 answered += 1
                 output.told(f"{request} -> {answer}  ({time.monotonic() - began_at:.3f} s)")

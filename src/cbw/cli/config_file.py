@@ -20,6 +20,7 @@ import msgspec
 from cbw import settings
 from cbw.cli.options import setting_type
 from cbw.errors import UsageError
+from cbw.language import said
 from cbw.settings import LISTEN_ENVIRONMENT, Setting
 
 OWN_FILE = "cbw.toml"
@@ -86,7 +87,8 @@ def take_settings_file(command: str) -> None:
 
 def where_from(text: str) -> str:
     """If ``text``, an error, is about a variable that the file has set: which line of the file that is."""
-    places = [f"{name} is set by {entry.place}" for name, entry in taken.items() if re.search(rf"\b{name}\b", text)]
+    named = [(name, entry) for name, entry in taken.items() if re.search(rf"\b{name}\b", text)]
+    places = [said("{name} is set by {place}", name=name, place=entry.place) for name, entry in named]
     return f"{'; '.join(places)}." if places else ""
 
 

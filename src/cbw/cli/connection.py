@@ -16,7 +16,7 @@ import click
 from cbw.addresses import Address, addresses, checked_host, checked_port, host_and_port
 from cbw.cli import output
 from cbw.errors import CannotResolve, CbwError, NoAnswer
-from cbw.language import said
+from cbw.language import said, translated
 from cbw.settings import BROKER_HOST, BROKER_PORT
 from cbw.transport.listening import Listener, what_listens
 from cbw.transport.resolver import place_of, resolve
@@ -72,10 +72,10 @@ def broker_address(hosts: str | None, port_number: int) -> BrokerAddresses:
     if hosts is None and BROKER_HOST.environment not in os.environ:
         hosts = str(BROKER_HOST.default)
     if not hosts:
-        raise no_host(said("as an argument"))
+        raise no_host("as an argument")
     parts = [part.strip() for part in hosts.split(",")]
     if len(parts) == 1 and (found := re.fullmatch(r"(\[.+\]|[^:]+):(\d+)", hosts)):
-        raise click.UsageError(said("host and port are two arguments: {host} {port}", host=found[1], port=found[2]))
+        raise click.UsageError(f"host and port are two arguments: {found[1]} {found[2]}")
     bare = [host_and_port(part) for part in parts]
     addresses = [
         (checked_host(host, BROKER_HOST), checked_port(port or port_number, BROKER_PORT)) for host, port in bare
@@ -91,7 +91,7 @@ def client_brokers(text: str | None) -> BrokerAddresses:
         UsageError: one of them is none.
     """
     if text is None and os.environ.get(BROKER_HOST.environment) == "":  # as in the images
-        raise no_host(said("with --broker"))
+        raise no_host("with --broker")
     return BrokerAddresses(addresses(text, "client"))
 
 
@@ -99,12 +99,8 @@ def no_host(how: str) -> click.UsageError:
     """What to tell whoever has not said where the broker is, and could give it ``how``."""
     name = BROKER_HOST.environment
     return click.UsageError(
-        said(
-            "where is the broker? Give its host {how}, or set {name}\n"
-            "(docker run -e {name}=172.17.0.2 …; docker inspect shows a container's address).",
-            how=how,
-            name=name,
-        )
+        f"where is the broker? Give its host {how}, or set {name}\n"
+        f"(docker run -e {name}=172.17.0.2 …; docker inspect shows a container's address)."
     )
 
 
@@ -124,7 +120,7 @@ def telling_who_waits(
         what = missing()
         if not (what or role.has_met_broker):
             what = said("a broker at {brokers}", brokers=brokers)
-            what += f" ({found})" if (found := _in_its_place(brokers)) else ""
+            what += f" ({translated(found)})" if (found := _in_its_place(brokers)) else ""
         if what:
             text = said("waiting for {what}", what=what)
             if timeout_s is not None:
@@ -151,15 +147,11 @@ def no_broker(brokers: BrokerAddresses, timeout_s: float) -> CbwError:
             return error
     found = [(host, what_listens(*host)) for host in brokers.hosts]
     host, listener = next(((host, one) for host, one in found if one.is_there), found[0])
-    advice = said("Is a broker running there? Start one with: cbw broker {port}", port=host[1])
+    advice = f"Is a broker running there? Start one with: cbw broker {host[1]}"
     if listener.is_there:
-        advice = said(
-            "Give the broker's port for clients. What is wrong on the way to it: cbw doctor {place}",
-            place=place_of(*host),
-        )
+        advice = f"Give the broker's port for clients. What is wrong on the way to it: cbw doctor {place_of(*host)}"
     what = listener.text if len(found) == 1 else "; ".join(starmap(_at, found))
-    text = said("no broker at {brokers} in {timeout} s: {what}", brokers=brokers, timeout=f"{timeout_s:g}", what=what)
-    return NoAnswer(text, advice=advice)
+    return NoAnswer(f"no broker at {brokers} in {timeout_s:g} s: {what}", advice=advice)
 
 
 def _in_its_place(brokers: BrokerAddresses) -> str:
@@ -169,7 +161,7 @@ def _in_its_place(brokers: BrokerAddresses) -> str:
 
 
 def _at(host: Address, listener: Listener) -> str:
-    return said("at {place} {what}", place=place_of(*host), what=listener.text)
+    return f"at {place_of(*host)} {listener.text}"
 
 
 def warn_if_unresolved(hosts: Sequence[Address], role: str = "broker") -> None:
@@ -181,6 +173,7 @@ def warn_if_unresolved(hosts: Sequence[Address], role: str = "broker") -> None:
                 resolve(*host, role)
             except CannotResolve as error:
                 with contextlib.suppress(OSError):  # nobody reads it
-                    output.told(said("{error}; trying again until it does. {advice}", error=error, advice=error.advice))
+                    text, advice = translated(str(error)), translated(error.advice)
+                    output.told(said("{error}; trying again until it does. {advice}", error=text, advice=advice))
 
     threading.Thread(target=look_up, daemon=True).start()

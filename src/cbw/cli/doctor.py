@@ -10,6 +10,7 @@ from cbw.cli import output
 from cbw.cli.options import keys_option, port, setting_options, status_token
 from cbw.doctor import Finding, FindingState, StatusPage, examine
 from cbw.journal_doctor import examine_journal
+from cbw.language import translated
 
 _MARKS = {FindingState.OK: ("ok", "green"), FindingState.NOTE: ("note", "yellow"), FindingState.WRONG: ("wrong", "red")}
 
@@ -74,6 +75,6 @@ def command(
 
 def _print(finding: Finding) -> None:
     word, colour = _MARKS[finding.state]
-    output.line(output.Styled(f"{word:<6}", fg=colour), f"{finding.check:<11}{finding.text}")
+    output.line(output.Styled(f"{translated(word):<6}", fg=colour), f"{finding.check:<11}{translated(finding.text)}")
     if finding.advice:
-        output.line(f"{'':<17}{finding.advice}")
+        output.line(f"{'':<17}{translated(finding.advice)}")

@@ -13,6 +13,7 @@ import msgspec
 
 from cbw.cli import output
 from cbw.errors import CbwError, Failure, HandlerFailed, RequestError
+from cbw.language import said, translated
 from cbw.settings import LOGGER_HOST
 
 
@@ -26,7 +27,7 @@ def telling_errors(*, is_json: bool) -> Iterator[None]:
             output.json(_fields(error), sys.stderr.buffer)
             raise click.exceptions.Exit(error.exit_code) from None
         if isinstance(error, RequestError):
-            error.advice = "\n     ".join([*filter(None, [error.advice]), *_more(error)])
+            error.advice = "\n     ".join([*filter(None, [translated(error.advice)]), *_more(error)])
         raise
 
 
@@ -48,4 +49,4 @@ def _more(error: RequestError) -> Iterator[str]:
     if isinstance(error, HandlerFailed):
         yield from error.traceback.splitlines()
     if os.environ.get(LOGGER_HOST.environment) and error.request:
-        yield f"The log has more: cbw logs story {error.request}"
+        yield said("The log has more: cbw logs story {request}", request=error.request)

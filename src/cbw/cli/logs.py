@@ -21,6 +21,7 @@ from cbw.core import catalogue
 from cbw.core.catalogue import EVENTS, LEVELS, ROLES
 from cbw.core.record import Record, level_of
 from cbw.errors import CbwError, UsageError
+from cbw.language import said, translated
 from cbw.logs.files import Part, opened
 from cbw.logs.find import near, records_of
 from cbw.logs.follow import Follower
@@ -190,7 +191,7 @@ def _show_beginning(file: Path, follower: Follower, search: Search, count: int |
     except UsageError as error:
         if file.exists():
             raise
-        output.line(f"{error}; waiting for it", err=True)
+        output.line(said("{error}; waiting for it", error=translated(str(error))), err=True)
 
 
 def _show_past(parts: list[Part], search: Search, count: int | None, show: Show) -> None:
@@ -208,7 +209,11 @@ def _opened(file: Path) -> Iterator[list[Part]]:
         yield parts
         for part in parts:
             if part.damage:
-                output.line(f"{part.path} is damaged, the rest of it is missing here: {part.damage}", err=True)
+                damage = translated(part.damage)
+                text = said(
+                    "{path} is damaged, the rest of it is missing here: {damage}", path=part.path, damage=damage
+                )
+                output.line(text, err=True)
 
 
 def _show_lines(lines: list[bytes]) -> None:

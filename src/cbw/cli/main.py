@@ -125,7 +125,7 @@ def main(arguments: list[str] | None = None) -> Any:
         sys.stdout.flush()
         sys.exit(code)
     except click.ClickException as error:
-        error.show()
+        output.misuse(error)
         if place := where_from(error.message):
             output.line(place, err=True)
         sys.exit(error.exit_code)
@@ -148,7 +148,5 @@ def main(arguments: list[str] | None = None) -> Any:
 
 
 def _fail(error: CbwError) -> NoReturn:
-    if place := where_from(f"{error} {error.advice}"):
-        error.advice = f"{error.advice} {place}".lstrip()
-    output.failure(error)
+    output.failure(error, where_from(f"{error} {error.advice}"))
     sys.exit(error.exit_code)

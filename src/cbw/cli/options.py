@@ -21,7 +21,7 @@ from cbw.cli.connection import warn_if_unresolved
 from cbw.errors import CannotBind
 from cbw.keys.folder import link_keys
 from cbw.keys.status_token import read_token
-from cbw.language import said
+from cbw.language import said, translated
 from cbw.observe.page import Page
 from cbw.observe.status import Ask, serving
 from cbw.observe.trace import LogTarget, Trace
@@ -230,7 +230,11 @@ def status_options(function: Callable[..., Any]) -> Callable[..., Any]:
             def without(error: CannotBind) -> None:
                 if not is_one_of_many:
                     output.told(
-                        said("no health and metrics here: {error}; --status-port gives another", error=error), err=True
+                        said(
+                            "no health and metrics here: {error}; --status-port gives another",
+                            error=translated(str(error)),
+                        ),
+                        err=True,
                     )
 
             on_unusable = None if is_asked_for else without

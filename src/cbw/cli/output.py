@@ -6,6 +6,7 @@ lines of files are data: a terminal gets them made visible too, and a file or a 
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -15,7 +16,8 @@ import click
 import msgspec
 
 from cbw.clock import stamp
-from cbw.errors import CbwError
+from cbw.errors import CbwError, HandlerFailed
+from cbw.language import translated
 from cbw.visible import visible, visible_bytes, visible_json, visible_lines
 
 COLOUR = False if os.environ.get("NO_COLOR") else None
@@ -78,11 +80,24 @@ def lines(text: str, *, err: bool = False) -> None:
     click.echo(visible_lines(text), err=err)
 
 
-def failure(error: CbwError) -> None:
-    """Print why the command fails, and what to do next, to standard error."""
-    line(Styled(f"cbw: {error}", fg="red"), err=True, color=COLOUR)
-    if error.advice:
-        lines(f"     {error.advice}", err=True)
+def words_of(error: CbwError) -> str:
+    """What ``error`` says, in the language of the environment; a handler's exception in its own words."""
+    return str(error) if isinstance(error, HandlerFailed) else translated(str(error))
+
+
+def failure(error: CbwError, place: str = "") -> None:
+    """Print why the command fails, and what to do next, to standard error. ``place``: where what is wrong was set."""
+    line(Styled(f"cbw: {words_of(error)}", fg="red"), err=True, color=COLOUR)
+    if advice := " ".join(filter(None, [translated(error.advice), place])):
+        lines(f"     {advice}", err=True)
+
+
+def misuse(error: click.ClickException) -> None:
+    """Print why the arguments make no sense, and how the command is used, to standard error."""
+    shown = io.StringIO()
+    error.show(shown)
+    usage, mark, why = shown.getvalue().rstrip("\n").partition("Error: ")
+    click.echo("\n".join(map(translated, usage.split("\n"))) + mark + translated(why), err=True)
 
 
 def data(body: bytes) -> None:

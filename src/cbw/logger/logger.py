@@ -20,7 +20,7 @@ from cbw.core.key import FOR_LINES, FOR_RECORDS
 from cbw.core.logger import Fsync, LoggerCore
 from cbw.core.port import Arrival
 from cbw.errors import BadMessage, CannotBind, CbwError, NotReady
-from cbw.language import said
+from cbw.language import said, translated
 from cbw.logger.line import JSON, TEXT
 from cbw.logger.logfile import LogFile, Rotation
 from cbw.observe.status import Inquiry, status_of
@@ -239,7 +239,7 @@ class Logger:
                     said(
                         "cannot write the log {path}: {reason}; trying again until it works",
                         path=self.path,
-                        reason=reason,
+                        reason=translated(reason),
                     )
                 )
             case log_events.TellRecovery():

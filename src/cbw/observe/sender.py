@@ -21,7 +21,7 @@ from cbw.core.record import Record
 from cbw.core.sender import SenderCore
 from cbw.errors import BadMessage, NotReady
 from cbw.keys.folder import LinkKeys
-from cbw.language import said
+from cbw.language import said, translated
 from cbw.observe.warning import warn
 from cbw.settings import LOG
 from cbw.transport.fork import call_after_fork
@@ -179,7 +179,7 @@ class LogSender:
         ]
         if (refusal := link.handshakes.refusal) is not None and refusal != self._told:
             self._told = refusal
-            warn(said("nothing is logged: {reason}", reason=refusal.text))
+            warn(said("nothing is logged: {reason}", reason=translated(refusal.text)))
         link.forget_input()  # as the thread does not always sleep before it looks
         while (frames := link.receive()) is not None:
             with contextlib.suppress(BadMessage):  # whoever says that, it acknowledges nothing

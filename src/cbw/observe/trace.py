@@ -17,7 +17,7 @@ from cbw.core.catalogue import EVENTS
 from cbw.core.record import Record, level_of
 from cbw.errors import UsageError
 from cbw.keys.folder import LinkKeys, link_keys
-from cbw.language import said
+from cbw.language import said, translated
 from cbw.observe.sender import LogSender
 from cbw.observe.warning import warn
 from cbw.visible import visible
@@ -168,7 +168,7 @@ class Trace:
                 offset = self._epoch.offset()
                 self._file.write(lines_of([_at_time_of_day(record, offset) for record in records]))
             except OSError as error:
-                warn(said("the trace ends here: {reason}", reason=error.strerror))
+                warn(said("the trace ends here: {reason}", reason=translated(error.strerror or str(error))))
                 self._file.close()
                 self._file = None
         if self.sender is not None and self.log is not None:
@@ -186,7 +186,7 @@ class Trace:
             with self._place.open("ab", buffering=0) as new:
                 os.dup2(new.fileno(), file.fileno(), inheritable=False)  # in one step: other threads may write
         except (OSError, ValueError) as error:  # ValueError: it was closed meanwhile
-            reason = getattr(error, "strerror", error)
+            reason = translated(str(getattr(error, "strerror", error)))
             warn(said("no new trace can be begun, so the old one grows on: {reason}", reason=reason))
 
     def _print(self, records: Sequence[Record]) -> None:
@@ -199,7 +199,7 @@ class Trace:
         except (OSError, ValueError) as error:  # a full disk; ValueError: the program has closed its stdout
             if not self._is_print_lost:
                 self._is_print_lost = True
-                reason = getattr(error, "strerror", error)
+                reason = translated(str(getattr(error, "strerror", error)))
                 warn(said("what happens cannot be printed: {reason}", reason=reason))
 
     def _end_printing(self, last: Record) -> Record:

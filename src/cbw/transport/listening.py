@@ -14,7 +14,6 @@ import time
 
 import msgspec
 
-from cbw.language import said
 from cbw.visible import visible
 
 CONNECT_S = 3.0
@@ -62,15 +61,15 @@ def what_listens(host: str, port: int) -> Listener:
     try:
         heard = _heard(host, port, _GREETING[:_BEGINNING], _GREETING[_BEGINNING:])
     except ConnectionRefusedError:
-        return Listener("nothing", said("nothing listens"))
+        return Listener("nothing", "nothing listens")
     except (OSError, UnicodeError) as error:
         if isinstance(error, TimeoutError) or getattr(error, "errno", None) == errno.ETIMEDOUT:
             return Listener(
                 "unreached",
-                said("nobody answers within {seconds} s: a firewall, or the host is off", seconds=f"{CONNECT_S:g}"),
+                f"nobody answers within {CONNECT_S:g} s: a firewall, or the host is off",
             )
-        why = error.strerror if isinstance(error, OSError) and error.strerror else said("not a host name")
-        return Listener("nothing", said("nothing can be reached: {reason}", reason=why))
+        why = error.strerror if isinstance(error, OSError) and error.strerror else "not a host name"
+        return Listener("nothing", f"nothing can be reached: {why}")
     if heard[:1] == _SIGNATURE[:1]:
         return _zeromq(heard)
     try:
@@ -79,12 +78,11 @@ def what_listens(host: str, port: int) -> Listener:
         answer = heard
     if answer.startswith(b"HTTP/"):
         server = _server_of(answer)
-        return Listener("http", said("a web server listens ({server})", server=f"HTTP: {server}" if server else "HTTP"))
+        return Listener("http", f"a web server listens ({f'HTTP: {server}' if server else 'HTTP'})")
     if answer:
         first = answer.splitlines()[0][:_QUOTED_MAX]
-        text = said("a program listens that does not speak ZeroMQ; it says {words}", words=_quoted(first))
-        return Listener("other", text)
-    return Listener("silent", said("something listens that says nothing"))
+        return Listener("other", f"a program listens that does not speak ZeroMQ; it says {_quoted(first)}")
+    return Listener("silent", "something listens that says nothing")
 
 
 def _heard(host: str, port: int, words: bytes, rest: bytes = b"") -> bytes:
@@ -121,7 +119,7 @@ def _is_told(heard: bytes) -> bool:
 
 def _zeromq(greeting: bytes) -> Listener:
     if _mechanism_of(greeting) == b"CURVE":
-        return Listener("CURVE", said("a socket of ZeroMQ listens that wants keys"))
+        return Listener("CURVE", "a socket of ZeroMQ listens that wants keys")
     _, _, value = greeting[len(_GREETING) :].partition(_SOCKET_TYPE)
     kind = (
         value[4 : 4 + value[3]] if len(value) > 4 else b""
@@ -129,16 +127,16 @@ def _zeromq(greeting: bytes) -> Listener:
     name = kind.decode() if kind.isalpha() and kind.isupper() else "ZMQ"
     match name:
         case "ROUTER":
-            text = said(
+            text = (
                 "a ROUTER socket of ZeroMQ listens that does not answer in CBW/1: a broker of another kind, perhaps one of the "
                 "lab, which serves only programs of the lab"
             )
         case "PULL":
-            text = said("a PULL socket of ZeroMQ listens, which only takes in: a logger, perhaps")
+            text = "a PULL socket of ZeroMQ listens, which only takes in: a logger, perhaps"
         case "ZMQ":
-            text = said("a socket of ZeroMQ listens")
+            text = "a socket of ZeroMQ listens"
         case _:
-            text = said("a {kind} socket of ZeroMQ listens, which is no broker", kind=name)
+            text = f"a {name} socket of ZeroMQ listens, which is no broker"
     return Listener(name, text)
 
 

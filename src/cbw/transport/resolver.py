@@ -22,7 +22,6 @@ from typing import Any
 
 from cbw.addresses import Address
 from cbw.errors import CannotResolve, UsageError
-from cbw.language import said
 
 MOVE_S = 0.1
 """Shortest time in seconds for which an address is tried, so that trying all of them in turn does not keep a core busy."""
@@ -185,8 +184,8 @@ def resolve(host: str, port: int, role: str = "broker") -> list[str]:
     except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a host name"
         raise CannotResolve(
-            said("the {role}'s host {host!r} does not resolve: {reason}", role=role, host=host, reason=reason),
-            advice=said("Check {name}, or the host argument.", name=f"{role.upper()}_HOST"),
+            f"the {role}'s host {host!r} does not resolve: {reason}",
+            advice=f"Check {role.upper()}_HOST, or the host argument.",
         ) from None
     return sorted({str(entry[4][0]) for entry in found}, key=ipaddress.ip_address)
 

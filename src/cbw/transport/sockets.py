@@ -30,7 +30,6 @@ import msgspec
 import zmq
 
 from cbw.errors import MORE_FILES, CannotBind, NotReady
-from cbw.language import said
 
 SocketContext = zmq.Context[Any]
 """Owns the input and output threads of a role's sockets."""
@@ -148,22 +147,14 @@ def cannot_bind(host: str, port: int, error: zmq.ZMQError | UnicodeError) -> Can
     number = getattr(error, "errno", None)
     if number == errno.EADDRINUSE:
         return CannotBind(
-            said("port {port} is in use", port=port),
-            advice=said("Stop what listens there (ss -ltnp 'sport = :{port}'), or give another port.", port=port),
+            f"port {port} is in use",
+            advice=f"Stop what listens there (ss -ltnp 'sport = :{port}'), or give another port.",
         )
     if number == errno.EACCES:
-        return CannotBind(
-            said("port {port} may not be used: permission denied", port=port), advice=said("Give a port above 1023.")
-        )
+        return CannotBind(f"port {port} may not be used: permission denied", advice="Give a port above 1023.")
     if number in (errno.EMFILE, errno.ENFILE):
-        text = said("cannot listen on port {port}: {reason}", port=port, reason=os.strerror(number))
+        text = f"cannot listen on port {port}: {os.strerror(number)}"
         return CannotBind(text, advice=MORE_FILES)
     if number in (errno.ENODEV, errno.EADDRNOTAVAIL):
-        return CannotBind(
-            said("{host!r} is no address of this machine", host=host),
-            advice=said("Check --listen; * is every address."),
-        )
-    return CannotBind(
-        said("cannot listen on {host}:{port}: {reason}", host=host, port=port, reason=reason_of(error)),
-        advice=said("Check --listen and the port."),
-    )
+        return CannotBind(f"{host!r} is no address of this machine", advice="Check --listen; * is every address.")
+    return CannotBind(f"cannot listen on {host}:{port}: {reason_of(error)}", advice="Check --listen and the port.")

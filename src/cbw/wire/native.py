@@ -49,8 +49,8 @@ class Decoder(Generic[T]):
         """
         if frames[0] != MAGIC:
             if self._is_from_broker and frames[0] == log.MAGIC:
-                text = "this port is a logger's, for records; give the broker's port"
-                return [messages.Refused(messages.Refusal.BAD_HELLO, text)]  # type: ignore[list-item]
+                told = "this port is a logger's, for records; give the broker's port"
+                return [messages.Refused(messages.Refusal.BAD_HELLO, told)]  # type: ignore[list-item]
             text = f"speaks {bytes(frames[0][:16])!r}, this is CBW/{messages.VERSION}"
             if self._is_from_broker and frames[0][: len(MAGIC_PREFIX)] == MAGIC_PREFIX:
                 # Whatever it says in a language that we do not know, in all of them it comes to this.

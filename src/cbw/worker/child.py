@@ -23,6 +23,7 @@ from cbw.core import messages
 from cbw.core.catalogue import EventName
 from cbw.core.worker.events import AnswersWentOn, HandlerCalled, PoolFact, TasksFinished, TasksReturned
 from cbw.errors import NotReady
+from cbw.language import translated
 from cbw.observe.program_logs import show_logs, tell_stories
 from cbw.observe.trace import LogTarget, Trace
 from cbw.signals import STOP_SIGNALS
@@ -109,7 +110,7 @@ def serve_tasks(
     except (EOFError, OSError):
         os._exit(0)  # the parent is gone
     except NotReady as error:  # of a lifespan, with its traceback
-        print(f"{error}\n     {error.advice}", file=sys.stderr, flush=True)
+        print(f"{translated(str(error))}\n     {translated(error.advice)}", file=sys.stderr, flush=True)
         os._exit(1)
     if not child.is_idle:
         os._exit(0)  # handlers still run

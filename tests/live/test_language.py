@@ -1,0 +1,128 @@
+"""What somebody who speaks Spanish reads when a role cannot run: the same exit code, and text and advice in Spanish."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.live.program import environment
+
+TIME_S = 30.0
+"""For a command that ends by itself, on a machine that is busy."""
+
+
+def run(*arguments: str, language: str, **variables: str) -> tuple[int, str]:
+    command = [sys.executable, "-m", "cbw", *arguments]
+    variables = environment(CBW_LANG=language, **variables)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=variables, check=False, timeout=TIME_S, stdin=subprocess.DEVNULL
+    )
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stderr + done.stdout
+
+
+def in_both(*arguments: str, **variables: str) -> tuple[int, str]:
+    """The exit code, which is that of the same in English, and what is printed in Spanish."""
+    english, text = run(*arguments, language="en", **variables)
+    code, spanish = run(*arguments, language="es", **variables)
+    assert code == english and spanish != text, (text, spanish)
+    return code, spanish
+
+
+def test_a_port_that_is_used() -> None:
+    with socket.create_server(("0.0.0.0", 0)) as listener:
+        port = listener.getsockname()[1]
+        code, text = in_both("broker", str(port), "0")
+    assert code == 3
+    assert f"cbw: el puerto {port} está en uso" in text and "o indica otro puerto." in text
+
+
+def test_a_port_that_a_role_of_a_whole_system_needs() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        code, text = in_both("up", "--client-port", str(port), "--scale", "cli=0")
+    assert code == 3 and f"no ha arrancado: el puerto {port} está en uso" in text
+    assert "o indica otros: --client-port" in text
+
+
+def test_a_name_that_does_not_resolve() -> None:
+    code, text = in_both("client", "C1", "1", "broker.invalid", "9998", "--timeout", "0.5")
+    assert code == 3
+    assert "el anfitrión del broker, 'broker.invalid', no se resuelve: " in text
+    assert "Revisa BROKER_HOST, o el argumento con el anfitrión." in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("broker", "--nonsense"), "Error: No existe la opción '--nonsense'."),
+        (
+            ("broker", "99x"),
+            "Error: Valor no válido para '[FRONTEND_PORT]': '99x' no es un valor válido de tipo entero.",
+        ),
+        (("client", "--timeout"), "Error: La opción '--timeout' necesita un argumento."),
+        (("brokr",), "Error: No existe la orden 'brokr'. ¿Querías decir 'broker'?"),
+        (("broker", "9998", "9998"), "Error: clientes y trabajadores necesitan dos puertos, no 9998 para los dos."),
+        (
+            ("client", "C1", "1", ""),
+            "Error: ¿dónde está el bróker? Indica su anfitrión como argumento, o define BROKER_HOST",
+        ),
+        (
+            ("up", "--scale", "x=1"),
+            "Error: Valor no válido para --scale: 'x' no es un servicio; hay cli, wor, bro, log",
+        ),
+        (("worker", "W1", "localhost", "9", "--handler", "no:f"), "cbw: no:f: no existe el módulo 'no'"),
+    ],
+)
+def test_arguments_that_make_no_sense(arguments: tuple[str, ...], expected: str) -> None:
+    code, text = in_both(*arguments)
+    assert code == 2 and expected in text
+
+
+def test_a_missing_key_file(tmp_path: Path) -> None:
+    code, text = in_both("broker", "0", "0", "--keys", str(tmp_path / "none"))
+    assert code == 2 and f"no hay ninguna carpeta de claves en {tmp_path / 'none'}" in text and "Crea una: " in text
+    code, text = in_both("broker", "0", "0", "--keys", str(tmp_path / "broker.key_secret"))
+    assert code == 2
+    assert f"no se puede leer el fichero de clave {tmp_path / 'broker.key_secret'}: No existe el fichero" in text
+    assert "Da a --keys la carpeta que creó `cbw keys new`" in text
+
+
+def test_a_journal_that_cannot_be_opened(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    code, text = in_both("broker", "0", "0", "--journal", str(tmp_path / "file"))
+    assert code == run("broker", "0", "0", "--journal", str(tmp_path / "file"), language="en")[0]
+    assert "no se puede abrir: " in text and f"en la que el usuario {os.geteuid()} pueda escribir." in text
+
+
+def test_where_a_broker_should_be_is_none() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        place = f"127.0.0.1:{listener.getsockname()[1]}"
+        code, text = in_both("call", "--broker", place, "--timeout", "0.3")
+        assert code == 3 and f"ningún bróker en {place} en 0.3 s: escucha algo que no dice nada" in text
+        assert f"Qué falla en el camino hasta él: cbw doctor {place}" in text
+        code, text = in_both("doctor", place)
+    assert (
+        code == 1 and "no habla ZeroMQ: escucha algo que no dice nada" in text and "indica el puerto del bróker" in text
+    )
+
+
+def test_what_programs_read_is_english() -> None:
+    code, text = run("call", "--broker", "127.0.0.1:1", "--timeout", "0.3", "--json", language="es")
+    assert code == 3
+    assert '"error":"NoAnswer"' in text and "no broker at 127.0.0.1:1 in 0.3 s: nothing listens" in text
+
+
+def test_what_is_raised_in_a_program_is_english() -> None:
+    program = "import cbw\ntry: cbw.Broker(port, 0)\nexcept cbw.CannotBind as error: print(error, '/', error.advice)"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        command = [sys.executable, "-c", f"port = {port}\n{program}"]
+        variables = environment(CBW_LANG="es")
+        done = subprocess.run(command, capture_output=True, text=True, env=variables, check=True, timeout=TIME_S)
+    assert done.stdout.startswith(f"port {port} is in use / Stop what listens there")
