@@ -353,6 +353,9 @@ class ClientCore:
         for message in batch:
             if type(message) is not messages.Answer:
                 self._heard(message, now)
+                stores_answers = (
+                    self.broker is not None and self.broker.stores_answers
+                )  # a welcome may come before answers
             elif message.status is OK or not self._is_to_be_sent_again(message, now):
                 if stores_answers:
                     self._received.append(message.id)

@@ -34,3 +34,12 @@ def test_what_is_sent_takes_the_news_of_arrived_answers_along(core: ClientCore) 
     assert sent(core, 10.0, BatchArrived([answer])) == []  # by itself it can wait
     batch = sent(core, 10.0, Submitted(2, "s", [b"x"], None, "sink"))
     assert messages.Received([1]) in batch
+
+
+def test_an_answer_right_behind_the_welcome_has_arrived_too() -> None:
+    """Found by the simulation: the broker kept it, as if it might be asked for again."""
+    core = ClientCore("C1", "boot")
+    core.step([Connected(), Submitted(1, "s", [b"x"], None, "sink")], 0.0)
+    welcome = messages.Welcome("BRO", "b", 3.0, 1 << 20, stores_answers=True)
+    core.step([BatchArrived([welcome, messages.Answer(1, messages.Status.OK, b"")])], 0.0)
+    assert messages.Received([1]) in sent(core, core.wake_at)
