@@ -98,27 +98,6 @@ def failing(owner: Owner) -> Iterator[None]:
         owner.fail(error)
 
 
-class _Done:
-    """What one thread has run since it has last handed over its answers."""
-
-    __slots__ = ("_report", "answers", "began_at", "took")
-
-    def __init__(self, report: Callable[[TasksFinished], None]) -> None:
-        self._report = report
-        self._begin()
-
-    def _begin(self) -> None:
-        self.answers: list[messages.Answer] = []
-        self.took: defaultdict[str, list[float]] = defaultdict(list)  # seconds of each call, by service
-        self.began_at = time.perf_counter()
-
-    def hand_over(self) -> None:
-        """Report the answers, if there are any."""
-        if self.answers:
-            self._report(TasksFinished(self.answers, time.perf_counter() - self.began_at, self.took))
-            self._begin()
-
-
 class ThreadPool:
     """Runs functions in ``concurrency`` threads that take from one queue."""
 
@@ -229,7 +208,10 @@ class ThreadPool:
         """Run what waits. ``is_once``: only until the first handing over."""
         waiting, handlers, running, watch = self._waiting, self._handlers, self._running, self._watch
         limited, tell_progress = self._limited, self._tell_progress
-        clock, done = time.perf_counter, _Done(self._owner.report)
+        report, clock = self._owner.report, time.perf_counter
+        answers: list[messages.Answer] = []
+        took: dict[str, list[float]] = {}  # seconds of each call, by service
+        began_at = clock()
         while True:
             try:
                 task, received_at = waiting.popleft()
@@ -240,31 +222,34 @@ class ThreadPool:
             if watch is not None:
                 watch(task, None)
             handler = handlers[task.service]
+            if answers and (handler.time_limit_s is not None or handler.is_stream):
+                # It may never return, or wait for its client.
+                report(TasksFinished(answers, clock() - began_at, took))
+                answers, took, began_at = [], {}, clock()
             if handler.time_limit_s is not None:
-                done.hand_over()  # this handler may never return
                 limited.begun(task, handler.time_limit_s)
-            if handler.is_stream:
-                done.hand_over()  # it may wait for its client
             called_at = clock()
             try:
                 answer = self._stream(handler, task, context) if handler.is_stream else handler.run(task, context)
             except BaseException as error:  # KeyboardInterrupt too: it is the handler's own, signals do not come here
                 answer = failed(task, error)
             ended_at = clock()
-            done.took[task.service].append(ended_at - called_at)
-            done.answers.append(answer)
+            took.setdefault(task.service, []).append(ended_at - called_at)
+            answers.append(answer)
             is_late = handler.time_limit_s is not None and limited.ended(task.id)
             if watch is not None and not is_late:
                 watch(task, answer)
             if answer.status not in SUCCEEDED and self._on_failed is not None and not is_late:
                 self._on_failed(task, answer)
             del running[task.id]
-            if ended_at - done.began_at > HAND_OVER_S:
+            if ended_at - began_at > HAND_OVER_S:
                 if is_once:
                     break
-                done.hand_over()
+                report(TasksFinished(answers, clock() - began_at, took))
+                answers, took, began_at = [], {}, clock()
         request_context.set(None)
-        done.hand_over()
+        if answers:
+            report(TasksFinished(answers, clock() - began_at, took))
 
     def _stream(self, handler: Handler, task: messages.Task, context: Context) -> messages.Answer:
         outlet = self._outlets.open(task)
