@@ -34,6 +34,7 @@ from cbw.core.broker import events, states
 from cbw.core.broker.core import BrokerCore
 from cbw.core.broker.snapshot import snapshot
 from cbw.core.catalogue import EVENTS
+from cbw.core.service_latencies import ServiceLatencies
 from cbw.observe import metrics
 from cbw.observe.status import status_of
 from cbw.wire import native
@@ -618,8 +619,9 @@ def _statuses() -> Iterator[dict[str, Any]]:
     core.step([events.WorkerSaid(b"w", [messages.WorkerHello("W1", "1", ["resize"], 1, 1)], native.WORKER)], 0.0)
     log = {"records": 0, "dropped": 0, "waiting": 0}
     yield status_of("broker", "BRO", 0.0, "", log=log, **snapshot(core, 0.0))
-    yield status_of("worker", "W1", 0.0, "", in_hand=0, credit=1, stuck=0)
-    yield status_of("client", "C1", 0.0, "", in_flight=0)
+    took = ServiceLatencies(["resize"]).look()
+    yield status_of("worker", "W1", 0.0, "", in_hand=0, credit=1, stuck=0, **took.shown("handlers"))
+    yield status_of("client", "C1", 0.0, "", in_flight=0, **took.shown("requests"))
     yield status_of("logger", "LOG", 0.0, "", file_bytes=0, senders=0)
 
 
@@ -630,7 +632,7 @@ def metrics_page() -> str:
         rows = []
         for family in metrics.families(status):
             name = family.name + ("_total" if family.type == "counter" else "_info" if family.type == "info" else "")
-            labels = dict.fromkeys(label for sample in family.samples for label in sample.labels)
+            labels = dict.fromkeys(label for sample in family.samples for label in sample.labels if label != "le")
             rows.append([code(name), family.type, ", ".join(map(code, labels)), cell(family.documentation)])
         parts += [f"## {status['role'].capitalize()}", table(["metric", "type", "labels", "meaning"], rows)]
     return page(

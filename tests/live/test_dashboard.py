@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import cbw
+from cbw.observe.metrics import DURATIONS
 from tests.ports import free_port
 
 from .conftest import Start, StartBroker, StartWorker
@@ -114,6 +115,18 @@ def test_it_is_what_grafana_takes() -> None:
 def test_every_metric_by_service_is_on_it() -> None:
     """Those that tell what waits, how long it takes and who is missing."""
     text = json.dumps(DASHBOARD)
-    for name in ("request_duration_seconds", "attempt_duration_seconds", "queue_age_seconds", "requests_waiting"):
+    for name in ("queue_age_seconds", "requests_waiting"):
         assert f"cbw_broker_{name}" in text, name
     assert "cbw_workers_wanted" in text
+    for role, timed in DURATIONS.items():
+        for _, name, _ in timed:
+            assert f"{name}_bucket" in text, f"{role}: {name}"
+
+
+def test_the_durations_of_handlers_are_beside_those_of_requests() -> None:
+    """Whoever is paged compares them: the difference is what requests wait."""
+    places = {panel["title"]: panel["gridPos"] for panel in DASHBOARD["panels"]}
+    requests, handlers = places["Duration of requests"], places["Duration of handlers"]
+    assert (handlers["x"], handlers["y"]) == (requests["x"] + requests["w"], requests["y"])
+    (panel,) = [panel for panel in DASHBOARD["panels"] if panel["title"] == "Duration of handlers"]
+    assert [target["legendFormat"] for target in panel["targets"]] == ["p50 {{service}}", "p99 {{service}}"]

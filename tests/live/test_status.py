@@ -89,8 +89,9 @@ def test_broker_and_worker(start: Start, start_broker: StartBroker, start_worker
 def test_a_worker_without_a_broker_is_not_ready(start: Start) -> None:
     port = free_port()
     start("worker", "W1", HOST, free_port(), "--status-port", port).wait_for("works for")
-    wait_until(lambda: listens(port), "the status page")
-    assert get(port, "/livez")[0] == 200
+    wait_until(
+        lambda: listens(port) and get(port, "/livez")[0] == 200, "it runs, which is a moment after the page is there"
+    )
     assert get(port, "/readyz") == (503, "not registered with a broker\n")
 
 

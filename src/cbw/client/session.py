@@ -161,9 +161,9 @@ class Session:
         checked = None if headers is None else checked_headers(headers)
         how = (deadline_at, sink, priority, may_retry, due_at, require_worker)
         if tracer() is None:
-            request_ids = self._driver.submit(self._service, bodies, *how, checked)
+            request_ids = self._driver.submit(self._service, bodies, *how, checked, now)
         else:
-            request_ids = self._submit_with_spans(bodies, *how, checked)
+            request_ids = self._submit_with_spans(bodies, *how, checked, now)
         if self._is_tracing:
             self._record_sent(request_ids, bodies, now, delay_s)
         return request_ids
@@ -178,13 +178,14 @@ class Session:
         due_at: float | None,
         require_worker: bool,
         headers: dict[str, str] | None,
+        submitted_at: float,
     ) -> range:
         """Each request has a span of its own, and so headers and a sink."""
         service, first = self._service, self._driver.next_id
         for body in bodies:
             span = self._span(service, body, sink, headers)
             how = (deadline_at, span, priority, may_retry, due_at, require_worker)
-            (key,) = self._driver.submit(service, [body], *how, span.headers)
+            (key,) = self._driver.submit(service, [body], *how, span.headers, submitted_at)
             span.is_called(name_of_request(self.core.name, key))
         return range(first, self._driver.next_id)
 
@@ -283,7 +284,7 @@ class Session:
             requires_worker=require_worker,
         )
         self._service = request.service
-        key = self._driver.stream(request, deadline_at, sink, due_at)
+        key = self._driver.stream(request, deadline_at, sink, due_at, now)
         if self._is_tracing:
             self._record_sent([key], [body], now, delay_s)
         return key
@@ -382,6 +383,7 @@ class Session:
             broker=broker.broker if broker is not None else None,
             liveness_s=broker.liveness_s if broker is not None else None,
             in_flight=driver.in_flight,
+            **core.latencies.look().shown("requests"),
             counts={
                 "requests_sent": driver.submitted,
                 "requests_ended": core.ended,

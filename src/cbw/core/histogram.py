@@ -33,6 +33,8 @@ BOUNDS_S = (
     100.0,
 )
 """Upper bounds of the buckets: 100 µs to 100 s, three a decade. Beyond the last there is one more bucket."""
+TIMED_SERVICES_MAX = 50
+"""Services that have histograms of their own, of 20 steps each: two for each of them are 200 kB of a scrape."""
 _DIGITS = 2
 """Digits kept behind the first one of a value: quantiles are exact to 1 %."""
 

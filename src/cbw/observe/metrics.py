@@ -22,6 +22,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from cbw.core.catalogue import REQUEST_ENDS
+from cbw.core.histogram import BOUNDS_S
 from cbw.observe.labels import OTHERS, label, series
 
 COUNTERS = {
@@ -74,18 +75,34 @@ COUNTERS = {
         "messages_bad": "Messages that made no sense.",
     },
 }
-DURATIONS = (
-    (
-        "requests",
-        "cbw_broker_request_duration_seconds",
-        "Seconds from the acceptance of a request to its answer, by service.",
+DURATIONS = {
+    "broker": (
+        (
+            "requests",
+            "cbw_broker_request_duration_seconds",
+            "Seconds from the acceptance of a request to its answer, by service.",
+        ),
+        (
+            "attempts",
+            "cbw_broker_attempt_duration_seconds",
+            "Seconds from the handing out of a request to its answer, by service: the handler, and what its worker did before.",
+        ),
     ),
-    (
-        "attempts",
-        "cbw_broker_attempt_duration_seconds",
-        "Seconds from the handing out of a request to its answer, by service: the handler, and what its worker did before.",
+    "worker": (
+        (
+            "handlers",
+            "cbw_worker_handler_duration_seconds",
+            "Seconds from the call of a handler to its end, by service; of a batch, each call counts once.",
+        ),
     ),
-)
+    "client": (
+        (
+            "requests",
+            "cbw_client_request_duration_seconds",
+            "Seconds from when the program made a request to its end at this client, by service: answered, or not in time.",
+        ),
+    ),
+}
 REFUSALS = ("busy", "too_big", "bad_request", "expired", "stopping")
 STATES = ("free", "busy", "draining", "drained", "leaving", "late", "absent")
 
@@ -143,10 +160,12 @@ class _Status:
             yield _gauge(
                 "cbw_worker_credit", "Tasks that this worker wants to have at the same time.", status["credit"]
             )
+            yield from self._durations()
         elif role == "client":
             yield _gauge(
                 "cbw_client_requests_in_flight", "Requests of this client that have not ended.", status["in_flight"]
             )
+            yield from self._durations()
         elif role == "logger":
             yield _gauge("cbw_logger_can_write", "1 if the log file can be written, else 0.", float(status["ready"]))
             yield _gauge(
@@ -218,12 +237,12 @@ class _Status:
     def _durations(self) -> Iterator[Metric]:
         status = self._status
         rows = [*status["service_durations"], {**status["other_durations"], "service": OTHERS}]
-        for kind, name, text in DURATIONS:
+        for kind, name, text in DURATIONS[status["role"]]:
             metric = HistogramMetricFamily(name, text, labels=["service"])
             figures = ((row["service"], [*row[kind]["counts"], row[kind]["total_s"]]) for row in rows)
             for value, (*counts, total_s) in series(figures).items():
                 if value != OTHERS or any(counts):
-                    totals = zip([*map(str, status["latency"]["bounds_s"]), "+Inf"], accumulate(counts), strict=True)
+                    totals = zip([*map(str, BOUNDS_S), "+Inf"], accumulate(counts), strict=True)
                     metric.add_metric([value], list(totals), total_s)
             yield metric
 

@@ -129,15 +129,17 @@ class BatchPool:
         if handler.time_limit_s is not None:
             for task in tasks:
                 self._limited.begun(task, handler.time_limit_s)
+        called_at = time.perf_counter()
         try:
             answers = handler.run_batch(tasks, self._await if handler.is_async else None)
         except BaseException as error:
             answers = [failed(task, error) for task in tasks]
+        took = {handler.service: [time.perf_counter() - called_at]}
         for task, answer in zip(tasks, answers, strict=True):
             is_late = handler.time_limit_s is not None and self._limited.ended(task.id)
             if not is_late:
                 self._tell(task, answer)
-        self._owner.report(TasksFinished(answers, time.perf_counter() - began_at))
+        self._owner.report(TasksFinished(answers, time.perf_counter() - began_at, took))
 
     def _await(self, coroutine: Any) -> Any:
         assert self._loop is not None

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
 from queue import SimpleQueue
@@ -208,8 +208,9 @@ class ThreadPool:
         """Run what waits. ``is_once``: only until the first handing over."""
         waiting, handlers, running, watch = self._waiting, self._handlers, self._running, self._watch
         limited, tell_progress = self._limited, self._tell_progress
-        clock = time.perf_counter
+        report, clock = self._owner.report, time.perf_counter
         answers: list[messages.Answer] = []
+        took: dict[str, list[float]] = {}  # seconds of each call, by service
         began_at = clock()
         while True:
             try:
@@ -221,18 +222,19 @@ class ThreadPool:
             if watch is not None:
                 watch(task, None)
             handler = handlers[task.service]
+            if answers and (handler.time_limit_s is not None or handler.is_stream):
+                # It may never return, or wait for its client.
+                report(TasksFinished(answers, clock() - began_at, took))
+                answers, took, began_at = [], {}, clock()
             if handler.time_limit_s is not None:
-                if answers:  # this handler may never return
-                    self._owner.report(TasksFinished(answers, clock() - began_at))
-                    answers, began_at = [], clock()
                 limited.begun(task, handler.time_limit_s)
-            if handler.is_stream and answers:  # it may wait for its client
-                self._owner.report(TasksFinished(answers, clock() - began_at))
-                answers, began_at = [], clock()
+            called_at = clock()
             try:
                 answer = self._stream(handler, task, context) if handler.is_stream else handler.run(task, context)
             except BaseException as error:  # KeyboardInterrupt too: it is the handler's own, signals do not come here
                 answer = failed(task, error)
+            ended_at = clock()
+            took.setdefault(task.service, []).append(ended_at - called_at)
             answers.append(answer)
             is_late = handler.time_limit_s is not None and limited.ended(task.id)
             if watch is not None and not is_late:
@@ -240,14 +242,14 @@ class ThreadPool:
             if answer.status not in SUCCEEDED and self._on_failed is not None and not is_late:
                 self._on_failed(task, answer)
             del running[task.id]
-            if clock() - began_at > HAND_OVER_S:
+            if ended_at - began_at > HAND_OVER_S:
                 if is_once:
                     break
-                self._owner.report(TasksFinished(answers, clock() - began_at))
-                answers, began_at = [], clock()
+                report(TasksFinished(answers, clock() - began_at, took))
+                answers, took, began_at = [], {}, clock()
         request_context.set(None)
         if answers:
-            self._owner.report(TasksFinished(answers, clock() - began_at))
+            report(TasksFinished(answers, clock() - began_at, took))
 
     def _stream(self, handler: Handler, task: messages.Task, context: Context) -> messages.Answer:
         outlet = self._outlets.open(task)
@@ -283,6 +285,7 @@ class AsyncPool:
         self.stuck = self._limited.stuck
         self.tell_stood_still = self._limited.tell_stood_still
         self._answers: list[messages.Answer] = []
+        self._took: defaultdict[str, list[float]] = defaultdict(list)
         self._busy_s = 0.0
         self._own_thread: LoopThread | None = None
         if loop_thread is None:
@@ -367,12 +370,14 @@ class AsyncPool:
         if handler.time_limit_s is not None:
             self._limited.begun(task, handler.time_limit_s, self._running[task.id][0])
         outlet = self._outlets.open(task) if handler.is_stream else None
+        called_at = time.perf_counter()
         try:
             answer = await handler.run_async(task, context, outlet)
         except asyncio.CancelledError as error:  # by us, or by something that the handler awaited
             answer = cancelled(task.id) if context.is_cancelled else failed(task, error)
         except BaseException as error:
             answer = failed(task, error)
+        self._took[task.service].append(time.perf_counter() - called_at)
         if outlet is not None:
             self._outlets.close(task.id)
         if handler.time_limit_s is None or not self._limited.ended(task.id):
@@ -402,5 +407,6 @@ class AsyncPool:
 
     def _hand_over(self) -> None:
         answers, self._answers = self._answers, []
+        took, self._took = self._took, defaultdict(list)
         busy_s, self._busy_s = self._busy_s, 0.0
-        self._owner.report(TasksFinished(answers, busy_s))
+        self._owner.report(TasksFinished(answers, busy_s, took))

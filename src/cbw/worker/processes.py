@@ -302,7 +302,7 @@ class ProcessPool:
                 case TasksFinished():
                     mine = [answer for answer in fact.answers if _take(child, answer.id)]
                     if mine:
-                        self._owner.report(TasksFinished(mine, fact.busy_s))
+                        self._owner.report(TasksFinished(mine, fact.busy_s, fact.took))
                     if not child.retires_because and self._is_too_big(child):
                         child.retire(f"it takes more than {self._bounds.bytes_max} bytes (--max-memory-per-child)")
                         self._report_readiness()

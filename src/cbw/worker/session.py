@@ -157,6 +157,7 @@ class WorkerSession:
             "in_hand": len(core.in_hand),
             "stuck": len(core.limits.stuck),
             "stuck_tasks": pool.stuck() if pool is not None and core.limits.stuck else [],
+            "latencies": core.latencies.look(),
             "counts": {
                 "tasks_done": core.tasks_done,
                 "tasks_failed": core.tasks_failed,

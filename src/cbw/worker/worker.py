@@ -13,6 +13,7 @@ from cbw.addresses import addresses
 from cbw.contract.retrying import BACKOFF_S, RETRIES, Retrying
 from cbw.contract.service import Service
 from cbw.core.record import Record
+from cbw.core.service_latencies import CountedLatencies
 from cbw.errors import UsageError
 from cbw.keys.folder import link_keys
 from cbw.observe.status import status_of
@@ -230,6 +231,7 @@ class Worker:
             services=[name for state in present for name in state["services"]],
             **{what: sum(state[what] for state in present) for what in ("concurrency", "credit", "in_hand", "stuck")},
             stuck_tasks=[task for state in present for task in state["stuck_tasks"]],
+            **CountedLatencies.together(state["latencies"] for state in present).shown("handlers"),
             counts={what: sum(state["counts"][what] for state in present) for what in first["counts"]},
             log=sender.status() if sender is not None else None,
         )

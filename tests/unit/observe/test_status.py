@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from cbw.core import messages
 from cbw.core.broker.snapshot import CLIENTS_SHOWN_MAX, SERVICES_SHOWN_MAX, WORKERS_SHOWN_MAX, snapshot
 from cbw.core.histogram import BOUNDS_S, Latencies, bucket_quantile
+from cbw.core.service_latencies import ServiceLatencies
 from cbw.observe import metrics
 from cbw.observe.labels import LABEL_CHARS_MAX, OTHERS, SERIES_MAX, series
 from cbw.observe.status import CONNECTIONS_MAX, HTTP_TIMEOUT_S, Inquiry, Rates, StatusServer, status_of
@@ -208,6 +209,25 @@ def test_a_broker_at_work() -> None:
     assert found["cbw_broker_requests_ended_total", "answered"] == 1
     assert found["cbw_broker_request_duration_seconds_count", "s"] == 1
     assert found["cbw_broker_attempt_duration_seconds_count", "s"] == 1
+
+
+@pytest.mark.parametrize(
+    ("role", "kind", "name"),
+    [
+        ("worker", "handlers", "cbw_worker_handler_duration_seconds"),
+        ("client", "requests", "cbw_client_request_duration_seconds"),
+    ],
+)
+def test_what_the_two_ends_measure_are_histograms_by_service(role: str, kind: str, name: str) -> None:
+    latencies = ServiceLatencies(["unused"])
+    latencies.add({"render": [0.15, 0.3], "price": [0.001]})
+    rest = {"in_hand": 0, "stuck": 0, "credit": 1} if role == "worker" else {"in_flight": 0}
+    found = samples(status_of(role, "X", 0.0, "", **rest, **latencies.look().shown(kind)))
+    assert [found[f"{name}_bucket", le, "render"] for le in ("0.1", "0.2", "0.5", "+Inf")] == [0, 1, 2, 2]
+    assert found[f"{name}_count", "render"] == 2 and found[f"{name}_sum", "render"] == pytest.approx(0.45)
+    assert found[f"{name}_count", "price"] == 1
+    assert found[f"{name}_count", "unused"] == 0, "so that its first call is an increase"
+    assert (f"{name}_count", OTHERS) not in found, "there are none"
 
 
 def test_delayed_requests_are_neither_waiting_nor_in_flight() -> None:

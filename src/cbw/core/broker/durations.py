@@ -15,12 +15,10 @@ from itertools import groupby
 import msgspec
 
 from cbw.core.broker.tables import Entry, ServiceRow
-from cbw.core.histogram import Latencies, RecentLatencies, bucket_quantile
+from cbw.core.histogram import TIMED_SERVICES_MAX, Latencies, RecentLatencies, bucket_quantile
 
 COUNTED_TOGETHER = 256
 """Answered requests that are counted at a time, unless somebody looks before: what ended stays in memory until then."""
-TIMED_SERVICES_MAX = 50
-"""Services that have histograms of their own: two of 20 steps each, which is 200 kB of a scrape."""
 SAMPLE_MAX = 32
 """Of those that are counted together, how many are counted for their workers too: each takes 0.2 µs, and answers of a thousand
 workers cannot be counted together."""

@@ -10,7 +10,6 @@ again under the same ids; the broker recognizes what it has already.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import Enum
 from typing import Any
 
 from cbw.core import messages
@@ -18,12 +17,14 @@ from cbw.core.agenda import Agenda
 from cbw.core.client import events
 from cbw.core.client.capability import as_known, why_unknown
 from cbw.core.client.late_answers import LateAnswers
-from cbw.core.client.pending import Pending, pending_stream, why_expired
+from cbw.core.client.pending import Pending, pending_start, pending_stream, why_expired
 from cbw.core.client.retries import Retries
+from cbw.core.client.standing import TRANSITIONS, Standing
 from cbw.core.client.unwanted import Unwanted
 from cbw.core.hello import Patience, is_about_keys
 from cbw.core.messages import OK, Status
 from cbw.core.port import UNSENT_RETRY_S
+from cbw.core.service_latencies import UNCOUNTED_MAX, ServiceLatencies
 
 HELLO_PATIENCE_S = 3.0
 """Seconds without a welcome after which the hello is said again: a broker throws away what waits for a peer that did not
@@ -40,25 +41,6 @@ ROUND_TRIP_S_MAX = 1.0
 """Longest round trip that is waited for, in seconds: some satellites need 0.7."""
 EXPIRY_STEP_S = 0.01
 """Shortest time in seconds between two searches for expired requests: each looks at everything in flight."""
-
-
-class Standing(Enum):
-    """How the client stands with the broker."""
-
-    DISCONNECTED = "no connection"
-    GREETING = "connected; the hello is sent, or will be sent again, and was not answered with a welcome"
-    WELCOMED = "the broker knows this client"
-    REFUSED = "the broker refuses this client for good"
-    CLOSED = "the program has closed the client"
-
-
-TRANSITIONS: dict[Standing, tuple[Standing, ...]] = {
-    Standing.DISCONNECTED: (Standing.DISCONNECTED, Standing.GREETING, Standing.REFUSED, Standing.CLOSED),
-    Standing.GREETING: tuple(Standing),
-    Standing.WELCOMED: tuple(Standing),
-    Standing.REFUSED: (Standing.CLOSED,),
-    Standing.CLOSED: (),
-}
 
 
 class ClientCore:
@@ -83,6 +65,8 @@ class ClientCore:
         self.sent_again = 0
         self.retried = 0  # requests that were sent again because the broker was busy
         self.late = LateAnswers()
+        self.latencies = ServiceLatencies()  # of requests that were answered, or not in time
+        self._count_at = UNCOUNTED_MAX  # when so many have ended
         self._is_connected = False  # and not refused
         self._is_over = False  # refused or closed: whatever is submitted ends at once
         self._agenda = Agenda()
@@ -112,10 +96,10 @@ class ClientCore:
             elif type(fact) is events.Submitted:
                 self._submitted(fact, now)
             elif type(fact) is events.StartRequested:
-                self._asked(Pending(fact.start, fact.sink, fact.deadline_at, True, fact.ends_at, fact.due_at), now)
+                self._asked(pending_start(fact, now), now)
             elif type(fact) is events.CollectRequested:
                 collect = messages.Collect(fact.id, fact.ticket)
-                self._asked(Pending(collect, fact.sink, fact.deadline_at, may_retry=True), now)
+                self._asked(Pending(collect, fact.sink, fact.deadline_at, may_retry=True, submitted_at=now), now)
             else:
                 self._happened(fact, now)
         self._agenda.run(now)
@@ -133,6 +117,9 @@ class ClientCore:
             self._to_deliver = []
         if self._to_end:
             self.ended += len(self._to_end)
+            if self.ended >= self._count_at:
+                self._count_at = self.ended + UNCOUNTED_MAX
+                self.latencies.count()
             orders.append(events.End(self._to_end))
             self._to_end = []
         if self._resent:
@@ -153,7 +140,7 @@ class ClientCore:
             case events.Disconnected():
                 self._disconnected()
             case events.StreamRequested():
-                self._asked(pending_stream(fact.request, fact.sink, fact.deadline_at, fact.due_at), now)
+                self._asked(pending_stream(fact, now), now)
             case events.PartsTaken():
                 self._parts_taken(fact)
             case events.CancelRequested():
@@ -179,16 +166,20 @@ class ClientCore:
         if deadline_at is not None:
             ttl = deadline_at - now
             self._expiry.set_by(deadline_at)
+        submitted_at = fact.submitted_at
+        if submitted_at is None:
+            submitted_at = now
         is_connected, in_flight, to_send = self._is_connected, self.in_flight, self._to_send
         request_id = fact.first_id
         if fact.requires_worker:
             for key, body in enumerate(fact.bodies, request_id):
                 choosy = messages.RequestIfServed(key, service, body, ttl, priority, delay_s, headers)
-                self._asked(Pending(choosy, sink, deadline_at, may_retry, due_at=due_at), now)
+                self._asked(Pending(choosy, sink, deadline_at, may_retry, submitted_at, due_at=due_at), now)
             return
         for body in fact.bodies:
             request = messages.Request(request_id, service, body, ttl, priority, delay_s, headers)
-            pending = in_flight[request_id] = Pending(request, sink, deadline_at, may_retry, due_at=due_at)
+            pending = Pending(request, sink, deadline_at, may_retry, submitted_at, due_at=due_at)
+            in_flight[request_id] = pending
             if is_connected:
                 if len(body) <= UNASKED_BYTES:
                     to_send.append(request)
@@ -218,9 +209,8 @@ class ClientCore:
     def _end_unwanted(self, fact: events.Submitted) -> None:
         """It was submitted before the program could know that nobody will answer it."""
         for request_id, body in enumerate(fact.bodies, fact.first_id):
-            self._end_unsent(
-                Pending(messages.Request(request_id, fact.service, body), fact.sink, None, may_retry=False)
-            )
+            request = messages.Request(request_id, fact.service, body)
+            self._end_unsent(Pending(request, fact.sink, None, may_retry=False, submitted_at=0.0))
 
     def _end_unsent(self, pending: Pending) -> None:
         if self.refused is not None:
@@ -251,6 +241,7 @@ class ClientCore:
                 pending.is_overdue, pending.deadline_at = True, now + OVERDUE_S + self._round_trip_s
             else:
                 del in_flight[request.id]
+                pending.tell_time(self.latencies, now)
                 if pending.is_stream:
                     self._cancel_again(request.id)
                 self._end(pending, Status.EXPIRED, *why_expired(request, self.broker, self.hello_refused))
@@ -365,10 +356,14 @@ class ClientCore:
                     self.late.came(message.id)
                     self._unwanted.answered(message.id)
                 elif pending.is_overdue and message.status is Status.CANCELLED:  # by a broker that does not say why
+                    pending.tell_time(self.latencies, now)
                     self._end(pending, Status.EXPIRED, "no answer in time")
                 elif type(pending.request) is messages.Request:  # the usual case
-                    to_end.append(events.Ended(pending.sink, message, pending.request.service, self.name))
+                    service = pending.request.service
+                    to_end.append(events.Ended(pending.sink, message, service, self.name))
+                    self.latencies.remembered[service].append(now - pending.submitted_at)
                 else:
+                    pending.tell_time(self.latencies, now)
                     to_end.append(self._ended(pending, message))
                     if pending.may_run_again:
                         self._cancel_again(message.id)

@@ -86,6 +86,7 @@ class ClientDriver:
         due_at: float | None = None,
         requires_worker: bool = False,
         headers: dict[str, str] | None = None,
+        submitted_at: float | None = None,
     ) -> range:
         """Requests of the program; the ids that they get. The rest is as in :class:`~cbw.core.client.events.Submitted`."""
         first_id = self.next_id
@@ -93,7 +94,17 @@ class ClientDriver:
         self.submitted += len(bodies)
         self._facts.append(
             events.Submitted(
-                first_id, service, bodies, deadline_at, sink, priority, may_retry, due_at, requires_worker, headers
+                first_id,
+                service,
+                bodies,
+                deadline_at,
+                sink,
+                priority,
+                may_retry,
+                due_at,
+                requires_worker,
+                headers,
+                submitted_at,
             )
         )
         return range(first_id, self.next_id)
@@ -118,11 +129,16 @@ class ClientDriver:
         return key
 
     def stream(
-        self, request: messages.StreamRequest, deadline_at: float | None, sink: Any, due_at: float | None = None
+        self,
+        request: messages.StreamRequest,
+        deadline_at: float | None,
+        sink: Any,
+        due_at: float | None = None,
+        submitted_at: float | None = None,
     ) -> int:
         """An answer in parts or with its progress, as in :class:`~cbw.core.client.events.StreamRequested`; its id."""
         request.id = self._take_id()
-        self._facts.append(events.StreamRequested(request, deadline_at, sink, due_at))
+        self._facts.append(events.StreamRequested(request, deadline_at, sink, due_at, submitted_at))
         return request.id
 
     def took(self, request_id: int, count: int) -> None:

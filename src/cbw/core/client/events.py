@@ -71,7 +71,8 @@ class Submitted(Event, gc=True):
 
     ``deadline_at`` is in monotonic seconds, None for never. ``sink`` comes back with the end of each of them. What has a
     deadline and ``may_retry`` is sent again as long as the broker is too busy for it. They are not handed out before ``due_at``,
-    None: there is no such time. ``requires_worker``: they end at once if nobody serves them.
+    None: there is no such time. ``requires_worker``: they end at once if nobody serves them. How long they take counts from
+    ``submitted_at``, None: from when the core is told.
     """
 
     first_id: int
@@ -84,6 +85,7 @@ class Submitted(Event, gc=True):
     due_at: float | None = None
     requires_worker: bool = False
     headers: dict[str, str] | None = None
+    submitted_at: float | None = None
 
 
 class StartRequested(Event, gc=True):
@@ -119,6 +121,7 @@ class StreamRequested(Event, gc=True):
     deadline_at: float | None
     sink: Any
     due_at: float | None = None
+    submitted_at: float | None = None
 
 
 class PartsTaken(Event):

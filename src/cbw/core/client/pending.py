@@ -7,11 +7,14 @@ from typing import Any
 import msgspec
 
 from cbw.core import messages
+from cbw.core.client.events import StartRequested, StreamRequested
 from cbw.core.client.reader import Reader
+from cbw.core.service_latencies import ServiceLatencies
 
 
 class Pending(msgspec.Struct, eq=False):
-    """A request in flight. ``ends_at`` is the deadline of one that is to be started, which it has beside that for starting it.
+    """A request in flight since ``submitted_at``. ``ends_at`` is the deadline of one that is to be started, which it has beside
+    that for starting it.
 
     ``is_overdue``: the deadline has passed, and the broker is asked where the request is, until ``deadline_at``. It was sent
     ``sendings`` times.
@@ -21,6 +24,7 @@ class Pending(msgspec.Struct, eq=False):
     sink: Any
     deadline_at: float | None
     may_retry: bool
+    submitted_at: float
     ends_at: float | None = None
     due_at: float | None = None
     is_overdue: bool = False
@@ -40,6 +44,11 @@ class Pending(msgspec.Struct, eq=False):
             self.reader.ask_again(request)
         if self.due_at is not None:
             request.delay_s = max(0.0, self.due_at - now)
+
+    def tell_time(self, latencies: ServiceLatencies, now: float) -> None:
+        """It has ended: add its time to what is remembered, if it is not about a ticket, whose request goes on."""
+        if isinstance(self.request, messages.Request):
+            latencies.remembered[self.request.service].append(now - self.submitted_at)
 
     @property
     def is_stream(self) -> bool:
@@ -68,12 +77,31 @@ class Pending(msgspec.Struct, eq=False):
         return messages.PartsWanted(self.request.id, self.reader.wanted, self.reader.task)
 
 
-def pending_stream(
-    request: messages.StreamRequest, sink: Any, deadline_at: float | None, due_at: float | None
-) -> Pending:
-    """A request whose answer is wanted in parts, or whose progress is."""
-    reader = None if request.parts is None else Reader()
-    return Pending(request, sink, deadline_at, may_retry=True, due_at=due_at, reader=reader)
+def pending_start(asked: StartRequested, now: float) -> Pending:
+    """What was ``asked``, of which the core is told ``now``: that a request is started."""
+    return Pending(
+        asked.start,
+        asked.sink,
+        asked.deadline_at,
+        may_retry=True,
+        submitted_at=now,
+        ends_at=asked.ends_at,
+        due_at=asked.due_at,
+    )
+
+
+def pending_stream(asked: StreamRequested, now: float) -> Pending:
+    """What was ``asked``, of which the core is told ``now``: a request whose answer is wanted in parts, or whose progress is."""
+    reader = None if asked.request.parts is None else Reader()
+    return Pending(
+        asked.request,
+        asked.sink,
+        asked.deadline_at,
+        may_retry=True,
+        submitted_at=now if asked.submitted_at is None else asked.submitted_at,
+        due_at=asked.due_at,
+        reader=reader,
+    )
 
 
 def why_expired(request: messages.Message, broker: messages.Welcome | None, refused: str) -> tuple[str, str]:

@@ -6,6 +6,7 @@ asks the pool, and hears later what it gave.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from cbw.core.agenda import Agenda
 from cbw.core.hello import is_about_keys
 from cbw.core.messages import OK
 from cbw.core.parts import SUCCEEDED
+from cbw.core.service_latencies import ServiceLatencies
 from cbw.core.worker import events
 from cbw.core.worker.broker_session import WORKER_BEAT_S, BrokerSession, Introduction, Registration
 from cbw.core.worker.orders import Orders
@@ -77,6 +79,7 @@ class WorkerCore:
         self.is_pool_ready = True
         self.is_leaving = self.has_left_stuck = False  # stuck: because none of its handlers can run any more
         self.limits = TimeLimits()
+        self.latencies = ServiceLatencies(services)  # of handlers
         abilities = (proof, wants_names, signatures, takes_streams)
         self._introduction = Introduction(name, boot, self.services, concurrency, *abilities)
         self._streams = OutgoingStreams()
@@ -108,8 +111,7 @@ class WorkerCore:
         }
         for place in places:
             self._open(place)
-        if looks_up:
-            self._look_up.set(0.0)
+        self._look_up.set(0.0 if looks_up else math.inf)
 
     def step(self, facts: Iterable[events.Fact], now: float) -> list[events.Order]:
         """Take in ``facts``, do what is due at ``now`` (monotonic seconds, never going back), and say what to do."""
@@ -277,6 +279,7 @@ class WorkerCore:
         answers, credit = fact.answers, self.credit
         could_take_all = all(map(self._are_all_wanted, self.sessions.values()))
         self._is_stalled = False
+        self.latencies.add(fact.took)
         if self.limits.is_used:
             answers = [answer for answer in answers if not self.limits.ended(answer.id)]
         self._take_answers(answers)

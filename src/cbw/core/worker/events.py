@@ -49,13 +49,15 @@ class BatchArrived(Event):
 
 
 class TasksFinished(Event, array_like=True, tag=0):
-    """Handlers have ended with ``answers``; together they took ``busy_s`` seconds of handler time.
+    """Handlers have ended with ``answers``; together they took ``busy_s`` seconds of handler time, and each call, by service, so
+    many seconds as ``took`` has.
 
     This and :class:`TasksReturned` are encoded as arrays, because child processes send them through a pipe.
     """
 
     answers: list[messages.Answer]
     busy_s: float
+    took: dict[str, list[float]] = {}
 
 
 class TasksReturned(Event, array_like=True, tag=1):

@@ -9,14 +9,9 @@ import pytest
 
 from cbw.core import messages
 from cbw.core.client import events
-from cbw.core.client.core import (
-    HELLO_PATIENCE_S,
-    TRANSITIONS,
-    UNASKED_BYTES,
-    ClientCore,
-    Standing,
-)
+from cbw.core.client.core import HELLO_PATIENCE_S, UNASKED_BYTES, ClientCore
 from cbw.core.client.events import BatchArrived, CancelRequested, Connected, Disconnected, Ended, Submitted
+from cbw.core.client.standing import TRANSITIONS, Standing
 from cbw.core.client.unwanted import CANCELLED_MAX
 from cbw.core.hello import DUPLICATE_PATIENCE_S, HELLO_RETRY_S
 from cbw.core.messages import Status

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cbw.core.client.core import Standing
+from cbw.core.client.standing import Standing
 from cbw.core.messages import KEY_REFUSALS, Refusal, Refused, Status
 
 from .test_core import DrivenClient
