@@ -148,6 +148,7 @@ class Checker:
         self._questions.read(request.number)
         asker = self.plain_clients.get(connection.link.process.name)
         if asker is not None and asker is not connection.link.process:
+            self.durability.identity_taken(connection.peer)
             for job, _ in asker.in_flight.values():
                 self.excuse(job.token, "another program has asked with its identity")
 
@@ -297,9 +298,8 @@ class Checker:
         for fact in facts:
             if isinstance(fact, events.ClientSaid):
                 for message in fact.messages:
-                    if (
-                        isinstance(message, messages.Request) and message.id not in asked
-                    ):  # the second only joins the first
+                    # the second only joins the first
+                    if isinstance(message, messages.Request) and message.id not in asked:
                         asked[message.id] = message.ttl
                         self.delays.asked[message.id] = message.delay_s or 0.0
                     elif isinstance(message, PlainRequest):

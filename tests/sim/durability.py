@@ -72,6 +72,7 @@ class Durability:
         self._acknowledged: dict[int, None] = {}
         self._cancelled: dict[int, None] = {}
         self._gone_at: dict[str, float] = {}
+        self._taken_at: dict[str, float] = {}  # when another program has last asked with the identity of a lab client
         self._back_at: dict[str, float] = {}
         self._was_back_at: dict[str, float] = {}  # the last time before, if it had its time to ask then
         self._asked_last: dict[tuple[str, tuple[bytes, ...]], int] = {}
@@ -147,6 +148,8 @@ class Durability:
             return True
         if not note.is_of_lab:
             return False
+        if self._taken_at.get(note.client, -1.0) >= note.at:
+            return True
         if note.envelope == REQ or self._asked_last.get((note.client, note.envelope), note.id) != note.id:
             return True
         return note.id in self._left and now - self._ordered_at[note.id] >= TOLD_S - 1e-6
@@ -202,6 +205,10 @@ class Durability:
     def plain_asked(self, peer: bytes, request: PlainRequest, number: int) -> None:
         """The broker is about to read this, and will give it that number."""
         self._asked_last[printable(peer), tuple(map(bytes, request.envelope))] = number
+
+    def identity_taken(self, peer: bytes) -> None:
+        """Another program asks with this identity. The broker may find that out, and nobody gets what the first one had asked."""
+        self._taken_at[printable(peer)] = self._world.now
 
     def accepted(self, request: int, accepted: Accepted) -> None:
         """The broker has taken it on."""
