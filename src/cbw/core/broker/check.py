@@ -23,8 +23,10 @@ def check(core: BrokerCore) -> None:
     _check_tickets(core)
     for worker in core.workers.by_peer.values():
         _check_hand(worker)
-    for service in core.requests.dispatcher.services.values():
-        is_stopping, is_paused = core.requests.stopping.is_on, service.name in core.requests.dispatcher.paused
+    dispatcher, is_stopping = core.requests.dispatcher, core.requests.stopping.is_on
+    is_full = core.requests.journal is not None and core.requests.journal.is_full
+    for service in dispatcher.services.values():
+        is_paused = is_full or service.name in dispatcher.paused
         _check_service(service, is_stopping=is_stopping, is_paused=is_paused)
 
 

@@ -216,6 +216,7 @@ class BrokerCore:
         was_full = journal.is_full
         journal.fill(fact.filled)
         if journal.is_full is not was_full:
+            self.requests.dispatcher.spare(is_sparing=journal.is_full)
             self.outbox.trace(catalogue.JOURNAL_STALLED, text=journal.lack_of_room or "it has room again")
 
     # --- people

@@ -74,6 +74,15 @@ class Dispatcher:
         self._arrived: list[Entry] = []  # with a deadline, since the last handing out
         self.delays = Delays(outbox, agenda, self.service, self._queue_due)
         self.demands = Demands(outbox, agenda)
+        self._is_sparing = False
+        self.is_held = False
+        """Whether nothing is handed out at present."""
+
+    def spare(self, *, is_sparing: bool) -> None:
+        """Hand out only what is begun at once, or again as much as workers want: each task has an answer, which takes room."""
+        if is_sparing is not self._is_sparing:
+            self._is_sparing = is_sparing
+            self._dirty.update(dict.fromkeys(self.services.values()))
 
     def service(self, name: str) -> ServiceRow:
         """The service of that name, made if need be; it goes again when it has neither a worker nor a request."""
@@ -226,7 +235,7 @@ class Dispatcher:
 
         Returns each worker with the entries that it now has in hand, in the order of their tasks.
         """
-        while self._dirty:
+        while self._dirty and not self.is_held:
             dirty, self._dirty = self._dirty, {}
             services = sorted(dirty, key=_waits_since) if len(dirty) > 1 else dirty  # they may share workers
             served = [each for each in services if each.name not in self.paused] if self.paused else services
@@ -255,12 +264,13 @@ class Dispatcher:
                 self._give(worker, [suspect], now)
 
     def _serve(self, service: ServiceRow, now: float) -> None:
-        waiting, free, prefetching = service.waiting, service.free, service.prefetching
+        waiting, free = service.waiting, service.free
+        prefetching = () if self._is_sparing else service.prefetching
         while waiting.count and (free or (prefetching and not service.suspects)):
             tier = free or prefetching
             worker = next(iter(tier))
             share = -(-waiting.count // len(tier))
-            may_prefetch = worker.suspect is None and not service.suspects
+            may_prefetch = worker.suspect is None and not service.suspects and not self._is_sparing
             room = worker.credit if may_prefetch else min(worker.concurrency, worker.credit)
             self._give(worker, waiting.take(min(share, room - len(worker.in_hand)), now), now)
 

@@ -395,6 +395,13 @@ class Journal:
         """That the journal is full, in words for clients; empty: it is not."""
         return f"the broker's journal has taken {self._filled:.0%} of its room" if self.is_full else ""
 
+    @property
+    def holds_tasks(self) -> bool:
+        """Whether tasks wait until everything is stored. Each will have an answer, and many at once need more room than there may
+        be; none makes any before it is stored.
+        """
+        return self.is_full and not self.is_settled
+
     def fill(self, filled: float) -> None:
         """So much of the journal's room is taken, from 0 to 1."""
         self._filled = filled

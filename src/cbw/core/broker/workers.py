@@ -304,6 +304,7 @@ class Workers:
     def hand_out(self) -> None:
         """Give what waits to those that want it."""
         outbox, requests = self._outbox, self._requests
+        requests.dispatcher.is_held = requests.journal is not None and requests.journal.holds_tasks
         for worker, entries in requests.dispatcher.hand_out(outbox.now):
             if isinstance(worker, ReqWorkerRow):
                 (entry,) = entries

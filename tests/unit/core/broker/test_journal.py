@@ -351,6 +351,28 @@ def test_a_journal_that_is_nearly_full_takes_no_new_requests_until_there_is_room
     assert system.answers() == [(4, Status.OK)]
 
 
+def test_a_journal_that_is_nearly_full_gets_one_answer_at_a_time_from_each_worker() -> None:
+    """Many at once may need more room than there is, and none of them makes any before it is stored."""
+    system = Journaled()
+    system.client("C1")
+    for number in range(1, 8):
+        system.ask(number)
+    system.tell(JournalFilled(0.9))
+    system.is_slow = True
+    system.worker("W1", credit=6, concurrency=1)
+    (first,) = system.take_tasks("W1")
+    system.wait(0.05)
+    system.answer("W1", first)
+    system.wait(0.05)
+    assert system.bodies("W1") == [], "its answer is not stored"
+    system.store()
+    assert system.bodies("W1") == [2]
+    system.tell(JournalFilled(0.5))
+    system.store()
+    system.wait(0.05)
+    assert system.bodies("W1") == [3, 4, 5, 6, 7], "there is room for as much as it wants"
+
+
 def test_what_runs_is_still_known_after_it_was_written_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal_module, "SLACK_BYTES", 2000)
     monkeypatch.setattr(journal_module, "COMPACT_BYTES", 500)
