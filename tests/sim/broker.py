@@ -206,10 +206,11 @@ class SimBroker(Process):
         asked, self.asked = self.asked, []
         operator = self.checker.operator
         self.driver.turn(self.world.now, stop_by, self._told(asked))
-        operator.has_acted()
         for order in self.driver.operator_answers:
             if order.answer.status is not messages.Status.OK:
                 raise ViolationError(f"control: the operator was refused: {bytes(order.answer.body)!r}")
+            operator.answered(order.answer)
+        operator.has_acted()
         self.driver.operator_answers.clear()
         if self.driver.is_over:
             self.world.say(self.name, "stopped")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from cbw.core import messages
 from cbw.core.broker import acts, events
 from cbw.core.port import printable
 from cbw.core.record import Record
@@ -38,6 +39,7 @@ class Operator:
         self._undrained_at: dict[str, float] = {}
         self._number = 0
         self._purged: dict[str, None] = {}  # services, while a purge is carried out
+        self._newly_drained: dict[str, None] = {}  # workers, while that is carried out
 
     def broker_died(self) -> None:
         """The next one knows nothing of what was drained and paused."""
@@ -86,7 +88,9 @@ class Operator:
             case acts.PURGE:
                 self._purged[fields["service"]] = None
             case acts.DRAIN:
-                self.drained.update({name: workers[name].boot for name in fields["workers"] if name in workers})
+                here = [name for name in fields["workers"] if name in workers]
+                self._newly_drained.update(dict.fromkeys(name for name in here if name not in self.drained))
+                self.drained.update({name: workers[name].boot for name in here})
             case acts.UNDRAIN:
                 for name in fields["workers"]:
                     if self.drained.pop(name, None) is not None:
@@ -97,9 +101,16 @@ class Operator:
                 for name in fields["services"]:
                     self.paused.pop(name, None)
 
+    def answered(self, answer: messages.Answer) -> None:
+        """A worker that is to be drained may have been lost in the same turn: then the broker says that it is missing."""
+        for name in msgspec.json.decode(answer.body).get("missing", ()):
+            if name in self._newly_drained:
+                self.drained.pop(name, None)
+
     def has_acted(self) -> None:
         """The turn is over."""
         self._purged.clear()
+        self._newly_drained.clear()
 
     def ended(self, record: Record, accepted: Accepted, job: Job) -> None:
         """A request was cancelled because somebody has asked the broker for it.
