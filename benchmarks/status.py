@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 
+from benchmarks import viewers
 from benchmarks.dispatch import filled_core
 from benchmarks.figure import Row, fastest_s, median, print_rows
 from cbw.bench import Load, Measured, measure
@@ -29,10 +30,11 @@ REPEATS = 30
 
 
 def rows() -> Iterator[Row]:
-    """The work of a second, the counting of a request, and both kinds of runs in turns."""
+    """The work of a second, the counting of a request, both kinds of runs in turns, and what viewers of the page cost."""
     yield _second()
     yield _counting()
     yield from _in_turns()
+    yield from viewers.rows()
 
 
 def _second() -> Row:

@@ -26,7 +26,7 @@ def test_a_stop_while_it_starts(images: dict[str, str], run: Callable[..., str],
     assert state["ExitCode"] == 0, must("logs", name)
 
 
-@pytest.mark.parametrize("words", ["client C1 3 172.17.0.250", "bench", "logs --follow /dev/null"])
+@pytest.mark.parametrize("words", ["client C1 3 172.17.0.250", "bench", "verify", "logs --follow /dev/null"])
 @pytest.mark.parametrize(("signal", "code"), [("INT", 130), ("TERM", 143)])
 def test_a_signal_ends_every_command(
     images: dict[str, str], run: Callable[..., str], words: str, signal: str, code: int

@@ -138,9 +138,11 @@ class Shell:
         self._lines.put(None)
 
     def run(self, command: str) -> tuple[str, int]:
-        """What it prints, and its exit code."""
+        """What it prints, and its exit code. It has no input: a program that reads some would take what is typed next."""
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{command}\n__code=$?; echo; echo '{MARK}' $__code; (exit $__code)\n")
+        self._process.stdin.write(
+            f"{{ {command}\n}} < /dev/null\n__code=$?; echo; echo '{MARK}' $__code; (exit $__code)\n"
+        )
         self._process.stdin.flush()
         printed: list[str] = []
         deadline = time.monotonic() + PATIENCE_S

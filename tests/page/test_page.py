@@ -221,6 +221,23 @@ def test_the_page_tells_how_long_each_worker_takes_and_how_long_the_oldest_waits
     )
 
 
+def test_what_the_broker_does_not_tell_is_shown_as_unknown(planted: Shown, browser: Browser) -> None:
+    """As after a return to an earlier version, while the page is open."""
+    browser.open(planted.url)
+    browser.wait_for("#workers", "W1")
+    without = """
+        const told = structuredClone(seen), rows = [...told.status.services, ...told.status.workers, told.history, told];
+        const later = ["rate", "p50_s", "p99_s", "failed", "answered", "busy", "at_s", "age_s", "oldest_s"];
+        for (const row of rows) for (const name of later) delete row[name];
+        show(told);
+        return [...document.querySelectorAll("#tiles b, #services td, #workers td")].map(e => e.textContent)
+    """
+    cells = browser.run(without)
+    assert not [text for text in cells if "undefined" in text or "NaN" in text or "null" in text]
+    assert cells.count("\u2013") >= 10
+    assert not browser.complaints()
+
+
 def test_a_reload_shows_the_minutes_before(open_broker: Shown, browser: Browser) -> None:
     browser.open(open_broker.url)
     browser.wait_for("#verdict", "Nobody is here yet")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -28,6 +28,8 @@ COMPLETE_S = 0.5
 """Longest time that the completion of a name waits for a broker: a person waits for it."""
 TEXT_CELLS_MIN = 10
 """Width in cells down to which a column of texts is made narrower: names begin to be hard to read."""
+UNKNOWN = "?"
+"""What stands in the place of something that the broker has not told, as it is of an earlier version."""
 Fields = dict[str, Any]
 
 
@@ -152,6 +154,14 @@ def columns_within(
         if needed <= width or not spare:
             return kept, True
         kept.remove(columns.index(spare.pop(0)))
+
+
+def cell_text(show: Callable[[Any], str], row: Mapping[str, Any]) -> str:
+    """What ``show`` makes of ``row``; :data:`UNKNOWN` if the broker has not told a field that it needs."""
+    try:
+        return show(row)
+    except KeyError:
+        return UNKNOWN
 
 
 def per_second(value: float | None) -> str:

@@ -3,17 +3,47 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import click
 
 from cbw.cli import output
-from cbw.cli.control import Control, controlling, json_printed, per_second, seconds, show_rows
+from cbw.cli.control import Control, Fields, cell_text, controlling, json_printed, per_second, seconds, show_rows
 from cbw.core.broker.looks import LIST_WORKERS, LISTED_MAX, SHOW_STATUS
 
-DONE_COLUMNS = ("rate", "p50", "p99", "answered", "failed", "since")
-SERVICE_COLUMNS = ("service", "waiting", "running", "delayed", "workers", "free", "oldest", *DONE_COLUMNS, "state")
-WORKER_COLUMNS = ("worker", "state", "in hand", *DONE_COLUMNS, "busy", "at", "services")
+Cell = tuple[str, Callable[[Fields], str]]
+"""The heading of a column, and what stands in it."""
+DONE_CELLS: Sequence[Cell] = (
+    ("rate", lambda row: per_second(row["rate"])),
+    ("p50", lambda row: seconds(row["p50_s"])),
+    ("p99", lambda row: seconds(row["p99_s"])),
+    ("answered", lambda row: "" if row["answered"] is None else str(row["answered"])),
+    ("failed", lambda row: "" if row["failed"] is None else str(row["failed"])),
+    ("since", lambda row: seconds(row["age_s"])),
+)
+"""What a service or a worker has done."""
+SERVICE_CELLS: Sequence[Cell] = (
+    ("service", lambda row: output.called(row["service"])),
+    ("waiting", lambda row: str(row["waiting"])),
+    ("running", lambda row: str(row["running"])),
+    ("delayed", lambda row: str(row["delayed"])),
+    ("workers", lambda row: str(row["workers"])),
+    ("free", lambda row: str(row["free_workers"])),
+    ("oldest", lambda row: seconds(row["oldest_s"]) if row["waiting"] else ""),
+    *DONE_CELLS,
+    ("state", lambda row: "paused" if row["is_paused"] else "" if row["workers"] else "nobody serves it"),
+)
+WORKER_CELLS: Sequence[Cell] = (
+    ("worker", lambda row: str(row["worker"])),
+    ("state", lambda row: str(row["state"])),
+    ("in hand", lambda row: f"{row['in_hand']}/{row['concurrency']}"),
+    *DONE_CELLS,
+    ("busy", lambda row: f"{row['busy']:.0%}"),
+    ("at", lambda row: f"{row['at']} for {seconds(row['at_s'])}" if row["at"] else ""),
+    ("services", lambda row: ", ".join(map(output.called, row["services"]))),
+)
+SERVICE_COLUMNS = tuple(name for name, _ in SERVICE_CELLS)
+WORKER_COLUMNS = tuple(name for name, _ in WORKER_CELLS)
 SERVICE_SPARE = ("answered", "delayed", "free", "since")
 """What a narrow terminal leaves out; :data:`WORKER_SPARE` too."""
 WORKER_SPARE = ("answered", "busy", "services", "since")
@@ -35,15 +65,16 @@ def command(control: Control, is_json: bool) -> None:
     long half of its last answers took after it was given the requests, and 99 % of them; how many it has answered, and how many
     attempts have failed as it was lost; since when it is here; the share of its life that it had work; its oldest request.
 
-    A terminal that is too narrow shows the most important columns.
+    A terminal that is too narrow shows the most important columns. A broker of an earlier version may not tell all: ? stands for
+    what it does not.
     """
     status = control.ask(SHOW_STATUS)
     workers = _workers(control)
     if is_json:
         output.json({"services": status["services"], "workers": workers})
         return
-    services = [_service(row) for row in status["services"]]
-    rows = [_worker(row) for row in workers]
+    services = [shown_row(SERVICE_CELLS, row) for row in status["services"]]
+    rows = [shown_row(WORKER_CELLS, row) for row in workers]
     if not sys.stdout.isatty():
         show_rows((), [["service", *row] for row in services] + [["worker", *row] for row in rows])
         return
@@ -51,8 +82,8 @@ def command(control: Control, is_json: bool) -> None:
     show_rows(WORKER_COLUMNS, rows, right=WORKER_COLUMNS[2:10], spare=WORKER_SPARE)
 
 
-def _workers(control: Control) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
+def _workers(control: Control) -> list[Fields]:
+    found: list[Fields] = []
     while True:
         page = control.ask(LIST_WORKERS, limit=LISTED_MAX, offset=len(found))["workers"]
         found += page
@@ -60,26 +91,6 @@ def _workers(control: Control) -> list[dict[str, Any]]:
             return found
 
 
-def _service(row: dict[str, Any]) -> list[str]:
-    figures = [str(row[name]) for name in ("waiting", "running", "delayed", "workers", "free_workers")]
-    state = "paused" if row["is_paused"] else "" if row["workers"] else "nobody serves it"
-    oldest = seconds(row["oldest_s"]) if row["waiting"] else ""
-    return [output.called(row["service"]), *figures, oldest, *_done(row), state]
-
-
-def _worker(row: dict[str, Any]) -> list[str]:
-    return [
-        row["worker"],
-        row["state"],
-        f"{row['in_hand']}/{row['concurrency']}",
-        *_done(row),
-        f"{row['busy']:.0%}",
-        f"{row['at']} for {seconds(row['at_s'])}" if row["at"] else "",
-        ", ".join(map(output.called, row["services"])),
-    ]
-
-
-def _done(row: dict[str, Any]) -> list[str]:
-    """What a service or a worker has done, in the order of :data:`DONE_COLUMNS`."""
-    counts = ("" if row[name] is None else str(row[name]) for name in ("answered", "failed"))
-    return [per_second(row["rate"]), seconds(row["p50_s"]), seconds(row["p99_s"]), *counts, seconds(row["age_s"])]
+def shown_row(cells: Sequence[Cell], row: Fields) -> list[str]:
+    """What ``cells`` show of ``row``, a service or a worker as the broker tells of it."""
+    return [cell_text(show, row) for _, show in cells]

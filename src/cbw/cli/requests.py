@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import click
 
 from cbw.cli import output
 from cbw.cli.completion import complete_service
-from cbw.cli.control import Control, age_of, controlling, json_printed, seconds, show_rows
+from cbw.cli.control import Control, Fields, age_of, cell_text, controlling, json_printed, seconds, show_rows
 from cbw.cli.options import Integer
 from cbw.core.broker.looks import LIST_REQUESTS, LISTED_MAX
 
-COLUMNS = ("request", "service", "state", "for", "worker", "attempt", "bytes", "age")
+CELLS: Sequence[tuple[str, Callable[[Fields], str]]] = (
+    ("request", lambda row: str(row["request"])),
+    ("service", lambda row: output.called(row["service"])),
+    ("state", lambda row: str(row["state"])),
+    ("for", lambda row: seconds(row["in_state_s"])),
+    ("worker", lambda row: row["worker"] or ""),
+    ("attempt", lambda row: str(row["attempt"])),
+    ("bytes", lambda row: str(row["body_bytes"])),
+    ("age", lambda row: seconds(row["age_s"])),
+)
+"""The headings of the columns, and what stands in them."""
 
 
 @click.command("requests", context_settings={"max_content_width": 110})
@@ -51,13 +61,8 @@ def command(
     if is_json:
         output.json(page)
         return
-    show_rows(COLUMNS, [_row(one) for one in page["requests"]], right=("for", "attempt", "bytes", "age"))
+    rows = [[cell_text(show, one) for _, show in CELLS] for one in page["requests"]]
+    show_rows([name for name, _ in CELLS], rows, right=("for", "attempt", "bytes", "age"))
     if sys.stdout.isatty():
-        more = "" if page["is_complete"] else " or more"
+        more = "" if page.get("is_complete", True) else " or more"
         output.line(f"{len(page['requests'])} of {page['matching']}{more} requests; cbw why REQUEST tells more of one")
-
-
-def _row(one: dict[str, Any]) -> list[str]:
-    figures = str(one["attempt"]), str(one["body_bytes"]), seconds(one["age_s"])
-    service, since = output.called(one["service"]), seconds(one["in_state_s"])
-    return [one["request"], service, one["state"], since, one["worker"] or "", *figures]

@@ -10,7 +10,7 @@ from typing import Any
 from rich.cells import cell_len, set_cell_size
 
 from cbw.cli import output
-from cbw.cli.control import per_second, seconds
+from cbw.cli.control import UNKNOWN, cell_text, per_second, seconds
 from cbw.core.broker.acts import CANCEL, DRAIN, PAUSE, RESUME, UNDRAIN
 from cbw.core.broker.looks import TELL_WHY
 from cbw.core.broker.verdict import sentence
@@ -106,7 +106,8 @@ class TopView:
 
     def look(self, status: Row, requests: Sequence[Row], now: float) -> None:
         """The broker has told this."""
-        ended = status["counts"].get("answered", 0) + status["counts"].get("failed", 0)
+        counts = status.get("counts", {})
+        ended = counts.get("answered", 0) + counts.get("failed", 0)
         if self._seen is not None and now > self._seen[0]:
             self._rate = max(0, ended - self._seen[1]) / (now - self._seen[0])
         self._seen = now, ended
@@ -185,10 +186,14 @@ class TopView:
         place = names.index(self._chosen) if self._chosen in names else 0
         self._first = max(0, min(self._first, place, len(rows) - room), place - room + 1)
         shown = rows[self._first : self._first + room]
-        found = [("bold", self._summary()), ("", sentence(self._status["verdict"])), ("", "")]
+        found = [
+            ("bold", self._summary()),
+            ("", cell_text(lambda status: sentence(status["verdict"]), self._status)),
+            ("", ""),
+        ]
         found.append(("bold", "".join(self._heading(number, column) for number, column in enumerate(columns))))
         for row in shown:
-            text = "".join(_fit(cell(row), size) for _, size, cell, _ in columns)
+            text = "".join(_fit(cell_text(cell, row), size) for _, size, cell, _ in columns)
             found.append(("reverse" if row[field] == names[place] else "", text))
         found += [("", "")] * (room - len(shown))
         found += [("", line) for line in message]
@@ -211,13 +216,20 @@ class TopView:
 
     def _summary(self) -> str:
         status = self._status
-        counts = status["latency"]["counts"]
+        counts = status.get("latency", {}).get("counts", ())
         p50, p99 = (seconds(bucket_quantile(counts, share)) for share in (0.5, 0.99))
         times = f"  p50 {p50}  p99 {p99}" if p50 else ""
-        return (
-            f"{status['waiting']} waiting  {status['in_flight']} running  {status['delayed']} delayed  "
-            f"{status['worker_count']} workers  {status['clients']} clients  {self._rate:.1f}/s{times}"
+        figures = (
+            f"{status.get(field, UNKNOWN)} {name}"
+            for field, name in (
+                ("waiting", "waiting"),
+                ("in_flight", "running"),
+                ("delayed", "delayed"),
+                ("worker_count", "workers"),
+                ("clients", "clients"),
+            )
         )
+        return f"{'  '.join(figures)}  {self._rate:.1f}/s{times}"
 
     def _heading(self, number: int, column: Column) -> str:
         mark = ("v" if self._is_reversed[self._table] else "^") if number == self._sorted_by[self._table] else ""
@@ -228,7 +240,7 @@ class TopView:
         by = columns[self._sorted_by[self._table]][3]
 
         def order(row: Row) -> tuple[bool, Any]:
-            return row[by] is not None, "" if row[by] is None else row[by]
+            return row.get(by) is not None, "" if row.get(by) is None else row[by]
 
         return sorted(self._rows[name], key=order, reverse=self._is_reversed[self._table])
 
