@@ -6,7 +6,6 @@ import os
 import re
 import urllib.request
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,23 +17,12 @@ from tests.live.conftest import Connect, Start
 from tests.live.program import PATIENCE_S, wait_until
 
 from .browser import Browser
-from .conftest import TOKEN, Shown
+from .conftest import TOKEN, Shown, handler, worker
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("page")]
 HOSTILE = "<img src=x onerror=alert(1)>"
 PICTURES = os.environ.get("CBW_TEST_PICTURES", "")
 """Where to save what the browser shows, for the documentation."""
-
-
-def worker(start: Start, at: Shown, name: str, *handlers: str) -> Any:
-    options = [part for handler in handlers for part in ("--handler", handler)]
-    program = start("worker", name, "127.0.0.1", at.broker.worker_port, *options)
-    at.broker.program.wait_for("worker ready", f"worker {name}")
-    return program
-
-
-def handler(service: str, function: str) -> str:
-    return f"{service}=handlers:{function}"
 
 
 def press(browser: Browser, name: str, about: str) -> None:
