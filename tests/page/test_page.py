@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import urllib.request
 from pathlib import Path
@@ -21,8 +20,6 @@ from .conftest import TOKEN, Shown, handler, worker
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("page")]
 HOSTILE = "<img src=x onerror=alert(1)>"
-PICTURES = os.environ.get("CBW_TEST_PICTURES", "")
-"""Where to save what the browser shows, for the documentation."""
 
 
 def press(browser: Browser, name: str, about: str) -> None:
@@ -323,7 +320,7 @@ def test_everybody_can_use_it(
     found = browser.run_async("axe.run().then(arguments[arguments.length - 1])")
     told = [f"{one['id']}: {[node['html'] for node in one['nodes']][:3]}" for one in found["violations"]]
     assert told == [] and len(found["passes"]) > 10
-    browser.picture(Path(PICTURES or tmp_path) / f"page-{width}-{'dark' if is_dark else 'light'}.png")
+    browser.picture(tmp_path / f"page-{width}-{'dark' if is_dark else 'light'}.png")
 
 
 def test_the_keyboard_reaches_everything(planted: Shown, browser: Browser) -> None:

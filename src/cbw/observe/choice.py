@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
 from enum import IntEnum
+from heapq import nsmallest
 from typing import Any, NamedTuple
 
 HOLD_S = 5.0
@@ -27,6 +28,9 @@ class Urgency(NamedTuple):
 
     rank: Rank
     order: float = 0.0
+
+
+_BUSY, _IDLE = Urgency(Rank.BUSY), Urgency(Rank.IDLE)
 
 
 def urgencies(
@@ -61,7 +65,7 @@ def _urgency(row: Mapping[str, Any], is_active: bool, *, is_late: bool) -> Urgen
         return Urgency(Rank.LATE, -at_s)
     if at_s >= SLOW_REQUEST_S:
         return Urgency(Rank.SLOW, -at_s)
-    return Urgency(Rank.BUSY if is_active or row["at"] else Rank.IDLE)
+    return _BUSY if is_active or row["at"] else _IDLE
 
 
 class _Row:
@@ -86,7 +90,7 @@ class WorkerChoice:
             if row.name in urgency and urgency[row.name].rank < Rank.IDLE:
                 row.until = now + HOLD_S
         shown = {row.name for row in self._rows}
-        coming = [name for name in sorted(urgency, key=urgency.__getitem__) if name not in shown][: self._rows_max]
+        coming = nsmallest(self._rows_max, (name for name in urgency if name not in shown), key=urgency.__getitem__)
         coming.reverse()  # the most urgent is the last now
         self._fill(urgency, coming, now)
         while coming and self._replace(urgency, coming[-1], now):
