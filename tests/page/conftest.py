@@ -10,6 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.live.conftest import Broker, Connect, Start, broker_of, clients, programs
+from tests.live.program import Program
 from tests.ports import free_port
 
 from .browser import CHROMIUM, DRIVER, Browser
@@ -68,6 +69,19 @@ def shown(start: Start, *options: object) -> Shown:
     port = free_port()
     broker = broker_of(start("broker", 0, 0, "--status-port", port, "--attempts-max", 1, *options))
     return Shown(broker, f"http://127.0.0.1:{port}/")
+
+
+def worker(start: Start, at: Shown, name: str, *handlers: str) -> Program:
+    """A worker that is registered."""
+    options = [part for handler in handlers for part in ("--handler", handler)]
+    program = start("worker", name, "127.0.0.1", at.broker.worker_port, *options)
+    at.broker.program.wait_for("worker ready", f"worker {name}")
+    return program
+
+
+def handler(service: str, function: str) -> str:
+    """The option of a worker that serves it by that function of ``tests/live/handlers.py``."""
+    return f"{service}=handlers:{function}"
 
 
 @pytest.fixture

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 import urllib.request
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,23 +16,10 @@ from tests.live.conftest import Connect, Start
 from tests.live.program import PATIENCE_S, wait_until
 
 from .browser import Browser
-from .conftest import TOKEN, Shown
+from .conftest import TOKEN, Shown, handler, worker
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("page")]
 HOSTILE = "<img src=x onerror=alert(1)>"
-PICTURES = os.environ.get("CBW_TEST_PICTURES", "")
-"""Where to save what the browser shows, for the documentation."""
-
-
-def worker(start: Start, at: Shown, name: str, *handlers: str) -> Any:
-    options = [part for handler in handlers for part in ("--handler", handler)]
-    program = start("worker", name, "127.0.0.1", at.broker.worker_port, *options)
-    at.broker.program.wait_for("worker ready", f"worker {name}")
-    return program
-
-
-def handler(service: str, function: str) -> str:
-    return f"{service}=handlers:{function}"
 
 
 def press(browser: Browser, name: str, about: str) -> None:
@@ -352,7 +337,7 @@ def test_everybody_can_use_it(
     found = browser.run_async("axe.run().then(arguments[arguments.length - 1])")
     told = [f"{one['id']}: {[node['html'] for node in one['nodes']][:3]}" for one in found["violations"]]
     assert told == [] and len(found["passes"]) > 10
-    browser.picture(Path(PICTURES or tmp_path) / f"page-{width}-{'dark' if is_dark else 'light'}.png")
+    browser.picture(tmp_path / f"page-{width}-{'dark' if is_dark else 'light'}.png")
 
 
 def test_the_keyboard_reaches_everything(planted: Shown, browser: Browser) -> None:

@@ -257,8 +257,8 @@ class Checker:
         ended = durability.take_unsent()
         lost = {request: accepted.token for request, accepted in self.accepted.items() if request in self._plain_tokens}
         for client in self.broker.core.clients.by_peer.values():
-            for plain_id in () if client.dialect.has_sessions else client.parked:
-                lost[plain_id] = self._plain_tokens[plain_id]
+            if not client.dialect.has_sessions:  # an inherited reply is nobody's request
+                lost.update({i: self._plain_tokens[i] for i in client.parked if i in self._plain_tokens})
         lost.update({i: self._plain_tokens[i] for i in durability.take_withheld() if i in self._plain_tokens})
         for request, token in {**lost, **ended}.items():
             if not durability.keeps(request):

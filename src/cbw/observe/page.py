@@ -66,7 +66,7 @@ class Page:
 
     def sample(self, status: Mapping[str, Any]) -> None:
         """Remember the figures of ``status``; called once a second."""
-        self._history.sample(status, time.monotonic())
+        self._history.sample(status, time.monotonic(), self._broker.events())
 
     def live(self) -> bytes | None:
         """What is to be shown now, as JSON; None if the broker is stuck."""
