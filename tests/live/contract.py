@@ -109,6 +109,7 @@ class Store:
 depot = cbw.Service("depot")
 archive = cbw.Service("archive")
 broken = cbw.Service("broken")
+slow = cbw.Service("slow")
 stuck = cbw.Service("stuck")
 
 
@@ -127,6 +128,18 @@ def open_archive() -> Iterator[Store]:
     store = Store("archive")
     yield store
     store.close()
+
+
+@slow.lifespan
+def open_slowly() -> Iterator[Store]:
+    store = Store("slow")
+    time.sleep(0.5)
+    yield store
+    store.close()
+
+
+@slow.task()
+def doze() -> None: ...
 
 
 @broken.lifespan

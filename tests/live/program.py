@@ -122,8 +122,17 @@ class Program:
             self.signal(number)
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it a signal."""
+        """Send it a signal. Returns when it has stopped, if that is what the signal is for: its threads stop one by one."""
         self._process.send_signal(number)
+        if number == signal.SIGSTOP:
+            wait_until(self._has_stopped, "it has stopped")
+
+    def _has_stopped(self) -> bool:
+        try:
+            stats = [(task / "stat").read_text() for task in Path(f"/proc/{self.pid}/task").iterdir()]
+        except (FileNotFoundError, ProcessLookupError):  # a thread has ended
+            return False
+        return all(stat.rpartition(")")[2].split()[0] in "TZX" for stat in stats)
 
     def terminate(self) -> float:
         """SIGTERM; the seconds until it has ended, with exit code 0."""

@@ -51,6 +51,13 @@ def test_a_child_closes_what_is_async(start: Start, broker: Broker, connect: Con
     assert log.count("closed depot") == 2
 
 
+def test_a_child_closes_what_it_has_opened_before_it_is_ready(start: Start, broker: Broker, log: Log) -> None:
+    worker = serve(start, broker, log, "--app", "contract:slow", "--processes", 1, sessions=1)
+    log.wait_for("opened slow")
+    worker.terminate()
+    assert log.count("closed slow") == 1
+
+
 def test_a_child_that_is_replaced_closes_its_own(start: Start, broker: Broker, connect: Connect, log: Log) -> None:
     bounds = ("--processes", 1, "--max-tasks-per-child", 2)
     worker, client = serve(start, broker, log, "--app", "contract:archive", *bounds, sessions=1), connect(broker)

@@ -44,6 +44,8 @@ from cbw.worker.pool import Owner, failing
 
 LIFESPANS_CLOSE_S = LIFESPAN_CLOSE_S + 1.0
 """Longest time in seconds that children may take to close their lifespans before they are killed."""
+OPENING_S = 1.0
+"""So long, in seconds, a child that is not ready yet may take to open its lifespans and to close them again."""
 
 
 class ChildBounds(msgspec.Struct, frozen=True):
@@ -196,20 +198,29 @@ class ProcessPool:
         with self._lock:
             self.is_closed.set()
             for child in self.children:
-                if self._has_lifespans and child.has_been_ready:
+                if self._has_lifespans:
                     child.end()
                 else:
                     child.kill()
-        patient_until = time.monotonic() + LIFESPANS_CLOSE_S
-        for supervisor in self._supervisors:
-            supervisor.join(max(0.0, patient_until - time.monotonic()))
-        with self._lock:
-            for child in self.children:
-                child.kill()
+        closed_at = time.monotonic()
+        if not all(child.has_been_ready for child in self.children):
+            self._join_until(closed_at + OPENING_S)
+            self._kill(lambda child: not child.has_been_ready)
+        self._join_until(closed_at + LIFESPANS_CLOSE_S)
+        self._kill(lambda _child: True)
         for supervisor in self._supervisors:
             supervisor.join()
         for child in self.children:
             child.mark_dead()
+
+    def _join_until(self, until: float) -> None:
+        for supervisor in self._supervisors:
+            supervisor.join(max(0.0, until - time.monotonic()))
+
+    def _kill(self, is_meant: Callable[[Child], bool]) -> None:
+        with self._lock:
+            for child in filter(is_meant, self.children):
+                child.kill()
 
     # --- who gets which task; the caller has the lock
 
