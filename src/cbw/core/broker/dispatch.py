@@ -75,14 +75,11 @@ class Dispatcher:
         self.delays = Delays(outbox, agenda, self.service, self._queue_due)
         self.demands = Demands(outbox, agenda)
         self._is_sparing = False
-        self.is_held = False
-        """Whether nothing is handed out at present."""
 
     def spare(self, *, is_sparing: bool) -> None:
         """Hand out only what is begun at once, or again as much as workers want: each task has an answer, which takes room."""
-        if is_sparing is not self._is_sparing:
-            self._is_sparing = is_sparing
-            self._dirty.update(dict.fromkeys(self.services.values()))
+        self._is_sparing = is_sparing
+        self._dirty.update(dict.fromkeys(self.services.values()))
 
     def service(self, name: str) -> ServiceRow:
         """The service of that name, made if need be; it goes again when it has neither a worker nor a request."""
@@ -230,12 +227,12 @@ class Dispatcher:
 
     # --- handing out
 
-    def hand_out(self, now: float) -> list[tuple[WorkerRow, list[Entry]]]:
-        """Match waiting requests with workers that want them, until one or the other is used up.
+    def hand_out(self, now: float, *, is_held: bool = False) -> list[tuple[WorkerRow, list[Entry]]]:
+        """Match waiting requests with workers that want them, until one or the other is used up; ``is_held``: not now.
 
         Returns each worker with the entries that it now has in hand, in the order of their tasks.
         """
-        while self._dirty and not self.is_held:
+        while self._dirty and not is_held:
             dirty, self._dirty = self._dirty, {}
             services = sorted(dirty, key=_waits_since) if len(dirty) > 1 else dirty  # they may share workers
             served = [each for each in services if each.name not in self.paused] if self.paused else services

@@ -148,10 +148,10 @@ class Durations:
             return counted.figures(now)
         return ServiceActivity() if len(self.by_service) >= TIMED_SERVICES_MAX else ServiceActivity(0, 0, 0.0)
 
-    def since(self, service: str) -> float:
-        """Since when a ``service`` was known that is counted; infinity: it is not."""
-        counted = self.by_service.get(service)
-        return math.inf if counted is None else counted.since
+    def known_since(self, service: ServiceRow) -> float:
+        """Since when ``service`` is known: one that is counted, also while nobody asked for it or served it."""
+        counted = self.by_service.get(service.name)
+        return service.since if counted is None else min(service.since, counted.since)
 
     def _count_slot(self, answered: Sequence[Entry], slot: float) -> None:
         """Count what was answered in the slot that begins then."""

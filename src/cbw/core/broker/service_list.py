@@ -75,19 +75,14 @@ class ServiceList:
     def _listed(self, service: ServiceRow, running: int) -> ListedService:
         told = (worker.signatures.get(service.name, "") for worker in service.workers.values() if worker.signatures)
         now, name = self._outbox.now, service.name
-        done = self._durations.figures(name, now)
         return ListedService(
             name,
             len(service.workers),
             service.waiting_count,
             next(filter(None, told), ""),
             running,
-            done.answered,
-            done.failed,
-            done.rate,
-            done.p50_s,
-            done.p99_s,
-            now - min(service.since, self._durations.since(name)),
+            **msgspec.structs.asdict(self._durations.figures(name, now)),
+            age_s=now - self._durations.known_since(service),
         )
 
 

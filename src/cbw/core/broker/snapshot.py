@@ -135,7 +135,7 @@ def _service(service: ServiceRow, running: int, now: float, durations: Durations
         "workers": len(service.workers),
         "free_workers": len(service.free),
         **msgspec.structs.asdict(durations.figures(service.name, now)),
-        "age_s": now - min(service.since, durations.since(service.name)),
+        "age_s": now - durations.known_since(service),
         "is_paused": is_paused,
     }
 

@@ -304,8 +304,8 @@ class Workers:
     def hand_out(self) -> None:
         """Give what waits to those that want it."""
         outbox, requests = self._outbox, self._requests
-        requests.dispatcher.is_held = requests.journal is not None and requests.journal.holds_tasks
-        for worker, entries in requests.dispatcher.hand_out(outbox.now):
+        is_held = requests.journal is not None and requests.journal.holds_tasks
+        for worker, entries in requests.dispatcher.hand_out(outbox.now, is_held=is_held):
             if isinstance(worker, ReqWorkerRow):
                 (entry,) = entries
                 self._req.give(worker, entry)

@@ -338,17 +338,20 @@ class ClientCore:
 
     # --- what the broker says
 
+    @property
+    def _owes_receipts(self) -> bool:
+        """Whether the broker keeps answers until it is told that they have arrived."""
+        return self.broker is not None and self.broker.stores_answers
+
     def _batch_arrived(self, batch: list[messages.Message], now: float) -> None:
         in_flight, to_end = self.in_flight, self._to_end
-        stores_answers = self.broker is not None and self.broker.stores_answers
+        owes_receipts = self._owes_receipts
         for message in batch:
             if type(message) is not messages.Answer:
                 self._heard(message, now)
-                stores_answers = (
-                    self.broker is not None and self.broker.stores_answers
-                )  # a welcome may come before answers
+                owes_receipts = self._owes_receipts  # a welcome may come before answers
             elif message.status is OK or not self._is_to_be_sent_again(message, now):
-                if stores_answers:
+                if owes_receipts:
                     self._received.append(message.id)
                     self._receipt.set_by(now + RECEIVED_DELAY_S)
                 pending = in_flight.pop(message.id, None)
