@@ -40,7 +40,7 @@ def axe() -> str:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def chromium() -> Iterator[Browser]:
     """One for all tests of a file."""
     for name in (CHROMIUM, DRIVER):
         if not Path(name).exists():
@@ -48,6 +48,14 @@ def browser() -> Iterator[Browser]:
     made = Browser()
     yield made
     made.close()
+
+
+@pytest.fixture
+def browser(chromium: Browser) -> Browser:
+    """It shows nothing and has said nothing yet: the page of the test before asks on when its broker has ended."""
+    chromium.open("about:blank")
+    chromium.complaints()
+    return chromium
 
 
 @pytest.fixture
