@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Callable
-from typing import Any
 
 from cbw.cli.main import main
 from cbw.core.broker.core import BrokerCore
@@ -23,24 +22,22 @@ def swaps_replies() -> None:
     tell = Requests.tell
     last = {"body": b"nobody's"}
 
-    def swapped(requests: Requests, client: ClientRow, envelope: Envelope, answer: Any) -> None:
+    def swapped(self: Requests, client: ClientRow, envelope: Envelope, answer: Answer, number: int = 0) -> None:
         last["body"], answer.body = answer.body, last["body"]
-        tell(requests, client, envelope, answer)
+        tell(self, client, envelope, answer, number)
 
-    table: Any = Requests
-    table.tell = swapped
+    Requests.tell = swapped  # type: ignore[method-assign]
 
 
 def answers_twice() -> None:
     """Every answer goes out twice."""
     tell = Requests.tell
 
-    def doubled(requests: Requests, client: ClientRow, envelope: Envelope, answer: Any) -> None:
-        tell(requests, client, envelope, answer)
-        tell(requests, client, envelope, answer)
+    def doubled(self: Requests, client: ClientRow, envelope: Envelope, answer: Answer, number: int = 0) -> None:
+        tell(self, client, envelope, answer, number)
+        tell(self, client, envelope, answer, number)
 
-    table: Any = Requests
-    table.tell = doubled
+    Requests.tell = doubled  # type: ignore[method-assign]
 
 
 def invents_answers() -> None:
@@ -49,8 +46,8 @@ def invents_answers() -> None:
     invented: list[tuple[WorkerRow, Entry]] = []
     count = itertools.count()
 
-    def withheld(dispatcher: Dispatcher, now: float) -> list[tuple[WorkerRow, list[Entry]]]:
-        given = choose(dispatcher, now)
+    def withheld(self: Dispatcher, now: float, *, is_held: bool = False) -> list[tuple[WorkerRow, list[Entry]]]:
+        given = choose(self, now, is_held=is_held)
         for worker, batch in given:
             for entry in batch[:]:
                 if next(count) in range(20, 100, 10):
@@ -58,63 +55,56 @@ def invents_answers() -> None:
                     invented.append((worker, entry))
         return [(worker, batch) for worker, batch in given if batch]
 
-    def pretended(workers: Workers) -> None:
-        hand_out(workers)
+    def pretended(self: Workers) -> None:
+        hand_out(self)
         while invented:
             worker, entry = invented.pop()
             del worker.in_hand[entry.task]
             answer = Answer(entry.task, Status.OK, entry.request.body + b" " + worker.name.encode())
-            workers._requests.answered(worker, entry, answer)
-            workers._requests.dispatcher.place(worker)
+            self._requests.answered(worker, entry, answer)
+            self._requests.dispatcher.place(worker)
 
-    dispatcher: Any = Dispatcher
-    dispatcher.hand_out = withheld
-    table: Any = Workers
-    table.hand_out = pretended
+    Dispatcher.hand_out = withheld  # type: ignore[method-assign]
+    Workers.hand_out = pretended  # type: ignore[method-assign]
 
 
 def starves_one() -> None:
     """One of the workers is never given anything."""
     serve = Dispatcher._serve
 
-    def unfair(dispatcher: Dispatcher, service: ServiceRow, now: float) -> None:
+    def unfair(self: Dispatcher, service: ServiceRow, now: float) -> None:
         starved = [worker for worker in service.free if worker.name.endswith("WOR_2")]
         for worker in starved:
             del service.free[worker]
-        serve(dispatcher, service, now)
+        serve(self, service, now)
         service.free.update(dict.fromkeys(starved))
 
-    table: Any = Dispatcher
-    table._serve = unfair
+    Dispatcher._serve = unfair  # type: ignore[method-assign]
 
 
 def has_a_favourite() -> None:
     """While many requests wait, one worker gets them all and the others have nothing to do."""
     serve = Dispatcher._serve
 
-    def unfair(dispatcher: Dispatcher, service: ServiceRow, now: float) -> None:
+    def unfair(self: Dispatcher, service: ServiceRow, now: float) -> None:
         favourite = min(service.workers.values(), key=lambda worker: worker.name, default=None)
         if service.waiting_count <= 20 or favourite is None:
-            serve(dispatcher, service, now)
+            serve(self, service, now)
         elif favourite in service.free:
-            dispatcher._give(favourite, service.waiting.take(1, now), now)
+            self._give(favourite, service.waiting.take(1, now), now)
 
-    table: Any = Dispatcher
-    table._serve = unfair
+    Dispatcher._serve = unfair  # type: ignore[method-assign]
 
 
 def is_deaf() -> None:
     """It notices neither a lost connection nor silence."""
-    core: Any = BrokerCore
-    core._peer_lost = lambda core, fact: None
-    workers: Any = Workers
-    workers.sweep = lambda workers, now: None
+    BrokerCore._peer_lost = lambda self, fact: None  # type: ignore[method-assign]
+    Workers.sweep = lambda self, now: None  # type: ignore[method-assign]
 
 
 def has_no_fence() -> None:
     """Late answers leave no trace."""
-    table: Any = Requests
-    table.fence = lambda requests, *_: None
+    Requests.fence = lambda self, *_: None  # type: ignore[method-assign]
 
 
 def delivers_late_answers() -> None:
@@ -122,25 +112,23 @@ def delivers_late_answers() -> None:
     hand_out, said = Dispatcher.hand_out, Workers.said
     entries: dict[int, Entry] = {}
 
-    def remembered(dispatcher: Dispatcher, now: float) -> list[tuple[WorkerRow, list[Entry]]]:
-        given = hand_out(dispatcher, now)
+    def remembered(self: Dispatcher, now: float, *, is_held: bool = False) -> list[tuple[WorkerRow, list[Entry]]]:
+        given = hand_out(self, now, is_held=is_held)
         entries.update((entry.task, entry) for _, batch in given for entry in batch)
         return given
 
-    def believed(workers: Workers, fact: WorkerSaid) -> None:
+    def believed(self: Workers, fact: WorkerSaid) -> None:
         for message in fact.messages:
             entry = entries.get(message.id) if isinstance(message, Answer) else None
             if isinstance(message, Answer) and entry is not None and entry.task != message.id:  # it was given again
                 worker = entry.worker
                 if worker is not None and entry.task in worker.in_hand:
                     del worker.in_hand[entry.task]
-                    workers._requests.answered(worker, entry, message)
-        said(workers, fact)
+                    self._requests.answered(worker, entry, message)
+        said(self, fact)
 
-    table: Any = Workers
-    table.said = believed
-    dispatcher: Any = Dispatcher
-    dispatcher.hand_out = remembered
+    Workers.said = believed  # type: ignore[method-assign]
+    Dispatcher.hand_out = remembered  # type: ignore[method-assign]
 
 
 FAULTS: dict[str, Callable[[], None]] = {

@@ -155,7 +155,8 @@ def test_a_client_that_is_not_let_in_ends(
     began_at = time.monotonic()
     call = start("call", "--broker", guarded.address, *options, stdin=b"hello")
     assert call.exit_code() == 7 and time.monotonic() - began_at < SOON_S, call
-    assert error in call.errors[0] and str(guarded.client_port) in call.errors[0] and advice in call.errors[1], call
+    told, advised = call.errors[-2:]  # a client that was slow to connect has said before that it waits
+    assert error in told and str(guarded.client_port) in told and advice in advised, call
     guarded.program.wait_for("not let in: ")
     found = start("doctor", guarded.address, "--worker-port", guarded.worker_port, "--json", *options)
     assert found.exit_code() == 1, found

@@ -27,6 +27,7 @@ from cbw.observe.status import Inquiry, status_of
 from cbw.observe.warning import warn
 from cbw.settings import LOG_PORT, LOGGER, default_of, listen_default
 from cbw.transport.descriptors import DescriptorWatch
+from cbw.transport.free_ports import free_pair
 from cbw.transport.guard import Guard
 from cbw.transport.peer_keys import PeerKeys
 from cbw.transport.poller import Poller, Waker
@@ -41,8 +42,8 @@ PORT_MESSAGES_MAX = 256
 MEMORY_SHARE = 8
 """What has arrived may take this share of the container's memory: what a turn takes from each port is in memory up to four
 times, as frames, as lines, as their join and as the block that is written."""
-PORT_TRIES = 100
-"""Free ports that are tried until the next one up is free as well."""
+PORT_TRIES = 10
+"""Pairs of free ports that are tried: others may take one of them before it is listened on."""
 LEAVE_S = 0.5
 """How long a logger that is stopped still reads lines of text, of which nobody else has a copy."""
 
@@ -121,25 +122,28 @@ class Logger:
     def _bind(self, listen: str, port: int) -> tuple[Pull, Router]:
         limit = self._memory_limit
         intake = Intake() if limit is None else Intake.within(limit // MEMORY_SHARE)
-        for _ in range(PORT_TRIES):
-            texts = Pull(
-                self._context, listen, port, bytes_max=LINE_BYTES_MAX, intake=intake, keys=self._keys(FOR_LINES)
-            )
+        for _ in range(1 if port else PORT_TRIES):
             try:
-                records = Router(
-                    self._context,
-                    listen,
-                    texts.port + 1,
-                    body_bytes_max=log.BATCH_BYTES_MAX,
-                    intake=intake,
-                    keys=self._keys(FOR_RECORDS),
-                )
-                return texts, records
-            except CbwError as error:
-                texts.close()
-                if port != 0 or not isinstance(error, CannotBind):
-                    raise
-        raise CannotBind("no two free ports in a row", advice="Give a port.")
+                return self._listen(listen, port or free_pair(listen), intake)
+            except CannotBind as error:
+                failure = error
+        raise failure
+
+    def _listen(self, host: str, port: int, intake: Intake) -> tuple[Pull, Router]:
+        texts = Pull(self._context, host, port, bytes_max=LINE_BYTES_MAX, intake=intake, keys=self._keys(FOR_LINES))
+        try:
+            records = Router(
+                self._context,
+                host,
+                texts.port + 1,
+                body_bytes_max=log.BATCH_BYTES_MAX,
+                intake=intake,
+                keys=self._keys(FOR_RECORDS),
+            )
+        except CbwError:
+            texts.close()
+            raise
+        return texts, records
 
     def _keys(self, port: str) -> PeerKeys | None:
         return self.guard.port(port) if self.guard is not None else None
