@@ -110,7 +110,15 @@ def encode_as(value: Any, kind: Any) -> bytes:
     Raises:
         NotEncodable: JSON, or the codec of ``kind``, has no form for it.
     """
-    shape = shape_of(kind)
+    return encode_shaped(value, shape_of(kind))
+
+
+def encode_shaped(value: Any, shape: Shape) -> bytes:
+    """As :func:`encode_as` for a type whose ``shape`` is known. To look it up takes as long as all the rest.
+
+    Raises:
+        NotEncodable: JSON, or the codec of the type, has no form for it.
+    """
     if shape.codec is not None and not (value is None and shape.has_none):
         return shape.codec.encode(value, shape.kind)
     if value is None:

@@ -525,22 +525,6 @@ def test_async_cancelling_the_task_cancels_the_request(run_async: RunAsync, shar
     run_async(use)
 
 
-def test_async_batches(shared: Broker) -> None:
-    """What is submitted in one turn of the loop leaves in one message."""
-    sent: list[int] = []
-
-    async def main() -> None:
-        async with cbw.AsyncClient(shared.address, timeout=PATIENCE_S) as client:
-            await client.call("met", "echo")
-            link = client._connection.link
-            send = link.send
-            link.send = lambda frames: sent.append(len(frames)) or send(frames)  # type: ignore
-            await asyncio.gather(*(client.call(f"{number}", "echo") for number in range(100)))
-
-    asyncio.run(main())
-    assert len(sent) == 1 + 1, "the batch and the goodbye"
-
-
 def test_async_close_ends_what_is_in_flight(shared: Broker) -> None:
     async def main() -> None:
         client = cbw.AsyncClient(shared.address)

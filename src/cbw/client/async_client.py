@@ -155,7 +155,7 @@ class AsyncClient(LoopSocket):
         Raises:
             TicketTaken, RequestError, VersionMismatch, UsageError, Closed: as :meth:`cbw.Client.start`.
         """
-        future, name = WaitingFuture(self._cancel, self._attach()), new_ticket() if ticket is None else ticket
+        future, name = self._waiting_future(), new_ticket() if ticket is None else ticket
         options = (timeout, deadline_s, priority, delay_s, require_worker, headers)
         future.request_id = self._session.start(name, service, codec.encode(body), *options, future.set_ended)
         self._take_turn_soon()
@@ -175,7 +175,7 @@ class AsyncClient(LoopSocket):
         Raises:
             UnknownTicket, Expired, RequestError, VersionMismatch, UsageError, Closed: as :meth:`cbw.Client.result`.
         """
-        future = WaitingFuture(self._cancel, self._attach())
+        future = self._waiting_future()
         future.request_id = self._session.collect(ticket, timeout, future.set_ended)
         self._take_turn_soon()
         return result_of(await future, returns)
@@ -408,6 +408,11 @@ class AsyncClient(LoopSocket):
 
     # --- inside
 
+    def _waiting_future(self) -> WaitingFuture:
+        future = WaitingFuture(loop=self._attach())
+        future.cancel_requests = self._cancel
+        return future
+
     def _request(
         self,
         body: Any,
@@ -420,7 +425,8 @@ class AsyncClient(LoopSocket):
         on_progress: OnProgress,
         returns: Any,
     ) -> PendingAnswer:
-        future = PendingAnswer(self._cancel, self._attach(), returns)
+        future = PendingAnswer(loop=self._attach())
+        future.cancel_requests, future.returns = self._cancel, returns
         encoded = codec.encode(body)
         if on_progress is not None:
             sink = ProgressSink(future.end, on_progress)
@@ -429,9 +435,9 @@ class AsyncClient(LoopSocket):
                 sink, service, encoded, timeout, priority, **options, wants_progress=True
             )
             return future
-        (future.request_id,) = self._session.submit(
+        future.request_id = self._session.submit(
             service, [encoded], timeout, future.end, priority, True, delay_s, require_worker, headers
-        )
+        )[0]
         self._take_turn_soon()
         return future
 

@@ -13,21 +13,20 @@ T = TypeVar("T")
 
 
 class _CancellingFuture(asyncio.Future[T]):
-    """A future whose ``cancel`` tells the broker that nobody waits any more. ``returns`` is as what an answer is read."""
+    """A future whose ``cancel`` tells the broker that nobody waits any more.
 
-    __slots__ = ("_cancel_requests", "_returns", "request_id")
+    It is made without a call of its own in Python, which would take as long as all the rest: who makes it sets its attributes.
+    """
 
-    def __init__(
-        self, cancel: Callable[[list[int]], None], loop: asyncio.AbstractEventLoop, returns: Any = bytes
-    ) -> None:
-        super().__init__(loop=loop)
-        self._cancel_requests = cancel
-        self._returns = returns
-        self.request_id = 0
+    __slots__ = ("cancel_requests", "request_id", "returns")
+
+    cancel_requests: Callable[[list[int]], None]
+    request_id: int
+    returns: Any
 
     def cancel(self, msg: Any | None = None) -> bool:
         if not self.done():
-            self._cancel_requests([self.request_id])
+            self.cancel_requests([self.request_id])
         return super().cancel(msg)
 
 
@@ -50,6 +49,5 @@ class PendingAnswer(_CancellingFuture[Any]):
 
     def end(self, ended: Ended) -> None:
         """The request has ended."""
-        if self.done():
-            return
-        settle(self, ended, self._returns)
+        if not self.done():
+            settle(self, ended, self.returns)

@@ -12,6 +12,10 @@ from cbw.client.session import DRAIN_LOOK_S, KeysPath, open_session
 from cbw.core.client.events import Ended
 from cbw.observe.trace import Trace
 
+SEND_AT = 128
+"""So many requests are sent while the program goes on to make more. Otherwise the broker would wait until the program has made
+all, and the program then for the answers to all: each would do nothing half of the time."""
+
 
 class LoopSocket:
     """The conversation of :class:`cbw.AsyncClient`, which belongs to the loop in which it is first used."""
@@ -22,6 +26,7 @@ class LoopSocket:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._session, self._connection = open_session(broker, id, timeout, trace, self._resolved, keys)
         self._is_turn_due = False
+        self._unsent = 0  # how often the program has asked for something since anything was sent
         self._timer: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Self:
@@ -72,13 +77,15 @@ class LoopSocket:
 
     def _attach(self) -> asyncio.AbstractEventLoop:
         loop = asyncio.get_running_loop()
+        if self._loop is loop:  # the usual case
+            return loop
         if self._loop is None and not self._session.is_closed:
             self._loop = loop
             link = self._connection.link
             loop.add_reader(link.news, self._turn)
             loop.add_reader(link.monitor_news, self._connection_changed)
             loop.call_soon(self._connection_changed)  # perhaps the name was looked up before there was a loop
-        elif self._loop is not loop and not self._session.is_closed:
+        elif not self._session.is_closed:
             raise RuntimeError("this client belongs to another event loop")
         return loop
 
@@ -98,7 +105,11 @@ class LoopSocket:
         self._take_turn_soon()
 
     def _take_turn_soon(self) -> None:
-        """Take a turn after all that the program does in this turn of the loop, so that its requests travel in one batch."""
+        """Take a turn after what the program does in this turn of the loop, so that its requests travel in few batches."""
+        self._unsent += 1
+        if self._unsent >= SEND_AT and not self._session.is_closed:
+            self._unsent = 0
+            self._deliver(self._session.flush())
         if not self._is_turn_due and self._loop is not None and not self._loop.is_closed():
             self._is_turn_due = True
             self._loop.call_soon(self._turn)
@@ -122,6 +133,7 @@ class LoopSocket:
     def _turn(self, *, has_changes: bool = False) -> None:
         session, link = self._session, self._connection.link
         self._is_turn_due = False
+        self._unsent = 0
         if session.is_closed:
             return
         link.forget_input()

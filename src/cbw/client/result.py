@@ -111,6 +111,9 @@ def settle(future: Settled, ended: Ended, returns: Any) -> None:
     if answer.status is not OK:
         future.set_exception(exception_for(ended))
         return
+    if returns is bytes and type(answer.body) is bytes:  # the usual case
+        future.set_result(answer.body)
+        return
     try:
         future.set_result(decode_answer(answer.body, returns, answer.id, ended.service, ended.client, ended.ticket))
     except BadAnswer as error:

@@ -147,9 +147,10 @@ class Session:
             UsageError: ``service`` is not a valid name, ``timeout`` not a number, ``priority`` not one from 0 to 9,
                 or ``delay_s`` not below ``timeout``.
         """
-        self._check_open()
+        if self.is_closed or self.core.refused is not None:
+            self._check_open()
         if service is not self._service:
-            self._service = checked_service(service)
+            self._service = service = checked_service(service)
         if priority is not messages.PRIORITY:  # the usual one is right
             check_priority(priority)
         now = self._clock()
@@ -158,18 +159,19 @@ class Session:
         due_at = None
         if delay_s:
             due_at = now + checked_delay(delay_s, math.inf if deadline_at is None else deadline_at - now)
-        checked = None if headers is None else checked_headers(headers)
-        how = (deadline_at, sink, priority, may_retry, due_at, require_worker)
-        if tracer() is None:
-            request_ids = self._driver.submit(self._service, bodies, *how, checked, now)
-        else:
-            request_ids = self._submit_with_spans(bodies, *how, checked, now)
+        if headers is not None:
+            headers = checked_headers(headers)
+        submit = self._driver.submit if tracer() is None else self._submit_with_spans
+        request_ids = submit(
+            service, bodies, deadline_at, sink, priority, may_retry, due_at, require_worker, headers, now
+        )
         if self._is_tracing:
             self._record_sent(request_ids, bodies, now, delay_s)
         return request_ids
 
     def _submit_with_spans(
         self,
+        service: str,
         bodies: list[bytes],
         deadline_at: float | None,
         sink: Any,
@@ -181,7 +183,7 @@ class Session:
         submitted_at: float,
     ) -> range:
         """Each request has a span of its own, and so headers and a sink."""
-        service, first = self._service, self._driver.next_id
+        first = self._driver.next_id
         for body in bodies:
             span = self._span(service, body, sink, headers)
             how = (deadline_at, span, priority, may_retry, due_at, require_worker)

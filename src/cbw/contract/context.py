@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+import msgspec
+
 from cbw.core import messages
 from cbw.core.parts import PROGRESS_CHARS_MAX
 from cbw.current import request_context
@@ -16,7 +18,7 @@ PROGRESS_S = 0.05
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
-class Context:
+class Context(msgspec.Struct, eq=False):
     """The request that a handler serves. A handler gets it through a parameter annotated ``cbw.Context``, which takes nothing
     from the body; it should be the first parameter, so that type checkers know that callers do not give it.
 
@@ -24,22 +26,15 @@ class Context:
     service has yielded in this process; None: the service has no lifespan.
     """
 
-    __slots__ = ("_clock", "_deadline_at", "_progress_at", "_task", "_tell", "is_cancelled", "state")
+    _task: messages.Task
+    _received_at: float
+    _tell: Callable[[messages.ProgressMade], None] | None = None
+    _clock: Callable[[], float] = time.monotonic
+    is_cancelled: bool = False
+    state: Any = None
+    _progress_at: float | None = None
 
-    def __init__(
-        self,
-        task: messages.Task,
-        received_at: float,
-        clock: Callable[[], float] = time.monotonic,
-        tell: Callable[[messages.ProgressMade], None] | None = None,
-    ) -> None:
-        self._task = task
-        self._tell = tell
-        self._progress_at: float | None = None
-        self.is_cancelled = False
-        self.state: Any = None
-        self._deadline_at = None if task.ttl is None else received_at + task.ttl
-        self._clock = clock
+    __repr__ = object.__repr__  # not what the request and the lifespan hold
 
     @staticmethod
     def current() -> Context | None:
@@ -103,9 +98,10 @@ class Context:
     @property
     def deadline_at(self) -> float | None:
         """When nobody waits for the answer any more, as ``time.monotonic()`` counts; None: there is no deadline."""
-        return self._deadline_at
+        return None if self._task.ttl is None else self._received_at + self._task.ttl
 
     @property
     def time_left(self) -> float | None:
         """Seconds until the deadline; None: there is no deadline."""
-        return None if self._deadline_at is None else self._deadline_at - self._clock()
+        deadline_at = self.deadline_at
+        return None if deadline_at is None else deadline_at - self._clock()

@@ -73,6 +73,7 @@ class Signature:
         """Why no answer can be read as the type of the result; empty: one can."""
         self.returns = Any if returns is object or self.why_no_result else returns
         """The type of the result. One of a type that has no form of its own is whatever its value is."""
+        self._result_shape = None if self.returns is Any else codec.shape_of(self.returns)
         parameters = self._parameters(hints)
         is_alone = len(parameters) == 1
         self.is_raw = own is None and is_alone and parameters[0].kind in (_NOTHING, bytes, Any)
@@ -97,6 +98,7 @@ class Signature:
             self._subject_keys = keys if not is_vague else None if is_alone else frozenset()
         self._called = self._signature.replace(parameters=self._own)
         """As callers call it: without the context."""
+        self._names = frozenset(self._called.parameters)
         self._positional = [one.name for one in self._all if not one.is_keyword]
         self._needed = {one.name for one in self._all if one.default is _NOTHING}
         self._defaults = {one.name: one.default for one in self._all if one.default is not _NOTHING}
@@ -180,7 +182,7 @@ class Signature:
     def _is_named(self, body: Any) -> bool:
         """Whether ``body``, if it is JSON, is an object that holds the arguments by name."""
         keys = self._subject_keys
-        if keys is None or not bytes(body[:64]).lstrip().startswith(b"{"):
+        if keys is None or not (body[:1] == b"{" or bytes(body[:64]).lstrip().startswith(b"{")):
             return False
         if not keys:
             return True
@@ -226,7 +228,8 @@ class Signature:
         """
         arguments = self._bound(positional, by_name)
         subject = self._subject
-        if subject is not None and self._subject_keys != frozenset():  # left out, it could be mistaken for an empty one
+        if subject is not None and (self._subject_keys is None or self._subject_keys):
+            # Left out, it could be mistaken for an empty one.
             arguments = self._defaults | arguments
         if self.is_raw or self._subject_keys is None:
             assert subject is not None
@@ -238,9 +241,9 @@ class Signature:
     def _bound(self, positional: Sequence[Any], by_name: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments that were given, by name: as :meth:`inspect.Signature.bind`, which takes several times as long."""
         arguments = dict(zip(self._positional, positional, strict=False))
-        is_right = len(positional) == len(arguments) and arguments.keys().isdisjoint(by_name)
         arguments.update(by_name)
-        if is_right and self._needed <= arguments.keys() <= self._called.parameters.keys():
+        given = arguments.keys()
+        if len(given) == len(positional) + len(by_name) and given <= self._names and given >= self._needed:
             return arguments
         try:
             return self._called.bind(*positional, **by_name).arguments
@@ -261,7 +264,8 @@ class Signature:
         Raises:
             NotEncodable: JSON has no form for it.
         """
-        return codec.encode(result) if self.returns is Any else codec.encode_as(result, self.returns)
+        shape = self._result_shape
+        return codec.encode(result) if shape is None else codec.encode_shaped(result, shape)
 
 
 def _subject_of(parameters: list[Parameter]) -> Parameter | None:

@@ -82,20 +82,24 @@ class Handler:
         What it yields goes into ``outlet``, here and in :meth:`run_async`; without one it becomes a list.
         """
         if (found := tracer()) is None:
-            return self._run(task, context, outlet)
+            return self._run_plain(task) if self._is_plain else self._run(task, context, outlet)
         with processing(found, task) as span:
-            answer = self._run(task, context, outlet)
+            answer = self._run_plain(task) if self._is_plain else self._run(task, context, outlet)
             tell_answers(span, [answer])
         return answer
 
+    def _run_plain(self, task: messages.Task) -> messages.Answer:
+        """Call a function of bytes, which mostly returns bytes."""
+        body = task.body
+        try:
+            result = self._call(body if type(body) is bytes else bytes(body))
+            return messages.Answer(task.id, OK, result) if type(result) is bytes else self._answer(task, result)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # SystemExit too: it would end the thread without an answer
+            return self._failed(task, error)
+
     def _run(self, task: messages.Task, context: Context, outlet: Outlet | None) -> messages.Answer:
-        if self._is_plain:
-            try:
-                return self._answer(task, self._call(task.body if type(task.body) is bytes else bytes(task.body)))
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:  # SystemExit too: it would end the thread without an answer
-                return self._failed(task, error)
         if outlet is not None:
             return outlet.wait_through(self.steps(task, context, outlet))
         if self.wants_context:

@@ -118,7 +118,7 @@ class MemoryPool:
         more = [task for task in self._waiting if task.service == first.service][: handler.batch - 1]
         self.take_back([task.id for task in more])
         for task in more:
-            self._running[task.id] = Context(task, self._clock(), self._clock)
+            self._running[task.id] = Context(task, self._clock(), None, self._clock)
         awaited = (lambda coroutine: _run(lambda: asyncio.run(coroutine))) if handler.is_async else None
         for answer in handler.run_batch([first, *more], awaited):
             self._ended(answer)
@@ -131,7 +131,7 @@ class MemoryPool:
         task = self._waiting.popleft()
         handler = self._handlers[task.service]
         tell = progress_teller(lambda fact: self._news.append(fact))
-        context = self._running[task.id] = Context(task, self._clock(), self._clock, tell)
+        context = self._running[task.id] = Context(task, self._clock(), tell, self._clock)
         if handler.batch is not None:
             return self._run_batch(handler, task)
         if handler.is_stream and isinstance(task, messages.StreamTask):

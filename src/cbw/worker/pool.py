@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from cbw.contract.context import Context
 from cbw.core import messages
+from cbw.core.messages import OK
 from cbw.core.parts import SUCCEEDED
 from cbw.core.worker.events import TasksFinished
 from cbw.current import request_context
@@ -210,46 +211,54 @@ class ThreadPool:
         limited, tell_progress = self._limited, self._tell_progress
         report, clock = self._owner.report, time.perf_counter
         answers: list[messages.Answer] = []
-        took: dict[str, list[float]] = {}  # seconds of each call, by service
-        began_at = clock()
+        took: defaultdict[str, list[float]] = defaultdict(list)  # seconds of each call, by service
+        began_at = called_at = clock()
         while True:
             try:
                 task, received_at = waiting.popleft()
             except IndexError:
                 break
-            context = running[task.id] = Context(task, received_at, tell=tell_progress)
+            context = running[task.id] = Context(task, received_at, tell_progress)
             request_context.set(context)
-            if watch is not None:
-                watch(task, None)
             handler = handlers[task.service]
             if answers and (handler.time_limit_s is not None or handler.is_stream):
                 # It may never return, or wait for its client.
-                report(TasksFinished(answers, clock() - began_at, took))
-                answers, took, began_at = [], {}, clock()
+                report(TasksFinished(answers, called_at - began_at, took))
+                answers, took = [], defaultdict(list)
+                began_at = called_at = clock()
             if handler.time_limit_s is not None:
                 limited.begun(task, handler.time_limit_s)
-            called_at = clock()
+            if watch is not None:
+                watch(task, None)
+                called_at = clock()
             try:
                 answer = self._stream(handler, task, context) if handler.is_stream else handler.run(task, context)
             except BaseException as error:  # KeyboardInterrupt too: it is the handler's own, signals do not come here
                 answer = failed(task, error)
             ended_at = clock()
-            took.setdefault(task.service, []).append(ended_at - called_at)
+            took[task.service].append(ended_at - called_at)
             answers.append(answer)
             is_late = handler.time_limit_s is not None and limited.ended(task.id)
             if watch is not None and not is_late:
                 watch(task, answer)
-            if answer.status not in SUCCEEDED and self._on_failed is not None and not is_late:
+            if (
+                answer.status is not OK
+                and answer.status not in SUCCEEDED
+                and self._on_failed is not None
+                and not is_late
+            ):
                 self._on_failed(task, answer)
             del running[task.id]
+            called_at = ended_at  # of the next one
             if ended_at - began_at > HAND_OVER_S:
                 if is_once:
                     break
-                report(TasksFinished(answers, clock() - began_at, took))
-                answers, took, began_at = [], {}, clock()
+                report(TasksFinished(answers, ended_at - began_at, took))
+                answers, took = [], defaultdict(list)
+                began_at = called_at = clock()
         request_context.set(None)
         if answers:
-            report(TasksFinished(answers, clock() - began_at, took))
+            report(TasksFinished(answers, called_at - began_at, took))
 
     def _stream(self, handler: Handler, task: messages.Task, context: Context) -> messages.Answer:
         outlet = self._outlets.open(task)
@@ -359,7 +368,7 @@ class AsyncPool:
             except IndexError:
                 return
             self._room -= 1
-            context = Context(task, received_at, tell=self._tell_progress)
+            context = Context(task, received_at, self._tell_progress)
             self._running[task.id] = (self._loop.create_task(self._serve(task, context)), context)
 
     async def _serve(self, task: messages.Task, context: Context) -> None:
