@@ -41,7 +41,7 @@ from cbw.transport.descriptors import DescriptorWatch
 from cbw.transport.guard import Guard
 from cbw.transport.poller import Poller, Waker
 from cbw.transport.router import Router
-from cbw.transport.sockets import Intake, SocketContext
+from cbw.transport.sockets import Intake, new_context
 
 EVENTS_KEPT = 200
 """Events that the page shows: those of a bad minute."""
@@ -100,7 +100,7 @@ class Broker:
         self._started_at = time.monotonic()  # before anything is recorded
         self.recovered = ""
         self._journal = self._open(journal) if journal is not None else None
-        self._context: SocketContext = SocketContext()
+        self._context = new_context()
         self._bind(listen, client_port, worker_port)
         self.client_port = self._clients.port
         self.worker_port = self._workers.port

@@ -21,7 +21,7 @@ from cbw.settings import STATUS_PORT
 from cbw.transport.link import Link
 from cbw.transport.listening import CONNECT_S, Listener, what_listens
 from cbw.transport.poller import Poller, Waker
-from cbw.transport.sockets import SocketContext
+from cbw.transport.sockets import new_context
 from cbw.version import __version__
 from cbw.wire import native
 from cbw.wire.refusal import refusal_error
@@ -183,7 +183,7 @@ def _check_protocol(answer: messages.Message | None, listener: Listener) -> Find
 
 def _say_hello(host: str, port: int, keys: LinkKeys | None) -> messages.Message | None:
     """Say hello to a broker as a client, and goodbye at once; the broker's answer, or that no key fits, or None."""
-    context: SocketContext = SocketContext()
+    context = new_context()
     waker = Waker()
     link = Link(context, [(host, port)], waker.wake, keys=keys)
     poller = Poller(link.socket, link.monitor_news, waker.fileno())

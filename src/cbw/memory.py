@@ -1,27 +1,36 @@
-"""The memory limit of the container that a role runs in, and the defaults that stay below it.
+"""The memory limit of a role, and the defaults that stay below it.
 
 Docker, Compose and Kubernetes limit the memory of a container by a cgroup, and the kernel kills a process that exceeds the
-limit. A role must refuse work before that happens, so the defaults of its memory bounds shrink to fit the limit.
+limit. ``ulimit -v`` limits what a process may map, and libzmq hangs up on peers whose messages it has no memory for. A role must
+refuse work before that happens, so the defaults of its memory bounds shrink to fit the limit.
 """
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from cbw.errors import NotReady
 from cbw.settings import Setting
 
 UNLIMITED_BYTES = 1 << 60
 """A limit of this size or more is none. cgroup v1 writes 9223372036854771712 where no limit is set."""
 
+OWN_SPACE_BYTES = 256 << 20
+"""What a role maps without any work, mostly for the stacks and the heaps of its threads; measured: up to 255 MB."""
+SPACE_SHARE_MIN = 8
+"""However little may be mapped, one part in so many is for work."""
+
 
 def limit_bytes(root: Path = Path("/")) -> int | None:
-    """The smallest memory limit of the cgroups that this process belongs to, in bytes; None if there is no limit.
+    """The smallest memory limit of the cgroups that this process belongs to, or what ``ulimit -v`` leaves if that is less; in
+    bytes, None if there is no limit.
 
     ``root`` is the root of the file system; tests give one of their own.
     """
-    return min(_limits(root), default=None)
+    return min((*_limits(root), *_space()), default=None)
 
 
 def default_within(setting: Setting, limit: int | None) -> Any:
@@ -34,6 +43,27 @@ def default_within(setting: Setting, limit: int | None) -> Any:
 def defaults_of(table: tuple[Setting, ...], limit: int | None) -> dict[str, Any]:
     """The defaults of those settings of ``table`` that bound memory, by their names."""
     return {setting.name: default_within(setting, limit) for setting in table if setting.memory_fraction}
+
+
+def check_space() -> None:
+    """To be called before a role starts threads: Python and libzmq end it, each in its own way, when they cannot start one.
+
+    Raises:
+        NotReady: the process may map too little for them.
+    """
+    allowed, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if allowed != resource.RLIM_INFINITY and allowed < OWN_SPACE_BYTES:
+        raise NotReady(
+            f"this process may map {allowed >> 20} MiB, and takes up to {OWN_SPACE_BYTES >> 20} MiB without any work",
+            advice="Allow more: ulimit -v 524288, or ulimit -v unlimited.",
+        )
+
+
+def _space() -> Iterator[int]:
+    """What may be mapped for work, if ``ulimit -v`` says how much may be mapped in all."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if allowed != resource.RLIM_INFINITY:
+        yield max(allowed - OWN_SPACE_BYTES, allowed // SPACE_SHARE_MIN)
 
 
 def _limits(root: Path) -> Iterator[int]:

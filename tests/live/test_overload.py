@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 import cbw
+from tests.ports import free_port
 
 from .conftest import HOST, Broker, Connect, Start, StartBroker, StartWorker
 from .program import PATIENCE_S, wait_until
@@ -43,6 +47,39 @@ def test_a_flood_does_not_delay_another_clients_call(
     assert other.call(WORK_S, returns=int) > 0
     after = sum(future.done() for future in futures)
     assert after - before < FEW, f"{after - before} requests of the flood went before one call"
+
+
+@pytest.mark.parametrize("mebibytes", [256, 450])
+def test_a_broker_that_may_map_little_refuses_and_serves(mebibytes: int, tmp_path: Path) -> None:
+    """It has far less memory (``ulimit -v``) than it is sent: it says so, goes on, and ends in order."""
+    said, ports = tmp_path / "said", (free_port(), free_port())
+    words = f"ulimit -c 0; ulimit -v {mebibytes << 10}; exec {sys.executable} -m cbw broker {ports[0]} {ports[1]} --listen {HOST}"
+    with said.open("w") as out, subprocess.Popen(["sh", "-c", words], stdout=out, stderr=out) as broker:
+        try:
+            address = f"{HOST}:{ports[0]}"
+            with cbw.Client(address, timeout=PATIENCE_S) as flood, cbw.Client(address) as other:
+                futures = [flood.submit(bytes(1_000_000), "nobody", timeout=8) for _ in range(600)]
+                wait_until(lambda: "refused" in said.read_text(), "it has refused some")
+                assert other.call(service="cbw.services", timeout=PATIENCE_S)
+                errors = [future.exception() for future in futures]
+            assert {type(error) for error in errors} <= {cbw.Busy, cbw.Expired}
+            busy = [str(error) for error in errors if isinstance(error, cbw.Busy)]
+            assert len(busy) > 300 and all("--requests-bytes-max" in text for text in busy)
+            assert broker.poll() is None
+            broker.terminate()
+            assert broker.wait(PATIENCE_S) == 0
+        finally:
+            broker.kill()
+
+
+@pytest.mark.parametrize(
+    "role", ["broker 0 0", "logger 0 {}/log", "worker W1 127.0.0.1 1", "call --broker 127.0.0.1:1"]
+)
+def test_a_role_that_may_map_too_little_ends_at_once(role: str, tmp_path: Path) -> None:
+    """libzmq would end it some other time: when it cannot start a thread."""
+    words = f"ulimit -c 0; ulimit -v {200 << 10}; exec {sys.executable} -m cbw {role.format(tmp_path)}"
+    ended = subprocess.run(["sh", "-c", words], input="", capture_output=True, text=True, timeout=PATIENCE_S)
+    assert ended.returncode == 3 and "may map 200 MiB" in ended.stderr and "ulimit -v" in ended.stderr, ended
 
 
 def test_a_client_can_put_its_own_calls_before_its_flood(

@@ -1,12 +1,14 @@
-"""The memory limit of a container, from the files of the kernel, and the defaults that fit it."""
+"""The memory limit of a role, from the files of the kernel and ``ulimit -v``, and the defaults that fit it."""
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import pytest
 
 from cbw import memory, settings
+from cbw.errors import NotReady
 
 MIB = 1 << 20
 V1_UNLIMITED = "9223372036854771712\n"
@@ -85,6 +87,26 @@ def write(root: Path, files: dict[str, str]) -> Path:
 )
 def test_the_limit(files: dict[str, str], limit: int | None, tmp_path: Path) -> None:
     assert memory.limit_bytes(write(tmp_path, files)) == limit
+
+
+@pytest.mark.parametrize(
+    ("allowed", "limit"),
+    [(4096 * MIB, 512 * MIB), (512 * MIB, 256 * MIB), (200 * MIB, 25 * MIB), (resource.RLIM_INFINITY, 512 * MIB)],
+)
+def test_what_may_be_mapped(allowed: int, limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``ulimit -v`` counts if it leaves less than the container, beside what a role maps without any work."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (allowed, resource.RLIM_INFINITY))
+    files = {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": f"{512 * MIB}\n"}
+    assert memory.limit_bytes(write(tmp_path, files)) == limit
+
+
+def test_too_little_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    for allowed in (256 * MIB, resource.RLIM_INFINITY):
+        monkeypatch.setattr(resource, "getrlimit", lambda _, allowed=allowed: (allowed, resource.RLIM_INFINITY))
+        memory.check_space()
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (200 * MIB, resource.RLIM_INFINITY))
+    with pytest.raises(NotReady, match="may map 200 MiB"):
+        memory.check_space()
 
 
 ROLES = {"broker": (*settings.BROKER, *settings.LOG), "worker": settings.LOG}

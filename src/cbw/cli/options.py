@@ -222,6 +222,7 @@ def status_options(function: Callable[..., Any]) -> Callable[..., Any]:
         is_asked_for = is_given("status_port")
         token = status_token(status_token_file) if status_port else ""
         is_warned_of_all = not os.environ.get(KEYS.environment) and os.environ.get(LISTEN_ENVIRONMENT) == status_listen
+        memory.check_space()
         is_worth_a_line = _is_beyond_this_machine(status_listen) and not is_warned_of_all
         is_warned = bool(token) or not is_worth_a_line
 

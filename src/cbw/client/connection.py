@@ -9,7 +9,7 @@ from cbw.core import messages
 from cbw.errors import BadMessage, CbwError
 from cbw.keys.folder import LinkKeys
 from cbw.transport.link import Link
-from cbw.transport.sockets import SocketContext
+from cbw.transport.sockets import new_context
 from cbw.wire import native
 
 
@@ -27,7 +27,7 @@ class Connection:
     def __init__(
         self, hosts: Sequence[Address], client: str, on_resolved: Callable[[], None], keys: LinkKeys | None = None
     ) -> None:
-        self._context: SocketContext = SocketContext()
+        self._context = new_context()
         try:
             self.link = Link(self._context, hosts, on_resolved, keys=keys, spread_by=client)
         except CbwError:  # not after Ctrl-C: there may be a socket that nobody has, and this would wait for it for ever

@@ -33,7 +33,7 @@ from cbw.transport.peer_keys import PeerKeys
 from cbw.transport.poller import Poller, Waker
 from cbw.transport.pull import Pull
 from cbw.transport.router import Router
-from cbw.transport.sockets import Intake, SocketContext
+from cbw.transport.sockets import Intake, new_context
 from cbw.wire import log
 from cbw.wire.records import LINE_BYTES_MAX
 
@@ -91,7 +91,7 @@ class Logger:
         self._has_read = False
         self._memory_limit = memory.limit_bytes()
         self._waker = Waker()
-        self._context: SocketContext = SocketContext()
+        self._context = new_context()
         try:
             if self.guard is not None:
                 self.guard.open(self._context)

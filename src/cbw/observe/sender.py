@@ -27,7 +27,7 @@ from cbw.settings import LOG
 from cbw.transport.fork import call_after_fork
 from cbw.transport.link import Link
 from cbw.transport.poller import Poller, Waker
-from cbw.transport.sockets import SocketContext
+from cbw.transport.sockets import new_context
 from cbw.wire import log
 from cbw.wire.records import lines_of
 
@@ -83,7 +83,7 @@ class LogSender:
 
     def _start(self) -> None:
         self._waker = Waker()
-        self._context: SocketContext = SocketContext()
+        self._context = new_context()
         self._link = Link(self._context, [(self._host, self._port)], self._waker.wake, keys=self._keys)
         self._poller = self._new_poller()
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)

@@ -30,6 +30,7 @@ import msgspec
 import zmq
 
 from cbw.errors import MORE_FILES, CannotBind, NotReady
+from cbw.memory import check_space
 
 SocketContext = zmq.Context[Any]
 """Owns the input and output threads of a role's sockets."""
@@ -81,6 +82,16 @@ class Intake(msgspec.Struct, frozen=True):
         """
         usual = Intake()
         return Intake(min(usual.unread_max, max(16, bytes_max >> 20)), min(usual.turn_bytes_max, bytes_max // 4))
+
+
+def new_context() -> SocketContext:
+    """The context of a role.
+
+    Raises:
+        NotReady: the process may map too little for its threads.
+    """
+    check_space()
+    return SocketContext()
 
 
 def new_socket(context: SocketContext, kind: int, *options: tuple[int, Any]) -> zmq.Socket[bytes]:

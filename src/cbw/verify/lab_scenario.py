@@ -17,7 +17,7 @@ from cbw.observe.trace import Trace
 from cbw.transport.listening import what_listens
 from cbw.transport.plain_peer import PlainPeer, with_input
 from cbw.transport.resolver import place_of
-from cbw.transport.sockets import SocketContext
+from cbw.transport.sockets import new_context
 from cbw.verify.lab_peers import LAB_SERVICE, REGISTRATION, LabClient, LabWorker
 from cbw.verify.notebook import Notebook
 from cbw.verify.scenario import BEGIN_S, LOAD_WORKERS, VICTIM_WORK_S, WORK_S, Target
@@ -83,7 +83,7 @@ class LabScenario:
         self._timeout_s = timeout_s
         self._sends_bad_frames = sends_bad_frames
         self._prefix = f"V{os.urandom(2).hex()}_"
-        self._context: SocketContext = SocketContext()
+        self._context = new_context()
         self._clients: dict[PlainPeer, LabClient] = {}
         self._workers: dict[PlainPeer, LabWorker] = {}
         self._count = {"CLI": 0, "WOR": 0}

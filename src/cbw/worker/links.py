@@ -8,7 +8,7 @@ from cbw.keys.folder import LinkKeys
 from cbw.transport.link import Link
 from cbw.transport.places import Places
 from cbw.transport.poller import Poller, Waker
-from cbw.transport.sockets import SocketContext
+from cbw.transport.sockets import new_context
 from cbw.worker.limited import RecordEvent
 from cbw.worker.link import WorkerLink
 
@@ -29,7 +29,7 @@ class WorkerLinks:
         self.links: list[WorkerLink] = []
         """In the order of their numbers: those to the brokers that were given by their addresses come first."""
         self._poller: Poller | None = None  # None: the sources may have changed
-        self._context: SocketContext = SocketContext()
+        self._context = new_context()
         try:
             for place in places.known:
                 link = self.connect(place)
