@@ -7,6 +7,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+import zmq
 
 import cbw
 from cbw.core.broker.reasons import REASONS
@@ -279,6 +280,23 @@ def test_a_dead_letter_is_sent_again(guarded: Shown, start: Start, connect: Conn
     guarded.broker.program.wait_for("dead letter requeued")
     browser.wait_for("#waiting", "cbw.dead/1")
     browser.wait_for("#dead", "None.")
+
+
+def test_it_says_that_the_events_are_the_last_ones(open_broker: Shown, browser: Browser) -> None:
+    with zmq.Context() as context:
+        workers = [context.socket(zmq.REQ) for _ in range(63)]
+        for one in workers:
+            one.connect(f"tcp://127.0.0.1:{open_broker.broker.worker_port}")
+            one.send(b"READY")
+        open_broker.broker.program.wait_for("worker ready", count=len(workers))
+        browser.open(open_broker.url)
+        browser.wait_for("#events-left", "The last 60 events; all of them: cbw logs")
+        assert browser.run("return seen.events.length") >= len(workers)
+        assert browser.run("return document.querySelectorAll('#events li').length") == 60
+        browser.run("const l = document.getElementById('lang'); l.value = 'es'; l.onchange()")
+        browser.wait_for("#events-left", "Los últimos 60 eventos; todos: cbw logs")
+        browser.run("sessionStorage.clear()")
+        context.destroy(linger=0)
 
 
 def test_it_speaks_spanish(planted: Shown, browser: Browser) -> None:
