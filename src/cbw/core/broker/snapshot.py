@@ -54,7 +54,7 @@ def snapshot(core: Rooms, now: float, questions: int = 0) -> dict[str, Any]:
     shown = [service for service in services if service.workers or service.waiting_count or service.delayed]
     waiting = sum(service.waiting_count for service in services)
     delayed = len(requests.dispatcher.delays)
-    running = running_of(workers)
+    running, elsewhere = running_of(workers), _elsewhere(workers)
     paused = requests.dispatcher.paused
     clients = [client for client in core.clients.by_peer.values() if client.entries]
     durations = requests.durations
@@ -83,7 +83,14 @@ def snapshot(core: Rooms, now: float, questions: int = 0) -> dict[str, Any]:
         ],
         "progress": _progress(requests, now),
         "services": [
-            _service(service, running[service.name], now, durations, is_paused=service.name in paused)
+            _service(
+                service,
+                running[service.name],
+                elsewhere[service.name],
+                now,
+                durations,
+                is_paused=service.name in paused,
+            )
             for service in shown[:SERVICES_SHOWN_MAX]
         ],
         "other_services": _totals(shown[SERVICES_SHOWN_MAX:], now),
@@ -126,7 +133,9 @@ def _durations(service: str, durations: ServiceDurations) -> dict[str, Any]:
     return {"service": service, "requests": requests, "attempts": attempts}
 
 
-def _service(service: ServiceRow, running: int, now: float, durations: Durations, *, is_paused: bool) -> dict[str, Any]:
+def _service(
+    service: ServiceRow, running: int, elsewhere: int, now: float, durations: Durations, *, is_paused: bool
+) -> dict[str, Any]:
     return {
         "service": service.name,
         "waiting": service.waiting_count,
@@ -135,7 +144,7 @@ def _service(service: ServiceRow, running: int, now: float, durations: Durations
         "delayed": service.delayed,
         "workers": len(service.workers),
         "free_workers": len(service.free),
-        "elsewhere_workers": elsewhere(service),
+        "elsewhere_workers": elsewhere,
         **msgspec.structs.asdict(durations.figures(service.name, now)),
         "age_s": now - durations.known_since(service),
         "is_paused": is_paused,
@@ -208,9 +217,10 @@ def mean_s(worker: WorkerRow) -> float | None:
     return worker.busy_s / worker.answered if worker.answered else None
 
 
-def elsewhere(service: ServiceRow) -> int:
-    """How many workers of ``service`` are with the other brokers that they serve."""
-    return sum(worker.is_shared and state_of(worker) == "elsewhere" for worker in service.workers.values())
+def _elsewhere(workers: list[WorkerRow]) -> Counter[str]:
+    """How many workers of each service are with the other brokers that they serve."""
+    away = (worker for worker in workers if worker.is_shared and state_of(worker) == "elsewhere")
+    return Counter(service.name for worker in away for service in worker.services)
 
 
 def state_of(worker: WorkerRow) -> str:

@@ -11,7 +11,7 @@ from cbw.core import catalogue
 from cbw.core.broker.delays import retries_of
 from cbw.core.broker.finding import LOOKED_MAX, TICKETS, client_of, entry_of
 from cbw.core.broker.reasons import Clause, clause, in_english, time_text
-from cbw.core.broker.snapshot import Rooms, elsewhere, mean_s, oldest
+from cbw.core.broker.snapshot import Rooms, mean_s, oldest, state_of
 from cbw.core.broker.states import RequestState
 from cbw.core.broker.tables import Entry, ServiceRow, WorkerRow, request_name
 from cbw.core.journal_records import FailedAttempt
@@ -165,7 +165,7 @@ class _Crew:
         self.count = len(service.workers)
         self.able = bool(able)
         self.drained = sum(worker.is_drained for worker in service.workers.values())
-        self.elsewhere = elsewhere(service)
+        self.elsewhere = 0 if able else sum(state_of(worker) == "elsewhere" for worker in service.workers.values())
         self.has_idle = any(not worker.in_hand for worker in able)
         self.rate = sum(1.0 / mean for worker in able if (mean := mean_s(worker)))
         self.busy = _busy(able, now)
