@@ -174,3 +174,13 @@ def test_a_verification_is_told_in_spanish(start: Start, tmp_path: Path) -> None
     assert "no visto   own-replies            en esta traza no hay registros de ningún cliente" in text
     english, json_text = run("verify", "--trace", str(trace), "--json", language="es")
     assert english == 0 and json_text == run("verify", "--trace", str(trace), "--json", language="en")[1]
+
+
+def test_figures_of_the_log_are_in_spanish(start: Start, tmp_path: Path) -> None:
+    trace = tmp_path / "logs"
+    broker_of(start("broker", 0, 0, "--trace", trace)).program.terminate()
+    code, text = in_both("logs", "stats", str(trace))
+    assert code == 0
+    assert "peticiones   ninguna; el bróker las envía con --log-level debug" in text and "log          completo" in text
+    code, text = in_both("logs", "stats", str(trace), "--until", "2001-01-01")
+    assert code == 0 and text == "ningún registro en ese tiempo\n"

@@ -361,7 +361,7 @@ def _stats_lines(figures: Stats) -> Iterator[str]:
         lines=figures.text_lines,
     )
     labels = [word(label, "stats") for label in STATS_LABELS]
-    width = max(map(len, labels)) + 2
+    width = max(map(len, labels)) + 3
     requests, latency, attempts, log, slowness = (f"{label:<{width}}" for label in labels)
     if not (figures.requests or figures.answered or figures.failed):
         yield requests + said("none; the broker sends them with --log-level debug")
