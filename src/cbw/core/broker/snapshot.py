@@ -83,14 +83,7 @@ def snapshot(core: Rooms, now: float, questions: int = 0) -> dict[str, Any]:
         ],
         "progress": _progress(requests, now),
         "services": [
-            _service(
-                service,
-                running[service.name],
-                elsewhere[service.name],
-                now,
-                durations,
-                is_paused=service.name in paused,
-            )
+            _service(service, running, elsewhere, now, durations, is_paused=service.name in paused)
             for service in shown[:SERVICES_SHOWN_MAX]
         ],
         "other_services": _totals(shown[SERVICES_SHOWN_MAX:], now),
@@ -134,17 +127,23 @@ def _durations(service: str, durations: ServiceDurations) -> dict[str, Any]:
 
 
 def _service(
-    service: ServiceRow, running: int, elsewhere: int, now: float, durations: Durations, *, is_paused: bool
+    service: ServiceRow,
+    running: Counter[str],
+    elsewhere: Counter[str],
+    now: float,
+    durations: Durations,
+    *,
+    is_paused: bool,
 ) -> dict[str, Any]:
     return {
         "service": service.name,
         "waiting": service.waiting_count,
         "oldest_s": _oldest_s(service, now),
-        "running": running,
+        "running": running[service.name],
         "delayed": service.delayed,
         "workers": len(service.workers),
         "free_workers": len(service.free),
-        "elsewhere_workers": elsewhere,
+        "elsewhere_workers": elsewhere[service.name],
         **msgspec.structs.asdict(durations.figures(service.name, now)),
         "age_s": now - durations.known_since(service),
         "is_paused": is_paused,
