@@ -1,7 +1,7 @@
 """Makes of the catalogue of messages (``.po``) the file that gettext reads (``.mo``): ``python -m supply.messages``.
 
-Only what our catalogue has is understood: ``msgid`` and ``msgstr`` of one or several quoted lines each, and comments. The same
-catalogue always gives the same bytes.
+Only what our catalogue has is understood: ``msgctxt``, ``msgid`` and ``msgstr`` of one or several quoted lines each, and
+comments. The same catalogue always gives the same bytes.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ _ENTRY = struct.Struct("<2I")
 
 
 def read_catalogue(text: str) -> dict[str, str]:
-    """The translation of each message; that of the empty one is the header.
+    """The translation of each message; that of the empty one is the header. A context stands before its message, as in the file
+    that is made: with the character 4 between them.
 
     Raises:
         ValueError: a line that is not understood, or a message that is there twice.
     """
     found: dict[str, str] = {}
-    parts = {"msgid": "", "msgstr": ""}
+    parts = {"msgctxt": "", "msgid": "", "msgstr": ""}
     place = ""
     for line in [*text.splitlines(), 'msgid ""']:
         word, _, quoted = line.partition(" ")
@@ -33,10 +34,12 @@ def read_catalogue(text: str) -> dict[str, str]:
         if line.startswith('"'):
             quoted = line
         elif word in parts:
-            if word == "msgid" and place:
-                if parts["msgid"] in found:
-                    raise ValueError(f"twice: {parts['msgid']!r}")
-                found[parts["msgid"]] = parts["msgstr"]
+            if place == "msgstr" and word != "msgstr":
+                message = "\4".join(filter(None, (parts["msgctxt"], parts["msgid"])))
+                if message in found:
+                    raise ValueError(f"twice: {message!r}")
+                found[message] = parts["msgstr"]
+                parts["msgctxt"] = ""
             place, parts[word] = word, ""
         else:
             raise ValueError(f"not understood: {line!r}")

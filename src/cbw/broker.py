@@ -291,7 +291,12 @@ class Broker:
         journal = self._journal
         if journal is None:
             return None
-        return {"stored": journal.stored, "size_bytes": journal.size_bytes, "problem": journal.problem}
+        return {
+            **journal.describe(),
+            "stored": journal.stored,
+            "size_bytes": journal.size_bytes,
+            "problem": journal.problem,
+        }
 
     def _status(self) -> dict[str, Any]:
         core, sender = self.core, self._trace.sender

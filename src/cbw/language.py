@@ -33,6 +33,10 @@ KNOWN_MAX = 1024
 """Texts whose translation is kept: one of a peer that looks like many of ours would otherwise be taken apart again and again."""
 TOLD = frozenset({"error", "reason", "text", "what", "advice"})
 """Fields of a message that are texts of ours themselves. Others are names, numbers and words of other programs."""
+WORDS_OF_FIELDS = {"role": ("broker", "worker", "client"), "harm": ("killed", "frozen", "cut off", "restarted")}
+"""Words that are translated in a field of that name, which is their context. Elsewhere a service or a file may be called so."""
+_CONTEXT_END = "\4"
+"""Between a context and its message, as in GNU gettext."""
 _SEAMS = ((re.compile(r"(?<=\.) "), " "), (re.compile("; "), "; "), (re.compile(": "), ": "))
 """Where a text that is in no catalogue may have been put together of several, and what is between them."""
 _HEADER = struct.Struct("<5I")
@@ -54,6 +58,15 @@ def translated(text: str) -> str:
         len(text) > TRANSLATED_CHARS_MAX or sum(len(seam.findall(text)) for seam, _ in _SEAMS) > TOLD_TOGETHER_MAX
     )
     return text if is_anothers else _translated(text, _language())[1]
+
+
+def word(text: str, context: str) -> str:
+    """A word or a sentence of ours that stands alone, in the language of the environment: the heading of a column, a state.
+
+    Its translation is one for this ``context``, such as ``table``, and :func:`translated` does not know it: names of peers may be
+    the same words.
+    """
+    return _messages(_language()).get(f"{context}{_CONTEXT_END}{text}", text)
 
 
 def _language() -> str:
@@ -93,11 +106,16 @@ def _translated(text: str, language: str) -> tuple[int, str]:
 
 
 def _told(pattern: _Pattern, fields: dict[str, str], language: str) -> tuple[int, str]:
-    told = {
-        name: _translated(value, language) if name in TOLD else (len(value), value) for name, value in fields.items()
-    }
+    told = {name: _told_field(name, value, language) for name, value in fields.items()}
     made = pattern.translation.format(**{name: value for name, (_, value) in told.items()})
     return sum(count for count, _ in told.values()), made
+
+
+def _told_field(name: str, value: str, language: str) -> tuple[int, str]:
+    """What a field tells, and how many characters of it stay as they are."""
+    if value in WORDS_OF_FIELDS.get(name, ()):
+        return 0, word(value, name)
+    return _translated(value, language) if name in TOLD else (len(value), value)
 
 
 def _has_seam(fields: dict[str, str]) -> bool:
@@ -134,6 +152,7 @@ def _patterns(language: str) -> tuple[_Pattern, ...]:
     return tuple(
         _Pattern(message, tuple(literal for literal, *_ in string.Formatter().parse(message)), translation)
         for message, translation in _messages(language).items()
+        if _CONTEXT_END not in message
     )
 
 

@@ -131,8 +131,9 @@ LANGUAGE = Setting(
     "language",
     None,
     "CBW_LANG",
-    "Language of what the lab's roles say to people, and of the errors that cbw prints: en or es. Default: that of "
-    "LANGUAGE, LC_ALL, LC_MESSAGES or LANG, if one of these is set, else English.",
+    "Language of what the lab's roles say to people, of the errors that cbw prints, of the tables of cbw ps, top, services, "
+    "requests, dead list and logs stats on a terminal, and of what cbw verify finds: en or es. --help and JSON are in English. "
+    "Default: that of LANGUAGE, LC_ALL, LC_MESSAGES or LANG, if one of these is set, else English.",
     kind=str,
 )
 

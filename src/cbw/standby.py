@@ -75,7 +75,9 @@ class Standby:
         """What its page says: that of the broker, or why there is none yet."""
         if self._broker is not None:
             return self._broker.inquiry.ask()
-        return status_of("standby", self._name, self._started_at, self._problem)
+        journal = self._journal
+        shown = None if journal is None else journal.describe()
+        return status_of("standby", self._name, self._started_at, self._problem, journal=shown)
 
     def operate(self, service: str, body: bytes, who: str, *, may_act: bool) -> Answer | None:
         """As :meth:`.Broker.operate`; before there is a broker, nobody answers."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -10,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.program import environment
+from cbw.cli.services import LISTED_COLUMNS
+from tests.live.conftest import Broker, Connect, Start, StartWorker, broker_of
+from tests.live.program import environment, wait_until
+from tests.live.terminal import run_on_a_terminal
 
 TIME_S = 30.0
 """For a command that ends by itself, on a machine that is busy."""
@@ -53,7 +57,7 @@ def test_a_port_that_a_role_of_a_whole_system_needs() -> None:
 def test_a_name_that_does_not_resolve() -> None:
     code, text = in_both("client", "C1", "1", "broker.invalid", "9998", "--timeout", "0.5")
     assert code == 3
-    assert "el anfitrión del broker, 'broker.invalid', no se resuelve: " in text
+    assert "el anfitrión del bróker, 'broker.invalid', no se resuelve: " in text
     assert "Revisa BROKER_HOST, o el argumento con el anfitrión." in text
 
 
@@ -126,3 +130,57 @@ def test_what_is_raised_in_a_program_is_english() -> None:
         variables = environment(CBW_LANG="es")
         done = subprocess.run(command, capture_output=True, text=True, env=variables, check=True, timeout=TIME_S)
     assert done.stdout.startswith(f"port {port} is in use / Stop what listens there")
+
+
+def table(*arguments: str) -> list[list[str]]:
+    """The cells of what a command shows on a terminal to somebody who speaks Spanish, line by line."""
+    code, shown = run_on_a_terminal(*arguments, CBW_LANG="es", COLUMNS="200")
+    assert code == 0, shown
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
+    return [[cell.strip() for cell in re.split(r" {2,}|[│┃]", line)] for line in plain.splitlines()]
+
+
+def test_tables_on_a_terminal_are_in_spanish_and_lines_for_programs_are_not(
+    broker: Broker, start_worker: StartWorker, connect: Connect
+) -> None:
+    start_worker("W1", "render=hang")
+    client = connect(broker)
+    for service in ("render", "render", "nobody"):
+        client.submit("30", service)
+    at = ("--broker", broker.address)
+    wait_until(lambda: "nobody" in run("requests", *at, language="en")[1], "the broker has all")
+    shown = [cell for line in table("ps", *at) for cell in line]
+    for words in ("servicio", "trabajador", "estado", "ritmo", "fallos", "ocupado", "nadie lo atiende"):
+        assert words in shown, (words, shown)
+    assert any(" desde hace " in cell for cell in shown)
+    shown = [cell for line in table("requests", *at) for cell in line]
+    assert {"petición", "en curso", "espera", "intento"} <= set(shown), shown
+    assert "3 de 3 peticiones; cbw why PETICIÓN dice más de una" in shown
+    heading = next(line for line in table("services", *at) if "servicio" in line)
+    assert len(heading) >= len(LISTED_COLUMNS) and "esperan" in heading
+    shown = [cell for line in table("dead", "list", *at) for cell in line]
+    assert "hace" in shown and "0 de 0 peticiones abandonadas" in shown
+    for command in ("ps", "requests", "services"):
+        code, spanish = run(command, *at, language="es")
+        assert code == 0 and "\t" in spanish and "ocupado" not in spanish and "nadie" not in spanish
+        assert run(command, *at, "--json", language="es")[1].startswith(("{", "["))
+
+
+def test_a_verification_is_told_in_spanish(start: Start, tmp_path: Path) -> None:
+    trace = tmp_path / "t.jsonl"
+    broker_of(start("broker", 0, 0, "--trace", trace)).program.terminate()
+    code, text = in_both("verify", "--trace", str(trace))
+    assert code == 0
+    assert "no visto   own-replies            en esta traza no hay registros de ningún cliente" in text
+    english, json_text = run("verify", "--trace", str(trace), "--json", language="es")
+    assert english == 0 and json_text == run("verify", "--trace", str(trace), "--json", language="en")[1]
+
+
+def test_figures_of_the_log_are_in_spanish(start: Start, tmp_path: Path) -> None:
+    trace = tmp_path / "logs"
+    broker_of(start("broker", 0, 0, "--trace", trace)).program.terminate()
+    code, text = in_both("logs", "stats", str(trace))
+    assert code == 0
+    assert "peticiones   ninguna; el bróker las envía con --log-level debug" in text and "log          completo" in text
+    code, text = in_both("logs", "stats", str(trace), "--until", "2001-01-01")
+    assert code == 0 and text == "ningún registro en ese tiempo\n"

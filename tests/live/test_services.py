@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from concurrent.futures import Future
 from typing import Any
 
 import pytest
 
 import cbw
+from cbw.cli.services import LISTED_COLUMNS
 
 from . import contract
 from .conftest import HOST, Broker, Connect, Log, Start, StartWorker
 from .contract import Line, maybe, meet, price, total, upper, wait
 from .program import PATIENCE_S, Program, wait_until
+from .terminal import run_on_a_terminal
 
+PRICE = "shop.price(article: str, count: int = 1) -> int"
 SESSIONS = 3
 """In which the shop's tasks register: plain, async, and ``meet`` with a concurrency of its own."""
 
@@ -105,20 +109,35 @@ def test_services_are_listed_with_their_signatures(
     start: Start, broker: Broker, start_worker: StartWorker, connect: Connect
 ) -> None:
     start_worker("W2", "echo")
-    waiting = connect(broker).submit(b"x", "nobody")
+    client = connect(broker)
+    waiting = client.submit(b"x", "nobody")
+    assert [client.call(price, "tea"), client.call(price, "coffee")] == [490, 750]
+    with pytest.raises(cbw.HandlerFailed):
+        client.call(price, "milk")
     start("call", "--broker", broker.address, "nobody", "x", "--timeout", 30)
     wait_until(lambda: b'"nobody"' in connect(broker).call(b"", "cbw.services"), "the broker has it")
     listed = start("services", "--broker", broker.address)
     assert listed.exit_code() == 0
-    assert "(nameless)(body: bytes) -> bytes  [1 worker]" in listed.lines
-    assert "shop.price(article: str, count: int = 1) -> int  [1 worker]" in listed.lines
-    assert listed.count("nobody  [0 workers, ") == 1
+    rows = {row[0]: row[1:] for row in (line.split("\t") for line in listed.lines)}
+    assert rows["(nameless)(body: bytes) -> bytes"][:7] == ["1", "0", "0.0/s", "", "", "0", "0"]
+    told = rows[PRICE]
+    assert told[:2] == ["1", "0"] and told[5:7] == ["3", "1"], "three answers, of which one was an error"
+    assert [text[-1] for text in (*told[2:5], told[7])] == ["s", "s", "s", "s"] and "" not in told
+    assert rows["nobody"][:2] in (["0", "1"], ["0", "2"])
+    for columns, left_out in ((80, set()), (60, {"answered", "since"})):
+        code, shown = run_on_a_terminal("services", "--broker", broker.address, COLUMNS=str(columns))
+        table = [re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip() for line in shown.splitlines()]
+        assert code == 0 and max(map(len, table)) <= columns, shown
+        assert set(table[0].split()) == {*LISTED_COLUMNS} - left_out
+        assert re.search(r"^nobody +0 +[12] +0\.0/s", shown, re.MULTILINE)
     asked = start("services", "--broker", broker.address, "--json")
     assert asked.exit_code() == 0
     by_name = {one["service"]: one for one in json.loads(asked.lines[0])}
-    price = by_name["shop.price"]
-    assert (price["workers"], price["result"]) == (1, {"type": "integer"})
-    arguments = price["arguments"]["$defs"]["price_body"]
+    told = by_name["shop.price"]
+    assert (told["workers"], told["result"]) == (1, {"type": "integer"})
+    assert (told["answered"], told["failed"], told["running"]) == (3, 1, 0)
+    assert 0 < told["p50_s"] <= told["p99_s"] and told["rate"] > 0 and told["age_s"] > 0
+    arguments = told["arguments"]["$defs"]["price_body"]
     assert (arguments["required"], arguments["properties"]["count"]) == (["article"], {"type": "integer"})
     assert by_name["shop.meet"]["doc"] == "Returns when so many of these run at once."
     assert by_name["nobody"]["arguments"] is None

@@ -171,7 +171,7 @@ def test_a_crowd_fits_on_the_page_and_is_filtered(
     found = browser.run_async("axe.run().then(arguments[arguments.length - 1])")
     assert [one["id"] for one in found["violations"]] == []
     browser.run("const l = document.getElementById('lang'); l.value = 'es'; l.onchange()")
-    browser.wait_for("#found", "Encontrados: 11 de 1002 workers, 0 de 120 servicios")
+    browser.wait_for("#found", "Encontrados: 11 de 1002 trabajadores, 0 de 120 servicios")
     browser.wait_for("#rest", "y 49 más para s19; ocupados: 49, libres: 0")
     browser.keys("\ue00c")  # Escape
     browser.wait_for("#workers-left", "Se muestran 50 de 1002.")

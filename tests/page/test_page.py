@@ -7,6 +7,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+import zmq
 
 import cbw
 from cbw.core.broker.reasons import REASONS
@@ -111,7 +112,7 @@ def test_each_row_says_why(guarded: Shown, start: Start, connect: Connect, brows
     browser.open(guarded.url)
     browser.complaints()  # of the first look, without the token
     expected = [
-        ("running", 1, "worker W", "la tiene el worker W"),
+        ("running", 1, "worker W", "la tiene el trabajador W"),
         (
             "waiting",
             3,
@@ -122,7 +123,7 @@ def test_each_row_says_why(guarded: Shown, start: Start, connect: Connect, brows
             "waiting",
             4,
             "no worker here serves 'rendr'; did you mean 'render'?",
-            "aquí ningún worker sirve 'rendr'; ¿quería",
+            "aquí ningún trabajador atiende 'rendr'; ¿quería",
         ),
         ("waiting", 5, "service held is paused; cbw resume lets it go on", "el servicio held está en pausa"),
         ("waiting", 6, f"waits for service {HOSTILE}: 0 before it", f"espera al servicio {HOSTILE}: 0 antes"),
@@ -130,7 +131,7 @@ def test_each_row_says_why(guarded: Shown, start: Start, connect: Connect, brows
             "waiting",
             7,
             f"no worker here serves '{HOSTILE}x'; did you mean '{HOSTILE}'?",
-            f"sirve '{HOSTILE}x'; ¿quería",
+            f"atiende '{HOSTILE}x'; ¿quería",
         ),
     ]
 
@@ -281,12 +282,29 @@ def test_a_dead_letter_is_sent_again(guarded: Shown, start: Start, connect: Conn
     browser.wait_for("#dead", "None.")
 
 
+def test_it_says_that_the_events_are_the_last_ones(open_broker: Shown, browser: Browser) -> None:
+    with zmq.Context() as context:
+        workers = [context.socket(zmq.REQ) for _ in range(63)]
+        for one in workers:
+            one.connect(f"tcp://127.0.0.1:{open_broker.broker.worker_port}")
+            one.send(b"READY")
+        open_broker.broker.program.wait_for("worker ready", count=len(workers))
+        browser.open(open_broker.url)
+        browser.wait_for("#events-left", "The last 60 events; all of them: cbw logs")
+        assert browser.run("return seen.events.length") >= len(workers)
+        assert browser.run("return document.querySelectorAll('#events li').length") == 60
+        browser.run("const l = document.getElementById('lang'); l.value = 'es'; l.onchange()")
+        browser.wait_for("#events-left", "Los últimos 60 eventos; todos: cbw logs")
+        browser.run("sessionStorage.clear()")
+        context.destroy(linger=0)
+
+
 def test_it_speaks_spanish(planted: Shown, browser: Browser) -> None:
     browser.open(planted.url)
     browser.wait_for("#verdict", "which nobody serves")
     browser.run("const l = document.getElementById('lang'); l.value = 'es'; l.onchange()")
-    browser.wait_for("#verdict", "1 en espera de «ecko», que nadie sirve; parecido: echo.")
-    browser.wait_for("#services", "nadie lo sirve")
+    browser.wait_for("#verdict", "1 en espera de «ecko», que nadie atiende; parecido: echo.")
+    browser.wait_for("#services", "nadie lo atiende")
     assert browser.run("return document.documentElement.lang") == "es"
     browser.open(planted.url)
     browser.wait_for("#verdict", "en espera de")  # it is remembered
@@ -297,6 +315,8 @@ def test_it_speaks_spanish(planted: Shown, browser: Browser) -> None:
     assert reasons == dict(REASONS) and list(reasons) == list(translated)
     for kind, text in translated.items():
         assert set(re.findall(r"{\w+}", text)) == set(re.findall(r"{\w+}", REASONS[kind])), kind
+    spanish = browser.run("return Object.values(TEXTS.es).flatMap(t => typeof t === 'string' ? [t] : Object.values(t))")
+    assert not [text for text in spanish if re.search(r"(?<![{\w])(workers?|brokers?|standbys?)(?![}\w])", text)]
     assert texts[0][1] == [*SENTENCES, "similar"]
     english = browser.run("return TEXTS.en.v")
     assert {kind: english[kind] for kind in SENTENCES} == SENTENCES

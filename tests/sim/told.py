@@ -84,12 +84,13 @@ def check_verdict(status: Mapping[str, Any]) -> None:
     kind, waiting = told["kind"], any(service["waiting"] for service in services.values())
     is_full = status["is_paused"]
     _need((kind == "paused") == is_full, f"the verdict is {kind}, paused is {is_full}")
-    if kind in ("unserved", "held", "drained", "busy"):
+    if kind in ("unserved", "held", "elsewhere", "drained", "busy"):
         of = services[told["service"]]
         _need(told["waiting"] == of["waiting"] > 0, f"{told['waiting']} wait for {told['service']!r}")
         _need((kind == "unserved") == (not of["workers"]), f"{kind}, with {of['workers']} workers")
         _need(kind != "held" or of["is_paused"], "held, and not paused")
-        _need(kind not in ("drained", "busy") or (kind == "busy") == bool(of["running"]), f"{kind}: {of}")
+        _need(kind in ("unserved", "held") or (kind == "busy") == bool(of["running"]), f"{kind}: {of}")
+        _need(kind != "elsewhere" or of["elsewhere_workers"] == of["workers"], f"{kind}: {of}")
     elif kind != "paused":
         _need(not waiting, f"the verdict is {kind}, and something waits")
         _need((kind == "dead") == bool(status["dead_letters"]), f"the verdict is {kind}, beside dead letters")

@@ -28,6 +28,8 @@ _TEXTS = {
     ),
     **dict.fromkeys(("error_body", "damaged", "OSError", "Listener"), (1,)),
     "Finding": (2, 3),
+    "Verdict": (3,),
+    **dict.fromkeys(("evidence.append", "complaints.append", "self._blame", "self._wrong.append"), (0,)),
 }
 """Which arguments of what makes an error, or a part of one, are texts."""
 _REASONS = ("Status", "Refusal")
@@ -138,6 +140,12 @@ def _texts_of(node: ast.AST) -> Iterator[ast.expr]:
             yield from _behind_reason(elements)
         case ast.Assign([ast.Name("advice") | ast.Attribute(_, "advice")], value):
             yield value
+        case ast.Assign([ast.Name("evidence" | "debts" | "invented")], ast.ListComp(text)):
+            yield text
+        case ast.FunctionDef("_summary" | "_story" | "_complaints", ast.arguments([], [ast.arg("self"), *_])):
+            yield from (each.value for each in ast.walk(node) if isinstance(each, ast.Return) and each.value)
+        case ast.Assign([ast.Name("UNSEEN")], ast.Tuple(texts)):
+            yield from texts
         case _:
             pass
 

@@ -34,7 +34,7 @@ NOBODYS_TERMINAL = ("testing.py", "core/broker/check.py")
 
 @cache
 def known_shapes() -> frozenset[str]:
-    return frozenset(map(shape, read_catalogue(CATALOGUE.read_text(encoding="utf-8"))))
+    return frozenset(map(shape, messages()))
 
 
 def has_words(text: str) -> bool:
@@ -147,7 +147,7 @@ def seamed(text: str) -> frozenset[str]:
 
 
 def test_the_catalogue_has_nothing_that_is_never_said() -> None:
-    stale = known_shapes() - written() - of_click() - of_system() - {""}
+    stale = known_shapes() - written() - of_click() - of_system()
     assert not stale, f"nothing says this any more: {sorted(stale)}"
 
 
@@ -156,7 +156,8 @@ def test_the_catalogue_has_what_the_system_says() -> None:
 
 
 def messages() -> list[str]:
-    return sorted(set(read_catalogue(CATALOGUE.read_text(encoding="utf-8"))) - {""})
+    """Without those of a context, which are words and sentences that stand alone: see test_words.py."""
+    return sorted(one for one in read_catalogue(CATALOGUE.read_text(encoding="utf-8")) if one and "\4" not in one)
 
 
 def test_a_text_is_translated_with_all_that_it_tells(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,6 +195,30 @@ def test_a_text_of_several_is_translated_one_by_one(monkeypatch: pytest.MonkeyPa
         translated("Only workers need it. Give --worker-port.")
         == "Solo lo necesitan los trabajadores. Indica --worker-port."
     )
+
+
+def test_a_role_is_called_as_people_call_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a sentence; not where it is a word to be typed, or the name of something else."""
+    monkeypatch.setenv("CBW_LANG", "es")
+    assert translated("the broker did not start: it said nothing") == "el bróker no ha arrancado: no ha dicho nada"
+    assert translated("the broker's host 'x' does not resolve: No route to host").startswith(
+        "el anfitrión del bróker, 'x',"
+    )
+    text = "which key in /k is that of this client? There is no client.key_secret, and no other"
+    expected = "¿qué clave de /k es la de este cliente? No hay ningún client.key_secret, y ningún otro"
+    assert translated(text) == expected
+    assert translated("Usage: cbw broker [OPTIONS]") == "Uso: cbw broker [OPTIONS]"
+    assert translated("'waiter' is no role; there are client, worker") == "'waiter' no es un rol; hay client, worker"
+    assert translated("f.yml has no service bro, only broker") == "f.yml no tiene el servicio bro, solo broker"
+    assert translated("worker") == "worker"
+
+
+def test_spanish_calls_each_thing_by_one_name() -> None:
+    """Roles have Spanish names, except the logger; what is typed is as it is: an address, an option, a command, a file."""
+    typed = r"\{\w+\}|(?:cbw|docker|nats) [\w .:<>{}/=-]+|`[^`]+`|\S+\.\S+|--?[\w-]+|\w*_\w+|[A-Z]\w+"
+    for english, spanish in read_catalogue(CATALOGUE.read_text(encoding="utf-8")).items():
+        words = re.sub(typed, "", spanish) if english else ""
+        assert not re.search(r"\b(brokers?|workers?|brókers|standbys?)\b", words), spanish
 
 
 def test_what_is_in_no_catalogue_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

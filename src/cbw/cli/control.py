@@ -21,6 +21,7 @@ from cbw.core.broker.looks import LISTED_MAX
 from cbw.core.messages import REFUSED
 from cbw.errors import CbwError, RequestError
 from cbw.keys.folder import KeyFolder
+from cbw.language import word
 from cbw.logs.times import span_of
 from cbw.visible import visible
 
@@ -28,6 +29,8 @@ COMPLETE_S = 0.5
 """Longest time that the completion of a name waits for a broker: a person waits for it."""
 TEXT_CELLS_MIN = 10
 """Width in cells down to which a column of texts is made narrower: names begin to be hard to read."""
+WORDS_IN = ("state", "service")
+"""Columns in which words of ours stand: states, and what a service without a name is called."""
 UNKNOWN = "?"
 """What stands in the place of something that the broker has not told, as it is of an earlier version."""
 Fields = dict[str, Any]
@@ -113,6 +116,8 @@ def show_rows(
 ) -> None:
     """Print a table on a terminal, otherwise lines with tabs between the columns. Those in ``right`` are numbers. Where the
     terminal is too narrow for all, those in ``spare`` are left out, the first one first.
+
+    People read the table, so its headings, and the states in it, are in their language. Programs read the lines: these are not.
     """
     if not sys.stdout.isatty():
         for row in rows:
@@ -122,6 +127,11 @@ def show_rows(
 
     from cbw.cli import tables
 
+    rows = [
+        [word(cell, name) if name in WORDS_IN else cell for name, cell in zip(columns, row, strict=True)]
+        for row in rows
+    ]
+    columns, right, spare = ([word(name, "table") for name in names] for names in (columns, right, spare))
     width = shutil.get_terminal_size().columns
     kept, is_dense = columns_within(columns, rows, right, spare, width)
     table = Table(box=None, padding=(0, 1, 0, 0)) if is_dense else Table()

@@ -7,7 +7,7 @@ import functools
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import click
 from rich.table import Table
@@ -20,10 +20,13 @@ from cbw.core import catalogue
 from cbw.core.broker.dead_services import BODY, DROP, LIST, PAGE_MAX, REQUEUE, SHOW
 from cbw.core.identities import ticket_name
 from cbw.errors import CbwError, HandlerFailed, UsageError
+from cbw.language import said, translated, word
 from cbw.logs.times import span_of
 
 SHOWN_CHARS_MAX = 2000
 """Characters of a body that ``cbw dead show`` prints among the rest. ``--body`` prints all of it."""
+DEAD_COLUMNS = ("id", "service", "request", "attempts", "bytes", "given up", "error")
+DEAD_FIGURES = DEAD_COLUMNS[3:6]
 LISTED = 100
 """Dead letters that are listed if nothing else is said."""
 
@@ -190,16 +193,21 @@ def list_dead(letters: _Letters, fields: Fields, limit: int, is_json: bool) -> N
             output.line("\t".join(row))
         return
     table = Table()
-    for name in ("id", "service", "request"):
-        table.add_column(name, overflow="fold")
-    for name in ("attempts", "bytes", "given up"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("error", overflow="fold")
-    for row in rows:
+    for name in DEAD_COLUMNS:
+        is_figure = name in DEAD_FIGURES
+        justify: Literal["right", "left"] = "right" if is_figure else "left"
+        table.add_column(word(name, "table"), justify=justify, no_wrap=is_figure, overflow="fold")
+    for row, letter in zip(rows, found, strict=True):
+        row[-1] = row[-1] if _is_of_a_handler(letter) else translated(row[-1])
         table.add_row(*map(tables.cell, row))
     tables.show(table)
     more = counts["matching"] - len(found)
-    output.line(f"{len(found)} of {_letters(counts['total'])}" + (f"; --limit shows {more} more" if more > 0 else ""))
+    shown, total = len(found), counts["total"]
+    if total == 1:
+        text = said("{shown} of {total} dead letter", shown=shown, total=total)
+    else:
+        text = said("{shown} of {total} dead letters", shown=shown, total=total)
+    output.line(f"{text}; {said('--limit shows {count} more', count=more)}" if more > 0 else text)
 
 
 def _row(letter: Fields) -> list[str]:
@@ -210,8 +218,13 @@ def _row(letter: Fields) -> list[str]:
 
 def _error(letter: Fields) -> str:
     """Why it was given up; of an exception its kind too."""
-    is_exception = letter["kind"] not in (catalogue.GAVE_UP, catalogue.EXPIRED)
-    return ": ".join(filter(None, (letter["kind"], letter["error"]))) if is_exception else str(letter["error"])
+    is_handlers = _is_of_a_handler(letter)
+    return ": ".join(filter(None, (letter["kind"], letter["error"]))) if is_handlers else str(letter["error"])
+
+
+def _is_of_a_handler(letter: Fields) -> bool:
+    """Whether its error is an exception of a handler, and no text of the broker's."""
+    return letter["kind"] not in (catalogue.GAVE_UP, catalogue.EXPIRED)
 
 
 def _request(letter: Fields) -> str:

@@ -21,7 +21,7 @@ from cbw.core import catalogue
 from cbw.core.catalogue import EVENTS, LEVELS, ROLES
 from cbw.core.record import Record, level_of
 from cbw.errors import CbwError, UsageError
-from cbw.language import said, translated
+from cbw.language import said, translated, word
 from cbw.logs.files import Part, opened
 from cbw.logs.find import near, records_of
 from cbw.logs.follow import Follower
@@ -34,6 +34,10 @@ from cbw.visible import visible
 
 FOLLOWED_LINES = 10
 """With ``--follow`` so many lines of the past come first, as with tail."""
+SERVICE_STATS = ("service", "answered", "failed", "p50", "p99", "worker's p50", "worker's p99")
+"""Headings of a table of cbw logs stats; the next two also."""
+WORKER_STATS = ("worker", "done", "errors", "attempts lost", "fenced", "was lost", "p50", "p99")
+CLIENT_STATS = ("client", "requests", "answered", "failed")
 CLIENTS_LISTED_MAX = 20
 """Clients that are listed: those with the most requests. ``--json`` lists all."""
 _BEFORE_WORKER = {
@@ -338,48 +342,68 @@ def stats(file: Path, since: float | None, until: float | None, is_json: bool) -
         output.line(line)
 
 
+STATS_LABELS = ("requests", "latency", "attempts", "log", "slow")
+"""What a line of cbw logs stats is about."""
+LACKS = ("records lost", "lines of text lost", "duplicates left out")
+"""What a log may lack."""
+
+
 def _stats_lines(figures: Stats) -> Iterator[str]:
     if figures.since is None or figures.until is None:
-        yield "no records in that time"
+        yield said("no records in that time")
         return
     first, last = (f"{day_of(at)} {clock_of(at)}" for at in (figures.since, figures.until))
-    yield f"{first} to {last}: {figures.records} records, {figures.text_lines} lines of text"
+    yield said(
+        "{first} to {last}: {records} records, {lines} lines of text",
+        first=first,
+        last=last,
+        records=figures.records,
+        lines=figures.text_lines,
+    )
+    labels = [word(label, "stats") for label in STATS_LABELS]
+    width = max(map(len, labels)) + 3
+    requests, latency, attempts, log, slowness = (f"{label:<{width}}" for label in labels)
     if not (figures.requests or figures.answered or figures.failed):
-        yield "requests   none; the broker sends them with --log-level debug"
+        yield requests + said("none; the broker sends them with --log-level debug")
     else:
-        failed = "".join(f", {count} {name.replace('_', ' ')}" for name, count in figures.failed.items())
-        yield f"requests   {figures.requests}: {figures.answered} answered{failed}, {figures.open} open"
+        failed = "".join(f", {count} {word(name.replace('_', ' '), 'end')}" for name, count in figures.failed.items())
+        answered, still_open = word("answered", "end"), word("open", "end")
+        yield f"{requests}{figures.requests}: {figures.answered} {answered}{failed}, {figures.open} {still_open}"
     if figures.answered:
         times = figures.latency_s
-        yield "latency    " + ", ".join(f"{name} {_seconds(times[name])}" for name in (*QUANTILES, "max"))
+        yield latency + ", ".join(f"{name} {_seconds(times[name])}" for name in (*QUANTILES, "max"))
     if figures.attempts_lost:
-        yield f"attempts   {figures.attempts_lost} ended with their worker"
-    lacks = {
-        "records lost": figures.gaps,
-        "lines of text lost": figures.lines_lost,
-        "duplicates left out": figures.duplicates,
-    }
-    yield "log        " + (", ".join(f"{count} {name}" for name, count in lacks.items() if count) or "complete")
+        yield attempts + said("{count} ended with their worker", count=figures.attempts_lost)
+    lacks = zip(LACKS, (figures.gaps, figures.lines_lost, figures.duplicates), strict=True)
+    yield log + (
+        ", ".join(f"{count} {word(name, 'stats')}" for name, count in lacks if count) or word("complete", "stats")
+    )
     for slow in figures.slow:
-        service = output.called(slow.service)
-        yield (
-            f"slow       {visible(slow.worker)}: half of its requests of {visible(service)} take {_seconds(slow.p50_s)} or more, "
-            f"and {_seconds(slow.others_p50_s)} with the others"
+        yield slowness + said(
+            "{worker}: half of its requests of {service} take {time} or more, and {others} with the others",
+            worker=visible(slow.worker),
+            service=visible(output.called(slow.service)),
+            time=_seconds(slow.p50_s),
+            others=_seconds(slow.others_p50_s),
         )
+    yield from _stats_tables(figures)
+
+
+def _stats_tables(figures: Stats) -> Iterator[str]:
     services = [
         (output.called(name), s.answered, s.failed, *_times(s.latency_s), *_times(s.took_s))
         for name, s in _by_name(figures.services)
     ]
-    yield from _table(("service", "answered", "failed", "p50", "p99", "worker's p50", "worker's p99"), services)
+    yield from _table(SERVICE_STATS, services)
     workers = [
         (name, w.done, w.errors, w.lost, w.fenced, w.went, *_times(w.took_s)) for name, w in _by_name(figures.workers)
     ]
-    yield from _table(("worker", "done", "errors", "attempts lost", "fenced", "was lost", "p50", "p99"), workers)
+    yield from _table(WORKER_STATS, workers)
     ranked = sorted(figures.clients.items(), key=lambda item: (-item[1].requests, item[0]))
     clients = [(name, c.requests, c.answered, c.failed) for name, c in ranked[:CLIENTS_LISTED_MAX]]
-    yield from _table(("client", "requests", "answered", "failed"), clients)
+    yield from _table(CLIENT_STATS, clients)
     if len(ranked) > CLIENTS_LISTED_MAX:
-        yield f"and {len(ranked) - CLIENTS_LISTED_MAX} clients more"
+        yield said("and {count} clients more", count=len(ranked) - CLIENTS_LISTED_MAX)
 
 
 def _by_name(figures: dict[str, F]) -> list[tuple[str, F]]:
@@ -396,8 +420,9 @@ def _seconds(value: float | None) -> str:
     return "-" if value is None else f"{value * 1000:.3g} ms" if value < 1 else f"{value:.3g} s"
 
 
-def _table(head: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> Iterator[str]:
+def _table(columns: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> Iterator[str]:
     """Columns as wide as what is in them; nothing if there are no rows."""
+    head = tuple(word(name, "table") for name in columns)
     lines = [head, *(tuple(visible(str(cell)) for cell in row) for row in rows)]
     if len(lines) == 1:
         return

@@ -10,6 +10,7 @@ import click
 from cbw.cli import output
 from cbw.cli.control import Control, Fields, cell_text, controlling, json_printed, per_second, seconds, show_rows
 from cbw.core.broker.looks import LIST_WORKERS, LISTED_MAX, SHOW_STATUS
+from cbw.language import word
 
 Cell = tuple[str, Callable[[Fields], str]]
 """The heading of a column, and what stands in it."""
@@ -31,7 +32,7 @@ SERVICE_CELLS: Sequence[Cell] = (
     ("free", lambda row: str(row["free_workers"])),
     ("oldest", lambda row: seconds(row["oldest_s"]) if row["waiting"] else ""),
     *DONE_CELLS,
-    ("state", lambda row: "paused" if row["is_paused"] else "" if row["workers"] else "nobody serves it"),
+    ("state", lambda row: "paused" if row["is_paused"] else "" if row["workers"] else NOBODY_SERVES),
 )
 WORKER_CELLS: Sequence[Cell] = (
     ("worker", lambda row: str(row["worker"])),
@@ -39,9 +40,11 @@ WORKER_CELLS: Sequence[Cell] = (
     ("in hand", lambda row: f"{row['in_hand']}/{row['concurrency']}"),
     *DONE_CELLS,
     ("busy", lambda row: f"{row['busy']:.0%}"),
-    ("at", lambda row: f"{row['at']} for {seconds(row['at_s'])}" if row["at"] else ""),
+    ("at", lambda row: _at(row["at"], seconds(row["at_s"])) if row["at"] else ""),
     ("services", lambda row: ", ".join(map(output.called, row["services"]))),
 )
+AT = "{request} for {time}"
+NOBODY_SERVES = "nobody serves it"
 SERVICE_COLUMNS = tuple(name for name, _ in SERVICE_CELLS)
 WORKER_COLUMNS = tuple(name for name, _ in WORKER_CELLS)
 SERVICE_SPARE = ("answered", "delayed", "free", "since")
@@ -89,6 +92,12 @@ def _workers(control: Control) -> list[Fields]:
         found += page
         if len(page) < LISTED_MAX:
             return found
+
+
+def _at(request: str, time: str) -> str:
+    """What a worker is at, and for how long; lines for programs are in English."""
+    text = word(AT, "table") if sys.stdout.isatty() else AT
+    return text.format(request=request, time=time)
 
 
 def shown_row(cells: Sequence[Cell], row: Fields) -> list[str]:

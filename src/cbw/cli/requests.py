@@ -12,6 +12,7 @@ from cbw.cli.completion import complete_service
 from cbw.cli.control import Control, Fields, age_of, cell_text, controlling, json_printed, seconds, show_rows
 from cbw.cli.options import Integer
 from cbw.core.broker.looks import LIST_REQUESTS, LISTED_MAX
+from cbw.language import said
 
 CELLS: Sequence[tuple[str, Callable[[Fields], str]]] = (
     ("request", lambda row: str(row["request"])),
@@ -64,5 +65,13 @@ def command(
     rows = [[cell_text(show, one) for _, show in CELLS] for one in page["requests"]]
     show_rows([name for name, _ in CELLS], rows, right=("for", "attempt", "bytes", "age"))
     if sys.stdout.isatty():
-        more = "" if page.get("is_complete", True) else " or more"
-        output.line(f"{len(page['requests'])} of {page['matching']}{more} requests; cbw why REQUEST tells more of one")
+        output.line(_footer(page))
+
+
+def _footer(page: Fields) -> str:
+    shown, matching = len(page["requests"]), page["matching"]
+    if page.get("is_complete", True):
+        return said("{shown} of {matching} requests; cbw why REQUEST tells more of one", shown=shown, matching=matching)
+    return said(
+        "{shown} of {matching} or more requests; cbw why REQUEST tells more of one", shown=shown, matching=matching
+    )

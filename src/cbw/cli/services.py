@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -10,8 +11,22 @@ import msgspec
 from cbw import settings
 from cbw.cli import output
 from cbw.cli.call import asking, broker_option
+from cbw.cli.control import Fields, show_rows
 from cbw.cli.options import keys_option, setting_options
-from cbw.core.broker.service_list import SERVICES, ListedService
+from cbw.cli.ps import DONE_CELLS, Cell, shown_row
+from cbw.core.broker.service_list import SERVICES
+
+LISTED_CELLS: Sequence[Cell] = (
+    ("service", lambda row: output.called(row["service"]) + _signature(row).get("signature", "")),
+    ("workers", lambda row: str(row["workers"])),
+    ("waiting", lambda row: str(row["waiting"])),
+    *DONE_CELLS,
+)
+LISTED_COLUMNS = tuple(name for name, _ in LISTED_CELLS)
+LISTED_SPARE = ("since", "answered")
+"""What a narrow terminal leaves out."""
+_COUNTED = ("running", "answered", "failed", "rate", "p50_s", "p99_s", "age_s")
+_DESCRIBED = ("signature", "doc", "arguments", "result")
 
 
 @click.command("services", context_settings={"max_content_width": 110})
@@ -25,26 +40,32 @@ from cbw.core.broker.service_list import SERVICES, ListedService
 @setting_options(*settings.CLIENT)
 @keys_option
 def command(broker: str | None, is_json: bool, timeout_s: float) -> None:
-    """List the services of a broker, with what their functions take and return. With keys, it needs that of an admin."""
+    """List the services of a broker, with what their functions take and return. With keys, it needs that of an admin.
+
+    A table on a terminal; otherwise lines with tabs between the columns: the service with its signature, how many workers serve
+    it and how many requests wait, and what it has done, as in cbw ps: its answers a second, how long half of its last requests
+    took (p50) and 99 % of them (p99), how many were answered and how many failed, and since when it is known.
+
+    A terminal that is too narrow shows the most important columns.
+    """
     with asking(broker, timeout_s, is_json=is_json) as client:
-        found = msgspec.json.decode(client.call(b"", SERVICES), type=list[ListedService])
+        found = msgspec.json.decode(client.call(b"", SERVICES), type=list[Fields])
     if is_json:
         output.data(msgspec.json.encode([_as_json(service) for service in found]) + b"\n")
         return
-    for service in found:
-        workers = "1 worker" if service.workers == 1 else f"{service.workers} workers"
-        waiting = f", {service.waiting} waiting" if service.waiting else ""
-        text = _signature(service).get("signature", "")
-        output.line(f"{service.service or '(nameless)'}{text}  [{workers}{waiting}]")
+    rows = [shown_row(LISTED_CELLS, service) for service in found]
+    show_rows(LISTED_COLUMNS, rows, right=LISTED_COLUMNS[1:], spare=LISTED_SPARE)
 
 
-def _signature(service: ListedService) -> dict[str, Any]:
+def _signature(service: Fields) -> dict[str, Any]:
     try:
-        return msgspec.json.decode(service.signature or "{}", type=dict[str, Any])
+        return msgspec.json.decode(service.get("signature") or "{}", type=dict[str, Any])
     except msgspec.DecodeError:  # of a worker of another make
         return {}
 
 
-def _as_json(service: ListedService) -> dict[str, Any]:
-    counts = {"service": service.service, "workers": service.workers, "waiting": service.waiting}
-    return counts | {name: _signature(service).get(name) for name in ("signature", "doc", "arguments", "result")}
+def _as_json(service: Fields) -> dict[str, Any]:
+    """What is printed of ``service``; null for what a broker of an earlier version does not tell."""
+    counts = {name: service[name] for name in ("service", "workers", "waiting")}
+    told = _signature(service)
+    return counts | {name: service.get(name) for name in _COUNTED} | {name: told.get(name) for name in _DESCRIBED}

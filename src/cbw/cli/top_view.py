@@ -13,8 +13,9 @@ from cbw.cli import output
 from cbw.cli.control import UNKNOWN, cell_text, per_second, seconds
 from cbw.core.broker.acts import CANCEL, DRAIN, PAUSE, RESUME, UNDRAIN
 from cbw.core.broker.looks import TELL_WHY
-from cbw.core.broker.verdict import sentence
+from cbw.core.broker.verdict import SENTENCES, sentence
 from cbw.core.histogram import bucket_quantile
+from cbw.language import said, word
 from cbw.visible import visible
 
 Row = Mapping[str, Any]
@@ -77,6 +78,16 @@ KEYS = {
     "requests": "w why  c cancel  s story",
     "services": "p pause  r resume",
 }
+KEYS_OF_ALL = "Tab next table  <> sort  v reverse  q quit"
+GO_BACK = "any key goes back"
+SUMMARY = (
+    ("waiting", "waiting"),
+    ("in_flight", "running"),
+    ("delayed", "delayed"),
+    ("worker_count", "workers"),
+    ("clients", "clients"),
+)
+"""The fields of a status that the first line tells, and what they are called."""
 REQUEST_OF = {"workers": "at", "requests": "request"}
 """The field of a row that names a request, whose story can be told."""
 
@@ -176,7 +187,7 @@ class TopView:
         self._width = width
         table, columns, field = TABLES[self._table][0], self._columns(), TABLES[self._table][2]
         if not self._status:
-            return [("dim", "waiting for the broker"[:width])]
+            return [("dim", said("waiting for {what}", what=word("the broker", "top"))[:width])]
         if self.story_of:
             return self._story_lines(width, height)
         message = textwrap.wrap(visible(self.message), max(10, width))[:MESSAGE_LINES_MAX] or [""]
@@ -188,16 +199,17 @@ class TopView:
         shown = rows[self._first : self._first + room]
         found = [
             ("bold", self._summary()),
-            ("", cell_text(lambda status: sentence(status["verdict"]), self._status)),
+            ("", cell_text(lambda status: _sentence(status["verdict"]), self._status)),
             ("", ""),
         ]
         found.append(("bold", "".join(self._heading(number, column) for number, column in enumerate(columns))))
         for row in shown:
-            text = "".join(_fit(cell_text(cell, row), size) for _, size, cell, _ in columns)
+            text = "".join(_fit(_cell(column, row), column[1]) for column in columns)
             found.append(("reverse" if row[field] == names[place] else "", text))
         found += [("", "")] * (room - len(shown))
         found += [("", line) for line in message]
-        found.append(("dim", f"{table} {len(rows)}  {KEYS[table]}  Tab next table  <> sort  v reverse  q quit"))
+        keys = f"{word(KEYS[table], 'top')}  {word(KEYS_OF_ALL, 'top')}"
+        found.append(("dim", f"{word(table, 'top table')} {len(rows)}  {keys}"))
         return [(style, _cut(text, width)) for style, text in found]
 
     def _story_lines(self, width: int, height: int) -> list[tuple[str, str]]:
@@ -208,32 +220,23 @@ class TopView:
         shown = [line for step in steps for line in step][-room:]
         head = [
             ("bold", self._summary()),
-            ("bold", f"The story of {visible(self.story_of)}"),
+            ("bold", said("The story of {request}", request=visible(self.story_of))),
             *(("", line) for line in why),
         ]
         found = [*head, ("", ""), *(("", line) for line in shown), *[("", "")] * (room - len(shown))]
-        return [(style, _cut(text, width)) for style, text in [*found, ("dim", "any key goes back")]]
+        return [(style, _cut(text, width)) for style, text in [*found, ("dim", word(GO_BACK, "top"))]]
 
     def _summary(self) -> str:
         status = self._status
         counts = status.get("latency", {}).get("counts", ())
         p50, p99 = (seconds(bucket_quantile(counts, share)) for share in (0.5, 0.99))
         times = f"  p50 {p50}  p99 {p99}" if p50 else ""
-        figures = (
-            f"{status.get(field, UNKNOWN)} {name}"
-            for field, name in (
-                ("waiting", "waiting"),
-                ("in_flight", "running"),
-                ("delayed", "delayed"),
-                ("worker_count", "workers"),
-                ("clients", "clients"),
-            )
-        )
+        figures = (f"{status.get(field, UNKNOWN)} {word(name, 'top')}" for field, name in SUMMARY)
         return f"{'  '.join(figures)}  {self._rate:.1f}/s{times}"
 
     def _heading(self, number: int, column: Column) -> str:
         mark = ("v" if self._is_reversed[self._table] else "^") if number == self._sorted_by[self._table] else ""
-        return _fit(column[0] + mark, column[1])
+        return _fit(word(column[0], "top") + mark, column[1])
 
     def _sorted(self) -> list[Row]:
         name, columns = TABLES[self._table][0], TABLES[self._table][1]
@@ -243,6 +246,23 @@ class TopView:
             return row.get(by) is not None, "" if row.get(by) is None else row[by]
 
         return sorted(self._rows[name], key=order, reverse=self._is_reversed[self._table])
+
+
+def _cell(column: Column, row: Row) -> str:
+    """What stands in ``column``; a state in the language of who looks."""
+    text = cell_text(column[2], row)
+    return word(text, "state") if column[0] == "STATE" else text
+
+
+def _sentence(told: Row) -> str:
+    """The verdict in the language of who looks. Another than English tells numbers so that no word depends on them."""
+    english = SENTENCES[told["kind"]]
+    if (other := word(english, "verdict")) == english:
+        return sentence(told)
+    similar = word("; similar: {similar}", "verdict").format(similar=told["similar"]) if told["similar"] else ""
+    return other.format(
+        **{**told, "service": told["service"] or word("the nameless service", "verdict"), "similar": similar}
+    )
 
 
 def _fit(text: str, width: int) -> str:

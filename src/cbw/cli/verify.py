@@ -18,6 +18,7 @@ from cbw.addresses import address
 from cbw.cli import output, tables
 from cbw.cli.options import Number, keys_option, port
 from cbw.errors import PromiseBroken, UsageError
+from cbw.language import translated, word
 from cbw.verify.checks import judge, summary_of
 from cbw.verify.lab_scenario import UNSEEN, LabScenario
 from cbw.verify.report import Report, html, markdown
@@ -26,6 +27,9 @@ from cbw.verify.timeline import Timeline
 from cbw.verify.verdict import Verdict
 from cbw.visible import visible
 
+VERDICT_COLUMNS = ("check", "result", "figures and evidence")
+RESULT_CELLS = 9
+"""Width of a result in a line, in cells; Spanish ones fit too."""
 _COLOURS = {"kept": "green", "not tried": "yellow", "broken": "red"}
 _FORMATS = {".html": html, ".htm": html, ".md": markdown}
 
@@ -169,7 +173,7 @@ def _tell(
     else:
         _print(verdicts)
         for sentence in unseen:
-            output.line(f"not seen   {sentence}")
+            output.line(f"{word('not seen', 'result'):<{RESULT_CELLS}}  {translated(sentence)}")
     broken = [verdict for verdict in verdicts if not verdict.passed]
     if broken:
         advice = "\n     ".join(visible(line) for verdict in broken for line in verdict.evidence) if is_json else ""
@@ -299,15 +303,17 @@ def _print(verdicts: Sequence[Verdict]) -> None:
     """A table on a terminal; else lines, as long as they are."""
     if not sys.stdout.isatty():
         for verdict in verdicts:
-            output.line(f"{verdict.result:<9}  {verdict.name:<21}  {verdict.summary}")
+            said_result = word(verdict.result, "result")
+            output.line(f"{said_result:<{RESULT_CELLS}}  {verdict.name:<21}  {translated(verdict.summary)}")
             for line in verdict.evidence:
-                output.line(f"{'':<34}{line}")
+                output.line(f"{'':<{RESULT_CELLS + 25}}{translated(line)}")
         return
     table = Table(show_lines=True)
-    table.add_column("check", no_wrap=True)
-    table.add_column("result", no_wrap=True)
-    table.add_column("figures and evidence")
+    for name in VERDICT_COLUMNS:
+        table.add_column(word(name, "table"), no_wrap=name != VERDICT_COLUMNS[-1])
     for verdict in verdicts:
-        result = tables.cell(verdict.result, style=_COLOURS[verdict.result])
-        table.add_row(verdict.name, result, tables.cell(verdict.summary, *verdict.evidence))
+        result = tables.cell(word(verdict.result, "result"), style=_COLOURS[verdict.result])
+        table.add_row(
+            verdict.name, result, tables.cell(translated(verdict.summary), *map(translated, verdict.evidence))
+        )
     tables.show(table)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from enum import Enum, auto
-from typing import Protocol
+from typing import Any, Protocol
 
 BATCHES_MAX = 1000
 """Batches in one append: a statement of SQLite may have 32,766 values, of which each batch needs two."""
@@ -52,6 +52,14 @@ class Backend(Protocol):
     @property
     def filled(self) -> float:
         """How much of the room that it may take is taken, from 0 to 1; 0 if it has no bound of its own. Any thread may ask."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """What people are shown of it: its ``kind``, ``file`` or ``nats``, and its ``place``. Any thread may ask.
+
+        Of one that brokers of several machines share also its ``name``, the ``owner`` as far as it is known (None: it is not),
+        the ``epoch`` of an owner (the sequence of the message that made it one) and the ``standbys`` that it knows of.
+        """
         ...
 
     def append(self, position: int, batches: Sequence[bytes]) -> Append:

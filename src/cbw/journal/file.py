@@ -18,7 +18,7 @@ import sqlite3
 import sys
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from cbw.errors import (
     JournalBroken,
@@ -129,6 +129,9 @@ class FileJournal:
     @property
     def filled(self) -> float:
         return 0.0
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": "file", "place": str(self.folder)}
 
     def append(self, position: int, batches: Sequence[bytes]) -> Append:
         if position != self._next:

@@ -34,6 +34,7 @@ from cbw.journal import stream_messages
 from cbw.journal.backend import Append
 from cbw.journal.nats_place import NatsPlace
 from cbw.journal.nats_stream import IN_FLIGHT, Outcome, Stream, StreamEnd
+from cbw.journal.standbys import STANDBY_TOKEN_BYTES, question
 from cbw.journal.stream_messages import Assembler, Ownership
 from cbw.journal.takeover import ASK_S, Takeover
 
@@ -123,7 +124,8 @@ class NatsJournal:
     def __init__(self, place: NatsPlace, owner: str = "cbw") -> None:
         self.place = place
         self._owner = owner
-        self._token = os.urandom(8)
+        self._token = os.urandom(STANDBY_TOKEN_BYTES)
+        self._owner_told: str | None = None  # by the servers, when they were asked last
         self._loop: _Loop | None = None
         self._stream: Stream | None = None
         self._epoch = 0  # the sequence of the message that made it ours; 0: it is not
@@ -178,7 +180,8 @@ class NatsJournal:
         it since is not overlooked."""
         last = self._run(stream.state()).last_seq
         asked_at = time.monotonic()
-        owner = self._run(stream.ask_for_owner(ASK_S))
+        who = question(self._token, self._owner) if waits else b""
+        self._owner_told = owner = self._run(stream.ask_for_owner(ASK_S, who))
         now = time.monotonic()
         if owner:
             if not waits:
@@ -212,7 +215,7 @@ class NatsJournal:
         if self._send(stream) is not Append.DURABLE:
             self._unsent.clear()
             return False
-        self._epoch, self._cut = self._last, self._next
+        self._epoch, self._cut, self._owner_told = self._last, self._next, self._owner
         self._run(stream.answer_for(self._owner))
         self._run(stream.watch_room())
         return True
@@ -279,6 +282,17 @@ class NatsJournal:
     @property
     def filled(self) -> float:
         return self._stream.room.filled if self._stream is not None else 0.0
+
+    def describe(self) -> dict[str, Any]:
+        stream, place = self._stream, self.place
+        return {
+            "kind": "nats",
+            "place": place.hosts,
+            "name": place.name,
+            "owner": self._owner_told or None,
+            "epoch": self._epoch or None,
+            "standbys": stream.standbys.present(time.monotonic()) if self._epoch and stream is not None else [],
+        }
 
     def append(self, position: int, batches: Sequence[bytes]) -> Append:
         if position != self._next:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
@@ -19,6 +20,7 @@ from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 from cbw.errors import JournalBroken, JournalFull, JournalTooOldServer, JournalUnreachable
 from cbw.journal.nats_credentials import NatsCredentials
 from cbw.journal.nats_place import NatsPlace
+from cbw.journal.standbys import Standbys
 
 FIRST_CONNECT_S = 5.0
 """For a first connection, name servers included."""
@@ -105,6 +107,8 @@ class Stream:
         self._watching: asyncio.Task[None] | None = None
         self.room = Room()
         """As of the last look, and less what was appended since."""
+        self.standbys = Standbys()
+        """Those that have asked since :meth:`answer_for`."""
 
     @classmethod
     async def connect(cls, place: NatsPlace, name: str, *, makes: bool = True) -> Stream:
@@ -214,6 +218,7 @@ class Stream:
         """Tell whoever asks that ``owner`` lives, until :meth:`close`."""
 
         async def answer(message: Msg) -> None:
+            self.standbys.asked(message.data, time.monotonic())
             await message.respond(owner.encode())
 
         await self._client.subscribe(self._question, cb=answer)
@@ -240,10 +245,14 @@ class Stream:
         self.room = Room(stream.state.bytes, max(0, bytes_max), account.storage, max(0, account_bytes_max))
         return self.room
 
-    async def ask_for_owner(self, timeout_s: float) -> str | None:
-        """The owner's name; empty: nobody is there to be asked; None: no answer came."""
+    async def ask_for_owner(self, timeout_s: float, question: bytes = b"") -> str | None:
+        """The owner's name; empty: nobody is there to be asked; None: no answer came. A standby says with its
+        :func:`~cbw.journal.standbys.question` who it is.
+        """
         try:
-            return (await self._client.request(self._question, b"", timeout=timeout_s)).data.decode(errors="replace")
+            return (await self._client.request(self._question, question, timeout=timeout_s)).data.decode(
+                errors="replace"
+            )
         except NoRespondersError:
             return ""
         except (NatsError, TimeoutError):

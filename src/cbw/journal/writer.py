@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 from cbw.errors import JournalBroken, JournalError, JournalFenced, JournalFull, JournalUnreachable
 from cbw.journal.backend import BATCHES_MAX, Append, Backend
@@ -69,6 +70,10 @@ class Writer:
     def size_bytes(self) -> int:
         """What the journal takes on disk."""
         return self._backend.size_bytes
+
+    def describe(self) -> dict[str, Any]:
+        """What people are shown of the journal."""
+        return self._backend.describe()
 
     @property
     def filled(self) -> float:

@@ -104,7 +104,7 @@ DURATIONS = {
     ),
 }
 REFUSALS = ("busy", "too_big", "bad_request", "expired", "stopping")
-STATES = ("free", "busy", "draining", "drained", "leaving", "late", "absent")
+STATES = ("free", "busy", "elsewhere", "draining", "drained", "leaving", "late", "absent")
 
 
 def page(status: dict[str, Any]) -> tuple[bytes, str]:

@@ -177,12 +177,16 @@ class _Failover:
 
     def _story(self, victim: _Victim) -> str:
         assert victim.answered_at is not None
-        story = f"{victim.worker} was {self.harm} while it worked on {victim.request}; {victim.answered_by}"
+        how = ""
         if victim.handed_out_at is not None:
-            story += f" was given it {victim.handed_out_at - victim.at:.3f} s later"
+            how = f"was given it {victim.handed_out_at - victim.at:.3f} s later and "
         elif victim.begun_at is not None:
-            story += f" began it {victim.begun_at - victim.at:.3f} s later"
-        return f"{story} and had answered it {victim.answered_at - victim.at:.3f} s after the harm"
+            how = f"began it {victim.begun_at - victim.at:.3f} s later and "
+        answered_s = victim.answered_at - victim.at
+        return (
+            f"{victim.worker} was {self.harm} while it worked on {victim.request}; "
+            f"{victim.answered_by} {how}had answered it {answered_s:.3f} s after the harm"
+        )
 
     def _figures(self) -> dict[str, Figure]:
         """Times are counted from the harm on; each is the longest of all victims."""
@@ -214,7 +218,7 @@ class _Failover:
         soonest = (
             figures["handed_out_again_s"] if figures["handed_out_again_s"] is not None else figures["begun_again_s"]
         )
-        return summary if soonest is None else f"{summary}, given to another after {soonest:.3f} s"
+        return summary if soonest is None else f"{summary}; given to another after {soonest:.3f} s"
 
 
 class KilledWorker(_Failover):

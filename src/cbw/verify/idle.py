@@ -429,13 +429,14 @@ class NoIdleWhileWaiting:
             )
         passed = max(p99, request_p99) <= allowed
         count = intervals.count
-        summary = f"no worker was free while one of {judged} requests waited"
+        seen_by = "the broker" if source == "the broker" else "clients and workers"
+        summary = f"no worker was free while one of {judged} requests waited (seen by {seen_by})"
         if count:
             summary = (
                 f"{count} time{'s' if count > 1 else ''} a worker was free while one of {judged} requests waited: longest "
-                f"{intervals.longest * 1000:.1f} ms, p99 {p99 * 1000:.1f} ms, together {intervals.total * 1000:.1f} ms"
+                f"{intervals.longest * 1000:.1f} ms, p99 {p99 * 1000:.1f} ms, together {intervals.total * 1000:.1f} ms "
+                f"(seen by {seen_by})"
             )
-        summary += f" (seen by {source})"
         evidence = []
         if source != "the broker":
             why = "for the way to the broker and back" + (

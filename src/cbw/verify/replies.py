@@ -130,8 +130,8 @@ class OwnReplies:
         if not self._replies and not self._unread and not self._sent and not self._failed:
             return "no client's records in this trace"
         count = len(self._clients)
-        summary = f"{self._replies} replies to {count} client{'s' if count != 1 else ''}, "
-        summary += f"{wrong} of them not to their own requests" if wrong else "each to its own request"
+        whose = f"{wrong} of them not to their own requests" if wrong else "each to its own request"
+        summary = f"{self._replies} replies to {count} client{'s' if count != 1 else ''}, {whose}"
         if self._unread and not self._replies:
             summary = f"{self._unread} replies, but none that names its request, so it is not known whose they are"
         elif self._unread:

@@ -117,14 +117,13 @@ class BrokerDown:
             "answered_s": longest([(restart.at, restart.last_answer_at) for restart in self._restarts]),
         }
         if not self._restarts:
-            how = (
-                self._event.replace("_", " ")
-                .replace("broker ", "broker was ")
-                .replace("owner ", "owner of a journal was ")
-            )
-            return Verdict(self.name, True, figures, f"no {how} in this trace")
-        summary = f"brought down {_times(len(self._restarts))} with {len(requests)} requests open: {lost} lost, "
-        summary += f"{twice} answered twice, {figures['executed_again']} executed again"
+            whom, _, how = self._event.replace("_", " ").partition(" ")
+            who = "owner of a journal" if whom == "owner" else "broker"
+            return Verdict(self.name, True, figures, f"no {who} was {how} in this trace")
+        summary = (
+            f"brought down {_times(len(self._restarts))} with {len(requests)} requests open: {lost} lost, "
+            f"{twice} answered twice, {figures['executed_again']} executed again"
+        )
         return Verdict(self.name, not complaints, figures, summary, evidence)
 
     def _complaints(self, restart: _Restart) -> list[str]:
@@ -241,10 +240,12 @@ class CompleteLog:
             if numbers.twice:
                 evidence.append(f"{numbers.twice} records of {numbers.sender} are there twice")
         passed = bool(self._numbers) and not untold and not lost and not twice
-        summary = f"{figures['records']} records tell of {len(self._answers)} requests"
+        summary = (
+            f"{figures['records']} records tell of {len(self._answers)} requests: "
+            f"{len(untold)} stories incomplete, {lost} records lost without a word, {twice} written twice"
+        )
         if self._down:
-            summary += f", the logger brought down {_times(len(self._down))}"
-        summary += f": {len(untold)} stories incomplete, {lost} records lost without a word, {twice} written twice"
+            summary += f"; the logger was brought down {_times(len(self._down))}"
         if passed and (seconds := figures["recovery_s"]) is not None:
             evidence.append(f"the logger wrote again {seconds:.3f} s after the harm at the latest")
         return Verdict(self.name, passed, figures, summary, evidence)

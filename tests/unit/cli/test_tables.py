@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from cbw.cli.control import columns_within, per_second
+import pytest
+
+from cbw.cli.control import TEXT_CELLS_MIN, columns_within, per_second
 from cbw.cli.ps import SERVICE_COLUMNS, SERVICE_SPARE, WORKER_COLUMNS, WORKER_SPARE
+from cbw.language import word
 
 COLUMNS = ("name", "waiting", "spare", "state")
 ROWS = [["a-long-name-of-a-service", "123", "4", "busy"]]
@@ -17,7 +20,9 @@ def test_a_narrow_terminal_loses_lines_first_then_spare_columns() -> None:
     assert columns_within(COLUMNS, ROWS, RIGHT, SPARE, 5) == ([0, 1, 3], True), "there is no more to leave out"
 
 
-def test_rates_and_times_are_seen_on_80_cells() -> None:
+@pytest.mark.parametrize("language", ["en", "es"])
+def test_rates_and_times_are_seen_on_80_cells(language: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CBW_LANG", language)
     service = [
         "render",
         "12345",
@@ -52,8 +57,11 @@ def test_rates_and_times_are_seen_on_80_cells() -> None:
         (SERVICE_COLUMNS, service, SERVICE_COLUMNS[1:-1], SERVICE_SPARE),
         (WORKER_COLUMNS, worker, WORKER_COLUMNS[2:10], WORKER_SPARE),
     ):
-        kept, _ = columns_within(columns, [row], right, spare, 80)
+        headings, figures, left_out = ([word(name, "table") for name in names] for names in (columns, right, spare))
+        kept, _ = columns_within(headings, [row], figures, left_out, 80)
         shown = [columns[number] for number in kept]
+        needed = (max(len(headings[number]), min(len(row[number]), TEXT_CELLS_MIN)) + 1 for number in kept)
+        assert sum(needed) <= 84, "texts are narrower by four cells at most than they should be"
         assert {"rate", "p50", "p99", "failed", "state"} <= set(shown)
         assert sum(min(len(row[number]), 10) + 1 for number in kept) <= 80
 

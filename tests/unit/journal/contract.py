@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from cbw.errors import JournalInUse
@@ -202,6 +203,12 @@ class Contract:
                 expected = b"first"
             assert (first.next_position == 5) == (expected == b"first")
         assert self.contents(tmp_path)[3:] == [(4, expected)]
+
+    def test_it_says_what_it_is(self, tmp_path: Path) -> None:
+        with self.opened(tmp_path) as backend:
+            told = backend.describe()
+        assert told["kind"] and told["place"]
+        assert msgspec.json.decode(msgspec.json.encode(told)) == told, "it is shown as JSON"
 
     def test_closing_twice_and_without_opening(self, tmp_path: Path) -> None:
         backend = self.backend(tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Sequence
+from typing import Any
 
 from cbw.errors import JournalInUse
 from cbw.journal.backend import Append
@@ -51,6 +52,9 @@ class MemoryJournal:
     @property
     def filled(self) -> float:
         return 0.0
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": "memory", "place": "this test"}
 
     def append(self, position: int, batches: Sequence[bytes]) -> Append:
         self.appends.append((position, len(batches)))

@@ -17,7 +17,7 @@ from nats.js import api
 from cbw.errors import JournalBroken, JournalDamaged, JournalFull, JournalInUse, JournalTooOldServer, JournalUnreachable
 from cbw.journal import nats_stream
 from cbw.journal.backend import Append
-from cbw.journal.nats import NatsJournal
+from cbw.journal.nats import NatsJournal, health_of
 from cbw.journal.nats_place import NatsPlace
 from cbw.journal.nats_stream import Stream
 from tests.nats_server import NatsServer
@@ -241,6 +241,40 @@ def test_of_two_brokers_of_one_name_that_start_together_one_has_the_journal(serv
         assert sorted(pool.map(has_it, both)) == [False, True]
     for journal in both:
         journal.close()
+
+
+def test_the_owner_knows_who_stands_by(server: NatsServer) -> None:
+    owner, standby = journal_on(server), NatsJournal(NatsPlace.of(f"nats://{server.address}/j"), "BRO_standby")
+    assert owner.describe() == {
+        "kind": "nats", "place": server.address, "name": "j", "owner": None, "epoch": None, "standbys": [],
+    }  # fmt: skip
+    read(owner)
+    is_over = threading.Event()
+    waiting = threading.Thread(target=standby.acquire, args=(is_over.is_set, lambda _: None))
+    waiting.start()
+    deadline = time.monotonic() + 30
+    while owner.describe()["standbys"] != ["BRO_standby"] and time.monotonic() < deadline:
+        time.sleep(0.01)
+    told = owner.describe()
+    assert (told["owner"], told["epoch"], told["standbys"]) == ("BRO", 1, ["BRO_standby"])
+    told = standby.describe()
+    assert (told["owner"], told["epoch"], told["standbys"]) == ("BRO", None, [])
+    owner.append(1, [batch(1)])
+    owner.close()
+    waiting.join()
+    told = standby.describe()
+    assert (told["owner"], told["epoch"]) == ("BRO_standby", 4), "behind ours, a batch, and that we have ended"
+    standby.close()
+
+
+def test_who_only_looks_does_not_stand_by(server: NatsServer) -> None:
+    owner, other = journal_on(server), journal_on(server)
+    read(owner)
+    assert health_of(owner.place).owner == "BRO"
+    with pytest.raises(JournalInUse):
+        other.open()
+    assert owner.describe()["standbys"] == []
+    owner.close()
 
 
 def test_nobody_is_there(server: NatsServer) -> None:

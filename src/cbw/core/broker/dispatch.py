@@ -178,6 +178,7 @@ class Dispatcher:
 
     def serves_others(self, worker: WorkerRow, *, is_shared: bool) -> None:
         """Whether ``worker`` serves other brokers too, so that its slots may be with them."""
+        worker.is_shared = is_shared
         (self.demands.joined if is_shared else self.demands.left)(worker)
 
     def pause(self, name: str) -> None:

@@ -16,7 +16,7 @@ from cbw.core.broker.own_services import Serve, json_answer, not_found, reading
 from cbw.core.broker.reasons import Clause, in_english
 from cbw.core.broker.snapshot import Rooms, shown_worker, snapshot, state_of
 from cbw.core.broker.states import RequestState
-from cbw.core.broker.tables import ClientRow, Entry, request_name
+from cbw.core.broker.tables import ClientRow, Entry, WorkerRow, request_name
 from cbw.core.broker.why import Reasons
 from cbw.core.messages import Answer
 
@@ -28,7 +28,7 @@ SHOW_STATUS, LIST_WORKERS, LIST_REQUESTS, TELL_WHY = (
 REASONS_MAX = 20
 """Requests of one answer that are listed with their reasons: each takes up to 0.1 ms."""
 TAKING = ("free", "busy")
-"""States of workers that are given requests."""
+"""States of workers that are given requests, as far as they want any."""
 LIVING_STATES: tuple[State, ...] = ("running", "waiting", "delayed")
 
 Rows = Annotated[int, msgspec.Meta(ge=1, le=LISTED_MAX)]
@@ -142,7 +142,7 @@ class Looks:
         if query.service is not None:
             rows = [row for row in rows if any(service.name == query.service for service in row.services)]
         if query.takes_requests:
-            rows = [row for row in rows if row.credit and state_of(row) in TAKING]
+            rows = [row for row in rows if _takes_requests(row)]
         found = [shown_worker(row, now) for row in rows]
         if query.state is not None:
             found = [row for row in found if row["state"] == query.state]
@@ -166,6 +166,12 @@ class Looks:
             text = f"no request {query.request!r} is here: it has ended and its answer is delivered, or it never came"
             return not_found(text)
         return json_answer(told)
+
+
+def _takes_requests(worker: WorkerRow) -> bool:
+    """Now, or when it has answered one; a worker that is elsewhere gives its next slot to a broker whose requests wait."""
+    state = state_of(worker)
+    return state == "elsewhere" or (state in TAKING and worker.credit > 0)
 
 
 def _since(entry: Entry) -> float:

@@ -21,6 +21,7 @@ REASONS: Mapping[str, str] = {
     "similar": "; did you mean {name}?",
     "drained": "waits for {service}: every worker ({count}) is drained; cbw undrain lets them work",
     "unwanted": "waits for {service}: none of its {count} workers wants more work ({drained} drained)",
+    "elsewhere": "waits for {service}: other brokers have all slots of its workers ({count}), and give the next that comes free",
     "queued": "waits for {service}: {count} before it",
     "uncounted": "waits for {service}: more than can be counted before it",
     "idle": ", no worker busy",

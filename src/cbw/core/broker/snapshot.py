@@ -54,7 +54,7 @@ def snapshot(core: Rooms, now: float, questions: int = 0) -> dict[str, Any]:
     shown = [service for service in services if service.workers or service.waiting_count or service.delayed]
     waiting = sum(service.waiting_count for service in services)
     delayed = len(requests.dispatcher.delays)
-    running = running_of(workers)
+    running, elsewhere = running_of(workers), _elsewhere(workers)
     paused = requests.dispatcher.paused
     clients = [client for client in core.clients.by_peer.values() if client.entries]
     durations = requests.durations
@@ -83,7 +83,7 @@ def snapshot(core: Rooms, now: float, questions: int = 0) -> dict[str, Any]:
         ],
         "progress": _progress(requests, now),
         "services": [
-            _service(service, running[service.name], now, durations, is_paused=service.name in paused)
+            _service(service, running, elsewhere, now, durations, is_paused=service.name in paused)
             for service in shown[:SERVICES_SHOWN_MAX]
         ],
         "other_services": _totals(shown[SERVICES_SHOWN_MAX:], now),
@@ -93,6 +93,7 @@ def snapshot(core: Rooms, now: float, questions: int = 0) -> dict[str, Any]:
         ],
         "worker_count": len(workers),
         "worker_states": Counter(map(state_of, workers)),
+        "shared_workers": sum(worker.is_shared for worker in workers),
         "workers": [shown_worker(worker, now) for worker in workers[:WORKERS_SHOWN_MAX]],
         "limits": msgspec.structs.asdict(core.limits),
     }
@@ -125,15 +126,24 @@ def _durations(service: str, durations: ServiceDurations) -> dict[str, Any]:
     return {"service": service, "requests": requests, "attempts": attempts}
 
 
-def _service(service: ServiceRow, running: int, now: float, durations: Durations, *, is_paused: bool) -> dict[str, Any]:
+def _service(
+    service: ServiceRow,
+    running: Counter[str],
+    elsewhere: Counter[str],
+    now: float,
+    durations: Durations,
+    *,
+    is_paused: bool,
+) -> dict[str, Any]:
     return {
         "service": service.name,
         "waiting": service.waiting_count,
         "oldest_s": _oldest_s(service, now),
-        "running": running,
+        "running": running[service.name],
         "delayed": service.delayed,
         "workers": len(service.workers),
         "free_workers": len(service.free),
+        "elsewhere_workers": elsewhere[service.name],
         **msgspec.structs.asdict(durations.figures(service.name, now)),
         "age_s": now - durations.known_since(service),
         "is_paused": is_paused,
@@ -156,7 +166,9 @@ def _totals(services: list[ServiceRow], now: float) -> dict[str, float]:
 
 
 def shown_worker(worker: WorkerRow, now: float) -> dict[str, Any]:
-    """What is shown of ``worker``. It is ``at`` its oldest request, for ``at_s``, and ``mean_s`` is the time between two answers
+    """What is shown of ``worker``. It ``is_shared`` with other brokers: which, it does not say.
+
+    It is ``at`` its oldest request, for ``at_s``, and ``mean_s`` is the time between two answers
     while it has work; ``busy`` is the share of its life that it had work, ``rate`` its answers a second
     lately. Of its last thousand answers or so, half came within
     ``p50_s`` of the handing out, and 99 % within ``p99_s``; what was answered has to be counted before.
@@ -166,6 +178,7 @@ def shown_worker(worker: WorkerRow, now: float) -> dict[str, Any]:
     return {
         "worker": worker.name,
         "state": state_of(worker),
+        "is_shared": worker.is_shared,
         **(worker.key.fields or {}),
         "dialect": worker.dialect.name,
         "services": [service.name for service in worker.services],
@@ -203,9 +216,16 @@ def mean_s(worker: WorkerRow) -> float | None:
     return worker.busy_s / worker.answered if worker.answered else None
 
 
+def _elsewhere(workers: list[WorkerRow]) -> Counter[str]:
+    """How many workers of each service are with the other brokers that they serve."""
+    away = (worker for worker in workers if worker.is_shared and state_of(worker) == "elsewhere")
+    return Counter(service.name for worker in away for service in worker.services)
+
+
 def state_of(worker: WorkerRow) -> str:
-    """``busy``, ``free``, ``leaving`` (it wants no more), ``late`` (a REQ worker that owes an answer) or ``absent``; ``draining``
-    and ``drained``: it gets nothing more, as somebody has asked for that, and has something in hand or has not.
+    """``busy``, ``free``, ``elsewhere`` (other brokers that it serves too have all its slots), ``leaving`` (it wants no more),
+    ``late`` (a REQ worker that owes an answer) or ``absent``; ``draining`` and ``drained``: it gets nothing more, as somebody has
+    asked for that, and has something in hand or has not.
     """
     if isinstance(worker, ReqWorkerRow) and worker.presence is not Presence.HEARD:
         return "late" if worker.presence is Presence.LATE else "absent"
@@ -213,4 +233,6 @@ def state_of(worker: WorkerRow) -> str:
         return "draining" if worker.in_hand else "drained"
     if worker.in_hand:
         return "busy"
-    return "free" if worker.credit else "leaving"
+    if worker.credit:
+        return "free"
+    return "elsewhere" if worker.is_shared else "leaving"

@@ -136,6 +136,7 @@ class WorkerRow:
         "in_hand",
         "is_drained",
         "is_overloaded",
+        "is_shared",
         "key",
         "name",
         "peer",
@@ -186,6 +187,7 @@ class WorkerRow:
         self.rate_marks: tuple[tuple[float, int], ...] = ()  # times, and how much was answered by then; oldest first
         self.took: RecentLatencies | None = None  # from when it was given a request to its answer
         self.is_drained = False  # gets nothing more, as somebody has asked for that
+        self.is_shared = False  # serves other brokers too, as it has said with its last credit
 
 
 class Presence(Enum):

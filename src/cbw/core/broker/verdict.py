@@ -28,6 +28,7 @@ SENTENCES: Mapping[str, str] = {
     "paused": "The broker reads no more requests of plain clients: too many wait.",
     "unserved": "{waiting} wait for {service}, which nobody serves{similar}.",
     "held": "{waiting} wait for {service}, which is paused: resume it.",
+    "elsewhere": "{waiting} wait for {service}, all {workers} workers are with other brokers: add workers.",
     "drained": "{waiting} wait for {service}, and nobody of {workers} takes more: undrain a worker, or start another.",
     "busy": "{waiting} wait for {service}, all {workers} workers are busy: add workers.",
     "dead": "Nothing waits; requests that were given up and are kept as dead letters: {waiting}.",
@@ -65,7 +66,9 @@ def _of_service(service: Mapping[str, Any], services: list[Mapping[str, Any]]) -
         return BrokerVerdict("unserved", name, waiting, similar=_similar(name, services))
     if service["is_paused"]:
         return BrokerVerdict("held", name, waiting, workers)
-    return BrokerVerdict("busy" if service["running"] else "drained", name, waiting, workers)
+    if service["running"]:
+        return BrokerVerdict("busy", name, waiting, workers)
+    return BrokerVerdict("elsewhere" if service["elsewhere_workers"] == workers else "drained", name, waiting, workers)
 
 
 def _similar(name: str, services: list[Mapping[str, Any]]) -> str:

@@ -11,7 +11,7 @@ from cbw.core import catalogue
 from cbw.core.broker.delays import retries_of
 from cbw.core.broker.finding import LOOKED_MAX, TICKETS, client_of, entry_of
 from cbw.core.broker.reasons import Clause, clause, in_english, time_text
-from cbw.core.broker.snapshot import Rooms, mean_s, oldest
+from cbw.core.broker.snapshot import Rooms, mean_s, oldest, state_of
 from cbw.core.broker.states import RequestState
 from cbw.core.broker.tables import Entry, ServiceRow, WorkerRow, request_name
 from cbw.core.journal_records import FailedAttempt
@@ -122,9 +122,7 @@ class Reasons:
         if crew is None:
             crew = crews[name] = _Crew(service, now)
         if not crew.able:
-            is_all = crew.drained == crew.count
-            kind, more = ("drained", {}) if is_all else ("unwanted", {"drained": crew.drained})
-            told.say(clause(kind, service=name, count=crew.count, **more))
+            told.say(_nobody_takes_it(name, crew))
             return
         told.before = _before(service, entry, looked_max)
         told.about_s = (told.before + 1) / crew.rate if told.before is not None and crew.rate else None
@@ -167,9 +165,19 @@ class _Crew:
         self.count = len(service.workers)
         self.able = bool(able)
         self.drained = sum(worker.is_drained for worker in service.workers.values())
+        self.elsewhere = 0 if able else sum(state_of(worker) == "elsewhere" for worker in service.workers.values())
         self.has_idle = any(not worker.in_hand for worker in able)
         self.rate = sum(1.0 / mean for worker in able if (mean := mean_s(worker)))
         self.busy = _busy(able, now)
+
+
+def _nobody_takes_it(service: str, crew: _Crew) -> Clause:
+    """There are workers, and none wants a request now."""
+    if crew.drained == crew.count:
+        return clause("drained", service=service, count=crew.count)
+    if crew.elsewhere:
+        return clause("elsewhere", service=service, count=crew.elsewhere)
+    return clause("unwanted", service=service, count=crew.count, drained=crew.drained)
 
 
 def _of_ended(rooms: Rooms, name: str, now: float) -> Why | None:

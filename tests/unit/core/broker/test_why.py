@@ -266,6 +266,34 @@ def test_a_row_looks_at_few_requests(system: CoreSystem, control: Control) -> No
     assert f"{len(many)} before it" in why(control, "C1/2")
 
 
+def test_a_worker_whose_slots_other_brokers_have_is_elsewhere_and_will_take_requests(
+    system: CoreSystem, control: Control
+) -> None:
+    """And it is not leaving, as one that wants nothing more."""
+    for name in ("W1", "W2"):
+        system.worker(name)
+        system.tell(worker_said(name.encode(), [messages.Credit(0, is_shared=True)]))
+    system.worker("W3")
+    system.tell(worker_said(b"W3", [messages.Credit(0)]))
+    system.ask(1)
+    rows = {row["worker"]: row for row in control.ask(looks.LIST_WORKERS)["workers"]}
+    assert [rows[name]["state"] for name in ("W1", "W2", "W3")] == ["elsewhere", "elsewhere", "leaving"]
+    assert [rows[name]["is_shared"] for name in ("W1", "W2", "W3")] == [True, True, False]
+    assert control.ask(looks.LIST_WORKERS, takes_requests=True)["matching"] == 2
+    assert why(control, "C1/1") == (
+        "waits for service s: other brokers have all slots of its workers (2), and give the next that comes free"
+    )
+    status = control.ask(looks.SHOW_STATUS)
+    assert (status["shared_workers"], status["worker_states"]["elsewhere"]) == (2, 2)
+    assert status["verdict"]["kind"] == "drained", "of three workers one is not elsewhere"
+    system.tell(worker_said(b"W3", [messages.Goodbye()]))
+    told = control.ask(looks.SHOW_STATUS)["verdict"]
+    assert (told["kind"], told["waiting"], told["workers"]) == ("elsewhere", 1, 2)
+    system.tell(worker_said(b"W1", [messages.Credit(1, is_shared=True)]))
+    rows = {row["worker"]: row for row in control.ask(looks.LIST_WORKERS)["workers"]}
+    assert (rows["W1"]["state"], rows["W2"]["state"]) == ("busy", "elsewhere")
+
+
 def test_times_are_told_as_people_say_them() -> None:
     times = (0.0, 0.0123, 9.87, 99.96, 123.4, 599.0, 600.0, 36000.0, 864000.0)
     told = ["0 s", "0.0123 s", "9.87 s", "100 s", "123 s", "599 s", "10.0 min", "10.0 h", "10.0 d"]
