@@ -7,7 +7,7 @@ import fcntl
 import json
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,11 @@ STANDIN_IMAGES = {
     "wp": ("wordpress", "cbw-standin-wordpress:bookworm"),
 }
 """Service of the blog: the folder of its stand-in, and the image that is made of it."""
+MONGO_STANDIN_IMAGES = {
+    "db": ("mongo", "cbw-standin-mongo:bookworm"),
+    "page": ("mongo-express", "cbw-standin-mongo-express:bookworm"),
+}
+"""The same of the database with its page."""
 NATS_IMAGE = "nats:2.14-alpine"
 NATS_STANDIN = "cbw-standin-nats:bookworm"
 SERVICES = {"bro": "imbroker", "wor": "imworker", "cli": "imclient", "log": "imlogger"}
@@ -107,13 +112,22 @@ def new_project(images: dict[str, str], tmp_path: Path) -> Iterator[NewProject]:
 @pytest.fixture(scope="session")
 def standins(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Compose file that changes the images' names and nothing else; the images are kept for the next run on this machine."""
+    return standins_file(STANDIN_IMAGES, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def mongo_standins(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same for the database with its page."""
+    return standins_file(MONGO_STANDIN_IMAGES, tmp_path_factory)
+
+
+def standins_file(images: Mapping[str, tuple[str, str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make the images, and a Compose file that names them."""
     with one_builds(tmp_path_factory):
-        for name, image in STANDIN_IMAGES.values():
-            must("build", "--quiet", "--label", f"{LABEL}=standin", "-t", image, STANDINS / name, within_s=500)
-    path = tmp_path_factory.mktemp("blog") / "standins.yml"
-    path.write_text(
-        json.dumps({"services": {service: {"image": image} for service, (_, image) in STANDIN_IMAGES.items()}})
-    )
+        for name, image in images.values():
+            must("build", "--quiet", "--label", f"{LABEL}=standin", "-t", image, STANDINS / name, within_s=800)
+    path = tmp_path_factory.mktemp("standins") / "standins.yml"
+    path.write_text(json.dumps({"services": {service: {"image": image} for service, (_, image) in images.items()}}))
     return path
 
 

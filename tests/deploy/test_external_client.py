@@ -14,7 +14,7 @@ from tests.live.program import environment
 from tests.ports import free_port
 
 from .conftest import NewProject
-from .engine import answers_in
+from .engine import LABEL, answers_in, docker, must
 
 pytestmark = pytest.mark.timeout(300)
 OUR_SIDE, THEIR_SIDE = "198.18.77.1", "198.18.77.2"
@@ -63,6 +63,25 @@ def test_a_client_on_another_host(new_project: NewProject, other_host: list[str]
     project.must("stop", "bro")
     found = cbw("doctor", f"{OUR_SIDE}:{port}", before=other_host)
     assert found.returncode == 1 and "refuses" in found.stdout, found.stdout
+
+
+def test_the_image_is_a_client_where_python_is_too_old(
+    new_project: NewProject, images: dict[str, str], other_host: list[str], tmp_path: Path
+) -> None:
+    """As the README of external-client says: the image is carried there, and run."""
+    port, carried = free_port(), f"{images['tsr-zmq']}-carried"
+    project = new_project("cbw", BROKER_PUBLISHED=str(port))
+    project.must("up", "--detach", "--wait", "--scale", "cli=0", "--scale", "wor=1")
+    must("tag", images["tsr-zmq"], carried)
+    try:
+        must("save", "--output", tmp_path / "image.tar", carried)
+        must("rmi", carried)
+        must("load", "--input", tmp_path / "image.tar")
+        words = [carried, "cbw", "client", "EXT", 2, OUR_SIDE, port]
+        answers = answers_in(must("run", "--rm", "--label", f"{LABEL}=1", *words).splitlines())
+    finally:
+        docker("rmi", carried)
+    assert [request for request, _, _ in answers] == ["EXT-1", "EXT-2"]
 
 
 def test_without_keys_only_the_brokers_own_machine_steers_it(other_host: list[str]) -> None:
