@@ -46,14 +46,18 @@ def _quickest(name: str) -> Iterator[tuple[float, int]]:
 
 
 def _catching(name: str, seeds: Iterable[int]) -> Iterator[tuple[float, int]]:
-    """The processor time of each of ``seeds`` that catches the bug called ``name``, and the seed."""
+    """The processor time of each of ``seeds`` that catches the bug called ``name``, and the seed. In the same circumstances
+    without the bug its run keeps all promises, or else it would show nothing.
+    """
     canary = CANARIES[name]
-    with canary.planted():
-        for seed in seeds:
-            began_at = time.process_time()
+    for seed in seeds:
+        began_at = time.process_time()
+        with canary.planted():
             violation = run(seed, bend=canary.bend).violation
-            if violation and violation.startswith((canary.promise, "status")):
-                yield time.process_time() - began_at, seed
+        took_s = time.process_time() - began_at
+        is_caught = violation is not None and violation.startswith((canary.promise, "status"))
+        if is_caught and not run(seed, bend=canary.bend).violation:
+            yield took_s, seed
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from . import (
     stream_canaries,
 )
 from .canary import CANARIES, bend_nothing
+from .plan import Plan
 from .run import run
 
 MORE = (
@@ -49,7 +51,7 @@ CAUGHT_WITH = {
     "attempts_never_count": 1,
     "deadlines_are_not_looked_at": 34,
     "demands_are_ignored": 11,
-    "dialects_are_forgotten": 29,
+    "dialects_are_forgotten": 120,
     "dropped_answers_are_not_told": 3,
     "failed_attempts_are_not_remembered": 9,
     "hello_again_is_ignored": 24,
@@ -132,9 +134,17 @@ def test_planted_bug_is_caught(name: str) -> None:
     pytest.fail(f"{CANARY_SEEDS} runs with a planted bug, and nobody noticed: {name}")
 
 
+CIRCUMSTANCES = {
+    (canary.bend, seed): f"{name}-{seed}"
+    for name, canary in CANARIES.items()
+    if canary.bend is not bend_nothing
+    for seed in (CAUGHT_WITH.get(name, 0), 1)
+}
+"""Those of planted bugs, with the seeds to try them with, and the name of a bug. Many bugs need the same."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name, canary in CANARIES.items() if canary.bend is not bend_nothing])
-def test_circumstances_alone_break_nothing(name: str) -> None:
-    for seed in {CAUGHT_WITH.get(name, 0), 1}:
-        result = run(seed, bend=CANARIES[name].bend)
-        assert not result.violation, f"seed {seed}: {result.violation}"
+@pytest.mark.parametrize(("bend", "seed"), CIRCUMSTANCES, ids=CIRCUMSTANCES.values())
+def test_circumstances_alone_break_nothing(bend: Callable[[Plan], None], seed: int) -> None:
+    result = run(seed, bend=bend)
+    assert not result.violation, f"seed {seed}: {result.violation}"
