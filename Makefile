@@ -1,5 +1,5 @@
 # One target per job; each does its own set-up in .venv. `make demo` and `make test` are all that a newcomer needs.
-.PHONY: demo test test-fast check sim mutants chaos attack bench peers lock audit sbom dist clean
+.PHONY: demo test test-fast seconds check sim mutants chaos attack bench peers lock audit sbom dist clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -14,22 +14,27 @@ demo: $(READY)  ## a whole system on this machine, then proof that it survives a
 	$(BIN)/cbw verify
 
 # The fast tests start neither containers nor processes that serve, so they take all processors. Those of tests/deploy mostly
-# wait for containers: two files at once, beside the others. All the rest mostly waits for processes: four tests at once, but
-# for those of one xdist_group, which share what they have started. Two pytests that end at once must not clean up one folder.
+# wait for containers: three at once, the longest first, beside the others. All the rest mostly waits for processes: four at
+# once. Tests of one xdist_group share what they have started. Two pytests that end at once must not clean up one folder.
 FAST := tests/unit tests/sim tests/fuzz tests/supply tests/mutants tests/test_layout.py tests/docs/test_reference.py tests/deploy/test_files.py \
         tests/deploy/test_mirror.py tests/deploy/test_chart.py
 REST := $(FAST:%=--ignore=%)
 PARALLEL := -n auto --maxprocesses 8 --dist worksteal
+REPORT = --junit-xml build/test/$(1).xml
 
 test: $(READY) tests/interop/node_modules/.package-lock.json tests/page/node_modules/.package-lock.json build/helm/helm  ## every test
 	@beside=$$(mktemp); place=$$(mktemp -d /tmp/t.XXX); \
-	PYTEST_DEBUG_TEMPROOT=$$place $(BIN)/python -m pytest -p no:cacheprovider -n 2 --dist loadfile $(REST) tests/deploy >$$beside 2>&1 & deploy=$$!; \
-	$(BIN)/python -m pytest $(PARALLEL) $(FAST); fast=$$?; \
-	$(BIN)/python -m pytest -n 4 --dist loadgroup $(REST) --ignore=tests/deploy; live=$$?; \
+	PYTEST_DEBUG_TEMPROOT=$$place $(BIN)/python -m pytest -p no:cacheprovider -n 3 --dist loadgroup \
+	    $(call REPORT,deploy) $(REST) tests/deploy >$$beside 2>&1 & deploy=$$!; \
+	$(BIN)/python -m pytest $(PARALLEL) $(call REPORT,fast) $(FAST); fast=$$?; \
+	$(BIN)/python -m pytest -n 4 --dist loadgroup $(call REPORT,live) $(REST) --ignore=tests/deploy; live=$$?; \
 	wait $$deploy; there=$$?; cat $$beside; rm -rf $$beside $$place; exit $$((fast | live | there))
 
 test-fast: $(READY)  ## the tests without Docker, without processes that serve, without the slow ones: in a minute
 	$(BIN)/python -m pytest -q $(PARALLEL) -m "not slow" $(FAST)
+
+seconds:  ## how long the tests of each kind took in the last `make test`
+	$(BIN)/python -m tests.seconds build/test/*.xml
 
 check: $(READY)  ## style and types
 	$(BIN)/ruff check .

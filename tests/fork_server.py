@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import gc
 import importlib
 import json
 import os
@@ -163,5 +164,6 @@ def become(order: bytes, streams: list[int]) -> None:
 
 if __name__ == "__main__":
     import_all()
+    gc.freeze()  # or each would look through what it has inherited, and so copy it
     become(*next_order(socket.socket(fileno=int(sys.argv[1]))))
     runpy.run_module("cbw", run_name="__main__", alter_sys=True)

@@ -27,7 +27,8 @@ ROLES = {
     "imclient": DEPLOY / "cbw" / "client",
     "imlogger": DEPLOY / "cbwl" / "logger",
 }
-STANDINS = Path(__file__).parent / "standins"
+HERE = Path(__file__).parent
+STANDINS = HERE / "standins"
 STANDIN_IMAGES = {
     "db": ("mariadb", "cbw-standin-mariadb:bookworm"),
     "wp": ("wordpress", "cbw-standin-wordpress:bookworm"),
@@ -40,7 +41,28 @@ MONGO_STANDIN_IMAGES = {
 """The same of the database with its page."""
 NATS_IMAGE = "nats:2.14-alpine"
 NATS_STANDIN = "cbw-standin-nats:bookworm"
+LONGEST = (
+    "test_guide.py",
+    "test_swarm.py",
+    "test_verify_brokers.py",
+    "test_standby.py",
+    "test_prefabricated.py",
+    "test_verify_compose.py",
+    "test_wordpress.py",
+    "test_pods.py",
+    "test_node.py",
+)
+"""Whose tests take longest. They run first, so that no process of a run is left with one of them when the others have ended."""
 SERVICES = {"bro": "imbroker", "wor": "imworker", "cli": "imclient", "log": "imlogger"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest tests of this folder before its others."""
+    places = [place for place, item in enumerate(items) if item.path.parent == HERE]
+    rank = {name: number for number, name in enumerate(LONGEST)}
+    ordered = sorted((items[place] for place in places), key=lambda item: rank.get(item.path.name, len(rank)))
+    for place, item in zip(places, ordered, strict=True):
+        items[place] = item
 
 
 @pytest.fixture(scope="session")

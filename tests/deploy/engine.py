@@ -84,8 +84,8 @@ class Project:
         return self.must("logs", "--no-log-prefix", "--no-color", service).splitlines()
 
     def down(self) -> None:
-        """Remove everything of it."""
-        docker("compose", "-p", self.name, *self._files, "down", "--volumes", "--timeout", 3, env=self._environment)
+        """Remove everything of it, and wait for nobody who does not stop at once."""
+        docker("compose", "-p", self.name, *self._files, "down", "--volumes", "--timeout", 0, env=self._environment)
 
 
 def address_of(container: Mapping[str, Any]) -> str:

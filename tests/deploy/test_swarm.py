@@ -26,7 +26,7 @@ from tests.live.program import wait_until
 
 from .engine import DEPLOY, ROOT, docker, must
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.timeout(400), pytest.mark.xdist_group("swarm")]
 UP_S = 120.0
 STACK = DEPLOY / "swarm" / "stack.yml"
 KEYS = DEPLOY / "swarm" / "keys.yml"

@@ -241,6 +241,7 @@ def trials(role: dict[str, Any], new_name: NewName, tmp_path_factory: pytest.Tem
         yield {fault: pool.submit(try_fault, fault) for fault in FOUND_BY}
 
 
+@pytest.mark.xdist_group("planted faults of a deployment")
 @pytest.mark.parametrize("fault", FOUND_BY)
 def test_a_planted_fault_is_found(trials: Trials, fault: str) -> None:
     done = trials[fault].result()

@@ -13,7 +13,8 @@ from cbw import settings
 from cbw.addresses import address
 from cbw.bench import Load, Measured, measure
 from cbw.cli import output, tables
-from cbw.cli.options import Integer, Number, keys_option, port
+from cbw.cli.option_types import Integer, Number, port
+from cbw.cli.options import keys_option
 from cbw.errors import UsageError
 
 BODY_BYTES_MAX = settings.default_of(settings.BROKER, "body_bytes_max")

@@ -9,15 +9,14 @@ import click
 
 from cbw import settings
 from cbw.broker import Broker
+from cbw.cli.option_types import port, setting_type
 from cbw.cli.options import (
     OpenTrace,
     ServeStatus,
     announce,
     check_two_ports,
     keys_option,
-    port,
     setting_options,
-    setting_type,
     status_options,
     times_option,
     trace_options,

@@ -17,7 +17,8 @@ from cbw.cli import output
 from cbw.cli.completion import complete_called, complete_service
 from cbw.cli.connection import client_brokers, no_broker, telling_who_waits
 from cbw.cli.failures import telling_errors
-from cbw.cli.options import Integer, Number, keys_option, setting_options
+from cbw.cli.option_types import Integer, Number
+from cbw.cli.options import keys_option, setting_options
 from cbw.client.sync_client import Client
 from cbw.core.messages import DELAY_S_MAX, PRIORITY, PRIORITY_MAX, REFUSED
 from cbw.errors import RequestError, UsageError

@@ -17,12 +17,11 @@ from cbw.cli.connection import (
     telling_who_waits,
     warn_if_unresolved,
 )
+from cbw.cli.option_types import Integer, port
 from cbw.cli.options import (
-    Integer,
     OpenTrace,
     ServeStatus,
     keys_option,
-    port,
     setting_options,
     status_options,
     times_option,

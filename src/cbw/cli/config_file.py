@@ -18,7 +18,7 @@ import click
 import msgspec
 
 from cbw import settings
-from cbw.cli.options import setting_type
+from cbw.cli.option_types import setting_type
 from cbw.errors import UsageError
 from cbw.language import said
 from cbw.settings import LISTEN_ENVIRONMENT, Setting

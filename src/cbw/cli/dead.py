@@ -15,7 +15,7 @@ from rich.table import Table
 from cbw.cli import output, tables
 from cbw.cli.completion import complete_dead, complete_service
 from cbw.cli.control import Control, Fields, age_of, controlling
-from cbw.cli.options import Integer
+from cbw.cli.option_types import Integer
 from cbw.core import catalogue
 from cbw.core.broker.dead_services import BODY, DROP, LIST, PAGE_MAX, REQUEUE, SHOW
 from cbw.core.identities import ticket_name

@@ -7,7 +7,8 @@ import click
 from cbw import settings
 from cbw.addresses import address
 from cbw.cli import output
-from cbw.cli.options import keys_option, port, setting_options, status_token
+from cbw.cli.option_types import port
+from cbw.cli.options import keys_option, setting_options, status_token
 from cbw.doctor import Finding, FindingState, StatusPage, examine
 from cbw.journal_doctor import examine_journal
 from cbw.language import translated

@@ -8,11 +8,11 @@ from typing import Any
 import click
 
 from cbw import settings
+from cbw.cli.option_types import logger_port
 from cbw.cli.options import (
     ServeStatus,
     announce,
     keys_option,
-    logger_port,
     setting_options,
     status_options,
     times_option,

@@ -15,7 +15,8 @@ from click.shell_completion import CompletionItem
 
 from cbw import settings
 from cbw.cli import output
-from cbw.cli.options import Integer, setting_options
+from cbw.cli.option_types import Integer
+from cbw.cli.options import setting_options
 from cbw.clock import clock_of, day_of
 from cbw.core import catalogue
 from cbw.core.catalogue import EVENTS, LEVELS, ROLES

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import math
 import os
 import resource
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 from click.core import ParameterSource
@@ -18,35 +17,20 @@ from click.core import ParameterSource
 from cbw import memory
 from cbw.cli import output
 from cbw.cli.connection import warn_if_unresolved
+from cbw.cli.option_types import setting_type
 from cbw.errors import CannotBind
 from cbw.keys.folder import link_keys
 from cbw.keys.status_token import read_token
 from cbw.language import said, translated
-from cbw.observe.page import Page
-from cbw.observe.status import Ask, serving
 from cbw.observe.trace import LogTarget, Trace
 from cbw.observe.warning import warn
 from cbw.settings import KEYS, LISTEN_ENVIRONMENT, LOG, STATUS, STATUS_TOKEN_FILE, TIMES, TRACE, Setting
 
+if TYPE_CHECKING:
+    from cbw.observe.page import Page
+    from cbw.observe.status import Ask
+
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-
-class Integer(click.IntRange):
-    """A whole number within bounds."""
-
-    name = "integer"
-
-
-class Number(click.FloatRange):
-    """A number within bounds, which ``nan`` is not."""
-
-    name = "number"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        number = super().convert(value, param, ctx)
-        if math.isnan(number):
-            self.fail(f"{value!r} is not a valid {self.name}.", param, ctx)
-        return number
 
 
 class OpenTrace(Protocol):
@@ -105,19 +89,6 @@ def _default_by_memory(setting: Setting) -> Any:
 
 def _flag(setting: Setting) -> str:
     return f"{setting.option}/--no-{setting.option[2:]}" if setting.default else setting.option
-
-
-def setting_type(setting: Setting) -> Any:
-    """What takes the values of ``setting`` on the command line."""
-    if setting.choices:
-        return click.Choice(setting.choices)
-    if setting.type is int:
-        low = None if setting.minimum is None else int(setting.minimum)
-        high = None if setting.maximum is None else int(setting.maximum)
-        return Integer(low, high)
-    if setting.type is float:
-        return Number(setting.minimum, setting.maximum)
-    return click.STRING
 
 
 def trace_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -228,6 +199,8 @@ def status_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
         @contextlib.contextmanager
         def serve_status(ask: Ask, *, is_one_of_many: bool = False, page: Page | None = None) -> Iterator[None]:
+            from cbw.observe.status import serving  # here: commands that serve nothing need not import a web server
+
             def without(error: CannotBind) -> None:
                 if not is_one_of_many:
                     output.told(
@@ -268,11 +241,6 @@ def status_token(path: str | None) -> str:
         return ""
     _forbid_core_dumps()
     return read_token(Path(path))
-
-
-port = Integer(0, 65535)
-logger_port = Integer(0, 65534)
-"""Of a logger, whose records have the next one up."""
 
 
 def announce(text: str) -> None:

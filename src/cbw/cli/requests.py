@@ -10,7 +10,7 @@ import click
 from cbw.cli import output
 from cbw.cli.completion import complete_service
 from cbw.cli.control import Control, Fields, age_of, cell_text, controlling, json_printed, seconds, show_rows
-from cbw.cli.options import Integer
+from cbw.cli.option_types import Integer
 from cbw.core.broker.looks import LIST_REQUESTS, LISTED_MAX
 from cbw.language import said
 

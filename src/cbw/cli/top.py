@@ -17,7 +17,7 @@ import click
 
 from cbw.cli import output
 from cbw.cli.control import Control, controlling, story_lines
-from cbw.cli.options import Number
+from cbw.cli.option_types import Number
 from cbw.cli.top_view import TopView
 from cbw.core.broker.looks import LIST_REQUESTS, SHOW_STATUS, TELL_WHY
 from cbw.errors import CbwError, HandlerFailed, RequestError, UsageError

@@ -10,17 +10,8 @@ from rich.table import Table
 
 from cbw import settings
 from cbw.cli import output, tables
-from cbw.cli.options import (
-    Integer,
-    Number,
-    check_two_ports,
-    is_given,
-    keys_option,
-    logger_port,
-    port,
-    setting_options,
-    times_option,
-)
+from cbw.cli.option_types import Integer, Number, logger_port, port
+from cbw.cli.options import check_two_ports, is_given, keys_option, setting_options, times_option
 from cbw.local import (
     LOG_FILE,
     ClientSummary,

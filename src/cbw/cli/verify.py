@@ -16,7 +16,8 @@ from rich.table import Table
 from cbw import settings
 from cbw.addresses import address
 from cbw.cli import output, tables
-from cbw.cli.options import Number, keys_option, port
+from cbw.cli.option_types import Number, port
+from cbw.cli.options import keys_option
 from cbw.errors import PromiseBroken, UsageError
 from cbw.language import translated, word
 from cbw.verify.checks import judge, summary_of

@@ -12,11 +12,11 @@ import click
 from cbw import settings
 from cbw.cli import output
 from cbw.cli.connection import broker_address, role_id, telling_who_waits, warn_if_unresolved
+from cbw.cli.option_types import port
 from cbw.cli.options import (
     OpenTrace,
     ServeStatus,
     keys_option,
-    port,
     setting_options,
     status_options,
     times_option,

@@ -36,6 +36,13 @@ def server(tmp_path: Path) -> Iterator[NatsServer]:
         yield running
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A journal waits for less, for tests in which it waits several times."""
+    monkeypatch.setattr(nats_stream, "REPLY_S", 1.0)
+    monkeypatch.setattr(nats_stream, "FIRST_CONNECT_S", 2.0)
+
+
 def journal_on(server: NatsServer) -> NatsJournal:
     return NatsJournal(NatsPlace.of(f"nats://{server.address}/j"), "BRO")
 
@@ -71,6 +78,7 @@ async def lose(server: NatsServer, sequence: int) -> None:
     await client.close()
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("size", [200, 3 * MB])
 def test_an_append_without_an_answer_is_stored_once(server: NatsServer, size: int) -> None:
     journal = journal_on(server)
@@ -88,6 +96,7 @@ def test_an_append_without_an_answer_is_stored_once(server: NatsServer, size: in
     assert contents(server) == [(1, batch(1)), (2, batch(2, size)), (3, batch(3, size)), (4, batch(4))]
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_compaction_whose_outcome_is_unknown_fences_nobody(server: NatsServer) -> None:
     """What says that old batches are dropped may be stored although no answer came."""
     journal = journal_on(server)
@@ -277,6 +286,7 @@ def test_who_only_looks_does_not_stand_by(server: NatsServer) -> None:
     owner.close()
 
 
+@pytest.mark.usefixtures("impatient")
 def test_nobody_is_there(server: NatsServer) -> None:
     address = server.address
     server.stop()
