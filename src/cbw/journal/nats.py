@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from cbw.errors import JournalError, JournalUnreachable
+from cbw.errors import JournalError, JournalFull, JournalUnreachable
 from cbw.journal.backend import Append
 from cbw.journal.nats_place import NatsPlace
 from cbw.journal.nats_stream import Stream
@@ -118,7 +118,7 @@ class NatsJournal:
                 asked_at = time.monotonic()
                 if self._run(journal.try_to_take(time.monotonic, tell, waits=waits)):
                     return True
-            except JournalUnreachable as error:
+            except (JournalFull, JournalUnreachable) as error:
                 if not waits:
                     raise
                 asked_at = time.monotonic()
@@ -141,7 +141,7 @@ class NatsJournal:
     # --- of Backend
 
     def open(self) -> Generator[tuple[int, bytes], None, None]:
-        if self._journal is None or not self._journal.is_ours:
+        if self._journal is None or not self._journal.epoch:
             try:
                 self.acquire(lambda: False, lambda _: None, waits=False)
             except JournalError:

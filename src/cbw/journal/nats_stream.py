@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -15,7 +15,7 @@ from nats.errors import NoRespondersError
 from nats.js import JetStreamContext, api
 from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 
-from cbw.errors import JournalBroken, JournalError, JournalFull, JournalTooOldServer, JournalUnreachable
+from cbw.errors import JournalBroken, JournalFull, JournalTooOldServer, JournalUnreachable
 from cbw.journal.nats_credentials import NatsCredentials
 from cbw.journal.nats_place import NatsPlace
 from cbw.journal.stream_journal import PublishReply, Room, StreamEnd
@@ -259,37 +259,35 @@ class Stream:
 
     # --- writing
 
-    async def publish(self, messages: Sequence[tuple[str, bytes]], last: int) -> list[PublishReply | JournalError]:
+    async def publish(self, subject: str, data: bytes, last: int) -> PublishReply:
         """See :meth:`.JournalStream.publish`."""
-        sending = [self._send(subject, data, last + number) for number, (subject, data) in enumerate(messages)]
-        found = await asyncio.gather(*sending, return_exceptions=True)
-        for (_, data), answer in zip(messages, found, strict=True):
-            if answer is None:
-                self.room = self.room.less(len(data))
-        return [PublishReply.STORED if answer is None else self._reply(answer) for answer in found]
+        try:
+            await self._send(subject, data, last)
+        except (NatsError, TimeoutError, OSError) as error:
+            return self._reply(error)
+        self.room = self.room.less(len(data))
+        return PublishReply.STORED
 
     async def _send(self, subject: str, data: bytes, last: int) -> None:
         headers = {api.Header.EXPECTED_LAST_SEQUENCE.value: str(last), api.Header.EXPECTED_STREAM.value: self.name}
         async with asyncio.timeout(2 * REPLY_S):  # a server that stands still does not even take what is sent
             await self._jetstream.publish(subject, data, headers=headers)
 
-    def _reply(self, error: BaseException) -> PublishReply | JournalError:
+    def _reply(self, error: Exception) -> PublishReply:
         """What ``error`` says of a message that was published."""
         if not isinstance(error, APIError):
-            if isinstance(error, (NatsError, TimeoutError, OSError)):
-                return PublishReply.NONE
-            raise error
+            return PublishReply.NONE
         if error.err_code == _WRONG_SEQUENCE:
             return PublishReply.NOT_NEXT
         text = (error.description or "").lower()
         if error.err_code in _NO_ROOM or (error.err_code == _STORE_FAILED and any(words in text for words in _FULL)):
-            return JournalFull(
+            raise JournalFull(
                 f"the stream {self.name} has no room: {error.description}",
                 advice="Make room for JetStream, or raise the limits of the stream or of the account.",
             )
         if error.code == 503:  # no leader at present
             return PublishReply.NONE
-        return JournalBroken(
+        raise JournalBroken(
             f"the stream {self.name} takes nothing more: {error.description}",
             advice="Look at the stream (nats stream info) and at the servers' log, then start the broker again.",
         )

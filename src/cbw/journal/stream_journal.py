@@ -9,6 +9,10 @@ stopped by his next append, and there is no lease that could run out unnoticed. 
 
 **An append without an answer is sent again, with the same condition.** If it was stored before, the servers refuse it, and what
 they have in its place is read: our own message, or that of a new owner.
+
+**The next message is sent when the one before it is known to be stored.** To send several at once, each on the condition that
+follows from those before it, saves a round trip and is wrong: if a new owner has written just as many messages as come before
+one of them, that one is stored behind those of the new owner, although all before it were refused.
 """
 
 from __future__ import annotations
@@ -19,17 +23,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
-from itertools import islice
 from typing import NamedTuple, Protocol
 
-from cbw.errors import JournalDamaged, JournalError, JournalFenced, JournalFull, JournalInUse
+from cbw.errors import JournalDamaged, JournalFenced, JournalFull, JournalInUse
 from cbw.journal import stream_messages
 from cbw.journal.backend import Append
 from cbw.journal.stream_messages import Assembler, Ownership
 from cbw.journal.takeover import ASK_S, Takeover
-
-IN_FLIGHT = 8
-"""Appends that are sent before the first is acknowledged."""
 
 
 class PublishReply(Enum):
@@ -135,9 +135,12 @@ class JournalStream(Protocol):
     async def watch_room(self) -> None:
         """Keep :attr:`room` up to date."""
 
-    async def publish(self, messages: Sequence[tuple[str, bytes]], last: int) -> list[PublishReply | JournalError]:
-        """Send messages, each a subject and its bytes, on the condition that they come behind the sequence ``last``. The servers
-        store none behind one that they do not store. What they say to each; an error: there is no room, or it cannot be written.
+    async def publish(self, subject: str, data: bytes, last: int) -> PublishReply:
+        """Send a message, which is to be stored if the sequence of the last one is ``last``.
+
+        Raises:
+            JournalFull: there is no room; nothing was stored.
+            JournalError: the stream cannot be written any more.
         """
 
     async def message_at(self, sequence: int) -> bytes | None:
@@ -197,9 +200,9 @@ class StreamJournal:
         self._cut = 0  # position after the batches that were made into messages
 
     @property
-    def is_ours(self) -> bool:
-        """Whether it was taken, as far as is known here: another may have it by now."""
-        return self._epoch > 0
+    def epoch(self) -> int:
+        """The sequence of the message that made it ours; 0: it was not taken. Another may have it by now."""
+        return self._epoch
 
     @property
     def next_position(self) -> int:
@@ -218,7 +221,8 @@ class StreamJournal:
 
         Raises:
             JournalInUse: its owner lives, and ``waits`` is false.
-            JournalUnreachable: the servers do not answer.
+            JournalFull: there is no room to say whose it is; the same may be tried again.
+            JournalUnreachable: the servers do not answer; likewise.
             JournalError: it cannot be used.
         """
         end = await self._takeable_end(clock, tell, waits=waits)
@@ -263,9 +267,9 @@ class StreamJournal:
         await stream.look_at_room()
         self._last = end.last
         self._size, self._average = end.size_bytes, end.size_bytes // max(1, end.messages)
+        self._unsent.clear()  # of an earlier try
         self._say_owner(self._owner)
         if await self._send() is not Append.DURABLE:
-            self._unsent.clear()
             return False
         self._epoch, self._cut, self._own_end = self._last, self._next, self._ends[-1]
         self._reading, self._reader = (end.first or 1), Assembler(self._first)
@@ -346,32 +350,26 @@ class StreamJournal:
     async def _send(self) -> Append:
         """Append what is not sent, or not known to be stored."""
         while self._unsent:
-            sent = list(islice(self._unsent, IN_FLIGHT))
-            replies = await self._stream.publish([(one.subject, one.data) for one in sent], self._last)
-            for number, reply in enumerate(replies):
-                outcome = await self._outcome(reply, sent[number], is_first=not number)
-                if outcome is Outcome.OTHER:
-                    return Append.FENCED
-                if outcome is Outcome.UNKNOWN:
-                    return Append.FENCED if await self._is_fenced() else Append.UNKNOWN
-                one = self._unsent.popleft()
-                self._last += 1
-                if one.subject == self._stream.owners:
-                    self._last_owner = self._last
-                self._note(self._last, one.end, len(one.data))
+            one = self._unsent[0]
+            outcome = await self._outcome(await self._stream.publish(one.subject, one.data, self._last), one.data)
+            if outcome is Outcome.OTHER:
+                return Append.FENCED
+            if outcome is Outcome.UNKNOWN:
+                return Append.FENCED if await self._is_fenced() else Append.UNKNOWN
+            self._unsent.popleft()
+            self._last += 1
+            if one.subject == self._stream.owners:
+                self._last_owner = self._last
+            self._note(self._last, one.end, len(one.data))
         return Append.DURABLE
 
-    async def _outcome(self, reply: PublishReply | JournalError, sent: _Unsent, *, is_first: bool) -> Outcome:
-        """What became of ``sent``, which should be the next message."""
-        if isinstance(reply, JournalFull) and not is_first:
-            return Outcome.UNKNOWN  # it is the first of the next try
-        if isinstance(reply, JournalError):
-            raise reply
+    async def _outcome(self, reply: PublishReply, data: bytes) -> Outcome:
+        """What became of ``data``, which should be the next message."""
         if reply is PublishReply.NOT_NEXT:
             found = await self._stream.message_at(self._last + 1)
             if found is None:
                 return Outcome.UNKNOWN
-            return Outcome.STORED if found == sent.data else Outcome.OTHER
+            return Outcome.STORED if found == data else Outcome.OTHER
         return Outcome.STORED if reply is PublishReply.STORED else Outcome.UNKNOWN
 
     async def _is_fenced(self) -> bool:

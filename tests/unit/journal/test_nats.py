@@ -88,6 +88,30 @@ def test_an_append_without_an_answer_is_stored_once(server: NatsServer, size: in
     assert contents(server) == [(1, batch(1)), (2, batch(2, size)), (3, batch(3, size)), (4, batch(4))]
 
 
+@pytest.mark.parametrize("written", [0, 1, 2])
+def test_nothing_of_a_fenced_owner_is_stored_behind_the_new_ones(
+    server: NatsServer, written: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new owner has written as many messages as the former one has in the same append, so that the stream ends where a later
+    one of these would come next. (The simulation has found this one.)"""
+
+    async def nobody(stream: Stream, timeout_s: float) -> str:
+        return ""
+
+    former, new = journal_on(server), journal_on(server)
+    read(former)
+    assert former.append(1, [batch(1)]) is Append.DURABLE
+    monkeypatch.setattr(Stream, "ask_for_owner", nobody)
+    assert read(new) == [(1, batch(1))]
+    for position in range(2, 2 + written):
+        assert new.append(position, [batch(position)]) is Append.DURABLE
+    assert former.append(2, [batch(position, MB) for position in range(2, 6)]) is Append.FENCED
+    assert new.append(2 + written, [batch(2 + written)]) is Append.DURABLE
+    new.close()
+    former.close()
+    assert contents(server) == [(position, batch(position)) for position in range(1, 3 + written)]
+
+
 def test_a_compaction_whose_outcome_is_unknown_fences_nobody(server: NatsServer) -> None:
     """What says that old batches are dropped may be stored although no answer came."""
     journal = journal_on(server)
