@@ -187,6 +187,7 @@ class StreamJournal:
         self._epoch = 0  # the sequence of the message that made it ours; 0: it is not
         self._last_owner = 0  # the sequence of our last message on the owner
         self._first = self._next = 1
+        self._cut = 1  # position after the batches that were made into messages
         self._reading = 1  # the sequence that is read next
         self._reader = Assembler(1)
         self._own_end = 0  # position behind the batches of the message that made it ours
@@ -197,7 +198,6 @@ class StreamJournal:
         self._sequences = array("Q")  # of the messages
         self._ends = array("Q")  # position after the batches of each
         self._unsent: deque[_Unsent] = deque()
-        self._cut = 0  # position after the batches that were made into messages
 
     @property
     def epoch(self) -> int:
@@ -267,11 +267,12 @@ class StreamJournal:
         await stream.look_at_room()
         self._last = end.last
         self._size, self._average = end.size_bytes, end.size_bytes // max(1, end.messages)
+        self._cut = self._next
         self._unsent.clear()  # of an earlier try
         self._say_owner(self._owner)
         if await self._send() is not Append.DURABLE:
             return False
-        self._epoch, self._cut, self._own_end = self._last, self._next, self._ends[-1]
+        self._epoch, self._own_end = self._last, self._ends[-1]
         self._reading, self._reader = (end.first or 1), Assembler(self._first)
         self._sequences, self._ends = array("Q"), array("Q")
         await stream.answer_for(self._owner)
@@ -279,8 +280,8 @@ class StreamJournal:
         return True
 
     def _say_owner(self, owner: str) -> None:
-        data = stream_messages.encode_message(Ownership(owner, self._first, self._next, self._token))
-        self._unsent.append(_Unsent(self._stream.owners, data, self._next))
+        data = stream_messages.encode_message(Ownership(owner, self._first, self._cut, self._token))
+        self._unsent.append(_Unsent(self._stream.owners, data, self._cut))
 
     async def give_back(self) -> None:
         """Say in the stream that it has no owner, if it is ours and everything is known to be stored.
@@ -336,11 +337,13 @@ class StreamJournal:
         self._gather(position, batches)
         outcome = await self._send()
         if outcome is Append.DURABLE:
-            self._next = self._cut
+            self._next = position + len(batches)
         return outcome
 
     def _gather(self, position: int, batches: Sequence[bytes]) -> None:
-        """Make messages of those batches of an append that an earlier try has not left here."""
+        """Make messages of those batches of an append of which an earlier try has made none. That may have had more batches: who
+        finds no room tries again with fewer.
+        """
         new = batches[self._cut - position :]
         for message in stream_messages.cut(self._epoch, self._cut, new, self._stream.bytes_max):
             data, end = stream_messages.encode_message(message), stream_messages.position_behind(message)
