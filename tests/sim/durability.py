@@ -71,6 +71,7 @@ class Durability:
             self.disk = shared.servers
         elif plan.journal is not None:
             self.disk = Disk(world, plan.journal, disk_name, self.on_disk)
+        self._is_shared = shared is not None
         told = shared or Told()
         self.durable = Ledger()
         self.written = Ledger()
@@ -442,7 +443,9 @@ class Durability:
         """It was given back, as if it had not begun."""
         if attempt.recovered_at is not None:
             attempt.has_died = False  # nobody has told this broker
-            is_run = any(worker.is_alive and attempt.task in worker.pool.running for worker in self.workers)
+            at_it = (worker for worker in self.workers if worker.is_alive and attempt.task in worker.pool.running)
+            # Nobody goes on with a stream. Where brokers share a journal, its worker may not have lost the first of them yet.
+            is_run = any(not self._is_shared or attempt.task not in worker.pool.streams for worker in at_it)
             self.need(
                 not is_run, f"G8: task {attempt.task} of {attempt.token} is given to others, but its worker is at it"
             )

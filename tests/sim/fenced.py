@@ -15,6 +15,9 @@ from .network import Connection
 RESULTS = (Status.OK, Status.FAILED, Status.GAVE_UP, Status.STREAMED)
 """Answers to what was accepted. The others may be those of a broker that does not accept a request."""
 
+REFUSALS = (Status.BUSY, Status.BROKEN)
+"""Of a stream that its client has asked for again: the broker does not accept it, or has sent parts of it that are lost."""
+
 
 class FencedChecker(Checker):
     """Takes the place of ``before``, which has watched the broker while it was the owner."""
@@ -40,7 +43,8 @@ class FencedChecker(Checker):
         for message in batch:
             if isinstance(message, messages.Answer):
                 token, status = self.programs.asked[message.id][0], message.status
-                self.need(message.id not in waiting, f"G8: a fenced broker answers {token}, which has not ended")
+                is_fair = message.id not in waiting or status in REFUSALS
+                self.need(is_fair, f"G8: a fenced broker answers {token} ({status.name}), which has not ended")
                 is_known = status not in RESULTS or message.id in durable.accepted_ids
                 self.need(is_known, f"G8: a fenced broker answers {token} ({status.name}), which is not stored")
                 if (number := durable.answered_ids.get(message.id)) is not None:

@@ -30,6 +30,8 @@ from .plan import JournalPlan, Plan
 
 def _crashes(plan: Plan) -> None:
     """Of a broker that has a journal, which is compacted all the time."""
+    if plan.servers is not None:
+        plan.servers, plan.brokers = None, 1
     plan.journal = JournalPlan((0.0005, 0.002), slack_bytes=0, compact_bytes=1, rewrite_bytes=1 << 20)
     plan.rates["broker crash"] = 0.6
     plan.rates["disk slow"] = 0.2

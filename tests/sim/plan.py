@@ -338,10 +338,6 @@ def share_journal(plan: Plan, rng: random.Random) -> None:
     if plan.journal is None:
         draw_journal(plan, rng, share=1.0)
     plan.plain_clients, plan.plain_workers = [], []
-    for client in plan.clients:
-        for _, jobs in client.bursts:
-            for job in jobs:
-                job.kind = "" if job.kind.startswith("stream") else job.kind
     plan.rates = {
         name: rate
         for name, rate in plan.rates.items()

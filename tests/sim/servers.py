@@ -57,6 +57,8 @@ class Inheritance(NamedTuple):
     """What stands in the stream when somebody takes it over."""
 
     ledger: Ledger
+    first_position: int
+    """All batches before are dropped."""
     next_position: int
     journal_at: float
 
@@ -173,7 +175,7 @@ class Servers:
         if isinstance(message, Ownership):
             if message.name and message.token != self._token:
                 self._token = message.token
-                inherited = Inheritance(self._ledger.copy(), self._next_position, self._journal_at)
+                inherited = Inheritance(self._ledger.copy(), message.first, self._next_position, self._journal_at)
                 self.world.say("servers", f"{message.name} has the journal, from message {self.last} on")
                 self.world.counts["journal taken"] += 1
                 self.inheritances[self.last] = inherited

@@ -13,9 +13,13 @@ from .standby import StreamPort
 
 def _owners_that_change(plan: Plan) -> None:
     """Brokers share a journal, whose servers lose answers, and of which they lose sight."""
+    _shared(plan, "owner lost", "servers lose answers")
+
+
+def _shared(plan: Plan, *faults: str) -> None:
     if plan.workers and plan.clients:
         share_journal(plan, random.Random(plan.seed))
-        plan.rates = {"owner lost": 0.5, "servers lose answers": 1.0}
+        plan.rates = dict.fromkeys(faults, 0.7)
 
 
 @canary("G8", _owners_that_change)
@@ -67,8 +71,7 @@ def a_standby_does_not_read_the_end() -> list[Patch]:
 
 
 def _old_news(plan: Plan) -> None:
-    _owners_that_change(plan)
-    plan.rates = {"servers tell old news": 1.0, "servers lose answers": 1.0}
+    _shared(plan, "servers tell old news", "servers lose answers")
 
 
 @canary("G8", _old_news)

@@ -244,9 +244,12 @@ class StandbyBroker(SimBroker):
     def _owns(self, journal: StreamJournal, stream: SimStream, batches: list[tuple[int, bytes]]) -> None:
         """It is the owner as far as it knows. Another may have taken the journal while it was read."""
         inherited = self._servers.inheritances[journal.epoch]
-        behind = batches[-1][0] + 1 if batches else journal.next_position
-        if behind != inherited.next_position or journal.next_position != behind:
-            raise ViolationError(f"G8: {self.name} has read as far as {behind} in place of {inherited.next_position}")
+        first, behind = inherited.first_position, inherited.next_position
+        is_all = [position for position, _ in batches] == [*range(first, behind)]
+        if not is_all or journal.next_position != behind:
+            raise ViolationError(
+                f"G8: {self.name} has not read the batches from {first} to {behind - 1}, and no others"
+            )
         self.is_fenced = False
         self.core = self.new_core(has_journal=True)
         self.checker = checker = self._new_checker(self, inherited)

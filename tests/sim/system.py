@@ -77,7 +77,7 @@ class SimSystem:
             for number in range(self.plan.brokers)
         ]
         for broker in brokers:
-            broker.checker = self._judge(broker, Inheritance(Ledger(), 1, 0.0))
+            broker.checker = self._judge(broker, Inheritance(Ledger(), 1, 1, 0.0))
 
         def stored(token: bytes, position: int) -> None:
             for each in brokers:

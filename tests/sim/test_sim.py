@@ -45,6 +45,9 @@ CANARY_SEEDS = 300
 """So many are enough for the rarest canary, twice over."""
 CAUGHT_WITH = {
     "a_new_broker_serves_the_youngest_first": 19,
+    "a_standby_waits_for_ever": 1,
+    "an_append_without_an_answer_is_taken_for_failed": 1,
+    "an_old_read_is_taken_for_the_end": 17,
     "answers_are_not_stored": 6,
     "deadlines_are_not_looked_at": 34,
     "demands_are_ignored": 11,
