@@ -348,6 +348,12 @@ def share_journal(plan: Plan, rng: random.Random) -> None:
             plan.rates[name] = rate * rng.uniform(0.1, 1)
 
 
+def unshare_journal(plan: Plan) -> None:
+    """One broker, with a journal of its own."""
+    plan.servers, plan.brokers = None, 1
+    plan.rates = {name: rate for name, rate in plan.rates.items() if name in FAULTS}
+
+
 def _draw_workers(rng: random.Random, plan: Plan, flavour: str, services: list[str]) -> None:
     def speed() -> float:
         return rng.choice([1.0, 1.0, 1.0, 0.5, 3.0])

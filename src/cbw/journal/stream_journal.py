@@ -17,6 +17,7 @@ one of them, that one is stored behind those of the new owner, although all befo
 
 from __future__ import annotations
 
+import contextlib
 from array import array
 from bisect import bisect_right
 from collections import deque
@@ -284,14 +285,15 @@ class StreamJournal:
         self._unsent.append(_Unsent(self._stream.owners, data, self._cut))
 
     async def give_back(self) -> None:
-        """Say in the stream that it has no owner, if it is ours and everything is known to be stored.
+        """Say in the stream that it has no owner, if it is ours, everything is known to be stored, and there is room to say so.
 
         Raises:
             JournalError: it cannot be written.
         """
         if self._epoch and not self._unsent:
             self._say_owner("")
-            await self._send()
+            with contextlib.suppress(JournalFull):  # a standby finds out a second later
+                await self._send()
 
     # --- reading
 

@@ -222,6 +222,25 @@ def test_a_full_stream_is_made_smaller(server: NatsServer, is_told: bool) -> Non
     assert contents(server)[:3] == [(position, batch(position, MB // 2)) for position in (3, 4, 5)]
 
 
+def test_a_standby_waits_for_room_to_take_a_journal(server: NatsServer) -> None:
+    """Which its owner had no room to give back."""
+    former = journal_on(server)
+    read(former)
+    assert former.append(1, [batch(1)]) is Append.DURABLE
+    asyncio.run(change(server, max_bytes=former.size_bytes))
+    former.close()
+    standby, told = journal_on(server), list[str]()
+
+    def hear(text: str) -> None:
+        told.append(text)
+        asyncio.run(change(server, max_bytes=-1))
+
+    assert standby.acquire(lambda: False, hear)
+    assert [text for text in told if "no room" in text] == told[:1], "once, and then there was room"
+    assert read(standby) == [(1, batch(1))]
+    standby.close()
+
+
 def test_a_stream_says_how_full_it_is(server: NatsServer) -> None:
     journal = journal_on(server)
     read(journal)
