@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cbw.core.broker.limits import Limits
 from cbw.core.broker.replay import Replay
-from cbw.errors import JournalError, JournalFull, JournalUnreachable
+from cbw.errors import JournalError, JournalFenced, JournalFull, JournalUnreachable
 from cbw.journal.backend import BATCHES_MAX, Append
 from cbw.journal.stream_journal import StreamJournal
 from cbw.journal.takeover import ASK_S
@@ -102,6 +102,8 @@ class StreamPort:
                     await work()
                 except (JournalFull, JournalUnreachable) as error:
                     problem = problem or str(error)
+                except JournalFenced:
+                    self.end_with(FENCED)
                 except JournalError as error:
                     self.end_with(f"{type(error).__name__}: {error}")
             self._tell(problem)

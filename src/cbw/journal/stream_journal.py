@@ -380,7 +380,8 @@ class StreamJournal:
     async def _is_fenced(self) -> bool:
         """Whether another broker owns it by now, which may have dropped the message that would say so."""
         found = await self._stream.last_owner()
-        return found is not None and found > self._last_owner
+        is_own = self._unsent[0].subject == self._stream.owners  # it may be what is found, where it should be
+        return found is not None and found > (self._last + 1 if is_own else self._last_owner)
 
     # --- making room
 

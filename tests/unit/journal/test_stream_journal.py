@@ -155,6 +155,17 @@ def test_a_former_owner_is_fenced() -> None:
     assert done(new.append(2, [batch(3)])) is Append.DURABLE
 
 
+def test_a_compaction_without_an_answer_that_is_stored_fences_nobody() -> None:
+    """What it finds there of an owner is its own."""
+    stream = MemoryStream()
+    journal = opened(stream)
+    assert done(journal.append(1, [batch(1)])) is Append.DURABLE
+    stream.replies = [(True, PublishReply.NONE)]
+    assert done(journal.compact(2)), "it is not known yet"
+    assert not done(journal.compact(2))
+    assert done(journal.append(2, [batch(2)])) is Append.DURABLE
+
+
 def test_after_there_was_no_room_fewer_batches_may_be_appended() -> None:
     """As a writer does that appends them one by one when little room is left."""
     stream = MemoryStream()
