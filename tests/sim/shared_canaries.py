@@ -106,3 +106,14 @@ def a_standby_waits_for_ever() -> list[Patch]:
         return None if end is not None and end.messages > 5 else end
 
     return [(StreamJournal, "_takeable_end", shy)]
+
+
+@canary("G8", _old_news)
+def an_owners_own_message_is_taken_for_anothers() -> list[Patch]:
+    """It was stored without an answer."""
+
+    async def startle(self: StreamJournal) -> bool:
+        found = await self._stream.last_owner()
+        return found is not None and found > self._last_owner
+
+    return [(StreamJournal, "_is_fenced", startle)]

@@ -48,6 +48,7 @@ CAUGHT_WITH = {
     "a_standby_waits_for_ever": 1,
     "an_append_without_an_answer_is_taken_for_failed": 1,
     "an_old_read_is_taken_for_the_end": 17,
+    "an_owners_own_message_is_taken_for_anothers": 1,
     "answers_are_not_stored": 6,
     "deadlines_are_not_looked_at": 34,
     "demands_are_ignored": 11,
