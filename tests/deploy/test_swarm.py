@@ -72,7 +72,7 @@ class Stack:
 
     def deploy(self, tag: str, work_s: float = 0.02) -> None:
         """Bring the services to what the files say, with images of this tag, and workers that take so long for a request."""
-        environment = {**self._environment, "TAG": tag, "WORK_S": f"{work_s}"}
+        environment = {**self._environment, "STACK": self.name, "TAG": tag, "WORK_S": f"{work_s}"}
         must("stack", "deploy", "--detach", "--resolve-image", "never", *self._files, self.name, env=environment)
 
     def replicas(self) -> dict[str, str]:
@@ -163,8 +163,7 @@ def swarm(images: dict[str, str], nats_image: str) -> Iterator[int]:
 @pytest.fixture
 def stack(swarm: int, nats_image: str, tmp_path: Path) -> Iterator[Stack]:
     """The stack, not yet deployed: its servers' image is one that is here, workers have less to do, an update waits for less.
-
-    Its keys are its own, and secrets of a Swarm are named alike in all stacks.
+    Its keys are its own.
     """
     assert CliRunner().invoke(cli, ["keys", "new", str(tmp_path / "keys")]).exit_code == 0
     services: dict[str, Any] = {name: {"image": nats_image} for name in NATS}
@@ -176,7 +175,7 @@ def stack(swarm: int, nats_image: str, tmp_path: Path) -> Iterator[Stack]:
     }
     override = tmp_path / "override.yml"
     override.write_text(json.dumps({"services": services}))
-    stack = Stack(override, {"KEYS_DIR": str(tmp_path / "keys"), "KEYS_VERSION": secrets.token_hex(3)})
+    stack = Stack(override, {"KEYS_DIR": str(tmp_path / "keys")})
     yield stack
     docker("stack", "rm", stack.name)
     gone = ["ps", "--quiet", "--filter", f"label=com.docker.stack.namespace={stack.name}"]
@@ -232,6 +231,35 @@ def test_an_update_of_all_roles_and_the_loss_of_a_broker_and_a_server_fail_no_ca
     assert "BRO_" in must("exec", logger, "cbw", "logs", "/var/lib/cbw/logs", "--event", "started")
 
 
+def _config(**environment: str) -> dict[str, Any]:
+    """What Docker makes of the files of the stack with keys."""
+    made = must("stack", "config", "-c", STACK, "-c", KEYS, env={**os.environ, "TAG": "1", **environment})
+    found: dict[str, Any] = yaml.safe_load(made)
+    return found
+
+
+def test_two_stacks_of_one_swarm_have_secrets_of_their_own(engine: None) -> None:
+    """Docker puts the name of the stack before what has no name of its own, and only there."""
+    names = {stack: [one["name"] for one in _config(STACK=stack)["secrets"].values()] for stack in ("here", "there")}
+    for stack, own in names.items():
+        assert own and all(name.endswith(f"_{stack}") for name in own), own
+    assert all("name" not in one for one in _config(STACK="here")["configs"].values())
+
+
+def test_another_version_of_the_keys_is_another_secret_at_the_same_place(engine: None) -> None:
+    first, second = _config(STACK="cbw", KEYS_VERSION="1"), _config(STACK="cbw", KEYS_VERSION="2")
+    assert first["secrets"].keys() == second["secrets"].keys()
+    assert not {one["name"] for one in first["secrets"].values()} & {one["name"] for one in second["secrets"].values()}
+    assert first["services"]["bro"]["secrets"] == second["services"]["bro"]["secrets"], "the containers see no other"
+
+
+def test_keys_without_the_name_of_the_stack_are_not_deployed(engine: None) -> None:
+    environment = {**os.environ, "TAG": "1"}
+    environment.pop("STACK", None)
+    done = docker("stack", "config", "-c", STACK, "-c", KEYS, env=environment)
+    assert done.returncode != 0 and "the name of the stack" in done.stdout
+
+
 def test_a_verification_of_the_stack(swarm: int, stack: Stack, tag: str, tmp_path: Path) -> None:
     stack.deploy(tag, work_s=1.0)
     wait_until(stack.is_up, "all services are up", within_s=UP_S)
@@ -243,6 +271,7 @@ def test_a_verification_of_the_stack(swarm: int, stack: Stack, tag: str, tmp_pat
     for name in ("own-replies", "no-idle-while-waiting", "killed-worker", "frozen-worker", "standby-takes-over"):
         assert checks[name]["figures"]["judged"], checks[name]
     assert checks["fenced-zombie"]["figures"]["ended"] == 1
+    assert not checks["work-shared"]["figures"]["judged"], "one broker serves at a time"
     assert checks["complete-log"]["passed"]
     assert "cut off" in done.stderr, "it says what it has left out"
     assert stack.is_up()

@@ -27,6 +27,7 @@ from .world import Process, ViolationError, World
 
 if TYPE_CHECKING:
     from .checker import Checker
+    from .standby import StreamPort
 
 
 class WatchedDriver(Driver):
@@ -40,7 +41,7 @@ class WatchedDriver(Driver):
         clients: Router,
         workers: Router,
         limit: int,
-        journal: SimJournal | None,
+        journal: SimJournal | StreamPort | None,
     ) -> None:
         super().__init__(core, clients, workers, limit, journal)
         self._world = world
@@ -48,6 +49,10 @@ class WatchedDriver(Driver):
         self._plain: list[PlainReply | PlainTask] = []  # what is being sent, one after another
         clients.wrap = workers.wrap = self._wrap
         clients.on_read = self._read
+
+    def watch_with(self, checker: Checker) -> None:
+        """Show it to this one from now on."""
+        self._checker = checker
 
     def _decide(self, facts: list[Event]) -> list[Event]:
         for fact in facts:
@@ -105,8 +110,10 @@ class SimBroker(Process):
         self.boot = 0
         self.checker: Checker
         self.core: BrokerCore
-        self.driver: Driver
-        self.journal: SimJournal | None = None
+        self.driver: WatchedDriver
+        self.journal: SimJournal | StreamPort | None = None
+        self.is_fenced = False
+        """Whether another one has its journal, so that nothing that it says is believed."""
         self.asked: list[tuple[events.OperatorAsked, dict[str, Any]]] = []
         """What an operator asks in the next turn."""
         self.clients: Router
@@ -116,15 +123,23 @@ class SimBroker(Process):
         """A new boot, which remembers nothing but what its journal says."""
         self.boot += 1
         disk = self.checker.durability.disk
-        self.core = BrokerCore(
+        self.core = self.new_core(has_journal=disk is not None)
+        self.journal = self._open(disk) if isinstance(disk, Disk) else None
+        self.serve()
+
+    def new_core(self, *, has_journal: bool) -> BrokerCore:
+        """That of this boot."""
+        return BrokerCore(
             f"BRO{self.number or ''}",
             f"bro{self.boot}.{self.number}",
             self.limits,
             first_task=self.first_task,
             is_tracing=True,
-            has_journal=disk is not None,
+            has_journal=has_journal,
         )
-        self.journal = self._open(disk) if disk is not None else None
+
+    def serve(self) -> None:
+        """Open the ports, with core and journal."""
         self.clients = Router(self.network, self, 9998)
         self.workers = Router(self.network, self, 9999)
         self.clients.is_open = self.workers.is_open = True
@@ -134,6 +149,21 @@ class SimBroker(Process):
         self._stop_by: float | None = None
         self.world.say(self.name, f"boot {self.boot}")
         self.start_turns()
+
+    def watched_by(self, checker: Checker) -> None:
+        """From now on another checker judges it."""
+        self.checker = checker
+        self.driver.watch_with(checker)
+
+    @property
+    def is_started(self) -> bool:
+        """Whether there is such a process."""
+        return self.is_alive
+
+    @property
+    def is_believed(self) -> bool:
+        """Whether it serves, and no other one has its journal."""
+        return self.is_alive and not self.is_fenced
 
     @property
     def first_task(self) -> int:

@@ -57,7 +57,9 @@ SAMPLE_S = 0.05
 class Checker:
     """G1 to G6 and G9, as far as they can be seen from outside."""
 
-    def __init__(self, world: World, plan: Plan, network: Network, broker: SimBroker, programs: Programs) -> None:
+    def __init__(
+        self, world: World, plan: Plan, network: Network, broker: SimBroker, programs: Programs, durability: Durability
+    ) -> None:
         self.world = world
         self.plan = plan
         self.network = network
@@ -78,18 +80,16 @@ class Checker:
         self._waiting_since: dict[int, float] = {}
         self._turns = Turns(world)
         self._steps = 0
-        self._displaced: dict[
-            bytes, list[Connection]
-        ] = {}  # of programs that had spoken, whose identity another has now
+        self._displaced: dict[bytes, list[Connection]] = {}  # of programs that had spoken: another has their identity
         self._stolen: dict[bytes, None] = {}  # identities over which the broker has heard two living programs
-        self.durability = Durability(world, plan, broker.disk_name)
+        self.durability = durability
         self._poison = Poison(world, plan, self.durability)
         self._questions = Questions(world, self.durability)
         self._fairness = Fairness(has_journal=self.durability.disk is not None)
         self.delays = Delays(plan.limits.dead_max, programs.retries_wanted)
         self.operator = Operator(world, broker, programs.cancelled_by_operators)
         self.streams = programs.streams
-        self._programs = programs
+        self.programs = programs
         programs.checkers.append(self)
         self._books = Bookkeeping()
         self._unsent_answers = UnsentAnswers(world, plan.limits.liveness_s)
@@ -127,7 +127,7 @@ class Checker:
             is_fair = job.ttl_s is not None and submitted_at is not None and now >= submitted_at + job.ttl_s - 1e-6
             self.need(is_fair, f"G6: {job.token} expired too early")
         elif status is Status.BUSY:
-            if not self._programs.was_disk_troubled:
+            if not self.programs.was_disk_troubled:
                 refused_as_busy(job, ended, self._asked[answer.id][1], self.plan.limits, now)
         elif status is Status.CANCELLED:
             is_fair = key in self._cancelled or key in self.operator.cancelled

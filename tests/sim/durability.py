@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cbw.core import messages
@@ -25,6 +26,7 @@ from .account import Accepted, SeenAttempt
 from .disk import Disk
 from .ledger import Ledger, Note
 from .plan import Job, Plan
+from .servers import Inheritance, Servers
 from .world import ViolationError, World
 
 if TYPE_CHECKING:
@@ -42,11 +44,35 @@ REQ = (b"",)
 """The envelope of a REQ socket. It takes whatever comes for the reply to its last question."""
 
 
+@dataclass
+class Told:
+    """What all owners of a journal were told, one after the other."""
+
+    known: dict[int, Accepted] = field(default_factory=dict)
+    deadlines: dict[int, float] = field(default_factory=dict)
+    """By the journal's clock."""
+    acknowledged: dict[int, None] = field(default_factory=dict)
+    cancelled: dict[int, None] = field(default_factory=dict)
+
+
+@dataclass
+class SharedJournal(Told):
+    """A journal that several brokers can reach."""
+
+    servers: Servers = field(kw_only=True)
+
+
 class Durability:
     """What must hold of a journal. Without one (``disk`` is None) it asks for nothing."""
 
-    def __init__(self, world: World, plan: Plan, disk_name: str = "disk") -> None:
-        self.disk = Disk(world, plan.journal, disk_name, self._on_disk) if plan.journal is not None else None
+    def __init__(self, world: World, plan: Plan, disk_name: str = "disk", shared: SharedJournal | None = None) -> None:
+        self.disk: Disk | Servers | None = None
+        if shared is not None:
+            self.disk = shared.servers
+        elif plan.journal is not None:
+            self.disk = Disk(world, plan.journal, disk_name, self.on_disk)
+        self._is_shared = shared is not None
+        told = shared or Told()
         self.durable = Ledger()
         self.written = Ledger()
         """With what the broker has given to its journal besides."""
@@ -58,8 +84,8 @@ class Durability:
         self.offset_s = 0.0
         """Of the journal's clock, which stands still while no broker runs, from the world's."""
         self._stored_until_s = 0.0  # by the journal's clock
-        self._deadlines: dict[int, float] = {}  # by the journal's clock
-        self._known: dict[int, Accepted] = {}
+        self._deadlines = told.deadlines
+        self._known = told.known
         self._is_dying = False
         self._ending: dict[int, str] = {}  # the trace says that they ended, the disk does not; with their clients
         self._unsent: dict[
@@ -69,8 +95,8 @@ class Durability:
         self._withheld: list[int] = []  # the same, for REQ sockets: dropped, to be sent when that is stored
         self._left: dict[int, None] = {}  # and whether it did
         self._replies: dict[str, int] = {}  # the request of each of these
-        self._acknowledged: dict[int, None] = {}
-        self._cancelled: dict[int, None] = {}
+        self._acknowledged = told.acknowledged
+        self._cancelled = told.cancelled
         self._gone_at: dict[str, float] = {}
         self._taken_at: dict[str, float] = {}  # when another program has last asked with the identity of a lab client
         self._back_at: dict[str, float] = {}
@@ -109,7 +135,14 @@ class Durability:
             stored.append(self._accepted_at.popleft()[1])
         return stored
 
-    def _on_disk(self, position: int) -> None:
+    def inherit(self, inherited: Inheritance) -> None:
+        """It is the journal of servers, and that stands in it."""
+        self.durable, self.written = inherited.ledger.copy(), inherited.ledger.copy()
+        self._stored_until_s = inherited.journal_at
+
+    def on_disk(self, position: int) -> None:
+        """This batch is stored."""
+        self.need(position in self._batches, f"G8: batch {position} is stored, and its owner has not written it so")
         at, self._stored_until_s, batch = self._batches.pop(position)
         self.durable.apply(at, batch.records)
         for record in batch.records:
@@ -410,7 +443,9 @@ class Durability:
         """It was given back, as if it had not begun."""
         if attempt.recovered_at is not None:
             attempt.has_died = False  # nobody has told this broker
-            is_run = any(worker.is_alive and attempt.task in worker.pool.running for worker in self.workers)
+            at_it = (worker for worker in self.workers if worker.is_alive and attempt.task in worker.pool.running)
+            # Nobody goes on with a stream. Where brokers share a journal, its worker may not have lost the first of them yet.
+            is_run = any(not self._is_shared or attempt.task not in worker.pool.streams for worker in at_it)
             self.need(
                 not is_run, f"G8: task {attempt.task} of {attempt.token} is given to others, but its worker is at it"
             )

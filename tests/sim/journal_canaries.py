@@ -25,11 +25,13 @@ from cbw.core.plain_messages import Envelope
 
 from .canary import Patch, canary
 from .disk import SimJournal
-from .plan import JournalPlan, Plan
+from .plan import JournalPlan, Plan, unshare_journal
 
 
 def _crashes(plan: Plan) -> None:
     """Of a broker that has a journal, which is compacted all the time."""
+    if plan.servers is not None:
+        unshare_journal(plan)
     plan.journal = JournalPlan((0.0005, 0.002), slack_bytes=0, compact_bytes=1, rewrite_bytes=1 << 20)
     plan.rates["broker crash"] = 0.6
     plan.rates["disk slow"] = 0.2

@@ -34,7 +34,7 @@ class Neglect:
             ViolationError: a broker waits, and the worker only works for others.
         """
         before, self._begun = self._begun, {}
-        for broker in self._system.living_brokers if len(self._system.brokers) > 1 else ():
+        for broker in self._system.believed_brokers if len(self._system.brokers) > 1 else ():
             for worker in self._system.workers:
                 if self._waits(broker, worker):
                     here, count = worker.begun_by[broker.number], worker.begun_count

@@ -110,6 +110,15 @@ class JournalPlan:
 
 
 @dataclass
+class ServersPlan:
+    """NATS servers that keep the journal of all brokers, of which one at a time is the owner."""
+
+    delay_s: tuple[float, float]
+    bytes_max: int
+    """Of one message."""
+
+
+@dataclass
 class Plan:
     """One run."""
 
@@ -128,6 +137,7 @@ class Plan:
     rates: dict[str, float] = field(default_factory=dict)  #: fault → how many a second
     journal: JournalPlan | None = None
     brokers: int = 1
+    servers: ServersPlan | None = None  #: the brokers share ``journal`` there
 
     def __str__(self) -> str:
         limits = self.limits
@@ -136,6 +146,8 @@ class Plan:
         bursts += [burst for client in self.plain_clients for burst in client.bursts]
         requests = sum(len(jobs) for _, jobs in bursts)
         brokers = f"{self.brokers} brokers, " if self.brokers > 1 else ""
+        if self.servers is not None:
+            brokers += f"one journal in messages of {self.servers.bytes_max}, "
         return (
             f"seed {self.seed}: {brokers}{len(self.clients)}+{len(self.plain_clients)} clients, "
             f"{len(self.workers)}+{len(self.plain_workers)} workers, {requests} requests, {self.faults_s:.1f} s; "
@@ -180,6 +192,21 @@ JOURNAL_FAULTS = {  # of brokers that have a journal
     "broker stop": 0.2,
     "disk slow": 0.4,
     "disk full": 0.2,
+}
+
+SHARED = 0.15
+"""So many of the seeds with clients and workers of ours have brokers that share a journal."""
+
+SERVERS_FAULTS = {  # of brokers that share a journal
+    "broker crash": 0.3,
+    "broker stop": 0.1,
+    "broker freeze": 0.4,
+    "broker cut off": 0.3,
+    "owner lost": 0.3,
+    "servers elect": 0.3,
+    "servers lose answers": 0.4,
+    "servers tell old news": 0.4,
+    "servers full": 0.1,
 }
 
 
@@ -227,6 +254,7 @@ def draw(seed: int, rng: random.Random) -> Plan:
     _draw_strangers(plan, random.Random(f"strangers {seed}"))
     _draw_operator(plan, random.Random(f"operator {seed}"))
     _draw_brokers(plan, random.Random(f"brokers {seed}"))
+    _draw_servers(plan, random.Random(f"servers {seed}"))
     return plan
 
 
@@ -292,6 +320,38 @@ def _draw_brokers(plan: Plan, rng: random.Random) -> None:
     """How many there are. By a chance of its own, as above. The lab's programs know one each: there must be workers of ours."""
     if plan.workers and rng.random() < 0.25:
         plan.brokers = rng.choice([2, 2, 3])
+
+
+def _draw_servers(plan: Plan, rng: random.Random) -> None:
+    """Whether they share one journal. By a chance of its own, as above: all other seeds mean what they meant without."""
+    if plan.workers and plan.clients and rng.random() < SHARED:
+        share_journal(plan, rng)
+
+
+def share_journal(plan: Plan, rng: random.Random) -> None:
+    """One broker of several owns the journal, and the others stand by. With programs of ours alone: what those of the lab may
+    lose with a broker is seen elsewhere.
+    """
+    plan.brokers = rng.choice([2, 2, 3])
+    delay_s = 10 ** rng.uniform(-4, -1.5)
+    plan.servers = ServersPlan((delay_s * rng.uniform(0.05, 1), delay_s), rng.choice([1 << 20, 1 << 20, 8_000, 3_000]))
+    if plan.journal is None:
+        draw_journal(plan, rng, share=1.0)
+    plan.plain_clients, plan.plain_workers = [], []
+    plan.rates = {
+        name: rate
+        for name, rate in plan.rates.items()
+        if not name.startswith(("disk", "plain", "stranger", "operator", "broker")) and "twin" not in name
+    }
+    for name, rate in SERVERS_FAULTS.items():
+        if rng.random() < 0.5:
+            plan.rates[name] = rate * rng.uniform(0.1, 1)
+
+
+def unshare_journal(plan: Plan) -> None:
+    """One broker, with a journal of its own."""
+    plan.servers, plan.brokers = None, 1
+    plan.rates = {name: rate for name, rate in plan.rates.items() if name in FAULTS}
 
 
 def _draw_workers(rng: random.Random, plan: Plan, flavour: str, services: list[str]) -> None:

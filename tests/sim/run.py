@@ -32,6 +32,8 @@ from .world import ViolationError, World
 HEAL_S = 8.0
 """Time for everybody to find each other again: silence is noticed, refused ids are tried again."""
 PROBE_S = 0.05
+OWNER_S = 15.0
+"""So long it takes until a standby has noticed that there is no owner, and has read the journal."""
 WAVES_MAX = 8
 """So many waves of requests reach every worker, also if the broker's limit lets only a few through at once."""
 QUEUED_MAX = 200
@@ -124,12 +126,16 @@ class _Run:
         world.run(system.plan.faults_s)
         faults.stop()
         world.run(world.now + HEAL_S)
+        if system.journal is not None:
+            self._somebody_serves()
         self._everything_ends()
+        if system.journal is not None:
+            self._only_the_owner_serves()
         self._everybody_rests()
-        for broker in system.brokers:
+        for broker in system.believed_brokers:
             self._everybody_is_known(broker)
             self._everybody_is_used(broker)
-        for broker in system.brokers:
+        for broker in system.believed_brokers:
             self._nothing_is_left(broker)
 
     def _sample(self) -> None:
@@ -152,6 +158,18 @@ class _Run:
         return 30 + DISPUTE_S + tries * (HANG_S + 4 * self._longest_s) + 2 * limits.absence_s
 
     # --- liveness
+
+    def _somebody_serves(self) -> None:
+        """One of the brokers that share a journal is its owner."""
+        if not self.world.run(self.world.now + OWNER_S, lambda: bool(self.system.believed_brokers)):
+            raise ViolationError("stuck: nobody has the journal")
+
+    def _only_the_owner_serves(self) -> None:
+        """One that was fenced finds that out when it is to store something. Those that nobody asks anything end now."""
+        for broker in [each for each in self.system.living_brokers if each.is_fenced]:
+            broker.crash()
+            broker.start_again()
+        self.world.run(self.world.now + HEAL_S)
 
     def _everything_ends(self) -> None:
         while waiting := self._unended():
@@ -278,4 +296,6 @@ class _Run:
             raise ViolationError(f"leak: the journal still has {left[0].client}/{left[0].id}")
         broker.crash()
         broker.start_again()
+        if system.journal is not None:
+            self._somebody_serves()
         world.run(world.now + 1)

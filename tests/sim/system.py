@@ -9,10 +9,14 @@ from .broker import SimBroker
 from .checker import Checker
 from .clients import PlainClient, SimClient
 from .disk import Disk
+from .durability import Durability, SharedJournal
+from .ledger import Ledger
 from .network import HEARTBEAT_S, Connection, Network, Parcel, Peer
 from .plain_workers import PlainWorker
-from .plan import ClientPlan, Job, PlainClientPlan, PlainWorkerPlan, Plan, WorkerPlan
+from .plan import ClientPlan, Job, PlainClientPlan, PlainWorkerPlan, Plan, ServersPlan, WorkerPlan
 from .programs import Programs
+from .servers import Inheritance, Servers, SimStream
+from .standby import StandbyBroker
 from .stranger import Stranger
 from .way import Way
 from .workers import SimWorker
@@ -33,12 +37,9 @@ class SimSystem:
         self.plan = plan
         self.network = Network(world, plan.delay_s, queue_max=plan.queue_max, monitor_lag_s=plan.monitor_lag_s)
         self.programs = Programs()
-        self.brokers = [
-            SimBroker(world, self.network, plan.limits, plan.turn_messages, world.between(0, 2), number)
-            for number in range(plan.brokers)
-        ]
-        for broker in self.brokers:
-            broker.checker = Checker(world, plan, self.network, broker, self.programs)
+        self.workers: list[SimWorker] = []
+        self.journal: SharedJournal | None = None
+        self.brokers: list[SimBroker] = self._standbys(plan.servers) if plan.servers is not None else self._brokers()
         self.network.on_lost = self._lost
         self.network.on_displaced = self._displaced
         self.clients: list[SimClient] = []
@@ -47,12 +48,56 @@ class SimSystem:
         self.plain_clients: list[PlainClient] = []
         for number, plain_client in enumerate(plan.plain_clients):
             self.add_plain_client(plain_client, self.brokers[number % plan.brokers])
-        self.workers: list[SimWorker] = []
         for worker in plan.workers:
             self.add_worker(worker)
         self.plain_workers: list[PlainWorker] = []
         for number, plain_worker in enumerate(plan.plain_workers):
             self._add_plain_worker(plain_worker, self.brokers[number % plan.brokers])
+
+    def _brokers(self) -> list[SimBroker]:
+        """Each with a journal of its own, or without."""
+        world, plan = self.world, self.plan
+        brokers = [
+            SimBroker(world, self.network, plan.limits, plan.turn_messages, world.between(0, 2), number)
+            for number in range(plan.brokers)
+        ]
+        for broker in brokers:
+            durability = Durability(world, plan, broker.disk_name)
+            broker.checker = Checker(world, plan, self.network, broker, self.programs, durability)
+        return brokers
+
+    def _standbys(self, plan: ServersPlan) -> list[SimBroker]:
+        """All with one journal."""
+        world = self.world
+        servers = Servers(world, plan)
+        self.journal = SharedJournal(servers=servers)
+        limits, turn_messages = self.plan.limits, self.plan.turn_messages
+        brokers = [
+            StandbyBroker(world, self.network, limits, turn_messages, world.between(0, 2), number, servers, self._judge)
+            for number in range(self.plan.brokers)
+        ]
+        for broker in brokers:
+            broker.checker = self._judge(broker, Inheritance(Ledger(), 1, 1, 0.0))
+
+        def stored(token: bytes, position: int) -> None:
+            for each in brokers:
+                if each.token == token and each.is_believed:
+                    each.checker.durability.on_disk(position)
+
+        def taken(token: bytes) -> None:
+            for each in brokers:
+                each.on_taken(token)
+
+        servers.on_stored, servers.on_taken = stored, taken
+        return [*brokers]
+
+    def _judge(self, broker: SimBroker, inherited: Inheritance) -> Checker:
+        """Who judges ``broker`` while it owns the journal, which it has found like that."""
+        durability = Durability(self.world, self.plan, shared=self.journal)
+        durability.inherit(inherited)
+        checker = Checker(self.world, self.plan, self.network, broker, self.programs, durability)
+        checker.workers = durability.workers = self.workers
+        return checker
 
     # --- who is there
 
@@ -132,8 +177,19 @@ class SimSystem:
 
     @property
     def living_brokers(self) -> list[SimBroker]:
-        """Those that run."""
+        """Those that serve, or believe so."""
         return [broker for broker in self.brokers if broker.is_alive]
+
+    @property
+    def believed_brokers(self) -> list[SimBroker]:
+        """Those whose journal no other one has."""
+        return [broker for broker in self.brokers if broker.is_believed]
+
+    @property
+    def streams(self) -> list[SimStream]:
+        """The connections of brokers to the servers that keep their journal."""
+        found = [broker.stream for broker in self.brokers if isinstance(broker, StandbyBroker)]
+        return [stream for stream in found if stream is not None]
 
 
 class Faults:
@@ -154,6 +210,8 @@ class Faults:
         system, world = self.system, self.world
         self._is_over = True
         world.say("fault", "no more")
+        for stream in system.streams:
+            stream.heal()
         for broker in system.brokers:
             if (disk := broker.checker.durability.disk) is not None:
                 disk.heal()
@@ -256,7 +314,7 @@ class Faults:
             self._freeze_peer(self.system.clients)
 
     def _pick_broker(self) -> SimBroker | None:
-        living = self.system.living_brokers
+        living = [broker for broker in self.system.brokers if broker.is_started]
         return self.world.rng.choice(living) if len(living) > 1 else next(iter(living), None)
 
     def _broker_freeze(self) -> None:
@@ -315,8 +373,48 @@ class Faults:
     def _disk(self) -> Disk:
         brokers = self.system.brokers
         disk = (self.world.rng.choice(brokers) if len(brokers) > 1 else brokers[0]).checker.durability.disk
-        assert disk is not None
+        assert isinstance(disk, Disk)
         return disk
+
+    # --- the servers with a journal that brokers share
+
+    @property
+    def _servers(self) -> Servers:
+        assert self.system.journal is not None
+        return self.system.journal.servers
+
+    def _tell(self, what: str, low: float, high: float) -> float:
+        """How long it lasts: ten to the power of something between the two."""
+        seconds = 10 ** self.world.between(low, high)
+        self.world.say("fault", f"{what} for {seconds:.3f} s")
+        return seconds
+
+    def _servers_elect(self) -> None:
+        self._servers.elect(self._tell("the servers have no leader", -1, 1))
+
+    def _servers_lose_answers(self) -> None:
+        self._servers.lose_answers(self._tell("the servers lose answers", -1, 0.7))
+
+    def _servers_tell_old_news(self) -> None:
+        self._servers.tell_old_news(self._tell("the servers tell old news", -1, 1))
+
+    def _servers_full(self) -> None:
+        self._servers.fill(self._tell("the servers have no room", -1, 0.8))
+
+    def _owner_lost(self) -> None:
+        """It is frozen, or cut off, for so long that another takes its journal, and comes back."""
+        for owner, stream in zip(self.system.brokers, self.system.streams, strict=False):
+            if owner.is_believed and self.world.chance(0.5):
+                owner.freeze(self._tell(f"{owner.name} stands still", 0.4, 0.9), is_whole=True)
+                for connection in [each for each in self.system.connections() if each.router.process is owner]:
+                    connection.block(owner.stopped_until - self.world.now, is_up=True, is_down=True)
+            elif owner.is_believed:
+                stream.cut_off(self._tell(f"{owner.name} is cut off from the servers", 0.4, 0.9))
+
+    def _broker_cut_off(self) -> None:
+        if streams := [stream for stream in self.system.streams if stream.is_alive]:
+            stream = self.world.rng.choice(streams)
+            stream.cut_off(self._tell(f"{stream.process.name} is cut off from the servers", -1, 1))
 
     # --- SIGTERM
 

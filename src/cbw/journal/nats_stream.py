@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Coroutine, Iterator, Sequence
-from dataclasses import dataclass, replace
-from enum import Enum, auto
+from collections.abc import Coroutine, Iterator
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from nats.aio.client import Client
@@ -21,6 +20,7 @@ from cbw.errors import JournalBroken, JournalFull, JournalTooOldServer, JournalU
 from cbw.journal.nats_credentials import NatsCredentials
 from cbw.journal.nats_place import NatsPlace
 from cbw.journal.standbys import Standbys
+from cbw.journal.stream_journal import PublishReply, Room, StreamEnd
 
 FIRST_CONNECT_S = 5.0
 """For a first connection, name servers included."""
@@ -30,8 +30,6 @@ MESSAGE_BYTES_MAX = 1 << 20
 """Of one message: the servers' own default limit."""
 ROOM_MESSAGES, MESSAGE_BYTES_MIN = 128, 64 << 10
 """A stream with a limit has room for at least so many messages, which need not be smaller than that."""
-IN_FLIGHT = 8
-"""Appends that are sent before the first is acknowledged."""
 READ_BYTES = 8 << 20
 """Messages that are read at a time have about this size together."""
 READ_MAX = 500
@@ -47,50 +45,6 @@ _NO_ROOM = (10023, 10028, 10047)
 _FULL = ("maximum bytes exceeded", "maximum messages exceeded", "no space left", "insufficient")
 
 T = TypeVar("T")
-
-
-class Outcome(Enum):
-    """What became of a message."""
-
-    STORED = auto()
-    OTHER = auto()  #: the stream has another message at that sequence
-    UNKNOWN = auto()  #: no answer came
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """What the servers allow, in bytes; 0: as much as they have."""
-
-    size_bytes: int = 0
-    """Of the stream."""
-    stream_bytes_max: int = 0
-    account_bytes: int = 0
-    """Of all streams of the account together."""
-    account_bytes_max: int = 0
-
-    @property
-    def filled(self) -> float:
-        """How much of it is taken, from 0 to 1."""
-        stream = self.size_bytes / self.stream_bytes_max if self.stream_bytes_max else 0.0
-        account = self.account_bytes / self.account_bytes_max if self.account_bytes_max else 0.0
-        return min(1.0, max(stream, account))
-
-    def less(self, count: int) -> Room:
-        """The same when the stream has grown by ``count`` bytes."""
-        return replace(self, size_bytes=self.size_bytes + count, account_bytes=self.account_bytes + count)
-
-
-@dataclass(frozen=True, slots=True)
-class StreamEnd:
-    """The end of a stream: what is there, and its last message. Another may have been appended since."""
-
-    first: int
-    last: int
-    size_bytes: int
-    messages: int
-    data: bytes | None = None
-    owner: bytes | None = None
-    """The last message about who owns it."""
 
 
 class Stream:
@@ -267,6 +221,14 @@ class Stream:
         with self._asking("cannot be read"):
             return (await self._jetstream.stream_info(self.name)).state
 
+    async def last_sequence(self) -> int:
+        """That of the last message.
+
+        Raises:
+            JournalUnreachable: the servers do not tell.
+        """
+        return (await self.state()).last_seq
+
     async def end(self) -> StreamEnd:
         """The end of the stream.
 
@@ -306,62 +268,45 @@ class Stream:
 
     # --- writing
 
-    async def append(self, messages: Sequence[tuple[str, bytes]], last: int) -> list[Outcome]:
-        """Append messages, each a subject (:attr:`batches` or :attr:`owners`) and its bytes, if ``last`` is the sequence of the
-        stream's last message. Of those behind one that is not stored none is.
-
-        Raises:
-            JournalFull: there is no room for the first.
-            JournalError: the stream cannot be written any more.
-        """
-        sending = [self._send(subject, data, last + number) for number, (subject, data) in enumerate(messages)]
-        found = await asyncio.gather(*sending, return_exceptions=True)
-        outcomes: list[Outcome] = []
-        for number, answer in enumerate(found):
-            if answer is None:
-                outcomes.append(Outcome.STORED)
-                self.room = self.room.less(len(messages[number][1]))
-                continue
-            outcome = await self._judge(answer, messages[number][1], last + number + 1, is_first=not outcomes)
-            outcomes.append(outcome)
-            if outcome is not Outcome.STORED:
-                break
-        return outcomes
+    async def publish(self, subject: str, data: bytes, last: int) -> PublishReply:
+        """See :meth:`.JournalStream.publish`."""
+        try:
+            await self._send(subject, data, last)
+        except (NatsError, TimeoutError, OSError) as error:
+            return self._reply(error)
+        self.room = self.room.less(len(data))
+        return PublishReply.STORED
 
     async def _send(self, subject: str, data: bytes, last: int) -> None:
         headers = {api.Header.EXPECTED_LAST_SEQUENCE.value: str(last), api.Header.EXPECTED_STREAM.value: self.name}
         async with asyncio.timeout(2 * REPLY_S):  # a server that stands still does not even take what is sent
             await self._jetstream.publish(subject, data, headers=headers)
 
-    async def _judge(self, error: BaseException, data: bytes, sequence: int, *, is_first: bool) -> Outcome:
-        """What has become of ``data``, which should be at ``sequence``, after ``error``."""
+    def _reply(self, error: Exception) -> PublishReply:
+        """What ``error`` says of a message that was published."""
         if not isinstance(error, APIError):
-            if isinstance(error, (NatsError, TimeoutError, OSError)):
-                return Outcome.UNKNOWN
-            raise error
+            return PublishReply.NONE
         if error.err_code == _WRONG_SEQUENCE:
-            return await self._at(sequence, data)
+            return PublishReply.NOT_NEXT
         text = (error.description or "").lower()
         if error.err_code in _NO_ROOM or (error.err_code == _STORE_FAILED and any(words in text for words in _FULL)):
-            if is_first:
-                raise JournalFull(
-                    f"the stream {self.name} has no room: {error.description}",
-                    advice="Make room for JetStream, or raise the limits of the stream or of the account.",
-                )
-            return Outcome.UNKNOWN
+            raise JournalFull(
+                f"the stream {self.name} has no room: {error.description}",
+                advice="Make room for JetStream, or raise the limits of the stream or of the account.",
+            )
         if error.code == 503:  # no leader at present
-            return Outcome.UNKNOWN
+            return PublishReply.NONE
         raise JournalBroken(
             f"the stream {self.name} takes nothing more: {error.description}",
             advice="Look at the stream (nats stream info) and at the servers' log, then start the broker again.",
         )
 
-    async def _at(self, sequence: int, data: bytes) -> Outcome:
+    async def message_at(self, sequence: int) -> bytes | None:
+        """The message at ``sequence``; None: the servers do not tell, or have none there."""
         try:
-            found = await self._jetstream.get_msg(self.name, sequence)
+            return (await self._jetstream.get_msg(self.name, sequence)).data
         except (NatsError, TimeoutError):
-            return Outcome.UNKNOWN
-        return Outcome.STORED if found.data == data else Outcome.OTHER
+            return None
 
     async def last_owner(self) -> int | None:
         """The sequence of the last message on the owner; None: the servers do not tell."""

@@ -96,6 +96,30 @@ def test_an_append_without_an_answer_is_stored_once(server: NatsServer, size: in
     assert contents(server) == [(1, batch(1)), (2, batch(2, size)), (3, batch(3, size)), (4, batch(4))]
 
 
+@pytest.mark.parametrize("written", [0, 1, 2])
+def test_nothing_of_a_fenced_owner_is_stored_behind_the_new_ones(
+    server: NatsServer, written: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new owner has written as many messages as the former one has in the same append, so that the stream ends where a later
+    one of these would come next. (The simulation has found this one.)"""
+
+    async def nobody(stream: Stream, timeout_s: float, question: bytes) -> str:
+        return ""
+
+    former, new = journal_on(server), journal_on(server)
+    read(former)
+    assert former.append(1, [batch(1)]) is Append.DURABLE
+    monkeypatch.setattr(Stream, "ask_for_owner", nobody)
+    assert read(new) == [(1, batch(1))]
+    for position in range(2, 2 + written):
+        assert new.append(position, [batch(position)]) is Append.DURABLE
+    assert former.append(2, [batch(position, MB) for position in range(2, 6)]) is Append.FENCED
+    assert new.append(2 + written, [batch(2 + written)]) is Append.DURABLE
+    new.close()
+    former.close()
+    assert contents(server) == [(position, batch(position)) for position in range(1, 3 + written)]
+
+
 @pytest.mark.usefixtures("impatient")
 def test_a_compaction_whose_outcome_is_unknown_fences_nobody(server: NatsServer) -> None:
     """What says that old batches are dropped may be stored although no answer came."""
@@ -205,6 +229,25 @@ def test_a_full_stream_is_made_smaller(server: NatsServer, is_told: bool) -> Non
         assert journal.append(6, [batch(6)]) is Append.DURABLE
     journal.close()
     assert contents(server)[:3] == [(position, batch(position, MB // 2)) for position in (3, 4, 5)]
+
+
+def test_a_standby_waits_for_room_to_take_a_journal(server: NatsServer) -> None:
+    """Which its owner had no room to give back."""
+    former = journal_on(server)
+    read(former)
+    assert former.append(1, [batch(1)]) is Append.DURABLE
+    asyncio.run(change(server, max_bytes=former.size_bytes))
+    former.close()
+    standby, told = journal_on(server), list[str]()
+
+    def hear(text: str) -> None:
+        told.append(text)
+        asyncio.run(change(server, max_bytes=-1))
+
+    assert standby.acquire(lambda: False, hear)
+    assert [text for text in told if "no room" in text] == told[:1], "once, and then there was room"
+    assert read(standby) == [(1, batch(1))]
+    standby.close()
 
 
 def test_a_stream_says_how_full_it_is(server: NatsServer) -> None:
