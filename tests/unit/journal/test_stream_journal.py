@@ -86,7 +86,7 @@ class MemoryStream:
         """It has room for all."""
 
 
-def taken(stream: MemoryStream, token: bytes = b"1") -> StreamJournal:
+def taken(stream: MemoryStream, token: bytes = b"token 1 ") -> StreamJournal:
     """The journal in ``stream``, not read yet."""
     journal = StreamJournal(stream, "j", "BRO", token)
     times = iter(range(100))
@@ -102,7 +102,7 @@ def read(journal: StreamJournal) -> Generator[tuple[int, bytes], None, None]:
 
 def contents(stream: MemoryStream) -> list[tuple[int, bytes]]:
     """What another broker reads."""
-    return list(read(taken(stream, b"reader")))
+    return list(read(taken(stream, b"a reader")))
 
 
 def opened(stream: MemoryStream) -> StreamJournal:
@@ -139,7 +139,7 @@ def test_an_old_read_of_the_end_takes_no_journal() -> None:
     assert done(former.append(1, [batch(1)])) is Append.DURABLE
     stream.is_old = True
     times = iter(range(100))
-    late = StreamJournal(stream, "j", "BRO", b"2")
+    late = StreamJournal(stream, "j", "BRO", b"token 2 ")
     assert not [True for _ in range(5) if done(late.try_to_take(lambda: float(next(times)), lambda text: None))]
     stream.is_old = False
     assert done(former.append(2, [batch(2)])) is Append.DURABLE, "it is still the owner"
@@ -149,7 +149,7 @@ def test_a_former_owner_is_fenced() -> None:
     stream = MemoryStream()
     former = opened(stream)
     assert done(former.append(1, [batch(1)])) is Append.DURABLE
-    new = taken(stream, b"2")
+    new = taken(stream, b"token 2 ")
     assert list(read(new)) == [(1, batch(1))]
     assert done(former.append(2, [batch(2)])) is Append.FENCED
     assert done(new.append(2, [batch(3)])) is Append.DURABLE
@@ -185,7 +185,7 @@ def test_after_there_was_no_room_fewer_batches_may_be_appended() -> None:
 def test_a_journal_that_could_not_be_taken_for_want_of_room_is_taken_later() -> None:
     stream = MemoryStream()
     stream.replies = [(False, JournalFull("no room", advice="Wait."))]
-    journal = StreamJournal(stream, "j", "BRO", b"1")
+    journal = StreamJournal(stream, "j", "BRO", b"token 1 ")
     with pytest.raises(JournalFull):
         done(journal.try_to_take(lambda: 0.0, lambda text: None))
     assert done(journal.try_to_take(lambda: 0.0, lambda text: None))
