@@ -67,7 +67,7 @@ def test_what_waits_fills_it_and_goes_on_by_itself(broker: Broker, start_worker:
     def is_full() -> bool:
         waiting.append(client.submit(BODY))
         time.sleep(0.002)  # so that few are on the way when it is
-        return any(broker.program.count("refused", f"{percent}% of its room") for percent in range(88, 100))
+        return any(broker.program.count("refused", f"{percent}% of its room") for percent in range(75, 100))
 
     wait_until(is_full, "it is full")
     start_worker("W1", "echo_in_a_moment")

@@ -19,7 +19,7 @@ from cbw.core import catalogue
 from cbw.core.catalogue import EventName
 from cbw.errors import NotReady
 from cbw.verify.deployment import BROKER_SERVICE, CONTAINER_STOP_S, Deployment
-from cbw.verify.engine import exit_codes
+from cbw.verify.engine import exit_codes, freeze
 from cbw.verify.notebook import Notebook, wait
 
 ZOMBIE_S = 30.0
@@ -99,7 +99,7 @@ class BrokerTrials:
         deployment = self._deployment
         harms: list[tuple[EventName, Harm, Harm]] = [
             (catalogue.BROKER_KILLED, Container.kill, deployment.restore),
-            (catalogue.BROKER_FROZEN, Container.pause, Container.unpause),
+            (catalogue.BROKER_FROZEN, freeze, Container.unpause),
         ]
         networks = {broker.id: deployment.networks_of(broker) for broker in deployment.containers(BROKER_SERVICE)}
         if all(networks.values()):
@@ -126,7 +126,7 @@ class BrokerTrials:
             owner.unpause()
             woken.append(owner)
 
-        if not self._hurt(1, catalogue.BROKER_FROZEN, Container.pause, wake):
+        if not self._hurt(1, catalogue.BROKER_FROZEN, freeze, wake):
             return False
         codes: list[int] = []
 

@@ -24,6 +24,9 @@ from cbw.errors import NotReady
 LOG_FOLDER = "/tmp/cbwlog"
 """Folder of the logger's file ``logs`` in its container, unless ``LOGGER_DIR`` says another."""
 
+FREEZE_AGAIN_S = 0.5
+"""Before a container is to be frozen again that could not be."""
+
 
 def connect() -> docker.DockerClient:
     """The engine that the command ``docker`` uses: ``DOCKER_HOST``, else that of the current context.
@@ -52,6 +55,22 @@ def _context_host() -> str:
     command = ["docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unix:///var/run/docker.sock"
+
+
+def freeze(container: Container) -> None:
+    """``docker pause``, which a busy machine may need to be asked again: its kernel has not stopped all in time then.
+
+    Raises:
+        APIError: it cannot be frozen.
+    """
+    for is_last in (False, False, True):
+        try:
+            container.pause()
+            return
+        except APIError as error:
+            if is_last or "unable to freeze" not in str(error):
+                raise
+            time.sleep(FREEZE_AGAIN_S)
 
 
 def exit_codes(container: Container, since: float) -> list[int]:

@@ -29,7 +29,7 @@ from cbw.verify import evidence
 from cbw.verify.broker_trials import BrokerTrials, Harm, Requester, killed_and_restored, restarted
 from cbw.verify.caller import CALLERS, Caller, is_broker_at
 from cbw.verify.deployment import BROKER_SERVICE, LOGGER_SERVICE, WORKER_SERVICE, Deployment
-from cbw.verify.engine import log_files, log_size
+from cbw.verify.engine import freeze, log_files, log_size
 from cbw.verify.idle import NoIdleWhileWaiting
 from cbw.verify.notebook import Notebook, wait
 from cbw.verify.printed import Printed
@@ -300,7 +300,7 @@ class Trials:
     def freeze(self) -> None:
         """``docker pause`` a worker in the middle of a request, and wake it while another works on the request."""
         for _ in range(HARM_TRIES):
-            hurt = self._hurt(catalogue.FROZEN, lambda victim: victim.pause(), lambda victim: victim.unpause())
+            hurt = self._hurt(catalogue.FROZEN, freeze, lambda victim: victim.unpause())
             if hurt is None or self._wake(hurt):
                 return
             self._say(f"another worker had answered {hurt.request} before {hurt.worker} was awake: once more")

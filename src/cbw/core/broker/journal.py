@@ -62,7 +62,7 @@ PRESSED = 0.5
 PRESSED_GARBAGE, FULL_GARBAGE = 1 / 8, 1 / 32
 """The part of such a journal, and of one that is full, that may be needed no longer: to get a byte of room, up to 8 or 32 are
 written again."""
-FULL, FULL_NO_MORE = 7 / 8, 3 / 4
+FULL, FULL_NO_MORE = 3 / 4, 5 / 8
 """New requests are refused from the first part of its room on, until less than the second is taken. What is left is for what
 makes room: answers, what is dropped, and what is written again."""
 REWRITE_BYTES = 1 << 20

@@ -342,10 +342,10 @@ def test_a_journal_that_is_nearly_full_takes_no_new_requests_until_there_is_room
     assert system.answers() == [(2, Status.BUSY)]
     system.answer_all("W1")
     assert system.answers() == [(1, Status.OK)], "what was accepted goes on"
-    system.tell(JournalFilled(0.8))
+    system.tell(JournalFilled(0.7))
     system.ask(3)
     assert system.answers() == [(3, Status.BUSY)], "else it would change its mind all the time"
-    system.tell(JournalFilled(0.7))
+    system.tell(JournalFilled(0.6))
     system.ask(4)
     system.answer_all("W1")
     assert system.answers() == [(4, Status.OK)]
