@@ -132,10 +132,10 @@ def test_what_a_full_spool_drops_is_a_counted_gap(start_logger: StartLogger, log
         for number in range(30):
             sender.put([record(number) for number in range(number * 100, number * 100 + 100)])
             time.sleep(0.03)
-        dropped = sender.status()["dropped"]
-        assert dropped > 0
+        wait_until(lambda: sender.status()["dropped"] > 0, "the spool is full")
         logger, _ = start_logger(port=port)
         wait_until(lambda: sender.status()["waiting"] == 0, f"the rest: {sender.status()}")
+        dropped = sender.status()["dropped"]  # only now: its thread may have been late
         (gap,) = (line for line in records(logs) if line["event"] == "gap")
         assert gap["count"] == dropped == 3001 - len(sent(logs, sender.boot))
 
