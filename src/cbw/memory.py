@@ -51,18 +51,23 @@ def check_space() -> None:
     Raises:
         NotReady: the process may map too little for them.
     """
-    allowed, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if allowed != resource.RLIM_INFINITY and allowed < OWN_SPACE_BYTES:
+    allowed = _mapped_max()
+    if allowed is not None and allowed < OWN_SPACE_BYTES:
         raise NotReady(
             f"this process may map {allowed >> 20} MiB, and takes up to {OWN_SPACE_BYTES >> 20} MiB without any work",
             advice="Allow more: ulimit -v 524288, or ulimit -v unlimited.",
         )
 
 
-def _space() -> Iterator[int]:
-    """What may be mapped for work, if ``ulimit -v`` says how much may be mapped in all."""
+def _mapped_max() -> int | None:
+    """How much may be mapped in all, in bytes, as ``ulimit -v`` says; None: it says nothing."""
     allowed, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if allowed != resource.RLIM_INFINITY:
+    return None if allowed == resource.RLIM_INFINITY else allowed
+
+
+def _space() -> Iterator[int]:
+    """What may be mapped for work, if there is a limit to what may be mapped in all."""
+    if (allowed := _mapped_max()) is not None:
         yield max(allowed - OWN_SPACE_BYTES, allowed // SPACE_SHARE_MIN)
 
 
