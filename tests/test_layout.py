@@ -100,7 +100,7 @@ TOO_LONG = {
     "tests/live/test_logger.py": 606,
     "tests/sim/canary.py": 600,
     "tests/sim/checker.py": 630,
-    "tests/sim/network.py": 590,
+    "tests/sim/network.py": 540,
     "tests/sim/plan.py::_draw_clients": 62,
     "tests/unit/core/broker/test_broker.py": 1200,
     "tests/unit/core/broker/test_dialects.py": 830,

@@ -16,6 +16,8 @@ from .conftest import HOST, Broker, Connect, Start, StartBroker, StartProxy
 WORK_MS = 5
 LATE_MS = 1500
 HANGS_MS = 60_000
+ID_TAKEN = "ERROR CANCELLED id_taken: another program has taken this id; start this one again with an id of its own"
+"""What a program is told that has lost its identity to another one."""
 ABSENCE_S = 2
 """Far more than libzmq waits before it connects again: 0.1 to 0.2 s, and the same again for each try in vain."""
 
@@ -123,7 +125,7 @@ def test_started_anew_when_the_request_of_the_forerunner_is_answered(
 
 
 def test_two_that_live_under_one_identity(broker: Broker, start: Start, connect: Connect) -> None:
-    """To ask from another connection gives up what was asked before. Nobody gets the other's answer."""
+    """To ask from another connection gives up what was asked before. Nobody gets the other's answer, or silence."""
     worker = start("lab_worker.js", "W1", HOST, broker.back, WORK_MS, 1, LATE_MS)
     one = connect(zmq.REQ, "SAME", broker.front)
     one.ask("one-1")
@@ -133,11 +135,14 @@ def test_two_that_live_under_one_identity(broker: Broker, start: Start, connect:
     assert two.reply() == "two-1 W1"
     two.ask("two-2")
     assert two.reply() == "two-2 W1"
+    assert one.reply() == ID_TAKEN
     assert one.reply(within_s=0.2) is None
+    one.ask("one-2")
+    assert one.reply() == ID_TAKEN
 
 
 def test_two_node_programs_under_one_identity(start_broker: StartBroker, start: Start, tmp_path: Path) -> None:
-    """The same with programs: the second gets all of its answers, the first none of them."""
+    """The same with programs: the second gets all of its answers, the first none of them, and is told why."""
     trace = tmp_path / "broker.jsonl"
     broker = start_broker("--answer-timeout", 60, "--trace", trace)
     worker = start("lab_worker.js", "W1", HOST, broker.back, WORK_MS, 1, 300)
@@ -148,7 +153,7 @@ def test_two_node_programs_under_one_identity(start_broker: StartBroker, start: 
     wait_until(lambda: [record.event for record in read(str(trace))].count(catalogue.ACCEPTED) == 2, "both have asked")
     worker.thaw()
     assert two.finish() == [f"SAME-{number} W1" for number in range(1, 6)]
-    assert one.said("reply") == []
+    assert one.finish() == [ID_TAKEN] * 5
 
 
 def test_the_earlier_of_two_under_one_identity_reconnects(
@@ -168,6 +173,7 @@ def test_the_earlier_of_two_under_one_identity_reconnects(
     two = connect(zmq.REQ, "SAME", broker.front)
     two.ask("two-1")
     worker.wait_for("task SAME two-1")
+    assert one.reply() == ID_TAKEN
     way.cut()
     way.mend()
     way.wait_until_used()

@@ -10,6 +10,8 @@ import pytest
 import zmq
 
 from cbw.core.port import Arrival, Sent
+from cbw.transport import displaced
+from cbw.transport.connections import DISPUTE_S
 from cbw.transport.poller import Poller
 from cbw.transport.router import Router
 
@@ -76,6 +78,101 @@ def contest(router: Router, dial: Dial) -> tuple[zmq.Socket[bytes], zmq.Socket[b
     two.send(b"two")
     assert hear(router).is_replaced
     return one, two
+
+
+SORRY = b"sorry"
+
+
+def heard(router: Router, one: zmq.Socket[bytes]) -> bytes:
+    """What the program hears next, while the broker goes on."""
+
+    def has_come() -> bool:
+        router.on_ready(())
+        router.watch()
+        return bool(one.poll(0))
+
+    wait_until(has_come, "a message")
+    return one.recv()
+
+
+def test_who_has_lost_an_identity_is_told_whatever_it_says(router: Router, dial: Dial) -> None:
+    one, two = contest(router, dial)
+    router.tell_displaced(b"SAME", [b"", SORRY])
+    assert heard(router, one) == SORRY
+    for said in (b"again", bytes(200_000)):  # longer than what is read at a time
+        one.send(said)
+        assert heard(router, one) == SORRY
+    is_served(router, two)
+    one.send(b"after a message that it has not asked for")
+    assert heard(router, one) == SORRY
+
+
+def is_served(router: Router, one: zmq.Socket[bytes]) -> None:
+    """The one that has the identity is served."""
+    assert router.send(b"SAME", [b"", b"answer"]) is Sent.YES
+    assert one.recv() == b"answer"
+
+
+def test_it_is_told_also_when_the_other_has_gone(router: Router, dial: Dial) -> None:
+    one, two = contest(router, dial)
+    router.tell_displaced(b"SAME", [b"", SORRY])
+    assert heard(router, one) == SORRY
+    two.close()
+    watch_until(router, lambda: router.take_lost(time.monotonic()) == [b"SAME"], "the end of the other")
+    one.send(b"three")
+    assert heard(router, one) == SORRY
+    three = dial(b"SAME")
+    three.send(b"started again")
+    assert hear(router).frames == [b"", b"started again"]
+    is_served(router, three)
+
+
+def test_a_reply_that_is_on_its_way_arrives_first(router: Router, dial: Dial) -> None:
+    one = dial(b"SAME")
+    one.send(b"one")
+    hear(router)
+    big = bytes(30_000_000)  # more than the kernel takes
+    assert router.send(b"SAME", [b"", big]) is Sent.YES
+    two = dial(b"SAME")
+    two.send(b"two")
+    assert hear(router).is_replaced
+    router.tell_displaced(b"SAME", [b"", SORRY])
+    assert heard(router, one) == big
+    one.send(b"three")
+    assert heard(router, one) == SORRY
+
+
+def test_one_that_is_gone_is_forgotten(router: Router, dial: Dial) -> None:
+    one, _ = contest(router, dial)
+    router.tell_displaced(b"SAME", [b"", SORRY])
+    assert heard(router, one) == SORRY
+    assert router.displaced.count == 1
+    one.close()
+
+    def is_forgotten() -> bool:
+        router.on_ready(())
+        return not router.displaced.count
+
+    wait_until(is_forgotten, "the end of its connection")
+    assert router.connections.dispute_ends_at < time.monotonic() + DISPUTE_S + 1
+
+
+def test_more_than_can_be_held(router: Router, dial: Dial, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(displaced, "HELD_MAX", 2)
+    one = dial(b"SAME")
+    one.send(b"0")
+    hear(router)
+    for number in range(1, 4):
+        dial(b"SAME").send(b"%d" % number)
+        hear(router)
+        router.tell_displaced(b"SAME", [b"", SORRY])
+    assert router.displaced.count == 3
+
+    def is_closed() -> bool:
+        router.on_ready(())
+        return router.displaced.count == 2
+
+    wait_until(is_closed, "the end of the first")
 
 
 def test_the_earlier_of_two_comes_back_without_a_word(router: Router, dial: Dial) -> None:

@@ -18,9 +18,10 @@ from cbw.core.plain_messages import PlainReply, PlainTask
 from cbw.core.port import Frames
 from cbw.wire import native
 
-from . import network as parcels
+from . import parcels
 from .disk import Disk, SimJournal
-from .network import Connection, Network, Parcel, Router
+from .network import Connection, Network, Router
+from .parcels import Parcel
 from .plan import first_task
 from .summary import summary
 from .world import Process, ViolationError, World

@@ -520,11 +520,11 @@ def dropped_answers_are_not_told() -> list[Patch]:
 # --- the driver, part by part
 
 
-def _lab_twins(plan: Plan) -> None:
+def lab_twins(plan: Plan) -> None:
     plan.rates = {"plain client twin": 1.0, "plain client crash": 0.3, "connection": 0.5}
 
 
-@canary("G1", _lab_twins)
+@canary("G1", lab_twins)
 def uncertain_identities_are_trusted() -> list[Patch]:
     """A reply goes to whoever has the identity, though another program may just have taken it."""
     return [(Driver, "_with_uncertain", lambda self, facts: facts)]
@@ -567,7 +567,7 @@ def dialects_are_forgotten() -> list[Patch]:
     return [(Driver, "_remember", lambda self, peer, dialect: None), (dialects, "of_answer", lambda frames: None)]
 
 
-@canary("G1", _lab_twins)
+@canary("G1", lab_twins)
 def workers_are_heard_before_clients() -> list[Patch]:
     """An answer is taken in before the news that its client's identity has another owner now."""
     facts_of = Driver._facts

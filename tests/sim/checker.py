@@ -19,16 +19,18 @@ from cbw.core.messages import Status
 from cbw.core.plain_messages import PlainReply, PlainRequest, PlainTask
 from cbw.core.record import Record
 
-from . import network as parcels
+from . import parcels
 from .account import Accepted, SeenAttempt
 from .bookkeeping import Bookkeeping
 from .clients import PlainClient, SimClient
 from .delays import Delays, may_fail
 from .durability import Durability
 from .inherited import token_of_inherited, why_not_inherited
-from .network import Connection, Network, Parcel, PlainAnswer, PlainReady
+from .namesakes import Namesakes
+from .network import Connection, Network
 from .operator import NAME, Operator
 from .overload import Fairness, need_limits_kept, refused_as_busy
+from .parcels import Parcel, PlainAnswer, PlainReady
 from .plain_workers import PlainWorker
 from .plan import Job, Plan
 from .poison import Poison
@@ -80,8 +82,7 @@ class Checker:
         self._waiting_since: dict[int, float] = {}
         self._turns = Turns(world)
         self._steps = 0
-        self._displaced: dict[bytes, list[Connection]] = {}  # of programs that had spoken: another has their identity
-        self._stolen: dict[bytes, None] = {}  # identities over which the broker has heard two living programs
+        self.namesakes = Namesakes(world)
         self.durability = durability
         self._poison = Poison(world, plan, self.durability)
         self._questions = Questions(world, self.durability)
@@ -143,8 +144,7 @@ class Checker:
 
     def plain_read(self, request: parcels.PlainRequest, connection: Connection) -> None:
         """The broker reads it."""
-        if any(not each.is_lost for each in self._displaced.get(connection.peer, ())):
-            self._stolen[connection.peer] = None
+        self.namesakes.heard(connection)
         self._questions.read(request.number)
         asker = self.plain_clients.get(connection.link.process.name)
         if asker is not None and asker is not connection.link.process:
@@ -236,8 +236,7 @@ class Checker:
     def displaced(self, connection: Connection) -> None:
         """Another program has the identity of this connection's now: what it waits for may never come."""
         process = connection.link.process
-        if connection.has_spoken:
-            self._displaced.setdefault(connection.peer, []).append(connection)
+        self.namesakes.displaced(connection)
         if isinstance(process, PlainClient):
             for job, _ in process.in_flight.values():
                 self.excuse(job.token, "another program took its identity")
@@ -268,8 +267,7 @@ class Checker:
         self.delays.broker_died(durability.stored_retries())
         self._unsent_answers.clear()
         self._books.clear()
-        self._displaced.clear()
-        self._stolen.clear()
+        self.namesakes.broker_died()
         self.accepted.clear()
         self._plain_tokens = {i: token for i, token in self._plain_tokens.items() if durability.keeps(i)}
         self._plain_tasks.clear()
@@ -579,7 +577,7 @@ class Checker:
             is_own = token.startswith(process.asks_as + "/") or message.envelope[0] not in process.in_flight
             # A ROUTER does not tell whose a connection is before it speaks. The broker has to expect a thief only where it has
             # seen two connections with one identity.
-            could_know = connection.has_spoken or process.name.encode() in self._stolen
+            could_know = connection.has_spoken or self.namesakes.are_known(process.name.encode())
             self.need(is_own or not could_know, f"G1: the reply for {token} was sent to {process.asks_as}")
             process.is_confused |= not is_own  # a REQ socket takes it for the answer to what it asks
         if message.answer.id not in self._plain_tokens:

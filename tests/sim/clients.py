@@ -13,7 +13,8 @@ from cbw.core.client.events import Ended
 from cbw.core.parts import PARTS_FIRST
 from cbw.wire import native
 
-from .network import Native, Network, Peer, PlainReply, PlainRequest
+from .network import Network, Peer
+from .parcels import Native, PlainReply, PlainRequest
 from .plan import ClientPlan, Job, PlainClientPlan
 from .stranger import proof_of
 from .summary import summary
@@ -327,6 +328,11 @@ class PlainClient(Peer):
 
     def _receive(self, reply: PlainReply) -> None:
         key = reply.envelope[0]  # a REQ socket throws away what has another envelope than its own
+        if reply.is_for_displaced:
+            self.checker.namesakes.told(self)
+            if self.in_flight.pop(key, None) is not None:
+                self.wake()
+            return
         if key not in self.in_flight:
             self.checker.plain_thrown_away(reply, self)
             if not self.plan.is_dealer:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from cbw.core import messages
 from cbw.core.port import Arrival, Frames, Sent
 from cbw.transport.connections import Connections
 from cbw.wire import native
 
+from .parcels import End, Native, Parcel, PlainReply
 from .way import Way
 from .world import Process, World
 
@@ -27,87 +28,6 @@ HEARTBEAT_S = (3.0, 3.9)
 RECONNECT_S = (0.05, 1.0)
 MOVES = 0.3
 """How often a client whose connection is lost takes another broker, although the one that it had may be there."""
-
-
-class Native(NamedTuple):
-    """A CBW/1 message."""
-
-    content: Sequence[Any]
-
-    @property
-    def frames(self) -> Sequence[Any]:
-        return self.content
-
-
-class PlainRequest(NamedTuple):
-    """From a lab client. ``token`` and ``number`` are not on the wire: they are for the checker."""
-
-    envelope: tuple[bytes, ...]
-    body: bytes
-    token: str
-    number: int
-
-    @property
-    def frames(self) -> Sequence[Any]:
-        return [*self.envelope, self.body]
-
-
-class PlainReply(NamedTuple):
-    """To a lab client. All but envelope and body are for the checker."""
-
-    envelope: tuple[bytes, ...]
-    body: bytes
-    status: messages.Status
-    token: str
-    sent_at: float
-
-    @property
-    def frames(self) -> Sequence[Any]:
-        return [*self.envelope, self.body]
-
-
-class PlainReady(NamedTuple):
-    """A lab worker's registration. ``worker`` is for the checker."""
-
-    worker: str
-
-    @property
-    def frames(self) -> Sequence[Any]:
-        return [b"", b"", b""]
-
-
-class PlainTask(NamedTuple):
-    """To a lab worker. ``task`` is for the checker."""
-
-    client: bytes
-    body: bytes
-    task: int
-
-    @property
-    def frames(self) -> Sequence[Any]:
-        return [b"", self.client, self.body]
-
-
-class PlainAnswer(NamedTuple):
-    """From a lab worker."""
-
-    client: bytes
-    body: bytes
-
-    @property
-    def frames(self) -> Sequence[Any]:
-        return [b"", self.client, self.body]
-
-
-class _End(NamedTuple):
-    """The last thing on a connection that is closed in order."""
-
-    @property
-    def frames(self) -> Sequence[Any]:
-        raise AssertionError("it is no message")
-
-
-Parcel = Native | PlainRequest | PlainReply | PlainReady | PlainTask | PlainAnswer | _End
 
 
 class Network:
@@ -214,9 +134,14 @@ class Connection:
         self.fd = (
             -1
         )  # the broker's descriptor, which its messages tell even when it has ended and another has the number
+        self.is_owed_word = False
+        """Whether the broker has heard another program that has its identity."""
+        self.is_held = False
+        """Whether its program is told that it has lost its identity."""
+        self._told: Frames = ()
 
     def _arrived_at_router(self, parcel: Parcel) -> None:
-        if type(parcel) is _End:
+        if type(parcel) is End:
             self.lose(0.0, None)
         else:
             self.router.arrived(self, parcel)
@@ -242,12 +167,34 @@ class Connection:
         self.up.cut()
         self.down.cut()
 
+    def hold(self, frames: Frames) -> None:
+        """Tell its program ``frames``, now and whenever it says something."""
+        network = self.link.network
+        lanes = Lane(network, self._said_in_vain), Lane(network, self._arrived_at_link)
+        for lane, before in zip(lanes, (self.up, self.down), strict=True):
+            lane.blocked_until = before.blocked_until
+        self.up, self.down = lanes
+        self.is_held, self._told = True, frames
+        self._tell()
+
+    def _tell(self) -> None:
+        *envelope, body = map(bytes, self._told)
+        now = self.link.network.world.now
+        self.down.send(PlainReply(tuple(envelope), body, messages.Status.CANCELLED, "", now, is_for_displaced=True))
+
+    def _said_in_vain(self, parcel: Parcel) -> None:
+        if type(parcel) is End:
+            self.lose(0.0, None)
+        else:
+            self.link.network.on_lost(parcel, "another program has its identity")
+            self._tell()
+
     def close(self) -> None:
         """The link's end goes away in order: what it sent arrives first."""
         if self.up.is_cut:
             self.lose(self.link.network.delay_s(), None)
         else:
-            self.up.send(_End())
+            self.up.send(End())
             self.down.cut()
 
     def block(self, seconds: float, *, is_up: bool, is_down: bool) -> None:
@@ -332,6 +279,12 @@ class Router:
         self.connections.pop(connection, None)
         if self._pipes.get(connection.peer) is connection:
             del self._pipes[connection.peer]
+        if connection.is_held:
+            self.known.released(connection.peer, self.network.world.now)
+        self._let_go(connection)
+
+    def _let_go(self, connection: Connection) -> None:
+        """Its descriptor is closed, which the monitor will tell."""
         fd = self._fds.pop(connection, None)
         if fd is not None:
             at = self.network.world.now + self.network.monitor_lag_s
@@ -430,6 +383,13 @@ class Router:
             return Sent.FULL
         connection.down.send(self.wrap(connection, frames))
         return Sent.YES
+
+    def tell_displaced(self, peer: bytes, frames: Frames) -> None:
+        displaced = set(self.known.displaced(peer))
+        for connection in [each for each, fd in self._fds.items() if fd in displaced and not each.is_lost]:
+            self.known.hold(connection.fd)
+            connection.hold(frames)
+            self._let_go(connection)
 
     def connection_of(self, peer: bytes) -> Connection | None:
         """Where a message for ``peer`` would go now."""

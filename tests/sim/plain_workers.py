@@ -6,7 +6,8 @@ import math
 
 from cbw.core import messages
 
-from .network import Network, Parcel, Peer, PlainAnswer, PlainReady, PlainTask
+from .network import Network, Peer
+from .parcels import Parcel, PlainAnswer, PlainReady, PlainTask
 from .plan import PlainWorkerPlan
 from .way import Way
 from .workers import HANG_S, Run, read_body, write_answer

@@ -22,6 +22,7 @@ from cbw.wire import native
 from .broker import SimBroker
 from .checker import SAMPLE_S
 from .log import run_log
+from .namesakes import is_not_in_silence
 from .neglect import Neglect
 from .plain_workers import PlainWorker
 from .plan import RETRIES_ALLOWED, ClientPlan, Job, Plan, draw
@@ -187,6 +188,7 @@ class _Run:
         for plain_client in system.plain_clients:
             asked = [job.token for job, _ in plain_client.in_flight.values()]
             if asked and all(map(plain_client.checker.is_excused, asked)):
+                is_not_in_silence(plain_client)
                 plain_client.give_up()
         for plain_worker in system.plain_workers:
             if plain_worker.is_orphan:

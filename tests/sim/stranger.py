@@ -10,7 +10,8 @@ from cbw.core import messages
 from cbw.core.identities import PROOF_BYTES_MIN
 from cbw.wire import native
 
-from .network import Native, Network, Peer
+from .network import Network, Peer
+from .parcels import Native
 from .summary import summary
 from .world import ViolationError, World
 

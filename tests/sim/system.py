@@ -11,7 +11,8 @@ from .clients import PlainClient, SimClient
 from .disk import Disk
 from .durability import Durability, SharedJournal
 from .ledger import Ledger
-from .network import HEARTBEAT_S, Connection, Network, Parcel, Peer
+from .network import HEARTBEAT_S, Connection, Network, Peer
+from .parcels import Parcel
 from .plain_workers import PlainWorker
 from .plan import ClientPlan, Job, PlainClientPlan, PlainWorkerPlan, Plan, ServersPlan, WorkerPlan
 from .programs import Programs

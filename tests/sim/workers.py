@@ -14,7 +14,8 @@ from cbw.core.worker.driver import WorkerDriver
 from cbw.core.worker.events import PoolFact, PoolNotReady, PoolReady, TasksFinished, TasksReturned
 from cbw.wire import native
 
-from .network import Link, Native, Network, Parcel, Peer
+from .network import Link, Network, Peer
+from .parcels import Native, Parcel
 from .plan import RETRIES_ALLOWED, WorkerPlan, broker_of, retries_wanted
 from .stranger import proof_of
 from .streams import StreamRun

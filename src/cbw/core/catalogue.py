@@ -239,7 +239,7 @@ CLIENT_GONE = _debug("client_gone", "broker", "The client is forgotten, with its
 IDENTITY_TAKEN = _warning(
     "identity_taken",
     "broker",
-    "A program has asked with the identity of another that is connected and waits for an answer, and that may wait for ever.",
+    "A program has asked with the identity of another that is connected and waits for an answer. It gets `ERROR CANCELLED`.",
 )
 CLIENT_UNCERTAIN = _warning(
     "client_uncertain",

@@ -75,6 +75,11 @@ class Port(Protocol):
     def send(self, peer: bytes, frames: Frames) -> Sent:
         """Send one message to ``peer``, or say why not."""
 
+    def tell_displaced(self, peer: bytes, frames: Frames) -> None:
+        """Tell ``frames`` to programs that live on and have lost the identity ``peer`` to another one, now and whenever they
+        say something.
+        """
+
 
 class JournalPort(Protocol):
     """Where a journal's batches go, in order. What becomes of them is seen later."""

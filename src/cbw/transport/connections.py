@@ -13,6 +13,7 @@ number.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Set as AbstractSet
 
 DISPUTE_S = 60.0
@@ -43,6 +44,7 @@ class Connections:
         self._uncertain: set[int] = set()  # those of which it is not certain who speaks over them
         self._ended: dict[int, set[bytes | None]] = {}  # ended, but not all is read: whose they were; None: not known
         self._displaced: dict[int, bytes] = {}  # those that live on without their identity, which another has taken
+        self._held: Counter[bytes] = Counter()  # such ones that the ROUTER has let go of, by what identity they had
         self.disputed: dict[bytes, tuple[int, float]] = {}  # the connection that has it, by its number; until when
         self._told_uncertain: dict[bytes, None] = {}
         self._ended_at = 0.0  # when the latest end was told
@@ -59,18 +61,31 @@ class Connections:
     def ended(self, fd: int, now: float) -> None:
         """A connection ended."""
         self._ended_at = now
+        self._numbers.pop(fd, None)
+        displaced = self._displaced.pop(fd, None)
+        if displaced is not None:  # nothing that it said is still to be read: a ROUTER drops that
+            self._end_dispute(displaced, now)
+            return
         peers = self._peers_of.pop(fd, [])
         is_known = bool(peers) and fd not in self._uncertain
         self.is_all_read = False
         self._ended.setdefault(fd, set()).update(peers if is_known else [*peers, None])
-        self._numbers.pop(fd, None)
         self._silent.discard(fd)
         self._uncertain.discard(fd)
         for peer in peers:
             self._lose(peer)
-        displaced = self._displaced.pop(fd, None)
-        if displaced is not None and displaced not in self._displaced.values():  # the last of them
-            self.disputed[displaced] = self.disputed[displaced][0], now + DISPUTE_S
+
+    def hold(self, fd: int) -> None:
+        """A displaced connection is to live on when the ROUTER lets go of it, which :meth:`ended` will tell, until
+        :meth:`released`.
+        """
+        self._held[self._displaced[fd]] += 1
+
+    def released(self, peer: bytes, now: float) -> None:
+        """A connection that was held, and was ``peer``'s, has ended."""
+        self._held[peer] -= 1
+        self._held += Counter()  # without those of which there are none
+        self._end_dispute(peer, now)
 
     def spoke(self, peer: bytes, fd: int) -> bool:
         """``peer`` has said something over a connection; whether it spoke over another one before, or may have.
@@ -133,6 +148,14 @@ class Connections:
         lost, self.lost = self.lost, []
         self._last_fd_of.clear()
         return [peer for peer in dict.fromkeys(lost) if peer not in self._fd_of]
+
+    def displaced(self, peer: bytes) -> list[int]:
+        """The connections that live on without the identity ``peer``, which another has taken."""
+        return [fd for fd, displaced in self._displaced.items() if displaced == peer]
+
+    def number_of(self, fd: int) -> int | None:
+        """How many connections were made before the living one that has this descriptor; None: there is none."""
+        return self._numbers.get(fd)
 
     @property
     def has_disputes(self) -> bool:
@@ -205,6 +228,11 @@ class Connections:
         else:
             self._displaced[before] = peer
             self.disputed[peer] = self._numbers[fd], math.inf
+
+    def _end_dispute(self, peer: bytes, now: float) -> None:
+        """A connection that was ``peer``'s before another has ended. It was the last of them: soon nothing is disputed."""
+        if peer in self.disputed and peer not in self._held and peer not in self._displaced.values():
+            self.disputed[peer] = self.disputed[peer][0], now + DISPUTE_S
 
     def _lose(self, peer: bytes) -> None:
         fd = self._fd_of.pop(peer, None)

@@ -13,6 +13,7 @@ from cbw.core.port import Arrival, Frames, Sent
 from cbw.transport.connections import Connections
 from cbw.transport.curve import HANDSHAKE_FAILED
 from cbw.transport.descriptors import comes_from_here, cut_off, is_spare
+from cbw.transport.displaced import Displaced
 from cbw.transport.made_up_ids import ID_BYTES_MAX, MadeUpIds, begin_anywhere
 from cbw.transport.peer_keys import PeerKeys, gate_options
 from cbw.transport.poller import has_input
@@ -106,6 +107,7 @@ class Router:
         self.monitor_news: int = self.monitor.FD
         self.port = int(self.socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
         self.connections = Connections()
+        self.displaced = Displaced(self.connections)
         self._ids = self._made_up.ids
         self._has_input: bool | None = False  # as the last sleep said, or the last receive found; None: ask
         self._has_connected = False
@@ -164,6 +166,8 @@ class Router:
         self._has_input = self.socket in news
         if self.monitor_news in news:
             self.watch()
+        if self.displaced.count:
+            self.displaced.look(time.monotonic())
 
     def _claim_of(self, peer: bytes) -> str:
         """Why a connection whose identity is ``peer`` is not to be heard; empty: it is."""
@@ -254,8 +258,16 @@ class Router:
             return _UNREACHABLE
         return _SENT
 
+    def tell_displaced(self, peer: bytes, frames: Frames) -> None:
+        """Tell programs that have lost the identity ``peer`` to another one, now and whenever they say something. With keys they
+        cannot be told, as only libzmq can encrypt.
+        """
+        if self.keys is None:
+            self.displaced.tell(peer, frames)
+
     def close(self) -> None:
         """Close, delivering what was sent for at most a second."""
+        self.displaced.close()
         self.socket.disable_monitor()
         self.monitor.close(0)
         self.socket.close()

@@ -127,6 +127,41 @@ def test_last_words_are_not_those_of_the_next_with_its_descriptor(known: Connect
     assert lost(known) == [B]
 
 
+def displace(known: Connections) -> None:
+    """The connection ``FD`` lives on, and ``FD + 1`` has its identity."""
+    for fd in (FD, FD + 1):
+        known.accepted(fd)
+        known.spoke(b"R", fd)
+    assert known.displaced(b"R") == [FD]
+
+
+def test_an_identity_is_disputed_as_long_as_a_connection_is_held_that_had_it(known: Connections) -> None:
+    displace(known)
+    known.hold(FD)
+    known.ended(FD, NOW)
+    assert known.displaced(b"R") == []
+    later = NOW + 2 * DISPUTE_S
+    known.take_uncertain(later)
+    known.accepted(FD)  # the next with its descriptor
+    assert known.take_uncertain(later) == [(b"R", True)]
+    known.ended(FD, later)
+    known.released(b"R", later)
+    known.all_is_read()
+    known.take_uncertain(later + DISPUTE_S + 1)
+    assert not known.has_disputes
+
+
+def test_the_end_of_a_connection_whose_identity_is_disputed_no_more(known: Connections) -> None:
+    """Words of the one that had lost it, after the one that had it was lost, and a dispute that has ended since."""
+    displace(known)
+    known.ended(FD + 1, NOW)
+    known.spoke(b"R", FD)
+    lost(known)
+    known.take_uncertain(NOW + DISPUTE_S + 1)
+    known.ended(FD, NOW + DISPUTE_S + 2)
+    assert not known.disputed
+
+
 @pytest.mark.parametrize("words", [(A, B), (B, A)])
 def test_nor_the_only_words(known: Connections, words: tuple[bytes, bytes]) -> None:
     """Made-up identities count the connections, so it is known whose is the later one."""

@@ -237,6 +237,10 @@ class Clients:
     def _plain_request(self, fact: ClientSaid, asked: PlainRequest) -> None:
         """A client without sessions asks: it gets an id for its request, and what it asked before may be void."""
         client = self.by_peer.get(fact.peer)
+        if fact.is_replaced:
+            waiting = next(iter(client.entries.values()), None) if client is not None else None
+            of_whom = (waiting.client.dialect, waiting.envelope) if waiting else (fact.dialect, asked.envelope)
+            self._outbox.tell_displaced(fact.peer, *of_whom)
         key = client.key if client is not None else ANYBODY
         if client is None or fact.is_replaced or client.is_only_tried or client.absent_since is not None:
             key, why = self.rights.key_for(fact.peer, client)

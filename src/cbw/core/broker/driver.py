@@ -266,6 +266,9 @@ class Driver:
                 self._send(_WORKER, order, undelivered)  # type: ignore[arg-type]
             elif kind is events.SendToClient:
                 self._send(_CLIENT, order, undelivered)  # type: ignore[arg-type]
+            elif kind is events.TellDisplaced:
+                for frames, _ in order.dialect.write(order.messages):  # type: ignore[attr-defined]
+                    self._clients.tell_displaced(order.peer, frames)  # type: ignore[attr-defined]
             elif kind is events.AppendToJournal:
                 self._append(order)  # type: ignore[arg-type]
             elif kind is events.CompactJournal:

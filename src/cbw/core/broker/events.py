@@ -147,6 +147,14 @@ class SendToClient(Event):
     dialect: ClientDialect
 
 
+class TellDisplaced(Event):
+    """Send a batch to programs that have lost the identity ``peer`` to another one, now and whenever they say something."""
+
+    peer: bytes
+    messages: list[Message]
+    dialect: ClientDialect
+
+
 class SendToWorker(Event):
     """Send a batch to a worker, in its dialect."""
 

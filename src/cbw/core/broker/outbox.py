@@ -6,12 +6,13 @@ from collections import Counter
 from typing import Any
 
 from cbw.core import catalogue
-from cbw.core.broker.events import Event, SendToClient, SendToWorker, Side
+from cbw.core.broker.events import Event, SendToClient, SendToWorker, Side, TellDisplaced
 from cbw.core.broker.tables import ClientRow, Entry, WorkerRow, request_name
 from cbw.core.catalogue import EventName
 from cbw.core.dialect import ClientDialect, WorkerDialect
 from cbw.core.headers import TRACEPARENT, trace_of
-from cbw.core.messages import Message
+from cbw.core.messages import Answer, Message, Status, error_body
+from cbw.core.plain_messages import Envelope, PlainReply
 from cbw.core.record import Record
 
 RECORDS_MAX = 100
@@ -56,6 +57,12 @@ class Outbox:
         """What this step was about to send to a client over its last connection: it has another now, or another program has."""
         out = self._to_client.pop(peer, None)
         return out.messages if out is not None else []
+
+    def tell_displaced(self, peer: bytes, dialect: ClientDialect, envelope: Envelope) -> None:
+        """Another program has asked as ``peer``: whoever was called so, and is still connected, must not wait in silence."""
+        text = "another program has taken this id; start this one again with an id of its own"
+        answer = Answer(0, Status.CANCELLED, error_body("id_taken", text))
+        self.order(TellDisplaced(peer, [PlainReply(envelope, answer)], dialect))
 
     def tell_worker(self, worker: WorkerRow, message: Message) -> None:
         """Send ``message`` to a worker, in one batch with everything else that this step sends to it."""

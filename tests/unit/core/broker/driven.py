@@ -41,6 +41,7 @@ class FakePort:
         """How many messages were asked for, each time."""
         self.tried = 0
         self.ends_at = math.inf
+        self.told_displaced: list[Sending] = []
         self._has_connected = False
 
     # --- what the test does
@@ -95,6 +96,9 @@ class FakePort:
     def take_uncertain(self, now: float) -> list[tuple[bytes, bool]]:
         uncertain, self.uncertain = self.uncertain, []
         return uncertain
+
+    def tell_displaced(self, peer: bytes, frames: Frames) -> None:
+        self.told_displaced.append((peer, [bytes(frame) for frame in frames]))
 
     def send(self, peer: bytes, frames: Frames) -> Sent:
         self.tried += 1

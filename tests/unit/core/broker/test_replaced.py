@@ -5,7 +5,10 @@ from __future__ import annotations
 from cbw.core import messages
 from cbw.core.broker import events
 
+from .driven import Broker
 from .system import CoreSystem, plain_said
+
+C = b"C1"
 
 
 def test_a_refusal_does_not_reach_the_program_that_has_the_identity_now() -> None:
@@ -88,3 +91,17 @@ def test_one_that_asks_where_a_lost_one_was_sent_something_gets_no_answer_to_wha
     system.answer_all("W1")
     assert system.replies("D1") == [b"done old 1", b"done new 2"]
     assert "identity_taken" not in system.events()
+
+
+def test_a_program_that_has_lost_its_identity_is_told() -> None:
+    """If it waits, in the words of its own dialect, not of the other program's."""
+    broker = Broker()
+    broker.client_says(C, b"", b"old")
+    assert broker.clients.told_displaced == []
+    broker.client_says(C, b"MDPC02", b"\x01", b"echo", b"new", is_replaced=True)
+    broker.client_says(C, b"", b"third", is_replaced=True)
+    broker.client_says(C, b"MDPC02", b"\x01", b"echo", b"another", is_replaced=True)
+    (first, to_lab), (second, to_majordomo), _ = broker.clients.told_displaced
+    assert first == second == C
+    assert to_lab[0] == b"" and to_lab[-1].startswith(b"ERROR CANCELLED id_taken: another program has taken this id")
+    assert to_majordomo[:2] == [b"MDPC02", b"\x03"]
