@@ -127,7 +127,7 @@ class Checker:
             is_fair = job.ttl_s is not None and submitted_at is not None and now >= submitted_at + job.ttl_s - 1e-6
             self.need(is_fair, f"G6: {job.token} expired too early")
         elif status is Status.BUSY:
-            if not self.programs.was_disk_troubled:
+            if not self.programs.may_be_refused(answer.id):
                 refused_as_busy(job, ended, self._asked[answer.id][1], self.plan.limits, now)
         elif status is Status.CANCELLED:
             is_fair = key in self._cancelled or key in self.operator.cancelled

@@ -69,6 +69,8 @@ class FencedChecker(Checker):
         for message in batch:
             if isinstance(message, messages.Answer):
                 self._answers(message, self.programs.asked[message.id][0])
+                if message.status is Status.BUSY:
+                    self.programs.refused_by_fenced[message.id] = None
 
     def plain_reply_sent(self, message: PlainReply) -> str:
         token = self.plain_reply(message)
