@@ -255,7 +255,8 @@ JOURNAL = (
         "Where to keep a journal: a folder, or a stream of NATS servers, nats://HOST:PORT,.../NAME. Every request is stored "
         "there before it is handed out, and every answer before it is sent, so both survive the broker: the next one that is "
         "started with the same journal goes on. What is missing is made. With NATS they survive this machine too, and other "
-        "brokers with the same journal stand by until this one has ended. Without this option everything is in memory.",
+        "brokers with the same journal stand by until this one has ended. With several names, NAME,NAME, so many brokers serve, "
+        "each with one of these journals, and the others stand by for all. Without this option everything is in memory.",
         kind=str,
         metavar="JOURNAL",
     ),

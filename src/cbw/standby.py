@@ -1,4 +1,4 @@
-"""A broker before it serves: it waits for its journal, of which another broker may be the owner, and then reads it.
+"""A broker before it serves: it waits for its journal, or one of several, whose owner another broker may be, and then reads it.
 
 Meanwhile it binds no port, so that every client and worker finds the other one.
 """
@@ -17,18 +17,28 @@ from cbw.observe.status import status_of
 
 @runtime_checkable
 class Shared(Protocol):
-    """A journal that the brokers of several machines can reach; one of them at a time is its owner."""
+    """A journal that the brokers of several machines can reach, or several; one broker at a time is the owner of each."""
 
-    def acquire(self, is_stopped: Callable[[], bool], tell: Callable[[str], None]) -> bool:
-        """Wait until it is ours. False: ``is_stopped`` said so before. ``tell`` is told what is waited for."""
+    def acquire(self, is_stopped: Callable[[], bool], tell: Callable[[str], None]) -> Backend | None:
+        """Wait until one is ours, which is returned. None: ``is_stopped`` said so before. ``tell`` is told what is waited for."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """As :meth:`.Backend.describe`."""
+        ...
+
+    def close(self) -> None:
+        """As :meth:`.Backend.close`."""
         ...
 
 
 class Standby:
     """Waits for ``journal`` on behalf of the broker ``name``. ``tell`` is told for whom it waits, whenever that changes."""
 
-    def __init__(self, journal: Backend | None, name: str, tell: Callable[[str], None]) -> None:
-        self._journal = journal
+    def __init__(self, journal: Backend | Shared | None, name: str, tell: Callable[[str], None]) -> None:
+        self._waits_for = journal
+        self.journal: Backend | None = None
+        """That of the broker, once :meth:`wait` is over; None: it is to have none."""
         self._name = name
         self._print = tell
         self._started_at = time.monotonic()
@@ -53,20 +63,21 @@ class Standby:
         Raises:
             JournalError: the journal cannot be used.
         """
-        journal, is_ours = self._journal, True
-        if isinstance(journal, Shared):
+        if isinstance(self._waits_for, Shared):
             try:
-                is_ours = journal.acquire(lambda: self._is_stopped, self._tell)
-            except BaseException:
-                journal.close()
-                raise
-            if not is_ours:
-                journal.close()
+                self.journal = self._waits_for.acquire(lambda: self._is_stopped, self._tell)
+            finally:
+                if self.journal is None:
+                    self._waits_for.close()
+            if self.journal is None:
+                return False
+        else:
+            self.journal = self._waits_for
         self._problem = "it reads its journal"
-        return is_ours
+        return True
 
     def becomes(self, broker: Broker) -> None:
-        """From now on this is ``broker``, with the journal that was waited for."""
+        """From now on this is ``broker``, with :attr:`journal`."""
         self._broker = broker
         if self._is_stopped:
             broker.stop()
@@ -75,7 +86,7 @@ class Standby:
         """What its page says: that of the broker, or why there is none yet."""
         if self._broker is not None:
             return self._broker.inquiry.ask()
-        journal = self._journal
+        journal = self.journal or self._waits_for
         shown = None if journal is None else journal.describe()
         return status_of("standby", self._name, self._started_at, self._problem, journal=shown)
 

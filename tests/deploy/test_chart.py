@@ -205,6 +205,14 @@ def test_brokers_that_stand_by() -> None:
     assert one(manifests, "PodDisruptionBudget", "cbw-broker")["spec"]["maxUnavailable"] == 1
 
 
+def test_brokers_that_serve_each_with_a_journal() -> None:
+    nats = {"type": "nats", "nats": {"servers": ["n1:4222"], "name": "shop-1,shop-2"}}
+    manifests = rendered({"broker": {"replicas": 3, "journal": nats}})
+    (container,) = one(manifests, "StatefulSet", "cbw-broker")["spec"]["template"]["spec"]["containers"]
+    environment = {it["name"]: it["value"] for it in container["env"]}
+    assert environment["CBW_BROKER_JOURNAL"] == "nats://n1:4222/shop-1,shop-2"
+
+
 def test_who_starts_workers_goes_by_the_workers_wanted() -> None:
     manifests = rendered(VALUES["scaled by the status page"])
     assert "replicas" not in one(manifests, "Deployment", "cbw-worker-thumbs")["spec"]

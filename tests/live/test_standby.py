@@ -8,9 +8,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import cbw
 from tests.nats_server import NatsServer, free_ports
 
 from .conftest import HOST, Broker, Connect, Log, Start, StartWorker, broker_of
@@ -147,6 +149,45 @@ def test_of_two_that_start_together_one_serves(run: Callable[..., Program]) -> N
     assert not standby.count("serves clients")
 
 
+def test_of_three_brokers_with_two_journals_the_third_goes_on_with_either(
+    start: Start, server: NatsServer, ports: tuple[int, int], log: Log
+) -> None:
+    """Two serve at once. Whichever of them is lost, its requests are answered by the one that stands by for both."""
+    journals = f"nats://{server.address}/either-1,either-2"
+    (status_port,) = free_ports(1)
+
+    def run(number: int, **variables: str) -> Program:
+        return start("broker", *ports, "--listen", f"127.0.0.{number}", "--journal", journals, **variables)
+
+    def journal_of_third() -> dict[str, Any]:
+        told: dict[str, Any] = json.loads(page(status_port, "/status.json")[1])["journal"]
+        return told
+
+    one = broker_of(run(1)).program
+    two = broker_of(run(2)).program
+    three = run(3, CBW_STATUS_PORT=str(status_port))
+    three.wait_for("stands by", "has the journal either-1")
+    three.wait_for("stands by", "has the journal either-2")
+    assert [journal["name"] for journal in journal_of_third()["journals"]] == ["either-1", "either-2"]
+    assert all(journal["owner"].startswith("BRO_") for journal in journal_of_third()["journals"])
+    with cbw.Client(f"127.0.0.2:{ports[0]},127.0.0.3:{ports[0]}") as client:
+        asked = client.submit("0.1 of the second")
+        two.wait_for("no worker here serves them")
+        two.kill()
+        three.wait_for("goes on with its journal: 1 request")
+        broker_of(three)
+        assert journal_of_third()["name"] == "either-2"
+        back = run(2)
+        back.wait_for("has the journal either-1")
+        back.wait_for("has the journal either-2")
+        one.terminate()
+        broker_of(back)
+        places = ",".join(f"127.0.0.{number}:{ports[1]}" for number in (1, 2, 3))
+        start("worker", "W1", places, "--handler=handlers:echo_slowly", CBW_TEST_LOG=str(log.path))
+        assert asked.result(PATIENCE_S) == b"0.1 of the second"
+    assert log.count("begun") == 1, "the client asked the third for the same request"
+
+
 def test_servers_that_are_gone_for_a_while(
     start: Start, tmp_path: Path, start_worker: StartWorker, connect: Connect
 ) -> None:
@@ -183,6 +224,8 @@ def test_a_broker_waits_for_its_servers_and_ends_when_it_is_told(start: Start) -
         ("nats://127.0.0.1:4222/a b", "needs servers, and a name"),
         ("nats://127.0.0.1:x/name", "no server"),
         ("nats://user:hunter2@127.0.0.1/name", "which every process list shows"),
+        ("nats://127.0.0.1/name,other,name", "names a journal twice"),
+        ("nats://127.0.0.1/name,", "needs servers, and a name"),
         ("nats://127.0.0.1/name?replica=3", "no option 'replica'"),
         ("nats://127.0.0.1/name?replicas=2", "1, 3 or 5 replicas"),
         ("nats://127.0.0.1/name?credentials=/nowhere", "no file that can be read"),
@@ -207,6 +250,8 @@ def test_a_journal_in_nats_can_be_looked_into(broker: Broker, start: Start, conn
     told = start("journal", "info", journal, "--json")
     assert told.exit_code() == 0 and json.loads(told.lines[0])["requests"] == 1, told
     assert start("journal", "check", journal).exit_code() == 0
+    several = start("journal", "check", f"{journal},other")
+    assert several.exit_code() == 2 and several.count("names several journals") == 1, several
     assert start("journal", "compact", journal).exit_code() == 0
     again = start("journal", "info", journal, "--json")
     assert again.exit_code() == 0 and json.loads(again.lines[0])["requests"] == 1, again

@@ -133,3 +133,18 @@ def test_an_owner_and_its_standby(start: Start, nats: NatsServer, browser: Brows
     browser.wait_for("#brokers", "owns the journal shop")
     browser.wait_for("#verdict", "Nobody is here yet")
     browser.complaints()  # of the moment in which it had no services to be asked
+
+
+def test_a_broker_that_stands_by_for_two(start: Start, nats: NatsServer, browser: Browser) -> None:
+    journals = f"nats://{nats.address}/shop,shop-2"
+    for _ in range(2):
+        broker_of(start("broker", 0, 0, "--status-port", 0, "--journal", journals))
+    status_port = free_port()
+    start("broker", 0, 0, "--status-port", status_port, "--journal", journals)
+    browser.open(f"http://127.0.0.1:{status_port}/")
+    browser.wait_for("#verdict", "has the journal shop.")
+    browser.wait_for("#verdict", "has the journal shop-2.")
+    waits_for = [line.partition(" on the NATS servers ")[0] for line in lines(browser)]
+    assert waits_for == ["It waits for the journal shop", "It waits for the journal shop-2"]
+    assert browser.run("return document.getElementById('verdict').className") == "good"
+    assert browser.complaints() == []

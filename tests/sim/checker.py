@@ -74,9 +74,9 @@ class Checker:
         self.accepted: dict[int, Accepted] = {}
         self._asked = programs.asked
         self._ttl: dict[int, float | None] = {}
-        self._plain_tokens: dict[int, str] = {}
+        self.plain_tokens: dict[int, str] = {}
         self._plain_tasks: dict[int, tuple[PlainTask, int]] = {}
-        self._excused: dict[str, str] = {}
+        self._excused = durability.told.excused
         self._cancelled = programs.cancelled
         self._unread: dict[bytes, None] = {}
         self._waiting_since: dict[int, float] = {}
@@ -85,7 +85,7 @@ class Checker:
         self.namesakes = Namesakes(world)
         self.durability = durability
         self._poison = Poison(world, plan, self.durability)
-        self._questions = Questions(world, self.durability)
+        self.questions = Questions(world, self.durability)
         self._fairness = Fairness(has_journal=self.durability.disk is not None)
         self.delays = Delays(plan.limits.dead_max, programs.retries_wanted)
         self.operator = Operator(world, broker, programs.cancelled_by_operators)
@@ -128,7 +128,7 @@ class Checker:
             is_fair = job.ttl_s is not None and submitted_at is not None and now >= submitted_at + job.ttl_s - 1e-6
             self.need(is_fair, f"G6: {job.token} expired too early")
         elif status is Status.BUSY:
-            if not self.programs.was_disk_troubled:
+            if not self.programs.may_be_refused(answer.id):
                 refused_as_busy(job, ended, self._asked[answer.id][1], self.plan.limits, now)
         elif status is Status.CANCELLED:
             is_fair = key in self._cancelled or key in self.operator.cancelled
@@ -140,12 +140,12 @@ class Checker:
         """A number for this question; the same may be asked again."""
         self.jobs[job.token] = job
         self._excused.pop(job.token, None)
-        return self._questions.number()
+        return self.questions.number()
 
     def plain_read(self, request: parcels.PlainRequest, connection: Connection) -> None:
         """The broker reads it."""
         self.namesakes.heard(connection)
-        self._questions.read(request.number)
+        self.questions.read(request.number)
         asker = self.plain_clients.get(connection.link.process.name)
         if asker is not None and asker is not connection.link.process:
             self.durability.identity_taken(connection.peer)
@@ -155,7 +155,7 @@ class Checker:
     def plain_ended(self, job: Job, number: int, reply: parcels.PlainReply, client: PlainClient) -> None:
         """G1 and G4 at a lab client."""
         self.world.counts[f"plain {reply.status.name.lower()}"] += 1
-        is_known = self._questions.was_known(number, reply.sent_at)
+        is_known = self.questions.was_known(number, reply.sent_at)
         if not is_known and reply.token == job.token:
             self.world.counts["plain replies inherited"] += 1
             return
@@ -229,8 +229,7 @@ class Checker:
         elif isinstance(parcel, parcels.PlainTask | PlainAnswer):
             # The broker cannot know that, so it gives the worker its time to answer before it looks for it.
             task = parcel.task if isinstance(parcel, parcels.PlainTask) else int(parcel.body.rpartition(b";")[2])
-            connection = self.attempts[task].connection
-            if connection is not None:
+            if (connection := self.attempts[task].connection) is not None:
                 connection.link.process.disturbed(self.world.now + self.plan.limits.answer_timeout_s)
 
     def displaced(self, connection: Connection) -> None:
@@ -254,11 +253,11 @@ class Checker:
         durability = self.durability
         durability.broker_died()
         ended = durability.take_unsent()
-        lost = {request: accepted.token for request, accepted in self.accepted.items() if request in self._plain_tokens}
+        lost = {request: accepted.token for request, accepted in self.accepted.items() if request in self.plain_tokens}
         for client in self.broker.core.clients.by_peer.values():
             if not client.dialect.has_sessions:  # an inherited reply is nobody's request
-                lost.update({i: self._plain_tokens[i] for i in client.parked if i in self._plain_tokens})
-        lost.update({i: self._plain_tokens[i] for i in durability.take_withheld() if i in self._plain_tokens})
+                lost.update({i: self.plain_tokens[i] for i in client.parked if i in self.plain_tokens})
+        lost.update({i: self.plain_tokens[i] for i in durability.take_withheld() if i in self.plain_tokens})
         for request, token in {**lost, **ended}.items():
             if not durability.keeps(request):
                 self.excuse(token, "the broker died")
@@ -269,9 +268,9 @@ class Checker:
         self._books.clear()
         self.namesakes.broker_died()
         self.accepted.clear()
-        self._plain_tokens = {i: token for i, token in self._plain_tokens.items() if durability.keeps(i)}
+        self.plain_tokens = {i: token for i, token in self.plain_tokens.items() if durability.keeps(i)}
         self._plain_tasks.clear()
-        self._questions.broker_died()
+        self.questions.broker_died()
         self._poison.broker_died()
         self._waiting_since.clear()
         self._turns.clear()
@@ -281,6 +280,7 @@ class Checker:
 
     def recovered(self) -> None:
         """A broker has read its journal."""
+        self.plain_tokens.update(self.durability.plain_tokens())
         self.accepted.update(self.durability.recovered(self.broker.core, self.attempts))
         self._fairness.recovered(self.durability.waiting(self.broker.core))
         self._poison.recovered(self.broker.core)
@@ -301,8 +301,8 @@ class Checker:
                         asked[message.id] = message.ttl
                         self.delays.asked[message.id] = message.delay_s or 0.0
                     elif isinstance(message, PlainRequest):
-                        self._plain_tokens[plain_id] = read_body(message.body)[0]
-                        self._questions.become_request(plain_id)
+                        self.plain_tokens[plain_id] = read_body(message.body)[0]
+                        self.questions.become_request(plain_id)
                         self._ttl[plain_id] = self.plan.limits.plain_ttl_s
                         self.durability.plain_asked(fact.peer, message, plain_id)
                         plain_id += 1
@@ -353,8 +353,7 @@ class Checker:
         return task
 
     def plain_reply(self, message: PlainReply) -> str:
-        token = self._plain_tokens.get(message.answer.id)
-        return token if token is not None else token_of_inherited(message.answer)
+        return self.plain_tokens.get(message.answer.id) or token_of_inherited(message.answer)
 
     def step(self, facts: list[events.Event], orders: list[events.Event]) -> None:
         """The core has decided."""
@@ -410,15 +409,15 @@ class Checker:
             return
         if record.event == "answer_dropped":
             self._unsent_answers.discard(record.request)
-            if request in self._plain_tokens:
-                self.excuse(self._plain_tokens[request], "its answer was dropped")
+            if request in self.plain_tokens:
+                self.excuse(self.plain_tokens[request], "its answer was dropped")
             return
         if record.event == "accepted":
             is_new = record.request not in self._unsent_answers
             self.need(is_new, f"G7: {record.request} is run again, though its answer never left the broker")
             self.need(request not in self.accepted, f"G4: {record.request} was accepted twice")
-            is_of_lab = request in self._plain_tokens
-            token = self._plain_tokens[request] if is_of_lab else self._asked[request][0]
+            is_of_lab = request in self.plain_tokens
+            token = self.plain_tokens[request] if is_of_lab else self._asked[request][0]
             has_room = is_of_lab or len(self.accepted) < self.plan.limits.requests_max
             self.need(has_room, f"G9: {token} was accepted over the limit")
             ttl = self._ttl[request]
@@ -447,7 +446,7 @@ class Checker:
 
     def _ended(self, record: Record, request: int, accepted: Accepted) -> None:
         del self.accepted[request]
-        is_of_lab = request in self._plain_tokens
+        is_of_lab = request in self.plain_tokens
         self.durability.ended(request, record, accepted.token, is_of_lab=is_of_lab)
         if record.event in ("answered", "failed") and not is_of_lab:
             self._unsent_answers.add(record.request)
@@ -483,7 +482,8 @@ class Checker:
 
     def _plain_cancelled(self, token: str, why: str) -> None:
         client = self.plain_clients.get(token.partition("/")[0])
-        is_there = client is not None and client.link.is_connected and why.startswith("away")
+        connection = client.connection_to(self.broker.clients) if client else None
+        is_there = connection is not None and not connection.is_lost and why.startswith("away")
         self.need(not is_there, f"G4: {token} was cancelled ({why}), but its client is connected and waits")
         self.excuse(token, why)
 
@@ -580,7 +580,7 @@ class Checker:
             could_know = connection.has_spoken or self.namesakes.are_known(process.name.encode())
             self.need(is_own or not could_know, f"G1: the reply for {token} was sent to {process.asks_as}")
             process.is_confused |= not is_own  # a REQ socket takes it for the answer to what it asks
-        if message.answer.id not in self._plain_tokens:
+        if message.answer.id not in self.plain_tokens:
             why = why_not_inherited(message.answer, self.attempts, self.broker.first_task)
             self.need(not why and self.durability.disk is None, f"G4: {token} was answered, but {why}")
         elif message.answer.status is Status.OK:

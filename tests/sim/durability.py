@@ -32,6 +32,7 @@ from .world import ViolationError, World
 if TYPE_CHECKING:
     from .clients import PlainClient
     from .plain_workers import PlainWorker
+    from .questions import ReadQuestion
 from .workers import SimWorker
 
 TROUBLE_S = 20.0
@@ -53,6 +54,14 @@ class Told:
     """By the journal's clock."""
     acknowledged: dict[int, None] = field(default_factory=dict)
     cancelled: dict[int, None] = field(default_factory=dict)
+    excused: dict[str, str] = field(default_factory=dict)
+    """Tokens of requests of the lab's programs that may never end, and why."""
+    asked: int = 0
+    """Questions of the lab's programs."""
+    read: dict[int, ReadQuestion] = field(default_factory=dict)
+    """Those of them that an owner has read, by their numbers."""
+    had: dict[tuple[str, str], None] = field(default_factory=dict)
+    """Which socket of the lab has had which reply."""
 
 
 @dataclass
@@ -72,7 +81,7 @@ class Durability:
         elif plan.journal is not None:
             self.disk = Disk(world, plan.journal, disk_name, self.on_disk)
         self._is_shared = shared is not None
-        told = shared or Told()
+        self.told = told = shared or Told()
         self.durable = Ledger()
         self.written = Ledger()
         """With what the broker has given to its journal besides."""
@@ -103,7 +112,7 @@ class Durability:
         self._was_back_at: dict[str, float] = {}  # the last time before, if it had its time to ask then
         self._asked_last: dict[tuple[str, tuple[bytes, ...]], int] = {}
         self._kept: dict[int, None] = {}  # by the disk, when the last broker died
-        self._had: dict[tuple[str, str], None] = {}  # which socket of the lab has had which reply
+        self._had = told.had
         self._heard_of: dict[str, None] = {}  # REQ workers that spoke or were lost in this broker's life
         self._greeted: dict[str, None] = {}  # clients that said hello to this broker
 
@@ -139,6 +148,15 @@ class Durability:
         """It is the journal of servers, and that stands in it."""
         self.durable, self.written = inherited.ledger.copy(), inherited.ledger.copy()
         self._stored_until_s = inherited.journal_at
+        notes = [*self.durable.requests.values(), *self.durable.answers.values()]
+        for note in sorted(notes, key=lambda note: note.number):
+            if note.is_of_lab:
+                self._asked_last[note.client, note.envelope] = note.id
+
+    def plain_tokens(self) -> dict[int, str]:
+        """The tokens of the requests of the lab's programs that are stored, or whose answers are."""
+        notes = (*self.durable.requests.values(), *self.durable.answers.values())
+        return {note.id: self._known[note.id].token for note in notes if note.is_of_lab and note.id in self._known}
 
     def on_disk(self, position: int) -> None:
         """This batch is stored."""
@@ -319,6 +337,15 @@ class Durability:
     def has_stored(self, request: int) -> bool:
         """Whether it is on the disk that this request was accepted; without a disk, nothing is."""
         return request in self.durable.accepted_ids
+
+    def is_superseded(self) -> None:
+        """Another broker has the journal: what is lost from now on is not this one's."""
+        self._is_dying = False
+
+    def is_lost_with_fenced(self, request: int) -> bool:
+        """Whether a lab's program waits for ``request`` in vain, which its broker has read, as another one has the journal."""
+        notes = (*self.durable.requests.values(), *self.durable.answers.values())
+        return not any(note.id == request and not note.is_of_nobody for note in notes)
 
     def keeps_reply(self, token: str) -> bool:
         """Whether the reply to ``token`` is lost with a broker, and the next one has it too."""

@@ -6,6 +6,7 @@ import math
 
 from cbw.core import messages
 
+from .broker import SimBroker
 from .network import Network, Peer
 from .parcels import Parcel, PlainAnswer, PlainReady, PlainTask
 from .plan import PlainWorkerPlan
@@ -82,7 +83,7 @@ class PlainWorker(Peer):
             self.world.say(self.who, "connected" if is_connected else "disconnected")
             if not is_connected:
                 self.idle_since = None
-            elif self._connected_once and self.plan.is_anonymous:
+            elif self._connected_once and (self.plan.is_anonymous or self._is_stranger):
                 self.is_orphan = True
             self._connected_once = True
         if self._to_send is not None and self.link.connection is not None:
@@ -97,6 +98,16 @@ class PlainWorker(Peer):
                 self._begin(parcel)
             elif self.link.connection is not None and self.idle_since is None:
                 self.idle_since = self.world.now
+
+    @property
+    def _is_stranger(self) -> bool:
+        """Whether it is connected to one of several brokers, which does not know it: it had registered with another one."""
+        connection = self.link.connection
+        if connection is None or not self.link.way.has_others or isinstance(self._to_send, PlainReady):
+            return False
+        broker, identity = connection.router.process, self.name.encode()
+        assert isinstance(broker, SimBroker)
+        return identity not in broker.checker.durability.written.workers and identity not in broker.core.workers.by_peer
 
     def _eat(self) -> None:
         while (parcel := self.link.receive()) is not None:

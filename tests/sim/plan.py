@@ -197,6 +197,9 @@ JOURNAL_FAULTS = {  # of brokers that have a journal
 SHARED = 0.15
 """So many of the seeds with clients and workers of ours have brokers that share a journal."""
 
+LAB_SHARED = 0.6
+"""So many of these have also programs of the lab, if the seed has any."""
+
 SERVERS_FAULTS = {  # of brokers that share a journal
     "broker crash": 0.3,
     "broker stop": 0.1,
@@ -325,23 +328,22 @@ def _draw_brokers(plan: Plan, rng: random.Random) -> None:
 def _draw_servers(plan: Plan, rng: random.Random) -> None:
     """Whether they share one journal. By a chance of its own, as above: all other seeds mean what they meant without."""
     if plan.workers and plan.clients and rng.random() < SHARED:
-        share_journal(plan, rng)
+        share_journal(plan, rng, has_lab=random.Random(f"lab {plan.seed}").random() < LAB_SHARED)
 
 
-def share_journal(plan: Plan, rng: random.Random) -> None:
-    """One broker of several owns the journal, and the others stand by. With programs of ours alone: what those of the lab may
-    lose with a broker is seen elsewhere.
-    """
+def share_journal(plan: Plan, rng: random.Random, *, has_lab: bool = False) -> None:
+    """One broker of several owns the journal, and the others stand by. Without ``has_lab`` with programs of ours alone."""
     plan.brokers = rng.choice([2, 2, 3])
     delay_s = 10 ** rng.uniform(-4, -1.5)
     plan.servers = ServersPlan((delay_s * rng.uniform(0.05, 1), delay_s), rng.choice([1 << 20, 1 << 20, 8_000, 3_000]))
     if plan.journal is None:
         draw_journal(plan, rng, share=1.0)
-    plan.plain_clients, plan.plain_workers = [], []
+    others = ["disk", "stranger", "operator", "broker"]
+    if not has_lab:
+        plan.plain_clients, plan.plain_workers = [], []
+        others.append("plain")
     plan.rates = {
-        name: rate
-        for name, rate in plan.rates.items()
-        if not name.startswith(("disk", "plain", "stranger", "operator", "broker")) and "twin" not in name
+        name: rate for name, rate in plan.rates.items() if not name.startswith(tuple(others)) and "twin" not in name
     }
     for name, rate in SERVERS_FAULTS.items():
         if rng.random() < 0.5:

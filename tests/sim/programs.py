@@ -28,7 +28,9 @@ class Programs:
     streams: Streams = field(default_factory=Streams)
     checkers: list[Checker] = field(default_factory=list)
 
-    @property
-    def was_disk_troubled(self) -> bool:
-        """Whether some broker may have refused requests because it could store nothing."""
-        return any(checker.durability.was_troubled for checker in self.checkers)
+    refused_by_fenced: dict[int, None] = field(default_factory=dict)
+    """Native request ids: a broker whose journal another one has stored nothing, and has said so before it knew why."""
+
+    def may_be_refused(self, request: int) -> bool:
+        """Whether some broker may have refused this native request because it could store nothing."""
+        return request in self.refused_by_fenced or any(each.durability.was_troubled for each in self.checkers)

@@ -13,6 +13,7 @@ from .world import World
 class ReadQuestion:
     """A question that a broker has read."""
 
+    reader: Questions
     at: float
     request: int = 0  # the number that it got as a request
     forgotten_at: float | None = None  # that broker died and had not stored it: as if it had never been read
@@ -23,23 +24,22 @@ class ReadQuestion:
 
 
 class Questions:
-    """All of them, by numbers that they get here: the same may be asked again."""
+    """Those that one broker reads, beside those of others with its journal. By numbers: the same may be asked again."""
 
     def __init__(self, world: World, durability: Durability) -> None:
         self._world = world
         self._durability = durability
-        self._asked = 0
-        self._read: dict[int, ReadQuestion] = {}
+        self._told = durability.told
         self._arrived: deque[ReadQuestion] = deque()  # read in this turn, and no requests yet
 
     def number(self) -> int:
         """Of a new question."""
-        self._asked += 1
-        return self._asked
+        self._told.asked += 1
+        return self._told.asked
 
     def read(self, number: int) -> None:
         """The broker reads it."""
-        question = self._read[number] = ReadQuestion(self._world.now)
+        question = self._told.read[number] = ReadQuestion(self, self._world.now)
         self._arrived.append(question)
 
     def become_request(self, request: int) -> None:
@@ -48,11 +48,13 @@ class Questions:
 
     def broker_died(self) -> None:
         """What it had read and not stored was never read, for all that the next broker can know."""
-        for question in self._read.values():
-            if question.forgotten_at is None and not self._durability.has_stored(question.request):
+        for question in self._told.read.values():
+            if question.reader is not self or question.forgotten_at is not None:
+                continue
+            if not self._durability.has_stored(question.request):
                 question.forgotten_at = self._world.now
 
     def was_known(self, number: int, at: float) -> bool:
         """Whether the broker that lived then had read the question, or its journal told it."""
-        question = self._read.get(number)
+        question = self._told.read.get(number)
         return question is not None and question.is_known(at)

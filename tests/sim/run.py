@@ -21,12 +21,13 @@ from cbw.wire import native
 
 from .broker import SimBroker
 from .checker import SAMPLE_S
+from .faults import Faults
 from .log import run_log
 from .namesakes import is_not_in_silence
 from .neglect import Neglect
 from .plain_workers import PlainWorker
 from .plan import RETRIES_ALLOWED, ClientPlan, Job, Plan, draw
-from .system import Faults, SimSystem
+from .system import SimSystem
 from .workers import HANG_S
 from .world import ViolationError, World
 
@@ -171,6 +172,8 @@ class _Run:
             broker.crash()
             broker.start_again()
         self.world.run(self.world.now + HEAL_S)
+        self._orphans_start_again()
+        self.world.run(self.world.now + HEAL_S)
 
     def _everything_ends(self) -> None:
         while waiting := self._unended():
@@ -190,10 +193,14 @@ class _Run:
             if asked and all(map(plain_client.checker.is_excused, asked)):
                 is_not_in_silence(plain_client)
                 plain_client.give_up()
-        for plain_worker in system.plain_workers:
+        self._orphans_start_again()
+        return [job.token for client in system.askers if client.is_alive for job in client.wanted]
+
+    def _orphans_start_again(self) -> None:
+        """REQ workers that wait for tasks of a broker which cannot know them."""
+        for plain_worker in self.system.plain_workers:
             if plain_worker.is_orphan:
                 plain_worker.crash()
-        return [job.token for client in system.askers if client.is_alive for job in client.wanted]
 
     def _everybody_rests(self) -> None:
         world, system = self.world, self.system

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+from cbw.core.broker.req_workers import ReqWorkers
 from cbw.journal.stream_journal import Outcome, PublishReply, StreamJournal
 
 from .canary import Patch, canary
@@ -16,10 +17,17 @@ def _owners_that_change(plan: Plan) -> None:
     _shared(plan, "owner lost", "servers lose answers")
 
 
-def _shared(plan: Plan, *faults: str) -> None:
+def _shared(plan: Plan, *faults: str, has_lab: bool = False) -> None:
     if plan.workers and plan.clients:
-        share_journal(plan, random.Random(plan.seed))
+        share_journal(plan, random.Random(plan.seed), has_lab=has_lab)
         plan.rates = dict.fromkeys(faults, 0.7)
+
+
+def _owners_of_the_lab(plan: Plan) -> None:
+    """The same, and only programs of the lab ask for something."""
+    _shared(plan, "owner lost", "servers lose answers", has_lab=True)
+    for client in plan.clients:
+        client.bursts.clear()
 
 
 @canary("G8", _owners_that_change)
@@ -117,3 +125,19 @@ def an_owners_own_message_is_taken_for_anothers() -> list[Patch]:
         return found is not None and found > self._last_owner
 
     return [(StreamJournal, "_is_fenced", startle)]
+
+
+@canary("G", _owners_of_the_lab)
+def a_fenced_owner_replies_to_the_lab() -> list[Patch]:
+    """As one that answers clients of ours."""
+    return a_fenced_owner_answers()
+
+
+@canary("G8", _owners_of_the_lab)
+def a_new_owner_does_not_know_the_labs_workers() -> list[Patch]:
+    """They registered with an earlier one, and say nothing."""
+
+    def forget(self: ReqWorkers, peer: bytes, dialect: object) -> None:
+        pass
+
+    return [(ReqWorkers, "restore", forget)]

@@ -63,8 +63,8 @@ def command(
     """
     check_two_ports(client_port, worker_port)
     name = f"BRO_{socket.gethostname()}"
-    backend = journal_at(journal, name, journal_sync) if journal else None
-    standby = Standby(backend, name, lambda problem: announce(" ".join((name, translated(problem)))))
+    waits_for = journal_at(journal, name, journal_sync) if journal else None
+    standby = Standby(waits_for, name, lambda problem: announce(" ".join((name, translated(problem)))))
     with stopping(standby), reopening(standby.reopen_trace), serve_status(standby.status, page=Page(standby)):
         if not standby.wait():
             return
@@ -75,7 +75,7 @@ def command(
             name=name,
             limits=Limits(**limits),
             grace_s=grace_s,
-            journal=backend,
+            journal=standby.journal,
             allow_control=allow_control,
             trace=open_trace(name, log_host=log_host, log_port=log_port),
         )

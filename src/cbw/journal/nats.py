@@ -106,26 +106,30 @@ class NatsJournal:
 
     # --- whose it is
 
-    def acquire(self, is_stopped: Callable[[], bool], tell: Callable[[str], None], *, waits: bool = True) -> bool:
-        """Wait until the journal is ours. False: ``is_stopped`` said so before. ``tell`` is told what is waited for.
+    def try_to_take(self, tell: Callable[[str], None]) -> bool:
+        """Make it ours if its owner is gone; whether it is. ``tell`` is told what is waited for.
 
         Raises:
-            JournalInUse: its owner lives, and ``waits`` is false.
+            JournalError: it cannot be used.
+        """
+        try:
+            return self._run(self._connected().try_to_take(time.monotonic, tell))
+        except (JournalFull, JournalUnreachable) as error:
+            tell(f"waits for its journal: {error}")
+            return False
+
+    def acquire(self, is_stopped: Callable[[], bool], tell: Callable[[str], None]) -> NatsJournal | None:
+        """Wait until it is ours. None: ``is_stopped`` said so before. ``tell`` is told what is waited for.
+
+        Raises:
             JournalError: it cannot be used.
         """
         while not is_stopped():
-            try:
-                journal = self._connected()
-                asked_at = time.monotonic()
-                if self._run(journal.try_to_take(time.monotonic, tell, waits=waits)):
-                    return True
-            except (JournalFull, JournalUnreachable) as error:
-                if not waits:
-                    raise
-                asked_at = time.monotonic()
-                tell(f"waits for its journal: {error}")
+            asked_at = time.monotonic()
+            if self.try_to_take(tell):
+                return self
             time.sleep(max(0.0, ASK_S - (time.monotonic() - asked_at)))
-        return False
+        return None
 
     def _connected(self) -> StreamJournal:
         if self._loop is None:
@@ -144,7 +148,8 @@ class NatsJournal:
     def open(self) -> Generator[tuple[int, bytes], None, None]:
         if self._journal is None or not self._journal.epoch:
             try:
-                self.acquire(lambda: False, lambda _: None, waits=False)
+                while not self._run(self._connected().try_to_take(time.monotonic, lambda _: None, waits=False)):
+                    time.sleep(ASK_S)
             except JournalError:
                 self.close()
                 raise

@@ -52,6 +52,10 @@ class NatsPlace:
                 f"the address of the journal {name} has a password or a token in it, which every process list shows",
                 advice="Put it into a file of credentials, and name that: …/NAME?credentials=FILE",
             )
+        if "," in name:
+            raise UsageError(
+                f"{text!r} names several journals, and this is about one", advice="Name one of them: …/NAME"
+            )
         if not parts.netloc or not _NAME.fullmatch(name):
             raise UsageError(
                 f"{text!r} is no journal in NATS: it needs servers, and a name of letters, digits, _ and -",
@@ -75,6 +79,20 @@ class NatsPlace:
         if bool(place.certificate) != bool(place.key):
             raise UsageError("a certificate and its key go together: …?certificate=FILE&key=FILE")
         return place
+
+    @classmethod
+    def all_of(cls, text: str) -> list[NatsPlace]:
+        """Read the same with one name or several, ``…/NAME,NAME,…?…``: a place for each.
+
+        Raises:
+            UsageError: it is not written like that.
+        """
+        before, mark, options = text.partition("?")
+        where, _, listed = before.rstrip("/").rpartition("/")
+        names = listed.split(",")
+        if len(set(names)) < len(names):
+            raise UsageError(f"{text!r} names a journal twice", advice="Name each once: …/NAME,NAME")
+        return [cls.of(f"{where}/{name}{mark}{options}") for name in names]
 
     @property
     def hosts(self) -> str:

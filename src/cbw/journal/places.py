@@ -1,4 +1,4 @@
-"""Which back end a journal has: a folder of this machine, or a stream of NATS servers."""
+"""Which back end a journal has: a folder of this machine, or a stream of NATS servers, or any of several streams."""
 
 from __future__ import annotations
 
@@ -8,21 +8,29 @@ from typing import TYPE_CHECKING, Literal
 
 from cbw.errors import UsageError
 from cbw.journal.file import FILE, FileJournal
+from cbw.journal.nats_choice import NatsChoice
 from cbw.journal.nats_place import NatsPlace, is_nats
 
 if TYPE_CHECKING:
     from cbw.journal.nats import NatsJournal
 
 
-def journal_at(where: str, owner: str, sync: Literal["full", "normal"] = "full") -> FileJournal | NatsJournal:
+def journal_at(
+    where: str, owner: str, sync: Literal["full", "normal"] = "full"
+) -> FileJournal | NatsJournal | NatsChoice:
     """The journal at ``where``, the value of ``cbw broker --journal``; ``owner`` is who will write it.
 
     Raises:
         UsageError: ``where`` is neither a folder nor a place in NATS, or nats-py is not installed.
     """
     if is_nats(where):
-        journal: NatsJournal = require_nats().NatsJournal(NatsPlace.of(where), owner)
-        return journal
+        nats = require_nats()
+        journals: list[NatsJournal] = [nats.NatsJournal(place, owner) for place in NatsPlace.all_of(where)]
+        return journals[0] if len(journals) == 1 else NatsChoice(journals)
+    return _folder_at(where, sync)
+
+
+def _folder_at(where: str, sync: Literal["full", "normal"] = "full") -> FileJournal:
     if "://" in where:
         raise UsageError(
             f"there are no journals at {where.partition('://')[0]}://",
@@ -32,7 +40,7 @@ def journal_at(where: str, owner: str, sync: Literal["full", "normal"] = "full")
 
 
 def existing_journal_at(where: str) -> FileJournal | NatsJournal:
-    """The same, to be looked into: a folder without a journal is refused.
+    """One that is to be looked into: a folder without a journal is refused.
 
     Raises:
         UsageError: as :func:`journal_at`, and if there is none.
@@ -41,7 +49,10 @@ def existing_journal_at(where: str) -> FileJournal | NatsJournal:
         raise UsageError(
             f"no journal in {where}: {FILE} is not there", advice="Give what cbw broker --journal was given."
         )
-    return journal_at(where, "cbw journal")
+    if not is_nats(where):
+        return _folder_at(where)
+    journal: NatsJournal = require_nats().NatsJournal(NatsPlace.of(where), "cbw journal")
+    return journal
 
 
 def require_nats() -> ModuleType:

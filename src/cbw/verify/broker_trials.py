@@ -1,8 +1,8 @@
 """What ``cbw verify --compose`` does to the brokers of a deployment while requests are open: it restarts, kills, freezes and cuts
 off one, or two of them at once.
 
-The only broker is started again before anybody can go on. Of several, the others serve meanwhile; of an owner of a journal and
-its standbys, a standby takes over.
+The only broker is started again before anybody can go on. Of several, the others serve meanwhile; where some stand by, one of
+these takes over what the broker had.
 """
 
 from __future__ import annotations
@@ -18,12 +18,18 @@ from docker.models.containers import Container
 from cbw.core import catalogue
 from cbw.core.catalogue import EventName
 from cbw.errors import NotReady
+from cbw.verify.caller import is_broker_at
 from cbw.verify.deployment import BROKER_SERVICE, CONTAINER_STOP_S, Deployment
 from cbw.verify.engine import exit_codes, freeze
 from cbw.verify.notebook import Notebook, wait
 
 ZOMBIE_S = 30.0
 """Time for a broker that is awake again to notice that another one has its journal, and to end."""
+
+PROBE_S = 3.0
+"""Time for a broker that serves to welcome a client."""
+TAKEOVER_S = 30.0
+"""Time for a broker that stands by to serve in place of one that was lost: it takes some 2 s."""
 
 Harm = Callable[[Container], None]
 
@@ -37,6 +43,8 @@ class Requester(NamedTuple):
     """Waits until every worker answers requests again."""
     broker_in_use: Callable[[], str]
     """The name of a broker with open requests."""
+    probe: str
+    """The id of a client that looks for brokers."""
 
 
 class BrokerTrials:
@@ -140,7 +148,10 @@ class BrokerTrials:
         return True
 
     def _hurt(self, count: int, event: EventName, harm: Harm, heal: Harm) -> bool:
-        """Hurt ``count`` brokers, of which one is in use, until the requests that are open are answered by others."""
+        """Hurt ``count`` brokers, of which one is in use, until others have answered the requests that are open, and one of those
+        that stood by serves.
+        """
+        standbys = self._standbys() if self._has_standbys else []
         asked = self._requester.ask_and_begin()
         in_use = self._requester.broker_in_use()
         brokers = self._deployment.containers(BROKER_SERVICE)
@@ -154,12 +165,30 @@ class BrokerTrials:
         for victim in victims:
             harm(victim)
         is_answered = self._are_answered(asked)
+        is_replaced = self._is_answered_at_one_of(standbys)
         for victim in victims:
             heal(victim)
-        self._notebook.note(catalogue.BROKER_BACK)
-        if is_answered:
+        if is_replaced:
+            self._notebook.note(catalogue.BROKER_BACK)
+        if is_answered and is_replaced:
             self._requester.settle()
-        return is_answered
+        return is_answered and is_replaced
+
+    def _standbys(self) -> list[str]:
+        """The addresses at which no broker answers."""
+        brokers = self._deployment.containers(BROKER_SERVICE)
+        addresses = [address for broker in brokers for address in self._deployment.addresses(broker)]
+        return [address for address in addresses if not self._is_answered_at(address)]
+
+    def _is_answered_at_one_of(self, standbys: list[str]) -> bool:
+        """Wait until a broker answers at one of these addresses, if there are any."""
+        if not standbys or wait(TAKEOVER_S, lambda: any(map(self._is_answered_at, standbys))):
+            return True
+        self._say("none of the brokers that stood by serves")
+        return False
+
+    def _is_answered_at(self, address: str) -> bool:
+        return is_broker_at(address, self._requester.probe, PROBE_S)
 
     def _are_answered(self, asked: dict[str, Future[str]]) -> bool:
         """Wait until all have ended; whether any was answered."""

@@ -93,6 +93,13 @@ class _Meter:
             self.is_open |= at > self._open[service][0]
             self._close(at, service)
 
+    def start_again(self) -> None:
+        """Forget what waits, and what was measured. Who is free stays so."""
+        self.intervals, self.waits, self.worst = Histogram(_rounded_up), Histogram(_rounded_up), ""
+        self._waiting.clear()
+        self._open.clear()
+        self._most.clear()
+
     def _look(self, at: float, service: str) -> None:
         waiting, free = self._waiting.get(service), self._free.get(service)
         if waiting and free:
@@ -176,6 +183,11 @@ class BrokerView:
                 if not self.has_journal:
                     self.meter.wait(at, request, service)
             case catalogue.STORED if request in self._open:
+                if (
+                    not self.has_journal
+                ):  # its start is not in this trace, and nothing that was accepted could be handed out
+                    self.has_journal = True
+                    self.meter.start_again()
                 self.meter.wait(at, request, service)
             case catalogue.HANDED_OUT | catalogue.TASK_RECOVERED:
                 self._handed_out(at, worker, task, request, service)

@@ -13,7 +13,10 @@ from cbw.verify.verdict import EVIDENCE_MAX, Figure, Verdict
 
 
 class WorkShared:
-    """While one broker has more requests than its workers can run, all workers have some of them."""
+    """While one broker has more requests than its workers can run, all workers have some of them.
+
+    Those that begin their first request later, such as one that a Swarm starts in place of a killed one, are not judged.
+    """
 
     name = "work-shared"
 
@@ -22,10 +25,13 @@ class WorkShared:
         self._asked = ""
         self._requests: dict[str, str] = {}  # of clients that asked one broker alone, and which
         self._begun: dict[str, dict[str, int]] = {}  # broker: worker: its requests
+        self._present: dict[str, dict[str, None]] = {}  # broker: the workers that were there when it was asked alone
 
     def see(self, record: Record) -> None:
         match record.role, record.event:
             case "verify", catalogue.BROKER_ASKED:
+                if self._asked:
+                    self._present[self._asked] = dict(self._workers)
                 self._asked = record.text
                 if self._asked:
                     self._begun[self._asked] = {}
@@ -43,17 +49,17 @@ class WorkShared:
         evidence = [
             f"{worker} began none of {sum(begun.values())} requests that the broker at {broker} had alone"
             for broker, begun in self._begun.items()
-            for worker in self._workers
+            for worker in self._present.get(broker, self._workers)
             if worker not in begun
         ]
+        count = len(dict.fromkeys(worker for present in self._present.values() for worker in present) or self._workers)
         figures: dict[str, Figure] = {
             "judged": len(self._begun),
-            "workers": len(self._workers),
+            "workers": count,
             "missing": len(evidence),
         }
         if not self._begun:
             return Verdict(self.name, True, figures, "no broker of several was asked alone in this trace")
-        count = len(self._workers)
         summary = (
             f"{len(self._begun)} brokers were asked alone; in {len(evidence)} cases one of {count} workers had none"
         )

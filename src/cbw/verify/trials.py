@@ -80,6 +80,7 @@ class Trials:
         self._say = say
         self._timeout_s = timeout_s
         self._prefix = f"VERIFY_{os.urandom(3).hex()}_"
+        self._probe = f"{self._prefix}PROBE"
         self._began_at = time.time()
         self._workers = deployment.containers(WORKER_SERVICE)
         self._loggers = deployment.containers(LOGGER_SERVICE)
@@ -174,8 +175,7 @@ class Trials:
 
     def _answering_of(self, addresses: list[str], patience_s: float) -> str:
         """The first of ``addresses`` at which a broker answers; empty: none does."""
-        probe = f"{self._prefix}PROBE"
-        return next((address for address in addresses if is_broker_at(address, probe, patience_s)), "")
+        return next((address for address in addresses if is_broker_at(address, self._probe, patience_s)), "")
 
     def _meet_workers(self) -> None:
         """Have every worker answer: find out which container is which worker, and how long they work.
@@ -381,7 +381,7 @@ class Trials:
         Raises:
             NotReady: the only broker comes back where the clients do not find it.
         """
-        requester = Requester(self._ask_and_begin, self._settle, lambda: self._callers[0].broker)
+        requester = Requester(self._ask_and_begin, self._settle, lambda: self._callers[0].broker, self._probe)
         has_standbys = self._answering < len(self._addresses)
         where = (self._deployment, self._notebook, self._say, requester, self._addresses)
         return BrokerTrials(*where, has_standbys=has_standbys).run()

@@ -60,6 +60,13 @@ class TestNoIdleWhileWaiting:
         assert verdict(self.name, [*begin, given(2.0, "handed_out", "A/1", "W1", 1), end]).passed
         assert not verdict(self.name, [*begin, given(2.5, "handed_out", "A/1", "W1", 1), end]).passed
 
+    def test_a_journal_is_known_from_what_it_stores(self) -> None:
+        """The trace of a deployment begins later than its brokers."""
+        begin = [ready(0.1, "W1"), accepted(1.0, "A/1"), broker(2.0, "stored", request="A/1", service="s")]
+        end = given(3.0, "answered", "A/1", "W1", 1)
+        assert verdict(self.name, [*begin, given(2.0, "handed_out", "A/1", "W1", 1), end]).passed
+        assert not verdict(self.name, [*begin, given(2.5, "handed_out", "A/1", "W1", 1), end]).passed
+
     def favourite(self) -> list[Record]:
         records = [ready(0.0, "W1"), ready(0.0, "W2")]
         records += [accepted(1.0, f"A/{n}") for n in range(4)]
