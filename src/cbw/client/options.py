@@ -77,12 +77,16 @@ def checked_headers(headers: Headers) -> dict[str, str] | None:
     """``headers``, if a request may have them. None: there are none.
 
     Raises:
-        UsageError: they are no texts, or none that UTF-8 can hold, too many or too long.
+        UsageError: they are no texts by name, or none that UTF-8 can hold, too many or too long.
     """
     if not headers:
         return None
-    texts = dict(headers)
-    if not all(isinstance(text, str) and writable(text) == text for item in texts.items() for text in item):
+    try:
+        texts = dict(headers)
+        are_texts = all(isinstance(text, str) and writable(text) == text for item in texts.items() for text in item)
+    except (TypeError, ValueError):  # no mapping
+        are_texts = False
+    if not are_texts:
         raise UsageError(f"the headers are {headers!r}; names and values must be texts that UTF-8 can hold")
     if why := why_bad_headers(texts):
         raise UsageError(why, advice="Send what is larger in the body.")
