@@ -72,6 +72,8 @@ def find_failed() -> None:
 def main() -> None:
     """Bind both ports, and take in what arrives there for ever."""
     global to_logger
+    if len(sys.argv) not in (3, 5):
+        sys.exit(__doc__)
     frontend_port, backend_port, *logger = sys.argv[1:]
     frontend.bind(f"tcp://*:{frontend_port}")
     backend.bind(f"tcp://*:{backend_port}")

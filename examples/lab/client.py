@@ -13,6 +13,8 @@ import zmq
 
 def main() -> None:
     """Ask ``ID-1`` to ``ID-N``."""
+    if len(sys.argv) != 5:
+        sys.exit(__doc__)
     name, count, host, port = sys.argv[1:]
     if name == "HN":
         name = f"CLI_{socket.gethostname()}"

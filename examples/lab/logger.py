@@ -10,6 +10,8 @@ import zmq
 
 def main() -> None:
     """Bind the port, and write for ever. What is in the file already stays there."""
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
     port, file = sys.argv[1:]
     senders = zmq.Context().socket(zmq.PULL)
     senders.bind(f"tcp://*:{port}")

@@ -14,6 +14,8 @@ import zmq
 
 def main() -> None:
     """Register, then answer one request after the other for ever."""
+    if len(sys.argv) not in (4, 5):
+        sys.exit(__doc__)
     name, host, port, *seconds = sys.argv[1:]
     if name == "HN":
         name = f"WOR_{socket.gethostname()}"

@@ -23,7 +23,7 @@ def addresses(text: str | None, role: str) -> list[Address]:
     if text is None:
         text = os.environ.get(BROKER_HOST.environment) or None
     parts = text.split(",") if isinstance(text, str) else [text]
-    return list(dict.fromkeys(address(part.strip() if part else part, role) for part in parts))
+    return list(dict.fromkeys(address(part.strip() if isinstance(part, str) else part, role) for part in parts))
 
 
 def address(text: str | None, role: str) -> tuple[str, int]:

@@ -5,7 +5,7 @@
 - A value of any other type is JSON. Where the type has texts among its values (``str | int``, ``UUID``, ``date``), a body that
   is not JSON is taken for one, as who calls may not know the type. ``None`` is the empty body.
 - Without a type, or with ``Any``, the value decides: ``bytes`` are sent as they are, ``str`` as UTF-8, ``None`` as the empty
-  body, the rest as JSON.
+  body, the rest as JSON. What comes is JSON or a text, and the empty body is ``None``.
 - A type that has a :class:`.Codec` is what that makes of it: arrays of NumPy and frames of pandas have one, and
   ``Annotated[kind, codec]`` says which.
 """
@@ -97,7 +97,7 @@ def encode(value: Any) -> bytes:
     if isinstance(value, bytearray | memoryview):
         return bytes(value)
     if isinstance(value, str):
-        return value.encode()
+        return _encode_text(value)
     if value is None:
         return b""
     own = codec_of(type(value))
@@ -110,7 +110,7 @@ def encode_as(value: Any, kind: Any) -> bytes:
     Raises:
         NotEncodable: JSON, or the codec of ``kind``, has no form for it.
     """
-    return encode_shaped(value, shape_of(kind))
+    return encode(value) if kind is Any else encode_shaped(value, shape_of(kind))
 
 
 def encode_shaped(value: Any, shape: Shape) -> bytes:
@@ -124,6 +124,13 @@ def encode_shaped(value: Any, shape: Shape) -> bytes:
     if value is None:
         return b""
     return encode(value) if shape.is_bytes or shape.is_text else encode_json(value)
+
+
+def _encode_text(value: str) -> bytes:
+    try:
+        return value.encode()
+    except UnicodeEncodeError as error:  # names of files may contain lone surrogates
+        raise NotEncodable(f"{_described(value)} cannot be sent: {error}") from None
 
 
 def encode_json(value: Any) -> bytes:
@@ -153,6 +160,8 @@ def own_form(value: Any) -> Any:
         return float(value)
     if hasattr(value, "model_dump"):
         return value.model_dump(mode="json")
+    if isinstance(value, types.FunctionType):
+        raise TypeError("it is no task of a cbw.Service")
     raise TypeError(f"JSON has no form for a {_type_name(type(value))}")
 
 
@@ -206,7 +215,7 @@ def decode(body: Any, kind: Any) -> Any:
     if kind is None or kind is type(None):
         return None
     shape = shape_of(kind)
-    if not body and shape.has_none:
+    if not body and (shape.has_none or kind is Any):
         return None
     if shape.codec is not None:
         return shape.codec.decode(body, shape.kind)
@@ -315,8 +324,18 @@ def _has_text(kind: inspect.Type) -> bool:
 
 def why_unusable(kind: Any) -> str:
     """Why no body can be read as ``kind``; empty: one can."""
+    try:
+        return _known_why_unusable(kind)
+    except TypeError:  # it cannot be hashed
+        return _why_unusable(kind)
+
+
+def _why_unusable(kind: Any) -> str:
     own = own_codec(kind)
     return why_no_json(kind) if own is None else own[1].why_unusable(own[0])
+
+
+_known_why_unusable = functools.lru_cache(maxsize=512)(_why_unusable)
 
 
 def why_no_json(kind: Any) -> str:

@@ -262,6 +262,9 @@ def _check_workers(host: str, worker_port: int, page: StatusPage, boot: str) -> 
         )
     free = status.worker_states.get("free", 0)
     text = f"workers: {status.worker_count}, of them {free} free; requests that wait: {status.waiting}"
+    if not boot:
+        advice = f"So says the status page of {status.name} on {host}:{page.port}, which may be another broker."
+        return Finding("workers", FindingState.NOTE, text, advice)
     if status.worker_count:
         return Finding("workers", FindingState.OK, text)
     return Finding("workers", FindingState.WRONG, text, f"Start one: cbw worker W1 {host} {worker_port}.")

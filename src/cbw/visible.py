@@ -33,6 +33,11 @@ def visible_lines(text: str) -> str:
     return _UNSAFE_IN_LINES.sub(_escape, text)
 
 
+def writable(text: str) -> str:
+    """``text`` as UTF-8 can hold it: halves of characters, as in the names of files that are no UTF-8, become escapes."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def visible_bytes(data: bytes) -> str:
     """``data`` as :func:`visible_lines` makes its text; bytes that are no UTF-8 become escapes like \\x9b."""
     return visible_lines(data.decode(errors="backslashreplace"))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.live.program import wait_until
+from tests.live.program import PATIENCE_S, wait_until
 from tests.ports import free_port
 
 from .conftest import HOST, Broker, Start, listening
@@ -74,6 +76,14 @@ def test_every_mix(lab: Lab, broker: str, worker: str, client: str) -> None:
         assert answers_of(program) == [(f"{name}-{number}",) * 2 for number in range(1, COUNT + 1)]
     begun = [len(program.said_anywhere(" begins ")) for program in workers]
     assert sum(begun) == 3 * COUNT and all(begun)
+
+
+@pytest.mark.parametrize("role", ["broker", "worker", "client", "logger"])
+def test_a_program_without_its_arguments_says_what_they_are(role: str) -> None:
+    program = [sys.executable, READING["python"].format(role=role)]
+    ended = subprocess.run(program, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"The lab's {role}: ``python {role}.py ") and "Traceback" not in ended.stderr
 
 
 @pytest.mark.parametrize("broker", [*READING, "cbw"])

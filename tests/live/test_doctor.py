@@ -105,6 +105,16 @@ def test_the_status_page_of_another_broker(start: Start, broker: Broker, start_w
     assert found["state"] == "note" and "the status page of another broker" in found["text"]
 
 
+def test_the_status_page_of_a_broker_when_none_listens_where_one_is_looked_for(start: Start) -> None:
+    """Its workers are no sign that all is well here."""
+    port = free_port()
+    other = start("broker", 0, 0, "--listen", HOST, "--status-port", port)
+    other.wait_for("serves clients")
+    arguments = (f"{HOST}:{free_port()}", "--worker-port", free_port(), "--status-port", port)
+    found = findings(start, *arguments, code=1)["workers"]
+    assert found["state"] == "note" and "which may be another broker" in found["advice"]
+
+
 def test_the_logger_too(start: Start, broker: Broker) -> None:
     port = free_port()
     program = start(

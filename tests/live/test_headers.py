@@ -66,6 +66,10 @@ def test_headers_on_the_command_line(start: Start, broker: Broker, log: Log) -> 
         ({"a": "x" * 8192}, "headers of 8193 bytes"),
         ({"": "x"}, "a header without a name"),
         ({"a": 1}, "must be texts"),
+        (5, "must be texts"),
+        ("ab", "must be texts"),
+        ({"a": "x\udcff"}, "must be texts that UTF-8 can hold"),
+        ({"\udcff": "x"}, "must be texts that UTF-8 can hold"),
     ],
 )
 def test_what_is_too_much_is_refused_by_the_client(shared: Broker, connect: Connect, headers: Any, said: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from pathlib import Path
 
 from .conftest import HOST, Broker, Connect, Log, Start
 from .contract import describe, fetch, fetch_slowly, look_up, use
@@ -31,6 +32,27 @@ def test_what_is_opened_is_the_state_of_all_tasks_and_is_closed_at_sigterm(
     worker.terminate()
     assert running.result() == int(loop)
     assert log.lines[-3:] == ["fetched True", f"closed archive in {worker.pid}", f"closed depot in {worker.pid}"]
+
+
+def test_what_takes_long_to_open_is_told_and_no_broker_is_blamed(start: Start, broker: Broker, tmp_path: Path) -> None:
+    """As a model that is loaded: the broker was said to be of another kind, as the worker had not spoken to it yet."""
+    (tmp_path / "model.py").write_text(
+        "import pathlib, time, cbw\n"
+        'model = cbw.Service("model")\n'
+        "@model.lifespan\n"
+        "def load():\n"
+        f"    while not pathlib.Path({str(tmp_path / 'go')!r}).exists():\n"
+        "        time.sleep(0.05)\n"
+        "    yield\n"
+        "@model.task()\n"
+        "def ask(text: str) -> str:\n"
+        "    return text\n"
+    )
+    worker = start("worker", "W1", HOST, broker.worker_port, "--app", "model", PYTHONPATH=str(tmp_path))
+    worker.wait_for("waiting for the lifespan of model")
+    (tmp_path / "go").touch()
+    broker.program.wait_for("worker ready", " worker W1")
+    assert worker.count("waiting for") == 1
 
 
 def test_each_child_process_opens_its_own(start: Start, broker: Broker, connect: Connect, log: Log) -> None:

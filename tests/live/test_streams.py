@@ -182,6 +182,23 @@ def test_a_stream_may_begin_anew(start: Start, broker: Broker, connect: Connect,
 
 
 @pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("error", [ValueError, SystemExit, KeyboardInterrupt])
+def test_an_on_progress_that_raises_ends_nothing(
+    broker: Broker, connect: Connect, tmp_path: Path, error: type[BaseException]
+) -> None:
+    """It ended the thread that reads the socket, and all that had been submitted waited for ever."""
+    (tmp_path / "go").touch()
+    client = connect(broker)
+
+    def leave(_: cbw.Progress) -> None:
+        raise error
+
+    first = client.submit(b"4", "plain.work", returns=str, on_progress=leave)
+    second = client.submit(b"4", "plain.work", returns=str)
+    assert (first.result(PATIENCE_S), second.result(PATIENCE_S)) == ("done", "done")
+
+
+@pytest.mark.usefixtures("worker")
 def test_progress_reaches_caller_and_status(broker: Broker, connect: Connect, tmp_path: Path) -> None:
     client, told = connect(broker), list[cbw.Progress]()
     future = client.submit(b"4", "plain.work", returns=str, on_progress=told.append)

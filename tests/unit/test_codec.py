@@ -119,6 +119,7 @@ def test_a_value_comes_back_as_what_it_was(pair: tuple[Any, Any]) -> None:
         (bytes | None, None, None),
         (bytes | None, b"\xff", b"\xff"),
         (Any, "tea", "tea"),
+        (Any, None, None),
         (Any, {"a": 1}, {"a": 1}),
     ],
 )
@@ -146,12 +147,19 @@ def test_a_body_that_is_no_such_value(kind: Any, body: bytes) -> None:
         [Line("x"), math.inf],
         object(),
         1j,
+        "x\udcff",
+        ["x\udcff"],
     ],
 )
 def test_what_has_no_form_is_not_sent(value: Any) -> None:
     with pytest.raises(NotEncodable, match="cannot be sent") as refused:
         codec.encode(value)
     assert isinstance(refused.value, UsageError) and isinstance(refused.value, TypeError)
+
+
+def test_a_function_that_is_no_task_is_told_so() -> None:
+    with pytest.raises(NotEncodable, match=r"a value of type function cannot be sent: it is no task of a cbw\.Service"):
+        codec.encode(test_null_is_not_taken_for_a_number_that_is_none)
 
 
 def test_null_is_not_taken_for_a_number_that_is_none() -> None:

@@ -113,29 +113,34 @@ def telling_who_waits(
 ) -> Iterator[None]:
     """Say after a while that ``role`` still waits for a broker, if it does; a client for ``timeout_s``, a worker for ever.
 
-    ``missing`` tells what else it waits for; empty: nothing.
+    ``missing`` tells what else it waits for, before it looks for a broker; empty: nothing.
     """
+    is_over = threading.Event()
 
     def say() -> None:
-        what = missing()
-        if not (what or role.has_met_broker):
-            what = said("a broker at {brokers}", brokers=brokers)
-            what += f" ({translated(found)})" if (found := _in_its_place(brokers)) else ""
-        if what:
-            text = said("waiting for {what}", what=what)
-            if timeout_s is not None:
-                text = said(
-                    "waiting for {what}, up to {timeout} s for each request", what=what, timeout=f"{timeout_s:g}"
-                )
-            output.told(text, err=True)
+        told = ""
+        while not is_over.wait(BROKER_WAIT_S):
+            what = other = missing()
+            if not (what or role.has_met_broker):
+                what = said("a broker at {brokers}", brokers=brokers)
+                what += f" ({translated(found)})" if (found := _in_its_place(brokers)) else ""
+            if what not in ("", told):
+                output.told(_waiting_text(what, timeout_s), err=True)
+            told = what
+            if not other:
+                return
 
-    timer = threading.Timer(BROKER_WAIT_S, say)
-    timer.daemon = True
-    timer.start()
+    threading.Thread(target=say, daemon=True).start()
     try:
         yield
     finally:
-        timer.cancel()
+        is_over.set()
+
+
+def _waiting_text(what: str, timeout_s: float | None) -> str:
+    if timeout_s is None:
+        return said("waiting for {what}", what=what)
+    return said("waiting for {what}, up to {timeout} s for each request", what=what, timeout=f"{timeout_s:g}")
 
 
 def no_broker(brokers: BrokerAddresses, timeout_s: float) -> CbwError:

@@ -11,7 +11,7 @@ from cbw import codec
 from cbw.client.async_future import PendingAnswer, WaitingFuture
 from cbw.client.contracts import OfOne, OfTwo, maps_contracts, streams_contracts, takes_contracts
 from cbw.client.loop_socket import LoopSocket
-from cbw.client.options import Headers, Timeout
+from cbw.client.options import Headers, Timeout, check_returns
 from cbw.client.progress import OnProgress, ProgressSink
 from cbw.client.result import result_of
 from cbw.client.session import TIMEOUT_S, KeysPath
@@ -175,6 +175,7 @@ class AsyncClient(LoopSocket):
         Raises:
             UnknownTicket, Expired, RequestError, VersionMismatch, UsageError, Closed: as :meth:`cbw.Client.result`.
         """
+        check_returns(returns)
         future = self._waiting_future()
         future.request_id = self._session.collect(ticket, timeout, future.set_ended)
         self._take_turn_soon()

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeVar
 
+from cbw.client.options import check_returns
 from cbw.contract.service import Contract
 
 A = TypeVar("A", contravariant=True)
@@ -38,6 +39,7 @@ def takes_contracts(method: Callable[..., Any]) -> Callable[..., Any]:
             body = contract.body_for(*given, **options)
             returns = {"returns": contract.signature.returns} if has_returns else {}
             return method(self, body, contract.name, **contract.options, **returns)
+        _check(options)
         return method(self, *arguments, **options)
 
     return either
@@ -55,6 +57,7 @@ def streams_contracts(method: Callable[..., Any]) -> Callable[..., Any]:
             return method(
                 self, contract.body_for(*given, **options), contract.name, **contract.options, returns=returns
             )
+        _check(options)
         return method(self, *arguments, **options)
 
     return either
@@ -72,9 +75,15 @@ def maps_contracts(method: Callable[..., Any]) -> Callable[..., Any]:
             own = {name: value for name, value in contract.options.items() if name != "on_progress"}
             options = {**own, **options, "returns": contract.signature.returns}
             return method(self, _bodies(contract, values), contract.name, **options)
+        _check(options)
         return method(self, *arguments, **options)
 
     return either
+
+
+def _check(options: dict[str, Any]) -> None:
+    if "returns" in options:
+        check_returns(options["returns"])
 
 
 def _bodies(contract: Contract[..., Any, ..., Any], values: list[Iterable[Any]]) -> Iterable[bytes]:

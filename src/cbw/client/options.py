@@ -6,10 +6,13 @@ import math
 from collections.abc import Mapping
 from numbers import Real
 from types import EllipsisType
+from typing import Any
 
+from cbw import codec
 from cbw.core import messages
 from cbw.core.headers import why_bad_headers
 from cbw.errors import UsageError
+from cbw.visible import writable
 
 Timeout = float | EllipsisType | None
 """Seconds that a request may take; None: for ever; ``...``: as many as its client was made with."""
@@ -59,17 +62,32 @@ def checked_delay(delay_s: float, timeout_s: float) -> float:
     return float(delay_s)
 
 
+def check_returns(kind: Any) -> None:
+    """See that an answer can be read as ``kind``, before the work is done for nothing.
+
+    Raises:
+        UsageError: none can.
+    """
+    if reason := codec.why_unusable(kind):
+        shown = getattr(kind, "__qualname__", None) or repr(kind)
+        raise UsageError(f"returns is {shown}, which no answer can be read as: {reason}")
+
+
 def checked_headers(headers: Headers) -> dict[str, str] | None:
     """``headers``, if a request may have them. None: there are none.
 
     Raises:
-        UsageError: they are no texts, too many or too long.
+        UsageError: they are no texts by name, or none that UTF-8 can hold, too many or too long.
     """
     if not headers:
         return None
-    texts = dict(headers)
-    if not all(isinstance(text, str) for item in texts.items() for text in item):
-        raise UsageError(f"the headers are {headers!r}; names and values must be texts")
+    try:
+        texts = dict(headers)
+        are_texts = all(isinstance(text, str) and writable(text) == text for item in texts.items() for text in item)
+    except (TypeError, ValueError):  # no mapping
+        are_texts = False
+    if not are_texts:
+        raise UsageError(f"the headers are {headers!r}; names and values must be texts that UTF-8 can hold")
     if why := why_bad_headers(texts):
         raise UsageError(why, advice="Send what is larger in the body.")
     return texts

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from cbw.core.messages import ProgressMade
+
+_log = logging.getLogger("cbw.client")
 
 
 class Progress(NamedTuple):
@@ -26,7 +29,10 @@ def progress_of(message: ProgressMade) -> Progress:
 
 
 class ProgressSink:
-    """Where the news of one request go: each progress to ``on_progress``, and its end to ``end``."""
+    """Where the news of one request go: each progress to ``on_progress``, and its end to ``end``.
+
+    What ``on_progress`` raises is logged, as :meth:`.RequestFuture.end` does with callbacks; not so Ctrl-C.
+    """
 
     def __init__(self, end: Callable[[Any], None], on_progress: Callable[[Progress], Any]) -> None:
         self._end = end
@@ -35,6 +41,11 @@ class ProgressSink:
     def __call__(self, news: Any) -> None:
         """Something has come."""
         if isinstance(news, ProgressMade):
-            self._on_progress(progress_of(news))
+            try:
+                self._on_progress(progress_of(news))
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # it runs in the thread of whoever reads the socket, and others wait for that
+                _log.exception("exception calling on_progress %r", self._on_progress)
         else:
             self._end(news)

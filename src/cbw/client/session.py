@@ -299,8 +299,13 @@ class Session:
     def deliver_news(self) -> None:
         """Give :attr:`news` to their sinks, before the ends that the last turn has returned."""
         news, self.news = self.news, []
-        for sink, one in news:
-            sink(one)
+        left = iter(news)
+        try:
+            for sink, one in left:
+                sink(one)
+        finally:  # as in deliver()
+            for sink, one in left:
+                sink(one)
 
     def collect(self, ticket: str, timeout: Timeout, sink: Any) -> int:
         """Note that the answer of ``ticket`` is wanted within ``timeout``; returns the id of that.

@@ -248,9 +248,11 @@ class SharedSocket:
                 with self._lock:
                     ended = session.turn(has_changes=has_changes)
                     timeout_s = self._sleep_s(ended)
-                if session.news:
-                    session.deliver_news()
-                deliver(ended)
+                try:
+                    if session.news:
+                        session.deliver_news()
+                finally:
+                    deliver(ended)
         finally:
             self._is_sleeping = False
             self._owner = None

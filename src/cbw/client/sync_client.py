@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 from cbw import codec
 from cbw.client.contracts import OfOne, OfTwo, maps_contracts, streams_contracts, takes_contracts
 from cbw.client.future import RequestFuture
-from cbw.client.options import Headers, Timeout
+from cbw.client.options import Headers, Timeout, check_returns
 from cbw.client.progress import OnProgress, ProgressSink
 from cbw.client.result import result_of
 from cbw.client.session import TIMEOUT_S, KeysPath
@@ -218,9 +218,10 @@ class Client(SharedSocket):
             Expired: there is no answer in time; or the request itself had a deadline, which passed.
             RequestError: the request ended without an answer, or with one that is not a ``returns``; the subclass says why.
             VersionMismatch: the broker is too old to know tickets.
-            UsageError: ``ticket`` is not a valid name, or ``timeout`` not a number.
+            UsageError: ``ticket`` is not a valid name, ``timeout`` not a number, or ``returns`` not a type.
             Closed: the client is closed.
         """
+        check_returns(returns)
         return result_of(self._wait_for(lambda sink: self._session.collect(ticket, timeout, sink)), returns)
 
     @overload

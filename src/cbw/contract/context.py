@@ -12,6 +12,7 @@ import msgspec
 from cbw.core import messages
 from cbw.core.parts import PROGRESS_CHARS_MAX
 from cbw.current import request_context
+from cbw.visible import writable
 
 PROGRESS_S = 0.05
 """Shortest time in seconds between two progresses of a handler that are told."""
@@ -46,14 +47,16 @@ class Context(msgspec.Struct, eq=False):
         """Tell how far the handler is: the broker shows it in its status, and passes it on to a caller that has ``on_progress``.
 
         Call it as often as you like: at most 20 times a second are told, and ``done == total`` always. ``text`` is cut after 200
-        characters.
+        characters; what UTF-8 cannot hold of it is sent as an escape.
         """
         now = self._clock()
         is_due = self._progress_at is None or now - self._progress_at >= PROGRESS_S or done == total
         if self._tell is not None and is_due:
             self._progress_at = now
             whole = None if total is None else float(total)
-            self._tell(messages.ProgressMade(self._task.id, float(done), whole, str(text)[:PROGRESS_CHARS_MAX]))
+            self._tell(
+                messages.ProgressMade(self._task.id, float(done), whole, writable(str(text))[:PROGRESS_CHARS_MAX])
+            )
 
     @property
     def request(self) -> str:

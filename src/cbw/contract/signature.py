@@ -2,7 +2,7 @@
 
 The rule is decided by the signature, never by the body's value:
 
-- A function whose only parameter is ``bytes``, or has no annotation, gets the body as it is.
+- A function whose only parameter is ``bytes``, or has no annotation or ``Any``, gets the body as it is.
 - Any other gets its arguments by name, from one JSON object.
 - If it has exactly one parameter, or exactly one without a default value, a body that is no JSON object is that argument. So is
   an object, if objects are among the values of that parameter's type. But if that type lists its keys (a dataclass, a
@@ -24,7 +24,7 @@ import msgspec
 from cbw import codec
 from cbw.codecs.interface import Codec
 from cbw.contract.context import Context
-from cbw.errors import UsageError
+from cbw.errors import NotEncodable, UsageError
 
 _NOTHING = inspect.Parameter.empty
 SIGNATURE_CHARS = 1000
@@ -112,7 +112,9 @@ class Signature:
             if kind is Context:
                 self._context_name = parameter.name
             elif parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
-                raise UsageError(f"{self.name} cannot be a handler: parameter {parameter} has no single name")
+                kind = parameter.kind.description
+                text = f"parameter {parameter.name} is {kind}, and the arguments of a request have names"
+                raise UsageError(f"{self.name} cannot be a handler: {text}")
             else:
                 is_keyword = parameter.kind is parameter.KEYWORD_ONLY
                 found.append(Parameter(parameter.name, kind, parameter.default, is_keyword))
@@ -203,6 +205,8 @@ class Signature:
         """
         own = [p.replace(annotation=self._hints.get(p.name, p.annotation)) for p in self._own]
         returns = self._hints.get("return", self._signature.return_annotation)
+        if returns is type(None):  # as Python has made it of None
+            returns = None
         said: dict[str, Any] = {
             "signature": str(self._signature.replace(parameters=own, return_annotation=returns))[:SIGNATURE_CHARS],
             "doc": self._doc.partition("\n\n")[0][:SIGNATURE_CHARS],
@@ -236,7 +240,7 @@ class Signature:
             return codec.encode_as(arguments[subject.name], subject.kind)
         if self.has_codec and self._all:
             return codec.encode_as(self._by_name(**arguments), self._form)
-        return codec.encode_json(arguments) if self._all else b""
+        return _encoded(arguments) if self._all else b""
 
     def _bound(self, positional: Sequence[Any], by_name: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments that were given, by name: as :meth:`inspect.Signature.bind`, which takes several times as long."""
@@ -256,7 +260,7 @@ class Signature:
         Raises:
             NotEncodable: JSON has no form for it.
         """
-        return codec.encode(part) if self.part is Any else codec.encode_as(part, self.part)
+        return codec.encode_as(part, self.part)
 
     def body_of(self, result: Any) -> bytes:
         """The body of the answer with this ``result``.
@@ -266,6 +270,15 @@ class Signature:
         """
         shape = self._result_shape
         return codec.encode(result) if shape is None else codec.encode_shaped(result, shape)
+
+
+def _encoded(arguments: Mapping[str, Any]) -> bytes:
+    try:
+        return codec.encode_json(arguments)
+    except NotEncodable:
+        for value in arguments.values():
+            codec.encode_json(value)  # whose error names its type: the dict is ours
+        raise
 
 
 def _subject_of(parameters: list[Parameter]) -> Parameter | None:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from cbw.core.record import Record
+from cbw.visible import writable
 
 LINE_BYTES_MAX = 1 << 20
 """Largest line of a record, in bytes, and largest line of text that the logger accepts: more than any person reads."""
@@ -77,5 +78,5 @@ def _fitting(record: Record) -> Record:
 def _printed(value: Any, chars_max: int) -> str:
     """The beginning of ``value`` if it is text, otherwise of its printed form."""
     text = value if isinstance(value, str) else repr(value)
-    text = text.encode(errors="backslashreplace").decode()
+    text = writable(text)
     return text if len(text) <= chars_max else f"{text[:chars_max]}… ({len(text)} characters)"

@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import importlib
 import inspect
+import os
 import random
 import sys
 import traceback
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from cbw import codec
@@ -24,8 +26,12 @@ from cbw.core.messages import ERROR_TEXT_CHARS_MAX, FAILURE_BYTES_MAX, OK, TRACE
 from cbw.core.parts import streamed_body
 from cbw.errors import BadRequest, Failure, NotEncodable, TimeLimit, UsageError
 from cbw.observe.spans import tracer
+from cbw.visible import writable
 from cbw.worker.outlet import Outlet
 from cbw.worker.spans import processing, processing_all, tell_answers
+
+_OURS = f"{Path(__file__).parents[1]}{os.sep}"
+"""How the names of our own files begin."""
 
 
 class Handler:
@@ -284,10 +290,10 @@ def _text_of(error: BaseException) -> str:
 
 
 def _sendable(text: str) -> str:
-    """``text`` as UTF-8 can hold it, for names of files may contain lone surrogates; its beginning if it is long."""
+    """``text`` as :func:`~cbw.visible.writable` makes it; its beginning if it is long."""
     if len(text) > ERROR_TEXT_CHARS_MAX:
         text = f"{text[: ERROR_TEXT_CHARS_MAX - 1]}…"
-    return text.encode(errors="backslashreplace").decode()
+    return writable(text)
 
 
 def _failure_body(failure: Failure) -> bytes:
@@ -302,20 +308,29 @@ def _failure_body(failure: Failure) -> bytes:
             text = f"the data of a failure has {len(data)} bytes as JSON; at most {FAILURE_BYTES_MAX} are sent"
             raise NotEncodable(text, advice="Put what is that large into an answer.")
     except NotEncodable as error:
-        raise error from failure
+        raise error from failure.with_traceback(_in_handler(failure.__traceback__))
     return messages.error_body(_sendable(failure.code), _sendable(failure.text), data=data.decode())
 
 
 def traceback_of(error: BaseException) -> str:
-    """Where ``error`` was raised in the handler, and because of what; the end of that if it is long."""
+    """Where ``error`` was raised in the handler, and because of what; the end of that if it is long.
+
+    The frames that have called the handler are left out. An error without others is no line of the handler's: its result, say,
+    has no form. That has only its text.
+    """
     try:
-        frames = error.__traceback__
-        inside = frames.tb_next if frames is not None else None  # without the frame that has called the handler
-        text = "".join(traceback.format_exception(type(error), error, inside))
-        text = text.encode(errors="backslashreplace").decode()
+        text = "".join(traceback.format_exception(type(error), error, _in_handler(error.__traceback__)))
+        text = writable(text)
     except Exception as unprintable:  # an exception may do anything when it is printed
         return f"the traceback cannot be made: {type(unprintable).__name__}"
     return text if len(text) <= TRACEBACK_CHARS_MAX else f"…{text[1 - TRACEBACK_CHARS_MAX :]}"
+
+
+def _in_handler(frames: TracebackType | None) -> TracebackType | None:
+    """``frames`` without those at their beginning that are ours, and have called the handler."""
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_OURS):
+        frames = frames.tb_next
+    return frames
 
 
 def _bad_request(task: messages.Task, error: Exception) -> messages.Answer:

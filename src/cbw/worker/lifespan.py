@@ -39,6 +39,8 @@ class Lifespans:
         owners = dict.fromkeys(handler.owner for handler in self._handlers)
         self._services = [owner for owner in owners if owner is not None and owner.opens is not None]
         self._closings: list[Callable[[], object]] = []
+        self.opening = ""
+        """The service whose lifespan is being opened; empty: none is."""
         is_async = any(inspect.isasyncgenfunction(service.opens) for service in self._services)
         self.loop_thread = LoopThread(fail) if is_async or wants_loop else None
 
@@ -51,12 +53,15 @@ class Lifespans:
         for service in self._services:
             if is_unwanted():
                 return
+            self.opening = service.name
             try:
                 state = self._open(service, is_unwanted)
             except Exception as error:
                 self.close()
                 text = f"the lifespan of {service.name} failed: {type(error).__name__}: {error}"
                 raise NotReady(text, advice=_indented(error)) from error
+            finally:
+                self.opening = ""
             for handler in self._handlers:
                 if handler.owner is service:
                     handler.state = state

@@ -10,6 +10,7 @@ from typing import Any
 
 from cbw.core import catalogue, messages
 from cbw.core.catalogue import EventName
+from cbw.core.messages import Status
 from cbw.core.parts import SUCCEEDED
 from cbw.core.record import Record
 from cbw.observe.trace import TRACEBACK, Trace
@@ -28,13 +29,20 @@ def watches(worker: str, trace: Trace, write: WriteRecords) -> tuple[Watch | Non
 
 
 def task_watch(worker: str, write: WriteRecords) -> Watch:
-    """Records every task that is begun, and its end unless it failed by accident, of which :class:`FailureWatch` tells."""
+    """Records every task that is begun, and its end unless it failed by accident, of which :class:`FailureWatch` tells.
+
+    One that was given up, by its client or its deadline, is done.
+    """
 
     def watch(task: messages.Task, answer: messages.Answer | None) -> None:
         if answer is None:
             write([task_record(catalogue.BEGUN, worker, task)])
         elif answer.status in SUCCEEDED:
             write([task_record(catalogue.DONE, worker, task)])
+        elif answer.status is Status.CANCELLED:
+            record = task_record(catalogue.DONE, worker, task)
+            record.text = "cancelled"
+            write([record])
         elif (error := messages.error_parts(answer.body)).data is not None:
             record = task_record(catalogue.DONE, worker, task)
             record.text = error.line
@@ -45,7 +53,7 @@ def task_watch(worker: str, write: WriteRecords) -> Watch:
 
 class FailureWatch:
     """Records every task that failed, with the traceback of its handler. Unless ``write`` prints, ``logging`` gets it too.
-    A :class:`cbw.Failure` is an answer, and no case of this.
+    A :class:`cbw.Failure` is an answer, and no case of this; nor is a task that was given up.
 
     Of a flood of failures only :data:`FAILURES_MAX` in a second are told of, unless somebody ``wants_all`` records; all are
     counted in the worker's status.
@@ -62,7 +70,7 @@ class FailureWatch:
     def __call__(self, task: messages.Task, answer: messages.Answer | None) -> None:
         assert answer is not None
         error = messages.error_parts(answer.body)
-        if error.data is not None:
+        if error.data is not None or answer.status is Status.CANCELLED:
             return
         now = time.monotonic()
         if now - self._since >= 1.0:

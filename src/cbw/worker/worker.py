@@ -88,6 +88,7 @@ class Worker:
         self._is_stop_wanted = False
         self._unread: BrokenPipeError | None = None
         self._sessions: list[WorkerSession] = []
+        self._lifespans: Lifespans | None = None
         self._started_at = time.monotonic()
 
     def service(
@@ -181,6 +182,11 @@ class Worker:
         """Whether a broker has ever welcomed this worker."""
         return any(session.core.has_met_broker for session in self._sessions)
 
+    @property
+    def opening(self) -> str:
+        """The service whose lifespan this process is opening; it says hello to no broker before. Empty: it opens none."""
+        return self._lifespans.opening if self._lifespans is not None else ""
+
     def stop(self) -> None:
         """Finish what runs, within the grace time, and end :meth:`run`. Safe from any thread and from signal handlers."""
         self._is_stop_wanted = True
@@ -243,7 +249,7 @@ class Worker:
             groups = self._groups()
             here = [] if self._running.processes else list(self._handlers.values())  # child processes open their own
             is_loop_shared = bool(here) and sum(handlers[0].is_async for _, handlers, _ in groups) > 1
-            lifespans = Lifespans(here, self._fail, wants_loop=is_loop_shared)
+            lifespans = self._lifespans = Lifespans(here, self._fail, wants_loop=is_loop_shared)
             try:
                 lifespans.open(lambda: self._is_stop_wanted)
                 self._sessions = [self._session(*group, lifespans.loop_thread) for group in groups]

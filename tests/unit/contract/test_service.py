@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -133,6 +134,11 @@ def nothing() -> None:
     return None
 
 
+@shop.task()
+def untyped(body):  # type: ignore[no-untyped-def]
+    return body
+
+
 TEXTS = st.text(max_size=8) | st.sampled_from(["", "{}", "null", "12", '{"article": "x"}', '"tea"'])
 NUMBERS = st.integers(-(2**53), 2**53)
 LINES = st.builds(Line, TEXTS, NUMBERS)
@@ -171,6 +177,22 @@ def test_what_is_called_is_what_the_function_is_given_and_what_it_returns_comes_
         result, got = asyncio.run(result), asyncio.run(got)
     assert got == result
     assert codec.decode(signature.body_of(result), signature.returns) == result
+
+
+def test_an_argument_that_has_no_form_is_named_by_its_type() -> None:
+    with pytest.raises(cbw.NotEncodable, match="a value of type float cannot be sent: JSON has no form for nan"):
+        price.body_for("tea", count=float("nan"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [b"\xff", "tea", "", None, 5, {"body": 1}])
+def test_a_function_without_a_type_gets_the_same_from_callers_with_and_without_the_module(value: Any) -> None:
+    assert untyped.body_for(value) == codec.encode(value)
+    assert untyped.signature.arguments(codec.encode(value), None) == {"body": codec.encode(value)}
+
+
+def test_the_answer_of_a_function_that_returns_nothing_is_nothing() -> None:
+    assert codec.decode(untyped.signature.body_of(None), untyped.signature.returns) is None
+    assert msgspec.json.decode(nothing.signature.described)["signature"] == "() -> None"
 
 
 def test_a_task_is_called_as_the_function_that_it_is() -> None:

@@ -130,6 +130,7 @@ def wants_many(items: list[Plain], count: int) -> None: ...
 def wants_either(text: str | bytes) -> None: ...
 def wants_any_number(*numbers: int) -> None: ...
 def wants_any_names(**names: int) -> None: ...
+def wants_no_name(item: int, /) -> None: ...
 def wants_unknown(item: Unknown) -> None: ...  # type: ignore[name-defined] # noqa: F821
 
 
@@ -139,8 +140,9 @@ def wants_unknown(item: Unknown) -> None: ...  # type: ignore[name-defined] # no
         (wants_plain, "parameter item is Plain, which no body can be read as"),
         (wants_many, "parameter items is list.*Plain"),
         (wants_either, "parameter text is str | bytes"),
-        (wants_any_number, "numbers"),
-        (wants_any_names, "names"),
+        (wants_any_number, "parameter numbers is variadic positional, and the arguments of a request have names"),
+        (wants_any_names, "parameter names is variadic keyword, and"),
+        (wants_no_name, "parameter item is positional-only, and"),
         (wants_unknown, "Unknown"),
     ],
 )

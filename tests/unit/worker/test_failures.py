@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +15,7 @@ from cbw.contract.context import Context
 from cbw.core import catalogue, messages
 from cbw.core.messages import ERROR_TEXT_CHARS_MAX, FAILURE_BYTES_MAX, ErrorParts, Status
 from cbw.core.record import Record
-from cbw.worker.handler import Handler
+from cbw.worker.handler import Handler, cancelled, failed
 from cbw.worker.watchers import FailureWatch, task_watch
 
 TASK = messages.Task(1, "price", b"tea", None, 1, "C1/7")
@@ -49,6 +51,48 @@ def test_so_is_data_that_is_too_large() -> None:
     assert said.kind == "NotEncodable" and str(FAILURE_BYTES_MAX) in said.text
 
 
+@pytest.mark.parametrize("error", [KeyError("milk"), SystemExit(3), cbw.Failure("no", data=object())])
+def test_a_traceback_begins_in_the_handler(error: BaseException) -> None:
+    assert first_frame(said_by(error).traceback) == (__file__, "handler")
+
+
+def test_so_does_that_of_an_exception_that_ends_a_thread() -> None:
+    """A pool takes it from its thread: there are more frames of ours above the handler."""
+    with pytest.raises(KeyboardInterrupt) as raised:
+        said_by(KeyboardInterrupt())
+    frames: Any = raised.value.__traceback__
+    while frames.tb_frame.f_code.co_filename == __file__:
+        frames = frames.tb_next
+    said = messages.error_parts(failed(TASK, raised.value.with_traceback(frames)).body)
+    assert first_frame(said.traceback) == (__file__, "handler")
+
+
+def first_frame(traceback: str) -> tuple[str, str]:
+    """The file and the function of the first line that ``traceback`` shows."""
+    shown = re.search(r'File "(.*)", line \d+, in (.*)', traceback)
+    assert shown is not None, traceback
+    return shown[1], shown[2]
+
+
+@pytest.mark.parametrize("result", [object(), math.nan, "x\udcff"])
+def test_a_result_that_has_no_form_has_no_traceback(result: object) -> None:
+    """No line of the handler has raised anything, and ours tell its author nothing."""
+
+    def handler(body: bytes) -> Any:
+        return result
+
+    said = messages.error_parts(answer_of(handler).body)
+    assert said.kind == "NotEncodable" and said.text.startswith("a value of type ")
+    assert said.traceback.startswith("cbw.errors.NotEncodable: a value of type ")
+
+
+def test_how_far_a_handler_is_may_be_said_in_any_text() -> None:
+    """That ended its worker, and with the attempts at it all workers: names of files may be no UTF-8."""
+    told: list[messages.ProgressMade] = []
+    Context(TASK, 0.0, told.append).progress(1, 2, "caf\udce9.txt")
+    assert [progress.text for progress in told] == ["caf\\udce9.txt"]
+
+
 @pytest.mark.parametrize("code", ["", "x" * 201, 404, None])
 def test_a_failure_has_a_code(code: Any) -> None:
     with pytest.raises(cbw.UsageError, match="code"):
@@ -73,13 +117,25 @@ def test_a_failure_of_somebody_else_is_passed_on() -> None:
     assert (said.kind, said.text, said.data) == ("not_found", "no tea", "[1]")
 
 
-def test_a_failure_shows_in_the_trace_and_frightens_nobody(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (
+            messages.Answer(1, Status.FAILED, messages.error_body("not_found", "no tea", data="null")),
+            "not_found: no tea",
+        ),
+        (cancelled(1), "cancelled"),
+    ],
+)
+def test_what_is_no_accident_shows_in_the_trace_and_frightens_nobody(
+    caplog: pytest.LogCaptureFixture, answer: messages.Answer, text: str
+) -> None:
+    """Neither a failure, which is an answer, nor a task that was given up, as when a reader leaves a stream."""
     records: list[Record] = []
     all_tasks = task_watch("W1", records.extend)
     failures = FailureWatch("W1", records.extend, wants_all=True, is_printed=False)
-    answer = messages.Answer(1, Status.FAILED, messages.error_body("not_found", "no tea", data="null"))
     for watch in (all_tasks, failures):
         watch(TASK, answer)
     ((record),) = records
-    assert (record.event, record.request, record.text) == (catalogue.DONE, "C1/7", "not_found: no tea")
+    assert (record.event, record.request, record.text) == (catalogue.DONE, "C1/7", text)
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]

@@ -33,8 +33,10 @@ class Expiries:
             text = f"no answer in time: worker {worker.name} has had it for {max(0.0, now - entry.handed_out_at):.3g} s"
             return WORKER, text + (f"; {failed} failed at it before" if failed else "")
         name, has_worker = entry.request.service, self.is_served(entry.request.service)
-        reason = "was free" if has_worker else f"came that serves {name!r}" if name else "came"
-        text = f"the deadline passed before {'another' if failed else 'a'} worker {reason}"
+        text = self._why_stopped(name) if has_worker else ""
+        if not text:
+            reason = "was free" if has_worker else f"came that serves {name!r}" if name else "came"
+            text = f"the deadline passed before {'another' if failed else 'a'} worker {reason}"
         if failed:
             text += f"; {failed} failed at it"
         if retries_of(entry):
@@ -53,6 +55,16 @@ class Expiries:
             return True
         row = self._dispatcher.services.get(service)
         return row is not None and bool(row.workers)
+
+    def _why_stopped(self, service: str) -> str:
+        """The text if no worker gets requests for ``service``, be it free or not, as people want it so. Empty: they do not."""
+        row = self._dispatcher.services.get(service)
+        what = f"service {service!r}" if service else "the nameless service"
+        if service in self._dispatcher.paused:
+            return f"the deadline passed while {what} was paused (cbw pause)"
+        if row is not None and all(worker.is_drained for worker in row.workers.values()):
+            return f"the deadline passed while all workers of {what} were drained (cbw drain)"
+        return ""
 
     def _suggestion(self, client: ClientRow, name: str, now: float) -> str:
         """A service that ``client`` may have meant, in words behind a text."""

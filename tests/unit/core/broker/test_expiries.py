@@ -7,12 +7,14 @@ import difflib
 import pytest
 
 from cbw.core import messages
+from cbw.core.broker import acts
 from cbw.core.broker.states import RequestState
 from cbw.core.broker.tables import ClientRow, Entry
 from cbw.core.key import Key
 from cbw.core.messages import Status, error_of
 from cbw.wire import native
 
+from .control import Control
 from .system import CoreSystem, client_said, worker_said
 
 
@@ -65,6 +67,34 @@ def test_it_waited_for_a_worker(system: CoreSystem, is_clients_time: bool) -> No
         late(system)
     else:
         system.wait(1.1, "W1")
+    assert told(system) == (Status.EXPIRED, "queue", "the deadline passed before a worker was free")
+
+
+@pytest.mark.parametrize("service", ["s", ""])
+def test_its_service_was_paused(system: CoreSystem, service: str) -> None:
+    """No worker is missing then: to say that none was free would send people looking for more."""
+    system.worker("W1", services=(service,))
+    system.client("ADMIN")
+    Control(system).ask(acts.PAUSE, services=[service])
+    ask(system, service)
+    system.wait(1.1, "W1")
+    what = f"service {service!r}" if service else "the nameless service"
+    assert told(system) == (Status.EXPIRED, "queue", f"the deadline passed while {what} was paused (cbw pause)")
+
+
+def test_all_its_workers_were_drained(system: CoreSystem) -> None:
+    for worker in ("W1", "W2"):
+        system.worker(worker)
+    system.client("ADMIN")
+    Control(system).ask(acts.DRAIN, workers=["W1", "W2"])
+    ask(system)
+    system.wait(1.1, "W1", "W2")
+    text = "the deadline passed while all workers of service 's' were drained (cbw drain)"
+    assert told(system) == (Status.EXPIRED, "queue", text)
+    Control(system).ask(acts.UNDRAIN, workers=["W1"])
+    system.ask(7)
+    ask(system)
+    late(system)
     assert told(system) == (Status.EXPIRED, "queue", "the deadline passed before a worker was free")
 
 
