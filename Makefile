@@ -8,6 +8,8 @@ N ?= 200
 JUDGE ?= unit
 SERVICE ?= pypi
 READY := .venv/.ready
+# Without bytecode each of the thousand processes of the tests compiles cbw and its tests again: some environments ask for that.
+export PYTHONDONTWRITEBYTECODE :=
 
 demo: $(READY)  ## a whole system on this machine, then proof that it survives a killed worker
 	$(BIN)/cbw up --scale cli=2 --scale wor=4 --until-done

@@ -103,6 +103,7 @@ class Node:
         title = f"{self.network}-{hostname}"
         self._made.append(title)
         must("run", "--detach", "--name", title, "--hostname", hostname, "--label", f"{LABEL}=1", "--network", self.network,
+             "--no-healthcheck",  # Kubernetes knows none but the probes
              *self._aliases(pod), *_security(spec, container), *_environment(container),
              *self._mounts(title, maker, spec, container), *options, self._image, *container["args"])  # fmt: skip
         return Pod(title, spec)

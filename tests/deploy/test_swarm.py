@@ -27,7 +27,7 @@ from click.testing import CliRunner
 from cbw.cli.main import cli
 from tests.live.program import wait_until
 
-from .engine import DEPLOY, ROOT, docker, must
+from .engine import DEPLOY, ROOT, SELDOM, docker, must
 
 pytestmark = [pytest.mark.timeout(400), pytest.mark.xdist_group("swarm")]
 UP_S = 120.0
@@ -181,7 +181,7 @@ def stack(swarm: int, nats_image: str, tmp_path: Path) -> Iterator[Stack]:
     """
     assert CliRunner().invoke(cli, ["keys", "new", str(tmp_path / "keys")]).exit_code == 0
     services: dict[str, Any] = {name: {"image": nats_image} for name in NATS}
-    update = {"deploy": {"update_config": {"delay": "1s", "monitor": "1s"}}}
+    update = {"deploy": {"update_config": {"delay": "1s", "monitor": "1s"}}, "healthcheck": SELDOM}
     services |= {
         "bro": update,
         "wor": {"environment": {"CBW_WORKER_WORK_TIME_S": "${WORK_S}"}, **update},

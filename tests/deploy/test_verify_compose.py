@@ -25,7 +25,7 @@ from tests.live import faulty_broker
 from tests.live.program import environment, wait_until
 
 from .conftest import SERVICES, NewName
-from .engine import DEPLOY, LABEL, service_override
+from .engine import DEPLOY, LABEL, SELDOM, service_override
 
 CHECKS = [
     "own-replies", "no-idle-while-waiting", "killed-worker", "frozen-worker",
@@ -113,7 +113,7 @@ def deployment(
     """A Compose file (JSON is YAML) of a broker, workers and, if wanted, a logger; one of them may have a fault."""
     variables = {"PYTHONUNBUFFERED": "1", "BROKER_HOST": "bro", "CBW_WORKER_WORK_TIME_S": work_s}
     variables |= {"LOGGER_HOST": "log"} if has_log else {}
-    role = role | {"environment": variables, "labels": {LABEL: "1"}}
+    role = role | {"environment": variables, "labels": {LABEL: "1"}, "healthcheck": SELDOM}
     cbw, mounts = role["entrypoint"], []
     broker, logger = [*cbw, "broker", "9998", "9999"], [*cbw, "logger"]
     if fault in faulty_broker.FAULTS:

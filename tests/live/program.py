@@ -19,6 +19,10 @@ PATIENCE_S = 40.0
 """How long a test waits for what must happen. Generous: only a failing test ever waits that long."""
 SOON_S = 8.0
 """What does not wait for something ends in this time, also on a busy machine: before the grace time of 10 s is over."""
+POLL_S = (0.005, 0.5)
+"""Shortest and longest time between an answer that is no and the next question."""
+REST = 3
+"""That time, in times that the question took: whoever waits is at work for a quarter of the time."""
 OUR_VARIABLES = ("CBW_", "BROKER_", "LOGGER_")
 
 
@@ -162,8 +166,15 @@ def _started(
 
 
 def wait_until(is_so: Callable[[], object], what: str, *, within_s: float = PATIENCE_S) -> None:
-    """Wait for something that nobody tells us."""
+    """Wait for something that nobody tells us. A question that costs a process is asked less often than one that costs nothing:
+    asking all the time took a whole processor from those who were asked.
+    """
     deadline = time.monotonic() + within_s
-    while not is_so():
-        assert time.monotonic() < deadline, f"not in {within_s:g} s: {what}"
-        time.sleep(0.005)
+    while True:
+        asked_at = time.monotonic()
+        if is_so():
+            return
+        now = time.monotonic()
+        assert now < deadline, f"not in {within_s:g} s: {what}"
+        rest_s = min(max(POLL_S[0], REST * (now - asked_at)), POLL_S[1])
+        time.sleep(min(rest_s, deadline - now))

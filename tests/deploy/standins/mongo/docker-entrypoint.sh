@@ -7,7 +7,7 @@ if [ ! -e /data/db/has-root ]; then
     "${start[@]}" --host 127.0.0.1 &
     ROOT_PASSWORD=$(cat "$MONGO_INITDB_ROOT_PASSWORD_FILE")
     export ROOT_PASSWORD
-    until mongosh --quiet --eval 'db.adminCommand("ping").ok' >/dev/null 2>&1; do sleep 0.3; done
+    until (exec 3<>/dev/tcp/127.0.0.1/27017) 2>/dev/null; do sleep 0.1; done
     mongosh --quiet admin --eval 'const { MONGO_INITDB_ROOT_USERNAME: user, ROOT_PASSWORD: pwd } = process.env
         db.createUser({ user, pwd, roles: ["root"] })'
     unset ROOT_PASSWORD
