@@ -256,7 +256,11 @@ class Busy(RequestError):
     retry_after_s: float | None = None
 
     def __str__(self) -> str:
-        return self.text if self.retry_after_s is None else f"{self.text}; try again in {self.retry_after_s:.2g} s"
+        return (
+            self.text
+            if self.retry_after_s is None
+            else f"{self.text.rstrip('.')}; try again in {self.retry_after_s:.2g} s"
+        )
 
 
 class Cancelled(RequestError):

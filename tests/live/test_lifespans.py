@@ -96,12 +96,14 @@ def test_a_lifespan_that_fails_ends_the_worker_with_its_traceback(start: Start, 
     assert worker.exit_code() == 3
     assert worker.count("the lifespan of broken failed: ConnectionError: no database at db:5432") == 1
     assert worker.count("in open_nothing") == 1
+    assert worker.count("File ") == 1, "no lines but those of the lifespan"
 
 
 def test_a_lifespan_that_fails_in_a_child(start: Start, broker: Broker) -> None:
     worker = start("worker", "W1", HOST, broker.worker_port, "--app", "contract:broken", "--processes", 1)
-    assert worker.exit_code() == 2
+    assert worker.exit_code() == 3
     assert worker.count("the lifespan of broken failed: ConnectionError: no database at db:5432") >= 1
+    assert worker.count("exited with 3 before it was ready") == 1 and not worker.count("__main__")
 
 
 def test_a_state_that_is_none(start: Start, broker: Broker, connect: Connect, log: Log) -> None:

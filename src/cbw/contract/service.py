@@ -263,7 +263,7 @@ class Service:
     ) -> RegisterBatch: ...
     def task(
         self,
-        *,
+        *functions: Callable[..., Any],
         name: str = "",
         concurrency: int | None = None,
         retries: int = RETRIES,
@@ -283,8 +283,11 @@ class Service:
         The function can still be called as before. A plain decorator below this one wraps what is served.
 
         Raises:
-            UsageError: ``name`` is not valid or was given before, or one of the others is not valid.
+            UsageError: ``name`` is not valid or was given before, or one of the others is not valid, or the decorator is written
+                without parentheses.
         """
+        if functions:
+            raise UsageError("a task is made by a decorator with parentheses", advice="Write @service.task().")
         Retrying(retries, retry_on, backoff_s)  # says now what is wrong with them
         handling = {
             "retries": retries,

@@ -111,7 +111,7 @@ def serve_tasks(
         os._exit(0)  # the parent is gone
     except NotReady as error:  # of a lifespan, with its traceback
         print(f"{translated(str(error))}\n     {translated(error.advice)}", file=sys.stderr, flush=True)
-        os._exit(1)
+        os._exit(NotReady.exit_code)
     if not child.is_idle:
         os._exit(0)  # handlers still run
 

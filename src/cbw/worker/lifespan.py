@@ -59,7 +59,7 @@ class Lifespans:
             except Exception as error:
                 self.close()
                 text = f"the lifespan of {service.name} failed: {type(error).__name__}: {error}"
-                raise NotReady(text, advice=_indented(error)) from error
+                raise NotReady(text, advice=_indented(error, service)) from error
             finally:
                 self.opening = ""
             for handler in self._handlers:
@@ -115,5 +115,10 @@ class Lifespans:
         return opened.result()
 
 
-def _indented(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error)).rstrip().replace("\n", "\n     ")
+def _indented(error: BaseException, service: Service) -> str:
+    """Where the lifespan of ``service`` has raised ``error``, without the frames that have called it."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code is not getattr(service.opens, "__code__", None):
+        frames = frames.tb_next
+    text = "".join(traceback.format_exception(type(error), error, frames or error.__traceback__))
+    return text.rstrip().replace("\n", "\n     ")

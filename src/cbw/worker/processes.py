@@ -335,7 +335,7 @@ class ProcessPool:
         """``dead`` has ended: report what it took with it, and give what it had not begun to others.
 
         Raises:
-            UsageError: no child of this pool was ever ready, so the next one would fare no better.
+            UsageError, NotReady: no child of this pool was ever ready, so the next one would fare no better.
         """
         with self._lock:
             dead.is_ending = True
@@ -358,6 +358,8 @@ class ProcessPool:
         if self.is_closed.is_set():
             return
         if is_hopeless:
+            if code == NotReady.exit_code:
+                raise NotReady(f"{end} before it was ready", advice="See what it printed.")
             raise UsageError(f"{end} before it was ready", advice=f"See what it printed. {GUARD_ADVICE}")
         if is_news:
             self._owner.record_event(catalogue.NOT_REPLACED, f"{end} before it was ready")

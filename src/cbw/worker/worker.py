@@ -106,7 +106,13 @@ class Worker:
         """Decorator: the function serves requests for ``name`` (see :class:`~cbw.worker.handler.Handler` for its arguments).
 
         The other arguments are those of :meth:`add`.
+
+        Raises:
+            UsageError: the decorator is written without parentheses, or an argument is not valid.
         """
+        if not isinstance(name, str):
+            advice = 'Write @worker.service("name"), or @worker.service() for the service without a name.'
+            raise UsageError("a service is made by a decorator with parentheses", advice=advice)
 
         def register(function: F) -> F:
             options: dict[str, Any] = {"retries": retries, "retry_on": retry_on, "backoff_s": backoff_s, "batch": batch}

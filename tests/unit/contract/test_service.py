@@ -226,6 +226,14 @@ def test_a_service_has_a_good_name(name: Any) -> None:
         cbw.Service(name)
 
 
+def test_a_decorator_without_parentheses_is_told_so() -> None:
+    """As in Celery, where they may be left out."""
+    with pytest.raises(UsageError, match="parentheses"):
+        cbw.Service("s").task(price)  # type: ignore[call-overload]
+    with pytest.raises(UsageError, match="parentheses"):
+        cbw.Worker().service(price)  # type: ignore[arg-type]
+
+
 def test_two_tasks_of_one_name_are_refused() -> None:
     service = cbw.Service("s")
     service.task(name="one")(lambda: None)
