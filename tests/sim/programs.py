@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .account import SeenAttempt
-from .plan import Job
+from .plan import Job, Wish
 from .streams import Streams
+from .tickets import Tickets
 
 if TYPE_CHECKING:
     from .checker import Checker
@@ -26,7 +27,18 @@ class Programs:
     retries_wanted: dict[int, float] = field(default_factory=dict)
     """By task: in how many seconds its handler wants to be called again."""
     streams: Streams = field(default_factory=Streams)
+    wishes: dict[int, Wish] = field(default_factory=dict)
+    """Of tickets, by the ids of the messages that say them."""
+    tickets: Tickets = field(kw_only=True)
     checkers: list[Checker] = field(default_factory=list)
+
+    def wished(self, key: str, wish: Wish, client: SimClient, now: float) -> None:
+        """``client`` wants something of a ticket, by a message that is called ``key``."""
+        message = int(key.rpartition("/")[2])
+        self.jobs[wish.job.token] = wish.job
+        self.wishes[message] = wish
+        self.asked[message] = (wish.token, now, client)
+        self.tickets.asked(wish)
 
     @property
     def was_disk_troubled(self) -> bool:

@@ -18,6 +18,7 @@ from .programs import Programs
 from .servers import Inheritance, Servers, SimStream
 from .standby import StandbyBroker
 from .stranger import Stranger
+from .tickets import Tickets
 from .way import Way
 from .workers import SimWorker
 from .world import BEAT_S, Process, World
@@ -36,7 +37,7 @@ class SimSystem:
         self.world = world
         self.plan = plan
         self.network = Network(world, plan.delay_s, queue_max=plan.queue_max, monitor_lag_s=plan.monitor_lag_s)
-        self.programs = Programs()
+        self.programs = Programs(tickets=Tickets(world, plan.limits))
         self.workers: list[SimWorker] = []
         self.journal: SharedJournal | None = None
         self.brokers: list[SimBroker] = self._standbys(plan.servers) if plan.servers is not None else self._brokers()

@@ -21,6 +21,7 @@ from . import (
     status_canaries,
     stranger_canaries,
     stream_canaries,
+    unusual_canaries,
 )
 from .canary import CANARIES, bend_nothing
 from .plan import Plan
@@ -37,6 +38,7 @@ MORE = (
     status_canaries,
     stranger_canaries,
     stream_canaries,
+    unusual_canaries,
 )
 assert all(module.__doc__ for module in MORE)  # they are in CANARIES now
 
@@ -53,13 +55,18 @@ CAUGHT_WITH = {
     "an_old_read_is_taken_for_the_end": 17,
     "an_owners_own_message_is_taken_for_anothers": 1,
     "answers_are_not_stored": 6,
+    "answers_of_tickets_are_kept_for_ever": 9,
     "attempts_count_twice": 6,
     "attempts_never_count": 1,
+    "clients_do_not_look_at_the_clock": 1,
     "deadlines_are_not_looked_at": 34,
     "demands_are_ignored": 11,
     "dialects_are_forgotten": 120,
     "dropped_answers_are_not_told": 3,
+    "everybody_waits_for_a_worker": 5,
+    "everybody_takes_requests": 3,
     "failed_attempts_are_not_remembered": 9,
+    "headers_are_lost": 2,
     "hello_again_is_ignored": 24,
     "late_answers_are_not_fenced": 25,
     "limits_are_ignored": 9,
@@ -67,8 +74,8 @@ CAUGHT_WITH = {
     "one_service_comes_first": 19,
     "owed_answers_are_taken_for_new_ones": 23,
     "parts_of_a_dead_attempt_are_passed_on": 58,
-    "recalls_are_dropped": 14,
-    "recalls_are_not_answered": 14,
+    "recalls_are_dropped": 30,
+    "recalls_are_not_answered": 17,
     "replies_to_somebody_else": 15,
     "requests_are_not_sent_again": 3,
     "returned_tasks_are_blamed": 2,
@@ -86,7 +93,7 @@ CAUGHT_WITH = {
     "waiting_answers_are_not_looked_at": 56,
     "what_a_client_could_not_send_is_forgotten": 3,
     "what_a_client_could_not_send_is_overtaken": 3,
-    "what_a_pool_gives_back_at_once_is_not_told": 14,
+    "what_a_pool_gives_back_at_once_is_not_told": 15,
     "what_is_due_is_forgotten": 1,
     "what_is_written_again_is_not_stored_yet": 9,
     "what_recovered_req_workers_answer_is_taken_for_granted": 36,
