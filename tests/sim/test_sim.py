@@ -81,6 +81,7 @@ CAUGHT_WITH = {
     "returned_tasks_are_blamed": 2,
     "returned_tasks_are_lost": 1,
     "second_hellos_are_blamed": 40,
+    "silence_is_not_noticed": 11,
     "streams_begin_anew_unasked": 9,
     "suspects_travel_in_company": 15,
     "tasks_of_lost_workers_are_lost": 1,
