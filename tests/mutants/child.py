@@ -18,6 +18,8 @@ RECORD_CPU_S = 1200
 """Processor time of recording what all tests call, which takes much longer than the tests themselves."""
 WALL_S = 900
 """Time of a mutant that waits for something which does not come."""
+NEVER_WAITS_S = 24 * 3600
+"""The same for a judge that waits for nothing, so that only processor time tells, however busy the machine is."""
 MEMORY_BYTES = 4 << 30
 """Address space of a mutant that grows without end."""
 
@@ -37,9 +39,9 @@ class Verdict:
     note: str = ""
 
 
-def judged_in_child(judge: Callable[[], Verdict], cpu_s: int = CPU_S) -> Verdict:
-    """What ``judge`` finds in a process of its own, with so much processor time. One that dies, or never ends, was killed by
-    that.
+def judged_in_child(judge: Callable[[], Verdict], cpu_s: int = CPU_S, wall_s: int = WALL_S) -> Verdict:
+    """What ``judge`` finds in a process of its own, with so much processor time, and in so much time. One that dies, or never
+    ends, was killed by that.
     """
     reader, writer = os.pipe()
     gc.freeze()  # or the child would copy all that it looks at
@@ -48,7 +50,7 @@ def judged_in_child(judge: Callable[[], Verdict], cpu_s: int = CPU_S) -> Verdict
         os.close(reader)
         _judge_and_exit(judge, writer, cpu_s)
     os.close(writer)
-    data = _read_all(reader, pid)
+    data = _read_all(reader, pid, wall_s)
     _, status = os.waitpid(pid, 0)
     os.close(reader)
     if data:
@@ -76,8 +78,8 @@ def _judge_and_exit(judge: Callable[[], Verdict], writer: int, cpu_s: int) -> No
         os._exit(0)
 
 
-def _read_all(reader: int, pid: int) -> bytes:
-    ends_at = time.monotonic() + WALL_S
+def _read_all(reader: int, pid: int, wall_s: int) -> bytes:
+    ends_at = time.monotonic() + wall_s
     data = b""
     while ends_at > time.monotonic():
         if select.select([reader], [], [], ends_at - time.monotonic())[0]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from cbw.core.broker.core import BrokerCore
+from cbw.core.broker.tables import Entry, request_name
+
 from .network import Connection
 
 
@@ -43,3 +46,13 @@ class Accepted:
     def failed(self) -> int:
         """How many attempts have failed."""
         return sum(attempt.void == "failed" for attempt in self.attempts)
+
+
+def entries_of(core: BrokerCore) -> list[Entry]:
+    """The requests that have not ended, or whose ends are just being stored: of clients, and of tickets."""
+    return [entry for row in (*core.clients.all, *core.tickets.rows.values()) for entry in row.entries.values()]
+
+
+def number_of(entry: Entry) -> int:
+    """By what the checker knows a request: the number at the end of the name that the trace gives it."""
+    return int(request_name(entry).rpartition("/")[2])

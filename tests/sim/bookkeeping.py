@@ -33,13 +33,18 @@ COUNTED = {
 """Events, and the counts that say how many of them there were."""
 
 
+CHECKS_PER_SUM = 8
+"""The histograms are added up at each eighth check: that takes as long as all else here."""
+
+
 class Bookkeeping:
     """Compares the trace of a broker with its counts, and looks at its orders."""
 
-    def __init__(self) -> None:
+    def __init__(self, seed: int, *, has_journal: bool) -> None:
         self._told: Counter[str] = Counter()
         self._has_stopped = False
-        self.shown = ShownStatus()
+        self._checks = 0
+        self.shown = ShownStatus(seed, has_journal=has_journal)
 
     def heard(self, record: Record, core: BrokerCore, now: float) -> None:
         """The broker has told this."""
@@ -84,6 +89,9 @@ class Bookkeeping:
         here = counts["workers_registered"] - counts["workers_lost"]
         if here != len(core.workers.by_peer):
             raise ViolationError(f"G3: {here} workers by the counts, {len(core.workers.by_peer)} in the table")
+        self._checks += 1
+        if self._checks % CHECKS_PER_SUM:
+            return
         core.requests.durations.count()
         timed, answered = sum(core.requests.durations.all.counts), counts[catalogue.ANSWERED] + counts[catalogue.FAILED]
         if timed > answered:

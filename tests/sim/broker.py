@@ -240,7 +240,7 @@ class SimBroker(Process):
         for order in self.driver.operator_answers:
             if order.answer.status is not messages.Status.OK:
                 raise ViolationError(f"control: the operator was refused: {bytes(order.answer.body)!r}")
-            operator.answered(order.answer)
+            operator.answered(order.number, order.answer)
         operator.has_acted()
         self.driver.operator_answers.clear()
         if self.driver.is_over:

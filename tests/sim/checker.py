@@ -15,31 +15,35 @@ from cbw.core import messages
 from cbw.core.broker import events
 from cbw.core.broker.check import check
 from cbw.core.client.events import Ended
-from cbw.core.messages import Status
+from cbw.core.messages import OK, Status
 from cbw.core.plain_messages import PlainReply, PlainRequest, PlainTask
 from cbw.core.record import Record
 
 from . import parcels
 from .account import Accepted, SeenAttempt
+from .blame import may_count
 from .bookkeeping import Bookkeeping
 from .clients import PlainClient, SimClient
-from .delays import Delays, may_fail
+from .delays import Delays
 from .durability import Durability
+from .ends import Circumstances, need_fair_error
 from .inherited import token_of_inherited, why_not_inherited
 from .namesakes import Namesakes
 from .network import Connection, Network
 from .operator import NAME, Operator
-from .overload import Fairness, need_limits_kept, refused_as_busy
+from .overload import Fairness, need_limits_kept
 from .parcels import Parcel, PlainAnswer, PlainReady
 from .plain_workers import PlainWorker
-from .plan import Job, Plan
+from .plan import Job, Plan, Wish
 from .poison import Poison
 from .programs import Programs
 from .questions import Questions
+from .served import UNSERVED, Served, nobody_waits_past_the_deadline
 from .trust import nobody_is_trusted_for_ever
 from .turns import Turns
-from .unbegun import has_settled, not_begun
+from .unbegun import has_settled, idle_servers, not_begun
 from .unsent_answers import UnsentAnswers
+from .wishes import OWN, OWN_NOTHING
 from .workers import SimWorker, read_answer, read_body
 from .world import ViolationError, World
 
@@ -50,8 +54,6 @@ BROKE_OFF = "the answer broke off"
 """How the record begins of a stream that is broken."""
 LOST_PARTS = "parts of its answer were lost"
 """How the record begins of an attempt that was given up because its client has not got all parts."""
-LATE_S = 0.02
-"""A request whose deadline has passed may wait so much longer for its end."""
 SAMPLE_S = 0.05
 """So often, G2 is looked at."""
 
@@ -79,6 +81,7 @@ class Checker:
         self._excused = durability.told.excused
         self._cancelled = programs.cancelled
         self._unread: dict[bytes, None] = {}
+        self._started: dict[int, str] = {}  # tickets that have come in this step, and their jobs
         self._waiting_since: dict[int, float] = {}
         self._turns = Turns(world)
         self._steps = 0
@@ -92,7 +95,8 @@ class Checker:
         self.streams = programs.streams
         self.programs = programs
         programs.checkers.append(self)
-        self._books = Bookkeeping()
+        self._books = Bookkeeping(world.seed, has_journal=self.durability.disk is not None)
+        self._served = Served(plan.limits)
         self._unsent_answers = UnsentAnswers(world, plan.limits.liveness_s)
 
     def need(self, is_kept: bool, text: str) -> None:
@@ -108,33 +112,33 @@ class Checker:
     def cancelled(self, key: str) -> None:
         self._cancelled[key] = None
 
-    def client_ended(self, key: str, job: Job | None, ended: Ended, client: SimClient) -> None:
+    def client_ended(self, key: str, job: Job | Wish | None, ended: Ended, client: SimClient) -> None:
         """G1 and G4 at the client."""
-        answer, now = ended.answer, self.world.now
+        answer, status, now = ended.answer, ended.answer.status, self.world.now
+        if isinstance(job, Wish):
+            is_answer = self.programs.tickets.ended(job, ended, was_cancelled=key in self._cancelled)
+            if is_answer and status is OK:
+                self._answer_is_own(read_answer(answer.body)[0], answer.body)
+            return
         if job is None:
             raise ViolationError(f"G4: {key} ended, which {client.who} does not wait for")
         self.need(ended.sink is job, f"G1: {client.who} got the answer of {ended.sink.token} for {job.token}")
-        self.world.counts[answer.status.name.lower()] += 1
-        status = answer.status
+        self.world.counts[status.name.lower()] += 1
         if self.streams.ended(key, ended):
+            return
+        if job.kind == OWN and status in (OK, Status.BAD_REQUEST):
+            self.need((status is OK) == (job.service != OWN_NOTHING), f"{job.token} is {ended}")
             return
         if status is Status.OK:
             self._answer_is_own(job.token, answer.body)
-        elif status is Status.FAILED:
-            is_fair = job.kind == "raise" or may_fail(job) or client.core.refused is not None
-            self.need(is_fair, f"G4: {job.token} failed, but its handler does not")
-        elif status is Status.EXPIRED:
-            submitted_at = self._asked[answer.id][1]
-            is_fair = job.ttl_s is not None and submitted_at is not None and now >= submitted_at + job.ttl_s - 1e-6
-            self.need(is_fair, f"G6: {job.token} expired too early")
-        elif status is Status.BUSY:
-            if not self.programs.may_be_refused(answer.id):
-                refused_as_busy(job, ended, self._asked[answer.id][1], self.plan.limits, now)
-        elif status is Status.CANCELLED:
-            is_fair = key in self._cancelled or key in self.operator.cancelled
-            self.need(is_fair, f"G4: {job.token} was cancelled by nobody")
-        else:
-            self.need(status is Status.GAVE_UP, f"G4: {job.token} ended with {status.name}")
+            return
+        around = Circumstances(
+            self._asked[answer.id][1],
+            key in self._cancelled or key in self.operator.cancelled,
+            client.core.refused is not None,
+            self.programs.may_be_refused(answer.id),
+        )
+        need_fair_error(job, ended, self.plan.limits, around, now)
 
     def plain_asked(self, job: Job) -> int:
         """A number for this question; the same may be asked again."""
@@ -173,7 +177,7 @@ class Checker:
             self._answer_is_own(job.token, reply.body)
         else:
             fair = (Status.STOPPING, Status.GAVE_UP, *([Status.FAILED] if job.kind == "raise" else []))
-            if self.plan.limits.plain_ttl_s is not None:
+            if self.plan.limits.plain_ttl_s is not None or self.plan.limits.unserved_s is not None:
                 fair = (*fair, Status.EXPIRED)
             if self.is_excused(job.token):
                 fair = (*fair, Status.CANCELLED)
@@ -203,6 +207,11 @@ class Checker:
             self.need(attempt.token == token, f"G1: task {task} is {attempt.token}, its body is {token}'s")
             attempt.began_at = self.world.now
             attempt.is_in_pool = True
+
+    def has_headers(self, token: str, headers: dict[str, str] | None) -> None:
+        """A handler is called with these."""
+        job = self.jobs[token]
+        self.need(headers == job.headers, f"G1: {token} has the headers {headers}, not {job.headers}")
 
     def ran(self, task: int) -> None:
         if task in self.attempts:
@@ -263,8 +272,10 @@ class Checker:
                 self.excuse(token, "the broker died")
         self._never_read(self.broker.driver.backlog.messages, "the broker died")
         self._fairness.clear()
+        self.programs.tickets.broker_died()
         self.delays.broker_died(durability.stored_retries())
         self._unsent_answers.clear()
+        self._served.clear()
         self._books.clear()
         self.namesakes.broker_died()
         self.accepted.clear()
@@ -292,6 +303,7 @@ class Checker:
         self.streams.arrived(facts, self.attempts)
         plain_id = self.broker.core.clients.next_plain_id
         self._unread.clear()
+        self._started.clear()
         asked: dict[int, float | None] = {}
         for fact in facts:
             if isinstance(fact, events.ClientSaid):
@@ -300,6 +312,8 @@ class Checker:
                     if isinstance(message, messages.Request) and message.id not in asked:
                         asked[message.id] = message.ttl
                         self.delays.asked[message.id] = message.delay_s or 0.0
+                    elif isinstance(message, messages.Start):
+                        self._start_arrives(message)
                     elif isinstance(message, PlainRequest):
                         self.plain_tokens[plain_id] = read_body(message.body)[0]
                         self.questions.become_request(plain_id)
@@ -312,6 +326,16 @@ class Checker:
                 self._unread[fact.peer] = None
                 self._never_read(fact.messages, "never read")
         self._ttl.update(asked)
+
+    def _start_arrives(self, start: messages.Start) -> None:
+        """The first with its ticket is the one."""
+        number = int(start.ticket)
+        if start.ticket not in self.broker.core.tickets.rows and number not in self._started:
+            token = read_body(start.body)[0]
+            self._started[number] = token
+            self._asked[number] = (token, None, self._asked[start.id][2])
+            self._ttl[number] = start.ttl
+            self.delays.asked[number] = start.delay_s or 0.0
 
     def answers_sent(self, batch: Sequence[messages.Message], connection: Connection) -> None:
         """These leave the broker."""
@@ -370,6 +394,7 @@ class Checker:
                 self._to_client(order)
             elif isinstance(order, events.SendToWorker):
                 self._to_worker(order)
+        self._served.stepped(core, self.world.now)
         self._steps += 1
         if self._steps % (1 + core.requests.count // 16) == 0 or any(
             isinstance(fact, events.PeerLost) for fact in facts
@@ -388,17 +413,18 @@ class Checker:
         )
         need_limits_kept(core, self.plan)
         if not self.broker.is_disturbed:
-            for accepted in self.accepted.values():
-                if accepted.deadline_at is not None and accepted.deadline_at < now - LATE_S:
-                    is_waiting = not accepted.attempts or accepted.attempts[-1].void
-                    is_fair = not is_waiting or accepted.at >= self.broker.stored_at
-                    self.need(is_fair, f"G6: {accepted.token} waits past its deadline")
+            self._served.check(core, now)
+            nobody_waits_past_the_deadline(self.accepted.values(), self.broker.stored_at, now)
 
     # --- the broker's trace
 
     def _record(self, record: Record) -> None:
         now = self.world.now
         self._of_clients(record)
+        if record.event in ("result_dropped", "result_expired"):
+            self._unsent_answers.discard(record.request)
+        if self.programs.tickets.told(record):
+            return
         if not record.request or record.event in ("refused", "fenced", "stored", "task_recovered"):
             return
         request = int(record.request.rpartition("/")[2])
@@ -418,7 +444,7 @@ class Checker:
             self.need(request not in self.accepted, f"G4: {record.request} was accepted twice")
             is_of_lab = request in self.plain_tokens
             token = self.plain_tokens[request] if is_of_lab else self._asked[request][0]
-            has_room = is_of_lab or len(self.accepted) < self.plan.limits.requests_max
+            has_room = is_of_lab or self.jobs[token].kind == OWN or len(self.accepted) < self.plan.limits.requests_max
             self.need(has_room, f"G9: {token} was accepted over the limit")
             ttl = self._ttl[request]
             self.accepted[request] = Accepted(token, None if ttl is None else now + ttl, now)
@@ -450,7 +476,9 @@ class Checker:
         self.durability.ended(request, record, accepted.token, is_of_lab=is_of_lab)
         if record.event in ("answered", "failed") and not is_of_lab:
             self._unsent_answers.add(record.request)
-        if record.text.startswith(BROKE_OFF):
+        if self.jobs[accepted.token].kind == OWN and record.event != "cancelled":
+            self.need(not accepted.attempts, f"G4: {accepted.token} was handed out, and is the broker's own")
+        elif record.text.startswith(BROKE_OFF):
             if accepted.attempts:
                 accepted.attempts[-1].void = accepted.attempts[-1].void or "failed"
         elif record.event in ("answered", "failed"):
@@ -458,9 +486,11 @@ class Checker:
             is_live = attempt.task == record.task and not attempt.void
             self.need(is_live, f"G4: {accepted.token} ended with the answer of a void attempt, {record.task}")
             attempt.is_accepted = True
-            self._books.shown.answered(accepted, self.world.now)
+            self._books.shown.answered(record.service, accepted, self.world.now)
         elif record.event == "gave_up":
             self._poison.gave_up(record.request, accepted, self.jobs[accepted.token])
+        elif record.event == "expired" and UNSERVED in record.text:
+            self._served.ended(record, accepted, self.world.now)
         elif record.event == "expired":
             asked_at, ttl_s = self._asked.get(request, ("", None))[1], self.jobs[accepted.token].ttl_s
             ends_at = accepted.deadline_at if asked_at is None or ttl_s is None else asked_at + ttl_s
@@ -519,31 +549,10 @@ class Checker:
         attempt = accepted.attempts[-1]
         self.need(attempt.task == record.task and not attempt.void, f"G5: task {record.task} failed twice")
         attempt.void = "failed"
-        self.need(
-            self._is_fair(attempt), f"G5: {attempt.token}: attempt {record.task} counts, but {record.text!r} is not so"
-        )
+        may = may_count(attempt, self.plan, self.durability, self._unread, self.world.now)
+        self.need(may, f"G5: {attempt.token}: attempt {record.task} counts, but {record.text!r} is not so")
         connection = attempt.connection
         attempt.is_excused |= connection is None or connection.link.process.is_frozen
-
-    def _is_fair(self, attempt: SeenAttempt) -> bool:
-        """Whether there is a reason to take the attempt for failed."""
-        now, connection = self.world.now, attempt.connection
-        if attempt.has_died:
-            return True
-        if attempt.recovered_at is not None:
-            return self.durability.may_have_failed(attempt)
-        if connection is None:
-            return self.plan.queue_max < 1000  # it waited in the shell for a peer that does not read
-        link = connection.link
-        if isinstance(link.process, PlainWorker) and not attempt.is_acquainted:
-            return True  # given to a successor with the same identity before it could register
-        if connection.is_lost or not link.process.is_alive or connection.socket != link.socket:
-            return True
-        if connection.peer in self._unread:
-            return True
-        if isinstance(link.process, PlainWorker):
-            return now - attempt.handed_at >= self.plan.limits.answer_timeout_s - 1e-6
-        return now - connection.heard_at >= self.plan.limits.liveness_s - 1e-6
 
     def _to_worker(self, order: events.SendToWorker) -> None:
         for message in order.messages:
@@ -565,7 +574,8 @@ class Checker:
             elif isinstance(message, messages.Answer) and connection is not None:
                 token, _, client = self._asked[message.id]
                 self.need(connection.link is client.link, f"G1: the answer for {token} was sent to another client")
-                if message.status is Status.OK:
+                self._served.told(message, token, self.broker.core, self.world.now)
+                if message.status is OK and message.id not in self.programs.wishes and self.jobs[token].kind != OWN:
                     self._answer_is_own(token, message.body)
 
     def _to_plain_client(self, message: PlainReply, connection: Connection | None) -> None:
@@ -603,16 +613,8 @@ class Checker:
             return
 
         is_calm = partial(has_settled, broker, now - calm_s)
-        idle: dict[str, SimWorker | PlainWorker] = {}
         servers: list[SimWorker | PlainWorker] = [*self.workers, *self.plain_workers]
-        for worker in servers:
-            if (isinstance(worker, PlainWorker) and worker.is_orphan) or self.operator.has_drained(worker):
-                continue
-            if isinstance(worker, SimWorker) and not worker.is_registered_at(broker.number):
-                continue  # another one has its name there
-            if worker.idle_since is not None and now - worker.idle_since > allowance_s and is_calm(worker):
-                for service in worker.services:
-                    idle[service] = worker
+        idle = idle_servers(servers, broker, self.operator, is_calm, now - allowance_s)
         waiting: dict[int, float] = {}
         for request, service in not_begun(broker, self.attempts, self.operator.paused, is_calm):
             since = waiting[request] = self._waiting_since.get(request, now)

@@ -14,11 +14,13 @@ from cbw.core.parts import PARTS_FIRST
 from cbw.wire import native
 
 from .network import Network, Peer
+from .own_books import ClientBooks, is_own_cancel
 from .parcels import Native, PlainReply, PlainRequest
-from .plan import ClientPlan, Job, PlainClientPlan
+from .plan import ClientPlan, Job, PlainClientPlan, Wish
 from .stranger import proof_of
 from .summary import summary
 from .way import Way
+from .wishes import OWN
 from .world import World
 
 BOOT_IDS = 1_000_000
@@ -46,7 +48,7 @@ class SimClient(Peer):
         self.plan = plan
         self.number = number
         self.is_twin = is_twin
-        self.jobs: dict[int, Job] = {}
+        self.jobs: dict[int, Job | Wish] = {}
         self.core: ClientCore
         self.driver: ClientDriver
 
@@ -54,6 +56,8 @@ class SimClient(Peer):
         """Its program's calls, for this and all later boots."""
         for at, jobs in self.plan.bursts:
             self.world.at(max(at, self.world.now), self.submit, jobs)
+        for at, wish in self.plan.wishes:
+            self.world.at(max(at, self.world.now), self.wish, wish)
 
     def start(self) -> None:
         if self.is_alive:
@@ -66,6 +70,8 @@ class SimClient(Peer):
         self.driver = ClientDriver(self.core, self, first_id=first_id)
         self.driver.on_news = self._came
         self.jobs = {}
+        self.books = ClientBooks()
+        self._cancelled: dict[int, None] = {}
         self._held: list[list[Job]] = []  # what its program will submit when it is no longer frozen
         self.world.say(self.who, "started")
         self.link.open()
@@ -81,6 +87,7 @@ class SimClient(Peer):
     def close(self) -> None:
         """Goodbye."""
         if self.is_alive:
+            self.books.close(self.core)
             self.driver.close(self.world.now)
             self.driver.say_goodbye()
             self.link.close()
@@ -91,7 +98,7 @@ class SimClient(Peer):
         return not self.wanted
 
     @property
-    def wanted(self) -> list[Job]:
+    def wanted(self) -> list[Job | Wish]:
         """What its program waits for."""
         return [*self.jobs.values(), *(job for jobs in self._held for job in jobs)]
 
@@ -108,31 +115,69 @@ class SimClient(Peer):
             due_at = now + job.delay_s if job.delay_s else None
             if job.kind.startswith("stream"):
                 request = messages.StreamRequest(
-                    0, job.service, job.body, priority=job.priority, parts=PARTS_FIRST, restarts=job.restarts
+                    0,
+                    job.service,
+                    job.body,
+                    priority=job.priority,
+                    headers=job.headers,
+                    parts=PARTS_FIRST,
+                    restarts=job.restarts,
+                    wants_progress=job.wants_progress,
+                    requires_worker=job.requires_worker,
                 )
                 request_id = self.driver.stream(request, deadline_at, job, due_at)
                 self.checker.streams.asked(f"{self.name}/{request_id}", job)
             else:
                 (request_id,) = self.driver.submit(
-                    job.service, [job.body], deadline_at, job, job.priority, may_retry=True, due_at=due_at
+                    job.service,
+                    [b"" if job.kind == OWN else job.body],
+                    deadline_at,
+                    job,
+                    job.priority,
+                    may_retry=True,
+                    due_at=due_at,
+                    requires_worker=job.requires_worker,
+                    headers=job.headers,
                 )
             self.jobs[request_id] = job
+            self.books.submitted(request_id, job, now)
             self.checker.submitted(f"{self.name}/{request_id}", job, self)
             if job.cancel_after_s is not None:
                 self.world.after(job.cancel_after_s, self._cancel, self.driver, request_id)
         self.world.say(self.who, f"submits {len(jobs)}, the first {jobs[0].token} {jobs[0].service!r}")
         self.wake()
 
+    def wish(self, wish: Wish) -> None:
+        """The program wants something of a ticket."""
+        if not self.is_alive or self.core.refused is not None or self.is_frozen:
+            return
+        now, job = self.world.now, wish.job
+        if wish.is_start:
+            start = messages.Start(0, wish.ticket, job.service, job.body, None, job.priority)
+            request_id = self.driver.start(start, None, None, wish)
+        else:
+            deadline_at = None if wish.ttl_s is None else now + wish.ttl_s
+            request_id = self.driver.collect(wish.ticket, deadline_at, wish)
+        self.jobs[request_id] = wish
+        self.checker.programs.wished(f"{self.name}/{request_id}", wish, self, now)
+        self.world.say(self.who, f"wants {wish.token}")
+        self.wake()
+
     def _cancel(self, driver: ClientDriver, request_id: int) -> None:
         if driver is self.driver and self.is_alive and request_id in self.jobs:
             self.checker.cancelled(f"{self.name}/{request_id}")
+            self._cancelled[request_id] = None
             driver.cancel([request_id])
             self.wake()
 
     def _came(self, news: list[tuple[Job, messages.AnswerPart | messages.ProgressMade]]) -> None:
         """Parts of answers. The program takes them when it has the time."""
-        for _, part in news:
-            assert isinstance(part, messages.AnswerPart)
+        for sink, part in news:
+            if isinstance(part, messages.ProgressMade):
+                self.checker.streams.progressed(
+                    f"{self.name}/{part.id}", part, sink, is_waited_for=part.id in self.jobs
+                )
+                continue
             key = f"{self.name}/{part.id}"
             self.checker.streams.came(key, part, is_waited_for=part.id in self.jobs)
             self.world.counts["parts"] += 1
@@ -151,6 +196,9 @@ class SimClient(Peer):
             job = self.jobs.pop(answer.id, None)
             self.world.say(self.who, f"{ended.sink.token} ended: {answer.status.name}")
             self.checker.client_ended(f"{self.name}/{answer.id}", job, ended, self)
+            is_cancelled = is_own_cancel(answer, was_asked_for=answer.id in self._cancelled)
+            is_timed = not isinstance(job, Wish) and not is_cancelled
+            self.books.ended(ended, self.world.now, is_timed=is_timed)
 
     @property
     def wake_at(self) -> float:
@@ -161,6 +209,12 @@ class SimClient(Peer):
         for jobs in held:
             self.submit(jobs)
         self._tell(self.driver.turn(self.world.now, has_changes=True))
+        self.books.check(self.driver, self.jobs)
+
+    def check_deadlines(self) -> None:
+        """Its program looks at the clock."""
+        if self.is_alive and not self.is_frozen:
+            self.books.check_deadlines(self.core, self.settled_at, self.world.now)
 
     # --- what the driver asks of its link
 

@@ -13,7 +13,7 @@ from cbw.core import messages
 from cbw.core.record import Record
 
 from .account import Accepted
-from .plan import RETRIES_ALLOWED, Job, retries_wanted
+from .plan import RETRIES_ALLOWED, Job, limit_of, retries_wanted
 from .world import ViolationError
 
 EXACTNESS_S = 1e-6
@@ -106,7 +106,10 @@ class Delays:
 
 
 def may_fail(job: Job) -> bool:
-    """Whether the request may end with the error of its handler: its retries are used up, or its deadline is before the next."""
+    """Whether the request may end with the error of its handler: its retries are used up, or its deadline is before the next,
+    or it may have taken too long."""
+    if limit_of(job.kind) is not None:
+        return True
     wanted = retries_wanted(job.kind)
     return wanted > RETRIES_ALLOWED or (wanted > 0 and job.ttl_s is not None)
 

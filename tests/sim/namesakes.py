@@ -30,7 +30,8 @@ class Namesakes:
         for displaced in self._displaced.get(connection.peer, ()):
             if not displaced.is_lost and displaced is not connection:
                 self._known[connection.peer] = None
-                displaced.is_owed_word = True
+                # One whose connection has ended may have had its identity before the other.
+                displaced.is_owed_word |= not connection.is_lost
 
     def are_known(self, identity: bytes) -> bool:
         """Whether the broker has heard two living programs of this identity."""

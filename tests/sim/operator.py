@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -40,11 +41,15 @@ class Operator:
         self._number = 0
         self._purged: dict[str, None] = {}  # services, while a purge is carried out
         self._newly_drained: dict[str, None] = {}  # workers, while that is carried out
+        self._asked: dict[int, tuple[str, Mapping[str, Any]]] = {}  # by number, until it is answered
+        self._told: Counter[str] = Counter()  # ends of requests that were told in this turn, by who has asked for them
 
     def broker_died(self) -> None:
         """The next one knows nothing of what was drained and paused."""
         self.paused.clear()
         self.drained.clear()
+        self._asked.clear()
+        self._told.clear()
 
     def act(self, names: list[str]) -> None:
         """Do something, now; ``names`` are those of requests that may be here."""
@@ -76,6 +81,7 @@ class Operator:
         self._number += 1
         self._world.say("operator", f"asks {service} {fields}")
         fact = events.OperatorAsked(self._number, NAME, service, msgspec.json.encode(fields))
+        self._asked[self._number] = service, fields
         self._broker.asked.append((fact, fields))
         self._broker.wake()
 
@@ -101,14 +107,33 @@ class Operator:
                 for name in fields["services"]:
                     self.paused.pop(name, None)
 
-    def answered(self, answer: messages.Answer) -> None:
-        """A worker that is to be drained may have been lost in the same turn: then the broker says that it is missing."""
-        for name in msgspec.json.decode(answer.body).get("missing", ()):
+    def answered(self, number: int, answer: messages.Answer) -> None:
+        """A worker that is to be drained may have been lost in the same turn: then the broker says that it is missing.
+
+        Raises:
+            ViolationError: the broker has done something else than it says.
+        """
+        service, fields = self._asked.pop(number)
+        told: dict[str, Any] = msgspec.json.decode(answer.body)
+        missing = told.get("missing", ())
+        for name in missing:
             if name in self._newly_drained:
                 self.drained.pop(name, None)
+        asked = {*fields.get("requests", ()), *fields.get("workers", ()), *fields.get("services", ())}
+        done = {acts.CANCEL: "cancelled", acts.DRAIN: "drained", acts.UNDRAIN: "undrained", acts.RESUME: "resumed"}
+        if service in done:
+            _need(told[done[service]] == len(asked.difference(missing)), f"{service} {fields} is answered with {told}")
+            _need(asked.issuperset(missing), f"{service} {fields} is answered with {told}")
+        if service == acts.PURGE:
+            is_so = told["is_complete"] or told["purged"] == fields["limit"]
+            _need(told["purged"] <= fields["limit"] and is_so, f"{service} {fields} is answered with {told}")
+            _need(told["purged"] <= self._told["purge"], f"{told['purged']} are purged, and {self._told} were told")
+        if service in (acts.PAUSE, acts.RESUME):
+            _need({*told["all_paused"]} == {*self.paused}, f"{told['all_paused']} are paused, not {[*self.paused]}")
 
     def has_acted(self) -> None:
         """The turn is over."""
+        self._told.clear()
         self._purged.clear()
         self._newly_drained.clear()
 
@@ -123,6 +148,7 @@ class Operator:
         if not is_fair:
             raise ViolationError(f"control: {accepted.token} was cancelled, and nobody has asked for that")
         self.cancelled[record.request] = None
+        self._told["purge" if "purge" in record.text else "cancel"] += 1
 
     def has_drained(self, worker: Peer) -> bool:
         """Whether it may be idle while something waits. One that has not said its name is called like its connection."""
@@ -137,10 +163,14 @@ class Operator:
         Raises:
             ViolationError: it is drained, or the service is paused.
         """
-        if record.service in self.paused:
-            raise ViolationError(f"control: {record.request} was handed out, and its service is paused")
+        _need(record.service not in self.paused, f"{record.request} was handed out, and its service is paused")
         boot = self.drained.get(record.worker)
         workers = self._broker.core.workers.by_peer.values()
         # One of the lab has no boot: another program may have its name, and is not drained.
         if boot and any(worker.name == record.worker and worker.boot == boot for worker in workers):
             raise ViolationError(f"control: {record.worker} was given {record.request}, and it is drained")
+
+
+def _need(is_so: bool, text: str) -> None:
+    if not is_so:
+        raise ViolationError(f"control: {text}")

@@ -13,6 +13,7 @@ from cbw.core.record import Record
 
 from .ledger import Note
 from .plan import Job, Plan
+from .tickets import NAMES
 from .world import ViolationError
 
 
@@ -63,16 +64,19 @@ class Fairness:
 
     def heard(self, record: Record, request: int, job: Job) -> None:
         """Something has happened to ``request``, which is for ``job``."""
+        client = record.client
+        if record.request.startswith(NAMES):  # what one client has started takes turns of its own
+            client = f"tickets of {client}"
         is_due = record.event == "due" and record.attempt == 1
         if is_due or (record.event == "accepted" and not self._has_journal):
-            self._begins_to_wait(record.service, record.client, request, job.priority)
+            self._begins_to_wait(record.service, client, request, job.priority)
         elif record.event == "accepted":
             self._storing[request] = record, job
         elif record.event == "handed_out":
-            self._handed_out(record.service, record.client, request)
+            self._handed_out(record.service, client, request)
         else:
             self._storing.pop(request, None)
-            self._ended(record.service, record.client, request)
+            self._ended(record.service, client, request)
 
     def stored(self, requests: Iterable[int]) -> None:
         """The broker is told that these are stored. Those that have not ended begin to wait."""

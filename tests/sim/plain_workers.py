@@ -30,13 +30,14 @@ class PlainWorker(Peer):
         self.is_orphan = False
         """The broker cannot know that it is there: restarted, or connected anew without an identity."""
         self.idle_since: float | None = None
+        self.is_wanted = True  # restarted when it ends
         self._awaited_until = 0.0
         self._to_send: Parcel | None = None
         self._run: Run | None = None
         self._connected_once = False
 
     def start(self) -> None:
-        if self.is_alive:
+        if self.is_alive or not self.is_wanted:
             return
         self.boot += 1
         self.who = f"{self.name}.{self.boot}"

@@ -37,6 +37,11 @@ def retries_wanted(kind: str) -> int:
     return int(kind.removeprefix("retry")) if kind.startswith("retry") else 0
 
 
+def limit_of(kind: str) -> float | None:
+    """How long a handler may take; None: as long as it wants."""
+    return float(kind.removeprefix("limit")) if kind.startswith("limit") else None
+
+
 @dataclass
 class Job:
     """One request of a client's program."""
@@ -46,7 +51,8 @@ class Job:
     work_s: float
     kind: str = ""
     """What the handler does: ``""`` answers, ``raise``, ``die`` (its process), ``hang`` (holds the GIL), ``retry2`` (asks
-    twice to be called again), ``stream9`` (makes nine parts)"""
+    twice to be called again), ``stream9`` (makes nine parts), ``limit0.1`` (may take so many seconds); ``own``: the broker
+    answers it itself"""
     ttl_s: float | None = None
     cancel_after_s: float | None = None
     pad: int = 0
@@ -54,10 +60,30 @@ class Job:
     delay_s: float = 0.0
     restarts: bool = False
     """A stream that begins anew if its worker is lost."""
+    wants_progress: bool = False
+    requires_worker: bool = False
+    """It ends at once if nobody serves it."""
+    headers: dict[str, str] | None = None
 
     @property
     def body(self) -> bytes:
         return f"{self.token};{self.work_s:.6f};{self.kind};".encode() + b"x" * self.pad
+
+
+@dataclass(eq=False)
+class Wish:
+    """What a program wants of a ticket: that ``job`` is started, or its answer."""
+
+    ticket: str
+    job: Job
+    is_start: bool
+    ttl_s: float | None = None
+    """So long it wants to wait for the answer."""
+
+    @property
+    def token(self) -> str:
+        """As that of a job."""
+        return f"{self.job.token} ({'start' if self.is_start else 'collect'})"
 
 
 @dataclass
@@ -65,6 +91,7 @@ class ClientPlan:
     name: str
     bursts: list[tuple[float, list[Job]]]
     queue_max: int = 1000  #: messages to the broker that its connection has room for
+    wishes: list[tuple[float, Wish]] = field(default_factory=list)  #: what it wants of tickets
 
 
 @dataclass

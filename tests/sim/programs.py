@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .account import SeenAttempt
-from .plan import Job
+from .plan import Job, Wish
 from .streams import Streams
+from .tickets import Tickets
 
 if TYPE_CHECKING:
     from .checker import Checker
@@ -26,10 +27,20 @@ class Programs:
     retries_wanted: dict[int, float] = field(default_factory=dict)
     """By task: in how many seconds its handler wants to be called again."""
     streams: Streams = field(default_factory=Streams)
+    wishes: dict[int, Wish] = field(default_factory=dict)
+    """Of tickets, by the ids of the messages that say them."""
+    tickets: Tickets = field(kw_only=True)
     checkers: list[Checker] = field(default_factory=list)
-
     refused_by_fenced: dict[int, None] = field(default_factory=dict)
     """Native request ids: a broker whose journal another one has stored nothing, and has said so before it knew why."""
+
+    def wished(self, key: str, wish: Wish, client: SimClient, now: float) -> None:
+        """``client`` wants something of a ticket, by a message that is called ``key``."""
+        message = int(key.rpartition("/")[2])
+        self.jobs[wish.job.token] = wish.job
+        self.wishes[message] = wish
+        self.asked[message] = (wish.token, now, client)
+        self.tickets.asked(wish)
 
     def may_be_refused(self, request: int) -> bool:
         """Whether some broker may have refused this native request because it could store nothing."""

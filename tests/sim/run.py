@@ -21,6 +21,7 @@ from cbw.wire import native
 
 from .broker import SimBroker
 from .checker import SAMPLE_S
+from .emptiness import Emptiness
 from .faults import Faults
 from .log import run_log
 from .namesakes import is_not_in_silence
@@ -28,6 +29,7 @@ from .neglect import Neglect
 from .plain_workers import PlainWorker
 from .plan import RETRIES_ALLOWED, ClientPlan, Job, Plan, draw
 from .system import SimSystem
+from .wishes import draw_extras, draw_tickets
 from .workers import HANG_S
 from .world import ViolationError, World
 
@@ -60,6 +62,8 @@ def run(seed: int, *, is_verbose: bool = False, bend: Callable[[Plan], None] | N
     plan = draw(seed, world.rng)
     if bend is not None:
         bend(plan)
+    draw_tickets(plan, random.Random(f"tickets {seed}"))
+    draw_extras(plan, random.Random(f"extras {seed}"))
     if is_verbose:
         print(plan)
     violation: str | None = None
@@ -105,6 +109,7 @@ class _Run:
         self.system = system
         self.world = system.world
         self._neglect = Neglect(system)
+        self._is_over = False  # nobody is here any more
 
     def run(self) -> None:
         """All of them.
@@ -139,12 +144,20 @@ class _Run:
             self._everybody_is_used(broker)
         for broker in system.believed_brokers:
             self._nothing_is_left(broker)
+        self._is_over = True
+        Emptiness(system).check()
+        for broker in system.believed_brokers:
+            self._the_journal_is_empty(broker)
 
     def _sample(self) -> None:
         for broker in self.system.brokers:
             broker.checker.sample()
         self._neglect.sample()
-        self.world.after(SAMPLE_S, self._sample)
+        for client in self.system.clients:
+            client.check_deadlines()
+        self.system.programs.tickets.check(self.system)
+        if not self._is_over:
+            self.world.after(SAMPLE_S, self._sample)
 
     @property
     def _longest_s(self) -> float:
@@ -194,7 +207,10 @@ class _Run:
                 is_not_in_silence(plain_client)
                 plain_client.give_up()
         self._orphans_start_again()
-        return [job.token for client in system.askers if client.is_alive for job in client.wanted]
+        tickets = [
+            row.ticket for broker in system.believed_brokers for row in broker.core.tickets.rows.values() if row.entries
+        ]
+        return [*tickets, *(job.token for client in system.askers if client.is_alive for job in client.wanted)]
 
     def _orphans_start_again(self) -> None:
         """REQ workers that wait for tasks of a broker which cannot know them."""
@@ -288,7 +304,6 @@ class _Run:
             raise ViolationError(f"leak: {queued} ended requests lie in the queues")
         if core.requests.back_pressure.is_on:
             raise ViolationError("stuck: the client port is not read, and nothing is left to do")
-        self._the_journal_is_empty(broker)
 
     def _the_journal_is_empty(self, broker: SimBroker) -> None:
         """Nothing stands in it that anybody could want, and another broker reads that."""

@@ -9,19 +9,22 @@ from typing import Any
 
 from cbw.core import catalogue
 from cbw.core.broker.core import BrokerCore
+from cbw.core.broker.own_services import CONTROL
 from cbw.core.broker.snapshot import snapshot
 from cbw.core.histogram import BOUNDS_S
 from cbw.core.record import Record
 
 from .account import Accepted, SeenAttempt
+from .figures import Figures
+from .looks import Looks
 from .plain_workers import PlainWorker
 from .told import check_told, check_verdict
 from .workers import SimWorker
 from .world import ViolationError
 
 ROUNDING_S = 1e-6
-CHECKS_PER_LOOK = 3
-"""Only each third check is one: it takes more time than all else that is checked at that moment."""
+CHECKS_PER_LOOK = 4
+"""Only each fourth check is one: it takes more time than all else that is checked at that moment."""
 TOLD_S = 0.001
 """A record is told in the turn in which it happens; what a broker reads in its journal, in its first one."""
 
@@ -29,7 +32,9 @@ TOLD_S = 0.001
 class ShownStatus:
     """Looks at a broker's status page now and then, and at each record of its trace."""
 
-    def __init__(self) -> None:
+    def __init__(self, seed: int, *, has_journal: bool) -> None:
+        self._looks = Looks(seed)
+        self._figures = Figures(has_journal=has_journal)
         self._took_s: list[
             float
         ] = []  # from the acceptance of each request that this broker has answered, in order of size
@@ -38,6 +43,7 @@ class ShownStatus:
 
     def clear(self) -> None:
         """The next broker begins with nothing."""
+        self._figures.clear()
         self._took_s.clear()
         self._took_total_s = 0.0
 
@@ -48,12 +54,15 @@ class ShownStatus:
         """
         _need(0 <= now - record.at < TOLD_S, f"{record.event} was told {now - record.at:g} s late")
         _need((record.role, record.sender) == ("broker", core.name), f"{record.event} is told by {record.sender!r}")
+        self._figures.heard(record)
         for event, name in NAMED:
-            if record.event == event:
+            is_own = record.event == catalogue.ANSWERED and record.service.startswith(CONTROL)  # by the broker itself
+            if record.event == event and not is_own:
                 _need(bool(getattr(record, name)), f"{event} does not tell its {name}")
 
-    def answered(self, accepted: Accepted, now: float) -> None:
-        """A request was answered, or its handler has failed."""
+    def answered(self, service: str, accepted: Accepted, now: float) -> None:
+        """A request for ``service`` was answered, or its handler has failed."""
+        self._figures.answered(service, accepted, now)
         insort(self._took_s, now - accepted.at)
         self._took_total_s += now - accepted.at
 
@@ -72,8 +81,10 @@ class ShownStatus:
         self._latencies(status["latency"])
         _services(status)
         _workers(status, {server.name: server for server in servers}, accepted)
+        self._figures.check(core, status, accepted, now)
         check_verdict(status)
         check_told(core, accepted, now)
+        self._looks.look(core)
 
     def _requests(self, status: Mapping[str, Any], accepted: Mapping[int, Accepted]) -> None:
         shares = [status[name] for name in ("waiting", "delayed", "in_flight")]

@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from cbw.core import messages
 from cbw.core.broker import events
 from cbw.core.client.events import Ended
-from cbw.core.messages import AnswerPart, Status
+from cbw.core.messages import AnswerPart, ProgressMade, Status
 from cbw.core.parts import PARTS_MAX, parts_of
 from cbw.core.worker.events import AnswersWentOn
 
 from .account import SeenAttempt
 from .plan import Job
 from .world import ViolationError
+
+TELLS_EACH = 3
+"""A handler tells how far it is with each part of so many."""
 
 
 def write_part(token: str, task: int, number: int) -> bytes:
@@ -45,7 +48,10 @@ class StreamRun:
         """Its next part, for which there is room."""
         self.sent += 1
         self.left -= 1
-        return AnswersWentOn([AnswerPart(self.task.id, self.sent, write_part(token, self.task.id, self.sent))])
+        part = AnswerPart(self.task.id, self.sent, write_part(token, self.task.id, self.sent))
+        if self.sent % TELLS_EACH:
+            return AnswersWentOn([part])
+        return AnswersWentOn([ProgressMade(self.task.id, self.sent, self.sent + self.left, token), part])
 
 
 @dataclass
@@ -96,6 +102,16 @@ class Streams:
         seen.received = number
         if seen.received - seen.taken > PARTS_MAX:
             raise ViolationError(f"G9: {seen.received - seen.taken} parts of {token} wait for its program")
+
+    def progressed(self, key: str, made: ProgressMade, job: Job, *, is_waited_for: bool) -> None:
+        """The program is told how far its handler is.
+
+        Raises:
+            ViolationError: it has not asked for that, or it is another's.
+        """
+        is_own = made.text == job.token and 0 <= made.done <= (made.total or 0.0)
+        if not is_own or not job.wants_progress or not is_waited_for:
+            raise ViolationError(f"G1: {job.token}, {key}, was told of the progress {made}")
 
     def took(self, key: str, task: int) -> None:
         """The program has taken one."""

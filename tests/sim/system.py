@@ -14,6 +14,7 @@ from .plan import ClientPlan, PlainClientPlan, PlainWorkerPlan, Plan, ServersPla
 from .programs import Programs
 from .servers import Inheritance, Servers, SimStream
 from .standby import StandbyBroker
+from .tickets import Tickets
 from .way import Way
 from .workers import SimWorker
 from .world import World
@@ -28,7 +29,7 @@ class SimSystem:
         self.world = world
         self.plan = plan
         self.network = Network(world, plan.delay_s, queue_max=plan.queue_max, monitor_lag_s=plan.monitor_lag_s)
-        self.programs = Programs()
+        self.programs = Programs(tickets=Tickets(world, plan.limits))
         self.workers: list[SimWorker] = []
         self.plain_workers: list[PlainWorker] = []
         self.plain_clients: list[PlainClient] = []

@@ -10,10 +10,11 @@ from cbw.core.broker.dead_letters import Filter
 from cbw.core.broker.finding import RequestFilter, find
 from cbw.core.broker.looks import LIVING_STATES
 from cbw.core.broker.states import RequestState
+from cbw.core.broker.tables import request_name
 from cbw.core.broker.verdict import sentence
 from cbw.core.broker.why import Reasons
 
-from .account import Accepted
+from .account import Accepted, entries_of, number_of
 from .world import ViolationError
 
 EXACTNESS_S = 1e-6
@@ -30,10 +31,10 @@ def check_told(core: BrokerCore, accepted: Mapping[int, Accepted], now: float) -
         ViolationError: something else is told than is there.
     """
     clients = core.clients.all
-    entries = {entry.request.id: entry for client in clients for entry in client.entries.values()}
+    entries = {number_of(entry): entry for entry in entries_of(core)}
     for request in list(accepted)[:SOME]:
         entry, seen = entries[request], accepted[request]
-        told = Reasons(core).of_name(entry.client.request_name(request), now)
+        told = Reasons(core).of_name(request_name(entry), now)
         _need(told is not None, f"nothing of {seen.token}")
         assert told is not None
         state = STATES.get(entry.state, "waiting" if entry.worker is None else "running")

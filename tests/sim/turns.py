@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cbw.core.broker.core import BrokerCore
 from cbw.core.broker.states import RequestState
 
-from .account import Accepted
+from .account import Accepted, number_of
 from .world import ViolationError, World
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Turns:
                 continue
             head = next((entry for entry in service.waiting if entry.state is not RequestState.ENDED), None)
             if head is not None and service.workers:
-                heads[service.name] = head.request.id
+                heads[service.name] = number_of(head)
         for name, request in heads.items():
             if self._heads.get(name) != request:
                 self._overtaken[request] = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -11,12 +11,13 @@ from cbw.core.messages import Status
 from cbw.core.parts import streamed_body
 from cbw.core.worker.core import WorkerCore
 from cbw.core.worker.driver import WorkerDriver
-from cbw.core.worker.events import PoolFact, PoolNotReady, PoolReady, TasksFinished, TasksReturned
+from cbw.core.worker.events import HandlerCalled, PoolFact, PoolNotReady, PoolReady, TasksFinished, TasksReturned
 from cbw.wire import native
 
 from .network import Link, Network, Peer
+from .own_books import WorkerBooks
 from .parcels import Native, Parcel
-from .plan import RETRIES_ALLOWED, WorkerPlan, broker_of, retries_wanted
+from .plan import RETRIES_ALLOWED, WorkerPlan, broker_of, limit_of, retries_wanted
 from .stranger import proof_of
 from .streams import StreamRun
 from .summary import summary
@@ -80,8 +81,10 @@ class SimPool:
         self.streams: dict[int, StreamRun] = {}
         self.reports: list[PoolFact] = []
         self.is_ready = True
+        self.books = WorkerBooks()
         self._batch: list[messages.Answer] = []
         self._batch_since = 0.0
+        self._took: defaultdict[str, list[float]] = defaultdict(list)
         self._is_dead = False
 
     @property
@@ -162,6 +165,9 @@ class SimPool:
             token, work_s, kind = read_body(task.body)
             run = self.running[task.id] = Run(task, token, kind, world.now)
             worker.checker.begun(task.id, token)
+            worker.checker.has_headers(token, task.headers)
+            if (limit_s := limit_of(kind)) is not None:
+                self._report(HandlerCalled(task.id, limit_s))
             worker.begun_count += 1
             worker.begun_by[broker_of(task.id)] += 1
             world.say(worker.who, f"begins {task.id} {token} {kind}")
@@ -198,6 +204,7 @@ class SimPool:
         else:
             answer = messages.Answer(task, Status.OK, write_answer(run.token, worker.who, task))
         worker.checker.ran(task)
+        self._took[run.task.service].append(world.now - run.began_at)
         self._finished(answer, world.now - run.began_at)
         self._fill()
 
@@ -223,7 +230,8 @@ class SimPool:
     def _hand_over(self, batch: list[messages.Answer]) -> None:
         if batch is self._batch and batch:
             self._batch = []
-            self._report(TasksFinished(batch, self._world.now - self._batch_since))
+            took, self._took = self._took, defaultdict(list)
+            self._report(TasksFinished(batch, self._world.now - self._batch_since, took))
 
     def _report(self, fact: PoolFact) -> None:
         self.reports.append(fact)
@@ -263,7 +271,12 @@ class SimPool:
         self._fill()
 
     def end_overdue(self, task: int) -> messages.Answer | None:
-        return None  # no handler has a limit here
+        run = self.running.get(task)
+        if run is None:
+            return None
+        self._worker.world.counts["time limits exceeded"] += 1
+        self.books.ended_early(task)
+        return messages.Answer(task, Status.FAILED, messages.error_body("TimeLimitExceeded", run.token))
 
     def tell_stuck(self, task: int) -> None:
         """Nothing is stuck."""
@@ -273,7 +286,20 @@ class SimPool:
 
     def take_reports(self) -> list[PoolFact]:
         reports, self.reports = self.reports, []
+        self.books.reported(reports)
         return reports
+
+    @property
+    def tasks(self) -> dict[int, None]:
+        """All that it has been given, and of which it has not told what has become of it."""
+        told = [task for fact in self.reports for task in _tasks_of(fact)]
+        return dict.fromkeys([*self.running, *(task.id for task in self.waiting), *(a.id for a in self._batch), *told])
+
+
+def _tasks_of(fact: PoolFact) -> list[int]:
+    if isinstance(fact, TasksFinished):
+        return [answer.id for answer in fact.answers]
+    return fact.tasks if isinstance(fact, TasksReturned) else []
 
 
 class SimLink:
@@ -405,6 +431,7 @@ class SimWorker(Peer):
         self.credit_max = max(self.credit_max, core.credit)
         self._stop_by = None
         if self.driver.is_over:
+            pool.books.close(core)
             self.world.say(self.who, f"ended {core.refused or ''}")
             for task in pool.running:
                 self.checker.died(task)
@@ -412,6 +439,7 @@ class SimWorker(Peer):
                 link.close()
             self._end()
             return
+        pool.books.check(core, pool)
         if any(link.inbox for link in self.links):  # a turn need not read all of it
             self.wake()
         is_idle = core.is_registered and not core.in_hand and pool.is_idle and pool.is_ready

@@ -483,6 +483,8 @@ class Clients:
             since = self._returned.pop(client)
             if client.absent_since is None and client.dialect.has_sessions:  # of what came since, it may not know yet
                 self._requests.parked.drop_all(client, until=since)
+            elif client.is_only_tried:  # nobody tells of the loss of a connection that has said nothing
+                self._away(client)
 
 
 def _why_refused(known: ClientRow, hello: ClientHello, peer: bytes) -> str:

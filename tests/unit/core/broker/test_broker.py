@@ -1078,6 +1078,12 @@ class TestPlainPeers:
         lab.answer_all("W1")
         assert self.replies(lab, "P1") == [b"done 1"]
 
+    def test_one_that_has_got_its_answer_without_a_word_is_forgotten_in_the_end(self, lab: CoreSystem) -> None:
+        """Nobody tells that it leaves: of a connection that has said nothing, a ROUTER does not know whose it was."""
+        self.test_a_client_that_comes_back_without_a_word_gets_its_answer(lab)
+        lab.wait(70)
+        assert not lab.core.clients.by_peer and not lab.core.clients.absent
+
     def test_a_client_whose_identity_another_may_have_gets_nothing(self, lab: CoreSystem) -> None:
         self.ask(lab, "P1", b"hi")
         lab.tell(events.IdentityUncertain(b"P1", True))
