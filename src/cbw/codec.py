@@ -324,23 +324,21 @@ def _has_text(kind: inspect.Type) -> bool:
 
 def why_unusable(kind: Any) -> str:
     """Why no body can be read as ``kind``; empty: one can."""
-    try:
-        return _known_why_unusable(kind)
-    except TypeError:  # it cannot be hashed
-        return _why_unusable(kind)
-
-
-def _why_unusable(kind: Any) -> str:
     own = own_codec(kind)
-    return why_no_json(kind) if own is None else own[1].why_unusable(own[0])
-
-
-_known_why_unusable = functools.lru_cache(maxsize=512)(_why_unusable)
+    if own is not None:
+        return own[1].why_unusable(own[0])
+    try:
+        return _known_why_no_json(kind)
+    except TypeError:  # it cannot be hashed
+        return why_no_json(kind)
 
 
 def why_no_json(kind: Any) -> str:
     """Why there is no JSON for a ``kind``; empty: there is."""
     return why_foreign(kind, lambda one: msgspec.json.Decoder(one, dec_hook=own_value))
+
+
+_known_why_no_json = functools.lru_cache(maxsize=512)(why_no_json)
 
 
 def why_foreign(

@@ -293,6 +293,8 @@ class Faults:
         """Somebody starts a second program of the lab with the identity of a living one, for a while."""
         system, now = self.system, self.world.now
         named = [client for client in system.plain_clients if not client.plan.is_anonymous and not client.is_twin]
+        if system.journal is not None:  # each of several brokers has its own checker, one after the other
+            return
         if (victim := self._pick(named)) is not None:
             number = int(self.world.counts["fault: plain client twin"])
             asks_as = f"{victim.name}-twin{number}"

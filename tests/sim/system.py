@@ -155,7 +155,7 @@ class SimSystem:
             broker.checker.lost(parcel, why)
 
     def _displaced(self, connection: Connection) -> None:
-        for broker in self.brokers:
+        for broker in self.living_brokers:
             if connection.router is broker.clients or connection.router is broker.workers:
                 broker.checker.displaced(connection)
 

@@ -96,7 +96,7 @@ CAUGHT_WITH = {
     "uncertain_identities_are_trusted": 29,
     "undelivered_messages_are_forgotten": 28,
     "unread_clients_are_not_told": 78,
-    "unsent_answers_are_not_found": 19,
+    "unsent_answers_are_not_found": 76,
     "unwanted_answers_are_kept": 3,
     "waiting_answers_are_not_looked_at": 56,
     "what_a_client_could_not_send_is_forgotten": 3,

@@ -89,6 +89,8 @@ class Router:
             (zmq.MAXMSGSIZE, body_bytes_max + ENVELOPE_BYTES),  # of one frame; see _read for all of them
             *gate_options(keys),
         )
+        self.connections = Connections()
+        self.displaced = Displaced(self.connections)
         begin_anywhere()
         self.socket = new_socket(context, zmq.ROUTER, *options)
         try:
@@ -106,8 +108,6 @@ class Router:
             raise cannot_bind(host, port, error) from None
         self.monitor_news: int = self.monitor.FD
         self.port = int(self.socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
-        self.connections = Connections()
-        self.displaced = Displaced(self.connections)
         self._ids = self._made_up.ids
         self._has_input: bool | None = False  # as the last sleep said, or the last receive found; None: ask
         self._has_connected = False

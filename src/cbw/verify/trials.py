@@ -150,7 +150,7 @@ class Trials:
         brokers = self._deployment.containers(BROKER_SERVICE)
         found = [self._deployment.addresses(broker) for broker in brokers]
         tried = [address for addresses in found for address in addresses]
-        answering = [self._answering_of(addresses, MEET_S / len(tried)) for addresses in found]
+        answering = [self._answering_of(addresses, MEET_S / max(1, len(tried))) for addresses in found]
         self._addresses = [address for address in answering if address]
         self._answering = len(self._addresses)
         if not self._addresses:
@@ -158,7 +158,8 @@ class Trials:
                 f"the broker does not answer from here at {' or '.join(tried) or 'any address'}",
                 advice='Publish its port (ports: "9998:9998"), and look at docker compose logs bro.',
             )
-        self._addresses += [own for address, (own, *_) in zip(answering, found, strict=True) if not address]
+        # One that has just ended, as another one has its journal, has no address.
+        self._addresses += [own[0] for address, own in zip(answering, found, strict=True) if own and not address]
         for caller in self._callers:
             caller.close()
         count = len(self._all_callers)
