@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from cbw.transport.connections import DISPUTE_S
+
 from .workers import SimWorker
 from .world import ViolationError, World
 
@@ -48,7 +50,7 @@ class Emptiness:
         brokers = system.believed_brokers
         for broker in brokers:  # which need not look for those that may come back all the time that this takes
             broker.freeze(system.plan.limits.absence_s)
-        world.run(world.now + system.plan.limits.absence_s + SETTLES_S)
+        world.run(world.now + system.plan.limits.absence_s + DISPUTE_S + SETTLES_S)
         for broker in brokers:
             self._nothing_is_known(broker)
 

@@ -91,7 +91,7 @@ CAUGHT_WITH = {
     "streams_begin_anew_unasked": 9,
     "suspects_travel_in_company": 15,
     "tasks_of_lost_workers_are_lost": 1,
-    "that_a_stream_was_given_up_is_told_once": 18,
+    "that_a_stream_was_given_up_is_told_once": 58,
     "there_is_room_for_any_number_of_parts": 2,
     "uncertain_identities_are_trusted": 29,
     "undelivered_messages_are_forgotten": 28,
