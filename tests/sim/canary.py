@@ -521,7 +521,7 @@ def dropped_answers_are_not_told() -> list[Patch]:
 
 
 def lab_twins(plan: Plan) -> None:
-    plan.rates = {"plain client twin": 1.0, "plain client crash": 0.3, "connection": 0.5}
+    plan.rates = {"plain client twin": 3.0, "plain client crash": 0.3, "connection": 0.5, "broker stop": 1.0}
 
 
 @canary("G1", lab_twins)
