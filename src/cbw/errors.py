@@ -256,11 +256,9 @@ class Busy(RequestError):
     retry_after_s: float | None = None
 
     def __str__(self) -> str:
-        return (
-            self.text
-            if self.retry_after_s is None
-            else f"{self.text.rstrip('.')}; try again in {self.retry_after_s:.2g} s"
-        )
+        if self.retry_after_s is None:
+            return self.text
+        return f"{self.text.rstrip('.')}; try again in {self.retry_after_s:.2g} s"
 
 
 class Cancelled(RequestError):

@@ -185,7 +185,7 @@ class BrokerView:
             case catalogue.STORED if request in self._open:
                 if (
                     not self.has_journal
-                ):  # its start is not in this trace, and nothing that was accepted could be handed out
+                ):  # its start is not in this trace: what was accepted could not be handed out yet
                     self.has_journal = True
                     self.meter.start_again()
                 self.meter.wait(at, request, service)

@@ -351,6 +351,11 @@ def _below_import(error: BaseException) -> str:
         frames.tb_frame.f_code.co_filename == __file__ or "importlib" in str(frames.tb_frame)
     ):
         frames = frames.tb_next
+    return indented(error, frames)
+
+
+def indented(error: BaseException, frames: TracebackType | None) -> str:
+    """``error`` and where it was raised, from ``frames`` on, as the advice of another error is printed."""
     return "".join(traceback.format_exception(type(error), error, frames)).rstrip().replace("\n", "\n     ")
 
 

@@ -7,7 +7,6 @@ import contextlib
 import functools
 import inspect
 import logging
-import traceback
 from collections.abc import Callable, Iterable
 from concurrent import futures
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 from cbw.contract.service import Service
 from cbw.errors import NotReady
 from cbw.worker.event_loop import LoopThread
-from cbw.worker.handler import Handler
+from cbw.worker.handler import Handler, indented
 
 OPENING_LOOK_S = 0.25
 """Seconds between two looks at whether a worker that is still opening its lifespans was told to stop."""
@@ -59,7 +58,7 @@ class Lifespans:
             except Exception as error:
                 self.close()
                 text = f"the lifespan of {service.name} failed: {type(error).__name__}: {error}"
-                raise NotReady(text, advice=_indented(error, service)) from error
+                raise NotReady(text, advice=_told(error, service)) from error
             finally:
                 self.opening = ""
             for handler in self._handlers:
@@ -115,10 +114,9 @@ class Lifespans:
         return opened.result()
 
 
-def _indented(error: BaseException, service: Service) -> str:
+def _told(error: BaseException, service: Service) -> str:
     """Where the lifespan of ``service`` has raised ``error``, without the frames that have called it."""
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_code is not getattr(service.opens, "__code__", None):
         frames = frames.tb_next
-    text = "".join(traceback.format_exception(type(error), error, frames or error.__traceback__))
-    return text.rstrip().replace("\n", "\n     ")
+    return indented(error, frames or error.__traceback__)
