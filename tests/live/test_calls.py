@@ -540,6 +540,32 @@ def test_async_close_ends_what_is_in_flight(shared: Broker) -> None:
     asyncio.run(main())
 
 
+def test_async_client_whose_loop_runs_in_another_thread_refuses_a_second_loop(shared: Broker) -> None:
+    """It looks at the thread before it asks for the loop: a loop of another thread, and one after that, are told apart."""
+    client = cbw.AsyncClient(shared.address, timeout=PATIENCE_S)
+    loop = asyncio.new_event_loop()
+
+    async def ask() -> bytes:
+        return await client.call("x", "echo")
+
+    async def elsewhere() -> None:
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="another event loop"):
+                client.submit("x", "echo")
+
+    async def from_threads() -> None:
+        await asyncio.to_thread(asyncio.run, elsewhere())
+        assert await ask() == b"x"
+
+    assert loop.run_until_complete(ask()) == b"x"
+    loop.run_until_complete(from_threads())
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(loop.run_until_complete, ask()).result() == b"x"
+        asyncio.run(elsewhere())
+        pool.submit(loop.run_until_complete, client.close()).result()
+    loop.close()
+
+
 def test_async_client_made_outside_of_a_loop_belongs_to_the_first(shared: Broker) -> None:
     client = cbw.AsyncClient(shared.address, timeout=PATIENCE_S)
 

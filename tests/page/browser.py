@@ -63,8 +63,9 @@ class Browser:
             raise BrowserError(json.load(error)["value"]["message"]) from None
 
     def open(self, url: str) -> None:
-        """Go there."""
+        """Go there, and wait for the whole page: to open the same page again returns before it is read, now and then."""
         self._ask("POST", "/url", {"url": url})
+        wait_until(lambda: self.run("return document.readyState") == "complete", f"all of {url}")
 
     def run(self, script: str, *arguments: Any) -> Any:
         """What the body of a JavaScript function returns."""

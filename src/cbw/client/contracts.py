@@ -34,11 +34,12 @@ def takes_contracts(method: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(method)
     def either(self: Any, *arguments: Any, **options: Any) -> Any:
-        if arguments and type(arguments[0]) is Contract:
-            contract, *given = arguments
-            body = contract.body_for(*given, **options)
-            returns = {"returns": contract.signature.returns} if has_returns else {}
-            return method(self, body, contract.name, **contract.options, **returns)
+        if arguments and type(contract := arguments[0]) is Contract:
+            signature = contract.signature
+            body = signature.body_for(arguments[1:], options)
+            if has_returns:
+                return method(self, body, contract.name, returns=signature.returns, **contract.options)
+            return method(self, body, contract.name, **contract.options)
         _check(options)
         return method(self, *arguments, **options)
 
@@ -50,13 +51,11 @@ def streams_contracts(method: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(method)
     def either(self: Any, *arguments: Any, **options: Any) -> Any:
-        if arguments and type(arguments[0]) is Contract:
-            contract, *given = arguments
+        if arguments and type(contract := arguments[0]) is Contract:
             signature = contract.signature
+            body = signature.body_for(arguments[1:], options)
             returns = signature.part if signature.is_stream else signature.returns
-            return method(
-                self, contract.body_for(*given, **options), contract.name, **contract.options, returns=returns
-            )
+            return method(self, body, contract.name, returns=returns, **contract.options)
         _check(options)
         return method(self, *arguments, **options)
 

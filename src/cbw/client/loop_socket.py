@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import threading
 from typing import Any, Self
 
 from cbw.client.options import Timeout
@@ -24,6 +25,7 @@ class LoopSocket:
         self, broker: str | None, id: str | None, timeout: float | None, trace: Trace | None, keys: KeysPath
     ) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0  # in which the loop was seen to run
         self._session, self._connection = open_session(broker, id, timeout, trace, self._resolved, keys)
         self._is_turn_due = False
         self._unsent = 0  # how often the program has asked for something since anything was sent
@@ -76,11 +78,14 @@ class LoopSocket:
         self._session.close_trace()
 
     def _attach(self) -> asyncio.AbstractEventLoop:
+        own = self._loop
+        if own is not None and self._thread == threading.get_ident() and own.is_running():  # the usual case
+            return own  # a thread runs one loop; to ask which one is a system call
         loop = asyncio.get_running_loop()
-        if self._loop is loop:  # the usual case
-            return loop
-        if self._loop is None and not self._session.is_closed:
-            self._loop = loop
+        if own is loop:
+            self._thread = threading.get_ident()
+        elif own is None and not self._session.is_closed:
+            self._loop, self._thread = loop, threading.get_ident()
             link = self._connection.link
             loop.add_reader(link.news, self._turn)
             loop.add_reader(link.monitor_news, self._connection_changed)
