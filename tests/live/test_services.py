@@ -171,6 +171,7 @@ def test_a_worker_of_several_sessions_ends_if_one_is_refused(start: Start, broke
     [
         ("contract:nothing", "contract:nothing: module 'contract' has no attribute 'nothing'"),
         ("contract:PRICES", "contract:PRICES is a dict, and no cbw.Service"),
+        ("contract:price", "Serve all of its service: --app contract."),
         ("handlers", "handlers has no cbw.Service"),
         ("contract:plain", "the service 'plain' has no tasks"),
         ("nosuch", "no module named 'nosuch'"),
@@ -181,3 +182,10 @@ def test_what_is_no_app_is_refused(start: Start, app: str, said: str) -> None:
     worker = start("worker", "W1", "--app", app)
     assert worker.exit_code() == 2
     assert worker.count(said) == 1
+
+
+def test_a_service_is_no_handler(start: Start) -> None:
+    worker = start("worker", "W1", "--handler", "contract:shop")
+    assert worker.exit_code() == 2
+    assert worker.count("Service('shop') is a service, and no function") == 1
+    assert worker.count("cbw worker --app MODULE") == 1

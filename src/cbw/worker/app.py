@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from cbw.contract.service import Service
+from cbw.contract.service import Contract, Service
 from cbw.errors import UsageError
 from cbw.worker.handler import load, load_module
 
@@ -30,6 +30,11 @@ def services_of(apps: Sequence[str], *, is_alone: bool) -> list[Service]:
 def _at(app: str) -> list[Service]:
     if ":" in app:
         found = load(app)
+        if isinstance(found, Contract):
+            module = app.partition(":")[0]
+            raise UsageError(
+                f"{app} is one task, and no cbw.Service", advice=f"Serve all of its service: --app {module}."
+            )
         if not isinstance(found, Service):
             raise UsageError(f"{app} is a {type(found).__name__}, and no cbw.Service", advice=_ADVICE)
         return [found]

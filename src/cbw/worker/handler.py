@@ -19,7 +19,7 @@ from cbw import codec
 from cbw.contract.batching import checked_batch, one_of
 from cbw.contract.context import Context
 from cbw.contract.retrying import Retrying
-from cbw.contract.service import Contract, checked_time_limit
+from cbw.contract.service import Contract, Service, checked_time_limit
 from cbw.contract.signature import Signature, is_async, name_of
 from cbw.core import messages
 from cbw.core.messages import ERROR_TEXT_CHARS_MAX, FAILURE_BYTES_MAX, OK, TRACEBACK_CHARS_MAX, Status
@@ -63,6 +63,11 @@ class Handler:
         self.function = function
         self.retrying = retrying
         self._chance = chance
+        if isinstance(function, Service):
+            raise UsageError(
+                f"{function!r} is a service, and no function",
+                advice="Serve all its tasks: cbw worker --app MODULE, or worker.add_service() in a program.",
+            )
         self.owner = function.service if isinstance(function, Contract) else None
         """The service whose task it is."""
         self.state: Any = None
