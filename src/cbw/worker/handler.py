@@ -64,8 +64,9 @@ class Handler:
         self.retrying = retrying
         self._chance = chance
         if isinstance(function, Service):
+            shown = repr(function)
             raise UsageError(
-                f"{function!r} is a service, and no function",
+                f"{shown} is a service, and no function",
                 advice="Serve all its tasks: cbw worker --app MODULE, or worker.add_service() in a program.",
             )
         self.owner = function.service if isinstance(function, Contract) else None
