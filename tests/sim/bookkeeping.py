@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 from cbw.core import catalogue
 from cbw.core.broker import events
@@ -11,6 +12,9 @@ from cbw.core.broker.snapshot import state_of
 from cbw.core.messages import Goodbye
 from cbw.core.record import Record
 
+from .account import Accepted, SeenAttempt
+from .broker_manners import BrokerManners
+from .lives import Lives
 from .status import ShownStatus
 from .world import ViolationError
 
@@ -29,6 +33,11 @@ COUNTED = {
     catalogue.CLIENT_UNCERTAIN: "clients_uncertain",
     catalogue.WORKER_LATE: "workers_late",
     catalogue.WORKER_READY: "workers_registered",
+    catalogue.BAD_MESSAGE: "messages_bad",
+    catalogue.RESULT_EXPIRED: "results_expired",
+    catalogue.RESULT_DROPPED: "results_dropped",
+    catalogue.DEAD_LETTER_KEPT: "dead_letters_kept",
+    catalogue.DEAD_LETTER_PUSHED_OUT: "dead_letters_pushed_out",
 }
 """Events, and the counts that say how many of them there were."""
 
@@ -45,17 +54,26 @@ class Bookkeeping:
         self._has_stopped = False
         self._checks = 0
         self.shown = ShownStatus(seed, has_journal=has_journal)
+        self._lives = Lives()
+        self._manners = BrokerManners(has_no_journal=not has_journal)
 
     def heard(self, record: Record, core: BrokerCore, now: float) -> None:
         """The broker has told this."""
         self._told[record.event] += 1
         self.shown.heard(record, core, now)
+        self._lives.heard(record)
+
+    def recovered(self, core: BrokerCore) -> None:
+        """The broker goes on with what it has read in its journal."""
+        self._lives.recovered(core)
 
     def clear(self) -> None:
         """The next broker begins with nothing."""
         self._told.clear()
         self._has_stopped = False
         self.shown.clear()
+        self._lives.clear()
+        self._manners.clear()
 
     def ordered(self, facts: list[events.Event], orders: list[events.Event], core: BrokerCore) -> None:
         """
@@ -77,11 +95,25 @@ class Bookkeeping:
             if missed := [client.name for client in here if client.peer not in told]:
                 raise ViolationError(f"G12: the broker stops and has not said goodbye to {missed}")
 
-    def check(self, core: BrokerCore) -> None:
+    def hears(self, facts: list[events.Event]) -> None:
+        """The broker is about to be told that."""
+        self._manners.heard(facts)
+
+    def says(
+        self, orders: list[events.Event], accepted: Mapping[int, Accepted], attempts: Mapping[int, SeenAttempt]
+    ) -> None:
         """
         Raises:
-            ViolationError: a count differs from what was told.
+            ViolationError: after what it has heard, the broker must not say that.
         """
+        self._manners.says(orders, accepted, attempts)
+
+    def check(self, core: BrokerCore, accepted: Mapping[int, Accepted]) -> None:
+        """
+        Raises:
+            ViolationError: a count differs from what was told, or a request is not where it is told to be.
+        """
+        self._lives.check(core, accepted)
         counts = core.outbox.counts
         for event, name in COUNTED.items():
             if counts[name] != self._told[event]:

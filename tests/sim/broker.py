@@ -19,6 +19,7 @@ from cbw.core.port import Frames
 from cbw.wire import native
 
 from . import parcels
+from .compacted import need_same_compacted
 from .disk import Disk, SimJournal
 from .network import Connection, Network, Router
 from .parcels import Parcel
@@ -176,6 +177,7 @@ class SimBroker(Process):
         replay = Replay()
         for position, data in disk.batches.items():
             replay.read(position, data)
+        need_same_compacted(replay)
         self.core.use_journal(replay, self.world.now)
         self.checker.recovered()
         return SimJournal(disk, self.wake, self.checker.durability.put)

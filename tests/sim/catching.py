@@ -55,7 +55,7 @@ def _catching(name: str, seeds: Iterable[int]) -> Iterator[tuple[float, int]]:
         with canary.planted():
             violation = run(seed, bend=canary.bend).violation
         took_s = time.process_time() - began_at
-        is_caught = violation is not None and violation.startswith((canary.promise, "status"))
+        is_caught = violation is not None and violation.startswith((canary.promise, "status", "wire"))
         if is_caught and not run(seed, bend=canary.bend).violation:
             yield took_s, seed
 

@@ -202,8 +202,7 @@ class Checker:
             self.attempts[task].is_in_pool = True
 
     def begun(self, task: int, token: str) -> None:
-        attempt = self.attempts.get(task)
-        if attempt is not None:
+        if (attempt := self.attempts.get(task)) is not None:
             self.need(attempt.token == token, f"G1: task {task} is {attempt.token}, its body is {token}'s")
             attempt.began_at = self.world.now
             attempt.is_in_pool = True
@@ -219,8 +218,7 @@ class Checker:
 
     def died(self, task: int) -> None:
         """The process that ran ``task`` died of it or with it."""
-        attempt = self.attempts.get(task)
-        if attempt is not None and attempt.void != "returned":
+        if (attempt := self.attempts.get(task)) is not None and attempt.void != "returned":
             attempt.has_died = True
 
     # --- the network and the broker's process
@@ -295,11 +293,13 @@ class Checker:
         self.accepted.update(self.durability.recovered(self.broker.core, self.attempts))
         self._fairness.recovered(self.durability.waiting(self.broker.core))
         self._poison.recovered(self.broker.core)
+        self._books.recovered(self.broker.core)
         self.durability.await_answers(self.accepted, self.plain_workers)
 
     def facts(self, facts: list[events.Event]) -> None:
         """About to be told to the core."""
         self.durability.heard(facts)
+        self._books.hears(facts)
         self.streams.arrived(facts, self.attempts)
         plain_id = self.broker.core.clients.next_plain_id
         self._unread.clear()
@@ -394,6 +394,7 @@ class Checker:
                 self._to_client(order)
             elif isinstance(order, events.SendToWorker):
                 self._to_worker(order)
+        self._books.says(orders, self.accepted, self.attempts)
         self._served.stepped(core, self.world.now)
         self._steps += 1
         if self._steps % (1 + core.requests.count // 16) == 0 or any(
@@ -406,7 +407,7 @@ class Checker:
         core, now = self.broker.core, self.world.now
         check(core)
         self._poison.check(core)
-        self._books.check(core)
+        self._books.check(core, self.accepted)
         self.need(
             core.requests.count == len(self.accepted),
             f"G4: {core.requests.count} requests, {len(self.accepted)} in the trace",
@@ -605,8 +606,7 @@ class Checker:
 
     def sample(self) -> None:
         """G2: no worker is idle, as itself sees it, while a request that it could serve waits."""
-        now, broker, allowance_s = self.world.now, self.broker, self.allowance_s
-        calm_s = 2 * allowance_s
+        now, broker, allowance_s, calm_s = self.world.now, self.broker, self.allowance_s, 2 * self.allowance_s
         if not broker.is_alive or broker.core.requests.stopping.is_on or now - broker.settled_at < calm_s:
             self._waiting_since.clear()
             self._turns.clear()

@@ -13,6 +13,7 @@ from cbw.core.client.events import Ended
 from cbw.core.parts import PARTS_FIRST
 from cbw.wire import native
 
+from .client_manners import ClientManners
 from .network import Network, Peer
 from .own_books import ClientBooks, is_own_cancel
 from .parcels import Native, PlainReply, PlainRequest
@@ -71,6 +72,7 @@ class SimClient(Peer):
         self.driver.on_news = self._came
         self.jobs = {}
         self.books = ClientBooks()
+        self.manners = ClientManners(self.who)
         self._cancelled: dict[int, None] = {}
         self._held: list[list[Job]] = []  # what its program will submit when it is no longer frozen
         self.world.say(self.who, "started")
@@ -141,6 +143,7 @@ class SimClient(Peer):
                 )
             self.jobs[request_id] = job
             self.books.submitted(request_id, job, now)
+            self.manners.asked(request_id, job, now)
             self.checker.submitted(f"{self.name}/{request_id}", job, self)
             if job.cancel_after_s is not None:
                 self.world.after(job.cancel_after_s, self._cancel, self.driver, request_id)
@@ -159,6 +162,7 @@ class SimClient(Peer):
             deadline_at = None if wish.ttl_s is None else now + wish.ttl_s
             request_id = self.driver.collect(wish.ticket, deadline_at, wish)
         self.jobs[request_id] = wish
+        self.manners.asked(request_id, wish, now)
         self.checker.programs.wished(f"{self.name}/{request_id}", wish, self, now)
         self.world.say(self.who, f"wants {wish.token}")
         self.wake()
@@ -221,6 +225,8 @@ class SimClient(Peer):
     def watch(self) -> Iterator[bool]:
         for is_connected in self.link.watch():
             self.world.say(self.who, "connected" if is_connected else "disconnected")
+            if is_connected:
+                self.manners.connected()
             yield is_connected
 
     def receive(self) -> list[messages.Message] | None:
@@ -228,7 +234,9 @@ class SimClient(Peer):
         if parcel is None:
             return None
         assert isinstance(parcel, Native)
-        return self.network.unpack(parcel, native.to_client)
+        batch = self.network.unpack(parcel, native.to_client)
+        self.manners.heard(batch, self.world.now)
+        return batch
 
     def send(self, batch: list[messages.Message]) -> list[messages.Message]:
         self.world.say(self.who, f"says {summary(batch)}")
@@ -236,9 +244,11 @@ class SimClient(Peer):
         for parcel, count in self.network.pack(batch):
             if not self._has_room or not self.link.send(parcel):
                 self.world.counts["no room for a client"] += 1
-                return batch[sent:]
+                self.manners.held_up()
+                break
             sent += count
-        return []
+        self.manners.says(batch[:sent], self.world.now)
+        return batch[sent:]
 
     @property
     def _has_room(self) -> bool:

@@ -9,6 +9,7 @@ from cbw.core.client.events import Ended
 from cbw.core.messages import NO_WORKER, Status, error_of
 
 from .delays import may_fail
+from .handler_errors import need_whole_error
 from .overload import refused_as_busy
 from .plan import Job
 from .world import ViolationError
@@ -34,6 +35,7 @@ def need_fair_error(job: Job, ended: Ended, limits: Limits, around: Circumstance
         ViolationError: nothing explains that ``job`` has ended with this.
     """
     status, token = ended.answer.status, job.token
+    need_whole_error(job, ended)
     if status is Status.FAILED:
         is_fair = job.kind == "raise" or may_fail(job) or around.is_client_refused
         _need(is_fair, f"G4: {token} failed, but its handler does not")

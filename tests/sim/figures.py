@@ -18,6 +18,7 @@ from cbw.core.histogram import BOUNDS_S
 from cbw.core.record import Record
 
 from .account import Accepted, SeenAttempt, entries_of
+from .hands import Hands
 from .world import ViolationError
 
 EXACTNESS_S = 1e-6
@@ -35,16 +36,19 @@ class Figures:
         self._failed: Counter[str] = Counter()  # by service
         self._took: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)  # by service: when, and how long
         self._told: Counter[tuple[str, str]] = Counter()  # ends of attempts by worker, since it has registered
+        self._hands = Hands()
 
     def clear(self) -> None:
         """The next broker begins with nothing."""
         self._failed.clear()
         self._took.clear()
         self._told.clear()
+        self._hands.clear()
 
     def heard(self, record: Record) -> None:
         """The broker has told this."""
         event, worker = record.event, record.worker
+        self._hands.heard(record)
         if event in (catalogue.FAILED, catalogue.GAVE_UP):
             self._failed[record.service] += 1
         if event in BY_A_WORKER and not record.text.startswith(BROKE_OFF):
@@ -80,6 +84,8 @@ class Figures:
                 hands[one.attempts[-1].worker].append(one.attempts[-1])
         for worker in status["workers"]:
             self._worker(worker)
+            if not self._has_journal:
+                self._hands.check(worker, now)
             _at(worker, hands[worker["worker"]], now)
 
     def _service(self, shown: Mapping[str, Any], waiting: Sequence[float], now: float, *, was_delayed: bool) -> None:

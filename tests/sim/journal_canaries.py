@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -20,7 +20,7 @@ from cbw.core.broker.requests import Requests
 from cbw.core.broker.states import RequestState
 from cbw.core.broker.tables import ClientRow, Entry, ReqWorkerRow
 from cbw.core.dialect import WorkerDialect
-from cbw.core.journal_records import AnswerStored, AttemptEnded, RequestAccepted, TaskBegun
+from cbw.core.journal_records import AnswerStored, AnyRecord, AttemptEnded, AttemptFailed, RequestAccepted, TaskBegun
 from cbw.core.plain_messages import Envelope
 
 from .canary import Patch, canary
@@ -249,3 +249,14 @@ def req_sockets_get_replies_twice() -> list[Patch]:
         (module, "can_tell_replies_apart", lambda client, envelope: True)
         for module in (cbw.core.broker.journal, cbw.core.broker.requests)
     ]
+
+
+@canary("journal", _poison)
+def a_compacted_journal_has_forgotten_failures() -> list[Patch]:
+    """Attempts that have failed are not written again."""
+    records = Replay.records
+
+    def most(replay: Replay) -> Iterator[AnyRecord]:
+        return (record for record in records(replay) if not isinstance(record, AttemptFailed))
+
+    return [(Replay, "records", most)]

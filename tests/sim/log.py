@@ -8,6 +8,7 @@ the sender had dropped them; what the sender was told to be on disk is there, al
 from __future__ import annotations
 
 import json
+import math
 import random
 import re
 from collections import deque
@@ -16,9 +17,10 @@ from typing import Any
 import msgspec
 
 from cbw.core import catalogue, log_events
+from cbw.core.batch import BatchRefused
 from cbw.core.logger import WRITE_RETRY_S, Fsync, LoggerCore
 from cbw.core.record import Record
-from cbw.core.sender import SILENCE_S, SenderCore
+from cbw.core.sender import ABSENT_S, SILENCE_S, SenderCore
 from cbw.logger.line import JSON
 from cbw.wire import log
 
@@ -29,6 +31,8 @@ SPOOL_BYTES = 1000
 EPOCH = 1e9
 ACTS = 60
 """What happens in a run."""
+LATE_S = 0.001
+"""So much later than it may a sender that was closed ends in a step that comes at that time."""
 _GAP = re.compile(r"records (\d+) to (\d+) of \S+ \(boot (\w+)\) are lost")
 
 
@@ -50,6 +54,7 @@ class LoggerProcess:
         self.read = 0
         self.inbox: deque[tuple[bytes, list[bytes]]] = deque()
         self.replies: list[tuple[bytes, list[bytes]]] = []
+        self.lost: list[bytes] = []  # connections that have ended, of which it is to be told
         self.dies_after: int | None = None  # bytes of the next block
 
     def turn(self, facts: list[log_events.Fact], now: float) -> bool:
@@ -80,6 +85,10 @@ class LoggerProcess:
                 return log_events.FileSynced()
             case log_events.Reply(peer, reply):
                 self.replies.append((peer, log.encode_reply(reply)))
+            case log_events.Reopen():
+                self.read = 0
+                disk.synced = len(disk.data)
+                return log_events.FileReopened()
             case log_events.ReleaseFile() | log_events.TellFailure() | log_events.TellRecovery():
                 pass
             case _:
@@ -109,11 +118,14 @@ class LoggerProcess:
 
 
 class SenderProcess:
-    """A sender's core and its connection: to which logger, and the replies that are on their way."""
+    """A sender's core and its connection: to which logger, and the replies that are on their way. ``start`` tells its program's
+    starts apart.
+    """
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, start: int = 0, now: float = 0.0) -> None:
         self.name = f"S{number}"
-        self.core = SenderCore(self.name, f"boot{number}", SPOOL_BYTES, 0.0)
+        self.core = SenderCore(self.name, f"boot{number}" + f".{start}" * bool(start), SPOOL_BYTES, now)
+        self.close_at: tuple[float, float] | None = None  # asked then, to end by then
         self.logger: int | None = None
         self.connections = 0
         self.replies: deque[list[bytes]] = deque()
@@ -128,7 +140,7 @@ class SenderProcess:
 
     @property
     def peer(self) -> bytes:
-        return f"{self.name}/{self.connections}".encode()
+        return f"{self.core.boot}/{self.connections}".encode()
 
     def added(self, count: int) -> log_events.Fact:
         first = self.core.last + 1
@@ -147,6 +159,8 @@ class LogSystem:
         self.disk = LogFile()
         self.starts = 0
         self.senders = [SenderProcess(number) for number in (0, 1)]
+        self.closed: list[SenderProcess] = []
+        self.refused: list[bytes] = []  # who was told in the last turn that it is not understood
         self.fsync = fsync
         self.loggers = [self._new_logger(number) for number in (0, 1)]
 
@@ -163,7 +177,11 @@ class LogSystem:
             orders = sender.step(left, self.now)
             left = []
             for order in orders:
+                if isinstance(order, log_events.Close):
+                    self._has_closed(sender)
+                    return
                 if isinstance(order, log_events.Reconnect):
+                    assert sender.core.waiting, f"{sender.name} connects anew, and no logger owes it anything"
                     self._disconnect(sender)
                 elif isinstance(order, log_events.Send) and not left:
                     assert sender.logger is not None
@@ -179,6 +197,7 @@ class LogSystem:
     def _disconnect(self, sender: SenderProcess, arrived: int = 0) -> None:
         """``arrived`` batches had arrived, and may be read later; what else is on its way is lost."""
         if sender.logger is not None:
+            self.loggers[sender.logger].lost.append(sender.peer)
             inbox = self.loggers[sender.logger].inbox
             mine = [entry for entry in inbox if entry[0] == sender.peer][arrived:]
             for entry in mine:
@@ -186,9 +205,30 @@ class LogSystem:
         sender.logger = None
         sender.replies.clear()
 
+    def close(self, number: int, timeout_s: float) -> None:
+        """The program ends, if it does not already."""
+        sender = self.senders[number]
+        if sender.close_at is None:
+            sender.close_at = self.now, self.now + timeout_s
+            self._tell(sender, [log_events.CloseAsked(timeout_s)])
+
+    def _has_closed(self, sender: SenderProcess) -> None:
+        """It ends because all is delivered, there is no time left, or no logger is there. Then its program starts again."""
+        assert sender.close_at is not None, f"{sender.name} has closed, and nobody has asked for that"
+        asked_at, give_up_at = sender.close_at
+        is_absent = sender.logger is None and self.now >= asked_at + ABSENT_S
+        is_fair = not sender.core.waiting or is_absent or self.now >= give_up_at
+        assert is_fair, f"{sender.name} has closed, and {sender.core.waiting} records wait"
+        self._disconnect(sender, arrived=1000)
+        self.closed.append(sender)
+        number = self.senders.index(sender)
+        self.senders[number] = SenderProcess(number, len(self.closed), self.now)
+
     def record(self, number: int, to: int, counts: list[int], sent_max: int) -> None:
         """And connect, to the logger ``to``, if there is no connection."""
         sender = self.senders[number]
+        if sender.close_at is not None:  # its program records nothing any more
+            counts = []
         if sender.logger is None:
             sender.logger = to
             sender.connections += 1
@@ -228,13 +268,17 @@ class LogSystem:
         for _ in range(min(count, len(logger.inbox))):
             peer, frames = logger.inbox.popleft()
             facts.append(log_events.BatchArrived(peer, *log.read_batch(frames)))
-        self._turn(number, facts)
+        waiting = [peer for peer, _ in logger.inbox]
+        lost = [peer for peer in logger.lost if peer not in waiting]
+        logger.lost = [peer for peer in logger.lost if peer in waiting]
+        self._turn(number, [*facts, *([log_events.SendersLost(lost)] if lost else [])])
 
     def _turn(self, number: int, facts: list[log_events.Fact]) -> None:
         logger = self.loggers[number]
         if not logger.turn(facts, self.now):
             self._kill(number)
             return
+        self.refused = [peer for peer, frames in logger.replies if isinstance(log.read_reply(frames), BatchRefused)]
         for peer, frames in logger.replies:
             for sender in self.senders:
                 if sender.peer == peer and sender.logger == number:
@@ -246,6 +290,30 @@ class LogSystem:
         boot = self.senders[of].core.boot.encode()
         line = JSON.text_line([b'{"at":1,"event":"x","sender":"S0","boot":"%b","seq":%d}' % (boot, seq)])
         self._turn(number, [log_events.TextArrived([line])])
+
+    def reopen(self, number: int) -> None:
+        """SIGHUP."""
+        self._turn(number, [log_events.ReopenAsked()])
+
+    def nonsense_arrives(self, number: int) -> None:
+        """From somebody who is told so."""
+        logger = self.loggers[number]
+        count = logger.core.counts.bad_messages
+        self._turn(number, [log_events.BadMessageArrived(b"stranger", "nonsense")])
+        if self.loggers[number] is logger:
+            assert logger.core.counts.bad_messages == count + 1, "nonsense is not counted"
+            assert b"stranger" in self.refused, "nobody is told that it was nonsense"
+
+    def stop(self, number: int) -> None:
+        """SIGTERM. All that it could write is on disk, and whoever has sent it has been told."""
+        logger = self.loggers[number]
+        self._turn(number, [log_events.StopAsked()])
+        if self.loggers[number] is logger:
+            if logger.core.can_write:
+                assert self.disk.synced == len(self.disk.data), "a logger has stopped, and has not synced what it wrote"
+                last = self.disk.data.splitlines()[-3:]
+                assert any(b'"event":"stopped"' in line for line in last), "a logger does not tell that it stops"
+            self._kill(number)
 
     def _kill(self, number: int) -> None:
         self.loggers[number] = self._new_logger(number)
@@ -272,10 +340,13 @@ class LogSystem:
 
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
-        for sender in self.senders:
+        for sender in [*self.senders]:
             self._tell(sender, [])
+        for sender in self.senders:
+            late_s = 0.0 if sender.close_at is None else self.now - sender.close_at[1]
+            assert late_s < LATE_S, f"{sender.name} was to end {late_s:.3f} s ago"
         for number in (0, 1):
-            self._turn(number, [])
+            self.turn(number, 0, False)
 
     def break_disk(self, fault: str, number: int, counts: list[int]) -> None:
         self.disk.faults.add(fault)
@@ -305,7 +376,7 @@ class LogSystem:
         return numbers, lost
 
     def in_order_and_each_once(self) -> None:
-        for sender in self.senders:
+        for sender in [*self.senders, *self.closed]:
             numbers, lost = self._found(self.disk.data, sender.core.boot)
             assert numbers == sorted(set(numbers))
             # A logger may tell of a gap while the other has yet to read what an old connection brought.
@@ -314,7 +385,7 @@ class LogSystem:
             assert lost.issuperset(set(range(1, last)).difference(numbers)), "a gap that nobody counted"
 
     def what_is_acknowledged_is_on_disk(self) -> None:
-        for sender in self.senders:
+        for sender in [*self.senders, *self.closed]:
             numbers, lost = self._found(self.disk.data[: self.disk.synced], sender.core.boot)
             assert lost.union(numbers).issuperset(range(1, sender.core.acknowledged + 1))
 
@@ -329,6 +400,7 @@ class LogSystem:
             self.pass_time(0.6)
         for sender in self.senders:
             assert sender.core.waiting == 0 and sender.core.acknowledged == sender.core.last
+            assert sender.core.wake_at == math.inf, f"{sender.name} has nothing to do, and wants to be woken"
         self.in_order_and_each_once()
         self.what_is_acknowledged_is_on_disk()
 
@@ -353,7 +425,7 @@ def run_log(rng: random.Random) -> None:
 def _act(system: LogSystem, rng: random.Random) -> None:
     number, to = rng.randrange(2), rng.randrange(2)
     counts = [rng.randint(1, 4) for _ in range(rng.randrange(4))]
-    match rng.randrange(12):
+    match rng.randrange(16):
         case 0 | 1:
             system.record(number, to, counts, rng.choice([9, 9, 1, 0]))
         case 2 | 3:
@@ -376,5 +448,13 @@ def _act(system: LogSystem, rng: random.Random) -> None:
             system.lose_power(rng.randrange(500))
         case 11 if rng.random() < 0.5:
             system.break_disk(rng.choice(["full", "full", "locked", "broken"]), number, counts)
+        case 12:
+            system.close(number, rng.choice([0.0, 0.1, 1.0, 6.0]))
+        case 13:
+            system.reopen(number)
+        case 14 if rng.random() < 0.5:
+            system.nonsense_arrives(number)
+        case 14:
+            system.stop(number)
         case _:
             system.mend_disk(number)

@@ -17,6 +17,7 @@ from cbw.journal.writer import LAST_BATCHES_S, RETRY_S, UNKNOWN_S
 from cbw.wire.journal import decode_batch
 
 from .broker import SimBroker
+from .compacted import need_same_compacted
 from .coroutine import Running, pause
 from .fenced import FencedChecker
 from .network import Network
@@ -258,6 +259,7 @@ class StandbyBroker(SimBroker):
         replay = Replay()
         for position, data in batches:
             replay.read(position, data)
+        need_same_compacted(replay)
         self.core.use_journal(replay, self.world.now)
         checker.recovered()
 

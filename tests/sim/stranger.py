@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from .clients import SimClient
     from .system import SimSystem
 
+NONSENSE = Native([native.MAGIC, b"\xc1"])
+"""A batch that nobody can read."""
 PATIENCE_S = 1.0
 """So long a stranger listens before it leaves."""
 
@@ -29,13 +31,14 @@ def proof_of(who: str) -> bytes:
 
 
 class Stranger(Peer):
-    """Says the hello of ``victim``'s present start with a proof of its own, or without one. Whatever answer it gets is
-    somebody else's.
+    """Says the hello of ``victim``'s present start with a proof of its own, or without one; each third says nonsense before.
+    Whatever answer it gets is somebody else's.
     """
 
     def __init__(self, world: World, system: SimSystem, victim: SimClient, number: int) -> None:
         network: Network = system.network
         super().__init__(world, f"stranger{number}", network, victim.link.way.copy)
+        self._is_mad = number % 3 == 1
         self._hello = messages.ClientHello(victim.name, victim.who, proof_of(self.name) if number % 2 else b"")
 
     def start(self) -> None:
@@ -57,6 +60,8 @@ class Stranger(Peer):
         for is_connected in self.link.watch():
             if is_connected:
                 self.world.say(self.name, f"says the hello of {self._hello.boot}")
+                if self._is_mad:
+                    self.link.send(NONSENSE)
                 self._say(self._hello)
         while (parcel := self.link.receive()) is not None:
             assert isinstance(parcel, Native)

@@ -15,6 +15,7 @@ from cbw.core.broker.verdict import sentence
 from cbw.core.broker.why import Reasons
 
 from .account import Accepted, entries_of, number_of
+from .places import before
 from .world import ViolationError
 
 EXACTNESS_S = 1e-6
@@ -49,7 +50,9 @@ def check_told(core: BrokerCore, accepted: Mapping[int, Accepted], now: float) -
             called = f"service {told.service}" if told.service else "the nameless service"
             is_served = bool(core.requests.dispatcher.services[told.service].workers)
             _need(called in told.text or not is_served, f"{seen.token}: {told.text}")
-            _need((told.before or 0) <= len(accepted), f"{told.before} before {seen.token}")
+            service = core.requests.dispatcher.services[told.service]
+            true = None if told.before is None else before(service, entry, now)
+            _need(told.before == true, f"{told.before} before {seen.token}, not {true}")
     for client in clients:
         for request in list(client.parked)[:1]:
             told = Reasons(core).of_name(client.request_name(request), now)

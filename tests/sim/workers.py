@@ -14,6 +14,8 @@ from cbw.core.worker.driver import WorkerDriver
 from cbw.core.worker.events import HandlerCalled, PoolFact, PoolNotReady, PoolReady, TasksFinished, TasksReturned
 from cbw.wire import native
 
+from .children import Children
+from .handler_errors import write_error
 from .network import Link, Network, Peer
 from .own_books import WorkerBooks
 from .parcels import Native, Parcel
@@ -22,12 +24,12 @@ from .stranger import proof_of
 from .streams import StreamRun
 from .summary import summary
 from .way import Way
+from .worker_manners import GivenTasks, WorkerManners
 from .world import World
 
 HAND_OVER_S = 0.0002
 RECALL_S = 0.003
 """By then a child process has given back what it has not begun."""
-CHILD_START_S = 0.3
 CALL_AGAIN_S = 0.5
 """Longest time after which a handler wants to be called again."""
 HANG_S = 5.0
@@ -86,6 +88,7 @@ class SimPool:
         self._batch_since = 0.0
         self._took: defaultdict[str, list[float]] = defaultdict(list)
         self._is_dead = False
+        self._children = Children(worker.world, worker.who, self._child_started)
 
     @property
     def is_idle(self) -> bool:
@@ -148,7 +151,7 @@ class SimPool:
         self.running.clear()
         self.streams.clear()
         self.waiting.clear()
-        self._world.after(self._world.between(0.05, CHILD_START_S), self._child_started)
+        self._children.start()
 
     def _child_started(self) -> None:
         if not self._is_dead:
@@ -198,7 +201,7 @@ class SimPool:
             return
         del self.running[task]
         if run.kind == "raise":
-            answer = messages.Answer(task, Status.FAILED, messages.error_body("ValueError", run.token))
+            answer = messages.Answer(task, Status.FAILED, write_error(run.token))
         elif run.task.retries < retries_wanted(run.kind):
             answer = self._ask_for_retry(run)
         else:
@@ -311,12 +314,15 @@ class SimLink:
         self._world = worker.world
         self._unsent: list[Parcel] = []
         self.has_unsent = False
+        self._manners = WorkerManners(worker.who, worker.plan, worker.given)
 
     def watch(self) -> list[bool]:
         changes = [*self._link.watch()]
         for is_connected in changes:
             self._world.say(self._worker.who, "connected" if is_connected else "disconnected")
-            if not is_connected:
+            if is_connected:
+                self._manners.connected()
+            else:
                 self._forget_unsent()
         return changes
 
@@ -325,12 +331,15 @@ class SimLink:
         if parcel is None:
             return None
         assert isinstance(parcel, Native)
-        return self._worker.network.unpack(parcel, native.to_worker)
+        batch = self._worker.network.unpack(parcel, native.to_worker)
+        self._manners.heard(batch)
+        return batch
 
     def send(self, batch: list[messages.Message]) -> None:
         worker = self._worker
         if batch:
             self._world.say(worker.who, f"says {summary(batch)}")
+            self._manners.says(batch, self._world.now)
             self._unsent.extend(parcel for parcel, _ in worker.network.pack(batch))
         while self._unsent and self._link.send(self._unsent[0]):
             del self._unsent[0]
@@ -385,6 +394,7 @@ class SimWorker(Peer):
         )
         self.credit_max = 0
         self.pool = SimPool(self)
+        self.given = GivenTasks()
         self.driver = WorkerDriver(self.core, self.pool, *(SimLink(self, link) for link in self.links))
         self._stop_by: float | None = None
         self.idle_since = None

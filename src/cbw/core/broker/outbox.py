@@ -11,7 +11,7 @@ from cbw.core.broker.tables import ClientRow, Entry, WorkerRow, request_name
 from cbw.core.catalogue import EventName
 from cbw.core.dialect import ClientDialect, WorkerDialect
 from cbw.core.headers import TRACEPARENT, trace_of
-from cbw.core.messages import Answer, Message, Status, error_body
+from cbw.core.messages import Answer, CancelTask, Message, Status, error_body
 from cbw.core.plain_messages import Envelope, PlainReply
 from cbw.core.record import Record
 
@@ -67,6 +67,11 @@ class Outbox:
     def tell_worker(self, worker: WorkerRow, message: Message) -> None:
         """Send ``message`` to a worker, in one batch with everything else that this step sends to it."""
         self.batch_for(worker).append(message)
+
+    def tell_unwanted(self, worker: WorkerRow, task: int) -> None:
+        """Tell ``worker`` that nobody wants the answer to ``task``. One that an earlier broker knew hears it when it is back."""
+        if worker.peer:
+            self.tell_worker(worker, CancelTask(task))
 
     def batch_for(self, worker: WorkerRow) -> list[Message]:
         """The batch that this step sends to ``worker``, to be added to."""

@@ -44,7 +44,6 @@ from cbw.core.messages import (
     NO_WORKER,
     OK,
     Answer,
-    CancelTask,
     Request,
     Status,
     error_body,
@@ -359,7 +358,7 @@ class Requests:
             return
         if worker is not None:
             # Its slot stays taken until the worker says what became of it: it may not be able to stop.
-            self._outbox.tell_worker(worker, CancelTask(entry.task))
+            self._outbox.tell_unwanted(worker, entry.task)
         answer = Answer(entry.request.id, Status.CANCELLED, error_body("cancelled", why)) if is_told else None
         self.end(entry, Change.CANCELLED, answer, catalogue.CANCELLED, worker, why)
 
@@ -374,7 +373,7 @@ class Requests:
         if entry.state is RequestState.ENDED:  # its answer is being stored
             return
         if entry.worker is not None:
-            self._outbox.tell_worker(entry.worker, CancelTask(entry.task))
+            self._outbox.tell_unwanted(entry.worker, entry.task)
         self._expire(entry, *self.expiries.why(entry, self._outbox.now))
 
     def _end_unserved(self, entry: Entry) -> None:

@@ -28,7 +28,6 @@ from cbw.core.catalogue import EventName
 from cbw.core.messages import (
     Answer,
     AnswerPart,
-    CancelTask,
     Message,
     PartsWanted,
     ProgressMade,
@@ -140,7 +139,7 @@ class Streams:
     def _begin_anew(self, entry: Entry, stream: StreamRow) -> None:
         worker = entry.worker
         assert worker is not None
-        self._outbox.tell_worker(worker, CancelTask(entry.task))
+        self._outbox.tell_unwanted(worker, entry.task)
         ended = worker.in_hand[entry.task] = _ended_copy(entry)  # its slot stays taken until the worker has answered
         if worker.suspect is entry:
             worker.suspect = ended
@@ -266,7 +265,7 @@ class Streams:
         sent = entry.stream.sent if entry.stream is not None else 0
         text = f"the answer broke off after {_parts(sent)}: {why}"
         if entry.worker is not None and worker is None:
-            self._outbox.tell_worker(entry.worker, CancelTask(entry.task))
+            self._outbox.tell_unwanted(entry.worker, entry.task)
         answer = Answer(0, Status.BROKEN, error_body(BROKEN_STREAM, text))
         self._requests.durations.fail(entry.request.service, self._outbox.now)
         self._requests.end(entry, Change.BROKEN, answer, catalogue.FAILED, worker or entry.worker, text)

@@ -227,17 +227,24 @@ class Workers:
         worker.takes_streams = hello.takes_streams
         worker.signatures = kept_signatures(hello.signatures, names)
         worker.credit = max(0, hello.credit)
-        tasks = self._take_over(worker, hello.tasks)
+        tasks, unwanted = self._take_over(worker, hello.tasks)
         if not fact.dialect.beats_at_work:
             worker.pulse = Pulse(outbox.now)
         self._by_name[worker.name] = worker
         self._req.forget(peer)
         self.table.add(worker)
+        self._greet(worker, tasks, unwanted)
+        return worker
+
+    def _greet(self, worker: WorkerRow, tasks: list[int], unwanted: list[int]) -> None:
+        """Welcome ``worker``, which goes on with ``tasks`` of an earlier broker, and with ``unwanted`` in vain."""
+        outbox = self._outbox
         if outbox.is_tracing:
             for entry in worker.in_hand.values():
                 outbox.trace_entry(catalogue.TASK_RECOVERED, entry, worker)
         outbox.tell_worker(worker, msgspec.structs.replace(self._welcome, tasks=tasks) if tasks else self._welcome)
-        return worker
+        for task in unwanted:
+            outbox.tell_unwanted(worker, task)
 
     def _why_refused(self, known: WorkerRow | None, hello: WorkerHello) -> str:
         """Why nobody may say ``hello`` while ``known`` has the id, or may come back to its tasks; empty: one may."""
@@ -272,18 +279,20 @@ class Workers:
         """A worker that an earlier broker knew, and that returns without a word."""
         self._req.restore(peer, dialect)
 
-    def _take_over(self, worker: WorkerRow, tasks: Sequence[int]) -> list[int]:
-        """Those of ``tasks``, which ``worker`` has begun, that it goes on with. Whatever else it had is not with it any more."""
+    def _take_over(self, worker: WorkerRow, tasks: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Those of ``tasks``, which ``worker`` has begun, that it goes on with; and those that have ended since, of which nobody
+        wants the answers. Whatever else it had is not with it any more.
+        """
         before = self._recovering.pop((worker.name, worker.boot), None)
         if before is None:
-            return []
-        for task in tasks:
-            entry = before.in_hand.get(task)
-            if entry is not None and entry.state is not RequestState.ENDED:
+            return [], []
+        known = [(task, entry) for task in tasks if (entry := before.in_hand.get(task)) is not None]
+        for task, entry in known:
+            if entry.state is not RequestState.ENDED:
                 give(worker, entry, task, entry.handed_out_at)
                 del before.in_hand[task]
         self._requests.return_all(before, "was not with its worker when the broker was back")
-        return list(worker.in_hand)
+        return list(worker.in_hand), [task for task, _ in known if task not in worker.in_hand]
 
     def _end_recovery(self, now: float) -> None:
         """Who is not back by now is lost."""

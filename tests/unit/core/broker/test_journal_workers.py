@@ -55,3 +55,21 @@ def test_tasks_that_may_still_run_after_a_restart_are_recorded() -> None:
     system.tell(worker_said(b"W1", [messages.WorkerHello("W1", "b", ["s"], 1, 1, [task.id])]))
     found = [record for record in system.records if record.event == catalogue.TASK_RECOVERED]
     assert {(record.worker, record.request) for record in found} == {("W1", "C1/1"), ("P1", "C1/2")}
+
+
+def test_a_worker_hears_that_a_request_was_cancelled_while_it_was_away() -> None:
+    """Its broker was restarted meanwhile: nobody is told anything before the worker is back, and then it need not go on."""
+    system = Journaled()
+    system.client("C1")
+    system.worker("W1")
+    system.ask(1)
+    system.wait(journal_module.BEGUN_DELAY_S, "W1")
+    (task,) = system.take_tasks("W1")
+    system.crash()
+    system.client("C1")
+    system.tell(client_said(b"C1", [messages.Cancel(1)]))
+    assert not system.to.get("")
+    system.tell(worker_said(b"W1", [messages.WorkerHello("W1", "b", ["s"], 1, 1, [task.id])]))
+    welcome, *others = system.to["W1"]
+    assert isinstance(welcome, messages.Welcome) and not welcome.tasks
+    assert others == [messages.CancelTask(task.id)]
