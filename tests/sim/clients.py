@@ -258,6 +258,8 @@ class PlainClient(Peer):
         self.in_flight: dict[bytes, tuple[Job, int]] = {}  # envelope id → job, number of the question
         self.is_confused = False
         """Its socket has got the reply to a question of an earlier one, so that all later replies may be off by one."""
+        self.answered_unread: dict[int, None] = {}
+        """Questions of its socket, by their numbers, that it got replies to before a broker had read them."""
         self._todo: deque[Job] = deque()
         self._next_envelope = 1
         self._tries = 0
@@ -277,11 +279,13 @@ class PlainClient(Peer):
         self._todo.clear()
         self._to_send.clear()
         self.world.say(self.who, "started")
-        self.is_confused = False
         self._open()
         self.start_turns()
 
     def _open(self) -> None:
+        """Make a socket, which knows nothing of an earlier one."""
+        self.is_confused = False
+        self.answered_unread.clear()
         self.link.open(None if self.plan.is_anonymous else self.name.encode())
 
     def crash(self, *, is_silent: bool = False) -> None:
@@ -368,7 +372,6 @@ class PlainClient(Peer):
     def _another_socket(self) -> None:
         self.link.close(is_orderly=self.world.chance(0.5))
         self._to_send.clear()
-        self.is_confused = False
         self._open()
 
     def give_up(self) -> None:
