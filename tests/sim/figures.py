@@ -83,14 +83,14 @@ class Figures:
             _at(worker, hands[worker["worker"]], now)
 
     def _service(self, shown: Mapping[str, Any], waiting: Sequence[float], now: float, *, was_delayed: bool) -> None:
-        """``was_delayed``: something that waits was to wait before. Where it was due while what came earlier was being stored,
-        the queue is not in the order of these times.
+        """``was_delayed``: something that waits was to wait before. If it was due while what came earlier was being stored, or
+        while the broker stood still, the queue is not in the order of these times.
         """
         name, took = shown["service"], self._took[shown["service"]]
         oldest_s = now - min(waiting, default=now)
         shorter_s = oldest_s - shown["oldest_s"]
         _need(
-            shorter_s > -EXACTNESS_S and (shorter_s < EXACTNESS_S or (was_delayed and self._has_journal)),
+            shorter_s > -EXACTNESS_S and (was_delayed or shorter_s < EXACTNESS_S),
             f"{name!r} waits for {shown['oldest_s']} s, not {oldest_s}",
         )
         _need(shown["waiting"] == len(waiting), f"{shown['waiting']} wait for {name!r}, not {len(waiting)}")
