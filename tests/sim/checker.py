@@ -149,9 +149,7 @@ class Checker:
     def plain_read(self, request: parcels.PlainRequest, connection: Connection) -> None:
         """The broker reads it."""
         self.namesakes.heard(connection)
-        self.questions.read(request.number)
-        if isinstance(process := connection.link.process, PlainClient) and request.number in process.answered_unread:
-            process.is_confused = not process.plan.is_dealer
+        self.questions.read(request.number, connection.link.process)
         asker = self.plain_clients.get(connection.link.process.name)
         if asker is not None and asker is not connection.link.process:
             self.durability.identity_taken(connection.peer)
@@ -163,11 +161,7 @@ class Checker:
         self.world.counts[f"plain {reply.status.name.lower()}"] += 1
         is_known = self.questions.was_known(number, reply.sent_at)
         if not is_known and reply.token == job.token:
-            # To an earlier socket's question, or one that an earlier broker had read. If this one is read too, as the other could
-            # not be told, it gets a reply of its own, which is one too many.
-            self.world.counts["plain replies inherited"] += 1
-            client.answered_unread[number] = None
-            client.is_confused |= self.questions.was_known(number, self.world.now) and not client.plan.is_dealer
+            client.answered_early(number, is_read=self.questions.was_known(number, self.world.now))
             return
         if not is_known:
             # Sent by a broker that could not know that another socket has taken the identity over: its dialect has
@@ -579,10 +573,8 @@ class Checker:
                 self._to_plain_client(message, connection)
             elif isinstance(message, messages.Answer):
                 token, _, client = self._asked[message.id]
+                self.need(connection is None or connection.link is client.link, f"G1: {token} is answered elsewhere")
                 self._served.told(message, token, self.broker.core, self.world.now)
-                if connection is None:
-                    continue
-                self.need(connection.link is client.link, f"G1: the answer for {token} was sent to another client")
                 if message.status is OK and message.id not in self.programs.wishes and self.jobs[token].kind != OWN:
                     self._answer_is_own(token, message.body)
 

@@ -258,8 +258,7 @@ class PlainClient(Peer):
         self.in_flight: dict[bytes, tuple[Job, int]] = {}  # envelope id → job, number of the question
         self.is_confused = False
         """Its socket has got the reply to a question of an earlier one, so that all later replies may be off by one."""
-        self.answered_unread: dict[int, None] = {}
-        """Questions of its socket, by their numbers, that it got replies to before a broker had read them."""
+        self._answered_unread: dict[int, None] = {}  # questions of its socket, replied to before a broker had read them
         self._todo: deque[Job] = deque()
         self._next_envelope = 1
         self._tries = 0
@@ -285,8 +284,22 @@ class PlainClient(Peer):
     def _open(self) -> None:
         """Make a socket, which knows nothing of an earlier one."""
         self.is_confused = False
-        self.answered_unread.clear()
+        self._answered_unread.clear()
         self.link.open(None if self.plan.is_anonymous else self.name.encode())
+
+    def answered_early(self, number: int, *, is_read: bool) -> None:
+        """It got a reply that was sent before a broker had read its question of this ``number``: to the same question of an
+        earlier socket, or as an earlier broker had read it.
+        """
+        self.world.counts["plain replies inherited"] += 1
+        self._answered_unread[number] = None
+        if is_read:
+            self.was_read(number)
+
+    def was_read(self, number: int) -> None:
+        """A broker has read that question. If it has an answer already, a REQ socket gets one too many."""
+        if number in self._answered_unread and not self.plan.is_dealer:
+            self.is_confused = True
 
     def crash(self, *, is_silent: bool = False) -> None:
         if self.is_alive:
