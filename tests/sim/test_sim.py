@@ -100,7 +100,7 @@ CAUGHT_WITH = {
     "unread_clients_are_not_told": 78,
     "unsent_answers_are_not_found": 76,
     "unwanted_answers_are_kept": 3,
-    "waiting_answers_are_not_looked_at": 56,
+    "waiting_answers_are_not_looked_at": 129,
     "what_a_client_could_not_send_is_forgotten": 3,
     "what_a_client_could_not_send_is_overtaken": 3,
     "what_a_full_peer_does_not_take_is_dropped": 1,
