@@ -131,12 +131,14 @@ class Bookkeeping:
 
 
 def _is_given_up(lost: events.PeerLost, core: BrokerCore) -> None:
-    """Who is lost counts as that from this step on, unless it is somewhere else by now, over another connection."""
+    """Who is lost counts as that from this step on, unless it is somewhere else by now, over another connection. What is parked
+    for a program of the lab may be sent to its identity in the same step, in case it is back: only its words show that it is.
+    """
     if lost.side is events.Side.WORKER:
         worker = core.workers.by_peer.get(lost.peer)
         is_over = worker is None or state_of(worker) in ("late", "absent")
     else:
         client = core.clients.by_peer.get(lost.peer)
-        is_over = client is None or client.absent_since is not None
+        is_over = client is None or client.absent_since is not None or client.is_only_tried
     if not is_over:
         raise ViolationError(f"G3: {lost.peer!r} is lost, and the broker goes on as if it were there")

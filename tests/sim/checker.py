@@ -149,7 +149,7 @@ class Checker:
     def plain_read(self, request: parcels.PlainRequest, connection: Connection) -> None:
         """The broker reads it."""
         self.namesakes.heard(connection)
-        self.questions.read(request.number)
+        self.questions.read(request.number, connection.link.process)
         asker = self.plain_clients.get(connection.link.process.name)
         if asker is not None and asker is not connection.link.process:
             self.durability.identity_taken(connection.peer)
@@ -161,7 +161,7 @@ class Checker:
         self.world.counts[f"plain {reply.status.name.lower()}"] += 1
         is_known = self.questions.was_known(number, reply.sent_at)
         if not is_known and reply.token == job.token:
-            self.world.counts["plain replies inherited"] += 1
+            client.answered_early(number, is_read=self.questions.was_known(number, self.world.now))
             return
         if not is_known:
             # Sent by a broker that could not know that another socket has taken the identity over: its dialect has
@@ -572,9 +572,9 @@ class Checker:
         for message in order.messages:
             if isinstance(message, PlainReply):
                 self._to_plain_client(message, connection)
-            elif isinstance(message, messages.Answer) and connection is not None:
+            elif isinstance(message, messages.Answer):
                 token, _, client = self._asked[message.id]
-                self.need(connection.link is client.link, f"G1: the answer for {token} was sent to another client")
+                self.need(connection is None or connection.link is client.link, f"G1: {token} is answered elsewhere")
                 self._served.told(message, token, self.broker.core, self.world.now)
                 if message.status is OK and message.id not in self.programs.wishes and self.jobs[token].kind != OWN:
                     self._answer_is_own(token, message.body)

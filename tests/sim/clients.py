@@ -268,6 +268,7 @@ class PlainClient(Peer):
         self.in_flight: dict[bytes, tuple[Job, int]] = {}  # envelope id → job, number of the question
         self.is_confused = False
         """Its socket has got the reply to a question of an earlier one, so that all later replies may be off by one."""
+        self._answered_unread: dict[int, None] = {}  # questions of its socket, replied to before a broker had read them
         self._todo: deque[Job] = deque()
         self._next_envelope = 1
         self._tries = 0
@@ -287,12 +288,28 @@ class PlainClient(Peer):
         self._todo.clear()
         self._to_send.clear()
         self.world.say(self.who, "started")
-        self.is_confused = False
         self._open()
         self.start_turns()
 
     def _open(self) -> None:
+        """Make a socket, which knows nothing of an earlier one."""
+        self.is_confused = False
+        self._answered_unread.clear()
         self.link.open(None if self.plan.is_anonymous else self.name.encode())
+
+    def answered_early(self, number: int, *, is_read: bool) -> None:
+        """It got a reply that was sent before a broker had read its question of this ``number``: to the same question of an
+        earlier socket, or as an earlier broker had read it.
+        """
+        self.world.counts["plain replies inherited"] += 1
+        self._answered_unread[number] = None
+        if is_read:
+            self.was_read(number)
+
+    def was_read(self, number: int) -> None:
+        """A broker has read that question. If it has an answer already, a REQ socket gets one too many."""
+        if number in self._answered_unread and not self.plan.is_dealer:
+            self.is_confused = True
 
     def crash(self, *, is_silent: bool = False) -> None:
         if self.is_alive:
@@ -378,7 +395,6 @@ class PlainClient(Peer):
     def _another_socket(self) -> None:
         self.link.close(is_orderly=self.world.chance(0.5))
         self._to_send.clear()
-        self.is_confused = False
         self._open()
 
     def give_up(self) -> None:

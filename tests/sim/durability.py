@@ -398,11 +398,15 @@ class Durability:
         return {note.id: note.retries for note in self.durable.requests.values()}
 
     def waiting(self, core: BrokerCore) -> list[Note]:
-        """The requests in the journal that wait for a worker, and that none has failed at; the oldest first."""
-        rows = core.clients.all
-        delayed = {i for row in rows for i, entry in row.entries.items() if entry.state is RequestState.DELAYED}
-        notes = (note for note in self.durable.requests.values() if note.id not in delayed)
-        return [note for note in notes if note.task is None and not note.failed and not note.is_of_nobody]
+        """The requests in the journal that wait for a worker, and that none has failed at; what could begin first comes first."""
+        entries = {i: entry for row in core.clients.all for i, entry in row.entries.items()}
+        notes = [
+            note
+            for note in self.durable.requests.values()
+            if note.task is None and not note.failed and not note.is_of_nobody
+        ]
+        waiting = [note for note in notes if entries[note.id].state is not RequestState.DELAYED]
+        return sorted(waiting, key=lambda note: entries[note.id].waits_since)
 
     def await_answers(self, accepted: dict[int, Accepted], workers: Sequence[PlainWorker]) -> None:
         """What REQ workers have said may be lost, and then the new broker waits for that."""

@@ -15,8 +15,6 @@ from .plan import Job
 from .world import ViolationError
 
 EXACTNESS_S = 1e-6
-STALLED = "the broker's journal has stored nothing"
-"""So a broker says Busy. One that stood still itself takes that time for its journal's, until it hears that all is stored."""
 
 
 @dataclass
@@ -47,7 +45,7 @@ def need_fair_error(job: Job, ended: Ended, limits: Limits, around: Circumstance
         is_fair = is_late or (is_unserved and error_of(ended.answer.body)[0] == NO_WORKER)
         _need(is_fair, f"G6: {token} expired too early")
     elif status is Status.BUSY:
-        if not (around.may_be_refused or STALLED in error_of(ended.answer.body)[1]):
+        if not around.may_be_refused:
             refused_as_busy(job, ended, around.asked_at, limits, now)
     elif status is Status.CANCELLED:
         _need(around.was_cancelled, f"G4: {token} was cancelled by nobody")

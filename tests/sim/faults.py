@@ -167,12 +167,17 @@ class Faults:
     def _client_crash(self) -> None:
         victim = self._crash(self.system.clients)
         if victim is not None:
-            self.world.after(self.world.between(0.01, 2), victim.start)
+            self.world.after(self.world.between(0.01, 2), self._start_again, victim)
 
     def _plain_client_crash(self) -> None:
         victim = self._crash(self.system.plain_clients)
         if victim is not None:
-            self.world.after(self.world.between(0.01, 2), victim.start)
+            self.world.after(self.world.between(0.01, 2), self._start_again, victim)
+
+    def _start_again(self, client: SimClient | PlainClient) -> None:
+        """Unless it was a second program with an id, and is not to be there any more."""
+        if client in self.system.askers and not (client.is_twin and self._is_over):
+            client.start()
 
     def _broker_crash(self) -> None:
         if (broker := self._pick_broker()) is not None:

@@ -89,7 +89,9 @@ class Figures:
             _at(worker, hands[worker["worker"]], now)
 
     def _service(self, shown: Mapping[str, Any], waiting: Sequence[float], now: float, *, was_delayed: bool) -> None:
-        """``was_delayed``: something that waits was to wait before, so that the queue is not in the order of these times."""
+        """``was_delayed``: something that waits was to wait before. If it was due while what came earlier was being stored, or
+        while the broker stood still, the queue is not in the order of these times.
+        """
         name, took = shown["service"], self._took[shown["service"]]
         oldest_s = now - min(waiting, default=now)
         shorter_s = oldest_s - shown["oldest_s"]

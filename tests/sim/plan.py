@@ -227,6 +227,16 @@ SHARED = 0.15
 LAB_SHARED = 0.6
 """So many of these have also programs of the lab, if the seed has any."""
 
+FREQUENT = 0.12
+"""So many of the other seeds with faults have some all the time: brokers stand still and stop, programs of the lab have twins."""
+
+FREQUENT_FAULTS = {
+    "broker freeze": 3.0,
+    "broker stop": 1.0,
+    "plain client twin": 3.0,
+    "plain client crash": 0.3,
+}
+
 SERVERS_FAULTS = {  # of brokers that share a journal
     "broker crash": 0.3,
     "broker stop": 0.1,
@@ -285,6 +295,7 @@ def draw(seed: int, rng: random.Random) -> Plan:
     _draw_operator(plan, random.Random(f"operator {seed}"))
     _draw_brokers(plan, random.Random(f"brokers {seed}"))
     _draw_servers(plan, random.Random(f"servers {seed}"))
+    _draw_frequent_faults(plan, random.Random(f"frequent faults {seed}"))
     return plan
 
 
@@ -356,6 +367,14 @@ def _draw_servers(plan: Plan, rng: random.Random) -> None:
     """Whether they share one journal. By a chance of its own, as above: all other seeds mean what they meant without."""
     if plan.workers and plan.clients and rng.random() < SHARED:
         share_journal(plan, rng, has_lab=random.Random(f"lab {plan.seed}").random() < LAB_SHARED)
+
+
+def _draw_frequent_faults(plan: Plan, rng: random.Random) -> None:
+    """Whether faults are much more frequent that need others to do harm. By a chance of its own, as above."""
+    if plan.rates and plan.servers is None and rng.random() < FREQUENT:
+        for name, rate in FREQUENT_FAULTS.items():
+            if plan.plain_clients or not name.startswith("plain"):
+                plan.rates[name] = rate * rng.uniform(0.3, 1)
 
 
 def share_journal(plan: Plan, rng: random.Random, *, has_lab: bool = False) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
+from .clients import PlainClient
 from .durability import Durability
-from .world import World
+from .world import Process, World
 
 
 @dataclass(eq=False)
@@ -37,8 +38,10 @@ class Questions:
         self._told.asked += 1
         return self._told.asked
 
-    def read(self, number: int) -> None:
+    def read(self, number: int, asker: Process) -> None:
         """The broker reads it."""
+        if isinstance(asker, PlainClient):
+            asker.was_read(number)
         question = self._told.read[number] = ReadQuestion(self, self._world.now)
         self._arrived.append(question)
 

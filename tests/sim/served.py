@@ -29,11 +29,13 @@ class Served:
         self._began_at: float | None = None
         self._served_at: dict[str, float] = {}
         self._now = 0.0  # of the last step
+        self._told: dict[int, None] = {}  # requests that have ended because nobody served them then
 
     def clear(self) -> None:
         """The broker has died."""
         self._began_at = None
         self._served_at.clear()
+        self._told.clear()
 
     def stepped(self, core: BrokerCore, now: float) -> None:
         """The core has decided."""
@@ -60,14 +62,16 @@ class Served:
             raise ViolationError(f"G6: {accepted.token} ended, and its service was served {unserved_s:.3f} s ago")
 
     def told(self, answer: Answer, token: str, core: BrokerCore, now: float) -> None:
-        """A client is told of its request.
+        """A client is told of its request, perhaps not for the first time: what could not be delivered remains its end (G7).
 
         Raises:
             ViolationError: it is told that nobody serves it, and somebody does.
         """
         if answer.status is not Status.EXPIRED or UNSERVED in (error := error_of(answer.body))[1]:
             return
-        if error[0] == NO_WORKER and error[1].startswith("no worker here serves "):
+        is_first = answer.id not in self._told
+        if is_first and error[0] == NO_WORKER and error[1].startswith("no worker here serves "):
+            self._told[answer.id] = None
             name = error[1].removeprefix("no worker here serves ").partition(";")[0]
             for service in core.requests.dispatcher.services.values():
                 known = repr(service.name) if service.name else "requests that name no service"

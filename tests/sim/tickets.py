@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from cbw.core import catalogue
 from cbw.core.broker.limits import Limits
 from cbw.core.client.events import Ended
 from cbw.core.identities import ticket_name
@@ -36,16 +37,19 @@ class SeenTicket:
     """Some program was told that the broker has it."""
     answer: tuple[Status, bytes] | None = None
     ended_at: float | None = None
+    lost_at: float = -1.0
+    """When its request was lost with a broker: what was told of it before may arrive later."""
 
 
 class Tickets:
-    """All of them. Those of a broker that has died are gone with it: no run with tickets has a journal."""
+    """All of them. Those of a broker that has died are gone with it, and so are those whose requests a broker ends because it
+    stops: no run with tickets has a journal.
+    """
 
     def __init__(self, world: World, limits: Limits) -> None:
         self._world = world
         self._limits = limits
         self._seen: dict[str, SeenTicket] = {}
-        self._died_at = -1.0
 
     def need(self, is_kept: bool, text: str) -> None:
         if not is_kept:
@@ -64,9 +68,12 @@ class Tickets:
 
     def broker_died(self) -> None:
         """It has forgotten them."""
-        self._died_at = self._world.now
         for seen in self._seen.values():
-            self._forget(seen)
+            self._lose(seen)
+
+    def _lose(self, seen: SeenTicket) -> None:
+        self._forget(seen)
+        seen.lost_at = self._world.now
 
     def _forget(self, seen: SeenTicket) -> None:
         seen.is_confirmed, seen.answer, seen.ended_at = False, None, None
@@ -78,6 +85,9 @@ class Tickets:
         seen = self._seen[record.request.removeprefix(NAMES)]
         if record.event == "result_dropped":
             self.need(not self.has_ample_room, f"{record.request} is dropped, and there is room: {record.text}")
+        elif record.event == catalogue.STOPPED:
+            self._lose(seen)
+            return False
         elif record.event == "result_expired":
             kept_s = self._world.now - (seen.ended_at if seen.ended_at is not None else self._world.now)
             self.need(kept_s >= self._limits.results_keep_s - 1e-6, f"{record.request} was kept for {kept_s:.3f} s")
@@ -114,7 +124,7 @@ class Tickets:
             self.need(is_asked_for, f"G1: {name} has the answer {body!r}, and is {[*seen.tokens]}")
             is_same = seen.answer in (None, (status, body))
             self.need(is_same, f"{name} has the answer {status.name} {body!r}, and had {seen.answer}")
-            if self._died_at < seen.asked_at and self.has_ample_room:
+            if seen.lost_at < seen.asked_at and self.has_ample_room:
                 seen.answer = status, body
             return True
         return False
@@ -126,7 +136,7 @@ class Tickets:
             return
         self.need(status is Status.OK and not ended.answer.body, f"{ended.request} is not started: {ended.answer}")
         self.need(not ended.is_durable, f"{ended.request} is durable, and there is no journal")
-        seen.is_confirmed = self._died_at < seen.asked_at
+        seen.is_confirmed = seen.lost_at < seen.asked_at
 
     def check(self, system: SimSystem) -> None:
         """

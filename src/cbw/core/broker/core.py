@@ -147,7 +147,7 @@ class BrokerCore:
         if journal is not None:
             journal.close_turn(now, is_prompt=is_stopping)
         self.requests.durations.count_if_many()
-        if self._sweep_timer.at == math.inf and (self.workers.needs_sweep or self.clients.needs_sweep):
+        if self._sweep_timer.at == math.inf and self._needs_sweep:
             self._sweep_timer.set(now + SWEEP_S)
         orders = self.outbox.take_orders()
         if self._is_stopped:
@@ -159,9 +159,17 @@ class BrokerCore:
         """When :meth:`step` wants to be called even if nothing happens; infinity: only for a fact."""
         return self._agenda.wake_at
 
+    @property
+    def _needs_sweep(self) -> bool:
+        """Whether anybody's silence counts, that of the journal too."""
+        journal = self.requests.journal
+        return self.workers.needs_sweep or self.clients.needs_sweep or (journal is not None and journal.is_waiting)
+
     def _sweep(self, now: float) -> None:
         if now - self._stepped_at > STALL_S:
             self._sweep_timer.set(now + SWEEP_S)  # hear the others first
+            if (journal := self.requests.journal) is not None:
+                journal.wait_anew(now)
         else:
             self.workers.sweep(now)
             self.clients.sweep(now)

@@ -134,6 +134,7 @@ class Journal:
         self._outbox = outbox
         self._is_due = False
         self._is_stalled = False
+        self._waits_anew_since = -math.inf
         self._write_timer = agenda.timer(self._write_soon)
         self._told_timer = agenda.timer(self._drop_told)
 
@@ -332,7 +333,7 @@ class Journal:
     def close_turn(self, now: float, *, is_prompt: bool = False) -> None:
         """Order what is to be written: at once if it ``is_prompt`` or somebody waits for it, otherwise when it is time."""
         # As of now: after the broker itself has stood still, requests are read before the news that all is stored.
-        self._is_stalled = bool(self._turns) and now - self._turns[0].since > STALLED_S
+        self._is_stalled = bool(self._turns) and now - max(self._turns[0].since, self._waits_anew_since) > STALLED_S
         is_awaited = self._accepted or self._finished or self._actions
         if is_awaited or is_prompt or self._is_due or self.position == self._started_at:
             self._write_timer.clear()
@@ -372,6 +373,16 @@ class Journal:
         """What has waited for batches up to ``position``, which are stored."""
         while self._turns and self._turns[0].position <= position:
             yield self._turns.popleft()
+
+    def wait_anew(self, now: float) -> None:
+        """The broker itself has stood still, and may hear only in a moment what was stored meanwhile."""
+        if not self._is_stalled:
+            self._waits_anew_since = now
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something that was given to the journal is not stored yet."""
+        return bool(self._turns)
 
     @property
     def is_settled(self) -> bool:

@@ -6,7 +6,7 @@ still be at it. Answers that their clients may not have are parked. Everybody co
 
 from __future__ import annotations
 
-from operator import attrgetter
+from functools import partial
 
 from cbw.core import catalogue
 from cbw.core.broker.clients import Clients
@@ -54,8 +54,7 @@ class Recovery:
         offset = self._journal.restore(replay, now)
         for stored in sorted(replay.answers.values(), key=lambda stored: stored.ended_at):
             self._restore_answer(stored, offset)
-        # As they came: one that was written again stands behind others that are younger.
-        for accepted in sorted(replay.accepted.values(), key=attrgetter("number")):
+        for accepted in sorted(replay.accepted.values(), key=partial(_waits_since, replay)):
             self._restore_request(accepted, replay.begun.get(accepted.number), replay, offset)
         letters = [letter_of(kept, offset) for kept in replay.dead.values()]
         for letter in letters:
@@ -130,3 +129,11 @@ class Recovery:
             self._requests.queue_again(entry)
         else:
             self._workers.restore_task(begun, dialect, entry)
+
+
+def _waits_since(replay: Replay, accepted: RequestAccepted) -> tuple[float, int]:
+    """Since when the request could be handed out, and its number: in this order requests are queued. In the journal, one that was
+    delayed stands before others that waited when it was due, and one that was written again behind others that are younger.
+    """
+    delayed = replay.delayed.get(accepted.number)
+    return accepted.accepted_at if delayed is None else delayed.until, accepted.number

@@ -7,6 +7,7 @@ import pytest
 from cbw.core import messages
 from cbw.core.broker import journal as journal_module
 from cbw.core.broker.events import StopRequested
+from cbw.core.broker.snapshot import snapshot
 from cbw.core.messages import Status
 
 from .journaled import Journaled
@@ -84,6 +85,22 @@ def test_a_crash_while_the_next_attempt_runs_counts_an_attempt_and_keeps_the_ret
     system.worker("W2")
     task = the_task(system, "W2")
     assert (task.attempt, task.retries) == (2, 1)
+
+
+def test_what_is_due_waits_behind_what_could_begin_before_it_also_after_a_crash() -> None:
+    system = Journaled()
+    system.client("C1")
+    ask_later(system, 1, delay_s=5.0)
+    system.wait(1.0, "C1")
+    system.ask(2)
+    system.wait(6.0, "C1")  # the first is due, and nobody is there
+    system.ask(3)  # the journal's clock is as late as its last batch
+    system.crash()
+    (service,) = snapshot(system.core, system.now)["services"]
+    assert service["oldest_s"] == pytest.approx(6.0)
+    system.client("C1")
+    system.worker("W1")
+    assert the_task(system).body == b"2"
 
 
 def test_a_delay_that_is_not_stored_is_lost_with_its_broker() -> None:

@@ -237,6 +237,38 @@ def test_a_broker_that_stood_still_itself_refuses_nothing() -> None:
     assert system.answers() == []
 
 
+def test_a_journal_that_stores_far_away_has_its_time_anew_when_the_broker_stood_still() -> None:
+    """What is stored is heard only by the next answer of a server."""
+    system = Journaled(is_slow=True)
+    system.client("C1")
+    system.ask(1)
+    system.now += 10.0
+    system.tell()
+    system.now += 0.1
+    system.ask(2)
+    assert system.answers() == []
+    for _ in range(5):
+        system.now += 0.5
+        system.tell()
+    system.ask(3)
+    system.now += 10.0
+    system.ask(4)
+    assert system.answers() == [(3, Status.BUSY), (4, Status.BUSY)]  # it was stalled before that, and is
+
+
+def test_a_stalled_journal_is_noticed_by_a_broker_that_nobody_calls() -> None:
+    system = Journaled(is_slow=True)
+    system.client("C1")
+    system.ask(1)
+    until = system.now + 3.0
+    while system.core.wake_at < until:
+        system.now = system.core.wake_at
+        system.tell()
+    system.now = until
+    system.ask(2)
+    assert system.answers() == [(2, Status.BUSY)]
+
+
 def test_a_request_whose_deadline_passes_while_it_is_stored_is_never_handed_out() -> None:
     system = Journaled(is_slow=True)
     system.worker("W1")
