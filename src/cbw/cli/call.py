@@ -150,7 +150,10 @@ def command(
             return
         if not started.is_durable:
             output.line(said("this broker has no journal: the request is lost if the broker ends"), err=True)
-        output.line(str(started))
+        if sys.stdout.isatty():
+            output.line(started)
+        else:
+            output.data(started.encode() + b"\n")  # as it is, for cbw result
 
 
 def _read(files: Sequence[str]) -> bytes:
@@ -170,7 +173,7 @@ def _asked(arguments: Sequence[str]) -> tuple[str, bytes]:
     service, *values = arguments or ("",)
     if service == "-":  # as in `cbw call - < file`
         service = ""
-    if service and not values and Path(service).exists():
+    if service and not values and Path(service).is_file():
         raise UsageError(f"{service} is a file, and no service was named", advice=f"Write cbw call < {service}")
     return service, request_body(values) if values else _read(())
 
