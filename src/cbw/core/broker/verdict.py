@@ -25,6 +25,7 @@ class BrokerVerdict(msgspec.Struct, frozen=True):
 
 
 SENTENCES: Mapping[str, str] = {
+    "stalled": "The broker takes no new requests: its journal does not store them.",
     "paused": "The broker reads no more requests of plain clients: too many wait.",
     "unserved": "{waiting} wait for {service}, which nobody serves{similar}.",
     "held": "{waiting} wait for {service}, which is paused: resume it.",
@@ -41,6 +42,8 @@ SENTENCES: Mapping[str, str] = {
 
 def verdict(status: Mapping[str, Any]) -> BrokerVerdict:
     """What the snapshot ``status`` of a broker says."""
+    if status["refusal"]:
+        return BrokerVerdict("stalled")
     if status["is_paused"]:
         return BrokerVerdict("paused")
     services = status["services"]
