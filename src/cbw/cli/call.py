@@ -134,8 +134,9 @@ def command(
         raise click.UsageError("--deadline goes with --detach or --ticket; otherwise --timeout is the deadline.")
     if is_stream and (is_detached or ticket is not None):
         raise click.UsageError("--stream prints what comes; it does not go with --detach or --ticket.")
-    service, body = (service, _read(arguments)) if service is not None else _asked(arguments)
-    options: Any = {"priority": priority, "delay_s": delay_s, "headers": _headers(headers)}
+    with telling_errors(is_json=is_json):
+        service, body = (service, _read(arguments)) if service is not None else _asked(arguments)
+        options: Any = {"priority": priority, "delay_s": delay_s, "headers": _headers(headers)}
     with asking(broker, timeout_s, is_json=is_json) as client:
         if is_stream:
             for part in client.stream(body, service, **options):

@@ -23,7 +23,7 @@ from cbw.cli.options import (
     trace_options,
 )
 from cbw.errors import WorkerStuck
-from cbw.language import said
+from cbw.language import said, translated
 from cbw.observe.program_logs import show_logs, tell_stories
 from cbw.signals import reopening, stopping
 from cbw.worker.app import services_of
@@ -124,6 +124,8 @@ def command(
     warn_if_unresolved(brokers.hosts)
 
     def missing() -> str:
+        if worker.hello_refused and not worker.has_met_broker:
+            return said("its turn, as {reason}", reason=translated(worker.hello_refused))
         return said("the lifespan of {service}", service=worker.opening) if worker.opening else ""
 
     with (

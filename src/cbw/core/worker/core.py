@@ -74,6 +74,7 @@ class WorkerCore:
         self.sessions: dict[int, BrokerSession] = {}
         self.is_ended = self.has_met_broker = False
         self.refused: messages.Refused | None = None  # what a broker said, if no broker lets this worker in
+        self.hello_refused = ""  # why the last hello was not answered with a welcome
         self.tasks_done = self.tasks_failed = 0  # tasks that ended here, and those of them that ended with an error
         self.is_quick = False  # handlers run one at a time, and take less than two changes of threads
         self.is_pool_ready = True
@@ -261,6 +262,7 @@ class WorkerCore:
         had_broker = session.broker is not None
         session.take_word(message, now)
         welcome = session.broker
+        self.hello_refused = message.text if type(message) is messages.Refused else ""
         if type(message) is messages.Welcome and welcome is not None:
             self.has_met_broker = True
             for other in self.sessions.values():
