@@ -52,6 +52,9 @@ class WorkerCore:
     After each :meth:`step` the caller owes every order carried out, in this order, and another step by :attr:`wake_at`.
     """
 
+    hello_refused = ""
+    """Why the last hello was not answered with a welcome."""
+
     def __init__(
         self,
         name: str,
@@ -74,7 +77,6 @@ class WorkerCore:
         self.sessions: dict[int, BrokerSession] = {}
         self.is_ended = self.has_met_broker = False
         self.refused: messages.Refused | None = None  # what a broker said, if no broker lets this worker in
-        self.hello_refused = ""  # why the last hello was not answered with a welcome
         self.tasks_done = self.tasks_failed = 0  # tasks that ended here, and those of them that ended with an error
         self.is_quick = False  # handlers run one at a time, and take less than two changes of threads
         self.is_pool_ready = True
