@@ -618,7 +618,7 @@ def _statuses() -> Iterator[dict[str, Any]]:
     core = BrokerCore()
     core.step([events.WorkerSaid(b"w", [messages.WorkerHello("W1", "1", ["resize"], 1, 1)], native.WORKER)], 0.0)
     log = {"records": 0, "dropped": 0, "waiting": 0}
-    yield status_of("broker", "BRO", 0.0, "", log=log, **snapshot(core, 0.0))
+    yield status_of("broker", "BRO", 0.0, "", log=log, journal={"size_bytes": 0}, **snapshot(core, 0.0))
     took = ServiceLatencies(["resize"]).look()
     yield status_of("worker", "W1", 0.0, "", in_hand=0, credit=1, stuck=0, **took.shown("handlers"))
     yield status_of("client", "C1", 0.0, "", in_flight=0, **took.shown("requests"))

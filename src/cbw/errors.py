@@ -338,7 +338,7 @@ class JournalInUse(JournalError):
     """Another process has the journal open."""
 
     exit_code = 3
-    advice = "End that process, or give this broker another folder. Two brokers cannot share a journal."
+    advice = "End that process, or use another folder: only one process at a time can have a journal open."
 
 
 class JournalTooNew(JournalError):

@@ -45,6 +45,8 @@ _ANSWER = re.compile(r" -> .* (\S+)  \(\d+\.\d+ s\)$")
 _STATUS_PORT, _STATUS_LISTEN, _ = (setting.environment for setting in STATUS)
 _NO_STATUS = {_STATUS_PORT: "0"}
 """No status page: only one role of a host can have the usual port."""
+_COUNT = re.compile("[0-9]{1,3}")
+"""A number of processes that one machine may start: each takes some 20 MiB."""
 _libc = ctypes.CDLL(None)
 
 
@@ -442,8 +444,8 @@ def scale_of(texts: Sequence[str], default: Scale) -> Scale:
         name, separator, number = text.partition("=")
         if name not in counts:
             raise ValueError(f"{name!r} is no service; there are {', '.join(counts)}")
-        if not separator or not number.isascii() or not number.isdigit():
-            raise ValueError(f"{text!r} is no scale; write {name}=2")
+        if not separator or not _COUNT.fullmatch(number):
+            raise ValueError(f"{text!r} is no scale; write a number from 0 to 999, such as {name}=2")
         counts[name] = int(number)
     if counts["bro"] != 1:
         raise ValueError(f"bro={counts['bro']}: a system has one broker")

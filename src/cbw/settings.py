@@ -16,6 +16,7 @@ WORKER_PORT = 9999
 STATUS_PORT = 9997
 LOG_PORT = 9995
 """The logger's text port. Its record port is the next one up."""
+YEAR_S = 366 * 86400.0  # the longest that the demonstration may take: no thread can sleep for ever
 
 
 class Setting(msgspec.Struct, frozen=True):
@@ -477,7 +478,7 @@ WORKER = (
         minimum=0.0,
     ),
     _worker("backoff_max_s", 60.0, "Longest time in seconds before a retry.", minimum=0.0),
-    _worker("work_time_s", 1.0, "Seconds that the demonstration worker takes for each request.", minimum=0.0),
+    _worker("work_time_s", 1.0, "Seconds that the demonstration takes for a request.", minimum=0.0, maximum=YEAR_S),
 )
 
 CLIENT = (

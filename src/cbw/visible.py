@@ -28,6 +28,11 @@ def visible(text: str) -> str:
     return _UNSAFE.sub(_escape, text)
 
 
+def visible_cell(text: str) -> str:
+    """``text`` as :func:`visible` makes it, and its tabs as \\t: for a column of a line that has tabs between its columns."""
+    return visible(text).replace("\t", "\\t")
+
+
 def visible_lines(text: str) -> str:
     """``text`` as :func:`visible` makes it, but with its newlines: for a text that may have several lines, also of DOS."""
     return _UNSAFE_IN_LINES.sub(_escape, text)

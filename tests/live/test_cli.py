@@ -75,6 +75,19 @@ def test_call(start: Start, broker: Broker, start_worker: StartWorker, tmp_path:
     assert late.count(text) or late.count("the broker does not say where the request is"), late
 
 
+def test_a_folder_may_have_the_name_of_a_service(
+    start: Start, broker: Broker, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    """As a package of Python and the service that it serves often have. A file of that name is rather a body."""
+    start_worker("W1", "double=double")
+    call = ("call", "--broker", broker.address, "double")
+    (tmp_path / "double").mkdir()
+    assert_ends(start(*call, stdin=b"21", folder=tmp_path), 0, out="42")
+    (tmp_path / "double").rmdir()
+    (tmp_path / "double").touch()
+    assert_ends(start(*call, stdin=b"21", folder=tmp_path), 2, error="double is a file, and no service was named")
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["--version"], *([role, "--help"] for role in RUNS)])
 def test_help(start: Start, arguments: list[str]) -> None:
     assert_ends(start(*arguments), 0)
@@ -108,6 +121,9 @@ def assert_ends(program: Program, code: int, *, out: str | None = None, error: s
         ["broker", "--liveness", "nan"],
         ["worker", "W1", HOST, 9999, "--work-time", "nan"],
         ["up", "--work-time", "nan"],
+        ["worker", "W1", HOST, 9999, "--work-time", "inf"],  # no thread sleeps for ever
+        ["up", "--work-time", "inf"],
+        ["up", "--scale", "cli=99999999"],
         ["bench", "--seconds", "nan"],
         ["broker", "--attempts-max", 0],
         ["worker", "W1"],

@@ -96,6 +96,15 @@ def test_a_worker_is_drained_and_a_service_paused(
     assert future.result(PATIENCE_S) == b"later"
 
 
+def test_a_tab_in_a_name_begins_no_column(run: Run, connect: Connect, broker: Broker) -> None:
+    client = connect(broker, id="C\t1")
+    client.submit("x", "a\tb\nc")
+    wait_until(lambda: run("requests").lines, "the request")
+    assert run("requests").lines[0].split("\t")[:3] == ["C\\t1/1", "a\\tb\\nc", "waiting"]
+    assert run("ps").lines[0].split("\t")[:3] == ["service", "a\\tb\\nc", "1"]
+    assert run("services").lines[0].split("\t")[:3] == ["a\\tb\\nc", "0", "1"]
+
+
 def test_with_keys_only_an_admin_may(start: Start, keys: object) -> None:
     from .conftest import broker_of
 

@@ -110,7 +110,15 @@ def test_filters_and_acts_in_bulk(poisoned: Broker, dead: Dead) -> None:
         return "the deadline passed" in "".join(dead(poisoned, "list").lines)
 
     wait_until(is_back, "the request that nobody serves is a dead letter again")
-    assert dead(poisoned, "drop", "--all", "-y").lines == ["1 dead letter dropped"]
+    (name, *_) = dead(poisoned, "list").lines[0].split("\t")
+    story = dead(poisoned, "show", name)
+    assert story.count("  requeued  1 time before") == 1 and story.count("  body      7 bytes") == 1, story
+    again = dead(poisoned, "requeue", name, "--ttl", "0.3s", "--json")
+    assert json.loads(again.lines[0]) == {"requeued": 1, "left": 0, "missing": []}
+    wait_until(is_back, "it is a dead letter once more")
+    (name, *_) = dead(poisoned, "list").lines[0].split("\t")
+    assert json.loads(dead(poisoned, "drop", name, "--json").lines[0]) == {"dropped": 1, "missing": []}
+    assert json.loads(dead(poisoned, "drop", name, "--json", code=1).errors[0])["text"].endswith(f"of that id: {name}")
     assert dead(poisoned, "drop", "--all").lines == ["0 dead letters dropped"]
 
 

@@ -92,6 +92,15 @@ def test_an_error_as_json(start: Start, broker: Broker, shop: dict[str, str]) ->
     }
 
 
+@pytest.mark.parametrize("arguments", [["find", "tea:=1", "tea:=2"], ["find", "tea:={"], ["find", "--header", "x"]])
+def test_what_makes_no_sense_as_json(start: Start, arguments: list[str]) -> None:
+    """A program that reads errors as JSON need not read any other, whether the broker was asked or not."""
+    call = start("call", *arguments, "--json")
+    assert call.exit_code() == 2
+    (line,) = call.errors
+    assert json.loads(line)["error"] == "UsageError"
+
+
 def test_an_answer_over_the_limit(
     start: Start, start_broker: StartBroker, connect: Connect, shop: dict[str, str]
 ) -> None:

@@ -295,7 +295,8 @@ def test_two_that_live_under_one_id(broker: Broker, start: Start, start_worker: 
     asker = start("client", "C1", 1, HOST, broker.client_port)
     assert worker.exit_code() == asker.exit_code() == 3
     assert 3 < time.monotonic() - began_at < 20.0, "a dead one is noticed in this time"
-    assert worker.count("a worker called 'W1' lives"), worker
+    assert worker.count("waiting for its turn, as a worker called 'W1' lives") == 1, worker
+    assert not worker.count("waiting for a broker"), "it is there, and has answered"
     assert asker.count("a client called 'C1' lives"), asker
     assert worker.count("Give this one another id")
     assert first.is_running

@@ -11,13 +11,16 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import cbw
+from tests.ports import free_port
 
 from .conftest import HOST, Broker, Connect, Log, Start, StartBroker, StartWorker
 from .program import PATIENCE_S, Program
@@ -244,10 +247,16 @@ def small_disk(path: Path) -> Iterator[Path]:
 def test_a_full_disk(start_broker: StartBroker, start_worker: StartWorker, connect: Connect, tmp_path: Path) -> None:
     """It refuses with the reason, answers nothing early, and goes on when there is room."""
     with small_disk(tmp_path / "disk") as disk:
-        broker = start_broker("--journal", disk / "journal")
+        port = free_port()
+        broker = start_broker("--journal", disk / "journal", "--status-port", port)
         start_worker("W1", "echo", at=broker)
         client = connect(broker)
         assert client.call("before") == b"before"
+
+        def status() -> Any:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/status.json", timeout=PATIENCE_S) as page:
+                return json.load(page)
+
         ballast = disk / "ballast"
         with contextlib.suppress(OSError):
             ballast.write_bytes(bytes(4 << 20))
@@ -256,6 +265,11 @@ def test_a_full_disk(start_broker: StartBroker, start_worker: StartWorker, conne
         with pytest.raises(cbw.Busy, match="journal"):
             client.call("meanwhile", timeout=1)
         assert not stuck.done()
+        told = status()
+        assert told["verdict"]["kind"] == "stalled" and "No space left" in told["refusal"], told
         ballast.unlink()
         assert stuck.result(PATIENCE_S) == b"x" * 400_000
+        broker.program.wait_for("journal stalled (it stores again)")
+        told = status()
+        assert (told["verdict"]["kind"], told["refusal"]) == ("idle", ""), told
         assert client.call("afterwards") == b"afterwards"

@@ -66,6 +66,8 @@ def test_the_command_line(start: Start, broker: Broker, start_worker: StartWorke
     joined = start("call", *at, "--ticket", "mine", stdin=b"0.1 one")
     assert (joined.exit_code(), joined.lines) == (0, ["0.1 one"])
     assert log.count("begun") == 1
+    odd = start("call", *at, "--detach", "--ticket", "two\n\tlines", stdin=b"0 odd")
+    assert (odd.exit_code(), "\n".join(odd.lines)) == (0, "two\n\tlines"), "what cbw result takes"
     taken = start("call", *at, "--ticket", "mine", stdin=b"0.1 two")
     assert taken.exit_code() == 2 and taken.count("has the ticket 'mine'") == 1
     unknown = start("result", "another", *at)

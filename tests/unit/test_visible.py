@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cbw.visible import visible, visible_bytes, visible_json, visible_lines
+from cbw.visible import visible, visible_bytes, visible_cell, visible_json, visible_lines
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,7 @@ from cbw.visible import visible, visible_bytes, visible_json, visible_lines
 )
 def test_one_line(text: str, shown: str) -> None:
     assert visible(text) == shown
+    assert visible_cell(text) == shown.replace("\t", "\\t"), "a tab would begin another column"
 
 
 def test_lines_keep_their_ends_also_those_of_dos() -> None:

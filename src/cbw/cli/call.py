@@ -134,8 +134,9 @@ def command(
         raise click.UsageError("--deadline goes with --detach or --ticket; otherwise --timeout is the deadline.")
     if is_stream and (is_detached or ticket is not None):
         raise click.UsageError("--stream prints what comes; it does not go with --detach or --ticket.")
-    service, body = (service, _read(arguments)) if service is not None else _asked(arguments)
-    options: Any = {"priority": priority, "delay_s": delay_s, "headers": _headers(headers)}
+    with telling_errors(is_json=is_json):
+        service, body = (service, _read(arguments)) if service is not None else _asked(arguments)
+        options: Any = {"priority": priority, "delay_s": delay_s, "headers": _headers(headers)}
     with asking(broker, timeout_s, is_json=is_json) as client:
         if is_stream:
             for part in client.stream(body, service, **options):
@@ -150,7 +151,10 @@ def command(
             return
         if not started.is_durable:
             output.line(said("this broker has no journal: the request is lost if the broker ends"), err=True)
-        output.line(str(started))
+        if sys.stdout.isatty():
+            output.line(started)
+        else:
+            output.data(started.encode() + b"\n")  # as it is, for cbw result
 
 
 def _read(files: Sequence[str]) -> bytes:
@@ -170,7 +174,7 @@ def _asked(arguments: Sequence[str]) -> tuple[str, bytes]:
     service, *values = arguments or ("",)
     if service == "-":  # as in `cbw call - < file`
         service = ""
-    if service and not values and Path(service).exists():
+    if service and not values and Path(service).is_file():
         raise UsageError(f"{service} is a file, and no service was named", advice=f"Write cbw call < {service}")
     return service, request_body(values) if values else _read(())
 

@@ -121,7 +121,7 @@ def show_rows(
     """
     if not sys.stdout.isatty():
         for row in rows:
-            output.line("\t".join(row))
+            output.row(row)
         return
     from rich.table import Table
 

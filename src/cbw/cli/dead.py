@@ -14,7 +14,7 @@ from rich.table import Table
 
 from cbw.cli import output, tables
 from cbw.cli.completion import complete_dead, complete_service
-from cbw.cli.control import Control, Fields, age_of, controlling
+from cbw.cli.control import Control, Fields, age_of, controlling, json_printed
 from cbw.cli.option_types import Integer
 from cbw.core import catalogue
 from cbw.core.broker.dead_services import BODY, DROP, LIST, PAGE_MAX, REQUEUE, SHOW
@@ -153,8 +153,13 @@ def _positive(_context: click.Context, _parameter: click.Parameter, text: str | 
     return None if text is None else span_of(text)
 
 
+def _counted(count: int, what: str) -> str:
+    """So many of ``what`` (singular), as people say it."""
+    return f"{count} {what}" + ("" if count == 1 else "s")
+
+
 def _letters(count: int) -> str:
-    return f"{count} dead letter" + ("" if count == 1 else "s")
+    return _counted(count, "dead letter")
 
 
 @click.group("dead", context_settings={"max_content_width": 110})
@@ -190,7 +195,7 @@ def list_dead(letters: _Letters, fields: Fields, limit: int, is_json: bool) -> N
     rows = [_row(letter) for letter in found]
     if not sys.stdout.isatty():
         for row in rows:
-            output.line("\t".join(row))
+            output.row(row)
         return
     table = Table()
     for name in DEAD_COLUMNS:
@@ -269,14 +274,15 @@ def _story(letter: Fields) -> list[str]:
         f"  given up  {_ago(letter['died_ago_s'])} ago: {_error(letter)}",
     ]
     if letter["requeued"]:
-        lines.append(f"  requeued  {letter['requeued']} times before")
+        lines.append(f"  requeued  {_counted(letter['requeued'], 'time')} before")
     for number, attempt in enumerate(letter["attempts"], 1):
         took_s = max(0.0, attempt["begun_ago_s"] - attempt["ended_ago_s"])
         begun = f"begun {_ago(attempt['begun_ago_s'])} ago, failed after {took_s:.3f} s"
         lines.append(f"  attempt {number} by {attempt['worker']}, {begun}: {attempt['reason']}")
         lines += [f"    {line}" for line in attempt["traceback"].splitlines()]
     text: str | None = letter.get("body")
-    lines.append(f"  body      {letter['body_bytes']} bytes" + ("" if text is not None else ", no text: see --body"))
+    size = _counted(letter["body_bytes"], "byte")
+    lines.append(f"  body      {size}" + ("" if text is not None else ", no text: see --body"))
     lines += [f"    {line}" for line in (text or "")[:SHOWN_CHARS_MAX].splitlines()]
     if text is not None and len(text) > SHOWN_CHARS_MAX:
         lines.append("    … the rest is printed by --body")
@@ -292,31 +298,48 @@ def _story(letter: Fields) -> list[str]:
     callback=_positive,
     help="Make dead letters again of those that no worker has begun after this time. Default: they wait without end.",
 )
-def requeue_dead(letters: _Letters, names: list[str], ttl: float | None) -> None:
-    """Send the requests of dead letters again, as new ones with all their attempts before them.
+@json_printed
+def requeue_dead(letters: _Letters, names: list[str], ttl: float | None, is_json: bool) -> None:
+    """Send the requests of dead letters again, as new ones, each with all of --attempts-max attempts.
 
     The answer of a request with a ticket (cbw call --detach) is kept for cbw result. Nobody gets any other answer, as the clients
     that asked were told that their requests were given up. A request that ends without a good answer becomes a dead letter again.
     """
     options: Fields = {} if ttl is None else {"ttl_s": ttl}
-    count = 0
-    for first in range(0, len(names), PAGE_MAX):
-        done = letters.ask(REQUEUE, ids=names[first : first + PAGE_MAX], **options)
+    count, missing, refused = 0, [], ""
+    for page in _pages(names):
+        done = letters.ask(REQUEUE, ids=page, **options)
         count += done["requeued"]
-        if done["refused"]:
-            advice = f"{_letters(count)} sent again, {len(names) - count} left. Try again when the broker has room."
-            raise CbwError(f"the broker takes no more requests: {done['refused']}", advice=advice)
-    output.line(f"{_letters(count)} sent again")
+        missing += done["missing"]
+        if refused := done["refused"]:
+            break
+    left = len(names) - count - len(missing)
+    if is_json:
+        output.json({"requeued": count, "left": left, "missing": missing})
+    elif not refused:
+        output.line(f"{_letters(count)} sent again")
+    if refused:
+        advice = f"{_letters(count)} sent again, {left} left. Try again when the broker has room."
+        raise CbwError(f"the broker takes no more requests: {refused}", advice=advice)
 
 
 @command.command("drop")
 @_connected
 @_choice
-def drop_dead(letters: _Letters, names: list[str]) -> None:
+@json_printed
+def drop_dead(letters: _Letters, names: list[str], is_json: bool) -> None:
     """Drop dead letters for good. ``cbw dead export`` saves them before."""
-    pages = (names[first : first + PAGE_MAX] for first in range(0, len(names), PAGE_MAX))
-    count = sum(letters.ask(DROP, ids=page)["dropped"] for page in pages)
-    output.line(f"{_letters(count)} dropped")
+    answers = [letters.ask(DROP, ids=page) for page in _pages(names)]
+    count = sum(done["dropped"] for done in answers)
+    if is_json:
+        output.json({"dropped": count, "missing": [name for done in answers for name in done["missing"]]})
+    else:
+        output.line(f"{_letters(count)} dropped")
+
+
+def _pages(names: list[str]) -> Iterator[list[str]]:
+    """``names`` in lists that a broker takes in one request."""
+    return (names[first : first + PAGE_MAX] for first in range(0, len(names), PAGE_MAX))
 
 
 @command.command("export")

@@ -15,7 +15,7 @@ import click
 from cbw.cli import output
 from cbw.core.key import ROLES, Key
 from cbw.errors import CbwError, UsageError
-from cbw.keys.allowed import ALLOWED, NAME, NAMELESS, Allowed, write
+from cbw.keys.allowed import ALLOWED, NAME, NAMELESS, Allowed, change, write
 from cbw.keys.key_file import PUBLIC_SUFFIX, SECRET_SUFFIX, Z85, read_public, write_pair
 from cbw.keys.status_token import STATUS_TOKEN, write_token
 from cbw.settings import KEYS
@@ -117,20 +117,26 @@ def add_command(
     """Allow a key called NAME. Its files are NAME.key and NAME.key_secret."""
     if not NAME.fullmatch(name):
         raise UsageError(f"{name[:100]!r} cannot be a name: up to 100 letters, digits, '_', '-' and '.'")
-    if any(key.name == name for key in allowed.keys):
-        raise UsageError(f"there is a key called {name} already", advice=f"cbw keys revoke {name} takes it back.")
+    if services and role in _SERVERS:
+        raise UsageError(f"a key of role {role} is for no services", advice="Leave --service out.")
     if wrong := [service for service in services if len(service.split()) > 1 or service == NAMELESS]:
         raise UsageError(f"{wrong[0]!r} cannot stand in the file {ALLOWED}: it has blanks, or is two quotation marks")
-    with _writing(folder):
+
+    def with_key(keys: list[Key]) -> list[Key]:
+        if any(key.name == name for key in keys):
+            raise UsageError(f"there is a key called {name} already", advice=f"cbw keys revoke {name} takes it back.")
         if public is None:
             pair = new_pair()
             write_pair(folder, name, pair)
             half = pair.public
         else:
             half = public if Z85.fullmatch(public) else read_public(Path(public))
-        if (other := allowed.get(half)) is not None:
+        if other := next((key for key in keys if key.public == half), None):
             raise UsageError(f"this key is allowed already: it is that of {other.name}")
-        write(allowed.path, [*allowed.keys, Key(role, half, name, services)])
+        return [*keys, Key(role, half, name, services)]
+
+    with _writing(folder):
+        change(allowed.path, with_key)
     output.line(f"allowed {name} ({role})" + ("" if public else f": {folder / name}{SECRET_SUFFIX}"))
 
 
@@ -153,7 +159,7 @@ def revoke_command(name: str, folder: Path, allowed: Allowed) -> None:
     if key is None:
         raise UsageError(f"no key called {name} is allowed", advice="cbw keys list shows those that are.")
     with _writing(folder):
-        write(allowed.path, [other for other in allowed.keys if other is not key])
+        change(allowed.path, lambda keys: [other for other in keys if other.name != name])
         if key.role not in _SERVERS:  # these are known by their keys
             for suffix in (PUBLIC_SUFFIX, SECRET_SUFFIX):
                 (folder / f"{name}{suffix}").unlink(missing_ok=True)

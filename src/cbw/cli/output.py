@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, BinaryIO
 
 import click
@@ -18,7 +18,7 @@ import msgspec
 from cbw.clock import stamp
 from cbw.errors import CbwError, HandlerFailed
 from cbw.language import translated
-from cbw.visible import visible, visible_bytes, visible_json, visible_lines
+from cbw.visible import visible, visible_bytes, visible_cell, visible_json, visible_lines
 
 COLOUR = False if os.environ.get("NO_COLOR") else None
 """Whether help and errors are in colour. None: where it can be seen."""
@@ -55,6 +55,11 @@ def styled(*pieces: Piece) -> str:
 def line(*pieces: Piece, err: bool = False, color: bool | None = None) -> None:
     """Print one line to standard output, or to standard error. ``color``: with its styles or without; None: on a terminal."""
     click.echo(styled(*pieces), err=err, color=color)
+
+
+def row(cells: Iterable[str]) -> None:
+    """Print one line with tabs between its columns, and none in them: for programs, which take it apart at the tabs."""
+    click.echo("\t".join(map(visible_cell, cells)))
 
 
 def told(text: str, *, err: bool = False, fg: str | None = None) -> None:

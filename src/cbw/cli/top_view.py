@@ -109,7 +109,7 @@ class TopView:
         self._first = 0
         self._status: Row = {}
         self._rows: dict[str, list[Row]] = {"workers": [], "requests": [], "services": []}
-        self._seen: tuple[float, int] | None = None  # when, and how much had ended
+        self._seen: tuple[float, int] | None = None  # when, and how much workers had answered
         self._rate = 0.0
         self._width = WIDTH_MIN
 
@@ -117,11 +117,10 @@ class TopView:
 
     def look(self, status: Row, requests: Sequence[Row], now: float) -> None:
         """The broker has told this."""
-        counts = status.get("counts", {})
-        ended = counts.get("answered", 0) + counts.get("failed", 0)
+        answered = sum(status.get("latency", {}).get("counts", ()))  # by workers: our own looks are answered too
         if self._seen is not None and now > self._seen[0]:
-            self._rate = max(0, ended - self._seen[1]) / (now - self._seen[0])
-        self._seen = now, ended
+            self._rate = max(0, answered - self._seen[1]) / (now - self._seen[0])
+        self._seen = now, answered
         self._status = status
         self._rows = {
             "workers": list(status["workers"]),

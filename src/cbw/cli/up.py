@@ -23,6 +23,7 @@ from cbw.local import (
     scale_of,
     totals,
 )
+from cbw.settings import YEAR_S
 from cbw.signals import STOP_SIGNALS, handling
 
 _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "bright_cyan", "bright_yellow", "bright_green")
@@ -43,7 +44,7 @@ _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "bright_cyan", "bright
 @click.option(
     "--work-time",
     "work_time_s",
-    type=Number(0),
+    type=Number(0, YEAR_S),
     default=1.0,
     show_default=True,
     help="Seconds that each demonstration worker takes for a request.",

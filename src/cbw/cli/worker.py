@@ -23,7 +23,7 @@ from cbw.cli.options import (
     trace_options,
 )
 from cbw.errors import WorkerStuck
-from cbw.language import said
+from cbw.language import said, translated
 from cbw.observe.program_logs import show_logs, tell_stories
 from cbw.signals import reopening, stopping
 from cbw.worker.app import services_of
@@ -122,18 +122,21 @@ def command(
     if not (handlers or services):
         worker.add("", Demonstration(name, work_time_s), time_limit_s=time_limit_s)
     warn_if_unresolved(brokers.hosts)
-
-    def missing() -> str:
-        return said("the lifespan of {service}", service=worker.opening) if worker.opening else ""
-
     with (
         stopping(worker),
         reopening(worker.reopen_trace),
         serve_status(worker.status, is_one_of_many=True),
-        telling_who_waits(worker, brokers, missing=missing),
+        telling_who_waits(worker, brokers, missing=lambda: _missing(worker)),
     ):
         output.told(f"{name} works for {brokers}")
         _run(worker)
+
+
+def _missing(worker: Worker) -> str:
+    """What ``worker`` waits for, other than a broker; empty: nothing."""
+    if worker.hello_refused and not worker.has_met_broker:
+        return said("its turn, as {reason}", reason=translated(worker.hello_refused))
+    return said("the lifespan of {service}", service=worker.opening) if worker.opening else ""
 
 
 def _add_handlers(worker: Worker, handlers: Sequence[str], retry_on: Sequence[str], **options: Any) -> None:

@@ -60,6 +60,12 @@ def os_error(error: OSError, path: Path) -> JournalError:
     if error.errno in (errno.EIO, errno.EROFS):
         return JournalBroken(f"the journal {path} cannot be used: {reason}")
     where = error.filename or path
+    if isinstance(error, NotADirectoryError | FileExistsError):
+        file = next((place for place in path.parents if place.exists() and not place.is_dir()), path.parent)
+        return JournalError(
+            f"the journal {path.parent} has to be a folder, and {file} is a file",
+            advice="Give another folder, or move that file away.",
+        )
     return JournalError(
         f"the journal {path} cannot be opened: {where}: {reason}",
         advice=f"The folder has to be one that user {os.geteuid()} may write to.",

@@ -6,10 +6,11 @@ one). ``#`` begins a comment line. The file is read again when it changes.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from cbw.core.key import ROLES, Key
@@ -79,14 +80,36 @@ def write(path: Path, keys: Iterable[Key]) -> None:
     Raises:
         OSError: it cannot be written.
     """
+    with _locked(path) as descriptor:
+        _write(descriptor, keys)
+
+
+def change(path: Path, changed: Callable[[list[Key]], list[Key]]) -> None:
+    """Write the keys that ``changed`` makes of those in the file. Changes at the same time wait for each other: none is lost.
+
+    Raises:
+        OSError: it cannot be written.
+        UsageError: it cannot be read, or a line is wrong.
+    """
+    with _locked(path) as descriptor:
+        _write(descriptor, changed(Allowed(path).keys))
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[int]:
+    """The file, made if it is missing, and locked against other changes."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        text = render(keys).encode()
-        os.pwrite(descriptor, text.ljust(os.fstat(descriptor).st_size, b"\n"), 0)  # one write, over all of the old text
-        os.ftruncate(descriptor, len(text))
+        yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _write(descriptor: int, keys: Iterable[Key]) -> None:
+    text = render(keys).encode()
+    os.pwrite(descriptor, text.ljust(os.fstat(descriptor).st_size, b"\n"), 0)  # one write, over all of the old text
+    os.ftruncate(descriptor, len(text))
 
 
 class Allowed:

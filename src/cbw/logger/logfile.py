@@ -78,13 +78,14 @@ class LogFile:
         self.rotated = 0
         self.torn = b""  #: a last line without its end, left by a crash, that was cut off when the file was locked
         self._format = format
-        self._next = self.path.with_name(self.path.name + ".new")  # the file that a rotation is about to begin
+        self._next = Path(f"{self.path}.new")  # the file that a rotation is about to begin
         self._rotation = rotation
         self._descriptor: int | None = None
         self._began_at = 0.0
         self._lock: int | None = None
         self._compressors: list[threading.Thread] = []
         try:
+            _refuse_folder(self.path)
             self._open()
         except OSError as error:
             raise NotReady(_reason(self.path, error), advice=_advice(self.path, error)) from None
@@ -328,6 +329,12 @@ def _lock(lock: int) -> None:
             return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         time.sleep(LOCK_RETRY_S)
     raise OSError(errno.EBUSY, "another logger has locked it")
+
+
+def _refuse_folder(path: Path) -> None:
+    """Before anything is made: a lock file beside a folder would stay there, and beside the root there is no place."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
 
 
 def _reason(path: Path, error: OSError) -> str:

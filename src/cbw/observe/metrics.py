@@ -224,6 +224,13 @@ class _Status:
             "1 if the broker does not read from clients because too many requests wait, else 0.",
             status["is_paused"],
         )
+        if journal := status.get("journal"):
+            yield _gauge(
+                "cbw_broker_journal_stalled",
+                "1 if the broker takes no new requests because its journal does not store them, else 0.",
+                float(bool(status["refusal"])),
+            )
+            yield _gauge("cbw_broker_journal_bytes", "Bytes that the journal takes.", journal["size_bytes"])
         yield _gauge("cbw_broker_clients", "Clients with a connection.", status["clients"])
         yield from self._services([*status["services"], {"service": OTHERS, **status["other_services"]}])
         yield _workers_wanted(status["workers_wanted"])

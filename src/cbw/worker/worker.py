@@ -189,6 +189,11 @@ class Worker:
         return any(session.core.has_met_broker for session in self._sessions)
 
     @property
+    def hello_refused(self) -> str:
+        """Why a broker does not let this worker in, perhaps only for now; empty: none has refused it."""
+        return next((told for session in self._sessions if (told := session.core.hello_refused)), "")
+
+    @property
     def opening(self) -> str:
         """The service whose lifespan this process is opening; it says hello to no broker before. Empty: it opens none."""
         return self._lifespans.opening if self._lifespans is not None else ""

@@ -77,6 +77,8 @@ def test_add_only_a_public_key(cbw: Cbw, tmp_path: Path) -> None:
         (["client", "--role", "client"], "there is a key called client already"),
         (["x", "--role", "client", "--service", "a b"], "it has blanks"),
         (["x", "--role", "clown"], "clown"),
+        (["x", "--role", "broker", "--service", "a"], "a key of role broker is for no services"),
+        (["x", "--role", "logger", "--service", "a"], "a key of role logger is for no services"),
         (["x", "--role", "client", "--public", "/nowhere"], "No such file"),
     ],
 )

@@ -54,6 +54,16 @@ def test_it_begins_with_a_verdict_and_shows_workers_with_their_rates(system: Cor
     assert lines[4].split() == ["s", "1", "2.0", "s", "3", "3", "0.5/s", "750", "ms", "995", "ms"]
 
 
+def test_looks_are_no_requests_that_workers_answer(system: CoreSystem) -> None:
+    """A broker with nothing to do is not shown at two a second, which are the questions of ``cbw top`` itself."""
+    view = looked(system)
+    system.answer_all("W1")
+    system.wait(1.0, "W1", "W2", "W3")
+    assert texts(looked(system, view))[0].split("  ")[5] == "1.0/s"
+    system.wait(1.0, "W1", "W2", "W3")
+    assert texts(looked(system, view))[0].split("  ")[5] == "0.0/s"
+
+
 def test_a_wide_terminal_shows_more_columns(system: CoreSystem) -> None:
     """Whole ones only, and at 80 cells nothing is cut off."""
     view = looked(system)

@@ -99,10 +99,17 @@ def test_a_crash_while_it_was_made_leaves_nothing_that_matters(folder: Path) -> 
     assert sorted(path.name for path in folder.iterdir()) == [file.FILE, file.LOCK_FILE]
 
 
-def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+@pytest.mark.parametrize("below", [".", "journal", "deeper/journal"])
+def test_a_file_where_a_folder_has_to_be(tmp_path: Path, below: str) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(JournalError, match="Not a directory") as raised:
-        FileJournal(tmp_path / "file" / "journal").open()
+    with pytest.raises(JournalError, match=r"has to be a folder, and .*/file is a file\n") as raised:
+        FileJournal(tmp_path / "file" / below).open()
+    assert "another folder" in raised.value.advice
+
+
+def test_a_folder_that_cannot_be_made() -> None:
+    with pytest.raises(JournalError, match="/proc/journal: No such file") as raised:
+        FileJournal(Path("/proc/journal")).open()
     assert "may write to" in raised.value.advice
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
 from cbw.core.key import Key
 from cbw.errors import UsageError
-from cbw.keys.allowed import Allowed, parse, render, write
+from cbw.keys.allowed import Allowed, change, parse, render, write
 
 A, B = "a" * 40, "#" + "b" * 39
 KEYS = [Key("client", A, "anna"), Key("worker", B, "bert", ("", "price"))]
@@ -50,6 +51,22 @@ def test_changes_are_followed(tmp_path: Path) -> None:
     assert allowed.refresh() == {A} and allowed.get(A) is None
     write(path, [*KEYS])
     assert allowed.refresh() == {B} and allowed.get(A) == KEYS[0], "to allow a key again ends nothing of its own"
+
+
+def test_changes_at_the_same_time_lose_no_key(tmp_path: Path) -> None:
+    """Each reads the file when the one before has written it: ``cbw keys add`` may run twice at once."""
+    path, more = tmp_path / "allowed", Key("worker", "m" * 40, "more")
+    write(path, KEYS)
+    other = threading.Thread(target=change, args=(path, lambda keys: [*keys, more]))
+
+    def slowly(keys: list[Key]) -> list[Key]:
+        other.start()
+        other.join(0.2)  # it wants to write meanwhile
+        return [*keys, Key("client", "s" * 40, "slow")]
+
+    change(path, slowly)
+    other.join()
+    assert [key.name for key in Allowed(path).keys] == [*(key.name for key in KEYS), "slow", "more"]
 
 
 def test_a_file_that_is_replaced_is_read(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cbw.errors import NotReady
 from cbw.logger.line import JSON, TEXT, Format
 from cbw.logger.logfile import LogFile, Rotation
 
@@ -140,3 +141,13 @@ def test_a_disk_without_room_for_a_compressed_file(path: Path, monkeypatch: pyte
     file._tidy()
     assert old.read_bytes() == line("a", 1)
     assert not list(path.parent.glob("*.tmp")) and not list(path.parent.glob("*.gz"))
+
+
+@pytest.mark.parametrize("name", ["", "/", "logs/.."])
+def test_a_folder_in_the_place_of_the_file_is_refused_and_nothing_left_beside_it(tmp_path: Path, name: str) -> None:
+    """Not even a lock file. The root of all folders is one like others."""
+    place = tmp_path / "folder"
+    (place / "logs").mkdir(parents=True)
+    with pytest.raises(NotReady, match="is a directory"):
+        log_file(place / name)
+    assert list(tmp_path.iterdir()) == [place] and list(place.iterdir()) == [place / "logs"]

@@ -194,6 +194,14 @@ def samples(status: dict[str, Any]) -> dict[tuple[str, ...], float]:
     return {(sample.name, *sample.labels.values()): sample.value for family in families for sample in family.samples}
 
 
+@pytest.mark.parametrize(("refusal", "stalled"), [("", 0), ("No space left on device", 1)])
+def test_a_journal_that_stores_nothing(refusal: str, stalled: int) -> None:
+    status = told(CoreSystem())
+    assert ("cbw_broker_journal_stalled",) not in samples(status), "there is no journal"
+    found = samples(status | {"journal": {"size_bytes": 4096}, "refusal": refusal})
+    assert found["cbw_broker_journal_stalled",] == stalled and found["cbw_broker_journal_bytes",] == 4096
+
+
 def test_a_broker_at_work() -> None:
     system = CoreSystem()
     system.client("C1")

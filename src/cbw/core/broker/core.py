@@ -216,7 +216,7 @@ class BrokerCore:
         journal = self.requests.journal
         assert journal is not None
         journal.reported = fact.problem
-        self.outbox.trace(catalogue.JOURNAL_STALLED, text=fact.problem or "it goes on")
+        self.outbox.trace(catalogue.JOURNAL_STALLED, text=fact.problem or "it stores again")
 
     def _journal_filled(self, fact: events.JournalFilled) -> None:
         journal = self.requests.journal

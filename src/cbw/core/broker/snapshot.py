@@ -73,6 +73,7 @@ def snapshot(core: Rooms, now: float, questions: int = 0) -> dict[str, Any]:
         "delayed": delayed,
         "in_flight": requests.count - questions - waiting - delayed,
         "is_paused": requests.back_pressure.is_on,
+        "refusal": requests.journal.refusal if requests.journal is not None else "",
         "latency": {"bounds_s": BOUNDS_S, **_counts(durations.all)},
         "service_durations": [_durations(name, one) for name, one in durations.by_service.items()],
         "other_durations": _durations("", durations.others),

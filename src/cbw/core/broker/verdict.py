@@ -25,6 +25,7 @@ class BrokerVerdict(msgspec.Struct, frozen=True):
 
 
 SENTENCES: Mapping[str, str] = {
+    "stalled": "The broker takes no new requests: its journal does not store them.",
     "paused": "The broker reads no more requests of plain clients: too many wait.",
     "unserved": "{waiting} wait for {service}, which nobody serves{similar}.",
     "held": "{waiting} wait for {service}, which is paused: resume it.",
@@ -58,6 +59,11 @@ def verdict(status: Mapping[str, Any]) -> BrokerVerdict:
     if status["in_flight"]:
         return BrokerVerdict("running", waiting=status["in_flight"])
     return BrokerVerdict("idle" if status["worker_count"] else "empty", workers=status["worker_count"])
+
+
+def first_of_all(status: Mapping[str, Any]) -> BrokerVerdict:
+    """As :func:`verdict`, but a journal that stores nothing comes first: nothing is answered meanwhile."""
+    return BrokerVerdict("stalled") if status["refusal"] else verdict(status)
 
 
 def _of_service(service: Mapping[str, Any], services: list[Mapping[str, Any]]) -> BrokerVerdict:

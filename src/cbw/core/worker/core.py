@@ -52,6 +52,9 @@ class WorkerCore:
     After each :meth:`step` the caller owes every order carried out, in this order, and another step by :attr:`wake_at`.
     """
 
+    hello_refused = ""
+    """Why the last hello was not answered with a welcome."""
+
     def __init__(
         self,
         name: str,
@@ -261,6 +264,7 @@ class WorkerCore:
         had_broker = session.broker is not None
         session.take_word(message, now)
         welcome = session.broker
+        self.hello_refused = message.text if type(message) is messages.Refused else ""
         if type(message) is messages.Welcome and welcome is not None:
             self.has_met_broker = True
             for other in self.sessions.values():
