@@ -28,9 +28,12 @@ class ToldClient:
 
 
 class ToldWorker:
-    """Of one connection of a worker of ours, since its last hello."""
+    """Of one connection of a worker of ours, since its last hello. ``earlier`` is the same since the hello before."""
 
-    def __init__(self, hello: messages.WorkerHello) -> None:
+    def __init__(self, hello: messages.WorkerHello, earlier: ToldWorker | None) -> None:
+        self.earlier = earlier if earlier is not None and earlier.is_welcome else None
+        if earlier is not None:
+            earlier.earlier = None
         self.services = hello.services
         self.credit = hello.credit
         self.begun = hello.tasks
@@ -82,7 +85,7 @@ class BrokerManners:
 
     def _worker_said(self, peer: bytes, message: messages.Message) -> None:
         if isinstance(message, messages.WorkerHello):
-            self._workers[peer] = ToldWorker(message)
+            self._workers[peer] = ToldWorker(message, self._workers.get(peer))
         if isinstance(message, messages.Beat):
             self._beats[peer] += 1
         if (worker := self._workers.get(peer)) is None:
@@ -131,10 +134,14 @@ class BrokerManners:
         worker = self._workers.get(peer)
         if worker is None:
             raise ViolationError(f"wire: {message} for {peer!r}, which has not said hello")
+        if worker.earlier is not None and not isinstance(
+            message, messages.Welcome
+        ):  # it was decided before the hello was read
+            worker = worker.earlier
         _need(worker.is_welcome or isinstance(message, messages.Welcome), f"{message} for {peer!r} without a welcome")
         match message:
             case messages.Welcome(tasks=tasks):
-                worker.is_welcome = True
+                worker.is_welcome, worker.earlier = True, None
                 worker.hand.update(dict.fromkeys(tasks))
             case messages.Beat():
                 self._beats[peer] -= 1

@@ -25,6 +25,7 @@ class ClientManners:
         ] = {}  # what each number means, and when the program has said so
         self._has_greeted = self._has_left = self._was_held_up = False
         self._broker: messages.Welcome | None = None
+        self._are_stored = False  # its answers, by a broker that it has met
         self._said: dict[int, None] = {}  # since the last hello
         self._not_before: dict[int, float] = {}  # the broker was too busy for these
         self._came: dict[int, None] = {}  # answers of which no broker was told that they have come
@@ -52,6 +53,7 @@ class ClientManners:
             match message:
                 case messages.Welcome():
                     self._broker = message
+                    self._are_stored |= message.stores_answers
                 case messages.Answer(status=Status.BUSY):
                     hint_s = HINT_USUAL_S if message.retry_after_s is None else message.retry_after_s
                     self._not_before.setdefault(message.id, now + min(max(hint_s, HINT_MIN_S), HINT_MAX_S))
@@ -83,8 +85,7 @@ class ClientManners:
                     self._need(number in self._asked, f"cancels {number}, which it has not asked for")
                     self._need(not message.is_late or self._is_late(number, now), f"says that {number} is late")
                 case messages.Received(requests=numbers):
-                    is_wanted = self._broker is not None and self._broker.stores_answers
-                    self._need(is_wanted, "tells what it has received, and nobody stores it")
+                    self._need(self._are_stored, "tells what it has received, and nobody stores it")
                     for number in numbers:
                         self._need(number in self._came, f"says that it has got the answer to {number}")
                 case messages.PartsWanted():

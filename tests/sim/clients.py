@@ -244,10 +244,11 @@ class SimClient(Peer):
         for parcel, count in self.network.pack(batch):
             if not self._has_room or not self.link.send(parcel):
                 self.world.counts["no room for a client"] += 1
-                self.manners.held_up()
                 break
             sent += count
         self.manners.says(batch[:sent], self.world.now)
+        if sent < len(batch):  # after that: a hello among it begins anew
+            self.manners.held_up()
         return batch[sent:]
 
     @property

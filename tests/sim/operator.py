@@ -42,6 +42,7 @@ class Operator:
         self._purged: dict[str, None] = {}  # services, while a purge is carried out
         self._newly_drained: dict[str, None] = {}  # workers, while that is carried out
         self._asked: dict[int, tuple[str, Mapping[str, Any]]] = {}  # by number, until it is answered
+        self._paused_then: dict[int, set[str]] = {}  # services, by the number of an act that pauses or resumes some
         self._told: Counter[str] = Counter()  # ends of requests that were told in this turn, by who has asked for them
 
     def broker_died(self) -> None:
@@ -49,6 +50,7 @@ class Operator:
         self.paused.clear()
         self.drained.clear()
         self._asked.clear()
+        self._paused_then.clear()
         self._told.clear()
 
     def act(self, names: list[str]) -> None:
@@ -106,6 +108,7 @@ class Operator:
             case acts.RESUME:
                 for name in fields["services"]:
                     self.paused.pop(name, None)
+        self._paused_then[asked.number] = {*self.paused}
 
     def answered(self, number: int, answer: messages.Answer) -> None:
         """A worker that is to be drained may have been lost in the same turn: then the broker says that it is missing.
@@ -114,6 +117,7 @@ class Operator:
             ViolationError: the broker has done something else than it says.
         """
         service, fields = self._asked.pop(number)
+        paused = self._paused_then.pop(number)  # by now more may have been asked, of a broker that had stood still
         told: dict[str, Any] = msgspec.json.decode(answer.body)
         missing = told.get("missing", ())
         for name in missing:
@@ -129,7 +133,7 @@ class Operator:
             _need(told["purged"] <= fields["limit"] and is_so, f"{service} {fields} is answered with {told}")
             _need(told["purged"] <= self._told["purge"], f"{told['purged']} are purged, and {self._told} were told")
         if service in (acts.PAUSE, acts.RESUME):
-            _need({*told["all_paused"]} == {*self.paused}, f"{told['all_paused']} are paused, not {[*self.paused]}")
+            _need({*told["all_paused"]} == paused, f"{told['all_paused']} are paused, not {sorted(paused)}")
 
     def has_acted(self) -> None:
         """The turn is over."""

@@ -52,6 +52,7 @@ class WorkerManners:
                     self._broker = message
                 case messages.HelloAgain() | messages.Goodbye() | messages.Refused():
                     self._broker = None
+                    self._beat_at = -WORKER_BEAT_S  # it says its next word when it was told to
                 case messages.Task(id=task):
                     self._tasks.given[task] = message
                     if isinstance(message, messages.StreamTask):

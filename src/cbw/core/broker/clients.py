@@ -372,9 +372,9 @@ class Clients:
         if self._requests.parked.count and any(not c.dialect.has_sessions and c.parked for c in self.absent):
             self._flush_soon()
 
-    def _parked(self, client: ClientRow) -> None:
-        """A reply was parked: its client may be back without a word, even since before its loss was noticed."""
-        if not client.dialect.has_sessions and self._connected_at >= client.heard_at:
+    def _parked(self, client: ClientRow, since: float) -> None:
+        """A reply was parked: if anybody has connected ``since`` then, its client may be back without a word."""
+        if not client.dialect.has_sessions and self._connected_at >= since:
             self._flush_soon()
 
     def _flush_soon(self) -> None:

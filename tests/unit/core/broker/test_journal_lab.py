@@ -114,6 +114,32 @@ def test_a_reply_that_is_sent_again_is_stored_for_as_long_again() -> None:
     assert system.replies("R1") == [b"one"]
 
 
+def test_a_program_that_is_away_is_tried_once_for_each_connection_whatever_waits_for_it() -> None:
+    system = Journaled()
+    system.tell(req_ready(b"P1"), req_ready(b"P2"))
+    asked: dict[bytes, tuple[bytes, ...]] = {b"numbered": (b"1", b""), b"plain": (b"",)}
+    for body, envelope in asked.items():
+        system.tell(plain_said(b"R1", envelope, body))
+    system.tell(PeerLost(Side.CLIENT, b"R1"))
+    for worker in ("P1", "P2"):
+        system.req_answer(worker, system.plain_tasks[worker][-1][1])
+    system.tell(PeersConnected(Side.CLIENT))  # somebody else
+    system.is_slow = True
+    tried: list[bytes] = []
+    for _ in range(100):
+        system.wait(0.02)
+        for reply in system.plain_replies.pop("R1", []):
+            tried.append(reply.body)
+            system.tell(reply_undelivered(b"R1", asked[reply.body], reply))
+        system.store()
+    assert tried == [b"numbered"], "the other was not to be sent before that was stored, and nobody was there by then"
+    assert system.core.requests.parked.count == 2
+    system.tell(PeersConnected(Side.CLIENT))
+    system.wait(0.5)
+    system.store()
+    assert sorted(system.replies("R1")) == [b"numbered", b"plain"]
+
+
 def test_a_req_socket_never_gets_a_reply_twice_as_it_would_take_it_for_the_next_one() -> None:
     system = Journaled()
     system.tell(req_ready(b"P1"), plain_said(b"R1", (b"",), b"one"))
