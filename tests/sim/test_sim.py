@@ -55,7 +55,7 @@ CANARY_SEEDS = 300
 """So many are enough for the rarest canary, twice over."""
 CAUGHT_WITH = {
     "a_long_queue_is_told_to_be_short": 2,
-    "a_new_broker_lets_what_was_delayed_go_first": 17,
+    "a_new_broker_lets_what_was_delayed_go_first": 233,
     "a_new_broker_serves_the_youngest_first": 15,
     "a_purge_takes_what_runs": 6,
     "a_standby_waits_for_ever": 1,
