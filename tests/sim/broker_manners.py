@@ -31,13 +31,14 @@ class ToldWorker:
     """Of one connection of a worker of ours, since its last hello. ``earlier`` is the same since the hello before."""
 
     def __init__(self, hello: messages.WorkerHello, earlier: ToldWorker | None) -> None:
-        self.earlier = earlier if earlier is not None and earlier.is_welcome else None
-        if earlier is not None:
-            earlier.earlier = None
+        self.is_welcome = False
+        self.earlier: ToldWorker | None = None
+        if earlier is not None and earlier.is_welcome:
+            self.earlier, earlier.earlier = earlier, None
         self.services = hello.services
         self.credit = hello.credit
         self.begun = hello.tasks
-        self.is_shared = self.is_welcome = False
+        self.is_shared = False
         self.hand: dict[int, messages.Task | None] = {}  # None: it has begun that before this broker did
         self.parts: dict[int, int] = {}  # of streams: for how many there is room
         self.cancelled: dict[int, None] = {}

@@ -87,7 +87,7 @@ CAUGHT_WITH = {
     "offers_end_at_once": 11,
     "one_service_comes_first": 19,
     "owed_answers_are_taken_for_new_ones": 23,
-    "parts_of_a_dead_attempt_are_passed_on": 6,
+    "parts_of_a_dead_attempt_are_passed_on": 15,
     "recalls_are_dropped": 34,
     "recalls_are_not_answered": 17,
     "replies_to_somebody_else": 15,
