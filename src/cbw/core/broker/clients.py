@@ -343,6 +343,7 @@ class Clients:
         client = self.by_peer.get(fact.peer) or next((c for c in self.absent if c.peer == fact.peer), None)
         if client is None:  # it is forgotten, and with it what it wanted
             return
+        client.missed_at = self._outbox.now
         self._away(client)
         if client.absent_since is not None:
             self._park(client, fact.messages)
@@ -372,18 +373,17 @@ class Clients:
         if self._requests.parked.count and any(not c.dialect.has_sessions and c.parked for c in self.absent):
             self._flush_soon()
 
-    def _parked(self, client: ClientRow, since: float) -> None:
-        """A reply was parked: if anybody has connected ``since`` then, its client may be back without a word."""
-        if not client.dialect.has_sessions and self._connected_at >= since:
+    def _parked(self, client: ClientRow) -> None:
+        """A reply was parked: if anybody has connected who was not tried yet, its client may be back without a word."""
+        is_untried = self._connected_at >= client.heard_at and self._connected_at + RETURN_GRACE_S > client.missed_at
+        if not client.dialect.has_sessions and is_untried:
             self._flush_soon()
 
     def _flush_soon(self) -> None:
         self._flush_timer.set_by(max(self._outbox.now, self._connected_at + RETURN_GRACE_S))
 
     def _flush_parked(self, now: float) -> None:
-        """Try those clients that would come back without a word, once, when a restarted program has had the time to ask.
-        Whoever is not there is undelivered, and away again, as long as before.
-        """
+        """Try once those that may be back without a word, as they have had the time to ask. Who is not there is away again."""
         pressure = self._requests.back_pressure
         if pressure.is_on or now < pressure.ended_at + RETURN_GRACE_S:  # their port was not read, so nobody could ask
             self._flush_timer.set(now + RETURN_GRACE_S)

@@ -76,7 +76,7 @@ class Requests:
         self.journal: Journal | None = None
         """Where they are written, if the broker has one."""
         self.parked = ParkedReplies(outbox, limits.parked_bytes_max, self._answers_gone)
-        self.on_parked: Callable[[ClientRow, float], None] = lambda client, since: None
+        self.on_parked: Callable[[ClientRow], None] = lambda client: None
         """Called when a reply was parked, as its client may be back without a word."""
         self.dead = DeadLetters(outbox, limits, boot)
         self.own = OwnServices(outbox)
@@ -412,7 +412,7 @@ class Requests:
             self.on_ticket(client, answer, number)
         elif client.is_away:
             self.parked.park(client, envelope, answer, number)
-            self.on_parked(client, client.heard_at)
+            self.on_parked(client)
         else:
             self._outbox.tell_client(client, PlainReply(envelope, answer))
             if self.stopping.is_on:
@@ -476,14 +476,14 @@ class Requests:
     def _tell_once(self, journal: Journal, client: ClientRow, reply: ParkedReply) -> None:
         """Send a stored reply that no later broker may send again: not before that is stored, and if nothing is new then."""
         journal.drop([reply.number])
-        heard_at, asked_at = client.heard_at, self._outbox.now
+        heard_at = client.heard_at
 
         def send() -> None:
             if client.heard_at != heard_at:
                 return
-            if client.is_away:  # it was only tried, and is not there
+            if client.is_away:
                 self.park_unsent(client, reply.envelope, reply.answer)
-                self.on_parked(client, asked_at)
+                self.on_parked(client)
             else:
                 self.tell(client, reply.envelope, reply.answer)
 

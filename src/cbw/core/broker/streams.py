@@ -323,6 +323,7 @@ def _ended_copy(entry: Entry) -> Entry:
         task=entry.task,
         worker=entry.worker,
         name=entry.name,
+        handed_out_at=entry.handed_out_at,
     )
 
 

@@ -56,6 +56,7 @@ class ClientRow:
         "heard_at",
         "is_uncertain",
         "key",
+        "missed_at",
         "name",
         "parked",
         "peer",
@@ -76,6 +77,7 @@ class ClientRow:
         self.absent_since: float | None = None
         self.tried_since: float | None = None  # when it was lost that has been tried again, and has not spoken since
         self.heard_at = 0.0  # only of clients without sessions
+        self.missed_at = -math.inf  # when something was sent to it, and nobody was there
         self.is_uncertain = False  # another program may have its identity now; only of clients without sessions
 
     @property

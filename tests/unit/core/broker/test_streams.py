@@ -269,6 +269,21 @@ class TestClientsThatComeBack:
         send(system, again, 1)
         assert parts_got(system, "C1b") == [1]
 
+    def test_its_worker_was_busy_since_it_got_the_attempt_that_is_left(self, system: CoreSystem) -> None:
+        system.wait(10.0, "W1")
+        system.lose_worker("W1")
+        system.tell(worker_said(b"W2", [messages.WorkerHello("W2", "b", ["s"], 2, 2, takes_streams=True)]))
+        ask(system, restarts=True)
+        send(system, task_of(system, "W2"), 1, 2, worker="W2")
+        system.client("C2")
+        ask(system, 1, None, "C2")
+        (other,) = system.take_tasks("W2")
+        self.back(system, 1, restarts=True)
+        system.wait(1.0, "W2")
+        system.answer("W2", other)
+        (shown,) = snapshot(system.core, system.now)["workers"]
+        assert shown["mean_s"] == pytest.approx(1.0)
+
     def test_as_many_parts_of_an_earlier_attempt_are_not_those_that_were_sent(self, system: CoreSystem) -> None:
         ask(system, restarts=True)
         first = task_of(system)
