@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
 from .world import Process, World
@@ -25,35 +25,34 @@ async def pause(seconds: float) -> None:
 
 
 class Running:
-    """``work`` in a thread of ``process``, to its end or until :meth:`cancel`."""
+    """What ``begin`` makes, in a thread of ``process``, to its end or until :meth:`cancel`. A world may end before it begins."""
 
-    def __init__(self, world: World, process: Process, work: Coroutine[Any, Any, None]) -> None:
+    def __init__(self, world: World, process: Process, begin: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self.is_over = False
         self._world = world
         self._process = process
-        self._work: Coroutine[Any, Any, None] | None = work
+        self._begin = begin
+        self._work: Coroutine[Any, Any, None] | None = None
         world.after(0.0, self._go_on)
-
-    @property
-    def is_over(self) -> bool:
-        """Whether it has ended."""
-        return self._work is None
 
     def cancel(self) -> None:
         """It does nothing more, and does not notice."""
-        work, self._work = self._work, None
-        if work is not None:
-            work.close()
+        self.is_over = True
+        if self._work is not None:
+            self._work.close()
 
     def _go_on(self) -> None:
-        if self._work is None:
+        if self.is_over:
             return
         if self._world.now < self._process.stopped_until:
             left_s = self._process.stopped_until - self._world.now
             self._world.after(min(LOOK_S, left_s), self._go_on)
             return
+        if self._work is None:
+            self._work = self._begin()
         try:
             waits: _Pause = self._work.send(None)
         except StopIteration:
-            self._work = None
+            self.is_over = True
         else:
             self._world.after(waits.seconds, self._go_on)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cbw.core.broker.limits import Limits
@@ -93,7 +94,7 @@ class StreamPort:
 
     def _begin(self) -> None:
         if (self._running is None or self._running.is_over) and not self.error and self._closes_at == math.inf:
-            self._running = Running(self._world, self._stream.process, self._serve())
+            self._running = Running(self._world, self._stream.process, self._serve)
 
     async def _serve(self) -> None:
         while (self._waiting or self._is_compacting) and not self.error and self._world.now < self._closes_at:
@@ -158,7 +159,7 @@ class StreamPort:
     def close(self) -> None:
         """The broker stops, in order: what was put is stored, within some time, and the journal given back."""
         last, self._closes_at = self._running, self._world.now + LAST_BATCHES_S
-        Running(self._world, self._stream.process, self._leave(last))
+        Running(self._world, self._stream.process, partial(self._leave, last))
 
     async def _leave(self, last: Running | None) -> None:
         while last is not None and not last.is_over and self._world.now < self._closes_at:
@@ -213,7 +214,7 @@ class StandbyBroker(SimBroker):
         self.stopped_until = self.frozen_until = 0.0
         self.stream = SimStream(self._servers, self)
         self.world.say(self.name, f"boot {self.boot} stands by")
-        self._standing_by = Running(self.world, self, self._stand_by(self.stream))
+        self._standing_by = Running(self.world, self, partial(self._stand_by, self.stream))
 
     def start_again(self) -> None:
         if not self.is_started:
