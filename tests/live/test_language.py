@@ -98,10 +98,12 @@ def test_a_missing_key_file(tmp_path: Path) -> None:
 
 
 def test_a_journal_that_cannot_be_opened(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    code, text = in_both("broker", "0", "0", "--journal", str(tmp_path / "file"))
-    assert code == run("broker", "0", "0", "--journal", str(tmp_path / "file"), language="en")[0]
+    code, text = in_both("broker", "0", "0", "--journal", "/proc/no/journal")
+    assert code == run("broker", "0", "0", "--journal", "/proc/no/journal", language="en")[0]
     assert "no se puede abrir: " in text and f"en la que el usuario {os.geteuid()} pueda escribir." in text
+    (tmp_path / "file").write_text("")
+    _, text = in_both("broker", "0", "0", "--journal", str(tmp_path / "file"))
+    assert f"{tmp_path / 'file'} es un fichero" in text and "Da otra carpeta, o quita ese fichero de ahí." in text
 
 
 def test_where_a_broker_should_be_is_none() -> None:
