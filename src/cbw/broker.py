@@ -13,8 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from cbw import memory
 from cbw.core import catalogue
 from cbw.core.broker.core import BrokerCore
@@ -26,7 +24,6 @@ from cbw.core.broker.replay import Replay
 from cbw.core.broker.schemas import SCHEMA
 from cbw.core.broker.service_list import SERVICES
 from cbw.core.broker.snapshot import snapshot
-from cbw.core.broker.verdict import first_of_all
 from cbw.core.key import FOR_CLIENTS, FOR_WORKERS
 from cbw.core.messages import Answer, Status, error_body
 from cbw.core.record import HAS_JOURNAL, Record
@@ -303,8 +300,6 @@ class Broker:
 
     def _status(self) -> dict[str, Any]:
         core, sender = self.core, self._trace.sender
-        shown = snapshot(core, time.monotonic())
-        shown["verdict"] = msgspec.structs.asdict(first_of_all(shown))
         return status_of(
             "broker",
             core.name,
@@ -318,7 +313,7 @@ class Broker:
             keys=None
             if self.guard is None
             else {"allowed": len(self.guard.allowed.keys), "refused": self.guard.refused},
-            **shown,
+            **snapshot(core, time.monotonic()),
         )
 
 

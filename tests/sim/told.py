@@ -86,8 +86,9 @@ def check_verdict(status: Mapping[str, Any]) -> None:
     """
     told, services = status["verdict"], {service["service"]: service for service in status["services"]}
     kind, waiting = told["kind"], any(service["waiting"] for service in services.values())
-    is_full = status["is_paused"]
-    _need((kind == "paused") == is_full, f"the verdict is {kind}, paused is {is_full}")
+    is_stalled, is_full = bool(status["refusal"]), status["is_paused"]
+    _need((kind == "stalled") == is_stalled, f"the verdict is {kind}, and the journal says {status['refusal']!r}")
+    _need((kind == "paused") == (is_full and not is_stalled), f"the verdict is {kind}, paused is {is_full}")
     if kind in ("unserved", "held", "elsewhere", "drained", "busy"):
         of = services[told["service"]]
         _need(told["waiting"] == of["waiting"] > 0, f"{told['waiting']} wait for {told['service']!r}")
@@ -95,7 +96,7 @@ def check_verdict(status: Mapping[str, Any]) -> None:
         _need(kind != "held" or of["is_paused"], "held, and not paused")
         _need(kind in ("unserved", "held") or (kind == "busy") == bool(of["running"]), f"{kind}: {of}")
         _need(kind != "elsewhere" or of["elsewhere_workers"] == of["workers"], f"{kind}: {of}")
-    elif kind != "paused":
+    elif kind not in ("stalled", "paused"):
         _need(not waiting, f"the verdict is {kind}, and something waits")
         _need((kind == "dead") == bool(status["dead_letters"]), f"the verdict is {kind}, beside dead letters")
     text = sentence(told)

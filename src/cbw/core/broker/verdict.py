@@ -41,7 +41,9 @@ SENTENCES: Mapping[str, str] = {
 
 
 def verdict(status: Mapping[str, Any]) -> BrokerVerdict:
-    """What the snapshot ``status`` of a broker says."""
+    """What the snapshot ``status`` of a broker says. A journal that stores nothing comes first: nothing is answered meanwhile."""
+    if status["refusal"]:
+        return BrokerVerdict("stalled")
     if status["is_paused"]:
         return BrokerVerdict("paused")
     services = status["services"]
@@ -59,11 +61,6 @@ def verdict(status: Mapping[str, Any]) -> BrokerVerdict:
     if status["in_flight"]:
         return BrokerVerdict("running", waiting=status["in_flight"])
     return BrokerVerdict("idle" if status["worker_count"] else "empty", workers=status["worker_count"])
-
-
-def first_of_all(status: Mapping[str, Any]) -> BrokerVerdict:
-    """As :func:`verdict`, but a journal that stores nothing comes first: nothing is answered meanwhile."""
-    return BrokerVerdict("stalled") if status["refusal"] else verdict(status)
 
 
 def _of_service(service: Mapping[str, Any], services: list[Mapping[str, Any]]) -> BrokerVerdict:
