@@ -18,8 +18,8 @@ from benchmarks.figure import Row, fastest_s, median, print_rows
 from cbw.bench import Load, Measured, measure
 from cbw.core.broker.snapshot import snapshot
 from cbw.core.histogram import Latencies
+from cbw.observe.inquiry import status_of
 from cbw.observe.metrics import page
-from cbw.observe.status import status_of
 from cbw.settings import STATUS_PORT
 
 ROUNDS = 15

@@ -36,7 +36,7 @@ from cbw.core.broker.snapshot import snapshot
 from cbw.core.catalogue import EVENTS
 from cbw.core.service_latencies import ServiceLatencies
 from cbw.observe import metrics
-from cbw.observe.status import status_of
+from cbw.observe.inquiry import status_of
 from cbw.wire import native
 from cbw.worker.handler import Handler
 

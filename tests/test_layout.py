@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
-
-import pytest
+from typing import TypeVar
 
 import cbw
 from cbw import errors
@@ -122,7 +121,27 @@ SHARED_NAMES = {
 PUBLIC_UNDERSCORES = {"os._exit", "sys._current_frames"}
 """Documented attributes of the standard library that begin with an underscore."""
 
+T = TypeVar("T")
+
 VAGUE_NAMES = {"base", "common", "helper", "helpers", "misc", "tools", "util", "utils"}
+
+
+def for_each(items: Iterable[T]) -> Callable[[Callable[[T], None]], Callable[[], None]]:
+    """One test of a rule for all of them, which names each that breaks it: a test for each takes longer to report than to run."""
+
+    def decorate(rule: Callable[[T], None]) -> Callable[[], None]:
+        def test() -> None:
+            broken = []
+            for item in items:
+                try:
+                    rule(item)
+                except AssertionError as error:
+                    broken.append(str(error))
+            assert not broken, "\n".join(broken)
+
+        return test
+
+    return decorate
 
 
 @cache
@@ -140,9 +159,17 @@ MODULES = {name_of(path): path for path in sorted(SRC.rglob("*.py"))}
 CORE = {name: path for name, path in MODULES.items() if name.partition(".")[0] == "core"}
 
 
+def statements(node: ast.AST) -> Iterator[ast.AST]:
+    """All statements in a node, at any depth. Expressions, which are most of a tree, are not looked into."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.stmt | ast.ExceptHandler | ast.match_case):
+            yield child
+            yield from statements(child)
+
+
 def imported(path: Path) -> Iterator[tuple[str, int]]:
     """``(full module name, line)`` of everything that the file imports, inside functions too."""
-    for node in ast.walk(tree_of(path)):
+    for node in statements(tree_of(path)):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -155,6 +182,7 @@ def imported(path: Path) -> Iterator[tuple[str, int]]:
                 yield inner if inner.removeprefix("cbw.") in MODULES else module, node.lineno
 
 
+@cache
 def own(path: Path) -> dict[str, int]:
     """The modules of cbw that the file imports, as the table writes them, and where."""
     found = {}
@@ -176,7 +204,7 @@ def room_of(name: str) -> str:
 # --- who may import whom
 
 
-@pytest.mark.parametrize("name", MODULES)
+@for_each(MODULES)
 def test_imports_stay_within_what_the_room_may(name: str) -> None:
     room = room_of(name)
     allowed = {room, *MAY_IMPORT[room].split()}
@@ -218,7 +246,7 @@ def test_no_rooms_and_no_modules_import_each_other_in_a_circle() -> None:
     _no_circle({name: list(own(path)) for name, path in MODULES.items()})
 
 
-@pytest.mark.parametrize("name", MODULES)
+@for_each(MODULES)
 def test_nobody_imports_the_command_line(name: str) -> None:
     if name == "__main__" or name.partition(".")[0] == "cli":
         return
@@ -226,7 +254,7 @@ def test_nobody_imports_the_command_line(name: str) -> None:
     assert not wrong, f"{name} imports {wrong}: what the library needs of it belongs into the library"
 
 
-@pytest.mark.parametrize("name", MODULES)
+@for_each(MODULES)
 def test_third_party_packages_stay_where_they_belong(name: str) -> None:
     for module, line in imported(MODULES[name]):
         package = module.partition(".")[0]
@@ -236,7 +264,7 @@ def test_third_party_packages_stay_where_they_belong(name: str) -> None:
         )
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if name.partition(".")[0] == "cli"])
+@for_each([name for name in MODULES if name.partition(".")[0] == "cli"])
 def test_commands_print_through_one_module(name: str) -> None:
     if name in ("cli.output", "cli.tables"):
         return
@@ -251,16 +279,16 @@ def test_commands_print_through_one_module(name: str) -> None:
 # --- the core is pure
 
 
-@pytest.mark.parametrize("name", CORE)
+@for_each(CORE)
 def test_the_core_imports_nothing_that_acts(name: str) -> None:
     for module, line in imported(CORE[name]):
         package = module.partition(".")[0]
         if package != "cbw" and module not in PURE:
             advice = INSTEAD.get(package, "pure modules only; if it is one, add it to PURE")
-            pytest.fail(f"{name}:{line} imports {module}: {advice}")
+            raise AssertionError(f"{name}:{line} imports {module}: {advice}")
 
 
-@pytest.mark.parametrize("name", CORE)
+@for_each(CORE)
 def test_the_core_neither_prints_nor_opens(name: str) -> None:
     for node in ast.walk(tree_of(CORE[name])):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
@@ -277,7 +305,7 @@ def _is_set(node: ast.expr) -> bool:
     return is_called or isinstance(node, ast.Set | ast.SetComp)
 
 
-@pytest.mark.parametrize("name", CORE)
+@for_each(CORE)
 def test_the_core_loops_over_no_set(name: str) -> None:
     for node in ast.walk(tree_of(CORE[name])):
         if isinstance(node, ast.For | ast.comprehension):
@@ -290,7 +318,7 @@ def test_the_core_loops_over_no_set(name: str) -> None:
 # --- sockets
 
 
-@pytest.mark.parametrize("name", MODULES)
+@for_each(MODULES)
 def test_only_transport_imports_zeromq(name: str) -> None:
     if room_of(name) == "transport":
         return
@@ -318,11 +346,11 @@ PROGRAMS = sorted(
 )
 
 
-@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.relative_to(ROOT).as_posix())
+@for_each(PROGRAMS)
 def test_modules_and_functions_stay_short(path: Path) -> None:
     name = path.relative_to(ROOT).as_posix()
     lengths = {name: (len(path.read_text().splitlines()), MODULE_LINES_MAX)}
-    for node in ast.walk(tree_of(path)):
+    for node in statements(tree_of(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lengths[f"{name}::{node.name}"] = ((node.end_lineno or node.lineno) - node.lineno + 1, FUNCTION_LINES_MAX)
     for key, (lines, limit) in lengths.items():
@@ -401,7 +429,7 @@ def _is_self(node: ast.expr) -> bool:
     return is_super or (isinstance(node, ast.Name) and node.id in ("self", "cls"))
 
 
-@pytest.mark.parametrize("name", MODULES)
+@for_each(MODULES)
 def test_nobody_reaches_into_another_modules_objects(name: str) -> None:
     tree = tree_of(MODULES[name])
     own_names = _own_private_names(tree)
@@ -446,7 +474,7 @@ def _tests_of_the_core() -> list[Path]:
     return sorted(path for folder in folders for path in folder.rglob("*.py"))
 
 
-@pytest.mark.parametrize("path", _tests_of_the_core(), ids=lambda path: path.relative_to(ROOT).as_posix())
+@for_each(_tests_of_the_core())
 def test_tests_of_the_core_do_not_sleep(path: Path) -> None:
     for module, line in imported(path):
         assert module not in ("zmq", "socket"), f"{path}:{line} imports {module}: give the core facts, read its orders"

@@ -31,9 +31,9 @@ from cbw.desk import Desk
 from cbw.errors import CbwError, JournalBroken
 from cbw.journal.backend import Backend
 from cbw.journal.writer import Writer
+from cbw.observe.inquiry import Inquiry, status_of
 from cbw.observe.request_spans import RequestSpans
 from cbw.observe.spans import tracer
-from cbw.observe.status import Inquiry, status_of
 from cbw.observe.trace import Trace
 from cbw.settings import BROKER, listen_default
 from cbw.signals import stopping_unless_handled

@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 from cbw.broker import Broker
 from cbw.core.messages import Answer
 from cbw.journal.backend import Backend
-from cbw.observe.status import status_of
+from cbw.observe.inquiry import status_of
 
 
 @runtime_checkable

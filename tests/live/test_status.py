@@ -18,7 +18,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 import cbw
-from cbw.observe.status import HTTP_TIMEOUT_S, Inquiry, StatusServer
+from cbw.observe.inquiry import Inquiry
+from cbw.observe.status import HTTP_TIMEOUT_S, StatusServer
 from tests.ports import free_port
 
 from .conftest import HOST, Broker, Start, StartBroker, StartWorker, broker_of

@@ -27,8 +27,8 @@ from cbw.observe.warning import warn
 from cbw.settings import KEYS, LISTEN_ENVIRONMENT, LOG, STATUS, STATUS_TOKEN_FILE, TIMES, TRACE, Setting
 
 if TYPE_CHECKING:
+    from cbw.observe.inquiry import Ask
     from cbw.observe.page import Page
-    from cbw.observe.status import Ask
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 

@@ -31,8 +31,8 @@ from cbw.core.parts import SUCCEEDED
 from cbw.core.record import Record
 from cbw.errors import Closed
 from cbw.keys.folder import link_keys
+from cbw.observe.inquiry import status_of
 from cbw.observe.spans import tracer
-from cbw.observe.status import status_of
 from cbw.observe.trace import LogTarget, Trace
 from cbw.transport.fork import call_after_fork
 from cbw.wire.refusal import checked_id, checked_service, checked_ticket, refusal_error

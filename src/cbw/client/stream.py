@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import queue
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
@@ -189,6 +188,8 @@ class AsyncAnswerStream(_CountedParts, AsyncIterator[T]):
 
 
 async def _read_async(reading: Reading, line: StreamLine) -> AsyncGenerator[Any, None]:
+    import asyncio  # here: a program without an event loop starts sooner without it
+
     news: deque[Any] = deque()
     has_news = asyncio.Event()
 

@@ -23,7 +23,7 @@ from cbw.errors import BadMessage, CannotBind, CbwError, NotReady
 from cbw.language import said, translated
 from cbw.logger.line import JSON, TEXT
 from cbw.logger.logfile import LogFile, Rotation
-from cbw.observe.status import Inquiry, status_of
+from cbw.observe.inquiry import Inquiry, status_of
 from cbw.observe.warning import warn
 from cbw.settings import LOG_PORT, LOGGER, default_of, listen_default
 from cbw.transport.descriptors import DescriptorWatch

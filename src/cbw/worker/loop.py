@@ -21,7 +21,7 @@ from cbw.core import messages
 from cbw.core.worker.core import WorkerCore
 from cbw.core.worker.driver import WorkerDriver
 from cbw.core.worker.events import PoolFact
-from cbw.observe.status import Inquiry
+from cbw.observe.inquiry import Inquiry
 from cbw.transport.poller import POLL_MAX_S, Waker
 from cbw.worker.limited import RecordEvent
 from cbw.worker.links import WorkerLinks

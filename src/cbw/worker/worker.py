@@ -16,7 +16,7 @@ from cbw.core.record import Record
 from cbw.core.service_latencies import CountedLatencies
 from cbw.errors import UsageError
 from cbw.keys.folder import link_keys
-from cbw.observe.status import status_of
+from cbw.observe.inquiry import status_of
 from cbw.observe.trace import LogTarget, Trace
 from cbw.settings import WORKER, default_of
 from cbw.signals import stopping_unless_handled

@@ -7,7 +7,8 @@ import socket
 import pytest
 
 from cbw.observe.flood import COUNTED_MAX, REQUESTS_MAX, FloodWatch
-from cbw.observe.status import HTTP_TIMEOUT_S, StatusServer, status_of
+from cbw.observe.inquiry import status_of
+from cbw.observe.status import HTTP_TIMEOUT_S, StatusServer
 
 
 def test_an_address_that_asks_too_often_is_refused_until_the_next_second() -> None:

@@ -14,7 +14,7 @@ from cbw.observe.history import (
     STREAM_WORKERS_MAX,
     History,
 )
-from cbw.observe.status import status_of
+from cbw.observe.inquiry import status_of
 from tests.unit.core.broker.system import CoreSystem
 
 

@@ -20,8 +20,9 @@ from cbw.core.broker.snapshot import CLIENTS_SHOWN_MAX, SERVICES_SHOWN_MAX, WORK
 from cbw.core.histogram import BOUNDS_S, Latencies, bucket_quantile
 from cbw.core.service_latencies import ServiceLatencies
 from cbw.observe import metrics
+from cbw.observe.inquiry import Inquiry, status_of
 from cbw.observe.labels import LABEL_CHARS_MAX, OTHERS, SERIES_MAX, series
-from cbw.observe.status import CONNECTIONS_MAX, HTTP_TIMEOUT_S, Inquiry, Rates, StatusServer, status_of
+from cbw.observe.status import CONNECTIONS_MAX, HTTP_TIMEOUT_S, Rates, StatusServer
 from tests.unit.core.broker.system import CoreSystem, client_said
 
 SECONDS = st.floats(0, 1000, allow_nan=False) | st.sampled_from(BOUNDS_S)
@@ -111,7 +112,7 @@ def test_the_loop_answers_who_asks() -> None:
 
 
 def test_a_loop_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cbw.observe.status.LOOP_ANSWER_S", 0.01)
+    monkeypatch.setattr("cbw.observe.inquiry.LOOP_ANSWER_S", 0.01)
     inquiry = Inquiry(lambda: None)
     assert inquiry.ask() is None
     assert inquiry.is_open, "it may answer later"
@@ -121,10 +122,10 @@ def test_a_loop_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_nobody_waits_again_for_a_loop_that_owes_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many probes at once waited one after another, a second each."""
-    monkeypatch.setattr("cbw.observe.status.LOOP_ANSWER_S", 0.01)
+    monkeypatch.setattr("cbw.observe.inquiry.LOOP_ANSWER_S", 0.01)
     inquiry = Inquiry(lambda: None)
     assert inquiry.ask() is None
-    monkeypatch.setattr("cbw.observe.status.LOOP_ANSWER_S", 60.0)
+    monkeypatch.setattr("cbw.observe.inquiry.LOOP_ANSWER_S", 60.0)
     began_at = time.monotonic()
     assert inquiry.ask() is None
     assert time.monotonic() - began_at < 10.0
