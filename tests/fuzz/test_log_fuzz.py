@@ -6,6 +6,7 @@ import contextlib
 import json
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -103,6 +104,7 @@ LINES = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @given(st.lists(LINES, min_size=1, max_size=3), st.sampled_from([JSON, TEXT]), st.booleans())
 def test_no_line_of_text_moves_a_position_or_is_a_record(

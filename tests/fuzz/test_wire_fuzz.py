@@ -75,6 +75,7 @@ worker_words = st.lists(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decoder", [native.from_client, native.from_worker, native.to_client, native.to_worker])
 @few
 @given(data=st.data())
@@ -97,6 +98,7 @@ def test_every_dialect(frames: list[bytes]) -> None:
         dialect.refusal(frames, "why")
 
 
+@pytest.mark.slow
 @few
 @given(st.lists(st.tuples(st.sampled_from([b"p", b"q"]), client_words, worker_words, st.floats(0, 2)), max_size=8))
 def test_the_broker_makes_sense_whatever_peers_say(

@@ -48,8 +48,8 @@ assert all(module.__doc__ for module in MORE)  # they are in CANARIES now
 
 SEEDS = 100
 """``make sim`` runs 2,000."""
-CHUNK = 25
-FAST_SEEDS = 50
+CHUNK = 5
+FAST_SEEDS = 10
 """Those of ``make test-fast``."""
 CANARY_SEEDS = 300
 """So many are enough for the rarest canary, twice over."""
@@ -156,6 +156,7 @@ def test_seed_does_not_depend_on_hashes() -> None:
     assert len(digests) == 1, digests
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CANARIES)
 def test_planted_bug_is_caught(name: str) -> None:
     canary = CANARIES[name]

@@ -64,6 +64,7 @@ def missing(source: Source, node: ast.expr, scope: Scope) -> Iterator[str]:
                 yield from missing(source, hole, scope)
 
 
+@pytest.mark.slow
 def test_the_text_of_an_error_is_in_the_catalogue() -> None:
     lacking = {
         f"{source.path.relative_to(SRC)}:{node.lineno}: {text!r}"

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 GROUP = """
 import pytest
 pytestmark = pytest.mark.xdist_group("of one process")
@@ -16,6 +18,7 @@ def test_it(number):
 """
 
 
+@pytest.mark.slow
 def test_a_group_runs_in_one_process(tmp_path: Path) -> None:
     """Not so with pytest 9.2 and pytest-xdist 3.8, and nothing says so: four processes started four systems."""
     (tmp_path / "test_group.py").write_text(GROUP)

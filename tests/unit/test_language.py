@@ -52,6 +52,7 @@ def translations() -> dict[str, str]:
     return found
 
 
+@pytest.mark.slow
 def test_every_message_is_in_the_catalogue() -> None:
     assert translations().keys() >= messages().keys()  # and no other that is never said: test_error_texts.py
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -88,4 +89,4 @@ class Delivery(RuleBasedStateMachine):
 
 
 Delivery.TestCase.settings = settings(max_examples=100, stateful_step_count=60)
-TestDelivery = Delivery.TestCase
+TestDelivery = pytest.mark.slow(Delivery.TestCase)

@@ -89,6 +89,7 @@ def test_tasks_of_a_broker_that_is_lost_are_left_to_it() -> None:
     cluster.check()
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(
     st.integers(0, 1 << 30),
@@ -138,6 +139,7 @@ def test_brokers_that_number_their_tasks_alike_get_each_its_own_answers() -> Non
     cluster.check()
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 1 << 30), st.integers(2, 3), st.lists(st.integers(1, 4), min_size=2, max_size=4))
 def test_connections_that_are_lost_lose_nothing(seed: int, brokers: int, concurrency: list[int]) -> None:

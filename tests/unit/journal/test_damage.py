@@ -92,6 +92,7 @@ def test_bytes_of_the_write_ahead_log_are_overwritten(crashed: Path, seed: int) 
             positions(Path(shutil.copytree(crashed, crashed.with_name("again"))))
 
 
+@pytest.mark.slow
 def test_a_torn_write_ahead_log_is_a_prefix(crashed: Path, tmp_path: Path) -> None:
     size = (crashed / WAL).stat().st_size
     previous = COUNT

@@ -433,5 +433,5 @@ class Sockets(RuleBasedStateMachine):
         assert not (self.known._fd_of or self.known._numbers or self.known.certain)
 
 
-TestSockets = Sockets.TestCase
+TestSockets = pytest.mark.slow(Sockets.TestCase)
 TestSockets.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -122,5 +123,5 @@ class Machine(RuleBasedStateMachine):
         assert waiting == []
 
 
-TestTickets = Machine.TestCase
+TestTickets = pytest.mark.slow(Machine.TestCase)
 TestTickets.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
