@@ -136,6 +136,8 @@ class Connection:
         )  # the broker's descriptor, which its messages tell even when it has ended and another has the number
         self.is_owed_word = False
         """Whether the broker has heard another program that has its identity."""
+        self.is_displaced = False
+        """Whether another program's connection has its identity."""
         self.is_held = False
         """Whether its program is told that it has lost its identity."""
         self._told: Frames = ()
@@ -164,6 +166,7 @@ class Connection:
 
     def displace(self) -> None:
         """Another connection has its identity: what is sent over it goes nowhere, and neither end notices."""
+        self.is_displaced = True
         self.up.cut()
         self.down.cut()
 
@@ -180,7 +183,7 @@ class Connection:
     def _tell(self) -> None:
         *envelope, body = map(bytes, self._told)
         now = self.link.network.world.now
-        self.down.send(PlainReply(tuple(envelope), body, messages.Status.CANCELLED, "", now, is_for_displaced=True))
+        self.down.send(PlainReply(tuple(envelope), body, messages.Status.CANCELLED, "", now, displaced=self))
 
     def _said_in_vain(self, parcel: Parcel) -> None:
         if type(parcel) is End:
