@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 
 from cbw.core.broker.core import BrokerCore
@@ -45,7 +46,16 @@ class Accepted:
     @property
     def failed(self) -> int:
         """How many attempts have failed."""
-        return sum(attempt.void == "failed" for attempt in self.attempts)
+        return sum([attempt.void == "failed" for attempt in self.attempts])
+
+    def died(self, lab: Container[str], *, is_stream: bool) -> int:
+        """How many workers died of it; ``lab`` are the REQ workers.
+
+        A task that crosses the registration of a REQ worker is taken for one that was not begun, and may be. One whose parts were
+        lost on their way to the client is given back though it was begun, and its worker may die later.
+        """
+        begun = [a for a in self.attempts if a.void != "restarted"]  # whatever became of its worker
+        return sum([a.has_died and not (a.void == "returned" and (is_stream or a.worker in lab)) for a in begun])
 
 
 def entries_of(core: BrokerCore) -> list[Entry]:

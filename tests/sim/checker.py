@@ -17,6 +17,7 @@ from cbw.core.broker.check import check
 from cbw.core.client.events import Ended
 from cbw.core.messages import OK, Status
 from cbw.core.plain_messages import PlainReply, PlainRequest, PlainTask
+from cbw.core.port import printable
 from cbw.core.record import Record
 
 from . import parcels
@@ -78,6 +79,7 @@ class Checker:
         self._ttl: dict[int, float | None] = {}
         self.plain_tokens: dict[int, str] = {}
         self._plain_tasks: dict[int, tuple[PlainTask, int]] = {}
+        self._last_of: dict[str, int] = {}  # worker → the task that it was given last: it may have ended in the same step
         self._excused = durability.told.excused
         self._cancelled = programs.cancelled
         self._unread: dict[bytes, None] = {}
@@ -279,6 +281,7 @@ class Checker:
         self.accepted.clear()
         self.plain_tokens = {i: token for i, token in self.plain_tokens.items() if durability.keeps(i)}
         self._plain_tasks.clear()
+        self._last_of.clear()
         self.questions.broker_died()
         self._poison.broker_died()
         self._waiting_since.clear()
@@ -531,12 +534,8 @@ class Checker:
             record.attempt == 1 + accepted.failed,
             f"G5: {token} is at attempt {record.attempt}, but {accepted.failed} have failed",
         )
-        # A task that crosses the registration of a REQ worker is taken for one that was not begun, and may be. One whose parts
-        # were lost on their way to the client is given back though it was begun, and its worker may die later.
         lab = {worker.name for worker in self.plain_workers}
-        is_stream = self.jobs[token].kind.startswith("stream")
-        begun = [a for a in accepted.attempts if a.void != "restarted"]  # whatever became of its worker
-        died = sum(a.has_died and not (a.void == "returned" and (is_stream or a.worker in lab)) for a in begun)
+        died = accepted.died(lab, is_stream=self.jobs[token].kind.startswith("stream"))
         self.need(
             died < self.plan.limits.attempts_max, f"G5: {token} was handed out again after {died} workers died of it"
         )
@@ -545,6 +544,7 @@ class Checker:
             self._turns.handed_out(record.worker, accepted.at - SAMPLE_S, self.accepted)
         attempt = self.attempts[record.task] = SeenAttempt(record.task, request, token, now, record.worker)
         accepted.attempts.append(attempt)
+        self._last_of[record.worker] = record.task
 
     def _attempt_failed(self, record: Record, accepted: Accepted) -> None:
         attempt = accepted.attempts[-1]
@@ -558,8 +558,7 @@ class Checker:
     def _to_worker(self, order: events.SendToWorker) -> None:
         for message in order.messages:
             if isinstance(message, PlainTask):
-                worker = self.broker.core.workers.by_peer[order.peer]
-                self._plain_tasks[id(message)] = (message, next(iter(worker.in_hand)))
+                self._plain_tasks[id(message)] = (message, self._last_of[printable(order.peer)])
             elif isinstance(message, messages.Task):
                 attempt = self.attempts[message.id]
                 self.need(read_body(message.body)[0] == attempt.token, f"G1: wrong body in task {message.id}")
@@ -576,6 +575,8 @@ class Checker:
                 token, _, client = self._asked[message.id]
                 self.need(connection is None or connection.link is client.link, f"G1: {token} is answered elsewhere")
                 self._served.told(message, token, self.broker.core, self.world.now)
+                if message.status is Status.UNKNOWN_TICKET:
+                    self.programs.tickets.is_unknown(message.id, self.programs.wishes[message.id])
                 if message.status is OK and message.id not in self.programs.wishes and self.jobs[token].kind != OWN:
                     self._answer_is_own(token, message.body)
 
