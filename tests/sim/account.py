@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Container
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from cbw.core.broker.core import BrokerCore
 from cbw.core.broker.tables import Entry, request_name
 
 from .network import Connection
+
+NAMES_MAX = 10_000
+"""So many names are remembered, with their numbers: more than a run has requests."""
 
 
 @dataclass(eq=False)
@@ -64,5 +68,11 @@ def entries_of(core: BrokerCore) -> list[Entry]:
 
 
 def number_of(entry: Entry) -> int:
-    """By what the checker knows a request: the number at the end of the name that the trace gives it."""
-    return int(request_name(entry).rpartition("/")[2])
+    """By what the checker knows a request."""
+    return number_in(request_name(entry))
+
+
+@lru_cache(NAMES_MAX)
+def number_in(name: str) -> int:
+    """The number at the end of the name that the trace gives a request."""
+    return int(name.rpartition("/")[2])

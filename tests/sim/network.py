@@ -131,9 +131,7 @@ class Connection:
         self.is_lost = False
         self.heard_at = network.world.now  # the broker took something from it
         self.has_spoken = False
-        self.fd = (
-            -1
-        )  # the broker's descriptor, which its messages tell even when it has ended and another has the number
+        self.fd = -1  # the broker's descriptor, told by its messages even when it has ended and another has the number
         self.is_owed_word = False
         """Whether the broker has heard another program that has its identity."""
         self.is_displaced = False
@@ -337,6 +335,8 @@ class Router:
 
     def watch(self) -> None:
         """Read the monitor."""
+        if not self._monitor:
+            return
         late: list[tuple[float, bool, int]] = []
         while self._monitor:
             at, is_new, fd = news = self._monitor.popleft()
@@ -526,8 +526,10 @@ class Peer(Process):
 
     def connection_to(self, router: Router) -> Connection | None:
         """That to this port; None: it has none."""
-        connections = (link.connection for link in self.links)
-        return next((each for each in connections if each is not None and each.router is router), None)
+        for link in self.links:
+            if link.connection is not None and link.connection.router is router:
+                return link.connection
+        return None
 
     def start(self) -> None:
         """It runs, with a new boot, unless it does already."""
