@@ -62,8 +62,8 @@ class Container:
         self.id = self.name = str(program.pid)
         self._stream = Stream(program, late)
 
-    def logs(self, **_: Any) -> Stream:
-        return self._stream
+    def logs(self, *, stream: bool = False, **_: Any) -> Stream | bytes:
+        return self._stream if stream else b""
 
     def start(self) -> None:
         """It runs."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from cbw.core.broker.core import BrokerCore
 from cbw.core.broker.tables import Entry, request_name
 
 from .network import Connection
+
+NAMES_MAX = 10_000
+"""So many names are remembered, with their numbers: more than a run has requests."""
 
 
 @dataclass(eq=False)
@@ -45,7 +50,16 @@ class Accepted:
     @property
     def failed(self) -> int:
         """How many attempts have failed."""
-        return sum(attempt.void == "failed" for attempt in self.attempts)
+        return sum([attempt.void == "failed" for attempt in self.attempts])
+
+    def died(self, lab: Container[str], *, is_stream: bool) -> int:
+        """How many workers died of it; ``lab`` are the REQ workers.
+
+        A task that crosses the registration of a REQ worker is taken for one that was not begun, and may be. One whose parts were
+        lost on their way to the client is given back though it was begun, and its worker may die later.
+        """
+        begun = [a for a in self.attempts if a.void != "restarted"]  # whatever became of its worker
+        return sum([a.has_died and not (a.void == "returned" and (is_stream or a.worker in lab)) for a in begun])
 
 
 def entries_of(core: BrokerCore) -> list[Entry]:
@@ -54,5 +68,11 @@ def entries_of(core: BrokerCore) -> list[Entry]:
 
 
 def number_of(entry: Entry) -> int:
-    """By what the checker knows a request: the number at the end of the name that the trace gives it."""
-    return int(request_name(entry).rpartition("/")[2])
+    """By what the checker knows a request."""
+    return number_in(request_name(entry))
+
+
+@lru_cache(NAMES_MAX)
+def number_in(name: str) -> int:
+    """The number at the end of the name that the trace gives a request."""
+    return int(name.rpartition("/")[2])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from operator import itemgetter
 
 from cbw.core import catalogue
 from cbw.core.broker import events
@@ -40,7 +41,8 @@ COUNTED = {
     catalogue.DEAD_LETTER_PUSHED_OUT: "dead_letters_pushed_out",
 }
 """Events, and the counts that say how many of them there were."""
-
+_COUNTS_OF = itemgetter(*COUNTED.values())
+_TOLD_OF = itemgetter(*COUNTED)
 
 CHECKS_PER_SUM = 8
 """The histograms are added up at each eighth check: that takes as long as all else here."""
@@ -50,7 +52,7 @@ class Bookkeeping:
     """Compares the trace of a broker with its counts, and looks at its orders."""
 
     def __init__(self, seed: int, *, has_journal: bool) -> None:
-        self._told: Counter[str] = Counter()
+        self._told: Counter[str] = Counter(dict.fromkeys(COUNTED, 0))
         self._has_stopped = False
         self._checks = 0
         self.shown = ShownStatus(seed, has_journal=has_journal)
@@ -69,7 +71,7 @@ class Bookkeeping:
 
     def clear(self) -> None:
         """The next broker begins with nothing."""
-        self._told.clear()
+        self._told = Counter(dict.fromkeys(COUNTED, 0))
         self._has_stopped = False
         self.shown.clear()
         self._lives.clear()
@@ -85,9 +87,9 @@ class Bookkeeping:
             if isinstance(fact, events.PeerLost):
                 _is_given_up(fact, core)
         sent = [order for order in orders if isinstance(order, events.SendToClient | events.SendToWorker)]
-        batches = Counter((type(order).__name__, order.peer, order.dialect.name) for order in sent)
-        if twice := [batch for batch, count in batches.items() if count > 1]:
-            raise ViolationError(f"one step, and more than one batch: {twice}")
+        batches = [(type(order).__name__, order.peer, order.dialect.name) for order in sent]
+        if len({*batches}) < len(batches):
+            raise ViolationError(f"one step, and more than one batch for somebody: {batches}")
         if not self._has_stopped and any(isinstance(order, events.Stop) for order in orders):
             self._has_stopped = True
             told = {order.peer for order in sent if any(type(message) is Goodbye for message in order.messages)}
@@ -115,9 +117,9 @@ class Bookkeeping:
         """
         self._lives.check(core, accepted)
         counts = core.outbox.counts
-        for event, name in COUNTED.items():
-            if counts[name] != self._told[event]:
-                raise ViolationError(f"G9: {name} is {counts[name]}, but {event} was told {self._told[event]} times")
+        if _COUNTS_OF(counts) != _TOLD_OF(self._told):
+            event, name = next((event, name) for event, name in COUNTED.items() if counts[name] != self._told[event])
+            raise ViolationError(f"G9: {name} is {counts[name]}, but {event} was told {self._told[event]} times")
         here = counts["workers_registered"] - counts["workers_lost"]
         if here != len(core.workers.by_peer):
             raise ViolationError(f"G3: {here} workers by the counts, {len(core.workers.by_peer)} in the table")

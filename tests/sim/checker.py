@@ -17,6 +17,7 @@ from cbw.core.broker.check import check
 from cbw.core.client.events import Ended
 from cbw.core.messages import OK, Status
 from cbw.core.plain_messages import PlainReply, PlainRequest, PlainTask
+from cbw.core.port import printable
 from cbw.core.record import Record
 
 from . import parcels
@@ -26,7 +27,7 @@ from .bookkeeping import Bookkeeping
 from .clients import PlainClient, SimClient
 from .delays import Delays
 from .durability import Durability
-from .ends import Circumstances, need_fair_error
+from .ends import Circumstances, need_deadline_passed, need_fair_error, need_fair_plain_error
 from .inherited import token_of_inherited, why_not_inherited
 from .namesakes import Namesakes
 from .network import Connection, Network
@@ -56,6 +57,8 @@ LOST_PARTS = "parts of its answer were lost"
 """How the record begins of an attempt that was given up because its client has not got all parts."""
 SAMPLE_S = 0.05
 """So often, G2 is looked at."""
+QUIET_STEPS = 4
+"""Of the steps in which nothing is heard, said or told, the state is checked after each fourth: it should be as it was."""
 
 
 class Checker:
@@ -78,13 +81,16 @@ class Checker:
         self._ttl: dict[int, float | None] = {}
         self.plain_tokens: dict[int, str] = {}
         self._plain_tasks: dict[int, tuple[PlainTask, int]] = {}
+        self._last_of: dict[
+            str, int
+        ] = {}  # worker → the task that it was given last: it may have ended in the same step
         self._excused = durability.told.excused
         self._cancelled = programs.cancelled
         self._unread: dict[bytes, None] = {}
         self._started: dict[int, str] = {}  # tickets that have come in this step, and their jobs
         self._waiting_since: dict[int, float] = {}
         self._turns = Turns(world)
-        self._steps = 0
+        self._steps = self._quiet_steps = 0
         self.namesakes = Namesakes(world)
         self.durability = durability
         self._poison = Poison(world, plan, self.durability)
@@ -176,12 +182,7 @@ class Checker:
         if reply.status is Status.OK:
             self._answer_is_own(job.token, reply.body)
         else:
-            fair = (Status.STOPPING, Status.GAVE_UP, *([Status.FAILED] if job.kind == "raise" else []))
-            if self.plan.limits.plain_ttl_s is not None or self.plan.limits.unserved_s is not None:
-                fair = (*fair, Status.EXPIRED)
-            if self.is_excused(job.token):
-                fair = (*fair, Status.CANCELLED)
-            self.need(reply.status in fair, f"G4: {job.token} ended with {reply.status.name}: {reply.body!r}")
+            need_fair_plain_error(job, reply, self.plan.limits, is_excused=self.is_excused(job.token))
 
     def plain_thrown_away(self, reply: parcels.PlainReply, client: PlainClient) -> None:
         """``client`` does not wait for this. Whose it was gets no other: the two have one identity, so one name to the broker."""
@@ -207,19 +208,9 @@ class Checker:
             attempt.began_at = self.world.now
             attempt.is_in_pool = True
 
-    def has_headers(self, token: str, headers: dict[str, str] | None) -> None:
-        """A handler is called with these."""
-        job = self.jobs[token]
-        self.need(headers == job.headers, f"G1: {token} has the headers {headers}, not {job.headers}")
-
     def ran(self, task: int) -> None:
         if task in self.attempts:
             self.attempts[task].has_run = True
-
-    def died(self, task: int) -> None:
-        """The process that ran ``task`` died of it or with it."""
-        if (attempt := self.attempts.get(task)) is not None and attempt.void != "returned":
-            attempt.has_died = True
 
     # --- the network and the broker's process
 
@@ -279,6 +270,7 @@ class Checker:
         self.accepted.clear()
         self.plain_tokens = {i: token for i, token in self.plain_tokens.items() if durability.keeps(i)}
         self._plain_tasks.clear()
+        self._last_of.clear()
         self.questions.broker_died()
         self._poison.broker_died()
         self._waiting_since.clear()
@@ -382,9 +374,16 @@ class Checker:
     def step(self, facts: list[events.Event], orders: list[events.Event]) -> None:
         """The core has decided."""
         core = self.broker.core
+        records = core.outbox.take_records()
+        if not (facts or orders or records):
+            self._served.stepped(core, self.world.now)
+            self._quiet_steps += 1
+            if self._quiet_steps % QUIET_STEPS == 0:
+                self.check()
+            return
         self._books.ordered(facts, orders, core)
         self._fairness.stored(self.durability.take_stored(facts))
-        for record in core.outbox.take_records():
+        for record in records:
             self._books.heard(record, core, self.world.now)
             self._record(record)
         for peer, attempt in self.durability.went_on(orders, self.attempts):
@@ -493,9 +492,8 @@ class Checker:
         elif record.event == "expired" and UNSERVED in record.text:
             self._served.ended(record, accepted, self.world.now)
         elif record.event == "expired":
-            asked_at, ttl_s = self._asked.get(request, ("", None))[1], self.jobs[accepted.token].ttl_s
-            ends_at = accepted.deadline_at if asked_at is None or ttl_s is None else asked_at + ttl_s
-            self.need((ends_at or 1e9) <= self.world.now + 1e-6, f"G6: {accepted.token} expired before its deadline")
+            asked_at = self._asked.get(request, ("", None))[1]
+            need_deadline_passed(accepted, asked_at, self.jobs[accepted.token].ttl_s, self.world.now)
         elif record.event == "cancelled" and NAME in record.text:
             self.operator.ended(record, accepted, self.jobs[accepted.token])
             if is_of_lab:
@@ -531,12 +529,8 @@ class Checker:
             record.attempt == 1 + accepted.failed,
             f"G5: {token} is at attempt {record.attempt}, but {accepted.failed} have failed",
         )
-        # A task that crosses the registration of a REQ worker is taken for one that was not begun, and may be. One whose parts
-        # were lost on their way to the client is given back though it was begun, and its worker may die later.
         lab = {worker.name for worker in self.plain_workers}
-        is_stream = self.jobs[token].kind.startswith("stream")
-        begun = [a for a in accepted.attempts if a.void != "restarted"]  # whatever became of its worker
-        died = sum(a.has_died and not (a.void == "returned" and (is_stream or a.worker in lab)) for a in begun)
+        died = accepted.died(lab, is_stream=self.jobs[token].kind.startswith("stream"))
         self.need(
             died < self.plan.limits.attempts_max, f"G5: {token} was handed out again after {died} workers died of it"
         )
@@ -545,6 +539,7 @@ class Checker:
             self._turns.handed_out(record.worker, accepted.at - SAMPLE_S, self.accepted)
         attempt = self.attempts[record.task] = SeenAttempt(record.task, request, token, now, record.worker)
         accepted.attempts.append(attempt)
+        self._last_of[record.worker] = record.task
 
     def _attempt_failed(self, record: Record, accepted: Accepted) -> None:
         attempt = accepted.attempts[-1]
@@ -558,8 +553,7 @@ class Checker:
     def _to_worker(self, order: events.SendToWorker) -> None:
         for message in order.messages:
             if isinstance(message, PlainTask):
-                worker = self.broker.core.workers.by_peer[order.peer]
-                self._plain_tasks[id(message)] = (message, next(iter(worker.in_hand)))
+                self._plain_tasks[id(message)] = (message, self._last_of[printable(order.peer)])
             elif isinstance(message, messages.Task):
                 attempt = self.attempts[message.id]
                 self.need(read_body(message.body)[0] == attempt.token, f"G1: wrong body in task {message.id}")
@@ -576,6 +570,8 @@ class Checker:
                 token, _, client = self._asked[message.id]
                 self.need(connection is None or connection.link is client.link, f"G1: {token} is answered elsewhere")
                 self._served.told(message, token, self.broker.core, self.world.now)
+                if message.status is Status.UNKNOWN_TICKET:
+                    self.programs.tickets.is_unknown(message.id, self.programs.wishes[message.id])
                 if message.status is OK and message.id not in self.programs.wishes and self.jobs[token].kind != OWN:
                     self._answer_is_own(token, message.body)
 
@@ -614,9 +610,11 @@ class Checker:
 
         is_calm = partial(has_settled, broker, now - calm_s)
         servers: list[SimWorker | PlainWorker] = [*self.workers, *self.plain_workers]
-        idle = idle_servers(servers, broker, self.operator, is_calm, now - allowance_s)
+        unbegun = not_begun(broker, self.attempts, self.operator.paused, is_calm)
+        asked = servers if unbegun else self.plain_workers  # looking at a late one of these disturbs it
+        idle = idle_servers(asked, broker, self.operator, is_calm, now - allowance_s)
         waiting: dict[int, float] = {}
-        for request, service in not_begun(broker, self.attempts, self.operator.paused, is_calm):
+        for request, service in unbegun:
             since = waiting[request] = self._waiting_since.get(request, now)
             if service in idle and now - since > allowance_s:
                 accepted = self.accepted[request]

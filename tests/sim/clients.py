@@ -409,8 +409,8 @@ class PlainClient(Peer):
 
     def _receive(self, reply: PlainReply) -> None:
         key = reply.envelope[0]  # a REQ socket throws away what has another envelope than its own
-        if reply.is_for_displaced:
-            self.checker.namesakes.told(self)
+        if reply.displaced is not None:
+            self.checker.namesakes.told(self, reply.displaced)
             if self.in_flight.pop(key, None) is not None:
                 self.wake()
             return

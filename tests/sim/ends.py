@@ -8,9 +8,11 @@ from cbw.core.broker.limits import Limits
 from cbw.core.client.events import Ended
 from cbw.core.messages import NO_WORKER, Status, error_of
 
+from .account import Accepted
 from .delays import may_fail
 from .handler_errors import need_whole_error
 from .overload import refused_as_busy
+from .parcels import PlainReply
 from .plan import Job
 from .world import ViolationError
 
@@ -51,6 +53,29 @@ def need_fair_error(job: Job, ended: Ended, limits: Limits, around: Circumstance
         _need(around.was_cancelled, f"G4: {token} was cancelled by nobody")
     else:
         _need(status is Status.GAVE_UP, f"G4: {token} ended with {status.name}")
+
+
+def need_fair_plain_error(job: Job, reply: PlainReply, limits: Limits, *, is_excused: bool) -> None:
+    """The same of a request of the lab's programs, which may be lost if it ``is_excused``.
+
+    Raises:
+        ViolationError: nothing explains that.
+    """
+    fair = [Status.STOPPING, Status.GAVE_UP, *([Status.FAILED] if job.kind == "raise" else [])]
+    if limits.plain_ttl_s is not None or limits.unserved_s is not None:
+        fair.append(Status.EXPIRED)
+    if is_excused:
+        fair.append(Status.CANCELLED)
+    _need(reply.status in fair, f"G4: {job.token} ended with {reply.status.name}: {reply.body!r}")
+
+
+def need_deadline_passed(accepted: Accepted, asked_at: float | None, ttl_s: float | None, now: float) -> None:
+    """
+    Raises:
+        ViolationError: a request has expired before it may.
+    """
+    ends_at = accepted.deadline_at if asked_at is None or ttl_s is None else asked_at + ttl_s
+    _need((ends_at or 1e9) <= now + EXACTNESS_S, f"G6: {accepted.token} expired before its deadline")
 
 
 def _need(is_so: bool, text: str) -> None:

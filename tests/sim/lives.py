@@ -9,7 +9,7 @@ from cbw.core.broker.core import BrokerCore
 from cbw.core.broker.states import RequestState
 from cbw.core.record import Record
 
-from .account import Accepted, entries_of, number_of
+from .account import Accepted, entries_of, number_in, number_of
 from .world import ViolationError
 
 WAITING, RUNNING, DELAYED = "waiting", "running", "delayed"
@@ -52,27 +52,25 @@ class Lives:
             ViolationError: something is told that cannot happen to the request where it is.
         """
         if record.event == catalogue.ACCEPTED:
-            self._places[_number(record)] = WAITING
+            self._places[number_in(record.request)] = WAITING
         elif record.event in FOLLOWS:
             before, after = FOLLOWS[record.event]
-            place = self._places.get(_number(record))
+            number = number_in(record.request)
+            place = self._places.get(number)
             if place not in before:
                 raise ViolationError(f"trace: {record.event} of {record.request}, which is {place}")
-            self._places[_number(record)] = after
+            self._places[number] = after
 
     def check(self, core: BrokerCore, accepted: Mapping[int, Accepted]) -> None:
         """
         Raises:
             ViolationError: a request is somewhere else than the trace has told.
         """
+        places = self._places
         for entry in entries_of(core):
             request = number_of(entry)
-            if request in accepted and PLACES.get(entry.state) != self._places.get(request):
-                told = self._places.get(request)
+            if request in accepted and PLACES.get(entry.state) != places.get(request):
+                told = places.get(request)
                 raise ViolationError(
                     f"trace: {accepted[request].token} is told to be {told}, and is {entry.state.name}"
                 )
-
-
-def _number(record: Record) -> int:
-    return int(record.request.rpartition("/")[2])

@@ -7,7 +7,6 @@ the sender had dropped them; what the sender was told to be on disk is there, al
 
 from __future__ import annotations
 
-import json
 import math
 import random
 import re
@@ -33,6 +32,8 @@ ACTS = 60
 """What happens in a run."""
 LATE_S = 0.001
 """So much later than it may a sender that was closed ends in a step that comes at that time."""
+Line = tuple[str, int, tuple[str, range] | None]
+"""Of a line in the file: its boot and number, and whose records it says are lost. A text has none of them."""
 _GAP = re.compile(r"records (\d+) to (\d+) of \S+ \(boot (\w+)\) are lost")
 
 
@@ -162,6 +163,7 @@ class LogSystem:
         self.closed: list[SenderProcess] = []
         self.refused: list[bytes] = []  # who was told in the last turn that it is not understood
         self.fsync = fsync
+        self._lines: dict[bytes, Line] = {}  # what was read: the file is looked at after each act
         self.loggers = [self._new_logger(number) for number in (0, 1)]
 
     def _new_logger(self, number: int) -> LoggerProcess:
@@ -365,14 +367,13 @@ class LogSystem:
         numbers: list[int] = []
         lost: set[int] = set()
         for line in data[: data.rfind(b"\n") + 1].splitlines():
-            if line.startswith(b"{"):
-                record: dict[str, Any] = json.loads(line)
-                if record["boot"] == boot:
-                    numbers.append(record["seq"])
-                gap = _GAP.fullmatch(record.get("text", "")) if record["event"] == "gap" else None
-                if gap is not None and gap[3] == boot:
-                    assert record["count"] == int(gap[2]) - int(gap[1]) + 1
-                    lost.update(range(int(gap[1]), int(gap[2]) + 1))
+            if (read := self._lines.get(line)) is None:
+                read = self._lines[line] = _read(line)
+            of, number, gap = read
+            if of == boot:
+                numbers.append(number)
+            if gap is not None and gap[0] == boot:
+                lost.update(gap[1])
         return numbers, lost
 
     def in_order_and_each_once(self) -> None:
@@ -403,6 +404,18 @@ class LogSystem:
             assert sender.core.wake_at == math.inf, f"{sender.name} has nothing to do, and wants to be woken"
         self.in_order_and_each_once()
         self.what_is_acknowledged_is_on_disk()
+
+
+def _read(line: bytes) -> Line:
+    if not line.startswith(b"{"):
+        return "", 0, None
+    record: dict[str, Any] = msgspec.json.decode(line)
+    gap = _GAP.fullmatch(record.get("text", "")) if record["event"] == "gap" else None
+    if gap is None:
+        return record["boot"], record["seq"], None
+    lost = range(int(gap[1]), int(gap[2]) + 1)
+    assert record["count"] == len(lost)
+    return record["boot"], record["seq"], (gap[3], lost)
 
 
 def run_log(rng: random.Random) -> None:

@@ -37,15 +37,14 @@ class Namesakes:
         """Whether the broker has heard two living programs of this identity."""
         return identity in self._known
 
-    def told(self, client: PlainClient) -> None:
-        """``client`` is told that another program has its identity.
+    def told(self, client: PlainClient, connection: Connection) -> None:
+        """``client`` is told over ``connection`` that another program has its identity. It may read that over the next one.
 
         Raises:
             ViolationError: that is not so.
         """
         self._world.counts["plain told displaced"] += 1
-        connection = client.link.connection
-        if connection is None or not connection.is_held:
+        if not connection.is_displaced:
             raise ViolationError(f"{client.who} has its identity, and is told that it has not")
 
     def broker_died(self) -> None:

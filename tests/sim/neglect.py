@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from .unbegun import has_settled
@@ -35,18 +36,20 @@ class Neglect:
         """
         before, self._begun = self._begun, {}
         for broker in self._system.believed_brokers if len(self._system.brokers) > 1 else ():
-            for worker in self._system.workers:
-                if self._waits(broker, worker):
+            paused = broker.checker.operator.paused
+            services = broker.core.requests.dispatcher.services.values()
+            wanted = [each.name for each in services if each.waiting_count and each.name not in paused]
+            for worker in self._system.workers if wanted else ():
+                if self._waits(broker, worker, wanted):
                     here, count = worker.begun_by[broker.number], worker.begun_count
                     was_here, since = before.get((worker, broker), (here, count))
                     self._begun[worker, broker] = (here, since if was_here == here else count)
                     if count - self._begun[worker, broker][1] > OTHERS_MAX + 2 * worker.credit_max:
                         raise ViolationError(f"G2: {worker.name} works for others, and {broker.name} waits for it")
 
-    def _waits(self, broker: SimBroker, worker: SimWorker) -> bool:
-        core, operator, now = broker.core, broker.checker.operator, self._system.world.now
+    def _waits(self, broker: SimBroker, worker: SimWorker, wanted: Iterable[str]) -> bool:
+        operator, now = broker.checker.operator, self._system.world.now
         if not has_settled(broker, now - CALM_S, worker) or now - broker.settled_at < CALM_S or worker.core.is_leaving:
             return False
-        services = [each for each in core.requests.dispatcher.services.values() if each.name not in operator.paused]
-        is_wanted = any(each.waiting_count and each.name in worker.services for each in services)
+        is_wanted = any(service in worker.services for service in wanted)
         return is_wanted and worker.is_registered_at(broker.number) and not operator.has_drained(worker)

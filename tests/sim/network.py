@@ -131,11 +131,11 @@ class Connection:
         self.is_lost = False
         self.heard_at = network.world.now  # the broker took something from it
         self.has_spoken = False
-        self.fd = (
-            -1
-        )  # the broker's descriptor, which its messages tell even when it has ended and another has the number
+        self.fd = -1  # the broker's descriptor, told by its messages even when it has ended and another has the number
         self.is_owed_word = False
         """Whether the broker has heard another program that has its identity."""
+        self.is_displaced = False
+        """Whether another program's connection has its identity."""
         self.is_held = False
         """Whether its program is told that it has lost its identity."""
         self._told: Frames = ()
@@ -164,6 +164,7 @@ class Connection:
 
     def displace(self) -> None:
         """Another connection has its identity: what is sent over it goes nowhere, and neither end notices."""
+        self.is_displaced = True
         self.up.cut()
         self.down.cut()
 
@@ -180,7 +181,7 @@ class Connection:
     def _tell(self) -> None:
         *envelope, body = map(bytes, self._told)
         now = self.link.network.world.now
-        self.down.send(PlainReply(tuple(envelope), body, messages.Status.CANCELLED, "", now, is_for_displaced=True))
+        self.down.send(PlainReply(tuple(envelope), body, messages.Status.CANCELLED, "", now, displaced=self))
 
     def _said_in_vain(self, parcel: Parcel) -> None:
         if type(parcel) is End:
@@ -334,6 +335,8 @@ class Router:
 
     def watch(self) -> None:
         """Read the monitor."""
+        if not self._monitor:
+            return
         late: list[tuple[float, bool, int]] = []
         while self._monitor:
             at, is_new, fd = news = self._monitor.popleft()
@@ -523,8 +526,10 @@ class Peer(Process):
 
     def connection_to(self, router: Router) -> Connection | None:
         """That to this port; None: it has none."""
-        connections = (link.connection for link in self.links)
-        return next((each for each in connections if each is not None and each.router is router), None)
+        for link in self.links:
+            if link.connection is not None and link.connection.router is router:
+                return link.connection
+        return None
 
     def start(self) -> None:
         """It runs, with a new boot, unless it does already."""

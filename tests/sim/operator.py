@@ -156,6 +156,8 @@ class Operator:
 
     def has_drained(self, worker: Peer) -> bool:
         """Whether it may be idle while something waits. One that has not said its name is called like its connection."""
+        if not self.drained and not self._undrained_at:
+            return False
         connection = worker.link.connection
         names = [worker.name, *([printable(connection.peer)] if connection is not None else [])]
         since = self._world.now - UNDRAINED_S

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cbw.core import messages
+
+if TYPE_CHECKING:
+    from .network import Connection
 
 
 class Native(NamedTuple):
@@ -39,7 +42,8 @@ class PlainReply(NamedTuple):
     status: messages.Status
     token: str
     sent_at: float
-    is_for_displaced: bool = False
+    displaced: Connection | None = None
+    """That which it came over, if it tells that another program has this one's identity."""
 
     @property
     def frames(self) -> Sequence[Any]:

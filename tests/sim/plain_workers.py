@@ -54,7 +54,7 @@ class PlainWorker(Peer):
         if self.is_alive:
             self.world.say(self.who, "crashed" + " silently" * is_silent)
             if self._run is not None:
-                self.checker.died(self._run.task.id)
+                self.checker.programs.died(self._run.task.id)
             self.link.close(is_orderly=False, is_silent=is_silent)
             self.end_turns()
             self.idle_since = None

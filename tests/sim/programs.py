@@ -9,6 +9,7 @@ from .account import SeenAttempt
 from .plan import Job, Wish
 from .streams import Streams
 from .tickets import Tickets
+from .world import ViolationError
 
 if TYPE_CHECKING:
     from .checker import Checker
@@ -41,6 +42,17 @@ class Programs:
         self.wishes[message] = wish
         self.asked[message] = (wish.token, now, client)
         self.tickets.asked(wish)
+
+    def has_headers(self, token: str, headers: dict[str, str] | None) -> None:
+        """A handler is called with these."""
+        job = self.jobs[token]
+        if headers != job.headers:
+            raise ViolationError(f"G1: {token} has the headers {headers}, not {job.headers}")
+
+    def died(self, task: int) -> None:
+        """The process that ran ``task`` died of it or with it."""
+        if (attempt := self.attempts.get(task)) is not None and attempt.void != "returned":
+            attempt.has_died = True
 
     def may_be_refused(self, request: int) -> bool:
         """Whether some broker may have refused this native request because it could store nothing."""

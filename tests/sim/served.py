@@ -28,6 +28,7 @@ class Served:
         self._unserved_s = limits.unserved_s
         self._began_at: float | None = None
         self._served_at: dict[str, float] = {}
+        self._served: list[str] = []  # after the last step
         self._now = 0.0  # of the last step
         self._told: dict[int, None] = {}  # requests that have ended because nobody served them then
 
@@ -35,6 +36,7 @@ class Served:
         """The broker has died."""
         self._began_at = None
         self._served_at.clear()
+        self._served.clear()
         self._told.clear()
 
     def stepped(self, core: BrokerCore, now: float) -> None:
@@ -43,9 +45,9 @@ class Served:
             self._began_at = now
         self._now = now
         if self._unserved_s is not None:
-            for service in core.requests.dispatcher.services.values():
-                if service.workers:
-                    self._served_at[service.name] = now
+            served = [service.name for service in core.requests.dispatcher.services.values() if service.workers]
+            self._served_at.update(dict.fromkeys([*self._served, *served], now))  # its last worker was there until now
+            self._served = served
 
     def _since(self, service: str) -> float:
         began_at = self._began_at if self._began_at is not None else 0.0

@@ -25,6 +25,8 @@ from .world import ViolationError
 ROUNDING_S = 1e-6
 CHECKS_PER_LOOK = 4
 """Only each fourth check is one: it takes more time than all else that is checked at that moment."""
+QUIET_LOOKS = 4
+"""Only each fourth look is one while nothing happens, and the page shows other times than before, and nothing else."""
 TOLD_S = 0.001
 """A record is told in the turn in which it happens; what a broker reads in its journal, in its first one."""
 
@@ -39,7 +41,8 @@ class ShownStatus:
             float
         ] = []  # from the acceptance of each request that this broker has answered, in order of size
         self._took_total_s = 0.0
-        self._checks = 0
+        self._checks = self._quiet_looks = 0
+        self._has_news = False  # since the last look
 
     def clear(self) -> None:
         """The next broker begins with nothing."""
@@ -54,11 +57,11 @@ class ShownStatus:
         """
         _need(0 <= now - record.at < TOLD_S, f"{record.event} was told {now - record.at:g} s late")
         _need((record.role, record.sender) == ("broker", core.name), f"{record.event} is told by {record.sender!r}")
+        self._has_news = True
         self._figures.heard(record)
-        for event, name in NAMED:
-            is_own = record.event == catalogue.ANSWERED and record.service.startswith(CONTROL)  # by the broker itself
-            if record.event == event and not is_own:
-                _need(bool(getattr(record, name)), f"{event} does not tell its {name}")
+        is_own = record.event == catalogue.ANSWERED and record.service.startswith(CONTROL)  # by the broker itself
+        for name in NAMED.get(record.event, ()) if not is_own else ():
+            _need(bool(getattr(record, name)), f"{record.event} does not tell its {name}")
 
     def answered(self, service: str, accepted: Accepted, now: float) -> None:
         """A request for ``service`` was answered, or its handler has failed."""
@@ -76,6 +79,11 @@ class ShownStatus:
         self._checks += 1
         if self._checks % CHECKS_PER_LOOK:
             return
+        if not self._has_news:
+            self._quiet_looks += 1
+            if self._quiet_looks % QUIET_LOOKS:
+                return
+        self._has_news = False
         status = snapshot(core, now)
         self._requests(status, accepted)
         self._latencies(status["latency"])
@@ -117,20 +125,17 @@ class ShownStatus:
             _need(shown_longer <= longer, f"more than {longer} latencies are over {bound} s")
 
 
-NAMED = (
-    (catalogue.ACCEPTED, "request"),
-    (catalogue.HANDED_OUT, "worker"),
-    (catalogue.HANDED_OUT, "task"),
-    (catalogue.HANDED_OUT, "attempt"),
-    (catalogue.ANSWERED, "worker"),
-    (catalogue.ATTEMPT_FAILED, "worker"),
-    (catalogue.ATTEMPT_FAILED, "text"),
-    (catalogue.RETURNED, "worker"),
-    (catalogue.WORKER_READY, "worker"),
-    (catalogue.WORKER_LATE, "worker"),
-    (catalogue.EXPIRED, "request"),
-    (catalogue.GAVE_UP, "text"),
-)
+NAMED = {
+    catalogue.ACCEPTED: ("request",),
+    catalogue.HANDED_OUT: ("worker", "task", "attempt"),
+    catalogue.ANSWERED: ("worker",),
+    catalogue.ATTEMPT_FAILED: ("worker", "text"),
+    catalogue.RETURNED: ("worker",),
+    catalogue.WORKER_READY: ("worker",),
+    catalogue.WORKER_LATE: ("worker",),
+    catalogue.EXPIRED: ("request",),
+    catalogue.GAVE_UP: ("text",),
+}
 """Events, and what they have to name for who reads the log."""
 
 

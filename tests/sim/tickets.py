@@ -50,6 +50,7 @@ class Tickets:
         self._world = world
         self._limits = limits
         self._seen: dict[str, SeenTicket] = {}
+        self._unknown: dict[int, None] = {}  # questions after tickets that the broker did not know
 
     def need(self, is_kept: bool, text: str) -> None:
         if not is_kept:
@@ -98,6 +99,16 @@ class Tickets:
         self._forget(seen)
         return True
 
+    def is_unknown(self, number: int, wish: Wish) -> None:
+        """The broker says so to the question of that number. It reaches its program later, when the ticket may be known.
+
+        Raises:
+            ViolationError: a program was told that the broker has it.
+        """
+        is_gone = not self._seen[wish.ticket].is_confirmed or not self.has_ample_room
+        self.need(is_gone, f"{wish.ticket} is unknown, and was started")
+        self._unknown[number] = None
+
     def ended(self, wish: Wish, ended: Ended, *, was_cancelled: bool) -> bool:
         """A program has heard what became of its wish; whether it has got an answer of a handler, to be looked at.
 
@@ -114,8 +125,7 @@ class Tickets:
         elif wish.is_start:
             self._started(wish, ended, seen)
         elif status is Status.UNKNOWN_TICKET:
-            is_gone = not seen.is_confirmed or not self.has_ample_room
-            self.need(is_gone, f"{name} is unknown, and was started")
+            self.need(ended.answer.id in self._unknown, f"{name} is unknown, and no broker has said so")
         elif status is Status.EXPIRED and wish.ttl_s is not None:
             pass
         else:

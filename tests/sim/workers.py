@@ -125,7 +125,7 @@ class SimPool:
         if is_alone:
             run = self.running.pop(task)
             run.is_void = True
-            self._worker.checker.died(task)
+            self._worker.checker.programs.died(task)
             self._end_child()
         if is_alone or self._take_waiting([task]):
             self._finished(messages.Answer(task, Status.CANCELLED, messages.error_body("cancelled", "")), 0.0)
@@ -142,7 +142,7 @@ class SimPool:
         why = messages.error_body("crashed", "the handler's process was ended")
         for task, run in self.running.items():
             run.is_void = True
-            self._worker.checker.died(task)
+            self._worker.checker.programs.died(task)
         lost = [messages.Answer(task, Status.CRASHED, why) for task in self.running]
         self.is_ready = False
         self._report(PoolNotReady())
@@ -168,7 +168,7 @@ class SimPool:
             token, work_s, kind = read_body(task.body)
             run = self.running[task.id] = Run(task, token, kind, world.now)
             worker.checker.begun(task.id, token)
-            worker.checker.has_headers(token, task.headers)
+            worker.checker.programs.has_headers(token, task.headers)
             if (limit_s := limit_of(kind)) is not None:
                 self._report(HandlerCalled(task.id, limit_s))
             worker.begun_count += 1
@@ -192,7 +192,7 @@ class SimPool:
             return
         task = run.task.id
         if run.kind == "die" and not worker.plan.is_sheltered:
-            worker.checker.died(task)
+            worker.checker.programs.died(task)
             worker.crash()
             return
         if run.kind == "die":
@@ -411,7 +411,7 @@ class SimWorker(Peer):
         if self.is_alive:
             self.world.say(self.who, "crashed" + " silently" * is_silent)
             for task in self.pool.running:
-                self.checker.died(task)
+                self.checker.programs.died(task)
             for link in self.links:
                 link.close(is_orderly=False, is_silent=is_silent)
             self._end()
@@ -444,7 +444,7 @@ class SimWorker(Peer):
             pool.books.close(core)
             self.world.say(self.who, f"ended {core.refused or ''}")
             for task in pool.running:
-                self.checker.died(task)
+                self.checker.programs.died(task)
             for link in self.links:
                 link.close()
             self._end()

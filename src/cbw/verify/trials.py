@@ -26,6 +26,7 @@ from cbw.core.record import Record
 from cbw.errors import CbwError, NotReady, UsageError
 from cbw.observe.trace import read
 from cbw.verify import evidence
+from cbw.verify.answering import MEET_S, answering_of
 from cbw.verify.broker_trials import BrokerTrials, Harm, Requester, killed_and_restored, restarted
 from cbw.verify.caller import CALLERS, Caller, is_broker_at
 from cbw.verify.deployment import BROKER_SERVICE, LOGGER_SERVICE, WORKER_SERVICE, Deployment
@@ -39,8 +40,6 @@ LOAD = 10
 """Requests for each worker under load: most of them wait, and every worker has to take its next one many times."""
 SETTLE_S = 15.0
 """Time for a container to be at work again, and for the log to hold what was recorded, even on a busy machine."""
-MEET_S = 30.0
-"""Time for the broker and every worker to give their first answer."""
 PRINT_S = 3.0
 """Time for a line that a container has printed to arrive here, through Docker."""
 WORK_S_MIN = 0.2
@@ -150,7 +149,7 @@ class Trials:
         brokers = self._deployment.containers(BROKER_SERVICE)
         found = [self._deployment.addresses(broker) for broker in brokers]
         tried = [address for addresses in found for address in addresses]
-        answering = [self._answering_of(addresses, MEET_S / max(1, len(tried))) for addresses in found]
+        answering = answering_of([*zip(brokers, found, strict=True)], self._is_broker_at)
         self._addresses = [address for address in answering if address]
         self._answering = len(self._addresses)
         if not self._addresses:
@@ -174,9 +173,8 @@ class Trials:
         self._all_callers.append(caller)
         return caller
 
-    def _answering_of(self, addresses: list[str], patience_s: float) -> str:
-        """The first of ``addresses`` at which a broker answers; empty: none does."""
-        return next((address for address in addresses if is_broker_at(address, self._probe, patience_s)), "")
+    def _is_broker_at(self, address: str, patience_s: float) -> bool:
+        return is_broker_at(address, self._probe, patience_s)
 
     def _meet_workers(self) -> None:
         """Have every worker answer: find out which container is which worker, and how long they work.

@@ -1,16 +1,20 @@
-"""What must hold of the whole state of a broker's core. For tests: it looks at everything."""
+"""What must hold of the whole state of a broker's core. For tests: it looks at everything, after each of many steps, so in few
+passes and in plain loops.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Iterable
 
 from cbw.core import catalogue
 from cbw.core.broker.core import BrokerCore
 from cbw.core.broker.memory import memory_of
 from cbw.core.broker.states import RequestState
 from cbw.core.broker.stories import bytes_of
-from cbw.core.broker.tables import ServiceRow, WorkerRow
+from cbw.core.broker.tables import ClientRow, Entry, ServiceRow, WorkerRow
 from cbw.core.broker.tickets import TICKET_BYTES, WAIT_BYTES
+
+ENDED = RequestState.ENDED
 
 
 def check(core: BrokerCore) -> None:
@@ -33,39 +37,74 @@ def check(core: BrokerCore) -> None:
 def _check_places(core: BrokerCore) -> None:
     """Every request is in exactly one place, and the sums are right."""
     requests, clients = core.requests, [*core.clients.all, *core.tickets.rows.values()]
-    listed = [entry for client in clients for entry in client.entries.values()]
-    alive = [
-        entry for entry in listed if entry.state is not RequestState.ENDED
-    ]  # of the others, the ends are being stored
-    assert requests.journal is not None or len(alive) == len(listed)
-    assert len(alive) == requests.count, (len(alive), requests.count)
-    assert sum(memory_of(entry.request, entry.envelope) for entry in alive) == requests.bytes
+    to_place = _check_requests(core, clients)
     assert requests.parked.bytes <= core.limits.parked_bytes_max
     letters = requests.dead
     assert len(letters) <= core.limits.dead_max and 0 <= letters.bytes <= core.limits.dead_bytes_max
     assert (letters.bytes > 0) is (len(letters) > 0)
-    told = sum(bytes_of(entry.failures or ()) for entry in alive)
-    assert letters.stories.bytes == told, "bytes of stories that nobody has"
     counts = core.outbox.counts
     kept = counts["dead_letters_kept"] + counts["dead_letters_pushed_out"]
     assert core.limits.dead_max == 0 or counts[catalogue.GAVE_UP] <= kept, "what was given up is not kept (G5)"
-    parked = [reply for client in clients for reply in client.parked.values()]
+    parked = [reply.size for client in clients if client.parked for reply in client.parked.values()]
     assert requests.parked.count == len(parked)
-    assert requests.parked.bytes == sum(reply.size for reply in parked)
-    services = requests.dispatcher.services.values()
-    queued = [entry for service in services for entry in (*service.waiting, *service.suspects)]
-    workers = (*core.workers.by_peer.values(), *core.workers.recovering)
-    held = [entry for worker in workers for entry in worker.in_hand.values()]
-    dead = sum(service.waiting.dead + service.dead_suspects for service in services)
-    assert sum(entry.state is RequestState.ENDED for entry in queued) == dead
-    delays = requests.dispatcher.delays
-    delayed = [entry for entry in delays if entry.state is not RequestState.ENDED]
-    assert all(entry.state is RequestState.DELAYED and entry.worker is None for entry in delayed)
-    assert len(delayed) == len(delays) == sum(service.delayed for service in services)
-    places = Counter(id(entry) for entry in (*queued, *held, *delayed) if entry.state is not RequestState.ENDED)
-    assert set(places.values()) <= {1}, "a request in two places"
-    assert places.keys() == {id(e) for e in alive if e.state is not RequestState.STORING}, "a request in no place"
-    assert all(entry.worker is None for entry in queued)
+    assert requests.parked.bytes == sum(parked)
+    placed = _check_queues(core)
+    count = len(placed)
+    for worker in (*core.workers.by_peer.values(), *core.workers.recovering):
+        held = [entry for entry in worker.in_hand.values() if entry.state is not ENDED]
+        count += len(held)
+        placed.update(held)
+    assert count == len(placed), "a request in two places"
+    assert placed == to_place, "a request in no place"
+
+
+def _check_requests(core: BrokerCore, clients: Iterable[ClientRow]) -> set[Entry]:
+    """Their number and sizes are those that are known. Returns those that have not ended, and are not just being stored."""
+    requests = core.requests
+    to_place: set[Entry] = set()
+    listed = count = size = told = 0
+    for client in clients:
+        for entry in client.entries.values():
+            listed += 1
+            if entry.state is ENDED:  # its end is being stored
+                continue
+            count += 1
+            size += memory_of(entry.request, entry.envelope)
+            if entry.failures:
+                told += bytes_of(entry.failures)
+            if entry.state is not RequestState.STORING:
+                to_place.add(entry)
+    assert requests.journal is not None or count == listed
+    assert count == requests.count, (count, requests.count)
+    assert size == requests.bytes
+    assert requests.dead.stories.bytes == told, "bytes of stories that nobody has"
+    return to_place
+
+
+def _check_queues(core: BrokerCore) -> set[Entry]:
+    """What waits is with nobody, and what has ended there is counted. Returns what has not."""
+    placed: set[Entry] = set()
+    count = dead = dead_counted = delayed = delayed_counted = 0
+    for service in core.requests.dispatcher.services.values():
+        delayed_counted += service.delayed
+        dead_counted += service.waiting.dead + service.dead_suspects
+        for entry in (*service.waiting, *service.suspects):
+            assert entry.worker is None
+            if entry.state is ENDED:
+                dead += 1
+            else:
+                count += 1
+                placed.add(entry)
+    assert dead == dead_counted
+    delays = core.requests.dispatcher.delays
+    for entry in delays:
+        if entry.state is not ENDED:
+            assert entry.state is RequestState.DELAYED and entry.worker is None
+            delayed += 1
+            placed.add(entry)
+    assert delayed == len(delays) == delayed_counted
+    assert count + delayed == len(placed), "a request in two places"
+    return placed
 
 
 def _check_tickets(core: BrokerCore) -> None:
@@ -84,37 +123,46 @@ def _check_tickets(core: BrokerCore) -> None:
 
 
 def _check_hand(worker: WorkerRow) -> None:
-    suspects = [entry for entry in worker.in_hand.values() if entry.state is RequestState.ALONE]
-    assert suspects in ([], [worker.suspect]), "suspects travel alone"
-    assert worker.suspect is None or worker.suspect in worker.in_hand.values(), "a suspect that is not there"
+    suspect, has_suspect = worker.suspect, False
+    for task, entry in worker.in_hand.items():
+        assert entry.worker is worker and entry.task == task
+        if entry.state is RequestState.ALONE:
+            assert entry is suspect and not has_suspect, "suspects travel alone"
+        has_suspect |= entry is suspect
+        stream = entry.stream
+        if stream is not None and entry.client.dialect.has_sessions:
+            assert not worker.takes_streams or stream.sent <= stream.granted, "more parts than room"
+            assert stream.granted <= stream.wanted, "a worker knows of more room than its client has"
+    assert suspect is None or has_suspect, "a suspect that is not there"
     assert worker.credit >= 0
-    assert all(service.workers.get(worker.peer) is worker for service in worker.services), (
-        "a worker that nobody can find"
-    )
-    streams = [e.stream for e in worker.in_hand.values() if e.stream is not None and e.client.dialect.has_sessions]
-    assert not worker.takes_streams or all(stream.sent <= stream.granted for stream in streams), "more parts than room"
-    assert all(stream.granted <= stream.wanted for stream in streams), "a worker knows of more room than its client has"
-    assert all(entry.worker is worker and entry.task == task for task, entry in worker.in_hand.items())
+    for service in worker.services:
+        assert service.workers.get(worker.peer) is worker, "a worker that nobody can find"
 
 
 def _check_service(service: ServiceRow, *, is_stopping: bool, is_paused: bool) -> None:
-    assert not (set(service.free) & set(service.prefetching))
-    assert service.overloaded == sum(worker.is_overloaded for worker in service.workers.values())
-    if is_stopping:
-        return
+    free, prefetching, overloaded = service.free, service.prefetching, 0
+    assert free.keys().isdisjoint(prefetching)
     for worker in service.workers.values():
+        overloaded += worker.is_overloaded
+        if is_stopping:
+            continue
         hand = len(worker.in_hand)
         credit = 0 if worker.is_drained else worker.credit
-        assert (worker in service.free) is (hand < min(worker.concurrency, credit)), "free, and not known to be"
+        assert (worker in free) is (hand < min(worker.concurrency, credit)), "free, and not known to be"
         wants_more = worker.concurrency <= hand < credit and worker.suspect is None
-        assert (worker in service.prefetching) is wants_more
+        assert (worker in prefetching) is wants_more
         assert worker.is_overloaded is (hand > worker.concurrency)
-    waiting = [entry for entry in service.waiting if entry.state is RequestState.WAITING]  # also of a paused one
-    assert all(entry.deadline_at is None or entry.has_timer for entry in waiting), "nobody looks at its deadline"
+    assert service.overloaded == overloaded
+    if is_stopping:
+        return
+    has_fresh = False
+    for entry in service.waiting:  # also of a paused one
+        if entry.state is RequestState.WAITING:
+            has_fresh = True
+            assert entry.deadline_at is None or entry.has_timer, "nobody looks at its deadline"
     if is_paused:
         return
-    has_fresh = any(entry.state is RequestState.WAITING for entry in service.waiting)
-    has_room = service.free or (service.prefetching and not service.suspects)
+    has_room = free or (prefetching and not service.suspects)
     assert not (has_fresh and has_room), "room for work while work waits (G2)"
-    has_idle = any(not worker.in_hand for worker in service.free)
-    assert not (has_idle and service.waiting_count), "a worker is idle while work waits (G2)"
+    has_idle = service.waiting_count and not all(worker.in_hand for worker in free)
+    assert not has_idle, "a worker is idle while work waits (G2)"
