@@ -8,8 +8,8 @@ from docker.models.containers import Container
 
 MEET_S = 30.0
 """Time for all brokers together, and for all workers, to give their first answer; as much for one broker that is only slow."""
-STANDS_BY = b"stands by:"
-"""A broker that another one keeps from its journal prints this."""
+STANDS_BY = ("stands by:", "está en reserva:")
+"""A broker that another one keeps from its journal prints this, in each language in which a role speaks."""
 LINES = 100
 """Of the lines that a broker has printed, so many of the last ones are read: a standby prints few."""
 
@@ -35,4 +35,5 @@ def _first(addresses: Sequence[str], is_broker_at: Callable[[str, float], bool],
 
 
 def _stands_by(broker: Container) -> bool:
-    return STANDS_BY in broker.logs(tail=LINES)
+    printed = broker.logs(tail=LINES).decode(errors="replace")
+    return any(words in printed for words in STANDS_BY)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import cast
 
+import pytest
 from docker.models.containers import Container
+from supply.messages import CATALOGUE, read_catalogue
 
 from cbw.verify.answering import answering_of
 
@@ -36,8 +38,13 @@ def test_a_slow_broker_is_asked_again() -> None:
     assert found({"one:2": 0.1, "other:1": 20.0})[0] == ["one:2", "other:1"]
 
 
-def test_one_that_says_that_it_stands_by_is_asked_once() -> None:
-    answering, asked = found({"one:2": 0.1}, b"BRO_b stands by: BRO_a has the journal shop\n")
+SAID = "stands by: {owner} has the journal {name}"
+
+
+@pytest.mark.parametrize("said", [SAID, read_catalogue(CATALOGUE.read_text())[SAID]])
+def test_one_that_says_that_it_stands_by_is_asked_once(said: str) -> None:
+    line = said.format(owner="BRO_a", name="shop")
+    answering, asked = found({"one:2": 0.1}, f"BRO_b {line}\n".encode())
     assert answering == ["one:2", ""]
     assert asked.count("other:1") == 1
 
