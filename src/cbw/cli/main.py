@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 import importlib
 import io
 import os
 import signal
 import sys
-from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -115,10 +115,9 @@ def cli(context: click.Context) -> None:
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; errors of cbw become two lines on stderr and their exit code."""
     service_links.forget()
-    is_json = wants_json(sys.argv[1:] if arguments is None else arguments)
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:  # closed by whoever started us: or a socket would get its number
-            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - as long as we live
+    given = sys.argv[1:] if arguments is None else arguments
+    is_json = wants_json(given)
+    _open_streams(is_role=given[:1] in ([name] for name in _STOP_IN_ORDER))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files and hosts may be no UTF-8
     try:
@@ -149,6 +148,8 @@ def main(arguments: list[str] | None = None) -> Any:
             _fail(
                 UsageError("the current folder is not there any more", advice="Change to another one."), is_json=is_json
             )
+        if error.errno == errno.EBADF:
+            _fail(CbwError("standard output is closed, so nothing can be printed"), is_json=is_json)
         where = f": {error.filename}" if error.filename else ""
         _fail(CbwError(f"{error.strerror or error}{where}"), is_json=is_json)
     except UnicodeEncodeError as error:  # what Python makes of an argument or a variable that is no UTF-8
@@ -156,6 +157,21 @@ def main(arguments: list[str] | None = None) -> Any:
         _fail(wrong, is_json=is_json)
     except CbwError as error:
         _fail(error, is_json=is_json)
+
+
+def _open_streams(*, is_role: bool) -> None:
+    """Put something in the place of streams that were closed by whoever started us, or sockets would get their numbers.
+
+    A role works on without its output. That of any other command is its purpose, so that printing fails.
+    """
+    output_access = os.O_WRONLY if is_role else os.O_RDONLY
+    for name, mode, access in (
+        ("stdin", "r", os.O_RDONLY),
+        ("stdout", "w", output_access),
+        ("stderr", "w", os.O_WRONLY),
+    ):
+        if getattr(sys, name) is None:
+            setattr(sys, name, io.open(os.open(os.devnull, access), mode))  # noqa: SIM115, UP020 - as long as we live
 
 
 def _fail(error: CbwError, *, is_json: bool) -> NoReturn:
