@@ -474,8 +474,7 @@ class Checker:
     def _ended(self, record: Record, request: int, accepted: Accepted) -> None:
         del self.accepted[request]
         is_of_lab = request in self.plain_tokens
-        if self.jobs[accepted.token].kind != OWN:  # these only look at the broker, so nothing of them is stored
-            self.durability.ended(request, record, accepted.token, is_of_lab=is_of_lab)
+        self.durability.ended(request, record, accepted.token, is_of_lab=is_of_lab)
         if record.event in ("answered", "failed") and not is_of_lab:
             self._unsent_answers.add(record.request)
         if self.jobs[accepted.token].kind == OWN and record.event != "cancelled":
