@@ -289,37 +289,6 @@ def test_a_full_disk_under_the_output(broker: Broker, start_worker: StartWorker)
     assert (done.returncode, done.stderr) == (1, b"cbw: No space left on device\n")
 
 
-@pytest.mark.parametrize(
-    "arguments", ["call '' hi", "ps", "requests", "services", "dead list", "--version", "dead export"]
-)
-def test_a_closed_output(broker: Broker, start_worker: StartWorker, arguments: str) -> None:
-    """An answer that could not be printed is no success. Sockets do not get the numbers of closed streams."""
-    start_worker("W1", "echo")
-    place = "" if arguments == "--version" else f"--broker {broker.address}"
-    command = f'exec "$0" -m cbw {arguments} {place} <&- >&-'
-    done = subprocess.run(
-        ["sh", "-c", command, sys.executable],
-        env=environment(),
-        timeout=PATIENCE_S,
-        check=False,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    is_printed = arguments not in ("dead export", "requests", "dead list")  # nothing is to be told
-    assert done.returncode == is_printed, done.stderr
-    assert ("standard output is closed, so nothing can be printed" in done.stderr) == is_printed, done.stderr
-
-
-def test_a_role_with_closed_streams(start: Start) -> None:
-    """It works on, and nobody is told of what nobody wants to hear."""
-    port = free_port()
-    command = f'exec "$0" -m cbw broker {port} 0 --listen {HOST} <&- >&- 2>&-'
-    with subprocess.Popen(["sh", "-c", command, sys.executable], env=environment()) as broker:
-        assert start("ps", "--broker", f"{HOST}:{port}").exit_code() == 0
-        broker.terminate()
-        assert broker.wait(PATIENCE_S) == 0
-
-
 def test_an_answer_and_the_prompt_of_a_terminal(broker: Broker, start_worker: StartWorker) -> None:
     """The answer ends its line there, and nowhere else."""
     start_worker("W1", "echo")
@@ -425,40 +394,6 @@ def test_a_demonstration_that_nobody_watches_any_more(start: Start, broker: Brok
             assert call.exit_code() == 0 and call.lines == ["x W1"]
         finally:
             worker.kill()
-
-
-@pytest.mark.parametrize("role", ["broker", "logger"])
-def test_too_few_descriptors(role: str, tmp_path: Path) -> None:
-    """However few they are, it serves or ends; for want of some libzmq itself ends it."""
-    words = {"broker": "broker 0 0", "logger": f"logger 0 {tmp_path}/LIMIT"}[role] + f" --listen {HOST} --status-port 0"
-    runs = [
-        subprocess.Popen(
-            [
-                "sh",
-                "-c",
-                f"ulimit -c 0; ulimit -n {limit}; exec {sys.executable} -m cbw {words.replace('LIMIT', str(limit))}",
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=environment(PYTHONUNBUFFERED="1"),
-        )
-        for limit in range(3, 34, 3)
-    ]
-    said: list[tuple[bool, list[str]]] = []  # whether it serves, and what it has printed until then
-    for run in runs:
-        with run:
-            assert run.stdout
-            lines: list[str] = []
-            for line in run.stdout:
-                lines.append(line)
-                if serves := "text on port" in line or "serves" in line:
-                    break
-            else:
-                serves = False
-            said.append((serves, lines))
-            run.kill()
-    assert not all(serves for serves, _ in said) and said[-1][0], said
 
 
 @pytest.mark.parametrize("role", ["broker", "worker"])
