@@ -289,14 +289,6 @@ def test_a_full_disk_under_the_output(broker: Broker, start_worker: StartWorker)
     assert (done.returncode, done.stderr) == (1, b"cbw: No space left on device\n")
 
 
-def test_closed_streams(broker: Broker, start_worker: StartWorker) -> None:
-    """Sockets do not get their numbers, and nobody is told of what nobody wants to hear."""
-    start_worker("W1", "echo")
-    command = f'exec "$0" -m cbw call --broker {broker.address} - <&- >&- 2>&-'
-    done = subprocess.run(["sh", "-c", command, sys.executable], env=environment(), timeout=PATIENCE_S, check=False)
-    assert done.returncode == 0
-
-
 def test_an_answer_and_the_prompt_of_a_terminal(broker: Broker, start_worker: StartWorker) -> None:
     """The answer ends its line there, and nowhere else."""
     start_worker("W1", "echo")
@@ -402,40 +394,6 @@ def test_a_demonstration_that_nobody_watches_any_more(start: Start, broker: Brok
             assert call.exit_code() == 0 and call.lines == ["x W1"]
         finally:
             worker.kill()
-
-
-@pytest.mark.parametrize("role", ["broker", "logger"])
-def test_too_few_descriptors(role: str, tmp_path: Path) -> None:
-    """However few they are, it serves or ends; for want of some libzmq itself ends it."""
-    words = {"broker": "broker 0 0", "logger": f"logger 0 {tmp_path}/LIMIT"}[role] + f" --listen {HOST} --status-port 0"
-    runs = [
-        subprocess.Popen(
-            [
-                "sh",
-                "-c",
-                f"ulimit -c 0; ulimit -n {limit}; exec {sys.executable} -m cbw {words.replace('LIMIT', str(limit))}",
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=environment(PYTHONUNBUFFERED="1"),
-        )
-        for limit in range(3, 34, 3)
-    ]
-    said: list[tuple[bool, list[str]]] = []  # whether it serves, and what it has printed until then
-    for run in runs:
-        with run:
-            assert run.stdout
-            lines: list[str] = []
-            for line in run.stdout:
-                lines.append(line)
-                if serves := "text on port" in line or "serves" in line:
-                    break
-            else:
-                serves = False
-            said.append((serves, lines))
-            run.kill()
-    assert not all(serves for serves, _ in said) and said[-1][0], said
 
 
 @pytest.mark.parametrize("role", ["broker", "worker"])

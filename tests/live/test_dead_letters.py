@@ -154,7 +154,7 @@ def test_export(
         (["drop", "x-1", "x-2"], 1, "x-1, x-2"),
         (["requeue", "--all", "--ttl", "-1"], 2, "no length of time"),
         (["requeue", "--all", "--yes", "--ttl", "0"], 2, "more than 0"),
-        (["export", "/no/such/folder/file"], 1, "No such file"),
+        (["export", "/no/such/folder/file"], 2, "No such file"),
         (["bury"], 2, "No such command"),
     ],
 )

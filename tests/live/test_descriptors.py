@@ -6,11 +6,15 @@ import resource
 import select
 import signal
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from .conftest import HOST, Connect, Start, StartBroker, StartWorker
-from .program import wait_until
+from .program import PATIENCE_S, environment, wait_until
 
 DESCRIPTORS_MAX = 4
 """Fewer than a worker has: those remain valid, and it gets no others. poll() refuses to look at more than this many."""
@@ -92,3 +96,59 @@ def test_a_role_without_descriptors_hangs_up_instead_of_trying_for_ever(
         resource.prlimit(role.pid, resource.RLIMIT_NOFILE, before)
     assert connect(broker).call(b"x") == b"x"
     assert broker.program.count("no file descriptors are left") == 1
+
+
+@pytest.mark.parametrize("limit", [9, 16])
+@pytest.mark.parametrize(
+    "words",
+    ["broker 0 0", "logger 0", "worker W1 127.0.0.1 1", "client C1 1 127.0.0.1 1", "call --broker 127.0.0.1:1", "ps"],
+)
+def test_too_few_descriptors_for_any(words: str, limit: int) -> None:
+    """It says so, and what to do, before libzmq ends the process for want of one."""
+    command = f"ulimit -c 0; ulimit -n {limit}; exec {sys.executable} -m cbw {words}"
+    variables = environment(BROKER_HOST=HOST, CBW_STATUS_PORT="0")
+    done = subprocess.run(
+        ["sh", "-c", command],
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        env=variables,
+        check=False,
+        timeout=PATIENCE_S,
+    )
+    assert done.returncode == 3 and "Traceback" not in done.stderr, done
+    assert done.stderr.splitlines()[-1].startswith("     Allow more of them: ulimit -n 1024"), done
+
+
+@pytest.mark.parametrize("role", ["broker", "logger"])
+def test_too_few_descriptors(role: str, tmp_path: Path) -> None:
+    """However few they are, it serves or ends; for want of some libzmq itself ends it."""
+    words = {"broker": "broker 0 0", "logger": f"logger 0 {tmp_path}/LIMIT"}[role] + f" --listen {HOST} --status-port 0"
+    runs = [
+        subprocess.Popen(
+            [
+                "sh",
+                "-c",
+                f"ulimit -c 0; ulimit -n {limit}; exec {sys.executable} -m cbw {words.replace('LIMIT', str(limit))}",
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment(PYTHONUNBUFFERED="1"),
+        )
+        for limit in range(3, 34, 3)
+    ]
+    said: list[tuple[bool, list[str]]] = []  # whether it serves, and what it has printed until then
+    for run in runs:
+        with run:
+            assert run.stdout
+            lines: list[str] = []
+            for line in run.stdout:
+                lines.append(line)
+                if serves := "text on port" in line or "serves" in line:
+                    break
+            else:
+                serves = False
+            said.append((serves, lines))
+            run.kill()
+    assert not all(serves for serves, _ in said) and said[-1][0], said

@@ -101,6 +101,32 @@ def test_what_makes_no_sense_as_json(start: Start, arguments: list[str]) -> None
     assert json.loads(line)["error"] == "UsageError"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["dead", "list", "--older-than", "x"], "no length of time"),
+        (["dead", "requeue", "--ttl", "0s", "--all"], "--ttl"),
+        (["purge", "s", "--older-than", "x"], "no length of time"),
+        (["requests", "--limit", "0"], "--limit"),
+        (["call", "--priority", "11"], "--priority"),
+        (["ps", "--nothing"], "--nothing"),
+        (["ps", "--broker", "x:y"], "no port"),
+        (["logs", "stats", "nowhere"], "nowhere"),
+        (["journal", "info", "nowhere"], "nowhere"),
+    ],
+)
+def test_bad_arguments_as_json(start: Start, arguments: list[str], error: str) -> None:
+    program = start(*arguments, "--json")
+    assert program.exit_code() in {1, 2}
+    (line,) = program.errors
+    assert error in json.loads(line)["text"]
+
+
+def test_dead_letters_into_a_folder(start: Start, broker: Broker, tmp_path: Path) -> None:
+    program = start("dead", "export", tmp_path, "--broker", broker.address)
+    assert program.exit_code() == 2 and program.errors[-1].startswith("Error: Could not open file"), program
+
+
 def test_an_answer_over_the_limit(
     start: Start, start_broker: StartBroker, connect: Connect, shop: dict[str, str]
 ) -> None:

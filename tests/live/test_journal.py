@@ -244,8 +244,10 @@ def small_disk(path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.skipif(os.geteuid() != 0 and not os.environ.get("CI"), reason="only root may mount a disk")
-def test_a_full_disk(start_broker: StartBroker, start_worker: StartWorker, connect: Connect, tmp_path: Path) -> None:
-    """It refuses with the reason, answers nothing early, and goes on when there is room."""
+def test_a_full_disk(
+    start: Start, start_broker: StartBroker, start_worker: StartWorker, connect: Connect, tmp_path: Path
+) -> None:
+    """It refuses with the reason, answers nothing early but who only looks at it, and goes on when there is room."""
     with small_disk(tmp_path / "disk") as disk:
         port = free_port()
         broker = start_broker("--journal", disk / "journal", "--status-port", port)
@@ -264,7 +266,13 @@ def test_a_full_disk(start_broker: StartBroker, start_worker: StartWorker, conne
         broker.program.wait_for("journal stalled")
         with pytest.raises(cbw.Busy, match="journal"):
             client.call("meanwhile", timeout=1)
+        with pytest.raises(cbw.Busy, match="journal"):
+            client.call({"all": True}, service="cbw.dead.drop", timeout=1)
         assert not stuck.done()
+        for command in ("ps", "requests", "services"):
+            assert start(command, "--broker", broker.address).exit_code() == 0, command
+        told = client.call(service="cbw.status", returns=dict)
+        assert "No space left" in told["refusal"], told
         told = status()
         assert told["verdict"]["kind"] == "stalled" and "No space left" in told["refusal"], told
         ballast.unlink()

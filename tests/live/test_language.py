@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+import cbw
 from cbw.cli.services import LISTED_COLUMNS
-from tests.live.conftest import Broker, Connect, Start, StartWorker, broker_of
+from tests.live.conftest import Broker, Connect, Start, StartBroker, StartWorker, broker_of
 from tests.live.program import environment, wait_until
 from tests.live.terminal import run_on_a_terminal
 
@@ -186,3 +187,40 @@ def test_figures_of_the_log_are_in_spanish(start: Start, tmp_path: Path) -> None
     assert "peticiones   ninguna; el bróker las envía con --log-level debug" in text and "log          completo" in text
     code, text = in_both("logs", "stats", str(trace), "--until", "2001-01-01")
     assert code == 0 and text == "ningún registro en ese tiempo\n"
+
+
+def test_what_was_done_to_a_broker(broker: Broker, connect: Connect, start_worker: StartWorker) -> None:
+    client, place = connect(broker, id="C1"), ("--broker", broker.address)
+    start_worker("W1", "s=echo", at=broker)
+    client.submit(b"1", "unserved")
+    client.submit(b"2", "unserved")
+    wait_until(lambda: "C1/2" in run("requests", *place, language="en")[1], "both are there")
+    for arguments, printed in (
+        (("why", "C1/1"), "C1/1: aquí ningún trabajador atiende 'unserved'"),
+        (("pause", "unserved"), "en pausa: unserved"),
+        (("why", "C1/1"), "C1/1: el servicio unserved está en pausa; cbw resume lo reanuda"),
+        (("resume", "unserved"), "1 servicio reanudado"),
+        (("drain", "W1"), "1 trabajador vaciado"),
+        (("undrain", "W1"), "1 trabajador reactivado"),
+        (("cancel", "C1/1"), "1 petición cancelada"),
+        (("purge", "unserved", "--yes"), "1 petición eliminada"),
+        (("dead", "drop", "--all"), "0 peticiones abandonadas eliminadas"),
+    ):
+        code, text = run(*arguments, *place, language="es")
+        assert (code, text.strip()) == (0, printed)
+
+
+def test_the_story_of_a_dead_letter(start_broker: StartBroker, connect: Connect, start_worker: StartWorker) -> None:
+    broker = start_broker("--attempts-max", 1)
+    start_worker("W1", "s=crash", at=broker)
+    with pytest.raises(cbw.GaveUp):
+        connect(broker, id="C1").call(b"exit", "s")
+    name = run("dead", "list", "--broker", broker.address, language="es")[1].partition("\t")[0]
+    code, text = run("dead", "show", name, "--broker", broker.address, language="es")
+    first, service, request, gave_up, attempt, body, *_ = text.splitlines()
+    assert code == 0 and first == f"petición abandonada {name}" and service.split() == ["servicio", "s"]
+    assert request.startswith("  petición    C1/1, aceptada hace ") and body == "  cuerpo      4 bytes"
+    assert gave_up.startswith("  abandonada  hace ") and ": 1 worker" not in gave_up, gave_up
+    assert attempt.startswith("  intento 1 de W1, empezado hace ") and ": fallido" not in attempt
+    text = run("why", "C1/1", "--broker", broker.address, language="es")[1]
+    assert text.startswith("C1/1: se abandonó hace ") and "  entregada W1\n" in text, text

@@ -18,6 +18,7 @@ import pytest
 import zmq
 
 import cbw
+from tests.ports import free_port
 
 from .conftest import HOST, Broker, Connect, Start, StartWorker
 from .program import PATIENCE_S, SOON_S, environment, wait_until
@@ -169,3 +170,34 @@ def test_a_client_of_the_library_goes_on(broker: Broker, start_worker: StartWork
         assert list(client.map([b"x"] * 100)) == [b"x"] * 100
     with contextlib.suppress(OSError):
         out.close()
+
+
+@pytest.mark.parametrize(
+    "arguments", ["call '' hi", "ps", "requests", "services", "dead list", "--version", "dead export"]
+)
+def test_a_closed_output(broker: Broker, start_worker: StartWorker, arguments: str) -> None:
+    """An answer that could not be printed is no success. Sockets do not get the numbers of closed streams."""
+    start_worker("W1", "echo")
+    place = "" if arguments == "--version" else f"--broker {broker.address}"
+    command = f'exec "$0" -m cbw {arguments} {place} <&- >&-'
+    done = subprocess.run(
+        ["sh", "-c", command, sys.executable],
+        env=environment(),
+        timeout=PATIENCE_S,
+        check=False,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    is_printed = arguments not in ("dead export", "requests", "dead list")  # nothing is to be told
+    assert done.returncode == is_printed, done.stderr
+    assert ("standard output is closed, so nothing can be printed" in done.stderr) == is_printed, done.stderr
+
+
+def test_a_role_with_closed_streams(start: Start) -> None:
+    """It works on, and nobody is told of what nobody wants to hear."""
+    port = free_port()
+    command = f'exec "$0" -m cbw broker {port} 0 --listen {HOST} <&- >&- 2>&-'
+    with subprocess.Popen(["sh", "-c", command, sys.executable], env=environment()) as broker:
+        assert start("ps", "--broker", f"{HOST}:{port}").exit_code() == 0
+        broker.terminate()
+        assert broker.wait(PATIENCE_S) == 0

@@ -15,6 +15,7 @@ from cbw.core import messages
 from cbw.core.broker import events
 from cbw.core.broker.core import BrokerCore
 from cbw.core.broker.journal import TOLD_S
+from cbw.core.broker.own_services import CONTROL
 from cbw.core.broker.states import RequestState
 from cbw.core.journal_records import AnswersDropped, Batch, RequestAccepted, RequestEnded
 from cbw.core.plain_messages import PlainReady, PlainRequest
@@ -273,8 +274,8 @@ class Durability:
         self.need(is_fair, f"G7: {accepted.token} is run again, though its answer is stored")
 
     def ended(self, request: int, record: Record, token: str, *, is_of_lab: bool) -> None:
-        """As the trace says."""
-        if self.disk is None:
+        """As the trace says. What only looks at the broker is not stored."""
+        if self.disk is None or record.service.startswith(CONTROL):
             return
         if record.event == "cancelled":
             self._cancelled[request] = None

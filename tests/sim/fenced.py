@@ -12,6 +12,7 @@ from cbw.core.plain_messages import PlainReply, PlainRequest, PlainTask
 from .account import SeenAttempt
 from .checker import Checker
 from .network import Connection
+from .wishes import OWN
 from .workers import read_body
 
 RESULTS = (Status.OK, Status.FAILED, Status.GAVE_UP, Status.STREAMED)
@@ -78,7 +79,9 @@ class FencedChecker(Checker):
         return token
 
     def _answers(self, answer: messages.Answer, token: str) -> None:
-        """The broker says this to the client that has asked for ``token``."""
+        """The broker says this to the client that has asked for ``token``. What only looks at it is not to be stored."""
+        if self.jobs[token].kind == OWN:
+            return
         durable, status = self.durability.durable, answer.status
         waiting = {note.id: note for note in durable.requests.values()}
         is_fair = answer.id not in waiting or status in REFUSALS

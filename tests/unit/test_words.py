@@ -7,6 +7,7 @@ from supply.messages import CATALOGUE, read_catalogue
 
 from cbw.cli import dead, logs, ps, requests, services, top_view, verify
 from cbw.core import catalogue
+from cbw.core.broker.reasons import REASONS
 from cbw.core.broker.verdict import SENTENCES
 from cbw.language import WORDS_OF_FIELDS, translated, word
 from cbw.logs.stats import FAILURES
@@ -32,6 +33,12 @@ USED: dict[str, set[str]] = {
         *(name for _, name in top_view.SUMMARY),
     },
     "top table": {name for name, _, _ in top_view.TABLES},
+    "why": {*REASONS.values(), "service {name}", "the nameless service", "and"},
+    "step": {
+        *("accepted", "handed out", "attempt failed", "delayed", "gave up"),
+        *("{time} ago", "1 time before", "{count} times before"),
+    },
+    "dead": {*dead.DEAD_LABELS},
     "verdict": {*SENTENCES.values(), "; similar: {similar}", "the nameless service"},
 }  # fmt: skip
 

@@ -18,10 +18,11 @@ from cbw.cli.failures import telling_errors
 from cbw.cli.options import keys_option, setting_options
 from cbw.client.sync_client import Client
 from cbw.core.broker.looks import LISTED_MAX
+from cbw.core.broker.reasons import REASONS
 from cbw.core.messages import REFUSED
 from cbw.errors import CbwError, RequestError
 from cbw.keys.folder import KeyFolder
-from cbw.language import word
+from cbw.language import translated, word
 from cbw.logs.times import span_of
 from cbw.visible import visible
 
@@ -94,8 +95,8 @@ def age_of(_context: click.Context, _parameter: click.Parameter, text: str | Non
     return None if text is None else span_of(text)
 
 
-def done(answers: Iterable[Fields], what: str, verb: str, *, is_json: bool) -> None:
-    """Print what became of ``what`` (singular).
+def done(answers: Iterable[Fields], verb: str, tell: Callable[[int], str], *, is_json: bool) -> None:
+    """Print what was done: ``tell`` says it of so many. The answers have the number under ``verb``.
 
     Raises:
         CbwError: some are not there.
@@ -106,7 +107,7 @@ def done(answers: Iterable[Fields], what: str, verb: str, *, is_json: bool) -> N
     if is_json:
         output.json({verb: count, "missing": missing})
     else:
-        output.line(f"{count} {what}{'' if count == 1 else 's'} {verb}")
+        output.line(tell(count))
     if missing:
         raise CbwError(f"not there: {', '.join(missing)}", advice="cbw ps and cbw requests show what is there.")
 
@@ -191,13 +192,36 @@ def seconds(value: float | None) -> str:
     return f"{value:.1f} s" if value >= 1 else f"{value * 1000:.3g} ms"
 
 
+def reason_text(told: Fields) -> str:
+    """Why a request has not ended, as an answer of ``cbw.why`` tells it, in the language of the environment."""
+    try:
+        return "".join(
+            word(REASONS[one["kind"]], "why").format(
+                **{name: _put_in(one["kind"], name, value) for name, value in one["about"].items()}
+            )
+            for one in told["clauses"]
+        )
+    except KeyError:  # a broker of another version has other clauses
+        return str(told["text"])
+
+
+def _put_in(kind: str, name: str, value: str | list[str]) -> str:
+    """What is put into a clause of that kind. What a handler has raised stays in its own words."""
+    if isinstance(value, list):
+        return value[0] if len(value) == 1 else f"{', '.join(value[:-1])} {word('and', 'why')} {value[-1]}"
+    if name == "service":
+        return word("service {name}", "why").format(name=value) if value else word("the nameless service", "why")
+    return translated(value) if (kind, name) == ("dead", "error") else value
+
+
 def story_lines(told: Fields) -> list[str]:
     """The story in an answer of ``cbw.why``, a line for each step, oldest first."""
     lines = []
     for step in told["story"]:
         worker = f" {step['worker']}" if step["worker"] else ""
-        reason = f": {step['text']}" if step["text"] else ""
-        lines.append(f"{seconds(step['ago_s']):>8} ago  {step['event'].replace('_', ' ')}{worker}{reason}")
+        reason = f": {translated(step['text'])}" if step["text"] else ""
+        ago = word("{time} ago", "step").format(time=f"{seconds(step['ago_s']):>8}")
+        lines.append(f"{ago}  {word(step['event'].replace('_', ' '), 'step')}{worker}{reason}")
     return lines
 
 

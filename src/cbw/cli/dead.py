@@ -27,6 +27,8 @@ SHOWN_CHARS_MAX = 2000
 """Characters of a body that ``cbw dead show`` prints among the rest. ``--body`` prints all of it."""
 DEAD_COLUMNS = ("id", "service", "request", "attempts", "bytes", "given up", "error")
 DEAD_FIGURES = DEAD_COLUMNS[3:6]
+DEAD_LABELS = ("service", "request", "given up", "requeued", "body")
+"""What a line of cbw dead show is about."""
 LISTED = 100
 """Dead letters that are listed if nothing else is said."""
 
@@ -153,13 +155,8 @@ def _positive(_context: click.Context, _parameter: click.Parameter, text: str | 
     return None if text is None else span_of(text)
 
 
-def _counted(count: int, what: str) -> str:
-    """So many of ``what`` (singular), as people say it."""
-    return f"{count} {what}" + ("" if count == 1 else "s")
-
-
 def _letters(count: int) -> str:
-    return _counted(count, "dead letter")
+    return f"{count} dead letter{'' if count == 1 else 's'}"
 
 
 @click.group("dead", context_settings={"max_content_width": 110})
@@ -267,26 +264,43 @@ def show_dead(letters: _Letters, name: str, is_body: bool, is_json: bool) -> Non
 
 def _story(letter: Fields) -> list[str]:
     """``letter`` for people, in lines."""
-    lines = [
-        f"dead letter {letter['id']}",
-        f"  service   {letter['service'] or '(nameless)'}",
-        f"  request   {_request(letter)}, accepted {_ago(letter['accepted_ago_s'])} ago",
-        f"  given up  {_ago(letter['died_ago_s'])} ago: {_error(letter)}",
-    ]
-    if letter["requeued"]:
-        lines.append(f"  requeued  {_counted(letter['requeued'], 'time')} before")
+    accepted = word("{time} ago", "step").format(time=_ago(letter["accepted_ago_s"]))
+    error = _error(letter) if _is_of_a_handler(letter) else translated(_error(letter))
+    facts = {
+        "service": word("(nameless)", "service") if not letter["service"] else letter["service"],
+        "request": said("{request}, accepted {ago}", request=_request(letter), ago=accepted),
+        "given up": f"{word('{time} ago', 'step').format(time=_ago(letter['died_ago_s']))}: {error}",
+    }
+    if (times := letter["requeued"]) > 0:
+        facts["requeued"] = (
+            word("1 time before", "step") if times == 1 else word("{count} times before", "step").format(count=times)
+        )
+    labels = {name: word(name, "dead") for name in DEAD_LABELS}
+    width = max(map(len, labels.values())) + 2
+    lines = [said("dead letter {id}", id=letter["id"])]
+    lines += [f"  {labels[name]:<{width}}{text}" for name, text in facts.items()]
     for number, attempt in enumerate(letter["attempts"], 1):
-        took_s = max(0.0, attempt["begun_ago_s"] - attempt["ended_ago_s"])
-        begun = f"begun {_ago(attempt['begun_ago_s'])} ago, failed after {took_s:.3f} s"
-        lines.append(f"  attempt {number} by {attempt['worker']}, {begun}: {attempt['reason']}")
+        reason = attempt["reason"] if _is_of_a_handler(letter) else translated(attempt["reason"])
+        lines.append(f"  {_attempt(number, attempt)}: {reason}")
         lines += [f"    {line}" for line in attempt["traceback"].splitlines()]
     text: str | None = letter.get("body")
-    size = _counted(letter["body_bytes"], "byte")
-    lines.append(f"  body      {size}" + ("" if text is not None else ", no text: see --body"))
+    size = letter["body_bytes"]
+    body = f"{size} byte{'' if size == 1 else 's'}"
+    lines.append(f"  {labels['body']:<{width}}{body}" + ("" if text is not None else said(", no text: see --body")))
     lines += [f"    {line}" for line in (text or "")[:SHOWN_CHARS_MAX].splitlines()]
     if text is not None and len(text) > SHOWN_CHARS_MAX:
-        lines.append("    … the rest is printed by --body")
+        lines.append("    " + said("… the rest is printed by --body"))
     return lines
+
+
+def _attempt(number: int, attempt: Fields) -> str:
+    return said(
+        "attempt {number} by {worker}, begun {time} ago, failed after {took} s",
+        number=number,
+        worker=attempt["worker"],
+        time=_ago(attempt["begun_ago_s"]),
+        took=f"{max(0.0, attempt['begun_ago_s'] - attempt['ended_ago_s']):.3f}",
+    )
 
 
 @command.command("requeue")
@@ -317,7 +331,9 @@ def requeue_dead(letters: _Letters, names: list[str], ttl: float | None, is_json
     if is_json:
         output.json({"requeued": count, "left": left, "missing": missing})
     elif not refused:
-        output.line(f"{_letters(count)} sent again")
+        output.line(
+            said("1 dead letter sent again") if count == 1 else said("{count} dead letters sent again", count=count)
+        )
     if refused:
         advice = f"{_letters(count)} sent again, {left} left. Try again when the broker has room."
         raise CbwError(f"the broker takes no more requests: {refused}", advice=advice)
@@ -334,7 +350,7 @@ def drop_dead(letters: _Letters, names: list[str], is_json: bool) -> None:
     if is_json:
         output.json({"dropped": count, "missing": [name for done in answers for name in done["missing"]]})
     else:
-        output.line(f"{_letters(count)} dropped")
+        output.line(said("1 dead letter dropped") if count == 1 else said("{count} dead letters dropped", count=count))
 
 
 def _pages(names: list[str]) -> Iterator[list[str]]:
@@ -358,7 +374,8 @@ def export_dead(letters: _Letters, fields: Fields, limit: int | None, file: Bina
         count += 1
     file.flush()
     with contextlib.suppress(OSError):
-        output.line(f"{_letters(count)} exported", err=True)
+        text = said("1 dead letter exported") if count == 1 else said("{count} dead letters exported", count=count)
+        output.line(text, err=True)
 
 
 def _ago(seconds: float) -> str:

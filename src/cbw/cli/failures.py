@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
@@ -24,11 +25,21 @@ def telling_errors(*, is_json: bool) -> Iterator[None]:
         yield
     except CbwError as error:
         if is_json:
-            output.json(_fields(error), sys.stderr.buffer)
+            as_json(error)
             raise click.exceptions.Exit(error.exit_code) from None
         if isinstance(error, RequestError):
             error.advice = "\n     ".join([*filter(None, [translated(error.advice)]), *_more(error)])
         raise
+
+
+def wants_json(arguments: Sequence[str]) -> bool:
+    """Whether a command with these ``arguments`` is to print its errors as JSON, even if nobody can make sense of the others."""
+    return "--json" in itertools.takewhile("--".__ne__, arguments)
+
+
+def as_json(error: CbwError) -> None:
+    """Print ``error`` as one JSON object to standard error."""
+    output.json(_fields(error), sys.stderr.buffer)
 
 
 def _fields(error: CbwError) -> dict[str, Any]:

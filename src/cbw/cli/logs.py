@@ -345,7 +345,7 @@ def stats(file: Path, since: float | None, until: float | None, is_json: bool) -
 
 STATS_LABELS = ("requests", "latency", "attempts", "log", "slow")
 """What a line of cbw logs stats is about."""
-LACKS = ("records lost", "lines of text lost", "duplicates left out")
+LACKS = ("records lost", "records missing without a word", "lines of text lost", "duplicates left out")
 """What a log may lack."""
 
 
@@ -375,7 +375,7 @@ def _stats_lines(figures: Stats) -> Iterator[str]:
         yield latency + ", ".join(f"{name} {_seconds(times[name])}" for name in (*QUANTILES, "max"))
     if figures.attempts_lost:
         yield attempts + said("{count} ended with their worker", count=figures.attempts_lost)
-    lacks = zip(LACKS, (figures.gaps, figures.lines_lost, figures.duplicates), strict=True)
+    lacks = zip(LACKS, (figures.gaps, figures.missing, figures.lines_lost, figures.duplicates), strict=True)
     yield log + (
         ", ".join(f"{count} {word(name, 'stats')}" for name, count in lacks if count) or word("complete", "stats")
     )

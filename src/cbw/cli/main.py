@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 import importlib
 import io
 import os
 import signal
 import sys
-from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -18,6 +18,7 @@ from click.shell_completion import CompletionItem
 from cbw import service_links
 from cbw.cli import output
 from cbw.cli.config_file import take_settings_file, where_from
+from cbw.cli.failures import as_json, wants_json
 from cbw.cli.signals import ending_on_sigterm
 from cbw.errors import CbwError, UsageError
 from cbw.version import __version__
@@ -101,6 +102,8 @@ def cli(context: click.Context) -> None:
     Settings: options, else variables such as CBW_WORKER_CONCURRENCY, else cbw.toml or [tool.cbw] of pyproject.toml in the current
     folder, such as concurrency below [worker]. cbw config shows them.
 
+    With --json an error is one JSON object, on standard error.
+
     Exit codes: 0 ok, 1 failed, 2 usage, 3 not ready, 4 promise broken, 5 journal broken, 6 journal taken over, 7 keys wrong,
     8 worker stuck.
     """
@@ -112,9 +115,9 @@ def cli(context: click.Context) -> None:
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; errors of cbw become two lines on stderr and their exit code."""
     service_links.forget()
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:  # closed by whoever started us: or a socket would get its number
-            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - as long as we live
+    given = sys.argv[1:] if arguments is None else arguments
+    is_json = wants_json(given)
+    _open_streams(is_role=given[:1] in ([name] for name in _STOP_IN_ORDER))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files and hosts may be no UTF-8
     try:
@@ -125,10 +128,14 @@ def main(arguments: list[str] | None = None) -> Any:
         sys.stdout.flush()
         sys.exit(code)
     except click.ClickException as error:
-        output.misuse(error)
-        if place := where_from(error.message):
-            output.line(place, err=True)
-        sys.exit(error.exit_code)
+        place = where_from(error.message)
+        if is_json:
+            as_json(UsageError(error.format_message(), advice=place))
+        else:
+            output.misuse(error)
+            if place:
+                output.line(place, err=True)
+        sys.exit(UsageError.exit_code)  # click has another one for a file that cannot be opened
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except BrokenPipeError:
@@ -138,15 +145,38 @@ def main(arguments: list[str] | None = None) -> Any:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would try once more at the end
         if isinstance(error, FileNotFoundError) and error.filename is None:  # only os.getcwd() does not say which
-            _fail(UsageError("the current folder is not there any more", advice="Change to another one."))
+            _fail(
+                UsageError("the current folder is not there any more", advice="Change to another one."), is_json=is_json
+            )
+        if error.errno == errno.EBADF:
+            _fail(CbwError("standard output is closed, so nothing can be printed"), is_json=is_json)
         where = f": {error.filename}" if error.filename else ""
-        _fail(CbwError(f"{error.strerror or error}{where}"))
+        _fail(CbwError(f"{error.strerror or error}{where}"), is_json=is_json)
     except UnicodeEncodeError as error:  # what Python makes of an argument or a variable that is no UTF-8
-        _fail(UsageError(f"{error.object!r} is no UTF-8 text", advice="Check the arguments and the environment."))
+        wrong = UsageError(f"{error.object!r} is no UTF-8 text", advice="Check the arguments and the environment.")
+        _fail(wrong, is_json=is_json)
     except CbwError as error:
-        _fail(error)
+        _fail(error, is_json=is_json)
 
 
-def _fail(error: CbwError) -> NoReturn:
-    output.failure(error, where_from(f"{error} {error.advice}"))
+def _open_streams(*, is_role: bool) -> None:
+    """Put something in the place of streams that were closed by whoever started us, or sockets would get their numbers.
+
+    A role works on without its output. That of any other command is its purpose, so that printing fails.
+    """
+    output_access = os.O_WRONLY if is_role else os.O_RDONLY
+    for name, mode, access in (
+        ("stdin", "r", os.O_RDONLY),
+        ("stdout", "w", output_access),
+        ("stderr", "w", os.O_WRONLY),
+    ):
+        if getattr(sys, name) is None:
+            setattr(sys, name, io.open(os.open(os.devnull, access), mode))  # noqa: SIM115, UP020 - as long as we live
+
+
+def _fail(error: CbwError, *, is_json: bool) -> NoReturn:
+    if is_json:
+        as_json(error)
+    else:
+        output.failure(error, where_from(f"{error} {error.advice}"))
     sys.exit(error.exit_code)

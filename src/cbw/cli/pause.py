@@ -8,6 +8,7 @@ from cbw.cli import output
 from cbw.cli.completion import complete_service
 from cbw.cli.control import Control, controlling, json_printed
 from cbw.core.broker.acts import PAUSE
+from cbw.language import said
 
 
 @click.command("pause", context_settings={"max_content_width": 110})
@@ -23,4 +24,4 @@ def command(control: Control, services: tuple[str, ...], is_json: bool) -> None:
     if is_json:
         output.json({"paused": sum(answer["paused"] for answer in answers), "all_paused": answers[-1]["all_paused"]})
     else:
-        output.line("paused: " + ", ".join(map(output.called, answers[-1]["all_paused"])))
+        output.line(said("paused: {services}", services=", ".join(map(output.called, answers[-1]["all_paused"]))))

@@ -12,6 +12,7 @@ from cbw.cli.control import Control, age_of, controlling, json_printed
 from cbw.core.broker.acts import PURGE
 from cbw.core.broker.looks import LIST_REQUESTS
 from cbw.errors import CbwError, UsageError
+from cbw.language import said
 
 
 @click.command("purge", context_settings={"max_content_width": 110})
@@ -56,7 +57,7 @@ def command(
     if is_json:
         output.json({"purged": count})
     else:
-        output.line(f"{count} request{'' if count == 1 else 's'} purged")
+        output.line(said("1 request purged") if count == 1 else said("{count} requests purged", count=count))
 
 
 def _confirm(what: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from cbw.cli import output
-from cbw.cli.control import Control, controlling, story_lines
+from cbw.cli.control import Control, controlling, reason_text, story_lines
 from cbw.cli.option_types import Number
 from cbw.cli.top_view import TopView
 from cbw.core.broker.looks import LIST_REQUESTS, SHOW_STATUS, TELL_WHY
@@ -84,7 +84,7 @@ def _tell_story(control: Control, view: TopView) -> None:
     except HandlerFailed as error:
         view.tell(f"{error.text}; the log may have all of it: cbw logs story {view.story_of}")
     else:
-        view.tell(told["text"], story_lines(told))
+        view.tell(reason_text(told), story_lines(told))
 
 
 def _ask(control: Control, service: str, fields: dict[str, Any]) -> str:

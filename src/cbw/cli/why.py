@@ -6,7 +6,7 @@ import click
 
 from cbw.cli import output
 from cbw.cli.completion import complete_request
-from cbw.cli.control import Control, controlling, json_printed, story_lines
+from cbw.cli.control import Control, controlling, json_printed, reason_text, story_lines
 from cbw.core.broker.looks import TELL_WHY
 from cbw.errors import CbwError, HandlerFailed
 
@@ -28,7 +28,7 @@ def command(control: Control, request: str, is_json: bool) -> None:
     if is_json:
         output.json(told)
         return
-    output.line(f"{request}: {told['text']}")
+    output.line(f"{request}: {reason_text(told)}")
     if len(told["story"]) > 2:  # otherwise the first line has said it all
         for line in story_lines(told):
             output.line(line)

@@ -82,23 +82,27 @@ def exactly(value: float) -> float:
 
 
 class Latencies:
-    """``counts[i]`` requests took up to ``BOUNDS_S[i]`` seconds, and more than the bound before."""
+    """``counts[i]`` requests took up to ``BOUNDS_S[i]`` seconds, and more than the bound before. The quickest of all took
+    ``least_s``, the slowest ``most_s``."""
 
-    __slots__ = ("counts", "total_s")
+    __slots__ = ("counts", "least_s", "most_s", "total_s")
 
     def __init__(self) -> None:
         self.counts = [0] * (len(BOUNDS_S) + 1)
         self.total_s = 0.0
+        self.least_s, self.most_s = math.inf, 0.0
 
     def merge(self, other: Latencies) -> None:
         """Count all that ``other`` has counted."""
         self.counts = [mine + its for mine, its in zip(self.counts, other.counts, strict=True)]
         self.total_s += other.total_s
+        self.least_s, self.most_s = min(self.least_s, other.least_s), max(self.most_s, other.most_s)
 
     def add(self, seconds: list[float]) -> None:
         """Count all of ``seconds``, which is sorted thereby: a batch costs little more than one."""
         seconds.sort()
         self.total_s += sum(seconds)
+        self.least_s, self.most_s = min(self.least_s, seconds[0]), max(self.most_s, seconds[-1])
         counts = self.counts
         step = bisect_left(BOUNDS_S, seconds[0])
         low = 0
@@ -111,12 +115,13 @@ class Latencies:
 
 class RecentLatencies:
     """Buckets as those of :class:`Latencies`, in which what came lately weighs most: after each ``half_life`` requests, those
-    before them count half."""
+    before them count half. ``least_s`` and ``most_s`` are of all."""
 
-    __slots__ = ("_half_life", "_until_half", "counts")
+    __slots__ = ("_half_life", "_until_half", "counts", "least_s", "most_s")
 
     def __init__(self, half_life: int) -> None:
         self.counts = [0] * (len(BOUNDS_S) + 1)
+        self.least_s, self.most_s = math.inf, 0.0
         self._half_life = self._until_half = half_life
 
     def add(self, seconds: float) -> None:
@@ -126,6 +131,16 @@ class RecentLatencies:
             self._until_half = self._half_life
             self.counts = [count // 2 for count in self.counts]
         self.counts[bisect_left(BOUNDS_S, seconds)] += 1
+        if seconds < self.least_s:
+            self.least_s = seconds
+        if seconds > self.most_s:
+            self.most_s = seconds
+
+
+def quantile_of(seen: Latencies | RecentLatencies, share: float, counts: Sequence[int] | None = None) -> float | None:
+    """As :func:`bucket_quantile`, of what was ``seen`` or of those ``counts`` of it, but never more or less than was seen."""
+    found = bucket_quantile(seen.counts if counts is None else counts, share)
+    return None if found is None else max(min(found, seen.most_s), seen.least_s)
 
 
 def bucket_quantile(counts: Sequence[int], share: float) -> float | None:

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from cbw.core.histogram import BOUNDS_S, TIMED_SERVICES_MAX, Latencies, bucket_quantile
+from cbw.core.histogram import BOUNDS_S, TIMED_SERVICES_MAX, Latencies, quantile_of
 
 UNCOUNTED_MAX = 500
 """What is remembered before it is counted. To count it takes some 50 µs, for which an answer that has just come may wait."""
@@ -46,8 +46,8 @@ class _Timed:
     def shown(self, kind: str) -> dict[str, Any]:
         return {
             kind: {"counts": list(self.whole.counts), "total_s": self.whole.total_s},
-            "p50_s": bucket_quantile(self.recent, 0.5),
-            "p99_s": bucket_quantile(self.recent, 0.99),
+            "p50_s": quantile_of(self.whole, 0.5, self.recent),
+            "p99_s": quantile_of(self.whole, 0.99, self.recent),
         }
 
 

@@ -48,6 +48,11 @@ class Query(msgspec.Struct, frozen=True):
     patterns: tuple[str, ...] = ()
     level: str = ""
 
+    @property
+    def is_timed(self) -> bool:
+        """Whether it is about a period, and not about the whole log."""
+        return self.since > 0 or self.until < math.inf
+
 
 class Search:
     """A query that has been compiled.
@@ -58,7 +63,7 @@ class Search:
 
     def __init__(self, query: Query) -> None:
         self.query = query
-        self._is_timed = query.since > 0 or query.until < math.inf
+        self._is_timed = query.is_timed
         self._fields = {name: query.fields[name] for name in FIELDS if query.fields.get(name)}
         self._tests: list[Callable[[bytes], object]] = []
         self._candidates: Callable[[bytes], Iterator[tuple[int, int]]] = _every_line

@@ -16,6 +16,7 @@ from cbw.core import catalogue
 from cbw.core.histogram import Histogram, to_percent
 from cbw.core.record import Record
 from cbw.logs.files import Part
+from cbw.logs.numbers import Numbers
 from cbw.logs.search import Query, Search, found, record_of
 
 FAILURES = (
@@ -86,8 +87,9 @@ class ClientFigures(msgspec.Struct):
 class Stats(msgspec.Struct):
     """The figures of a period, in seconds. ``since`` and ``until`` are the times of its first and last record, since 1970.
 
-    ``gaps`` counts records that senders made and the log lacks, ``lines_lost`` lines of text that were lost, ``duplicates``
-    records that arrived twice and were written once.
+    ``gaps`` counts records that senders made and the log tells that it lacks, ``lines_lost`` lines of text that were lost,
+    ``duplicates`` records that arrived twice and were written once. ``missing`` counts records that are neither there nor told to
+    be lost, as if somebody had cut them out; only of a whole log, as the clocks of those that end a period differ.
     """
 
     since: float | None = None
@@ -103,6 +105,7 @@ class Stats(msgspec.Struct):
     gaps: int = 0
     lines_lost: int = 0
     duplicates: int = 0
+    missing: int = 0
     workers: dict[str, WorkerFigures] = {}
     clients: dict[str, ClientFigures] = {}
     services: dict[str, ServiceFigures] = {}
@@ -115,6 +118,7 @@ class Counting:
 
     def __init__(self) -> None:
         self._stats = Stats()
+        self._numbers: dict[str, Numbers] = {}  # by boot
         self._failed: Counter[str] = Counter()
         self._accepted: dict[str, dict[str, float]] = {}  # broker: its open requests: when they were accepted
         self._refused: dict[tuple[str, str], None] = {}  # requests, by broker and name
@@ -136,12 +140,24 @@ class Counting:
                 stats.text_lines += 1
                 continue
             stats.records += 1
+            if record.seq:
+                self._number(record)
             stats.since = record.at if stats.since is None else min(stats.since, record.at)
             stats.until = record.at if stats.until is None else max(stats.until, record.at)
             if record.role == "broker":
                 self._broker_said(record)
             elif record.role == "logger":
                 self._logger_said(record)
+
+    def _number(self, record: Record) -> None:
+        if record.boot not in self._numbers:
+            self._numbers[record.boot] = Numbers(record.sender)
+        self._numbers[record.boot].add(record.seq)
+
+    @property
+    def missing(self) -> int:
+        """How many records are not there between others of the same start of their sender, and are not told to be lost."""
+        return max(0, sum(numbers.missing for numbers in self._numbers.values()) - self._stats.gaps)
 
     def stats(self) -> Stats:
         """The figures of everything that was counted."""
@@ -282,4 +298,7 @@ def stats_of(parts: Iterable[Part], query: Query) -> Stats:
     counting = Counting()
     for lines in found(parts, Search(query)):
         counting.add(lines)
-    return counting.stats()
+    stats = counting.stats()
+    if not query.is_timed:
+        stats.missing = counting.missing
+    return stats

@@ -41,10 +41,10 @@ class DescriptorWatch:
         """See whether files can be opened."""
         self.look_at = now + LOOK_S
         if self._is_out:
-            if _has_free(2 * SPARE_DESCRIPTORS):
+            if has_free(2 * SPARE_DESCRIPTORS):
                 self._is_out = False
                 self._tell("file descriptors are free: new connections are taken again")
-        elif now >= self._quiet_until and not _has_free(SPARE_DESCRIPTORS + 1):
+        elif now >= self._quiet_until and not has_free(SPARE_DESCRIPTORS + 1):
             self._is_out = True
             self._quiet_until = now + TOLD_AGAIN_S
             self._tell(f"no file descriptors are left: no new connection is taken. {MORE_FILES}")
@@ -81,7 +81,7 @@ def cut_off(descriptors: Iterable[int]) -> None:
                 connection.detach()
 
 
-def _has_free(count: int) -> bool:
+def has_free(count: int) -> bool:
     """Whether this process could open ``count`` files now."""
     found: list[int] = []
     try:

@@ -31,6 +31,7 @@ import zmq
 
 from cbw.errors import MORE_FILES, CannotBind, NotReady
 from cbw.memory import check_space
+from cbw.transport.descriptors import has_free
 
 SocketContext = zmq.Context[Any]
 """Owns the input and output threads of a role's sockets."""
@@ -59,6 +60,9 @@ NOBLOCK = int(zmq.NOBLOCK)  # plain: arithmetic on enum members costs a microsec
 MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 send_frame = zmq.backend.Socket.send
 """What ``zmq.Socket.send`` calls when it has looked at options that are for sockets of other types."""
+CONTEXT_FILES = 20
+"""File descriptors that a role needs for its sockets, its threads and its own files until it serves: measured, 17 of a broker
+with a journal and a status page. libzmq ends the process if it lacks one at the wrong moment, so they are counted before."""
 MONITOR_EVENT = struct.Struct("=hi")
 
 
@@ -88,9 +92,11 @@ def new_context() -> SocketContext:
     """The context of a role.
 
     Raises:
-        NotReady: the process may map too little for its threads.
+        NotReady: the process may map too little for its threads, or open too few files.
     """
     check_space()
+    if not has_free(CONTEXT_FILES):
+        raise NotReady(f"this process may open fewer than {CONTEXT_FILES} more files", advice=MORE_FILES)
     return SocketContext()
 
 

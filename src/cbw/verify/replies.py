@@ -6,8 +6,8 @@ import re
 
 from cbw.core import catalogue
 from cbw.core.record import Record
+from cbw.logs.numbers import Numbers
 from cbw.verify.failover import HARMS
-from cbw.verify.numbers import Numbers
 from cbw.verify.verdict import EVIDENCE_MAX, Figure, Verdict
 
 _NAMED = re.compile(r"\S+[-/]\d+( |$)")

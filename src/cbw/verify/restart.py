@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from cbw.core import catalogue
 from cbw.core.record import Record
-from cbw.verify.numbers import Numbers
+from cbw.logs.numbers import Numbers
 from cbw.verify.verdict import EVIDENCE_MAX, Figure, Verdict, longest
 
 UNSENT_S = 1.0

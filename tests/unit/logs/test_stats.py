@@ -74,6 +74,17 @@ def test_figures(tmp_path: Path) -> None:
     assert stats(path, START + 1000).since is None
 
 
+def test_a_record_that_was_cut_out_is_missed(tmp_path: Path) -> None:
+    """A gap that the logger tells of is no news, and in a period the first and the last records say nothing."""
+    told = [Record(START + 9, catalogue.GAP, role="logger", sender="LOG", count=2)]
+    records = [record for number in range(1, 10) for record in life(number, START + number)]
+    for cut, gaps, missing in (([], [], 0), ([20], [], 1), ([20, 21], told, 0), ([20, 21, 30], told, 1)):
+        path = written(tmp_path / "logs", [record for at, record in enumerate(records) if at not in cut] + gaps)
+        with opened(path) as parts:
+            assert stats_of(parts, Query()).missing == missing, cut
+        assert stats(path).missing == 0, "it is of a period"
+
+
 def served(worker: str, count: int, took: float, *, service: str = "echo", first: int = 0) -> list[Record]:
     """So many requests, each answered ``took`` seconds after its handing out."""
     records = [

@@ -15,9 +15,9 @@ import pytest
 from cbw.core import catalogue
 from cbw.core.record import Record
 from cbw.errors import UsageError
+from cbw.logs.numbers import Numbers
 from cbw.verify import traces
 from cbw.verify.checks import judge
-from cbw.verify.numbers import Numbers
 from cbw.verify.scenario import merged
 from cbw.verify.traces import ordered
 

@@ -15,7 +15,7 @@ from itertools import groupby
 import msgspec
 
 from cbw.core.broker.tables import Entry, ServiceRow
-from cbw.core.histogram import TIMED_SERVICES_MAX, Latencies, RecentLatencies, bucket_quantile
+from cbw.core.histogram import TIMED_SERVICES_MAX, Latencies, RecentLatencies, quantile_of
 
 COUNTED_TOGETHER = 256
 """Answered requests that are counted at a time, unless somebody looks before: what ended stays in memory until then."""
@@ -78,8 +78,8 @@ class ServiceDurations:
             sum(counts),
             self.failed,
             new / max(now - max(begin, self.since), 1.0),
-            bucket_quantile(last, 0.5),
-            bucket_quantile(last, 0.99),
+            quantile_of(self.requests, 0.5, last),
+            quantile_of(self.requests, 0.99, last),
         )
 
     @property

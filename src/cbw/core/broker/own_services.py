@@ -1,7 +1,8 @@
 """Services that the broker answers itself: Majordomo's management interface (RFC 8, ``mmi.*``), and its own control, ``cbw.*``.
 
-A request for one of ``cbw.*`` is accepted and ends like any other, so its answer is stored and told again as theirs are. Its
-body is JSON, and so is its answer.
+A request for one of ``cbw.*`` is accepted and ends like any other, and the answer to an act is stored and told again as theirs
+are. A look changes nothing and may be asked for again, so it is never stored, and is answered while nothing can be. Its body is
+JSON, and so is its answer.
 """
 
 from __future__ import annotations
@@ -55,6 +56,10 @@ class OwnServices:
         """Those that there are."""
         return self._by_name
 
+    def is_act(self, service: str) -> bool:
+        """Whether ``service`` changes something, rather than only looks."""
+        return service in self._acts
+
     @property
     def problem(self) -> str:
         """Why nothing is answered at the moment, in words for clients; empty: it is."""
@@ -74,7 +79,7 @@ class OwnServices:
             known = ", ".join(self._by_name)
             return bad_request(f"the broker has no service {request.service!r}; it has {known}")
         is_anybody = client.key is ANYBODY
-        if is_anybody and request.service in self._acts and (why := self.why_not_act(client.peer)):
+        if is_anybody and self.is_act(request.service) and (why := self.why_not_act(client.peer)):
             return Answer(0, Status.NOT_ALLOWED, error_body(ELSEWHERE, f"{request.service} is refused: {why}"))
         if len(request.body) > CONTROL_BYTES_MAX:
             return bad_request(

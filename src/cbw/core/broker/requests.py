@@ -150,14 +150,16 @@ class Requests:
 
     def _serve(self, client: ClientRow, envelope: Envelope, request: Request) -> None:
         """The broker answers ``request`` itself, even if it is full: it is accepted, and ends at once."""
-        if problem := self.own.problem or (self.journal.problem if self.journal is not None else ""):
+        is_kept = self.own.is_act(request.service) or type(client) is TicketRow
+        journal = self.journal if is_kept else None
+        if problem := self.own.problem or (journal.problem if journal is not None else ""):
             self._refuse(client, envelope, request, Status.BUSY, problem)
             return
         entry = Entry(request, client, ACCEPTED, self._outbox.now, None, envelope)
         self.enter(entry)
-        if self.journal is not None:
+        if journal is not None:
             entry.state = ACCEPTED_WITH_JOURNAL
-            self.journal.accept(entry)
+            journal.accept(entry)
         if self._outbox.is_tracing:
             self._outbox.trace_entry(catalogue.ACCEPTED, entry)
         answer = self.own.answer(client, request)
@@ -321,7 +323,8 @@ class Requests:
         outbox = self._outbox
         if outbox.is_tracing or (change is _GAVE_UP and outbox.wants_failures):
             outbox.trace_entry(name, entry, worker, text)
-        request, client, size, journal = entry.request, entry.client, entry.size, self.journal
+        request, client, size = entry.request, entry.client, entry.size
+        journal = self.journal if entry.number else None  # what only looks at the broker is not in it
         if client is self.dead.nobody:
             answer = None
         if entry.worker is None and entry.state is not RequestState.STORING:

@@ -19,7 +19,7 @@ from cbw.core.broker.tables import Entry, Presence, ReqWorkerRow, ServiceRow, Wo
 from cbw.core.broker.tickets import Tickets
 from cbw.core.broker.verdict import verdict
 from cbw.core.broker.workers import Workers
-from cbw.core.histogram import BOUNDS_S, Latencies, bucket_quantile
+from cbw.core.histogram import BOUNDS_S, Latencies, quantile_of
 
 CLIENTS_SHOWN_MAX = 20
 """Clients that are shown: those with the most requests here."""
@@ -174,7 +174,7 @@ def shown_worker(worker: WorkerRow, now: float) -> dict[str, Any]:
     lately. Of its last thousand answers or so, half came within
     ``p50_s`` of the handing out, and 99 % within ``p99_s``; what was answered has to be counted before.
     """
-    at, took = oldest(worker), worker.took.counts if worker.took is not None else ()
+    at, took = oldest(worker), worker.took
     busy_s = worker.busy_s + (now - max(worker.answered_at, at.handed_out_at) if at else 0.0)
     return {
         "worker": worker.name,
@@ -193,8 +193,8 @@ def shown_worker(worker: WorkerRow, now: float) -> dict[str, Any]:
         "at_service": at.request.service if at else None,
         "at_s": now - at.handed_out_at if at else None,
         "mean_s": mean_s(worker),
-        "p50_s": bucket_quantile(took, 0.5),
-        "p99_s": bucket_quantile(took, 0.99),
+        "p50_s": None if took is None else quantile_of(took, 0.5),
+        "p99_s": None if took is None else quantile_of(took, 0.99),
         "busy": min(1.0, busy_s / max(now - worker.since, 1e-3)),
         "age_s": now - worker.since,
         "silent_s": now - worker.heard_at,

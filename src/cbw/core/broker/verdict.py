@@ -41,7 +41,7 @@ SENTENCES: Mapping[str, str] = {
 
 
 def verdict(status: Mapping[str, Any]) -> BrokerVerdict:
-    """What the snapshot ``status`` of a broker says. A journal that stores nothing comes first: nothing is answered meanwhile."""
+    """What the snapshot ``status`` of a broker says. A journal that stores nothing comes first: no answer leaves meanwhile."""
     if status["refusal"]:
         return BrokerVerdict("stalled")
     if status["is_paused"]:

@@ -7,9 +7,12 @@ import pytest
 from cbw.core import messages
 from cbw.core.broker import dead_services
 from cbw.core.broker import journal as journal_module
+from cbw.core.broker.looks import LIST_REQUESTS, SHOW_STATUS
 from cbw.core.broker.replay import Replay
+from cbw.core.broker.schemas import SCHEMA
+from cbw.core.broker.service_list import SERVICES
 from cbw.core.journal_records import Batch
-from cbw.core.messages import Goodbye, Request, Status
+from cbw.core.messages import Collect, Goodbye, Request, Start, Status
 from cbw.wire.journal import encode_batch
 
 from .control import Control, dead_of, die
@@ -108,16 +111,40 @@ def test_an_act_whose_answer_is_lost_is_not_done_twice(journaled: Journaled) -> 
     assert journaled.answers("ADMIN") == [(77, Status.OK)] and len(dead_of(journaled)) == 1
 
 
-def test_a_stalled_journal_refuses_acts() -> None:
+def test_a_stalled_journal_refuses_acts_and_answers_looks() -> None:
     system = Journaled(is_slow=True)
     system.client("C1")
     system.client("ADMIN")
     system.store()
     system.ask(1)
+    looks = (dead_services.LIST, SHOW_STATUS, LIST_REQUESTS, SERVICES, SCHEMA)
+    asked = [Request(number, service, b"") for number, service in enumerate(looks, 1)]
+    told = [(request.id, Status.OK) for request in asked]
+    system.tell(client_said(b"ADMIN", asked))
+    assert system.answers("ADMIN") == told, "before anybody knows that nothing is stored"
     system.wait(3.0)
-    system.tell(client_said(b"ADMIN", [Request(1, dead_services.LIST, b"")]))
-    assert system.answers("ADMIN") == [(1, Status.BUSY)]
+    system.tell(client_said(b"ADMIN", [*asked, Request(9, dead_services.DROP, b'{"all": true}')]))
+    assert system.answers("ADMIN") == [*told, (9, Status.BUSY)]
     system.store()
+
+
+def test_looks_are_not_written_to_the_journal(journaled: Journaled) -> None:
+    journaled.client("ADMIN")
+    stored = len(journaled.stored)
+    journaled.tell(client_said(b"ADMIN", [Request(1, SHOW_STATUS, b"")]))
+    assert journaled.answers("ADMIN") == [(1, Status.OK)]
+    journaled.wait(2.0)
+    assert len(journaled.stored) == stored
+
+
+def test_the_answer_to_a_look_under_a_ticket_is_stored(journaled: Journaled) -> None:
+    """Somebody may come for it when this broker is long gone."""
+    journaled.client("C1")
+    journaled.tell(client_said(b"C1", [Start(1, "7", SHOW_STATUS, b"")]))
+    journaled.crash()
+    journaled.client("C1")
+    journaled.tell(client_said(b"C1", [Collect(2, "7")]))
+    assert (2, Status.OK) in journaled.answers("C1")
 
 
 def test_smaller_bounds_at_the_next_start(journaled: Journaled) -> None:

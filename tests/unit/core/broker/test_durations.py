@@ -74,6 +74,22 @@ def test_workers_show_their_own_quantiles(system: CoreSystem) -> None:
     assert snapshot(system.core, system.now)["workers"][2]["p50_s"] is None
 
 
+def test_a_quantile_is_never_above_the_slowest_or_below_the_quickest(system: CoreSystem) -> None:
+    """Buckets are wide: one request of 1.5 s is in that from 1 s to 2 s, and one of 150 s beyond the last."""
+    system.worker("W1", services=("s",), credit=1)
+    for request, took_s in enumerate((1.125, 150.0), 1):
+        system.ask(request)
+        (task,) = system.take_tasks("W1")
+        system.wait(took_s, "W1")
+        system.answer("W1", task)
+        counted(system)
+        row = snapshot(system.core, system.now)["workers"][0]
+        least_s = 1.125 - 1e-6
+        most_s = took_s + 1e-6
+        for p50_s, p99_s in ((row["p50_s"], row["p99_s"]), (shown(system).p50_s, shown(system).p99_s)):
+            assert p50_s is not None and p99_s is not None and least_s <= p50_s <= p99_s <= most_s
+
+
 def shown(system: CoreSystem, service: str = "s") -> ServiceActivity:
     """What a broker tells of what a service has done."""
     (row,) = [row for row in snapshot(system.core, system.now)["services"] if row["service"] == service]
