@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import cbw
 from cbw import errors
+from tests.syntax_trees import tree_of
 
 ROOT = Path(__file__).parents[1]
 SRC = ROOT / "src" / "cbw"
@@ -142,11 +143,6 @@ def for_each(items: Iterable[T]) -> Callable[[Callable[[T], None]], Callable[[],
         return test
 
     return decorate
-
-
-@cache
-def tree_of(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(), str(path))
 
 
 def name_of(path: Path) -> str:

@@ -76,8 +76,9 @@ VALUES: dict[str, dict[str, Any]] = {
     },
 }
 
+pytestmark = pytest.mark.slow  # each of them calls helm
 
-@pytest.mark.slow
+
 @pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
 def test_every_manifest_is_valid_for_each_version_of_kubernetes(values: dict[str, Any]) -> None:
     import kubernetes_validate  # type: ignore[import-untyped]  # here: it takes a second, of every process that runs tests

@@ -49,7 +49,7 @@ assert all(module.__doc__ for module in MORE)  # they are in CANARIES now
 SEEDS = 100
 """``make sim`` runs 2,000."""
 CHUNK = 5
-FAST_SEEDS = 10
+FAST_SEEDS = 5
 """Those of ``make test-fast``."""
 FALSE_ALARMS = (5070, 6398, 6414, 6456)
 """Seeds that a check called wrong, where it was the check that was wrong."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import cbw.errors
 from cbw.errors import BadMessage, CbwError, Failure, Retry
+from tests.syntax_trees import tree_of
 
 SRC = Path(__file__).parents[2] / "src" / "cbw"
 HOLE = "{}"
@@ -45,7 +46,7 @@ class Source:
 
     def __init__(self, path: Path, constants: dict[str, ast.expr]) -> None:
         self.path = path
-        self.tree = ast.parse(path.read_text())
+        self.tree = tree_of(path)
         self._constants = constants
         self._known_values: dict[ast.AST, dict[str, list[ast.expr]]] = {}
         self._functions = {node.name: node for node in ast.walk(self.tree) if isinstance(node, ast.FunctionDef)}
@@ -163,7 +164,7 @@ def sources() -> tuple[Source, ...]:
     constants = {
         node.targets[0].id: node.value
         for path in paths
-        for node in ast.parse(path.read_text()).body
+        for node in tree_of(path).body
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
     }
     return tuple(Source(path, constants) for path in paths)

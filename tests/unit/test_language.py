@@ -16,6 +16,7 @@ from supply.messages import CATALOGUE, compiled, read_catalogue
 
 from cbw.language import LOCALE, said
 from tests.live.program import environment
+from tests.syntax_trees import tree_of
 
 SRC = Path(__file__).parents[2] / "src" / "cbw"
 ROLES = ("broker", "worker", "client", "logger", "connection", "signals")
@@ -26,7 +27,7 @@ PRINTING = ("output.told", "output.line", "announce", "warn")
 
 
 def calls(path: Path) -> Iterator[ast.Call]:
-    return (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
+    return (node for node in ast.walk(tree_of(path)) if isinstance(node, ast.Call))
 
 
 def messages() -> dict[str, Path]:

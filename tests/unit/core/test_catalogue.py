@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,17 +12,12 @@ import cbw
 from cbw.core import catalogue
 from cbw.core.catalogue import EVENTS
 from cbw.core.record import Record, level_of
+from tests.syntax_trees import tree_of
 
 SRC = Path(cbw.__file__).parent
 CONSTANTS = {name: value for name, value in vars(catalogue).items() if name.lower() in EVENTS}
 MODULES = {path.relative_to(SRC).as_posix(): path for path in sorted(SRC.rglob("*.py"))}
 CATALOGUE = "core/catalogue.py"
-
-
-@functools.cache
-def tree_of(module: str) -> ast.Module:
-    """What the module says; all of them take a second."""
-    return ast.parse(MODULES[module].read_text())
 
 
 def literals(tree: ast.AST) -> Iterator[tuple[int, str]]:
@@ -71,7 +65,7 @@ def _events_in(*nodes: ast.AST) -> Iterator[tuple[int, str]]:
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name != CATALOGUE])
 def test_no_event_is_spelt_out(name: str) -> None:
-    found = [f"line {line}: catalogue.{event.upper()}" for line, event in sorted(set(literals(tree_of(name))))]
+    found = [f"line {line}: catalogue.{event.upper()}" for line, event in sorted(set(literals(tree_of(MODULES[name]))))]
     assert not found, f"{name} spells events as strings; write instead (from cbw.core import catalogue) {found}"
 
 
@@ -101,7 +95,7 @@ def test_every_constant_is_used() -> None:
         node.attr
         for name in MODULES
         if name != CATALOGUE
-        for node in ast.walk(tree_of(name))
+        for node in ast.walk(tree_of(MODULES[name]))
         if isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == "catalogue"
     }
     assert CONSTANTS.keys() - used == set(), "take these events out of the catalogue: nobody records them"

@@ -23,6 +23,7 @@ REQUEST_BYTES = 350
 SHAPES = {"one frame": (1, 4000), "few": (20, 9), "many small": (2000, 9), "many": (200, 100), "two large": (2, 50_000)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 def test_requests_are_counted_at_what_they_take(shape: str) -> None:
     """In a process of its own, by its resident memory: bodies of 2,000 small frames took eight times what was counted."""

@@ -51,7 +51,7 @@ def test_services_are_listed_with_what_they_have_done() -> None:
     one, other = listed(system)
     assert (one.running, one.answered, one.failed, one.age_s) == (2, 2, 0, 5.0)
     assert one.rate == 2 / 5.0
-    assert one.p50_s is not None and one.p99_s is not None and 2.0 < one.p50_s < one.p99_s <= 5.0
+    assert (one.p50_s, one.p99_s) == (3.0, 3.0), "nothing above what was seen"
     assert (other.running, other.answered, other.rate, other.p50_s) == (1, 0, 0.0, None)
 
 
