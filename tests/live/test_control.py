@@ -62,7 +62,7 @@ def test_what_waits_is_listed_explained_and_cancelled(
     for number in (0, 2):
         with pytest.raises(cbw.Cancelled, match=r"cancelled by .+ \(cbw cancel\)"):
             futures[number].result(PATIENCE_S)
-    assert run("purge", "s", code=2).count("nobody can confirm it") == 1
+    assert run("purge", "s", code=2).count("this would end 2 requests of s, and nobody can confirm it") == 1
     assert json.loads(run("purge", "s", "--yes", "--json").lines[0])["purged"] == 2
     assert run("cancel", "C1/99", code=1).count("not there: C1/99") == 1
     assert broker.program.count("cancel asked", "C1/1, C1/3") == 1

@@ -20,9 +20,9 @@ from cbw.client.sync_client import Client
 from cbw.core.broker.looks import LISTED_MAX
 from cbw.core.broker.reasons import REASONS
 from cbw.core.messages import REFUSED
-from cbw.errors import CbwError, RequestError
+from cbw.errors import CbwError, RequestError, UsageError
 from cbw.keys.folder import KeyFolder
-from cbw.language import translated, word
+from cbw.language import said, translated, word
 from cbw.logs.times import span_of
 from cbw.visible import visible
 
@@ -93,6 +93,14 @@ json_printed = click.option("--json", "is_json", is_flag=True, help="Print one J
 def age_of(_context: click.Context, _parameter: click.Parameter, text: str | None) -> float | None:
     """The seconds that an option means."""
     return None if text is None else span_of(text)
+
+
+def confirm(what: str) -> None:
+    """Go on only if the person at the terminal wants ``what``, such as "end 3 requests of render"."""
+    if not sys.stdin.isatty():
+        raise UsageError(f"this would {what}, and nobody can confirm it", advice="Add --yes.")
+    if not click.confirm(said("really {what}?", what=what), err=True):
+        raise CbwError("nothing was changed")
 
 
 def done(answers: Iterable[Fields], verb: str, tell: Callable[[int], str], *, is_json: bool) -> None:

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from cbw.cli import output, tables
 from cbw.cli.completion import complete_dead, complete_service
-from cbw.cli.control import Control, Fields, age_of, controlling, json_printed
+from cbw.cli.control import Control, Fields, age_of, confirm, controlling, json_printed
 from cbw.cli.option_types import Integer
 from cbw.core import catalogue
 from cbw.core.broker.dead_services import BODY, DROP, LIST, PAGE_MAX, REQUEUE, SHOW
@@ -129,7 +129,7 @@ def _choice(function: Callable[..., Any]) -> Callable[..., Any]:
             which = "that other options choose too" if len(fields) > 1 else "of that id"
             raise CbwError(f"there is no dead letter {which}: {', '.join(missing)}", advice="cbw dead list shows them.")
         if names and not ids and not yes:
-            _confirm(click.get_current_context().info_name or "", len(names))
+            confirm(asked(click.get_current_context().info_name or "", len(names)))
         return function(names=names, **options)
 
     for option in (
@@ -141,12 +141,11 @@ def _choice(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.argument("ids", nargs=-1, metavar="[ID]...", shell_complete=complete_dead)(_filters(with_names))
 
 
-def _confirm(act: str, count: int) -> None:
-    what = f"{act} {_letters(count)}"
-    if not sys.stdin.isatty():
-        raise UsageError(f"this would {what}, and nobody can confirm it", advice="Add --yes.")
-    if not click.confirm(f"{what}?", err=True):
-        raise CbwError("nothing was changed")
+def asked(act: str, count: int) -> str:
+    """What is to be confirmed: the act ``requeue`` or ``drop``, on ``count`` dead letters."""
+    if act == "requeue":
+        return said("requeue 1 dead letter") if count == 1 else said("requeue {count} dead letters", count=count)
+    return said("drop 1 dead letter") if count == 1 else said("drop {count} dead letters", count=count)
 
 
 def _positive(_context: click.Context, _parameter: click.Parameter, text: str | None) -> float | None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from cbw.cli import output
 from cbw.cli.completion import complete_service
-from cbw.cli.control import Control, age_of, controlling, json_printed
+from cbw.cli.control import Control, age_of, confirm, controlling, json_printed
 from cbw.core.broker.acts import PURGE
 from cbw.core.broker.looks import LIST_REQUESTS
-from cbw.errors import CbwError, UsageError
+from cbw.errors import UsageError
 from cbw.language import said
 
 
@@ -49,7 +47,7 @@ def command(
         count = sum(
             control.ask(LIST_REQUESTS, **fields, state=state, limit=1)["matching"] for state in ("waiting", "delayed")
         )
-        _confirm(f"end {count} requests of {'all services' if service is None else output.called(service)}")
+        confirm(_asked(count, service))
     count, is_complete = 0, False
     while not is_complete:
         answer = control.ask(PURGE, **fields, all=is_all)
@@ -60,8 +58,10 @@ def command(
         output.line(said("1 request purged") if count == 1 else said("{count} requests purged", count=count))
 
 
-def _confirm(what: str) -> None:
-    if not sys.stdin.isatty():
-        raise UsageError(f"this would {what}, and nobody can confirm it", advice="Add --yes.")
-    if not click.confirm(f"{what}?", err=True):
-        raise CbwError("nothing was changed")
+def _asked(count: int, service: str | None) -> str:
+    if service is None:
+        return said("end 1 request") if count == 1 else said("end {count} requests, of all services", count=count)
+    called = output.called(service)
+    if count == 1:
+        return said("end 1 request of {service}", service=called)
+    return said("end {count} requests of {service}", count=count, service=called)
