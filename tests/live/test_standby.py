@@ -257,6 +257,24 @@ def test_a_journal_in_nats_can_be_looked_into(broker: Broker, start: Start, conn
     assert again.exit_code() == 0 and json.loads(again.lines[0])["requests"] == 1, again
 
 
+def test_looking_for_a_journal_in_nats_makes_none(start: Start, server: NatsServer) -> None:
+    missing = f"nats://{server.address}/mistyped"
+    for name in ("info", "check", "export", "compact"):
+        refused = start("journal", name, missing)
+        assert refused.exit_code() == 2 and refused.count("no journal mistyped", "CBW_mistyped is not there") == 1, refused
+
+
+def test_an_owner_goes_on_with_a_journal_of_which_nothing_was_needed(
+    broker: Broker, start: Start, run: Callable[..., Program], start_worker: StartWorker, connect: Connect
+) -> None:
+    journal = broker.program.arguments[broker.program.arguments.index("--journal") + 1]
+    broker.program.terminate()
+    assert start("journal", "compact", journal).exit_code() == 0
+    again = broker_of(run())
+    start_worker("W1", "echo", at=again)
+    assert connect(again).call("x") == b"x"
+
+
 def test_the_doctor_looks_at_a_journal(broker: Broker, start: Start, server: NatsServer) -> None:
     def examined(journal: str, *, code: int) -> dict[str, dict[str, str]]:
         program = start("doctor", "--journal", journal, "--json")
