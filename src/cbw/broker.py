@@ -318,8 +318,8 @@ class Broker:
 
 
 def recover(core: BrokerCore, batches: Iterable[tuple[int, bytes]], position: int, now: float) -> Replay:
-    """Put what ``batches`` say, from which nothing is missing, into ``core``, which has not been stepped yet. ``position`` is that
-    of the last one, also if it is needed no longer and was dropped.
+    """Put what ``batches`` say, from which nothing is missing, into ``core``, which has not been stepped yet. ``position`` is
+    that of the last one, also if it is needed no longer and was dropped.
 
     Raises:
         JournalError: they cannot be read.

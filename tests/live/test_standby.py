@@ -261,7 +261,9 @@ def test_looking_for_a_journal_in_nats_makes_none(start: Start, server: NatsServ
     missing = f"nats://{server.address}/mistyped"
     for name in ("info", "check", "export", "compact"):
         refused = start("journal", name, missing)
-        assert refused.exit_code() == 2 and refused.count("no journal mistyped", "CBW_mistyped is not there") == 1, refused
+        assert refused.exit_code() == 2 and refused.count("no journal mistyped", "CBW_mistyped is not there") == 1, (
+            refused
+        )
 
 
 def test_an_owner_goes_on_with_a_journal_of_which_nothing_was_needed(

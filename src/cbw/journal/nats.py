@@ -93,8 +93,8 @@ def health_of(place: NatsPlace) -> Health:
 class NatsJournal:
     """The journal at ``place``, for the broker ``owner``. See :class:`~cbw.journal.backend.Backend`.
 
-    :meth:`open` refuses a journal whose owner lives; a standby calls :meth:`acquire` before, which waits for its end. A journal that
-    is missing is made if ``makes`` is true.
+    :meth:`open` refuses a journal whose owner lives; a standby calls :meth:`acquire` before, which waits for its end. A
+    journal that is missing is made if ``makes`` is true.
     """
 
     def __init__(self, place: NatsPlace, owner: str = "cbw", *, makes: bool = True) -> None:
