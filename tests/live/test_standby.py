@@ -94,6 +94,9 @@ def test_a_broker_that_is_stopped_hands_over_at_once(
     assert client.call("one") == b"one"
     broker.program.terminate()
     broker_of(standby)
+    assert (
+        broker.program.count("takes the journal test-a-broker") == standby.count("takes the journal test-a-broker") == 1
+    )
     assert client.call("two") == b"two"
 
 
@@ -174,6 +177,7 @@ def test_of_three_brokers_with_two_journals_the_third_goes_on_with_either(
         asked = client.submit("0.1 of the second")
         two.wait_for("no worker here serves them")
         two.kill()
+        three.wait_for("takes the journal either-2")
         three.wait_for("goes on with its journal: 1 request")
         broker_of(three)
         assert journal_of_third()["name"] == "either-2"
