@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import urllib.error
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import nats
 import pytest
 
 import cbw
@@ -268,6 +270,22 @@ def test_looking_for_a_journal_in_nats_makes_none(start: Start, server: NatsServ
         assert refused.exit_code() == 2 and refused.count("no journal mistyped", "CBW_mistyped is not there") == 1, (
             refused
         )
+
+
+def test_a_damaged_journal_in_nats_comes_with_advice(broker: Broker, start: Start, server: NatsServer) -> None:
+    journal = broker.program.arguments[broker.program.arguments.index("--journal") + 1]
+    broker.program.terminate()
+    asyncio.run(_publish(server.address, f"cbw.journal.{journal.rpartition('/')[2]}.batches"))
+    for command in (("journal", "info", journal), ("broker", 0, 0, "--journal", journal)):
+        refused = start(*command)
+        assert refused.exit_code() == 1 and refused.count("is none of a journal") == 1, refused
+        assert refused.count("Restore the journal from a backup") == 1, refused
+
+
+async def _publish(address: str, subject: str) -> None:
+    client = await nats.connect(f"nats://{address}")
+    await client.jetstream().publish(subject, b"not of a broker")
+    await client.close()
 
 
 def test_an_owner_goes_on_with_a_journal_of_which_nothing_was_needed(
