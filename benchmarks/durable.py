@@ -153,7 +153,7 @@ def _replay() -> Row:
     batches = list(_batches())
     began_at = time.perf_counter()
     core = BrokerCore(has_journal=True)
-    recover(core, enumerate(batches, 1), now=1.0)
+    recover(core, enumerate(batches, 1), len(batches), now=1.0)
     seconds = time.perf_counter() - began_at
     assert core.requests.count == WAITING_MANY
     rate = WAITING_MANY / seconds

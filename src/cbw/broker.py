@@ -165,7 +165,7 @@ class Broker:
         """Read the journal into the core, and write it from now on."""
         try:
             with contextlib.closing(backend.open()) as batches:
-                replay = recover(self.core, batches, time.monotonic())
+                replay = recover(self.core, batches, backend.next_position - 1, time.monotonic())
         except BaseException:
             backend.close()
             raise
@@ -317,13 +317,14 @@ class Broker:
         )
 
 
-def recover(core: BrokerCore, batches: Iterable[tuple[int, bytes]], now: float) -> Replay:
-    """Put what ``batches`` say, from which nothing is missing, into ``core``, which has not been stepped yet.
+def recover(core: BrokerCore, batches: Iterable[tuple[int, bytes]], position: int, now: float) -> Replay:
+    """Put what ``batches`` say, from which nothing is missing, into ``core``, which has not been stepped yet. ``position`` is
+    that of the last one, also if it is needed no longer and was dropped.
 
     Raises:
         JournalError: they cannot be read.
     """
-    replay = Replay()
+    replay = Replay(position)
     gc.disable()  # a million new objects, none of them garbage: each look at all of them would take a second
     try:
         for position, data in batches:

@@ -358,6 +358,8 @@ class JournalOnNetwork(JournalError):
 class JournalDamaged(JournalError):
     """What was written to the journal cannot be read any more."""
 
+    advice = "Restore the journal from a backup, or begin a new one: give cbw broker --journal another place or name."
+
 
 class JournalUnreachable(JournalError):
     """The servers of the journal do not answer."""

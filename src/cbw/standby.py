@@ -33,7 +33,8 @@ class Shared(Protocol):
 
 
 class Standby:
-    """Waits for ``journal`` on behalf of the broker ``name``. ``tell`` is told for whom it waits, whenever that changes."""
+    """Waits for ``journal`` on behalf of the broker ``name``. ``tell`` is told for whom it waits, whenever that changes, and
+    which journal it takes."""
 
     def __init__(self, journal: Backend | Shared | None, name: str, tell: Callable[[str], None]) -> None:
         self._waits_for = journal
@@ -71,6 +72,7 @@ class Standby:
                     self._waits_for.close()
             if self.journal is None:
                 return False
+            self._print(f"takes the journal {self.journal.describe()['name']}")  # one of several, maybe
         else:
             self.journal = self._waits_for
         self._problem = "it reads its journal"

@@ -182,6 +182,17 @@ def test_looking_into_a_journal(start: Start, broker: Broker, folder: Path, conn
     assert not any(future.done() for future in futures)
 
 
+def test_a_broker_goes_on_with_a_journal_of_which_nothing_was_needed(
+    broker: Broker, start_again: StartAgain, start_worker: StartWorker, folder: Path, connect: Connect
+) -> None:
+    broker.program.terminate()
+    run("compact", folder)
+    assert '"batches":0' in run("info", folder, "--json")
+    again = start_again(broker)
+    start_worker("W1", "echo", at=again)
+    assert connect(again).call("x") == b"x"
+
+
 def run(*arguments: object) -> str:
     """``cbw journal``, which must end with 0; what it prints."""
     command = [sys.executable, "-m", "cbw", "journal", *map(str, arguments)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import urllib.error
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import nats
 import pytest
 
 import cbw
@@ -94,6 +96,9 @@ def test_a_broker_that_is_stopped_hands_over_at_once(
     assert client.call("one") == b"one"
     broker.program.terminate()
     broker_of(standby)
+    assert (
+        broker.program.count("takes the journal test-a-broker") == standby.count("takes the journal test-a-broker") == 1
+    )
     assert client.call("two") == b"two"
 
 
@@ -174,6 +179,7 @@ def test_of_three_brokers_with_two_journals_the_third_goes_on_with_either(
         asked = client.submit("0.1 of the second")
         two.wait_for("no worker here serves them")
         two.kill()
+        three.wait_for("takes the journal either-2")
         three.wait_for("goes on with its journal: 1 request")
         broker_of(three)
         assert journal_of_third()["name"] == "either-2"
@@ -255,6 +261,42 @@ def test_a_journal_in_nats_can_be_looked_into(broker: Broker, start: Start, conn
     assert start("journal", "compact", journal).exit_code() == 0
     again = start("journal", "info", journal, "--json")
     assert again.exit_code() == 0 and json.loads(again.lines[0])["requests"] == 1, again
+
+
+def test_looking_for_a_journal_in_nats_makes_none(start: Start, server: NatsServer) -> None:
+    missing = f"nats://{server.address}/mistyped"
+    for name in ("info", "check", "export", "compact"):
+        refused = start("journal", name, missing)
+        assert refused.exit_code() == 2 and refused.count("no journal mistyped", "CBW_mistyped is not there") == 1, (
+            refused
+        )
+
+
+def test_a_damaged_journal_in_nats_comes_with_advice(broker: Broker, start: Start, server: NatsServer) -> None:
+    journal = broker.program.arguments[broker.program.arguments.index("--journal") + 1]
+    broker.program.terminate()
+    asyncio.run(_publish(server.address, f"cbw.journal.{journal.rpartition('/')[2]}.batches"))
+    for command in (("journal", "info", journal), ("broker", 0, 0, "--journal", journal)):
+        refused = start(*command)
+        assert refused.exit_code() == 1 and refused.count("is none of a journal") == 1, refused
+        assert refused.count("Restore the journal from a backup") == 1, refused
+
+
+async def _publish(address: str, subject: str) -> None:
+    client = await nats.connect(f"nats://{address}")
+    await client.jetstream().publish(subject, b"not of a broker")
+    await client.close()
+
+
+def test_an_owner_goes_on_with_a_journal_of_which_nothing_was_needed(
+    broker: Broker, start: Start, run: Callable[..., Program], start_worker: StartWorker, connect: Connect
+) -> None:
+    journal = broker.program.arguments[broker.program.arguments.index("--journal") + 1]
+    broker.program.terminate()
+    assert start("journal", "compact", journal).exit_code() == 0
+    again = broker_of(run())
+    start_worker("W1", "echo", at=again)
+    assert connect(again).call("x") == b"x"
 
 
 def test_the_doctor_looks_at_a_journal(broker: Broker, start: Start, server: NatsServer) -> None:

@@ -64,7 +64,7 @@ def command(
     \b
     cbw client C1 10 172.17.0.2 9998
     """
-    name = role_id(id, "CLI")
+    name = role_id(id, "CLI", broker_host)
     brokers = broker_address(broker_host, broker_port)
     warn_if_unresolved(brokers.hosts)
     failed = answered = 0

@@ -34,13 +34,20 @@ class Waiting(Protocol):
         """Whether a broker has ever welcomed it."""
 
 
-def role_id(text: str | None, prefix: str) -> str:
+_PLACE = r"(\[.+\]|[^:,]+):\d+"
+"""A host and its port, in one argument."""
+
+
+def role_id(text: str | None, prefix: str, host: str | None) -> str:
     """An id from the command line. ``HN`` is made of the host's name, as the lab's containers need it; without one the
-    process id is added, so that several on one host do not get into each other's way.
+    process id is added, so that several on one host do not get into each other's way. ``host`` is what was said of the broker.
 
     Raises:
+        click.UsageError: it is the place of a broker, and the id is missing.
         UsageError: it cannot be an id.
     """
+    if text is not None and host is None and re.fullmatch(f"{_PLACE}(,{_PLACE})*", text):
+        raise click.UsageError(f"{text} stands in the place of an id; the broker's host comes behind it")
     if text is None:
         return f"{prefix}_{socket.gethostname()}_{os.getpid()}"
     return f"{prefix}_{socket.gethostname()}" if text == "HN" else checked_id(text)

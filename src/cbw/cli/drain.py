@@ -18,6 +18,7 @@ def command(control: Control, workers: tuple[str, ...], is_json: bool) -> None:
     """Give workers nothing more: they finish what they have begun, and give back what they have not.
 
     So a worker can be stopped without failing a request: cbw ps tells when it is drained. cbw undrain gives it work again.
+    Other brokers that it serves go on giving it work: drain it at each of them.
     """
     done(control.each(DRAIN, "workers", workers), "drained", _told, is_json=is_json)
 

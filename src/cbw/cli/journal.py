@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,9 +15,10 @@ import msgspec
 from cbw.cli import output
 from cbw.core.broker.replay import Replay
 from cbw.core.journal_records import TICKET, Batch
-from cbw.errors import JournalDamaged
+from cbw.errors import JournalBroken, JournalDamaged, JournalFenced
 from cbw.journal.backend import Append, Backend
 from cbw.journal.places import existing_journal_at
+from cbw.journal.writer import RETRY_S, UNKNOWN_S
 from cbw.wire.journal import decode_batch, encode_batch
 
 _DAMAGED_SHOWN = 20
@@ -112,7 +114,7 @@ def check_command(where: str) -> None:
     if damaged:
         raise JournalDamaged(
             f"{len(damaged)} of {count} batches are damaged",
-            advice="Take the folder from a backup, or save what can be read: cbw journal export DIR.",
+            advice=f"Take the journal from a backup, or save what can be read: cbw journal export {where}",
         )
     output.line(f"all {count} batches are as they were written")
 
@@ -127,12 +129,22 @@ def compact_command(where: str) -> None:
         first = position = journal.next_position
         for start in range(0, len(records), _COMPACT_RECORDS):
             batch = Batch(replay.at, records[start : start + _COMPACT_RECORDS])
-            assert journal.append(position, [encode_batch(batch)]) is Append.DURABLE
+            _append(journal, position, encode_batch(batch))
             position += 1
         while journal.compact(first):
             pass
         after = journal.size_bytes
     output.line(f"{before / 1e6:.1f} MB became {after / 1e6:.1f} MB; {len(records)} records are needed")
+
+
+def _append(journal: Backend, position: int, batch: bytes) -> None:
+    tried_until = time.monotonic() + UNKNOWN_S
+    while (outcome := journal.append(position, [batch])) is Append.UNKNOWN:
+        if time.monotonic() >= tried_until:
+            raise JournalBroken(f"the journal does not say whether it has stored batch {position}")
+        time.sleep(RETRY_S)
+    if outcome is Append.FENCED:
+        raise JournalFenced(f"another broker has written batch {position} of the journal")
 
 
 @_journal

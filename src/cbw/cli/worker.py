@@ -108,7 +108,7 @@ def command(
         from cbw.cli.reload import run_reloading  # only then: it loads much that a worker does not need
 
         sys.exit(run_reloading())
-    name = role_id(id, "WOR")
+    name = role_id(id, "WOR", broker_host)
     brokers = broker_address(broker_host, broker_port)
     trace = open_trace(name)
     worker = Worker(brokers.text, id=name, trace=trace, **options)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from cbw.errors import JournalError, JournalFull, JournalUnreachable
+from cbw.errors import CbwError, JournalFull, JournalUnreachable, UsageError
 from cbw.journal.backend import Append
 from cbw.journal.nats_place import NatsPlace
 from cbw.journal.nats_stream import Stream
@@ -93,12 +93,14 @@ def health_of(place: NatsPlace) -> Health:
 class NatsJournal:
     """The journal at ``place``, for the broker ``owner``. See :class:`~cbw.journal.backend.Backend`.
 
-    :meth:`open` refuses a journal whose owner lives; a standby calls :meth:`acquire` before, which waits for its end.
+    :meth:`open` refuses a journal whose owner lives; a standby calls :meth:`acquire` before, which waits for its end. A
+    journal that is missing is made if ``makes`` is true.
     """
 
-    def __init__(self, place: NatsPlace, owner: str = "cbw") -> None:
+    def __init__(self, place: NatsPlace, owner: str = "cbw", *, makes: bool = True) -> None:
         self.place = place
         self._owner = owner
+        self._makes = makes
         self._token = os.urandom(STANDBY_TOKEN_BYTES)
         self._loop: _Loop | None = None
         self._stream: Stream | None = None
@@ -135,7 +137,12 @@ class NatsJournal:
         if self._loop is None:
             self._loop = _Loop()
         if self._journal is None:
-            self._stream = self._loop.run(Stream.connect(self.place, self._owner))
+            self._stream = stream = self._loop.run(Stream.connect(self.place, self._owner, makes=self._makes))
+            if not self._makes and self._loop.run(stream.replicas()) is None:
+                raise UsageError(
+                    f"no journal {self.place.name} at {self.place.hosts}: the stream {stream.name} is not there",
+                    advice="Give what cbw broker --journal was given.",
+                )
             self._journal = StreamJournal(self._stream, self.place.name, self._owner, self._token)
         return self._journal
 
@@ -150,7 +157,7 @@ class NatsJournal:
             try:
                 while not self._run(self._connected().try_to_take(time.monotonic, lambda _: None, waits=False)):
                     time.sleep(ASK_S)
-            except JournalError:
+            except CbwError:
                 self.close()
                 raise
         return self._read(self._opened)

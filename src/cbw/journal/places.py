@@ -40,19 +40,20 @@ def _folder_at(where: str, sync: Literal["full", "normal"] = "full") -> FileJour
 
 
 def existing_journal_at(where: str) -> FileJournal | NatsJournal:
-    """One that is to be looked into: a folder without a journal is refused.
+    """One that is to be looked into: none is made. In NATS it is found missing when it is opened.
 
     Raises:
         UsageError: as :func:`journal_at`, and if there is none.
     """
-    if not is_nats(where) and not (Path(where) / FILE).exists():
+    if is_nats(where):
+        journal: NatsJournal = require_nats().NatsJournal(NatsPlace.of(where), "cbw journal", makes=False)
+        return journal
+    folder = _folder_at(where)
+    if not folder.path.exists():
         raise UsageError(
             f"no journal in {where}: {FILE} is not there", advice="Give what cbw broker --journal was given."
         )
-    if not is_nats(where):
-        return _folder_at(where)
-    journal: NatsJournal = require_nats().NatsJournal(NatsPlace.of(where), "cbw journal")
-    return journal
+    return folder
 
 
 def require_nats() -> ModuleType:

@@ -25,10 +25,11 @@ from cbw.wire.journal import decode_batch
 
 
 class Replay:
-    """What a journal says, record by record, oldest first."""
+    """What a journal says, record by record, oldest first. ``position`` is that of its last batch, which may have been dropped
+    with all others."""
 
-    def __init__(self) -> None:
-        self.position = 0  # of the last batch
+    def __init__(self, position: int = 0) -> None:
+        self.position = position  # of the last batch
         self.at = 0.0  # the journal's time of that
         self.last_number = 0
         self.accepted: dict[int, RequestAccepted] = {}
