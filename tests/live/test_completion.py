@@ -60,18 +60,25 @@ def test_what_is_there_is_offered(
     client = connect(broker, id="C1")
     for _ in range(3):
         client.submit("30", "render")
-    wait_until(lambda: complete("why", "") == ["C1/1", "C1/2", "C1/3"], "three requests")
-    assert complete("drain", "") == ["W1", "W2"]
-    assert complete("drain", "W1", "") == ["W2"], "W1 stands there already"
+
+    def offers(names: list[str], *words: str, **more: str) -> None:
+        """As often as it takes: a broker that does not answer at once, on a busy machine, has nothing offered."""
+        wait_until(lambda: complete(*words, **more) == names, f"{names} for {words}")
+
+    offers(["C1/1", "C1/2", "C1/3"], "why", "")
+    offers(["W1", "W2"], "drain", "")
+    offers(["W2"], "drain", "W1", "")
     assert complete("undrain", "") == []
     assert start("drain", "W1", "--broker", broker.address).exit_code() == 0
-    assert (complete("drain", ""), complete("undrain", "")) == (["W2"], ["W1"])
-    assert complete("pause", "re") == complete("requests", "--service", "") == complete("call", "") == ["render"]
+    offers(["W2"], "drain", "")
+    offers(["W1"], "undrain", "")
+    for words in (("pause", "re"), ("requests", "--service", ""), ("call", "")):
+        offers(["render"], *words)
     assert complete("resume", "") == []
     assert start("pause", "render", "--broker", broker.address).exit_code() == 0
-    assert complete("resume", "") == ["render"]
-    assert complete("cancel", "C1/2") == ["C1/2"]
-    assert complete("drain", "--broker", broker.address, "", at="127.0.0.1:1") == ["W2"]
+    offers(["render"], "resume", "")
+    offers(["C1/2"], "cancel", "C1/2")
+    offers(["W2"], "drain", "--broker", broker.address, "", at="127.0.0.1:1")
     client.close()
 
 
@@ -103,7 +110,7 @@ def test_a_dead_letter_is_offered(
     client = connect(broker, id="C1")
     client.submit(b"1", "doom")
     wait_until(lambda: len(complete("dead", "requeue", "")) == 1, "it was given up")
-    assert complete("dead", "requeue", "") == complete("dead", "show", "")
+    wait_until(lambda: len(complete("dead", "show", "")) == 1, "it can be shown")
 
 
 class Shell:

@@ -104,7 +104,7 @@ def test_ready_is_a_broker_whose_service_has_a_ready_worker(
 
 def test_ready_is_a_worker_that_serves_it(broker: Broker, start_worker: StartWorker, port: int) -> None:
     start_worker("W1", "render=echo", options=["--status-port", port])
-    assert get(port, "/readyz?service=render") == (200, "ok\n")
+    wait_until(lambda: get(port, "/readyz?service=render") == (200, "ok\n"), "a worker that is registered")
     assert get(port, "/readyz?service=ecko") == (503, "this worker does not serve 'ecko'\n")
 
 

@@ -178,6 +178,7 @@ def test_the_story_of_a_request_is_told_until_it_ends(
         future.result(PATIENCE_S)
     browser.run("document.getElementById('close').click()")
     assert browser.run("return document.getElementById('story').hidden") is True
+    wait_until(lambda: browser.run("return document.querySelectorAll('#dead button').length") > 1, "the dead letter")
     browser.run("document.querySelectorAll('#dead button')[1].click()")
     browser.wait_for("#h-story", "The story of C1/1")
     browser.wait_for("#steps", "given up")
