@@ -33,8 +33,6 @@ from cbw.errors import MORE_FILES, CannotBind, NotReady
 from cbw.memory import check_space
 from cbw.transport.descriptors import has_free
 
-SocketContext = zmq.Context[Any]
-"""Owns the input and output threads of a role's sockets."""
 HEARTBEAT_MS = 1000
 HEARTBEAT_TIMEOUT_MS = 3000
 WORKER_HEARTBEAT_TIMEOUT_MS = 10_000
@@ -64,6 +62,23 @@ CONTEXT_FILES = 20
 """File descriptors that a role needs for its sockets, its threads and its own files until it serves: measured, 17 of a broker
 with a journal and a status page. libzmq ends the process if it lacks one at the wrong moment, so they are counted before."""
 MONITOR_EVENT = struct.Struct("=hi")
+
+
+class SocketContext(zmq.Context[Any]):
+    """Owns the input and output threads of a role's sockets.
+
+    One that nobody has closed may be garbage, as a client that a function has made and left. pyzmq then closes its sockets, and
+    waits for them to be closed; but it knows them by weak references, which Python clears before it asks garbage to clean up. So
+    it found none to close, and waited for ever. This one knows them as long as they are open.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._sockets = set()  # type: ignore[assignment]
+
+    def destroy(self, linger: int | None = 0) -> None:
+        """Close all sockets, and drop what they have not delivered: garbage must not hold up who collects it."""
+        super().destroy(linger)
 
 
 class Intake(msgspec.Struct, frozen=True):
