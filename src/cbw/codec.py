@@ -158,6 +158,8 @@ def own_form(value: Any) -> Any:
         return int(value)
     if isinstance(value, numbers.Real):
         return float(value)
+    if type(value).__module__ == "numpy" and type(value).__name__ in ("bool", "bool_"):  # as NumPy 2 and 1 call it
+        return bool(value)
     if hasattr(value, "model_dump"):
         return value.model_dump(mode="json")
     if isinstance(value, types.FunctionType):

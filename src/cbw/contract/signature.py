@@ -138,6 +138,11 @@ class Signature:
                 advice = "Make it the only parameter, or give the task codec=cbw.Msgpack()."
             else:
                 why = codec.why_no_json(one.kind)
+            if not why and (constraint := _unchecked(one.kind)) is not None:
+                raise UsageError(
+                    f"{self.name} cannot be a handler: {constraint!r} of parameter {one.name} would not be checked",
+                    advice="Write such limits with msgspec.Meta, or in a pydantic model: those of pydantic hold only there.",
+                )
             if why:
                 text = f"parameter {one.name} is {_shown(one.kind)}, which no body can be read as: {why}"
                 raise UsageError(f"{self.name} cannot be a handler: {text}", advice=advice)
@@ -287,6 +292,19 @@ class Signature:
         return codec.encode(result) if shape is None else codec.encode_shaped(result, shape)
 
 
+def _unchecked(kind: Any) -> Any:
+    """What pydantic or annotated_types ask of values of ``kind`` outside of a model, where nobody checks it; None: nothing."""
+    if typing.get_origin(kind) is Annotated:
+        for said in kind.__metadata__:
+            package, name = type(said).__module__.partition(".")[0], type(said).__name__
+            if name == "FieldInfo":
+                package, said = "pydantic", next(iter(said.metadata), None)
+            if package in ("pydantic", "annotated_types") and said is not None and name != "DocInfo":
+                return said
+    found = map(_unchecked, typing.get_args(kind))
+    return next((one for one in found if one is not None), None)
+
+
 def _is_context(kind: Any) -> bool:
     """Whether a parameter annotated so gets the context: also one that may be left out when the function itself is called."""
     origin, inside = typing.get_origin(kind), typing.get_args(kind)
@@ -353,7 +371,8 @@ def annotated(function: Callable[..., Any]) -> Callable[..., Any]:
         elif hasattr(function, "__wrapped__"):
             function = function.__wrapped__
         elif isinstance(function, type):
-            return function.__init__  # type: ignore[misc]
+            init: Callable[..., Any] = function.__init__  # type: ignore[misc]
+            return init
         else:
             return function if inspect.isroutine(function) else type(function).__call__
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Optional, TypedDict
 
 import msgspec
 import pytest
+from annotated_types import Gt
 
 import cbw
 from cbw import codec
@@ -153,6 +154,32 @@ def wants_unknown(item: Unknown) -> None: ...  # type: ignore[name-defined] # no
 def test_a_function_that_cannot_be_called(function: Callable[..., Any], text: str) -> None:
     with pytest.raises(UsageError, match=f"{function.__name__} cannot be a handler: .*{text}"):
         Signature(function)
+
+
+def positive(number: Annotated[int, Gt(0)]) -> None: ...
+def positives(numbers: list[Annotated[int, Gt(0)]] | None, note: str = "") -> None: ...
+
+
+@pytest.mark.parametrize("function", [positive, positives])
+def test_a_limit_that_nobody_would_check_is_refused(function: Callable[..., Any]) -> None:
+    """FastAPI checks it, so who comes from there believes that it holds."""
+    with pytest.raises(UsageError, match=r"Gt\(gt=0\) of parameter numbers? would not be checked"):
+        Signature(function)
+
+
+def test_limits_of_pydantic_are_refused_outside_of_models_only() -> None:
+    pydantic = pytest.importorskip("pydantic")
+    model = pydantic.create_model("Positive", number=(pydantic.PositiveInt, ...))
+
+    def handler(value: Any) -> None: ...
+
+    for kind in (pydantic.PositiveInt, Annotated[int, pydantic.Field(gt=0)], pydantic.constr(min_length=2)):
+        handler.__annotations__["value"] = kind
+        with pytest.raises(UsageError, match="of parameter value would not be checked"):
+            Signature(handler)
+    for kind in (Annotated[int, pydantic.Field(description="how many")], Annotated[int, "how many"], model):
+        handler.__annotations__["value"] = kind
+        Signature(handler)
 
 
 def text_of(_: bytes) -> str: ...  # type: ignore[empty-body]
