@@ -33,6 +33,8 @@ from cbw.errors import MORE_FILES, CannotBind, NotReady
 from cbw.memory import check_space
 from cbw.transport.descriptors import has_free
 
+SocketContext = zmq.Context[Any]
+"""Owns the input and output threads of a role's sockets."""
 HEARTBEAT_MS = 1000
 HEARTBEAT_TIMEOUT_MS = 3000
 WORKER_HEARTBEAT_TIMEOUT_MS = 10_000
@@ -64,12 +66,11 @@ with a journal and a status page. libzmq ends the process if it lacks one at the
 MONITOR_EVENT = struct.Struct("=hi")
 
 
-class SocketContext(zmq.Context[Any]):
-    """Owns the input and output threads of a role's sockets.
+class _OwnContext(SocketContext):
+    """One that nobody has closed may be garbage, as that of a client which a function has made and left.
 
-    One that nobody has closed may be garbage, as a client that a function has made and left. pyzmq then closes its sockets, and
-    waits for them to be closed; but it knows them by weak references, which Python clears before it asks garbage to clean up. So
-    it found none to close, and waited for ever. This one knows them as long as they are open.
+    pyzmq then closes its sockets, and waits until they are closed; but it knows them by weak references, which Python clears
+    before it asks garbage to clean up. So it found none to close, and waited for ever. This one knows them while they are open.
     """
 
     def __init__(self) -> None:
@@ -112,7 +113,7 @@ def new_context() -> SocketContext:
     check_space()
     if not has_free(CONTEXT_FILES):
         raise NotReady(f"this process may open fewer than {CONTEXT_FILES} more files", advice=MORE_FILES)
-    return SocketContext()
+    return _OwnContext()
 
 
 def new_socket(context: SocketContext, kind: int, *options: tuple[int, Any]) -> zmq.Socket[bytes]:
