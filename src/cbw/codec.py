@@ -158,6 +158,8 @@ def own_form(value: Any) -> Any:
         return int(value)
     if isinstance(value, numbers.Real):
         return float(value)
+    if type(value).__module__ == "numpy" and type(value).__name__ in ("bool", "bool_"):  # as NumPy 2 and 1 call it
+        return bool(value)
     if hasattr(value, "model_dump"):
         return value.model_dump(mode="json")
     if isinstance(value, types.FunctionType):
@@ -270,7 +272,7 @@ def _shape_of(kind: Any) -> Shape:
         is_bytes=bool(values) and all(isinstance(one, inspect.BytesType) for one in values),
         is_text=len(values) == len(kinds) and all(is_text),
         has_text=any(is_text) or any(isinstance(one, _TEXTS) or _has_text(one) for one in values),
-        has_none=len(values) < len(kinds),
+        has_none=len(values) < len(kinds) or (kind is not Any and any(map(_has_none, values))),
         keys=keys,
         read=json_decoder(kind),
     )
@@ -316,6 +318,12 @@ def _is_text_only(kind: inspect.Type) -> bool:
         return issubclass(kind.cls, str)
     values = _values_of(kind)
     return bool(values) and all(isinstance(value, str) for value in values)
+
+
+def _has_none(kind: inspect.Type) -> bool:
+    """Whether ``None`` is among the values of a type that is not ``None`` itself."""
+    is_any = isinstance(kind, inspect.AnyType) or (isinstance(kind, inspect.CustomType) and kind.cls is object)
+    return is_any or None in _values_of(kind)
 
 
 def _has_text(kind: inspect.Type) -> bool:

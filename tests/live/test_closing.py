@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, ThreadPoolExecutor
@@ -124,3 +126,26 @@ def test_a_coroutine_closes_while_others_use_the_client(shared: Broker) -> None:
         assert complaints == []
 
     asyncio.run(main())
+
+
+LEFT_OPEN = """
+import asyncio, gc, sys, cbw
+
+def leave_a_client() -> None:
+    cbw.Client(sys.argv[1]).call("x", "echo")
+
+async def leave_an_async_client() -> None:
+    await cbw.AsyncClient(sys.argv[1]).call("x", "echo")
+
+leave_a_client()
+asyncio.run(leave_an_async_client())
+gc.collect()
+print("collected")
+"""
+
+
+def test_clients_that_nobody_closes_are_garbage_that_holds_nobody_up(shared: Broker) -> None:
+    """For ever: the context waited for its sockets, which were garbage, too, and not closed yet."""
+    command = [sys.executable, "-c", LEFT_OPEN, shared.address]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert (done.returncode, done.stdout) == (0, "collected\n"), done.stderr

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from itertools import islice
 from pathlib import Path
 
@@ -145,6 +147,51 @@ class TestBothKindsOfHandlers:
     def test_to_leave_async_for_closes_the_generator(self, broker: Broker, service: str, tmp_path: Path) -> None:
         assert len(asyncio.run(self._read(broker, service, 7))) == 7
         Log(tmp_path / "log").wait_for("closed")
+
+    def test_the_end_of_a_client_gives_up_what_was_left_and_waits_for_the_rest(
+        self, broker: Broker, service: str, tmp_path: Path
+    ) -> None:
+        """It waited for both: for ever, as nobody read the stream any more."""
+        other = "plain.count" if service == "loop.count" else "loop.count"
+        with cbw.Client(broker.address, timeout=None) as client:
+            left = client.stream({"to": 10**9}, service, returns=str)
+            assert next(left) == "0"
+            future = client.submit({"to": 3}, other, returns=list[str])
+        assert future.result(0) == ["0", "1", "2"]
+        Log(tmp_path / "log").wait_for("closed", 2)
+        with pytest.raises(cbw.Closed):
+            list(left)
+
+    def test_the_end_of_an_async_client_gives_up_what_was_left(
+        self, broker: Broker, service: str, tmp_path: Path
+    ) -> None:
+        async def leave() -> cbw.AsyncAnswerStream[str]:
+            async with cbw.AsyncClient(broker.address, timeout=None) as client:
+                left = client.stream({"to": 10**9}, service, returns=str)
+                async for part in left:
+                    assert part == "0"
+                    break
+            return left
+
+        asyncio.run(leave())
+        Log(tmp_path / "log").wait_for("closed")
+
+    def test_the_end_of_a_client_waits_for_a_stream_that_another_thread_reads(
+        self, broker: Broker, service: str
+    ) -> None:
+        got: list[str] = []
+
+        def read() -> None:
+            for part in client.stream({"to": 100}, service, returns=str):
+                time.sleep(0.005)
+                got.append(part)
+
+        with cbw.Client(broker.address, timeout=PATIENCE_S) as client:
+            reader = threading.Thread(target=read)
+            reader.start()
+            wait_until(lambda: bool(got), "a part is read")
+        reader.join(PATIENCE_S)
+        assert len(got) == 100
 
 
 @pytest.mark.usefixtures("worker")

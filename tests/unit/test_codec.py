@@ -9,7 +9,7 @@ import enum
 import fractions
 import math
 import uuid
-from typing import Annotated, Any, Literal, NewType, Optional, TypedDict
+from typing import Annotated, Any, Literal, NewType, Optional, TypedDict, TypeVar
 
 import msgspec
 import pytest
@@ -51,6 +51,7 @@ class Options(TypedDict, total=False):
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+T = TypeVar("T")
 SIMPLE: list[tuple[Any, st.SearchStrategy[Any]]] = [
     (bytes, st.binary()),
     (str, TEXTS),
@@ -64,6 +65,9 @@ SIMPLE: list[tuple[Any, st.SearchStrategy[Any]]] = [
     (Level, st.sampled_from(Level)),
     (Literal["a", "b"], st.sampled_from(["a", "b"])),
     (Literal["a", 1], st.sampled_from(["a", 1])),
+    (Literal["a", None], st.sampled_from(["a", None])),
+    (object, st.sampled_from(["a", 1, None, {"a": None}])),
+    (T, st.sampled_from(["a", 1, None])),
     (uuid.UUID, st.uuids()),
     (decimal.Decimal, st.decimals(allow_nan=False, allow_infinity=False)),
     (datetime.date, st.dates()),

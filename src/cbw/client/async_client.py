@@ -265,7 +265,8 @@ class AsyncClient(LoopSocket):
             return self._ask_stream(sink, service, encoded, timeout, priority, **options)
 
         return AsyncAnswerStream(
-            Reading(self.id, service, returns, on_progress), StreamLine(ask, self._took, self._cancel)
+            Reading(self.id, service, returns, on_progress),
+            StreamLine(ask, self._took, self._cancel, self._session.unread),
         )
 
     @overload

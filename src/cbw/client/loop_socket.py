@@ -46,10 +46,11 @@ class LoopSocket:
     async def close(self, *, wait: bool = False) -> None:
         """End the requests in flight with :class:`~cbw.errors.Closed`, and close the connection. Safe to call twice.
 
-        ``wait``: first wait until they have ended by themselves, with an answer or an error; each does so within its timeout.
+        ``wait``: first wait until they have ended by themselves, with an answer or an error; each does so within its timeout. A
+        stream that the caller itself has left, for instance in a variable, is given up.
         """
         try:
-            while wait and self._session.in_flight:
+            while wait and self._session.is_owed(asyncio.current_task()):
                 await asyncio.sleep(DRAIN_LOOK_S)
         finally:
             await self._close()

@@ -106,6 +106,8 @@ class Session:
         self.core = core
         self.is_closed = False
         self._driver = ClientDriver(core, link, on_resent=self._record_resent)
+        self.unread: dict[int, object] = {}
+        """Requests in parts, while their programs ask for none; each with the thread or coroutine that reads them."""
         self.news: list[tuple[Any, Any]] = []
         """Parts of answers and progresses that have come, each with the sink of its request: to be delivered."""
         self._driver.on_news = lambda news: self.news.extend(news)
@@ -331,10 +333,14 @@ class Session:
         if not self.is_closed:
             self._driver.cancel(request_ids)
 
-    @property
-    def in_flight(self) -> int:
-        """How many requests have not ended."""
-        return 0 if self.is_closed else self._driver.in_flight
+    def is_owed(self, waiting: object) -> bool:
+        """Whether a request has not ended for which ``waiting``, a thread or coroutine, can wait: not one whose parts it reads
+        itself.
+        """
+        if self.is_closed or not (count := self._driver.in_flight):
+            return False
+        own = {request_id for request_id, reader in list(self.unread.items()) if reader == waiting}
+        return count > len(self.core.in_flight) or not self.core.in_flight.keys() <= own
 
     @property
     def has_news(self) -> bool:

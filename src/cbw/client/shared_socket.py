@@ -73,11 +73,15 @@ class SharedSocket:
         with self._lock:
             self._waiting += 1
         try:
-            while self._session.in_flight:
+            while self._is_owed():
                 self._attend()
                 time.sleep(DRAIN_LOOK_S)
         finally:
             self._wait_no_more()
+
+    def _is_owed(self) -> bool:
+        with self._lock:
+            return self._session.is_owed(threading.get_ident())
 
     def _close(self) -> None:
         with self._lock:

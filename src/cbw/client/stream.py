@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import queue
+import threading
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -93,12 +94,14 @@ class Reading:
 @dataclass
 class StreamLine:
     """What a stream needs of its client: to ``ask`` for it, with a sink for its news, which returns its id; to tell of parts that
-    its program ``took``; and to ``cancel`` it.
+    its program ``took``; to ``cancel`` it; and to note that it is ``unread``, and by whom,
+    while its program does something else.
     """
 
     ask: Callable[[Callable[[Any], None]], int]
     took: Callable[[int, int], None]
     cancel: Callable[[list[int]], None]
+    unread: dict[int, object] = field(default_factory=dict)
 
 
 class _CountedParts:
@@ -154,8 +157,12 @@ def _read(reading: Reading, line: StreamLine, wait: Callable[[queue.SimpleQueue[
         while not reading.is_over:
             if reading.untold and (reading.untold >= TOLD_AT or news.empty()):
                 line.took(reading.request_id, reading.take_untold())
-            yield from reading.take(wait(news))
+            for part in reading.take(wait(news)):
+                line.unread[reading.request_id] = threading.get_ident()
+                yield part
+                line.unread.pop(reading.request_id, None)
     finally:
+        line.unread.pop(reading.request_id, None)
         if not reading.is_over:
             line.cancel([reading.request_id])
 
@@ -206,7 +213,10 @@ async def _read_async(reading: Reading, line: StreamLine) -> AsyncGenerator[Any,
                 has_news.clear()
                 await has_news.wait()
             for part in reading.take(news.popleft()):
+                line.unread[reading.request_id] = asyncio.current_task()
                 yield part
+                line.unread.pop(reading.request_id, None)
     finally:
+        line.unread.pop(reading.request_id, None)
         if not reading.is_over:
             line.cancel([reading.request_id])

@@ -333,6 +333,7 @@ class Client(SharedSocket):
             lambda sink: self._ask_stream(sink, service, encoded, timeout, priority, **options),
             self._took,
             self._cancel,
+            self._session.unread,
         )
         return AnswerStream(Reading(self.id, service, returns, on_progress), line, self._wait)
 
@@ -485,8 +486,9 @@ class Client(SharedSocket):
     def close(self, *, wait: bool = False) -> None:
         """End the requests in flight with :class:`~cbw.errors.Closed`, and close the connection. Safe to call twice.
 
-        ``wait``: first wait until they have ended by themselves, with an answer or an error; each does so within its timeout.
-        A future's callback may call it, but cannot wait; the connection is closed when the callbacks have returned.
+        ``wait``: first wait until they have ended by themselves, with an answer or an error; each does so within its timeout. A
+        stream that the caller itself has left, for instance in a variable, is given up. A future's callback may call this, but
+        cannot wait; the connection is closed when the callbacks have returned.
         """
         try:
             if wait:

@@ -9,7 +9,7 @@ import typing
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from cbw.contract.signature import name_of
+from cbw.contract.signature import annotated, name_of, yields
 from cbw.errors import UsageError
 
 BATCH_MAX = 10_000
@@ -40,7 +40,7 @@ def one_of(function: Callable[..., Any]) -> Callable[[Any], Any]:
     """
     name = name_of(function)
     try:
-        hints = typing.get_type_hints(inspect.unwrap(function))
+        hints = typing.get_type_hints(annotated(function))
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, NameError, ValueError) as error:
         raise UsageError(f"{name} cannot be a handler: {error}") from None
@@ -48,7 +48,7 @@ def one_of(function: Callable[..., Any]) -> Callable[[Any], Any]:
     if item is None:
         advice = "Write one parameter: def handler(articles: list[str]) -> list[int]."
         raise UsageError(f"{name} cannot be given batches: it does not take one list", advice=advice)
-    if inspect.isgeneratorfunction(inspect.unwrap(function)) or inspect.isasyncgenfunction(inspect.unwrap(function)):
+    if yields(function):
         raise UsageError(f"{name} cannot be given batches: it yields", advice="Return a list.")
     result = _without_errors(_member(hints.get("return")) or Any)
 
@@ -56,7 +56,7 @@ def one_of(function: Callable[..., Any]) -> Callable[[Any], Any]:
         raise NotImplementedError(name)
 
     parameter = parameters[0].replace(annotation=item)
-    one.__qualname__, one.__doc__ = name, inspect.getdoc(function)
+    one.__qualname__, one.__doc__ = name, inspect.getdoc(annotated(function))
     one.__annotations__ = {parameter.name: item, "return": result}
     vars(one)["__signature__"] = inspect.Signature([parameter], return_annotation=result)
     return one

@@ -15,6 +15,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
@@ -58,7 +59,9 @@ class Signature:
         self.has_codec = own is not None
         self._context_name: str | None = None
         try:
-            hints = typing.get_type_hints(_annotated(function), include_extras=True)
+            hints = typing.get_type_hints(annotated(function), include_extras=True)
+            if isinstance(function, type):  # a call of it makes one
+                hints["return"] = function
             self._signature = inspect.signature(function)
         except (TypeError, NameError, ValueError) as error:
             raise UsageError(f"{self.name} cannot be a handler: {error}") from None
@@ -105,13 +108,13 @@ class Signature:
         """Which arguments callers give, by how many have no name and the names of the others: the ways that were seen."""
         self._defaults = {one.name: one.default for one in self._all if one.default is not _NOTHING}
         self._hints = hints
-        self._doc = inspect.getdoc(_annotated(function)) or ""
+        self._doc = inspect.getdoc(annotated(function)) or ""
 
     def _parameters(self, hints: dict[str, Any]) -> list[Parameter]:
         found = []
         for parameter in self._signature.parameters.values():
             kind = hints.get(parameter.name, _NOTHING)
-            if kind is Context:
+            if _is_context(kind):
                 self._context_name = parameter.name
             elif parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
                 kind = parameter.kind.description
@@ -135,9 +138,13 @@ class Signature:
                 advice = "Make it the only parameter, or give the task codec=cbw.Msgpack()."
             else:
                 why = codec.why_no_json(one.kind)
+            if not why and (constraint := _unchecked(one.kind)) is not None:
+                raise UsageError(
+                    f"{self.name} cannot be a handler: {constraint!r} of parameter {one.name} would not be checked",
+                    advice="Write such limits with msgspec.Meta, or in a pydantic model: those of pydantic hold only there.",
+                )
             if why:
-                shown = getattr(one.kind, "__qualname__", None) or str(one.kind)
-                text = f"parameter {one.name} is {shown}, which no body can be read as: {why}"
+                text = f"parameter {one.name} is {_shown(one.kind)}, which no body can be read as: {why}"
                 raise UsageError(f"{self.name} cannot be a handler: {text}", advice=advice)
 
     @property
@@ -277,9 +284,35 @@ class Signature:
 
         Raises:
             NotEncodable: JSON has no form for it.
+            TypeError: it is None, and the annotation has no None: the empty body would be another value, or none.
         """
         shape = self._result_shape
+        if result is None and shape is not None and shape.codec is None and not shape.has_none:
+            raise TypeError(f"{self.name} returned None, and is annotated to return {_shown(self.returns)}")
         return codec.encode(result) if shape is None else codec.encode_shaped(result, shape)
+
+
+def _unchecked(kind: Any) -> Any:
+    """What pydantic or annotated_types ask of values of ``kind`` outside of a model, where nobody checks it; None: nothing."""
+    if typing.get_origin(kind) is Annotated:
+        for said in kind.__metadata__:
+            package, name = type(said).__module__.partition(".")[0], type(said).__name__
+            if name == "FieldInfo":
+                package, said = "pydantic", next(iter(said.metadata), None)
+            if package in ("pydantic", "annotated_types") and said is not None and name != "DocInfo":
+                return said
+    found = map(_unchecked, typing.get_args(kind))
+    return next((one for one in found if one is not None), None)
+
+
+def _is_context(kind: Any) -> bool:
+    """Whether a parameter annotated so gets the context: also one that may be left out when the function itself is called."""
+    origin, inside = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Annotated:
+        return _is_context(inside[0])
+    if origin in (typing.Union, types.UnionType):
+        return any(map(_is_context, inside)) and all(one is type(None) or _is_context(one) for one in inside)
+    return kind is Context
 
 
 def _encoded(arguments: Mapping[str, Any]) -> bytes:
@@ -323,28 +356,42 @@ def name_of(function: Callable[..., Any]) -> str:
     return getattr(function, "__qualname__", repr(function))
 
 
-def _annotated(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function whose annotations say the types of the parameters: that inside a partial, or a ``__call__``."""
+def _shown(kind: Any) -> str:
+    """How to write ``kind`` in a text."""
+    return kind.__qualname__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind)
+
+
+def annotated(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function whose annotations say the types of the parameters, and which is called in the end: inside partials and
+    decorators that keep its name (``functools.wraps``); of an object its ``__call__``, of a class its ``__init__``.
+    """
+    while True:
+        if isinstance(function, functools.partial):
+            function = function.func
+        elif hasattr(function, "__wrapped__"):
+            function = function.__wrapped__
+        elif isinstance(function, type):
+            init: Callable[..., Any] = function.__init__  # type: ignore[misc]
+            return init
+        else:
+            return function if inspect.isroutine(function) else type(function).__call__
+
+
+def _called(function: Callable[..., Any]) -> tuple[Callable[..., Any], ...]:
+    """What may say of what kind a call of ``function`` is: a decorator that is an object may do what the function does not."""
     while isinstance(function, functools.partial):
         function = function.func
-    is_wrapped = inspect.isroutine(function) or hasattr(function, "__wrapped__")
-    return inspect.unwrap(function) if is_wrapped else type(function).__call__
+    return annotated(function), type(function).__call__
 
 
 def is_async(function: Callable[..., Any]) -> bool:
     """Whether a call of ``function`` has to be awaited: also below plain decorators that keep its name (``functools.wraps``)."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    unwrapped, called = inspect.unwrap(function), type(function).__call__
-    return any(inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one) for one in (unwrapped, called))
+    return any(inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one) for one in _called(function))
 
 
 def yields(function: Callable[..., Any]) -> bool:
     """Whether a call of ``function`` makes a generator, plain or async: also below plain decorators that keep its name."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    unwrapped, called = inspect.unwrap(function), type(function).__call__
-    return any(inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one) for one in (unwrapped, called))
+    return any(inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one) for one in _called(function))
 
 
 def _yielded(returns: Any) -> Any:

@@ -66,6 +66,22 @@ with a journal and a status page. libzmq ends the process if it lacks one at the
 MONITOR_EVENT = struct.Struct("=hi")
 
 
+class _OwnContext(SocketContext):
+    """One that nobody has closed may be garbage, as that of a client which a function has made and left.
+
+    pyzmq then closes its sockets, and waits until they are closed; but it knows them by weak references, which Python clears
+    before it asks garbage to clean up. So it found none to close, and waited for ever. This one knows them while they are open.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._sockets = set()  # type: ignore[assignment]
+
+    def destroy(self, linger: int | None = 0) -> None:
+        """Close all sockets, and drop what they have not delivered: garbage must not hold up who collects it."""
+        super().destroy(linger)
+
+
 class Intake(msgspec.Struct, frozen=True):
     """How much a bound socket has in memory that its owner has not worked on yet.
 
@@ -97,7 +113,7 @@ def new_context() -> SocketContext:
     check_space()
     if not has_free(CONTEXT_FILES):
         raise NotReady(f"this process may open fewer than {CONTEXT_FILES} more files", advice=MORE_FILES)
-    return SocketContext()
+    return _OwnContext()
 
 
 def new_socket(context: SocketContext, kind: int, *options: tuple[int, Any]) -> zmq.Socket[bytes]:

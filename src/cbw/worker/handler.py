@@ -291,7 +291,7 @@ def failed(task: messages.Task, error: BaseException) -> messages.Answer:
 def _text_of(error: BaseException) -> str:
     try:
         return _sendable(str(error))
-    except Exception as unprintable:
+    except BaseException as unprintable:  # one that ends the program is not meant here
         return f"and its text cannot be made: {type(unprintable).__name__}"
 
 
@@ -327,7 +327,7 @@ def traceback_of(error: BaseException) -> str:
     try:
         text = "".join(traceback.format_exception(type(error), error, _in_handler(error.__traceback__)))
         text = writable(text)
-    except Exception as unprintable:  # an exception may do anything when it is printed
+    except BaseException as unprintable:  # an exception may do anything when it is printed
         return f"the traceback cannot be made: {type(unprintable).__name__}"
     return text if len(text) <= TRACEBACK_CHARS_MAX else f"…{text[1 - TRACEBACK_CHARS_MAX :]}"
 
@@ -340,9 +340,8 @@ def _in_handler(frames: TracebackType | None) -> TracebackType | None:
 
 
 def _bad_request(task: messages.Task, error: Exception) -> messages.Answer:
-    return messages.Answer(
-        task.id, Status.BAD_REQUEST, messages.error_body("bad_request", _sendable(f"the body does not fit: {error}"))
-    )
+    text = _sendable(f"the body does not fit: {_text_of(error)}")
+    return messages.Answer(task.id, Status.BAD_REQUEST, messages.error_body("bad_request", text))
 
 
 def cancelled(task_id: int) -> messages.Answer:

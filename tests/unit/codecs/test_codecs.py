@@ -128,6 +128,11 @@ def test_numbers_of_a_frame_are_not_copied() -> None:
     assert np.shares_memory(numbers, np.frombuffer(body, np.uint8))
 
 
+@pytest.mark.parametrize("value", [np.float32(1.5), np.int64(3), np.bool_(True), [np.bool_(False)]])
+def test_single_values_of_numpy_are_json(value: Any) -> None:
+    assert codec.decode(codec.encode(value), Any) == value
+
+
 def test_what_is_no_frame_is_an_error() -> None:
     for value, why in (([1], "as a frame"), (pd.DataFrame({"x": [object()]}), "a frame cannot be sent")):
         with pytest.raises(NotEncodable, match=why):

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
-from typing import Any, TypedDict
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, Optional, TypedDict
 
 import msgspec
 import pytest
+from annotated_types import Gt
 
+import cbw
 from cbw import codec
 from cbw.contract.context import Context
 from cbw.contract.signature import Signature
 from cbw.errors import UsageError
+from cbw.testing import System
 from cbw.worker.handler import Handler
 
 
@@ -128,6 +131,7 @@ class Plain:
 def wants_plain(item: Plain) -> None: ...
 def wants_many(items: list[Plain], count: int) -> None: ...
 def wants_either(text: str | bytes) -> None: ...
+def wants_maybe(item: Optional[Plain]) -> None: ...  # noqa: UP045 - as many write it
 def wants_any_number(*numbers: int) -> None: ...
 def wants_any_names(**names: int) -> None: ...
 def wants_no_name(item: int, /) -> None: ...
@@ -138,8 +142,9 @@ def wants_unknown(item: Unknown) -> None: ...  # type: ignore[name-defined] # no
     ("function", "text"),
     [
         (wants_plain, "parameter item is Plain, which no body can be read as"),
-        (wants_many, "parameter items is list.*Plain"),
-        (wants_either, "parameter text is str | bytes"),
+        (wants_many, r"parameter items is list\[.*Plain"),
+        (wants_either, r"parameter text is str \| bytes"),
+        (wants_maybe, r"parameter item is typing.Optional\[.*Plain"),
         (wants_any_number, "parameter numbers is variadic positional, and the arguments of a request have names"),
         (wants_any_names, "parameter names is variadic keyword, and"),
         (wants_no_name, "parameter item is positional-only, and"),
@@ -149,6 +154,32 @@ def wants_unknown(item: Unknown) -> None: ...  # type: ignore[name-defined] # no
 def test_a_function_that_cannot_be_called(function: Callable[..., Any], text: str) -> None:
     with pytest.raises(UsageError, match=f"{function.__name__} cannot be a handler: .*{text}"):
         Signature(function)
+
+
+def positive(number: Annotated[int, Gt(0)]) -> None: ...
+def positives(numbers: list[Annotated[int, Gt(0)]] | None, note: str = "") -> None: ...
+
+
+@pytest.mark.parametrize("function", [positive, positives])
+def test_a_limit_that_nobody_would_check_is_refused(function: Callable[..., Any]) -> None:
+    """FastAPI checks it, so who comes from there believes that it holds."""
+    with pytest.raises(UsageError, match=r"Gt\(gt=0\) of parameter numbers? would not be checked"):
+        Signature(function)
+
+
+def test_limits_of_pydantic_are_refused_outside_of_models_only() -> None:
+    pydantic = pytest.importorskip("pydantic")
+    model = pydantic.create_model("Positive", number=(pydantic.PositiveInt, ...))
+
+    def handler(value: Any) -> None: ...
+
+    for kind in (pydantic.PositiveInt, Annotated[int, pydantic.Field(gt=0)], pydantic.constr(min_length=2)):
+        handler.__annotations__["value"] = kind
+        with pytest.raises(UsageError, match="of parameter value would not be checked"):
+            Signature(handler)
+    for kind in (Annotated[int, pydantic.Field(description="how many")], Annotated[int, "how many"], model):
+        handler.__annotations__["value"] = kind
+        Signature(handler)
 
 
 def text_of(_: bytes) -> str: ...  # type: ignore[empty-body]
@@ -191,6 +222,87 @@ async def later(text: str) -> str:
 def test_an_async_function_below_a_plain_decorator_is_async() -> None:
     assert Handler("", later).is_async
     assert Signature(later).arguments(b"tea", None) == {"text": "tea"}
+
+
+class Later:
+    """Async, and an object: as a handler with settings of its own is written."""
+
+    async def __call__(self, number: int) -> int:
+        return number
+
+    async def both(self, number: int, factor: int) -> int:
+        return number * factor
+
+
+class Counted:
+    def __call__(self, number: int) -> Iterator[int]:
+        yield number
+
+
+FORMS: dict[str, Callable[..., Any]] = {
+    "an object": Later(),
+    "a partial of an object": functools.partial(Later()),
+    "a partial of a method": functools.partial(Later().both, factor=1),
+    "an object below a decorator": keeping_its_name(Later()),
+    "a partial below a decorator": keeping_its_name(functools.partial(Later().both, factor=1)),
+    "a partial of what is below a decorator": functools.partial(keeping_its_name(Later().both), factor=1),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_is_called_in_the_end_says_the_types_and_whether_it_is_async(form: str) -> None:
+    task = cbw.Service("s").task(name="later")(FORMS[form])
+    for function in (FORMS[form], task):
+        assert Handler("", function).is_async
+        assert not Handler("", function).is_stream
+    assert task.signature.arguments(b'{"number":5}', None)["number"] == 5
+    with System() as system:
+        system.worker({task.name: task})
+        assert system.call(task, number=5) == 5
+        with pytest.raises(cbw.BadRequest, match="int"):
+            system.call({"number": "5"}, task.name)
+
+
+def test_an_object_that_yields_gives_its_answer_in_parts() -> None:
+    task = cbw.Service("s").task(name="counted")(Counted())
+    assert Handler("", task).is_stream
+    with System() as system:
+        system.worker({task.name: task})
+        assert list(system.stream(task, 5)) == [5]
+
+
+def test_a_class_takes_what_its_init_does_and_returns_itself() -> None:
+    with System() as system:
+        task = cbw.Service("s").task()(Order)
+        system.worker({task.name: task})
+        assert system.call(task, "tea") == Order("tea")
+        with pytest.raises(cbw.BadRequest, match="int"):
+            system.call({"article": "tea", "count": "3"}, task.name)
+
+
+def maybe_told(article: str, context: Context | None = None) -> bool:
+    return context is not None
+
+
+def told(article: str, context: Annotated[Context, "of the request"]) -> bool:
+    return context is not None
+
+
+@pytest.mark.parametrize("function", [maybe_told, told])
+def test_a_context_may_be_optional_so_that_tests_can_call_the_function_without(function: Callable[..., Any]) -> None:
+    with System() as system:
+        task = cbw.Service("s").task()(function)
+        system.worker({task.name: task})
+        assert system.call(task, "tea") is True
+    assert maybe_told("tea") is False
+
+
+def test_a_result_that_is_none_against_its_annotation_is_an_error() -> None:
+    """It was the empty text to who called it, or something that could not be read."""
+    for function in (text_of, number_of):
+        name = function.__annotations__["return"]
+        with pytest.raises(TypeError, match=f"{function.__name__} returned None, and is annotated to return {name}"):
+            Signature(function).body_of(None)
 
 
 def test_arguments_are_bound_as_python_does() -> None:

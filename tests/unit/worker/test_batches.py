@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -53,6 +55,34 @@ def test_each_result_is_the_answer_of_its_request() -> None:
 
 def test_an_exception_in_the_list_blames_its_request_alone() -> None:
     assert [status for status, _ in run(b"tea", b"", b"coffee")] == [Status.OK, Status.FAILED, Status.OK]
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+class Picky:
+    """As a model of pydantic whose validator raises."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    @classmethod
+    def model_validate(cls, value: dict[str, int]) -> Picky:
+        if value["number"] == 7:
+            raise Unprintable
+        return cls(**value)
+
+
+def numbers_of(picked: list[Picky]) -> list[int]:
+    return [one.number for one in picked]
+
+
+def test_a_body_whose_error_cannot_be_printed_blames_its_request_alone() -> None:
+    said = run(b'{"number":1}', b'{"number":7}', function=numbers_of)
+    assert said[0] == (Status.OK, "1")
+    assert said[1] == (Status.BAD_REQUEST, "the body does not fit: and its text cannot be made: RuntimeError")
 
 
 def test_an_exception_blames_all() -> None:
@@ -107,6 +137,20 @@ def test_what_takes_no_list_is_refused(function: Any) -> None:
 def test_sizes_and_times_are_checked(options: dict[str, Any]) -> None:
     with pytest.raises(cbw.UsageError):
         Handler("s", lengths, **options)
+
+
+def scaled(factor: int, numbers: list[int]) -> list[int]:
+    return [number * factor for number in numbers]
+
+
+class Doubling:
+    def __call__(self, numbers: list[int]) -> list[int]:
+        return [number * 2 for number in numbers]
+
+
+@pytest.mark.parametrize("function", [functools.partial(scaled, 2), Doubling()])
+def test_what_is_called_in_the_end_says_of_what_it_takes_a_list(function: Any) -> None:
+    assert run(b"1", b"no", b"3", function=function) == [(Status.OK, "2"), (Status.BAD_REQUEST, ANY), (Status.OK, "6")]
 
 
 def test_what_callers_are_told() -> None:
