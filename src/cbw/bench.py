@@ -27,7 +27,9 @@ from cbw.errors import CbwError, NotReady
 from cbw.local import LocalSystem, Options, Role, Scale, start_process
 
 WARM_UP_S = 1.0
+"""Time before the measurement, in which connections are made and caches fill."""
 REACH_S = 3.0
+"""Longest time to reach the broker: one that runs answers in milliseconds."""
 ANSWER_S = 10.0
 """Nobody answers any more if an answer takes so long: the workers do nothing, and at most a window is before it."""
 SAMPLE_EVERY = 16

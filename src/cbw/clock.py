@@ -8,6 +8,7 @@ import time
 from cbw.settings import TIMES
 
 STEP_S = 1.0
+"""Jump of the clock, in seconds, from which times are reckoned anew: what slews a clock moves it by less."""
 
 
 class Epoch:

@@ -22,6 +22,7 @@ from cbw.journal.writer import RETRY_S, UNKNOWN_S
 from cbw.wire.journal import decode_batch, encode_batch
 
 _DAMAGED_SHOWN = 20
+"""Damaged batches that are named; the others are only counted."""
 _COMPACT_RECORDS = 1000
 """Records of a batch that a compaction writes."""
 

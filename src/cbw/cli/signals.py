@@ -31,7 +31,7 @@ def ending_on_sigterm() -> contextlib.AbstractContextManager[None]:
 
 
 class _StopError(BaseException):
-    """So that nobody between the signal and its context takes it for an error."""
+    """An exception that nobody between the signal and its context takes for an error."""
 
 
 def _stop(_number: int) -> None:

@@ -24,7 +24,9 @@ Column = tuple[str, int, Callable[[Row], str], str]
 WIDTH_MIN = 80
 """Width of a terminal, in cells, for which the first columns of each table are made; wider ones show more, as they fit."""
 HEAD_LINES = 4
+"""Lines above the tables."""
 MESSAGE_LINES_MAX = 4
+"""Lines of the answer to a key; the tables keep the rest of the screen."""
 
 SERVICE_TABLE: Sequence[Column] = (
     ("SERVICE", 14, lambda row: output.called(row["service"]), "service"),

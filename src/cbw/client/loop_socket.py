@@ -14,8 +14,8 @@ from cbw.core.client.events import Ended
 from cbw.observe.trace import Trace
 
 SEND_AT = 128
-"""So many requests are sent while the program goes on to make more. Otherwise the broker would wait until the program has made
-all, and the program then for the answers to all: each would do nothing half of the time."""
+"""Number of requests that are sent together, while the program goes on to make more. Otherwise the broker would wait until the
+program has made all, and the program then for the answers to all: each would do nothing half of the time."""
 
 
 class LoopSocket:

@@ -51,13 +51,13 @@ class RequestOptions(TypedDict, total=False):
 
 
 class StreamOptions(RequestOptions, total=False):
-    """The same, and what only :meth:`cbw.Client.stream` takes."""
+    """The options of a request, and what only :meth:`cbw.Client.stream` takes."""
 
     restart: bool
 
 
 class CallOptions(StreamOptions, total=False):
-    """The same, and what only :meth:`cbw.Client.start` takes."""
+    """All options of :class:`StreamOptions`, and what only :meth:`cbw.Client.start` takes."""
 
     ticket: str
     deadline_s: float | None
@@ -131,7 +131,7 @@ class Contract(Generic[P, R, Q, S]):
         raise NotImplementedError(f"give {self!r} to a method of a client")
 
     def with_options(self, **options: Unpack[CallOptions]) -> Contract[P, R, Q, S]:
-        """The same, for a caller who wants other than the client's defaults: with keywords of the method that it is given to::
+        """This task with options of its own in place of the client's defaults: keywords of the method that it is given to::
 
             client.call(price.with_options(timeout=2), "tea", count=3)
 

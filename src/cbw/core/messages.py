@@ -356,7 +356,7 @@ class CancelTask(Message, tag=42):
 
 
 class Demand(Message, tag=46):
-    """So many of my requests for ``service`` are ``waiting``, and want slots that you have offered to other brokers; 0: none.
+    """I have ``waiting`` requests for ``service``, which want slots that you have offered to other brokers. 0: I have none.
 
     Only for a worker whose last :class:`Credit` was ``is_shared``.
     """
@@ -481,7 +481,7 @@ def error_of(body: bytes) -> tuple[str, str]:
 
 
 def error_parts(body: bytes) -> ErrorParts:
-    """The same with all else that it says."""
+    """All that an error body says. A body that is none becomes an error of the kind ``error`` with its text."""
     try:
         kind, text, *more = msgspec.msgpack.decode(body, type=tuple[str, ...])
     except (msgspec.DecodeError, ValueError):  # also if it has less than two parts, or is not UTF-8

@@ -116,7 +116,7 @@ class ServiceLatencies:
         )  # one attribute: whoever looks finds nothing twice, and misses nothing
 
     def add(self, seconds: Mapping[str, list[float]]) -> None:
-        """So many ``seconds`` it took, by service."""
+        """Count the ``seconds`` that calls took, by service."""
         for service, more in seconds.items():
             self.remembered[service] += more
             self._left -= len(more)

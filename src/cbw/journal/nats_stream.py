@@ -33,6 +33,7 @@ ROOM_MESSAGES, MESSAGE_BYTES_MIN = 128, 64 << 10
 READ_BYTES = 8 << 20
 """Messages that are read at a time have about this size together."""
 READ_MAX = 500
+"""Messages that are read at a time, at most, however small they are."""
 VERSIONS = ((2, 12, 8), (2, 14, 0))
 """The oldest server of the 2.12 line and the oldest of all others that fence appends that are in flight: before, two brokers
 could both write at one position (nats-server #8057)."""

@@ -69,7 +69,7 @@ class Room:
         return min(1.0, max(stream, account))
 
     def less(self, count: int) -> Room:
-        """The same when the stream has grown by ``count`` bytes."""
+        """The room that is left when the stream has grown by ``count`` bytes."""
         return replace(self, size_bytes=self.size_bytes + count, account_bytes=self.account_bytes + count)
 
 

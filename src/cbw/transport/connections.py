@@ -17,9 +17,9 @@ from collections import Counter
 from collections.abc import Set as AbstractSet
 
 DISPUTE_S = 60.0
-"""So long after two connections had one identity, the one that lost it may come back and take it again."""
+"""Time after two connections had one identity in which the one that lost it may come back and take it again."""
 LAST_WORDS_S = 0.05
-"""So long a broker that has much to read takes it that a lost peer has said more than was read: see ``take_lost``."""
+"""Time for which a broker that has much to read supposes that a lost peer has said more than was read: see ``take_lost``."""
 _NOBODY: AbstractSet[bytes | None] = frozenset()
 _HALF = 1 << 31
 

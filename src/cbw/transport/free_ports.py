@@ -8,7 +8,9 @@ import socket
 from cbw.transport.resolver import literal
 
 _TRIES = 100
+"""Pairs that are tried: a machine on which none of them is free has no ports left."""
 _PORT_MAX = 65_535
+"""The largest number of a port."""
 
 
 def free_pair(host: str) -> int:

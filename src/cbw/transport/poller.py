@@ -86,7 +86,7 @@ class Poller:
         return dict(zmq.zmq_poll(self._items, timeout_ms))
 
     def _poll_with_gevent(self, timeout_ms: int) -> Container[Any]:
-        """The same in a program whose threads are gevent's greenlets: a wait inside of libzmq would stop all of them.
+        """Wait in a program whose threads are gevent's greenlets: a wait inside of libzmq would stop all of them.
 
         The descriptor of a socket is readable once for all that has come since libzmq was last asked.
         """

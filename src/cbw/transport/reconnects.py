@@ -13,6 +13,7 @@ SHORT_S = 1.0
 FAILURES_PER_STEP = 4
 """Connections that may fail before the next come at a quarter of the pace: a broker that is restarted costs one or two."""
 STEP = 4
+"""How many times longer the time between two tries is after each step."""
 
 
 class ReconnectPace:

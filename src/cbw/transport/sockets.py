@@ -36,15 +36,20 @@ from cbw.transport.descriptors import has_free
 SocketContext = zmq.Context[Any]
 """Owns the input and output threads of a role's sockets."""
 HEARTBEAT_MS = 1000
+"""Time between two ZMTP PINGs to the other end of a connection."""
 HEARTBEAT_TIMEOUT_MS = 3000
+"""Silence after a PING that ends a connection, and the longest time of a handshake."""
 WORKER_HEARTBEAT_TIMEOUT_MS = 10_000
 """Between broker and workers beats tell within 3 s who is lost; the connection of a frozen worker is kept for longer, so
 that what it says when it wakes arrives, is fenced off, and stands in the trace."""
 KEEPALIVE_S = 1
-"""So often TCP asks the kernel of a silent peer whether it is there."""
+"""Seconds between two questions of TCP to the kernel of a silent peer, whether it is there."""
 CONNECT_TIMEOUT_MS = 2000
+"""Longest time for TCP to connect: a host that answers nothing is tried again, and no attempt lasts for minutes."""
 RECONNECT_MS = 50
+"""Time before the first attempt to connect again: a broker that is started again is found almost at once."""
 RECONNECT_MAX_MS = 1000
+"""Longest time between two attempts to connect, after many that failed."""
 LINGER_MS = 1000
 """How long a closing socket may still deliver what was sent."""
 HWM_MESSAGES = 1000

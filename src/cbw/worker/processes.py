@@ -45,7 +45,7 @@ from cbw.worker.pool import Owner, failing
 LIFESPANS_CLOSE_S = LIFESPAN_CLOSE_S + 1.0
 """Longest time in seconds that children may take to close their lifespans before they are killed."""
 OPENING_S = 1.0
-"""So long, in seconds, a child that is not ready yet may take to open its lifespans and to close them again."""
+"""Longest time in seconds that a child which is not ready yet may take to open its lifespans and to close them again."""
 
 
 class ChildBounds(msgspec.Struct, frozen=True):

@@ -120,7 +120,7 @@ class JournalStalled(Event):
 
 
 class JournalFilled(Event):
-    """So much of the room that the journal may take is taken, from 0 to 1."""
+    """Which part of the room that the journal may take is ``filled``, from 0 to 1."""
 
     filled: float
 

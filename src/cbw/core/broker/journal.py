@@ -414,7 +414,7 @@ class Journal:
         return self.is_full and not self.is_settled
 
     def fill(self, filled: float) -> None:
-        """So much of the journal's room is taken, from 0 to 1."""
+        """Note which part of the journal's room is ``filled``, from 0 to 1."""
         self._filled = filled
         self.is_full = filled > (FULL_NO_MORE if self.is_full else FULL)
         if self._is_pressed:

@@ -46,7 +46,7 @@ class Unwanted:
         return has_streams
 
     def not_sent(self, beats: int) -> None:
-        """So many beats were not sent after all."""
+        """Note that ``beats`` of the beats that :meth:`told` wanted were not sent."""
         self._beats -= beats
 
     def beat_came(self) -> None:

@@ -294,7 +294,7 @@ class BrokerSession:
         orders.take_back = [*(task for task in orders.take_back if self._shares.is_in_hand(task)), *self.left_over]
 
     def step_aside(self, other: BrokerSession, now: float) -> None:
-        """The same broker has welcomed the worker over the connection of ``other``, so it has forgotten this one."""
+        """End this session: its broker has welcomed the worker over the connection of ``other``, and has forgotten this one."""
         self._used_instead = other
         self._next_word.clear()
         self._end(now)

@@ -29,7 +29,7 @@ class Share:
         self.demand: dict[str, int] = {}
         """How many of its requests wait for a slot here, by service."""
         self.in_hand = in_hand
-        self.turn = 0  # when it has last sent a task, as a number that grows
+        self.sent_last = 0  # when it has last sent a task, as a number that grows
         self.heard_at = 0.0  # when it has last sent a task, or demanded
         self.unused_since: float | None = None
         """Since when slots are offered to it and not in use; None: there are none."""
@@ -57,7 +57,7 @@ class Shares:
         self._capacity = capacity
         self._shares: list[Share] = []
         self._is_open = True  # all slots are offered to everybody
-        self._turn = 0
+        self._tasks_sent = 0
         self._offer_all = agenda.timer(self._open)
         self._unkept = agenda.timer(self._forget_demands)
 
@@ -97,8 +97,8 @@ class Shares:
 
     def took(self, share: Share, services: list[str], now: float) -> None:
         """The broker of ``share`` has sent a task for each of ``services``."""
-        self._turn += 1
-        share.turn, share.heard_at = self._turn, now
+        self._tasks_sent += 1
+        share.sent_last, share.heard_at = self._tasks_sent, now
         for service in services:
             left = share.demand.pop(service, 0) - 1
             if left > 0:
@@ -129,10 +129,10 @@ class Shares:
         elif not self._offer_all.is_set:
             self._offer_all.set(now + OFFER_ALL_AFTER_S)
         spare = self._take_back_excess(capacity)
-        for share in sorted(self._shares, key=_turn_of):  # who has waited longest for a task is first
+        for share in sorted(self._shares, key=_sent_last):  # who has waited longest for a task is first
             spare = self._meet(share, spare)
         if spare:
-            favourite = max(self._shares, key=_turn_of)
+            favourite = max(self._shares, key=_sent_last)
             favourite.offered = favourite.held + spare
         for share in self._shares:
             if not share.unused:
@@ -168,7 +168,7 @@ class Shares:
                 continue
             moved = min(need, max(0, other.unused - other.waiting))  # it has no use for these
             lead = other.held - moved - needy.held - moved
-            is_next = needy.held + moved == 0 and needy.turn < other.turn  # a slot that all want goes round
+            is_next = needy.held + moved == 0 and needy.sent_last < other.sent_last  # a slot that all want goes round
             over = -(-lead // 2) if is_next else lead // 2
             moved += max(0, min(need - moved, other.unused - moved, over))
             other.offered -= moved
@@ -194,10 +194,10 @@ def _offer(share: Share, slots: int) -> None:
         share.offered = share.held + slots
 
 
-def _turn_of(share: Share) -> int:
-    return share.turn
+def _sent_last(share: Share) -> int:
+    return share.sent_last
 
 
 def _needs_unused(share: Share) -> tuple[int, int]:
     """Less for those that need what is offered to them less."""
-    return min(share.waiting, share.unused), -share.turn
+    return min(share.waiting, share.unused), -share.sent_last
