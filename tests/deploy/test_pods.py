@@ -95,7 +95,7 @@ def test_a_broker_on_a_volume_with_keys_and_a_logger(new_node: NewNode, tmp_path
         broker.restart()
         answers = [future.result().decode().split() for future in futures]
         assert [request for request, _ in answers] == [f"{number}" for number in range(30)]
-        assert "goes on with its journal" in broker.logs()
+        wait_until(lambda: "goes on with its journal" in broker.logs(), "the broker has read it")
 
         verify = node.start("Pod", "cbw-verify")
         assert verify.wait() == 0, verify.logs()

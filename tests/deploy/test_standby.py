@@ -61,7 +61,7 @@ def test_a_standby_goes_on_when_the_owner_is_killed(new_project: NewProject, nat
 
 def test_a_deployment_with_a_standby_is_verified(new_project: NewProject, nats_file: Path) -> None:
     """The owner is killed, and frozen until the standby has its journal: then it ends, and nothing of it is believed."""
-    project = new_project("cbw", BROKER_PUBLISHED="0", CBW_WORKER_WORK_TIME_S="0.5")
+    project = new_project("cbw", BROKER_PUBLISHED="0", CBW_WORKER_WORK_TIME_S="2")
     project.add_file(DEPLOY / "cbw" / "nats.yml")
     project.add_file(nats_file)
     project.must("up", "--detach", "--scale", "bro=2", "--scale", "cli=0", "--scale", "wor=3", within_s=UP_S)
