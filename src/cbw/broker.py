@@ -317,14 +317,14 @@ class Broker:
         )
 
 
-def recover(core: BrokerCore, batches: Iterable[tuple[int, bytes]], position: int, now: float) -> Replay:
-    """Put what ``batches`` say, from which nothing is missing, into ``core``, which has not been stepped yet. ``position`` is
-    that of the last one, also if it is needed no longer and was dropped.
+def recover(core: BrokerCore, batches: Iterable[tuple[int, bytes]], last: int, now: float) -> Replay:
+    """Put what ``batches`` say, from which nothing is missing, into ``core``, which has not been stepped yet. ``last`` is the
+    position of the last one, also if it is needed no longer and was dropped.
 
     Raises:
         JournalError: they cannot be read.
     """
-    replay = Replay(position)
+    replay = Replay(last)
     gc.disable()  # a million new objects, none of them garbage: each look at all of them would take a second
     try:
         for position, data in batches:

@@ -48,6 +48,12 @@ def said(message: str, **fields: Any) -> str:
     return _messages(_language()).get(message, message).format(**fields)
 
 
+def said_of(count: int, one: str, several: str, **fields: Any) -> str:
+    """``one`` if ``count`` is 1, otherwise ``several``, in the language of the environment, as :func:`said` does it."""
+    message = one if count == 1 else several
+    return _messages(_language()).get(message, message).format(count=count, **fields)
+
+
 def translated(text: str) -> str:
     """An English text, such as that of an error, in the language of the environment; unchanged if it is not in the catalogue.
 

@@ -296,3 +296,10 @@ def test_a_broker_that_does_not_let_requests_wait_for_workers(
     with pytest.raises(cbw.Expired, match="no worker here serves 'price'") as expired:
         connect(broker).call(b"", "price", timeout=None)
     assert expired.value.kind == "no_worker"
+
+
+def test_of_an_expired_request_too_the_command_line_says_where_more_is(start: Start, broker: Broker) -> None:
+    """As ``Expired`` is a ``TimeoutError``, it was told as an error of the system, without what to do."""
+    call = start("call", "prize", "tea", "--broker", broker.address, "--timeout", 1, LOGGER_HOST=HOST)
+    assert call.exit_code() == 1
+    assert "The log has more: cbw logs story" in call.errors[-1], call.errors

@@ -47,6 +47,15 @@ def journal_on(server: NatsServer) -> NatsJournal:
     return NatsJournal(NatsPlace.of(f"nats://{server.address}/j"), "BRO")
 
 
+def filled(server: NatsServer, count: int, size: int = 200) -> NatsJournal:
+    """A journal with ``count`` batches, each of ``size`` bytes and appended for itself."""
+    journal = journal_on(server)
+    read(journal)
+    for position in range(1, count + 1):
+        assert journal.append(position, [batch(position, size)]) is Append.DURABLE
+    return journal
+
+
 def contents(server: NatsServer) -> list[tuple[int, bytes]]:
     journal = journal_on(server)
     try:
@@ -123,10 +132,7 @@ def test_nothing_of_a_fenced_owner_is_stored_behind_the_new_ones(
 @pytest.mark.usefixtures("impatient")
 def test_a_compaction_whose_outcome_is_unknown_fences_nobody(server: NatsServer) -> None:
     """What says that old batches are dropped may be stored although no answer came."""
-    journal = journal_on(server)
-    read(journal)
-    for position in range(1, 6):
-        assert journal.append(position, [batch(position)]) is Append.DURABLE
+    journal = filled(server, 5)
     server.send_signal(signal.SIGSTOP)
     assert journal.compact(4), "it is to be called again"
     server.send_signal(signal.SIGCONT)
@@ -155,10 +161,7 @@ def test_what_a_former_owner_drops_late_is_not_missed(
             await drop(stream, late[0])
         return await read_some(stream, first, until, average_bytes)
 
-    former = journal_on(server)
-    read(former)
-    for position in range(1, 6):
-        assert former.append(position, [batch(position)]) is Append.DURABLE
+    former = filled(server, 5)
     monkeypatch.setattr(Stream, "drop", is_on_the_way)
     while former.compact(4):
         pass
@@ -169,10 +172,7 @@ def test_what_a_former_owner_drops_late_is_not_missed(
 
 
 def test_a_journal_of_which_messages_are_missing_is_damaged(server: NatsServer) -> None:
-    journal = journal_on(server)
-    read(journal)
-    for position in range(1, 6):
-        assert journal.append(position, [batch(position)]) is Append.DURABLE
+    journal = filled(server, 5)
     journal.close()
     asyncio.run(lose(server, 4))
     with pytest.raises(JournalDamaged, match="message 4 of the stream CBW_j is missing"):
@@ -180,10 +180,7 @@ def test_a_journal_of_which_messages_are_missing_is_damaged(server: NatsServer) 
 
 
 def test_a_server_that_was_killed_in_between_has_what_it_has_acknowledged(server: NatsServer) -> None:
-    journal = journal_on(server)
-    read(journal)
-    for position in range(1, 50):
-        assert journal.append(position, [batch(position)]) is Append.DURABLE
+    journal = filled(server, 49)
     server.stop()
     assert journal.append(50, [batch(50)]) is Append.UNKNOWN
     server.start()
@@ -215,10 +212,7 @@ def test_a_stream_without_room(server: NatsServer) -> None:
 @pytest.mark.parametrize("is_told", [True, False])
 def test_a_full_stream_is_made_smaller(server: NatsServer, is_told: bool) -> None:
     """Although what says so finds no room in it, and also if the broker ends before it has said so."""
-    journal = journal_on(server)
-    read(journal)
-    for position in range(1, 6):
-        assert journal.append(position, [batch(position, MB // 2)]) is Append.DURABLE
+    journal = filled(server, 5, MB // 2)
     asyncio.run(change(server, max_bytes=journal.size_bytes))
     with pytest.raises(JournalFull):
         journal.append(6, [batch(6)])

@@ -81,9 +81,7 @@ class Checker:
         self._ttl: dict[int, float | None] = {}
         self.plain_tokens: dict[int, str] = {}
         self._plain_tasks: dict[int, tuple[PlainTask, int]] = {}
-        self._last_of: dict[
-            str, int
-        ] = {}  # worker → the task that it was given last: it may have ended in the same step
+        self._last_of: dict[str, int] = {}  # by worker, the task given last: it may have ended in the same step
         self._excused = durability.told.excused
         self._cancelled = programs.cancelled
         self._unread: dict[bytes, None] = {}

@@ -35,10 +35,15 @@ def messages() -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in SRC.rglob("*.py"):
         for call in calls(path):
+            given = {keyword.arg for keyword in call.keywords}
             if ast.unparse(call.func) == "said":
-                text = ast.literal_eval(call.args[0])
-                given = {keyword.arg for keyword in call.keywords}
-                assert fields(text) == given, f"{path}:{call.lineno}: {text!r} is given {given}"
+                texts = {ast.literal_eval(call.args[0]): [given]}
+            elif ast.unparse(call.func) == "said_of":
+                texts = {ast.literal_eval(text): [given, given | {"count"}] for text in call.args[1:]}
+            else:
+                continue
+            for text, allowed in texts.items():
+                assert fields(text) in allowed, f"{path}:{call.lineno}: {text!r} is given {allowed[-1]}"
                 found[text] = path
     return found
 

@@ -15,13 +15,12 @@ import msgspec
 from cbw import settings
 from cbw.cli import output
 from cbw.cli.completion import complete_called, complete_service
-from cbw.cli.connection import client_brokers, no_broker, telling_who_waits
-from cbw.cli.failures import telling_errors
+from cbw.cli.connection import client_brokers, meeting
 from cbw.cli.option_types import Integer, Number
 from cbw.cli.options import keys_option, setting_options
 from cbw.client.sync_client import Client
-from cbw.core.messages import DELAY_S_MAX, PRIORITY, PRIORITY_MAX, REFUSED
-from cbw.errors import RequestError, UsageError
+from cbw.core.messages import DELAY_S_MAX, PRIORITY, PRIORITY_MAX
+from cbw.errors import UsageError
 from cbw.language import said
 
 broker_option = click.option(
@@ -32,8 +31,8 @@ broker_option = click.option(
 
 json_option = click.option(
     "--json",
-    "is_json",
     is_flag=True,
+    expose_value=False,  # whoever prints the error looks for it
     help="Print an error as one JSON object on standard error: error (its class), kind, text, request, and what else it has.",
 )
 
@@ -111,7 +110,6 @@ def command(
     ticket: str | None,
     deadline_s: float | None,
     timeout_s: float,
-    is_json: bool,
 ) -> None:
     """Send one request; its answer goes to standard output, an error to standard error.
 
@@ -134,10 +132,9 @@ def command(
         raise click.UsageError("--deadline goes with --detach or --ticket; otherwise --timeout is the deadline.")
     if is_stream and (is_detached or ticket is not None):
         raise click.UsageError("--stream prints what comes; it does not go with --detach or --ticket.")
-    with telling_errors(is_json=is_json):
-        service, body = (service, _read(arguments)) if service is not None else _asked(arguments)
-        options: Any = {"priority": priority, "delay_s": delay_s, "headers": _headers(headers)}
-    with asking(broker, timeout_s, is_json=is_json) as client:
+    service, body = (service, _read(arguments)) if service is not None else _asked(arguments)
+    options: Any = {"priority": priority, "delay_s": delay_s, "headers": _headers(headers)}
+    with asking(broker, timeout_s) as client:
         if is_stream:
             for part in client.stream(body, service, **options):
                 output.data(part + b"\n")
@@ -214,17 +211,8 @@ def _headers(texts: Sequence[str]) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def asking(broker: str | None, timeout_s: float, *, is_json: bool) -> Iterator[Client]:
-    """A client of ``broker``, and clear words if there is none. ``is_json``: errors are printed as JSON."""
+def asking(broker: str | None, timeout_s: float) -> Iterator[Client]:
+    """A client of ``broker``, and clear words if there is none."""
     brokers = client_brokers(broker)
-    with (
-        telling_errors(is_json=is_json),
-        Client(broker, timeout=timeout_s) as client,
-        telling_who_waits(client, brokers, timeout_s),
-    ):
-        try:
-            yield client
-        except RequestError as error:
-            if not client.has_met_broker and error.kind != REFUSED:
-                raise no_broker(brokers, timeout_s) from None
-            raise error
+    with Client(broker, timeout=timeout_s) as client, meeting(client, brokers, timeout_s):
+        yield client

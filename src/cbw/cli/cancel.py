@@ -7,7 +7,7 @@ import click
 from cbw.cli.completion import complete_request
 from cbw.cli.control import Control, controlling, done, json_printed
 from cbw.core.broker.acts import CANCEL
-from cbw.language import said
+from cbw.language import said_of
 
 
 @click.command("cancel", context_settings={"max_content_width": 110})
@@ -20,8 +20,10 @@ def command(control: Control, requests: tuple[str, ...], is_json: bool) -> None:
     REQUEST is the name of a request in the trace: C1/17, or ticket/T for one that outlives its client. cbw requests lists them. A
     worker that runs one is told; an answer that it sends all the same is thrown away.
     """
-    done(control.each(CANCEL, "requests", requests), "cancelled", _told, is_json=is_json)
-
-
-def _told(count: int) -> str:
-    return said("1 request cancelled") if count == 1 else said("{count} requests cancelled", count=count)
+    answers = control.each(CANCEL, "requests", requests)
+    done(
+        answers,
+        "cancelled",
+        lambda count: said_of(count, "1 request cancelled", "{count} requests cancelled"),
+        is_json=is_json,
+    )

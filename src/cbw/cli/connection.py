@@ -15,7 +15,8 @@ import click
 
 from cbw.addresses import Address, addresses, checked_host, checked_port, host_and_port
 from cbw.cli import output
-from cbw.errors import CannotResolve, CbwError, NoAnswer
+from cbw.core.messages import REFUSED
+from cbw.errors import CannotResolve, CbwError, NoAnswer, RequestError
 from cbw.language import said, translated
 from cbw.settings import BROKER_HOST, BROKER_PORT
 from cbw.transport.listening import Listener, what_listens
@@ -148,6 +149,18 @@ def _waiting_text(what: str, timeout_s: float | None) -> str:
     if timeout_s is None:
         return said("waiting for {what}", what=what)
     return said("waiting for {what}, up to {timeout} s for each request", what=what, timeout=f"{timeout_s:g}")
+
+
+@contextlib.contextmanager
+def meeting(client: Waiting, brokers: BrokerAddresses, timeout_s: float) -> Iterator[None]:
+    """Say after a while that ``client`` still waits for a broker, and in the end, in clear words, that there is none."""
+    with telling_who_waits(client, brokers, timeout_s):
+        try:
+            yield
+        except RequestError as error:
+            if not client.has_met_broker and error.kind != REFUSED:
+                raise no_broker(brokers, timeout_s) from None
+            raise error
 
 
 def no_broker(brokers: BrokerAddresses, timeout_s: float) -> CbwError:

@@ -13,14 +13,12 @@ import msgspec
 
 from cbw import settings
 from cbw.cli import output
-from cbw.cli.connection import client_brokers, no_broker, telling_who_waits
-from cbw.cli.failures import telling_errors
+from cbw.cli.connection import client_brokers, meeting
 from cbw.cli.options import keys_option, setting_options
 from cbw.client.sync_client import Client
 from cbw.core.broker.looks import LISTED_MAX
 from cbw.core.broker.reasons import REASONS
-from cbw.core.messages import REFUSED
-from cbw.errors import CbwError, RequestError, UsageError
+from cbw.errors import CbwError, UsageError
 from cbw.keys.folder import KeyFolder
 from cbw.language import said, translated, word
 from cbw.logs.times import span_of
@@ -63,18 +61,8 @@ def controlling(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def with_control(*arguments: Any, broker: str | None, timeout_s: float, **options: Any) -> Any:
         brokers = client_brokers(broker)
-        is_json = bool(options.get("is_json"))
-        with (
-            telling_errors(is_json=is_json),
-            _client(broker, timeout_s) as client,
-            telling_who_waits(client, brokers, timeout_s),
-        ):
-            try:
-                return function(*arguments, control=Control(client), **options)
-            except RequestError as error:
-                if not client.has_met_broker and error.kind != REFUSED:
-                    raise no_broker(brokers, timeout_s) from None
-                raise error
+        with _client(broker, timeout_s) as client, meeting(client, brokers, timeout_s):
+            return function(*arguments, control=Control(client), **options)
 
     text = "Broker to ask, and its port for clients. [env: BROKER_HOST, BROKER_PORT]"
     option = click.option("--broker", metavar="HOST:PORT", help=text)

@@ -20,7 +20,7 @@ from cbw.core import catalogue
 from cbw.core.broker.dead_services import BODY, DROP, LIST, PAGE_MAX, REQUEUE, SHOW
 from cbw.core.identities import ticket_name
 from cbw.errors import CbwError, HandlerFailed, UsageError
-from cbw.language import said, translated, word
+from cbw.language import said, said_of, translated, word
 from cbw.logs.times import span_of
 
 SHOWN_CHARS_MAX = 2000
@@ -144,8 +144,8 @@ def _choice(function: Callable[..., Any]) -> Callable[..., Any]:
 def asked(act: str, count: int) -> str:
     """What is to be confirmed: the act ``requeue`` or ``drop``, on ``count`` dead letters."""
     if act == "requeue":
-        return said("requeue 1 dead letter") if count == 1 else said("requeue {count} dead letters", count=count)
-    return said("drop 1 dead letter") if count == 1 else said("drop {count} dead letters", count=count)
+        return said_of(count, "requeue 1 dead letter", "requeue {count} dead letters")
+    return said_of(count, "drop 1 dead letter", "drop {count} dead letters")
 
 
 def _positive(_context: click.Context, _parameter: click.Parameter, text: str | None) -> float | None:
@@ -204,10 +204,7 @@ def list_dead(letters: _Letters, fields: Fields, limit: int, is_json: bool) -> N
     tables.show(table)
     more = counts["matching"] - len(found)
     shown, total = len(found), counts["total"]
-    if total == 1:
-        text = said("{shown} of {total} dead letter", shown=shown, total=total)
-    else:
-        text = said("{shown} of {total} dead letters", shown=shown, total=total)
+    text = said_of(total, "{shown} of {count} dead letter", "{shown} of {count} dead letters", shown=shown)
     output.line(f"{text}; {said('--limit shows {count} more', count=more)}" if more > 0 else text)
 
 
@@ -330,9 +327,7 @@ def requeue_dead(letters: _Letters, names: list[str], ttl: float | None, is_json
     if is_json:
         output.json({"requeued": count, "left": left, "missing": missing})
     elif not refused:
-        output.line(
-            said("1 dead letter sent again") if count == 1 else said("{count} dead letters sent again", count=count)
-        )
+        output.line(said_of(count, "1 dead letter sent again", "{count} dead letters sent again"))
     if refused:
         advice = f"{_letters(count)} sent again, {left} left. Try again when the broker has room."
         raise CbwError(f"the broker takes no more requests: {refused}", advice=advice)
@@ -349,7 +344,7 @@ def drop_dead(letters: _Letters, names: list[str], is_json: bool) -> None:
     if is_json:
         output.json({"dropped": count, "missing": [name for done in answers for name in done["missing"]]})
     else:
-        output.line(said("1 dead letter dropped") if count == 1 else said("{count} dead letters dropped", count=count))
+        output.line(said_of(count, "1 dead letter dropped", "{count} dead letters dropped"))
 
 
 def _pages(names: list[str]) -> Iterator[list[str]]:
@@ -373,7 +368,7 @@ def export_dead(letters: _Letters, fields: Fields, limit: int | None, file: Bina
         count += 1
     file.flush()
     with contextlib.suppress(OSError):
-        text = said("1 dead letter exported") if count == 1 else said("{count} dead letters exported", count=count)
+        text = said_of(count, "1 dead letter exported", "{count} dead letters exported")
         output.line(text, err=True)
 
 

@@ -1,35 +1,20 @@
-"""How commands that ask for one answer tell why there is none."""
+"""How errors are told: to people on a few lines, to programs as JSON."""
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import click
 import msgspec
 
 from cbw.cli import output
+from cbw.cli.config_file import where_from
 from cbw.errors import CbwError, Failure, HandlerFailed, RequestError
 from cbw.language import said, translated
 from cbw.settings import LOGGER_HOST
-
-
-@contextlib.contextmanager
-def telling_errors(*, is_json: bool) -> Iterator[None]:
-    """Print an error as JSON, or more of it than its first line."""
-    try:
-        yield
-    except CbwError as error:
-        if is_json:
-            as_json(error)
-            raise click.exceptions.Exit(error.exit_code) from None
-        if isinstance(error, RequestError):
-            error.advice = "\n     ".join([*filter(None, [translated(error.advice)]), *_more(error)])
-        raise
 
 
 def wants_json(arguments: Sequence[str]) -> bool:
@@ -40,6 +25,13 @@ def wants_json(arguments: Sequence[str]) -> bool:
 def as_json(error: CbwError) -> None:
     """Print ``error`` as one JSON object to standard error."""
     output.json(_fields(error), sys.stderr.buffer)
+
+
+def for_people(error: CbwError) -> None:
+    """Print ``error`` to standard error: what happened, what to do, and where a setting that it names was found."""
+    if isinstance(error, RequestError):
+        error.advice = "\n     ".join([*filter(None, [translated(error.advice)]), *_more(error)])
+    output.failure(error, where_from(f"{error} {error.advice}"))
 
 
 def _fields(error: CbwError) -> dict[str, Any]:

@@ -15,10 +15,10 @@ import msgspec
 from cbw.cli import output
 from cbw.core.broker.replay import Replay
 from cbw.core.journal_records import TICKET, Batch
-from cbw.errors import JournalBroken, JournalDamaged, JournalFenced
-from cbw.journal.backend import Append, Backend
+from cbw.errors import JournalDamaged
+from cbw.journal.backend import Backend
 from cbw.journal.places import existing_journal_at
-from cbw.journal.writer import RETRY_S, UNKNOWN_S
+from cbw.journal.writer import RETRY_S, UNKNOWN_S, append_for_certain
 from cbw.wire.journal import decode_batch, encode_batch
 
 _DAMAGED_SHOWN = 20
@@ -139,13 +139,8 @@ def compact_command(where: str) -> None:
 
 
 def _append(journal: Backend, position: int, batch: bytes) -> None:
-    tried_until = time.monotonic() + UNKNOWN_S
-    while (outcome := journal.append(position, [batch])) is Append.UNKNOWN:
-        if time.monotonic() >= tried_until:
-            raise JournalBroken(f"the journal does not say whether it has stored batch {position}")
-        time.sleep(RETRY_S)
-    if outcome is Append.FENCED:
-        raise JournalFenced(f"another broker has written batch {position} of the journal")
+    until = time.monotonic() + UNKNOWN_S
+    append_for_certain(journal, position, [batch], lambda: time.monotonic() >= until, lambda: time.sleep(RETRY_S))
 
 
 @_journal

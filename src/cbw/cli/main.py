@@ -18,7 +18,7 @@ from click.shell_completion import CompletionItem
 from cbw import service_links
 from cbw.cli import output
 from cbw.cli.config_file import take_settings_file, where_from
-from cbw.cli.failures import as_json, wants_json
+from cbw.cli.failures import as_json, for_people, wants_json
 from cbw.cli.signals import ending_on_sigterm
 from cbw.errors import CbwError, UsageError
 from cbw.version import __version__
@@ -138,25 +138,18 @@ def main(arguments: list[str] | None = None) -> Any:
         sys.exit(UsageError.exit_code)  # click has another one for a file that cannot be opened
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
+    except CbwError as error:  # before OSError, which Expired is too, as a TimeoutError
+        _fail(error, is_json=is_json)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
     except OSError as error:  # a full disk under our output, most often
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would try once more at the end
-        if isinstance(error, FileNotFoundError) and error.filename is None:  # only os.getcwd() does not say which
-            _fail(
-                UsageError("the current folder is not there any more", advice="Change to another one."), is_json=is_json
-            )
-        if error.errno == errno.EBADF:
-            _fail(CbwError("standard output is closed, so nothing can be printed"), is_json=is_json)
-        where = f": {error.filename}" if error.filename else ""
-        _fail(CbwError(f"{error.strerror or error}{where}"), is_json=is_json)
+        _fail(_of_the_system(error), is_json=is_json)
     except UnicodeEncodeError as error:  # what Python makes of an argument or a variable that is no UTF-8
         wrong = UsageError(f"{error.object!r} is no UTF-8 text", advice="Check the arguments and the environment.")
         _fail(wrong, is_json=is_json)
-    except CbwError as error:
-        _fail(error, is_json=is_json)
 
 
 def _open_streams(*, is_role: bool) -> None:
@@ -174,9 +167,14 @@ def _open_streams(*, is_role: bool) -> None:
             setattr(sys, name, io.open(os.open(os.devnull, access), mode))  # noqa: SIM115, UP020 - as long as we live
 
 
+def _of_the_system(error: OSError) -> CbwError:
+    if isinstance(error, FileNotFoundError) and error.filename is None:  # only os.getcwd() does not say which
+        return UsageError("the current folder is not there any more", advice="Change to another one.")
+    if error.errno == errno.EBADF:
+        return CbwError("standard output is closed, so nothing can be printed")
+    return CbwError(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+
+
 def _fail(error: CbwError, *, is_json: bool) -> NoReturn:
-    if is_json:
-        as_json(error)
-    else:
-        output.failure(error, where_from(f"{error} {error.advice}"))
+    (as_json if is_json else for_people)(error)
     sys.exit(error.exit_code)

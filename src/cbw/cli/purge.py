@@ -10,7 +10,7 @@ from cbw.cli.control import Control, age_of, confirm, controlling, json_printed
 from cbw.core.broker.acts import PURGE
 from cbw.core.broker.looks import LIST_REQUESTS
 from cbw.errors import UsageError
-from cbw.language import said
+from cbw.language import said_of
 
 
 @click.command("purge", context_settings={"max_content_width": 110})
@@ -55,13 +55,11 @@ def command(
     if is_json:
         output.json({"purged": count})
     else:
-        output.line(said("1 request purged") if count == 1 else said("{count} requests purged", count=count))
+        output.line(said_of(count, "1 request purged", "{count} requests purged"))
 
 
 def _asked(count: int, service: str | None) -> str:
     if service is None:
-        return said("end 1 request") if count == 1 else said("end {count} requests, of all services", count=count)
+        return said_of(count, "end 1 request", "end {count} requests, of all services")
     called = output.called(service)
-    if count == 1:
-        return said("end 1 request of {service}", service=called)
-    return said("end {count} requests of {service}", count=count, service=called)
+    return said_of(count, "end 1 request of {service}", "end {count} requests of {service}", service=called)

@@ -16,7 +16,7 @@ from cbw.cli.options import keys_option, setting_options
 @setting_options(*settings.CLIENT)
 @keys_option
 @json_option
-def command(ticket: str, broker: str | None, timeout_s: float, is_json: bool) -> None:
+def command(ticket: str, broker: str | None, timeout_s: float) -> None:
     """Wait for the answer of the request that was started under TICKET, and print it. It can be fetched again.
 
     The request goes on if the time is over, or if you press Ctrl-C.
@@ -25,5 +25,5 @@ def command(ticket: str, broker: str | None, timeout_s: float, is_json: bool) ->
     ticket=$(cbw call --service report --detach year.json)
     cbw result $ticket --timeout 3600 > report.pdf
     """
-    with asking(broker, timeout_s, is_json=is_json) as client:
+    with asking(broker, timeout_s) as client:
         output.data(client.result(ticket))

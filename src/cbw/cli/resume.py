@@ -7,7 +7,7 @@ import click
 from cbw.cli.completion import complete_paused
 from cbw.cli.control import Control, controlling, done, json_printed
 from cbw.core.broker.acts import RESUME
-from cbw.language import said
+from cbw.language import said_of
 
 
 @click.command("resume", context_settings={"max_content_width": 110})
@@ -16,8 +16,10 @@ from cbw.language import said
 @json_printed
 def command(control: Control, services: tuple[str, ...], is_json: bool) -> None:
     """Hand out requests of paused services again."""
-    done(control.each(RESUME, "services", services), "resumed", _told, is_json=is_json)
-
-
-def _told(count: int) -> str:
-    return said("1 service resumed") if count == 1 else said("{count} services resumed", count=count)
+    answers = control.each(RESUME, "services", services)
+    done(
+        answers,
+        "resumed",
+        lambda count: said_of(count, "1 service resumed", "{count} services resumed"),
+        is_json=is_json,
+    )

@@ -48,7 +48,7 @@ def command(broker: str | None, is_json: bool, timeout_s: float) -> None:
 
     A terminal that is too narrow shows the most important columns.
     """
-    with asking(broker, timeout_s, is_json=is_json) as client:
+    with asking(broker, timeout_s) as client:
         found = msgspec.json.decode(client.call(b"", SERVICES), type=list[Fields])
     if is_json:
         output.data(msgspec.json.encode([_as_json(service) for service in found]) + b"\n")

@@ -7,7 +7,7 @@ import click
 from cbw.cli.completion import complete_drained
 from cbw.cli.control import Control, controlling, done, json_printed
 from cbw.core.broker.acts import UNDRAIN
-from cbw.language import said
+from cbw.language import said_of
 
 
 @click.command("undrain", context_settings={"max_content_width": 110})
@@ -16,8 +16,10 @@ from cbw.language import said
 @json_printed
 def command(control: Control, workers: tuple[str, ...], is_json: bool) -> None:
     """Give workers that were drained work again."""
-    done(control.each(UNDRAIN, "workers", workers), "undrained", _told, is_json=is_json)
-
-
-def _told(count: int) -> str:
-    return said("1 worker undrained") if count == 1 else said("{count} workers undrained", count=count)
+    answers = control.each(UNDRAIN, "workers", workers)
+    done(
+        answers,
+        "undrained",
+        lambda count: said_of(count, "1 worker undrained", "{count} workers undrained"),
+        is_json=is_json,
+    )

@@ -94,8 +94,7 @@ class Reading:
 @dataclass
 class StreamLine:
     """What a stream needs of its client: to ``ask`` for it, with a sink for its news, which returns its id; to tell of parts that
-    its program ``took``; to ``cancel`` it; and to note that it is ``unread``, and by whom,
-    while its program does something else.
+    its program ``took``; to ``cancel`` it; and to note that it is ``unread``, and by whom, while its program does something else.
     """
 
     ask: Callable[[Callable[[Any], None]], int]

@@ -9,7 +9,7 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from cbw.errors import JournalBroken, JournalError, JournalFenced, JournalFull, JournalUnreachable
@@ -28,6 +28,23 @@ UNKNOWN_S = 30.0
 long; one that never learns it must not answer any more."""
 LAST_BATCHES_S = 5.0
 """How long :meth:`Writer.close` waits for the disk."""
+
+
+def append_for_certain(
+    backend: Backend, position: int, batches: Sequence[bytes], has_waited: Callable[[], bool], wait: Callable[[], None]
+) -> None:
+    """Append ``batches`` to ``backend``, and again after each ``wait`` until it is known that they are stored.
+
+    Raises:
+        JournalBroken: it is unknown still, and it ``has_waited`` for long enough.
+        JournalFenced: another broker has written there.
+    """
+    while (outcome := backend.append(position, batches)) is Append.UNKNOWN:
+        if has_waited():
+            raise JournalBroken(f"the journal does not say whether it has stored batch {position}")
+        wait()
+    if outcome is Append.FENCED:
+        raise JournalFenced(f"another broker has written batch {position} of the journal")
 
 
 class Writer:
@@ -181,19 +198,21 @@ class Writer:
             return
         position = self._stored + 1
         until = time.monotonic() + UNKNOWN_S
-        while (outcome := self._backend.append(position, batches)) is Append.UNKNOWN:
-            if time.monotonic() >= min(until, self._close_at or until):
-                raise JournalBroken(f"the journal does not say whether it has stored batch {position}")
-            self._tell("the journal does not say whether it has stored what was written last; asking again")
-            self._pause()
-        if outcome is Append.FENCED:
-            raise JournalFenced(f"another broker has written batch {position} of the journal")
+
+        def has_waited() -> bool:
+            return time.monotonic() >= min(until, self._close_at or until)
+
+        append_for_certain(self._backend, position, batches, has_waited, self._ask_again)
         with self._changed:
             for _ in batches:
                 self._waiting.popleft()
             self._stored += len(batches)
             self._begin_compactions()
         self._wake()
+
+    def _ask_again(self) -> None:
+        self._tell("the journal does not say whether it has stored what was written last; asking again")
+        self._pause()
 
     def _compact(self) -> None:
         if not self._is_compacting:
