@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections.abc import Iterable
 
 from cbw.clock import clock_of
 from cbw.core import catalogue
@@ -27,6 +28,9 @@ PRINTED_S_MAX = 0.250
 """Allowed instead where what containers print must do: Docker notes when it reads a line, not when it was printed."""
 ANSWERED_MAX = 10_000
 """Requests that are remembered because their answer was told before their beginning, which comes seconds later or never."""
+LOAD_TRIES = 3
+"""Loads of a verification, at most, until one shows no free worker, where only the ends can be seen: a busy machine makes some of
+them look wrong. A broker that leaves workers free does so each time."""
 _STEP_S = 0.0001
 """Quantiles are as exact as this: so they take the same memory for any number of requests."""
 
@@ -467,3 +471,11 @@ class NoIdleWhileWaiting:
         if meter.is_open:
             evidence.append("and at the end of the trace a worker was still free while a request waited")
         return Verdict(self.name, passed, figures, summary, evidence)
+
+
+def is_nobody_idle(records: Iterable[Record]) -> bool:
+    """Whether ``records``, in the order of time, show no worker free for too long while a request waited."""
+    check = NoIdleWhileWaiting()
+    for record in records:
+        check.see(record)
+    return check.verdict().passed

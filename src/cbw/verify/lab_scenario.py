@@ -18,9 +18,10 @@ from cbw.transport.listening import what_listens
 from cbw.transport.plain_peer import PlainPeer, with_input
 from cbw.transport.resolver import place_of
 from cbw.transport.sockets import new_context
+from cbw.verify.idle import LOAD_TRIES, is_nobody_idle
 from cbw.verify.lab_peers import LAB_SERVICE, REGISTRATION, LabClient, LabWorker
 from cbw.verify.notebook import Notebook
-from cbw.verify.scenario import BEGIN_S, LOAD_WORKERS, VICTIM_WORK_S, WORK_S, Target
+from cbw.verify.scenario import BEGIN_S, LOAD_WORKERS, VICTIM_WORK_S, WORK_S, Target, merged
 
 LOAD_CLIENTS = 12
 """Clients that ask at once, three times as many as there are workers: a REQ client has one request only, and most are to wait."""
@@ -187,6 +188,17 @@ class LabScenario:
                 return
 
     def _load(self) -> bool:
+        """Send many requests, once more if a worker looks free for too long. False: none is answered any more."""
+        for left in reversed(range(LOAD_TRIES)):
+            if not self._send_all():
+                return False
+            if not left or is_nobody_idle(merged(self.traces())):
+                break
+            self._say("a worker looks free for too long: once more")
+            self._notebook.note(catalogue.LOAD_REPEATED)
+        return True
+
+    def _send_all(self) -> bool:
         """Every client has a request, all the time. False: none is answered any more."""
         self._say(f"{LOAD_CLIENTS} clients send {LOAD_ROUNDS} requests each to {LOAD_WORKERS} workers")
         clients = dict(self._new_client() for _ in range(LOAD_CLIENTS))

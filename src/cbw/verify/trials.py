@@ -31,7 +31,7 @@ from cbw.verify.broker_trials import BrokerTrials, Harm, Requester, killed_and_r
 from cbw.verify.caller import CALLERS, Caller, is_broker_at
 from cbw.verify.deployment import BROKER_SERVICE, LOGGER_SERVICE, WORKER_SERVICE, Deployment
 from cbw.verify.engine import freeze, log_files, log_size
-from cbw.verify.idle import NoIdleWhileWaiting
+from cbw.verify.idle import LOAD_TRIES, is_nobody_idle
 from cbw.verify.notebook import Notebook, wait
 from cbw.verify.printed import Printed
 from cbw.verify.restart import CompleteLog
@@ -50,8 +50,6 @@ HARM_TRIES = 5
 """Attempts to hurt a worker before it has answered: on a busy machine Docker may be too late now and then."""
 IN_FLIGHT_S = 0.3
 """Time for an answer to arrive here that a worker had sent before it was hurt."""
-LOAD_TRIES = 3
-"""Loads, at most, until one shows no free worker: where Docker's times must do, a busy machine makes some of them wrong."""
 LOG_POLL_S = 0.5
 """Interval between two readings of the log while it is incomplete: each copies the log's files out of a container."""
 
@@ -274,10 +272,7 @@ class Trials:
     def _is_everybody_busy(self) -> bool:
         """Whether the records so far show that no worker was free while requests waited."""
         notes, called = self._recorded()
-        check = NoIdleWhileWaiting()
-        for record in sorted([*notes, *called, *self._deployed(called)], key=lambda record: record.at):
-            check.see(record)
-        return check.verdict().passed
+        return is_nobody_idle(sorted([*notes, *called, *self._deployed(called)], key=lambda record: record.at))
 
     def kill(self) -> None:
         """``docker kill`` a worker in the middle of a request, and start it again."""
