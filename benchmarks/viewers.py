@@ -82,7 +82,7 @@ def _beating(system: StartedSystem) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _looking(port: int, viewers: int) -> Iterator[None]:
-    """So many viewers, as long as the context lasts.
+    """Have this many viewers look at the page, as long as the context lasts.
 
     Raises:
         SystemExit: some have seen nothing.

@@ -97,7 +97,7 @@ class Running:
         return True
 
     def require(self, is_so: Callable[[], bool], what: str) -> None:
-        """The same, for what has to happen.
+        """Wait until it has happened, or the run cannot be measured.
 
         Raises:
             NotMeasured: it has not happened, or the client has ended.

@@ -114,7 +114,7 @@ def encode_as(value: Any, kind: Any) -> bytes:
 
 
 def encode_shaped(value: Any, shape: Shape) -> bytes:
-    """As :func:`encode_as` for a type whose ``shape`` is known. To look it up takes as long as all the rest.
+    """The bytes of ``value`` as its type has them, whose ``shape`` is known: to look that up takes as long as all the rest.
 
     Raises:
         NotEncodable: JSON, or the codec of the type, has no form for it.

@@ -296,7 +296,7 @@ class Retry(CbwError):
 
 
 class NotAllowed(RequestError):
-    """This client's key is not good for the service; or the broker has no keys, and lets only programs on its own machine act."""
+    """The client's key is not good for the service; or the broker has no keys, and lets only programs on its own machine act."""
 
     exit_code = 7
     advice = "The file allowed, where the broker's keys are, says which services a key is good for."

@@ -68,8 +68,10 @@ def stopping(role: Stoppable) -> contextlib.AbstractContextManager[None]:
 
 
 def stopping_unless_handled(role: Stoppable) -> contextlib.AbstractContextManager[None]:
-    """As :func:`stopping`, unless the program has handlers of its own for these signals, or this is not its main thread, the
-    only one that can set handlers."""
+    """Have the stop signals stop ``role``, as long as the context lasts, unless the program has handlers of its own for them.
+
+    Outside of the main thread, the only one that can set handlers, nothing is done.
+    """
     if threading.current_thread() is not threading.main_thread():
         return contextlib.nullcontext()
     if any(signal.getsignal(number) not in _UNHANDLED for number in STOP_SIGNALS):

@@ -24,11 +24,11 @@ class Shared(Protocol):
         ...
 
     def describe(self) -> dict[str, Any]:
-        """As :meth:`.Backend.describe`."""
+        """What is known of the journal, for people."""
         ...
 
     def close(self) -> None:
-        """As :meth:`.Backend.close`."""
+        """Give back what it holds. Safe to call twice."""
         ...
 
 
@@ -54,7 +54,7 @@ class Standby:
             self._broker.stop()
 
     def reopen_trace(self) -> None:
-        """As :meth:`.Broker.reopen_trace`; before there is a broker there is no trace."""
+        """Open the trace's file anew, after it was moved. Before there is a broker there is no trace."""
         if self._broker is not None:
             self._broker.reopen_trace()
 
@@ -93,11 +93,11 @@ class Standby:
         return status_of("standby", self._name, self._started_at, self._problem, journal=shown)
 
     def operate(self, service: str, body: bytes, who: str, *, may_act: bool) -> Answer | None:
-        """As :meth:`.Broker.operate`; before there is a broker, nobody answers."""
+        """The broker's answer to an operator, ``who`` asks one of its own services. None: there is no broker yet."""
         return None if self._broker is None else self._broker.operate(service, body, who, may_act=may_act)
 
     def events(self) -> list[dict[str, Any]]:
-        """As :meth:`.Broker.events`."""
+        """The latest events of the broker, oldest first."""
         return [] if self._broker is None else self._broker.events()
 
     def _tell(self, problem: str) -> None:

@@ -160,7 +160,7 @@ class System:
             self._settle()
 
     def kill_broker(self) -> None:
-        """It is gone, with everything that it knew; all connections are lost."""
+        """End the broker, with everything that it knew; all connections are lost."""
         self.is_broker_alive = False
         for peer in (*self._clients, *self._workers):
             peer.cut()
@@ -450,21 +450,21 @@ class MemoryWorker(_Peer):
         self._driver = WorkerDriver(self.core, self._pool, self._link)
 
     def kill(self) -> None:
-        """As SIGKILL: it is gone in the middle of whatever it did."""
+        """End the worker in the middle of whatever it does, as SIGKILL would."""
         self.is_alive = False
         self.cut()
 
     def stop(self, *, grace_s: float = 10.0) -> None:
-        """As SIGTERM: it takes nothing more, finishes what runs, and says goodbye."""
+        """Stop the worker as SIGTERM would: it takes nothing more, finishes what runs, and says goodbye."""
         self._stop_by = self._system.now + grace_s
         self._system._settle()
 
     def freeze(self) -> None:
-        """As SIGSTOP: it does nothing, and says nothing, but its connection stays."""
+        """Have the worker stand still, as SIGSTOP would: it does nothing, and says nothing, but its connection stays."""
         self.is_frozen = True
 
     def thaw(self) -> None:
-        """As SIGCONT: it goes on where it was."""
+        """Let a frozen worker go on where it was, as SIGCONT would."""
         self.is_frozen = False
         self._system._settle()
 

@@ -3,4 +3,4 @@
 from __future__ import annotations
 
 __version__ = "0.1.0"
-"""As in ``pyproject.toml``."""
+"""The version of this package, as ``pyproject.toml`` has it too."""

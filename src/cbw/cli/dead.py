@@ -75,7 +75,7 @@ def _body_fields(body: bytes) -> Fields:
 
 
 def _connected(function: Callable[..., Any]) -> Callable[..., Any]:
-    """As :func:`.controlling`; the command gets the :class:`_Letters` of that broker."""
+    """Give the command, which has the options of :func:`.controlling`, the :class:`_Letters` of the broker that they name."""
 
     @functools.wraps(function)
     def with_letters(*arguments: Any, control: Control, **options: Any) -> Any:

@@ -36,7 +36,7 @@ class WaitingFuture(_CancellingFuture[Ended]):
     __slots__ = ()
 
     def set_ended(self, ended: Ended) -> None:
-        """It has ended."""
+        """Settle this future with how its request ended."""
         if not self.done():
             ended.sink = None  # a method of this future, which would hold itself
             self.set_result(ended)

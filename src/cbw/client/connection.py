@@ -49,7 +49,7 @@ class Connection:
         return None if link.handshakes.refusal is None else self._refusal()
 
     def _refusal(self) -> list[messages.Message] | None:
-        """That no key fits, as if the broker had said so; once."""
+        """What the broker would have said if it could: that no key fits. It is told once."""
         handshakes = self.link.handshakes
         refusal, handshakes.refusal = handshakes.refusal, None
         return None if refusal is None else [refusal]

@@ -47,7 +47,7 @@ def takes_contracts(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def streams_contracts(method: Callable[..., Any]) -> Callable[..., Any]:
-    """As :func:`takes_contracts`, for a method whose ``returns`` is the type of a part of the answer."""
+    """Have a method take a task in place of a service's name; its ``returns`` is the type of one part of the answer."""
 
     @functools.wraps(method)
     def either(self: Any, *arguments: Any, **options: Any) -> Any:

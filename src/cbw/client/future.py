@@ -28,7 +28,7 @@ class AnswerFuture(Future[Any]):
         self._returns = returns
 
     def result(self, timeout: float | None = None) -> Any:
-        """As that of any future, but each call raises an exception of its own."""
+        """Wait for the result, at most ``timeout`` seconds. Each call raises an exception of its own, with its own traceback."""
         try:
             return super().result(timeout)
         except CbwError as error:

@@ -96,7 +96,7 @@ class LoopSocket:
         return loop
 
     def _ask_stream(self, sink: Any, service: str, body: bytes, timeout: Timeout, priority: int, **options: Any) -> int:
-        """As :meth:`cbw.client.session.Session.stream`."""
+        """Ask for an answer in parts, which ``sink`` is given; returns the number of the request."""
         request_id = self._session.stream(service, body, timeout, sink, priority, **options)
         self._take_turn_soon()
         return request_id

@@ -147,7 +147,7 @@ class SharedSocket:
     def _ask_stream(
         self, sink: Callable[[Any], None], service: str, body: bytes, timeout: Timeout, priority: int, **options: Any
     ) -> int:
-        """As :meth:`cbw.client.session.Session.stream`."""
+        """Ask for an answer in parts, which ``sink`` is given; returns the number of the request."""
         with self._lock:
             request_id = self._session.stream(service, body, timeout, sink, priority, **options)
             is_sleeping = self._is_sleeping

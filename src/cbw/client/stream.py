@@ -167,7 +167,7 @@ def _read(reading: Reading, line: StreamLine, wait: Callable[[queue.SimpleQueue[
 
 
 class AsyncAnswerStream(_CountedParts, AsyncIterator[T]):
-    """As :class:`AnswerStream`, for ``async for`` and ``async with``."""
+    """The parts of an answer as they arrive, for ``async for``; the end of an ``async with`` before the last cancels the rest."""
 
     def __init__(self, reading: Reading, line: StreamLine) -> None:
         self._reading = reading

@@ -39,7 +39,7 @@ class Msgpack(Codec):
         return _decoder_of(kind).decode(body)
 
     def why_unusable(self, kind: Any) -> str:
-        """As for JSON, but for what has a codec of its own."""
+        """Why values of type ``kind`` have no form in msgpack; empty: they have. Inside them may be types with own codecs."""
         return codec.why_foreign(kind, _decoder_of, knows=lambda custom: codec_of(custom) is not None)
 
 

@@ -39,7 +39,7 @@ class Context(msgspec.Struct, eq=False):
 
     @staticmethod
     def current() -> Context | None:
-        """That of the request which this thread or coroutine serves; None: it serves none. For code that is not given it."""
+        """The context of the request that this thread or coroutine serves, for code that is not given it; None: there is none."""
         context: Context | None = request_context.get()
         return context
 

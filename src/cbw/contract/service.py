@@ -93,7 +93,7 @@ class Contract(Generic[P, R, Q, S]):
         return f"<{self.name}: {name_of(self.function)}>"
 
     def __reduce__(self) -> str:
-        """It goes to other processes as functions do: by the name under which they import it."""
+        """Pickle a task as functions are pickled: by the name under which other processes import it."""
         return str(vars(self)["__qualname__"])
 
     @functools.cached_property
@@ -131,7 +131,7 @@ class Contract(Generic[P, R, Q, S]):
         raise NotImplementedError(f"give {self!r} to a method of a client")
 
     def with_options(self, **options: Unpack[CallOptions]) -> Contract[P, R, Q, S]:
-        """This task with options of its own in place of the client's defaults: keywords of the method that it is given to::
+        """The task with options of its own in place of the client's defaults: keywords of the method that it is given to::
 
             client.call(price.with_options(timeout=2), "tea", count=3)
 

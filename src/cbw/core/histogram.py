@@ -138,7 +138,10 @@ class RecentLatencies:
 
 
 def quantile_of(seen: Latencies | RecentLatencies, share: float, counts: Sequence[int] | None = None) -> float | None:
-    """As :func:`bucket_quantile`, of what was ``seen`` or of those ``counts`` of it, but never more or less than was seen."""
+    """The seconds that ``share`` of what was ``seen``, or of those ``counts`` of it, did not exceed; None: there was nothing.
+
+    As exact as the buckets are, and never more or less than what was seen.
+    """
     found = bucket_quantile(seen.counts if counts is None else counts, share)
     return None if found is None else max(min(found, seen.most_s), seen.least_s)
 

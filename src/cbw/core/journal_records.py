@@ -135,7 +135,7 @@ class WorkerKnown(JournalRecord, tag=7):
 
 
 class WorkerForgotten(JournalRecord, tag=8):
-    """It registers anew if it returns."""
+    """A worker of an earlier broker that is not tried again: it registers anew if it returns."""
 
     peer: bytes
 

@@ -465,7 +465,7 @@ class ErrorParts(NamedTuple):
 
     @property
     def line(self) -> str:
-        """It in one line."""
+        """The error in one line."""
         return f"{self.kind}: {self.text}" if self.text else self.kind
 
 

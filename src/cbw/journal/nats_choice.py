@@ -45,7 +45,7 @@ class NatsChoice:
             tell(problem)
 
     def describe(self) -> dict[str, Any]:
-        """As :meth:`.Backend.describe`, of nobody's journal; ``journals`` has the descriptions of all."""
+        """What is known of the journals, for people: one that is nobody's; ``journals`` has the descriptions of all."""
         all_of_them = [journal.describe() for journal in self._journals]
         names = ", ".join(journal.place.name for journal in self._journals)
         return all_of_them[0] | {"name": names, "owner": None, "journals": all_of_them}

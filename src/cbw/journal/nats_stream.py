@@ -223,7 +223,7 @@ class Stream:
             return (await self._jetstream.stream_info(self.name)).state
 
     async def last_sequence(self) -> int:
-        """That of the last message.
+        """The sequence number of the last message.
 
         Raises:
             JournalUnreachable: the servers do not tell.

@@ -105,10 +105,10 @@ class JournalStream(Protocol):
 
     @property
     def room(self) -> Room:
-        """As of the last look, and less what was appended since."""
+        """The room that the stream had at the last look, less what was appended since."""
 
     async def last_sequence(self) -> int:
-        """That of the last message.
+        """The sequence number of the last message.
 
         Raises:
             JournalUnreachable: the servers do not tell.
@@ -333,10 +333,10 @@ class StreamJournal:
     # --- writing
 
     async def append(self, position: int, batches: Sequence[bytes]) -> Append:
-        """As :meth:`.Backend.append`.
+        """Store ``batches`` at ``position``, all of them or none; what became of them.
 
         Raises:
-            JournalError: as there.
+            JournalError: as :class:`.Backend` has it.
         """
         if position != self._next:
             return Append.FENCED
@@ -391,10 +391,10 @@ class StreamJournal:
     # --- making room
 
     async def compact(self, before: int) -> bool:
-        """As :meth:`.Backend.compact`.
+        """Drop batches with a position below ``before``; whether there is more to do.
 
         Raises:
-            JournalError: as there.
+            JournalError: as :class:`.Backend` has it.
         """
         assert self._epoch, "this journal is not open"
         before = min(before, self._next)

@@ -223,7 +223,7 @@ class Counting:
         return True
 
     def _no_longer_refused(self, record: Record) -> None:
-        """It was sent again and is accepted: a request like any other."""
+        """Count a request like any other that was refused, sent again, and is accepted."""
         key = (record.sender, record.request)
         if key in self._refused:
             del self._refused[key]

@@ -25,7 +25,7 @@ class MemoryLink:
         self._post = post
 
     def watch(self) -> list[bool]:
-        """As of every connection: what has changed since the last call."""
+        """What has changed about the connection since the last call: True made, False lost."""
         changes, self.changes = self.changes, []
         return changes
 
@@ -59,6 +59,6 @@ class WorkerMemoryLink(MemoryLink):
         self.post(batch)
 
     def reconnect(self) -> bool:
-        """It is made by the worker, when its turn is over."""
+        """Note that the worker is to make a new connection, when its turn is over."""
         self.is_reconnect_wanted = True
         return True

@@ -143,7 +143,7 @@ class _InHand:
 
 
 class BrokerView:
-    """As the broker's records tell it: free is a worker with nothing in hand that wants something.
+    """Who was free, by the broker's records: a worker with nothing in hand that wants something.
 
     A request waits until it is handed out. If its worker records what it begins and is at work, the request goes on
     waiting until it is begun itself: prefetch must not break the promise either.
@@ -270,7 +270,7 @@ class BrokerView:
 
 
 class EndsView:
-    """As clients and workers tell it: a request waits from ``sent`` to ``begun``, a worker is free from ``done`` to ``begun``.
+    """Who was free, by the ends: a request waits from ``sent`` to ``begun``, a worker is free from ``done`` to ``begun``.
 
     A worker that was hurt is not there to be free, and what it had does not wait: that the broker cannot know
     yet, and how soon it must notice is another promise. A request with a delay waits from the end of that on. One that was

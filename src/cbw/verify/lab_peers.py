@@ -57,7 +57,7 @@ class LabClient:
         self._tell(now, catalogue.GOT, request, text)
 
     def give_up(self, now: float, why: str) -> None:
-        """It waits no more. A REQ client could not ask anything else: do not use it again."""
+        """Stop waiting for the answer. A REQ client could not ask anything else: do not use it again."""
         if self.request:
             self._tell(now, catalogue.FAILED, self.request, why)
             self.request = ""

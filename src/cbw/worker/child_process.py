@@ -197,7 +197,7 @@ class Child:
         return self.process.exitcode
 
     def mark_dead(self) -> None:
-        """It has ended, or is about to: give its descriptors and its thread back."""
+        """Give back the descriptors and the thread of a child that has ended, or is about to."""
         self.process.join()
         self.send([])
         self.pipe.close()

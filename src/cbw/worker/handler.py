@@ -130,7 +130,7 @@ class Handler:
             return self._failed(task, error)
 
     def steps(self, task: messages.Task, context: Context, outlet: Outlet) -> Generator[None, None, messages.Answer]:
-        """As :meth:`run` of a function that yields. Yields whenever ``outlet`` has no room for the next part."""
+        """Run a function that yields, and give its parts to ``outlet``; the end is the answer. Yields while that has no room."""
         if self.wants_context:
             context.state = self.state
         try:

@@ -89,7 +89,7 @@ class FailureWatch:
 
 
 def task_record(event: EventName, worker: str, task: messages.Task) -> Record:
-    """That ``event`` has happened to ``task`` at ``worker``."""
+    """A record which says that ``event`` has happened to ``task`` at ``worker``."""
     fields: dict[str, Any] = {
         "request": task.request,
         "service": task.service,

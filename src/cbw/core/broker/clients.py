@@ -181,7 +181,7 @@ class Clients:
             self._requests.cancel(entry, "cancelled by the client", is_told=True)
 
     def _collect(self, client: ClientRow, collect: Collect) -> None:
-        """It fetches an answer by its ticket. One that could not be sent before waits for it here like any other."""
+        """Send a client the answer that it asks for by its ticket. One that could not be sent before is parked like any other."""
         if collect.id in client.parked:
             self._requests.parked.take(client, collect.id)
         unsent = self.waiting_for(Side.CLIENT, client.peer)
@@ -275,7 +275,7 @@ class Clients:
                 self._requests.streams.begin_plain(client.entries[number])
 
     def _plain_back(self, client: ClientRow) -> None:
-        """It speaks over a new connection. What was parked for it is sent when all is taken in that it has said."""
+        """Note that a plain client has a new connection. What was parked for it is sent when all its words are taken in."""
         if client.absent_since is None and client.entries and not client.is_only_tried:
             text = "give each program an id of its own"
             self._outbox.trace(catalogue.IDENTITY_TAKEN, client=client.name, text=text)
@@ -358,8 +358,9 @@ class Clients:
                 self._outbox.counts["partials_dropped"] += 1
 
     def unread(self, fact: PeerUnread) -> None:
-        """It has not read for long. When it reads on, it has to learn that answers are missing, or it would wait for
-        them for ever.
+        """Take a client that has not read for long for absent: when it reads on, it learns so that answers are missing.
+
+        It would wait for them for ever otherwise.
         """
         if (client := self.by_peer.get(fact.peer)) is not None:
             self._requests.streams.unread(client)
@@ -395,7 +396,7 @@ class Clients:
                 self._requests.send_parked(client)
 
     def identity_uncertain(self, fact: IdentityUncertain) -> None:
-        """As long as another program may have its identity, a client without sessions gets nothing (G1)."""
+        """Send a client without sessions nothing as long as another program may have its identity (G1)."""
         if fact.is_uncertain:
             self._uncertain[fact.peer] = None
         else:

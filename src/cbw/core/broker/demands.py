@@ -46,22 +46,22 @@ class Demands:
         """What :meth:`tell` is to send."""
 
     def joined(self, worker: WorkerRow) -> None:
-        """It serves other brokers too."""
+        """Note a worker that serves other brokers too."""
         self.sharing.setdefault(worker)
 
     def left(self, worker: WorkerRow) -> None:
-        """It serves no other broker, or is gone."""
+        """Forget a worker that serves no other broker any more, or is gone."""
         self.sharing.pop(worker, None)
         self.offers_less(worker)
 
     def offers_less(self, worker: WorkerRow) -> None:
-        """It may have forgotten what was demanded: it keeps a slot for a moment only. So it can be asked again."""
+        """Have a worker asked again: it keeps a slot for a moment only, and may have forgotten what was demanded."""
         for service in worker.services:
             if (asked := self._asked.get(service)) is not None:
                 asked.of.pop(worker, None)
 
     def gave(self, worker: WorkerRow, entries: list[Entry], services: dict[str, ServiceRow]) -> None:
-        """It has given slots to these."""
+        """Note that a worker has taken these requests, for which it was asked."""
         for entry in entries:
             service = services.get(entry.request.service)
             asked = self._asked.get(service) if service is not None else None

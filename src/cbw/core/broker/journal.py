@@ -315,7 +315,7 @@ class Journal:
             self._note(WorkerKnown(worker.peer, worker.dialect.name), DROPPED_DELAY_S)
 
     def forgets_worker(self, peer: bytes) -> None:
-        """It will not be tried again."""
+        """Note that a worker of an earlier broker is not tried again."""
         if self._workers.pop(peer, None) is not None:
             self._note(WorkerForgotten(peer), DROPPED_DELAY_S)
 
@@ -403,7 +403,7 @@ class Journal:
 
     @property
     def lack_of_room(self) -> str:
-        """That the journal is full, in words for clients; empty: it is not."""
+        """What clients are told when the journal is full; empty: it is not."""
         return f"the broker's journal has taken {self._filled:.0%} of its room" if self.is_full else ""
 
     @property

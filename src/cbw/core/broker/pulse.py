@@ -44,7 +44,7 @@ class Pulse:
         self._during = (0, 0)
 
     def beat(self, now: float, during: tuple[int, int]) -> None:
-        """It has sent a beat. ``during``: how many attempts have ended here, and the task in hand, 0 if it has none.
+        """Note a beat. ``during``: how many attempts have ended at the worker, and the task in hand, 0 if it has none.
 
         Two beats count only if nothing has changed between them: a worker with one thread is late with its beat after a task.
         For the same reason two beats during one task prove a second thread; a single one may have crossed with the task.

@@ -66,7 +66,7 @@ class ReqWorkers:
     # --- what they say
 
     def registered(self, peer: bytes, dialect: WorkerDialect) -> None:
-        """It is there; or a new program with the same identity is."""
+        """Take in a worker, or a new program with the identity of one, that says it is ready."""
         self._inherited.may_come()
         known = self._known(peer)
         if known is not None:
@@ -77,7 +77,7 @@ class ReqWorkers:
             worker.owes_since = self._outbox.now
 
     def answered(self, peer: bytes, dialect: WorkerDialect, answer: PlainAnswer) -> None:
-        """It answered, or said again that it is ready."""
+        """Take in an answer. One to nothing says once more that the worker is ready."""
         requests = self._requests
         worker = self._known(peer)
         if (

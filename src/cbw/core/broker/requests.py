@@ -222,7 +222,7 @@ class Requests:
             self.stopping.has_ended(entry)
 
     def _handler_failed(self, entry: Entry, worker: WorkerRow, answer: Answer, why_not_again: str = "") -> None:
-        """It ends with the error of its handler. It is kept if all its retries have failed, or if it was kept before."""
+        """End a request with its handler's error. It becomes a dead letter if all its retries have failed, or if it was one."""
         is_used_up = answer.status is Status.FAILED and delays.retries_of(entry) > 0 and not why_not_again
         tried = delays.tried(entry, why_not_again)
         if is_used_up or self.dead.is_requeued(entry):

@@ -102,7 +102,7 @@ class Streams:
         return False
 
     def begin(self, client: ClientRow, request: StreamRequest) -> None:
-        """It was accepted, if it was not refused."""
+        """Begin the stream of a request that has just been given to :meth:`Requests.accept`, if that has not refused it."""
         entry = client.entries.get(request.id)
         if entry is not None and entry.stream is None:
             entry.stream = _stream_of(request)

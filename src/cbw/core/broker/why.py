@@ -109,7 +109,7 @@ class Reasons:
         return told
 
     def _waiting(self, told: Why, entry: Entry, now: float, crews: dict[str, _Crew], looked_max: int) -> None:
-        """It waits: who could take it, and what comes before it."""
+        """Tell of a request that waits who could take it, and what comes before it."""
         name, dispatcher = entry.request.service, self._rooms.requests.dispatcher
         service = dispatcher.services[name]
         if name in dispatcher.paused:

@@ -39,7 +39,7 @@ class WorkerTable:
         return worker.name if worker else self._recently_lost.get(peer) or printable(peer)
 
     def add(self, worker: WorkerRow) -> None:
-        """It is registered."""
+        """Register a worker."""
         outbox = self._outbox
         worker.heard_at = worker.since = outbox.now
         if worker.name in self.drained:
@@ -79,7 +79,7 @@ class WorkerTable:
         return was_drained
 
     def remove(self, worker: WorkerRow, why: str, *, is_blamed: bool = True) -> None:
-        """It is gone. Unless it ``is_blamed``, what it had in hand cannot have begun."""
+        """Take a worker out that is gone. Unless it ``is_blamed``, what it had in hand cannot have begun."""
         del self.by_peer[worker.peer]
         self._requests.dispatcher.remove_worker(worker)
         self._recently_lost[worker.peer] = worker.name

@@ -362,7 +362,7 @@ class Workers:
             self._requests.dispatcher.place(worker)
 
     def unread(self, fact: PeerUnread) -> None:
-        """It has not read for long. When it reads on it speaks first, and is told then that it was taken for lost.
+        """Take a worker that has not read for long for lost. When it reads on it speaks first, and is told so then.
 
         Tasks that were not sent at all cannot have begun.
         """
@@ -372,7 +372,7 @@ class Workers:
         self.lost(fact.peer)
 
     def end_conversation(self, peer: bytes, why: str) -> None:
-        """It has sent what cannot be read, perhaps instead of an answer."""
+        """Take a worker for lost that has sent what cannot be read, perhaps instead of an answer."""
         worker = self.by_peer.get(peer)
         if worker is not None and worker.dialect.has_conversations:
             self._lose(worker, f"sent a bad message: {why}")

@@ -207,7 +207,7 @@ class ClientCore:
         self._received = []
 
     def _end_unwanted(self, fact: events.Submitted) -> None:
-        """It was submitted before the program could know that nobody will answer it."""
+        """End what was submitted before the program could know that nobody will answer it."""
         for request_id, body in enumerate(fact.bodies, fact.first_id):
             request = messages.Request(request_id, fact.service, body)
             self._end_unsent(Pending(request, fact.sink, None, may_retry=False, submitted_at=0.0))

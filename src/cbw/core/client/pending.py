@@ -32,7 +32,7 @@ class Pending(msgspec.Struct, eq=False):
     reader: Reader | None = None  # of an answer in parts
 
     def renew(self, now: float) -> None:
-        """It is about to be sent: its times count from now."""
+        """Set the times of a request that is about to be sent: they count from now."""
         self.sendings += 1
         request = self.request
         if isinstance(request, messages.Collect):
@@ -46,7 +46,7 @@ class Pending(msgspec.Struct, eq=False):
             request.delay_s = max(0.0, self.due_at - now)
 
     def tell_time(self, latencies: ServiceLatencies, now: float) -> None:
-        """It has ended: add its time to what is remembered, if it is not about a ticket, whose request goes on."""
+        """Add the time of a request that has ended to ``latencies``. One about a ticket has none: what that names goes on."""
         if isinstance(self.request, messages.Request):
             latencies.remembered[self.request.service].append(now - self.submitted_at)
 
@@ -61,7 +61,7 @@ class Pending(msgspec.Struct, eq=False):
         return self.is_stream and self.sendings > 1
 
     def came(self, message: messages.AnswerPart | messages.ProgressMade) -> bool:
-        """That has come of the answer; whether its program is to get it."""
+        """Take in a part of the answer, or word of how far it is; whether the program is to get it."""
         if isinstance(message, messages.AnswerPart):
             return self.reader is not None and self.reader.came(message)
         return isinstance(self.request, messages.StreamRequest)

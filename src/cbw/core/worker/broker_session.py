@@ -194,7 +194,7 @@ class BrokerSession:
     # --- what the broker says
 
     def heard(self, now: float) -> None:
-        """It has said something."""
+        """Note that the broker has said something."""
         self._heard_at = now
 
     def take_word(self, message: messages.Message, now: float) -> None:

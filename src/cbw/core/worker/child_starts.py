@@ -9,7 +9,7 @@ START_RETRY_MAX_S = 30.0
 
 
 class ChildStarts:
-    """As long as no child becomes ready, one is tried at a time, in whichever slot, after twice the time each time."""
+    """When a child process may be started. As long as none becomes ready, one is tried at a time, after ever longer pauses."""
 
     def __init__(self) -> None:
         self._retry_s = 0.0  # 0: all is well
