@@ -357,6 +357,20 @@ def test_modules_and_functions_stay_short(path: Path) -> None:
     assert not stale, f"take these out of TOO_LONG, they are gone: {stale}"
 
 
+@for_each(PROGRAMS)
+def test_docstrings_stand_alone(path: Path) -> None:
+    for node in ast.walk(tree_of(path)):
+        if (
+            isinstance(node, ast.Expr)
+            and isinstance(node.value, ast.Constant)
+            and isinstance(text := node.value.value, str)
+        ):
+            needs_another = re.match(
+                r"The same |So (many|long|often|late) |And |Also |Such |Likewise|As :|That of ", text
+            )
+            assert not needs_another, f"{path}:{node.lineno} needs the docstring before it: say what it speaks of"
+
+
 def test_what_is_too_long_exists() -> None:
     gone = {key for key in TOO_LONG if not (ROOT / key.partition("::")[0]).is_file()}
     assert not gone, f"take these out of TOO_LONG, they are gone: {gone}"

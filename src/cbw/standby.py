@@ -39,7 +39,7 @@ class Standby:
     def __init__(self, journal: Backend | Shared | None, name: str, tell: Callable[[str], None]) -> None:
         self._waits_for = journal
         self.journal: Backend | None = None
-        """That of the broker, once :meth:`wait` is over; None: it is to have none."""
+        """The broker's journal, once :meth:`wait` is over; None: it is to have none."""
         self._name = name
         self._print = tell
         self._started_at = time.monotonic()

@@ -30,7 +30,7 @@ HOST = "127.0.0.1"
 SERVICE = "live"
 QUIET_SHARE = 0.2
 QUIET_S_MAX = 20.0
-"""So long the clients are alone at first, at most."""
+"""Longest time in seconds for which the clients are alone at first."""
 PAUSE_S = 0.002
 """Between two requests of a client, so that their times are not those of full load."""
 ANSWER_S = 20.0

@@ -11,7 +11,7 @@ from random import Random
 from .moves import attack
 
 ATTACKERS = 8
-"""So many at the same time: most of a connection's life is waiting."""
+"""Attackers at the same time: most of a connection's life is waiting."""
 
 
 def main() -> None:

@@ -38,7 +38,7 @@ MONGO_STANDIN_IMAGES = {
     "db": ("mongo", "cbw-standin-mongo:bookworm"),
     "page": ("mongo-express", "cbw-standin-mongo-express:bookworm"),
 }
-"""The same of the database with its page."""
+"""Images that stand in for those of the database and its page."""
 NATS_IMAGE = "nats:2.14-alpine"
 NATS_STANDIN = "cbw-standin-nats:bookworm"
 LONGEST = (
@@ -141,7 +141,7 @@ def standins(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def mongo_standins(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same for the database with its page. Who is healthy is seldom asked: its shell takes two seconds of a processor."""
+    """Images for the database with its page. Who is healthy is seldom asked: its shell takes two seconds of a processor."""
     return standins_file(MONGO_STANDIN_IMAGES, tmp_path_factory, SELDOM | {"start_interval": "5s"})
 
 

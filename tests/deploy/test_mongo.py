@@ -85,7 +85,7 @@ def test_the_whole_check(environment: dict[str, str], mongo_standins: Path) -> N
 def test_a_database_without_a_volume_is_found_out(
     environment: dict[str, str], mongo_standins: Path, tmp_path: Path
 ) -> None:
-    """The same with data that last no longer than their container."""
+    """Its data last no longer than their container."""
     faulty = tmp_path / "faulty.yml"
     faulty.write_text("services: {db: {volumes: !reset [], tmpfs: [/data/db, /data/configdb]}}")
     done = check(environment, "", *([] if has_images() else [mongo_standins]), faulty)

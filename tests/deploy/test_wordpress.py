@@ -56,7 +56,7 @@ def test_a_blog_survives_what_it_should(standins: Path, environment: dict[str, s
 def test_a_blog_without_a_volume_is_found_out(
     standins: Path, environment: dict[str, str], tmp_path: Path, service: str, place: str
 ) -> None:
-    """The same with data that last no longer than their container: the post, or its picture, is missing."""
+    """Its data last no longer than their container: the post, or its picture, is missing."""
     text = json.loads(standins.read_text())
     text["services"][service]["tmpfs"] = [place]
     text["services"][service]["volumes"] = "RESET"

@@ -50,7 +50,7 @@ def test_cut_off_and_back_after_the_answer(kind: str, broker: Broker, start: Sta
 
 
 def test_a_dealer_cut_off_with_requests_in_flight(broker: Broker, start: Start, proxy: StartProxy) -> None:
-    """The same for many answers, each in its own envelope."""
+    """Many answers wait for it, each in its own envelope."""
     way = proxy(broker.front)
     worker = start("lab_worker.js", "W1", HOST, broker.back, WORK_MS, 1, 200)
     client = start("dealer_client.py", "D", 5, HOST, way.port)
@@ -142,7 +142,7 @@ def test_two_that_live_under_one_identity(broker: Broker, start: Start, connect:
 
 
 def test_two_node_programs_under_one_identity(start_broker: StartBroker, start: Start, tmp_path: Path) -> None:
-    """The same with programs: the second gets all of its answers, the first none of them, and is told why."""
+    """The second program gets all of its answers, the first none of them, and is told why."""
     trace = tmp_path / "broker.jsonl"
     broker = start_broker("--answer-timeout", 60, "--trace", trace)
     worker = start("lab_worker.js", "W1", HOST, broker.back, WORK_MS, 1, 300)
@@ -185,7 +185,7 @@ def test_the_earlier_of_two_under_one_identity_reconnects(
 def test_the_answer_comes_when_a_stranger_has_said_who_it_is(
     start_broker: StartBroker, start: Start, proxy: StartProxy, connect: Connect
 ) -> None:
-    """The same, but the earlier one is gone for good, and the new connection is somebody else's."""
+    """The earlier connection is gone for good, and the new one is somebody else's."""
     broker = start_broker("--answer-timeout", 60)
     way = proxy(broker.front)
     hanging = start("lab_worker.js", "W1", HOST, broker.back, HANGS_MS)

@@ -19,7 +19,7 @@ from .program import PATIENCE_S, Program, wait_until
 
 HOST = "127.0.0.1"
 PARENT_KILLED = "EOFError: Ran out of input"
-"""So ends the traceback of a child of ``--processes`` whose worker was killed in the very moment in which it started it."""
+"""The end of the traceback of a child of ``--processes`` whose worker was killed in the very moment in which it started it."""
 Start = Callable[..., Program]
 Connect = Callable[..., cbw.Client]
 

@@ -48,7 +48,7 @@ def echo_in_a_moment(body: bytes) -> bytes:
 
 
 def note_done_slowly(body: bytes) -> bytes:
-    """The same after 10 ms: long enough for a broker to write that the task has begun."""
+    """Note what was done after 10 ms: long enough for a broker to write that the task has begun."""
     time.sleep(0.01)
     return note_done(body)
 

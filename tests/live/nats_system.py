@@ -30,7 +30,7 @@ STREAM = f"CBW_{JOURNAL}"
 WINDOW = 20
 """Requests that are open at any time."""
 MORE = 5 * WINDOW
-"""So many answers show that requests which were sent just now are answered."""
+"""Answers after which a request that was sent just now has certainly been answered."""
 
 
 class Load:

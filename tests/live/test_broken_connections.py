@@ -166,7 +166,7 @@ def breaker() -> Iterator[Breaker]:
 
 
 AT_ONCE = "from cbw.transport import reconnects; reconnects.SHORT_S = 0.0"
-"""So that a connection is made again at once, however short the last one was: sixty ends would take a minute."""
+"""Has a connection made again at once, however short the last one was: sixty ends would take a minute."""
 OPEN = f"""
 {AT_ONCE}
 import sys, time, cbw

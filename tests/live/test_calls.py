@@ -542,7 +542,7 @@ def test_async_close_ends_what_is_in_flight(shared: Broker) -> None:
 def test_async_client_and_a_broker_that_starts_later(
     start_broker: StartBroker, start_worker: StartWorker, connect: Connect
 ) -> None:
-    """And one that is killed and started again."""
+    """It is killed and started again, too."""
     first = start_broker()
     first.program.kill()
 

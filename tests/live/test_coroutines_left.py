@@ -47,7 +47,7 @@ async def stay(body: str) -> None:
 def test_coroutines_may_clean_up_when_the_grace_time_is_over(
     start: Start, broker: Broker, connect: Connect, tmp_path: Path, handler: str
 ) -> None:
-    """And asyncio does not say of those that do not end that they were destroyed."""
+    """Of those that do not end, asyncio does not say that they were destroyed."""
     (tmp_path / "lasting.py").write_text(ASYNC)
     worker = start(
         *("worker", "W1", HOST, broker.worker_port, "--handler", f"lasting:{handler}", "--grace", 0.5),

@@ -304,7 +304,7 @@ def test_two_that_live_under_one_id(broker: Broker, start: Start, start_worker: 
 
 
 def test_an_id_is_free_when_its_owner_is_dead(broker: Broker, start_worker: StartWorker, connect: Connect) -> None:
-    """Also if nobody has noticed yet, as of a machine that was switched off: the second is patient for that long."""
+    """It is so if nobody has noticed yet, as of a machine that was switched off: the second is patient for that long."""
     first = start_worker("W1", "echo")
     first.signal(signal.SIGSTOP)
     second = start_worker("W1", "echo")

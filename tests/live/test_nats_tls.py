@@ -92,7 +92,7 @@ FAULTS = {
     "no certificate": "CERTIFICATE_REQUIRED",
     "a certificate of a stranger": "UNKNOWN_CA",
 }
-"""And what the broker says of them."""
+"""Faults of a connection, and what the broker says of each."""
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -58,7 +58,7 @@ def watch_badly(task: messages.Task, answer: messages.Answer | None) -> None:
 def test_an_error_in_a_thread_of_a_pool_is_told_its_owner(
     kind: type[ThreadPool] | type[AsyncPool], handler: Callable[..., Any]
 ) -> None:
-    """And does not end that thread in silence, after which its tasks would wait for ever."""
+    """If it ended the thread in silence, its tasks would wait for ever."""
     owner = Owner()
     pool = kind({"": Handler("", handler)}, 1, owner, watch_badly)
     try:
@@ -122,7 +122,7 @@ def took(owner: Owner, calls: int) -> dict[str, list[float]]:
     "function", [sleep, sleep_async, sleep_and_fail, sleep_between_parts, sleep_between_parts_async]
 )
 def test_how_long_each_handler_took_is_told_by_service(function: Callable[..., Any]) -> None:
-    """And not how long its task waited for another one: together they have not taken longer than there was time."""
+    """How long its task waited for another one does not count: together they have not taken longer than there was time."""
     owner = Owner()
     quick = double if Handler("", function).is_async else halve
     pool = make_pool({"slow": Handler("slow", function), "quick": Handler("quick", quick)}, 1, owner)

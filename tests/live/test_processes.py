@@ -63,7 +63,7 @@ class Pool:
         wait_until(lambda: self.child.has_begun(held), f"task {number} has begun")
 
     def begin_for_ever(self, number: int, *behind: int) -> None:
-        """The same with a handler that hangs."""
+        """Begin a task whose handler hangs."""
         self.begin_and_wait(number, "hang", b"for ever", *behind)
 
     def kill_child(self, number: int = 0) -> None:
@@ -197,7 +197,7 @@ def test_a_handler_that_could_go_to_a_child_process_only_once() -> None:
 
 
 def test_any_error_while_a_child_is_replaced_ends_the_worker(pool: Pool) -> None:
-    """And not only the thread that replaces it, in silence."""
+    """It ended only the thread that replaces it, in silence."""
     error = RuntimeError("nobody expects it")
     pool.cannot_start(error)
     pool.kill_child()

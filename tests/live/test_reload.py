@@ -50,7 +50,7 @@ def save(folder: Path, text: str) -> None:
 
 
 def has_ended(pid: str) -> bool:
-    """Also if nobody has asked yet how."""
+    """Whether it has ended, also if nobody has asked yet how."""
     stat = Path("/proc", pid, "stat")
     try:
         return stat.read_text().rpartition(")")[2].split()[0] == "Z"

@@ -84,7 +84,7 @@ class Hostile:
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hostile]:
-    """Such a system, in which every kind of thing has happened once."""
+    """A system in which every kind of thing has happened once."""
     folder = tmp_path_factory.mktemp("hostile")
     with programs() as start:
         logger = start("logger", 0, folder / "log", "--listen", HOST)

@@ -105,7 +105,7 @@ def test_a_broker_serves_on(is_stderr_read: bool, start: Start, tmp_path: Path) 
 
 @pytest.mark.parametrize("is_stderr_read", [True, False], ids=["stderr is read", "nor stderr"])
 def test_a_logger_writes_on(is_stderr_read: bool, tmp_path: Path) -> None:
-    """Also when it has something to say: that its file cannot grow, and that it can again."""
+    """It does so when it has something to say: that its file cannot grow, and that it can again."""
     file = tmp_path / "logs"
     with unread("logger", 0, file, "--listen", HOST, is_stderr_read=is_stderr_read) as logger, zmq.Context() as context:
         port = int(re.findall(r"text on port (\d+)", logger.first_line)[0])

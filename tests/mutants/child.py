@@ -19,7 +19,7 @@ RECORD_CPU_S = 1200
 WALL_S = 900
 """Time of a mutant that waits for something which does not come."""
 NEVER_WAITS_S = 24 * 3600
-"""The same for a judge that waits for nothing, so that only processor time tells, however busy the machine is."""
+"""Time for a judge that waits for nothing: only processor time tells then, however busy the machine is."""
 MEMORY_BYTES = 4 << 30
 """Address space of a mutant that grows without end."""
 

@@ -53,7 +53,7 @@ class Mutant:
 
     @property
     def name(self) -> str:
-        """The same from one version of the file to the next, as long as the statement is the same."""
+        """A name that lasts from one version of the file to the next, as long as the statement does."""
         return f"{self.module} {self.function}: {self.text}"
 
     def code(self) -> CodeType | None:

@@ -25,7 +25,7 @@ from .conftest import Shown, handler, shown, worker
 SCENE_S = 61.0
 """A little more than the worker stream shows."""
 KILLED_AT_S = 58.0
-"""So late that the lost worker is still in the picture of who serves whom."""
+"""When a worker is killed: late enough for it to be in the picture of who serves whom still."""
 TYPO_AT_S = 54.0
 LATE_AT_S = 30.0
 GIVEN_UP_AT_S = 20.0

@@ -12,7 +12,7 @@ from cbw.core.broker.tables import Entry, request_name
 from .network import Connection
 
 NAMES_MAX = 10_000
-"""So many names are remembered, with their numbers: more than a run has requests."""
+"""Names that are remembered with their numbers: more than a run has requests."""
 
 
 @dataclass(eq=False)

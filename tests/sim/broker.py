@@ -130,7 +130,7 @@ class SimBroker(Process):
         self.serve()
 
     def new_core(self, *, has_journal: bool) -> BrokerCore:
-        """That of this boot."""
+        """The core of this boot."""
         return BrokerCore(
             f"BRO{self.number or ''}",
             f"bro{self.boot}.{self.number}",
@@ -199,7 +199,7 @@ class SimBroker(Process):
         return self.clients if self.is_alive else None
 
     def worker_port(self) -> Router | None:
-        """The same for workers."""
+        """The port for workers."""
         return self.workers if self.is_alive else None
 
     def stop(self) -> None:

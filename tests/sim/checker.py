@@ -56,7 +56,7 @@ BROKE_OFF = "the answer broke off"
 LOST_PARTS = "parts of its answer were lost"
 """How the record begins of an attempt that was given up because its client has not got all parts."""
 SAMPLE_S = 0.05
-"""So often, G2 is looked at."""
+"""Seconds between two looks at G2."""
 QUIET_STEPS = 4
 """Of the steps in which nothing is heard, said or told, the state is checked after each fourth: it should be as it was."""
 

@@ -19,9 +19,9 @@ from .world import World
 FULL_RETRY_S = 0.25
 """Between two attempts to write to a full disk."""
 ODD_APPENDS = 0.02
-"""So many appends take a hundred times as long as others, or a second."""
+"""Share of the appends that take a hundred times as long as others, or a second."""
 CLOSE_S = 5.0
-"""So long a broker that stops waits for its disk."""
+"""Seconds for which a broker that stops waits for its disk."""
 UNKNOWN = "the journal does not say whether it has stored what was written last; asking again"
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 from .workers import SimWorker
 
 TROUBLE_S = 20.0
-"""So long after the disk had trouble clients may still learn of it."""
+"""Seconds after the trouble of a disk in which clients may still learn of it."""
 ROOMY_BYTES = 1 << 20
 """With less room than this for answers, any of them may be pushed out."""
 AWAY = "its client is away"
@@ -319,7 +319,7 @@ class Durability:
     # --- a broker dies, another reads the journal
 
     def broker_died(self) -> None:
-        """And its disk has decided what has become of the last append."""
+        """Note that a broker has died, and its disk has decided what has become of the last append."""
         self.written = self.durable.copy()
         self._batches.clear()
         self._accepted_at.clear()

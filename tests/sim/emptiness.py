@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from .system import SimSystem
 
 LEAVES_S = 2.0
-"""So long a worker with nothing to do may take to end after SIGTERM, beside its grace time."""
+"""Seconds that a worker with nothing to do may take to end after SIGTERM, beside its grace time."""
 SETTLES_S = 20.0
-"""So long after its peers are forgotten a broker may still have timers of its own."""
+"""Seconds after its peers are forgotten in which a broker may still have timers of its own."""
 
 
 class Emptiness:

@@ -56,7 +56,7 @@ def need_fair_error(job: Job, ended: Ended, limits: Limits, around: Circumstance
 
 
 def need_fair_plain_error(job: Job, reply: PlainReply, limits: Limits, *, is_excused: bool) -> None:
-    """The same of a request of the lab's programs, which may be lost if it ``is_excused``.
+    """Check the error of a request of the lab's programs, which may be lost if it ``is_excused``.
 
     Raises:
         ViolationError: nothing explains that.

@@ -31,7 +31,7 @@ EPOCH = 1e9
 ACTS = 60
 """What happens in a run."""
 LATE_S = 0.001
-"""So much later than it may a sender that was closed ends in a step that comes at that time."""
+"""Seconds after the time allowed in which a sender that was closed ends: in a step that comes at that time."""
 Line = tuple[str, int, tuple[str, range] | None]
 """Of a line in the file: its boot and number, and whose records it says are lost. A text has none of them."""
 _GAP = re.compile(r"records (\d+) to (\d+) of \S+ \(boot (\w+)\) are lost")
@@ -227,7 +227,7 @@ class LogSystem:
         self.senders[number] = SenderProcess(number, len(self.closed), self.now)
 
     def record(self, number: int, to: int, counts: list[int], sent_max: int) -> None:
-        """And connect, to the logger ``to``, if there is no connection."""
+        """Send a record, and connect to the logger ``to``, if there is no connection."""
         sender = self.senders[number]
         if sender.close_at is not None:  # its program records nothing any more
             counts = []

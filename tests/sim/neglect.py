@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 OTHERS_MAX = 30
 """Most tasks of other brokers that a worker begins while one waits for it, beside those that it had in hand."""
 CALM_S = 1.0
-"""So long nothing must have disturbed either."""
+"""Seconds in which nothing may have disturbed either."""
 
 
 class Neglect:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 NAME = "OPERATOR"
 UNDRAINED_S = 1.0
-"""So long the first request for a worker that is drained no more may be on its way to it."""
+"""Seconds for which the first request for a worker that is drained no more may be on its way to it."""
 
 
 class Operator:

@@ -16,7 +16,7 @@ from .plan import JournalPlan, Plan
 
 
 def _all_for_one_service(plan: Plan) -> None:
-    """And all at once: some clients have many requests there, others few."""
+    """All ask for one service, and at once: some clients have many requests there, others few."""
     plan.rates.clear()
     plan.plain_clients.clear()
     service = plan.workers[0].services[0] if plan.workers else ""

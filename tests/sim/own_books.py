@@ -20,7 +20,7 @@ from .plan import Job
 from .world import ViolationError
 
 LATE_S = OVERDUE_S + ROUND_TRIP_S_MAX + 0.2
-"""So long after its deadline a request has ended for a client that nothing has disturbed."""
+"""Seconds after its deadline in which a request ends for a client that nothing has disturbed."""
 EXACTNESS_S = 1e-6
 
 

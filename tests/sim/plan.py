@@ -78,7 +78,7 @@ class Wish:
     job: Job
     is_start: bool
     ttl_s: float | None = None
-    """So long it wants to wait for the answer."""
+    """Seconds for which it wants to wait for the answer."""
 
     @property
     def token(self) -> str:
@@ -222,13 +222,13 @@ JOURNAL_FAULTS = {  # of brokers that have a journal
 }
 
 SHARED = 0.15
-"""So many of the seeds with clients and workers of ours have brokers that share a journal."""
+"""Share of the seeds with clients and workers of ours whose brokers share a journal."""
 
 LAB_SHARED = 0.6
-"""So many of these have also programs of the lab, if the seed has any."""
+"""Share of these that keep the seed's programs of the lab."""
 
 FREQUENT = 0.12
-"""So many of the other seeds with faults have some all the time: brokers stand still and stop, programs of the lab have twins."""
+"""Share of the other seeds with faults that have some all the time: brokers stand still and stop, lab programs have twins."""
 
 FREQUENT_FAULTS = {
     "broker freeze": 3.0,

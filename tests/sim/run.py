@@ -37,9 +37,9 @@ HEAL_S = 8.0
 """Time for everybody to find each other again: silence is noticed, refused ids are tried again."""
 PROBE_S = 0.05
 OWNER_S = 15.0
-"""So long it takes until a standby has noticed that there is no owner, and has read the journal."""
+"""Seconds until a standby has noticed that there is no owner, and has read the journal."""
 WAVES_MAX = 8
-"""So many waves of requests reach every worker, also if the broker's limit lets only a few through at once."""
+"""Waves of requests that reach every worker, also if the broker's limit lets only a few through at once."""
 QUEUED_MAX = 200
 """Ended requests may lie in the queues for a while, but not more than so many."""
 

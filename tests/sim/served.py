@@ -18,7 +18,7 @@ EXACTNESS_S = 1e-6
 LATE_S = 0.02
 """A request whose deadline has passed may wait so much longer for its end."""
 SLOW_S = 0.1
-"""So much longer a request may wait than it should."""
+"""Seconds for which a request may wait longer than it should."""
 
 
 class Served:

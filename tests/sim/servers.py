@@ -26,11 +26,11 @@ from .plan import ServersPlan
 from .world import Process, ViolationError, World
 
 REPLY_S = 2.0
-"""So long a broker waits for an answer; for that to an append twice as long."""
+"""Seconds for which a broker waits for an answer; for that to an append twice as long."""
 STALE_S = 3.0
-"""So old are the oldest reads."""
+"""Age of the oldest reads, in seconds."""
 LATE_S = 6.0
-"""So long a message may be under way that was given up."""
+"""Seconds for which a message that was given up may be under way."""
 NOTICED_S = 4.0
 """A connection that is silent for so long is ended, at both ends."""
 

@@ -24,7 +24,7 @@ def _shared(plan: Plan, *faults: str, has_lab: bool = False) -> None:
 
 
 def _owners_of_the_lab(plan: Plan) -> None:
-    """The same, and only programs of the lab ask for something."""
+    """Brokers share a journal, and only programs of the lab ask for something."""
     _shared(plan, "owner lost", "servers lose answers", has_lab=True)
     for client in plan.clients:
         client.bursts.clear()

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 FENCED = "another broker has the journal"
 RESTART_S = (0.05, 2.0)
-"""So long it takes until a broker that has ended is started again."""
+"""Seconds until a broker that has ended is started again."""
 
 
 class StreamPort:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 NONSENSE = Native([native.MAGIC, b"\xc1"])
 """A batch that nobody can read."""
 PATIENCE_S = 1.0
-"""So long a stranger listens before it leaves."""
+"""Seconds for which a stranger listens before it leaves."""
 
 
 def proof_of(who: str) -> bytes:

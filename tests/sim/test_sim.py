@@ -54,7 +54,7 @@ FAST_SEEDS = 5
 FALSE_ALARMS = (5070, 6398, 6414, 6456)
 """Seeds that a check called wrong, where it was the check that was wrong."""
 CANARY_SEEDS = 300
-"""So many are enough for the rarest canary, twice over."""
+"""Seeds that are enough for the rarest canary, twice over."""
 CAUGHT_WITH = {
     "a_long_queue_is_told_to_be_short": 2,
     "a_new_broker_lets_what_was_delayed_go_first": 233,

@@ -23,7 +23,7 @@ NAMES = ticket_name("")
 AMPLE_BYTES = 1 << 20
 """With less room than this, answers may be dropped and clients refused."""
 SLOW_S = 1.5
-"""So long after its time an answer may still be kept: a broker sweeps in steps."""
+"""Seconds after its time in which an answer may still be kept: a broker sweeps in steps."""
 
 
 @dataclass(eq=False)

@@ -20,7 +20,7 @@ from .world import ViolationError
 
 EXACTNESS_S = 1e-6
 SOME = 5
-"""So many requests are asked after at a time."""
+"""Requests that are asked after at a time."""
 STATES = {RequestState.STORING: "storing", RequestState.DELAYED: "delayed"}
 AGE_S = 1.0
 """Requests and dead letters are looked for by whether they are older than this."""

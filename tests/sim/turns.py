@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     pass
 
 OVERTAKEN_MAX = 20
-"""So many times at most is a worker given what came after a request that waits in another of its services. (A batch counts
+"""How many times, at most, a worker is given what came after a request that waits in another of its services. (A batch counts
 once: it is of one service, and as large as the worker wants.)"""
 
 

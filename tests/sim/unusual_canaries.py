@@ -64,7 +64,7 @@ def _several(plan: Plan) -> None:
 
 @canary("leak", _several)
 def workers_of_several_brokers_are_remembered() -> list[Patch]:
-    """Also when they are gone."""
+    """They are remembered also when they are gone."""
     return [(Demands, "left", lambda demands, worker: None)]
 
 

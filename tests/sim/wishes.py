@@ -12,9 +12,9 @@ TICKETS_FROM = 10**15
 """Tickets are numbers, so that the trace's name of a request ends with a number of its own; those of clients are smaller."""
 TICKETS_MAX = 12
 UNSERVED = 0.2
-"""So many brokers end what waits for a service that nobody serves."""
+"""Share of the brokers that end what waits for a service that nobody serves."""
 EXTRAS = 0.3
-"""So often, the requests of a run want each of the things that are not usual."""
+"""Chance that the requests of a run want one of the things that are not usual."""
 OWN = "own"
 OWN_NOTHING = "cbw.nothing"
 """No broker has it."""

@@ -70,7 +70,7 @@ class Run:
 
 
 class SimPool:
-    """As :class:`cbw.worker.pool.ThreadPool`, or an :class:`~cbw.worker.pool.AsyncPool` if the plan says async.
+    """Stands for a :class:`cbw.worker.pool.ThreadPool`, or an :class:`~cbw.worker.pool.AsyncPool` if the plan says async.
 
     If the plan says sheltered, all of it is in a child process, as in a :class:`~cbw.worker.processes.ProcessPool` of one.
     """

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 STORY_LINES = 60
-"""So many of the last lines are shown with a failure."""
+"""Last lines that are shown with a failure."""
 BEAT_S = 1.0
 """After a freeze or a partition it takes peers so long to find out what they have missed."""
 SPIN_TURNS = 2000

@@ -313,7 +313,7 @@ def test_asking_again_acknowledges_nothing() -> None:
 
 
 def test_lines_of_text_are_bounded_while_nothing_can_be_written() -> None:
-    """Also if it is tried again and again."""
+    """They are so also if it is tried again and again."""
     log = Log()
     count = 3 * TEXT_BYTES_MAX // 100_000
     log.failing = {log_events.Write}

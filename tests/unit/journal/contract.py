@@ -42,7 +42,7 @@ class Contract:
 
     @contextlib.contextmanager
     def opened(self, folder: Path) -> Iterator[Backend]:
-        """The same, read to the end, and closed afterwards."""
+        """A journal that is read to the end, and closed afterwards."""
         backend = self.backend(folder)
         read(backend)
         try:
@@ -52,7 +52,7 @@ class Contract:
 
     @contextlib.contextmanager
     def filled(self, folder: Path, count: int) -> Iterator[Backend]:
-        """The same, with so many batches appended."""
+        """A journal to which that many batches were appended, closed afterwards."""
         with self.opened(folder) as backend:
             assert backend.append(1, [batch(position) for position in range(1, count + 1)]) is Append.DURABLE
             yield backend

@@ -35,7 +35,7 @@ def crashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def closed(crashed: Path) -> Path:
-    """The same after it was opened and closed: everything is in the database."""
+    """The folder after the journal was opened and closed: everything is in the database."""
     journal = FileJournal(crashed)
     list(journal.open())
     journal.close()

@@ -86,7 +86,7 @@ def test_a_record_that_was_cut_out_is_missed(tmp_path: Path) -> None:
 
 
 def served(worker: str, count: int, took: float, *, service: str = "echo", first: int = 0) -> list[Record]:
-    """So many requests, each answered ``took`` seconds after its handing out."""
+    """Records of that many requests, each answered ``took`` seconds after its handing out."""
     records = [
         record
         for number in range(first, first + count)

@@ -121,7 +121,7 @@ for thread in threads: thread.join()
 
 
 def test_lines_of_several_threads_stay_whole() -> None:
-    """Also where Python passes on each word that is printed, as in our images."""
+    """They do so also where Python passes on each word that is printed, as in our images."""
     command = [sys.executable, "-c", THREADS]
     done = subprocess.run(
         command, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}

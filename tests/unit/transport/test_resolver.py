@@ -89,7 +89,7 @@ def test_what_to_connect_to_is_not_known_before_the_answer_is_taken(names: Names
 
 
 def test_a_look_up_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And it tells when it has ended; meanwhile no other is begun."""
+    """It tells when it has ended; meanwhile no other is begun."""
     may_answer, has_answered = threading.Event(), threading.Event()
     asked = []
 

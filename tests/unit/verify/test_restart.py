@@ -22,7 +22,7 @@ def deployed(services: str = "bro wor log") -> Record:
 
 
 def logged(records: list[Record]) -> list[Record]:
-    """The same records, as they come through the logger: numbered by each sender."""
+    """The records as they come through the logger: numbered by each sender."""
     last: dict[str, int] = {}
     for record in records:
         last[record.sender] = record.seq = last.get(record.sender, 0) + 1

@@ -63,7 +63,7 @@ class Journaled(CoreSystem):
         self.tell(req_said(worker.encode(), self.named[worker], body))
 
     def store(self, count: int = 1_000_000) -> None:
-        """So many of the batches that were written are on the disk now."""
+        """Have the first ``count`` of the batches that were written on the disk."""
         while self.written and count:
             count -= 1
             position, data = self.written.popleft()

@@ -163,7 +163,7 @@ class BrokerMachine(RuleBasedStateMachine):
 
     @rule(target=tasks, given=tasks, status=st.sampled_from([Status.OK, Status.OK, Status.FAILED, Status.CRASHED]))
     def answer(self, given: list[messages.Task], status: Status) -> Any:
-        """Also for tasks that were answered before, taken away, or are somebody else's by now."""
+        """Answer a task, also one of those that were answered before, taken away, or are somebody else's by now."""
         if not given:
             return []
         peer, task = self.given[given[0].id]

@@ -160,7 +160,7 @@ def test_it_does_as_the_model(dead_max: int, actions: list[tuple[str, ...]]) -> 
 
 @given(st.lists(st.tuples(st.sampled_from("ABCD"), st.integers(0, 9)), max_size=60), st.integers(1, 7))
 def test_between_two_turns_of_a_client_every_other_has_one(requests: list[tuple[str, int]], share: int) -> None:
-    """And of its own it gets the highest priority first, and among these the first that came."""
+    """Of a client's own the highest priority comes first, and among these the first that came."""
     both = Both()
     for name, priority in requests:
         both.add(name, priority)

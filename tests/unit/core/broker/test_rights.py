@@ -120,7 +120,7 @@ def test_a_plain_clients_key_holds_too(system: Guarded) -> None:
 
 
 def test_one_that_is_away_is_known_by_its_key(system: Guarded) -> None:
-    """Also a client of an earlier broker, that this one knows from its journal alone."""
+    """It may be a client of an earlier broker, that this one knows from its journal alone."""
     dialect = client_said(b"", []).dialect
     system.core.clients.restore(Asker("C1", "b", b"", dialect.name, key="anna"), dialect)
     system.core.clients.restore(Asker("", "", b"R1", lab.CLIENT.name, key="anna"), lab.CLIENT)

@@ -223,7 +223,7 @@ def test_rows_tell_why_as_one_is_told_who_asks_for_it(system: CoreSystem, contro
 
 
 def test_several_names_that_nobody_serves_are_compared_one_at_a_time(system: CoreSystem, control: Control) -> None:
-    """And told again without another comparison, so that many of them do not slow the broker."""
+    """They are told again without another comparison, so that many of them do not slow the broker."""
     system.worker("W1", services=("render", "echo"))
     system.ask(1, service="rendr")
     system.ask(2, service="ecko")
@@ -269,7 +269,7 @@ def test_a_row_looks_at_few_requests(system: CoreSystem, control: Control) -> No
 def test_a_worker_whose_slots_other_brokers_have_is_elsewhere_and_will_take_requests(
     system: CoreSystem, control: Control
 ) -> None:
-    """And it is not leaving, as one that wants nothing more."""
+    """It is not leaving, as one that wants nothing more."""
     for name in ("W1", "W2"):
         system.worker(name)
         system.tell(worker_said(name.encode(), [messages.Credit(0, is_shared=True)]))

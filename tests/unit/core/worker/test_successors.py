@@ -32,7 +32,7 @@ def core() -> WorkerCore:
 
 @pytest.mark.parametrize("is_noticed", [True, False])
 def test_it_is_asked_to_go_on(core: WorkerCore, is_noticed: bool) -> None:
-    """Also if the worker has not noticed that the first broker is lost: that may be frozen."""
+    """It is so also if the worker has not noticed that the first broker is lost: that may be frozen."""
     core.step([Disconnected(0)] if is_noticed else [], 0.5)
     (hello,) = said(core.step([Connected(1)], 1.0), 1)
     assert isinstance(hello, messages.WorkerHello) and hello.tasks == [7]
