@@ -121,7 +121,7 @@ class Broker:
         if guard is not None:
             self._use_keys(guard)
         elif not allow_control:
-            self.core.requests.own.why_not_act = self._why_not_act
+            self.core.ask_who_may_act(self._why_not_act)
 
     def _bind(self, listen: str, client_port: int, worker_port: int) -> None:
         bounds, guard = self.core.limits, self.guard
@@ -150,11 +150,8 @@ class Broker:
         """Let the core know whose keys its peers have shown."""
         assert self._clients.keys is not None and self._workers.keys is not None
         self._poller.add(guard.news)
-        self.core.clients.rights.key_of = self._clients.keys.key_of
-        self.core.workers.key_of = self._workers.keys.key_of
-        for client in self.core.clients.all:  # those in the journal
-            if client.key.name and client.peer and not client.dialect.has_sessions:
-                self._clients.keys.own(client.peer, client.key.name)
+        for peer, name in self.core.use_keys(self._clients.keys.key_of, self._workers.keys.key_of).items():
+            self._clients.keys.own(peer, name)
 
     def _why_not_act(self, peer: bytes) -> str:
         if self._clients.is_from_here(peer):
@@ -304,7 +301,7 @@ class Broker:
             "broker",
             core.name,
             self._started_at,
-            "stopping" if core.requests.stopping.is_on else "",
+            "stopping" if core.is_stopping else "",
             boot=core.boot,
             ports={"clients": self.client_port, "workers": self.worker_port},
             memory_limit_bytes=self._memory_limit,

@@ -31,6 +31,7 @@ from cbw.core.broker.outbox import Outbox
 from cbw.core.broker.recovery import Recovery
 from cbw.core.broker.replay import Replay
 from cbw.core.broker.requests import Requests
+from cbw.core.broker.rights import KeyOf
 from cbw.core.broker.service_list import ServiceList
 from cbw.core.broker.tables import ClientRow
 from cbw.core.broker.tickets import Tickets
@@ -124,6 +125,19 @@ class BrokerCore:
         recovery.restore(replay, now)
         journal.begin(self.name, self.boot)
 
+    def use_keys(self, key_of_client: KeyOf, key_of_worker: KeyOf) -> dict[bytes, str]:
+        """Ask these for the keys that peers have shown. Before the first step, and after :meth:`use_journal`.
+
+        Returns the identities of plain clients in the journal, each with the name of the key that it belongs to.
+        """
+        self.clients.rights.key_of, self.workers.key_of = key_of_client, key_of_worker
+        plain = (client for client in self.clients.all if client.peer and not client.dialect.has_sessions)
+        return {client.peer: client.key.name for client in plain if client.key.name}
+
+    def ask_who_may_act(self, why_not: Callable[[bytes], str]) -> None:
+        """Ask this, without keys, why a client may not act on the broker; empty: it may. Before the first step."""
+        self.requests.own.why_not_act = why_not
+
     # --- the way in
 
     def step(self, facts: Iterable[events.Event], now: float) -> list[events.Event]:
@@ -158,6 +172,11 @@ class BrokerCore:
     def wake_at(self) -> float:
         """When :meth:`step` wants to be called even if nothing happens; infinity: only for a fact."""
         return self._agenda.wake_at
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it was asked to stop."""
+        return self.requests.stopping.is_on
 
     @property
     def _needs_sweep(self) -> bool:

@@ -39,7 +39,7 @@ class OwnServices:
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
         self.why_not_act: Callable[[bytes], str] = lambda peer: ""
-        """Why a peer that may ask the broker's own services may only look; empty: it may act, too. The shell sets it."""
+        """Why a peer that may ask the broker's own services may only look; empty: it may act, too."""
         self._by_name: dict[str, Serve] = {}
         self._acts: dict[str, None] = {}
         self._window_at = 0.0

@@ -17,14 +17,15 @@ from cbw.core.plain_messages import Envelope
 
 Tell = Callable[[ClientRow, Envelope, Answer], None]
 """Sends an answer to a client."""
+KeyOf = Callable[[bytes], Key | None]
+"""The key that the connection of a peer has shown; None: it is not allowed any more."""
 
 
 class Rights:
     """Of clients."""
 
     def __init__(self, outbox: Outbox, tell: Tell) -> None:
-        self.key_of: Callable[[bytes], Key | None] = lambda peer: ANYBODY
-        """The key that the connection of a peer has shown; None: it is not allowed any more. The shell sets it."""
+        self.key_of: KeyOf = lambda peer: ANYBODY
         self._outbox = outbox
         self._tell = tell
 

@@ -6,7 +6,7 @@ in hand is decided in :mod:`cbw.core.broker.requests`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -20,6 +20,7 @@ from cbw.core.broker.outbox import Outbox
 from cbw.core.broker.pulse import Pulse
 from cbw.core.broker.req_workers import ReqWorkers
 from cbw.core.broker.requests import Requests
+from cbw.core.broker.rights import KeyOf
 from cbw.core.broker.service_list import kept_signatures
 from cbw.core.broker.states import RequestState
 from cbw.core.broker.streams import Streams
@@ -81,8 +82,7 @@ class Workers:
             tuple[str, str], WorkerRow
         ] = {}  # by name and boot: what they had before the broker started
         self._recovery_timer = agenda.timer(self._end_recovery)
-        self.key_of: Callable[[bytes], Key | None] = lambda peer: ANYBODY
-        """As in :class:`~cbw.core.broker.rights.Rights`."""
+        self.key_of: KeyOf = lambda peer: ANYBODY
         self._requests = requests
         self._outbox = outbox
         self._limits = limits

@@ -10,7 +10,7 @@ import pytest
 from cbw.core import messages
 from cbw.core.broker import acts, dead_services, looks, schemas
 from cbw.core.broker.demands import ASK_MORE_S
-from cbw.core.key import Key
+from cbw.core.key import ANYBODY, Key
 from cbw.core.messages import Answer, Recall, Status, error_of
 from cbw.wire import lab
 
@@ -285,12 +285,12 @@ def test_who_may_only_look_changes_nothing(act: str) -> None:
     system.worker("W9", services=("t",))
     system.ask(1)
     system.take("C1")
-    system.core.requests.own.why_not_act = lambda peer: f"{peer.decode()} is far away"
+    system.core.ask_who_may_act(lambda peer: f"{peer.decode()} is far away")
     status, text = control.error(act, b'{"all": true}')
     assert (status, text) == (Status.NOT_ALLOWED, f"{act} is refused: ADMIN is far away")
     assert system.answers() == [] and len(control.list()) == 1
     assert control.ask(looks.TELL_WHY, request="C1/1")["state"] == "waiting"
-    system.core.requests.own.why_not_act = lambda peer: ""
+    system.core.ask_who_may_act(lambda peer: "")
     control.ask(act, **ACTS[act])
 
 
@@ -298,7 +298,7 @@ def test_who_may_only_look_changes_nothing(act: str) -> None:
 def test_with_keys_only_an_admin_may(service: str) -> None:
     system = CoreSystem()
     roles = {b"C1": Key("client", "p", "alice"), b"ADMIN": Key("admin", "q", "root")}
-    system.core.clients.rights.key_of = roles.get
+    system.core.use_keys(roles.get, lambda peer: ANYBODY)
     system.client("C1")
     system.client("ADMIN")
     assert Control(system, "C1").error(service, b"{}")[0] is Status.NOT_ALLOWED
@@ -314,7 +314,8 @@ def test_with_keys_only_an_admin_may(service: str) -> None:
 def test_the_trace_names_who_asked_for_each_act(act: str, key: Key | None) -> None:
     system = CoreSystem()
     if key is not None:
-        system.core.clients.rights.key_of = {b"C1": Key("client", "p", "alice"), b"ADMIN": key}.get
+        roles = {b"C1": Key("client", "p", "alice"), b"ADMIN": key}
+        system.core.use_keys(roles.get, lambda peer: ANYBODY)
     system.client("C1")
     system.client("ADMIN")
     control = Control(system)

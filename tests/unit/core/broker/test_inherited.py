@@ -114,7 +114,7 @@ def test_names_that_are_made_up_take_bounded_memory(broker: Broker, monkeypatch:
 
 def test_with_keys_nothing_is_passed_on(broker: Broker) -> None:
     """Whose the connection is shows only when the client speaks."""
-    broker.core.clients.rights.key_of = lambda peer: Key("client", "k", "name")
+    broker.core.use_keys(lambda peer: Key("client", "k", "name"), lambda peer: None)
     broker.worker_says(W, b"", C, b"ho")
     pause(broker)
     assert broker.take(C) == []

@@ -20,7 +20,10 @@ class Guarded(CoreSystem):
     def __init__(self) -> None:
         super().__init__()
         self.keys: dict[str, Key] = {}
-        self.core.clients.rights.key_of = self.core.workers.key_of = lambda peer: self.keys.get(peer.decode())
+        self.core.use_keys(self._key_of, self._key_of)
+
+    def _key_of(self, peer: bytes) -> Key | None:
+        return self.keys.get(peer.decode())
 
     def show(self, peer: str, role: str, name: str, *services: str) -> None:
         self.keys[peer] = Key(role, name.ljust(40, "."), name, services)
