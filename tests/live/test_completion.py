@@ -33,21 +33,20 @@ Complete = Callable[..., list[str]]
 
 
 @pytest.fixture
-def complete(broker: Broker) -> Complete:
+def complete(broker: Broker, start: Start) -> Complete:
     """``complete("drain", "W")``: what is offered for the last word, which may be empty."""
 
     def offered(*words: str, at: str = broker.address) -> list[str]:
         host, _, port = at.partition(":")
-        more = environment(
+        asked = start(
             COMP_WORDS=" ".join(("cbw", *words)),
             COMP_CWORD=str(len(words)),
             _CBW_COMPLETE="bash_complete",
             BROKER_HOST=host,
             BROKER_PORT=port,
         )
-        done = subprocess.run([PROGRAMS / "cbw"], env=more, capture_output=True, text=True, check=True, timeout=60)
-        assert done.stderr == ""
-        return [line.partition(",")[2] for line in done.stdout.splitlines() if line.startswith("plain,")]
+        assert asked.exit_code() == 0 and not asked.errors
+        return [line.partition(",")[2] for line in asked.lines if line.startswith("plain,")]
 
     return offered
 
