@@ -8,27 +8,29 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import cbw
 from cbw.cli.services import LISTED_COLUMNS
 from tests.live.conftest import Broker, Connect, Start, StartBroker, StartWorker, broker_of
-from tests.live.program import environment, wait_until
+from tests.live.program import Program, environment, wait_until
 from tests.live.terminal import run_on_a_terminal
 
 TIME_S = 30.0
 """For a command that ends by itself, on a machine that is busy."""
 
 
-def run(*arguments: str, language: str, **variables: str) -> tuple[int, str]:
-    command = [sys.executable, "-m", "cbw", *arguments]
-    variables = environment(CBW_LANG=language, **variables)
-    done = subprocess.run(
-        command, capture_output=True, text=True, env=variables, check=False, timeout=TIME_S, stdin=subprocess.DEVNULL
-    )
-    assert "Traceback" not in done.stderr
-    return done.returncode, done.stderr + done.stdout
+def run(*arguments: str, language: str, **variables: Any) -> tuple[int, str]:
+    program = Program(*arguments, CBW_LANG=language, **variables)
+    try:
+        code = program.exit_code(within_s=TIME_S)
+    finally:
+        program.kill()
+    text = "\n".join((*program.errors, *program.lines))
+    assert "Traceback" not in text
+    return code, text
 
 
 def in_both(*arguments: str, **variables: str) -> tuple[int, str]:
@@ -186,7 +188,7 @@ def test_figures_of_the_log_are_in_spanish(start: Start, tmp_path: Path) -> None
     assert code == 0
     assert "peticiones   ninguna; el bróker las envía con --log-level debug" in text and "log          completo" in text
     code, text = in_both("logs", "stats", str(trace), "--until", "2001-01-01")
-    assert code == 0 and text == "ningún registro en ese tiempo\n"
+    assert code == 0 and text == "ningún registro en ese tiempo"
 
 
 def test_what_was_done_to_a_broker(broker: Broker, connect: Connect, start_worker: StartWorker) -> None:
