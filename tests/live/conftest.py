@@ -20,6 +20,8 @@ from .program import PATIENCE_S, Program, wait_until
 HOST = "127.0.0.1"
 PARENT_KILLED = "EOFError: Ran out of input"
 """The end of the traceback of a child of ``--processes`` whose worker was killed in the very moment in which it started it."""
+LASTS_S = 3 * PATIENCE_S
+"""Time of a client for an answer: what waits while a test looks at it must not end meanwhile, on a busy machine."""
 Start = Callable[..., Program]
 Connect = Callable[..., cbw.Client]
 
@@ -181,7 +183,7 @@ def clients() -> Iterator[Connect]:
     with contextlib.ExitStack() as stack:
 
         def connect(broker: Broker, **options: Any) -> cbw.Client:
-            client = cbw.Client(broker.address, **({"timeout": PATIENCE_S} | options))
+            client = cbw.Client(broker.address, **({"timeout": LASTS_S} | options))
             stack.callback(client.close)  # at once: what a test has left in flight has no end
             return client
 

@@ -117,6 +117,7 @@ def test_services_are_listed_with_their_signatures(
     start("call", "--broker", broker.address, "nobody", "x", "--timeout", 30)
     wait_until(lambda: b'"nobody"' in connect(broker).call(b"", "cbw.services"), "the broker has it")
     listed = start("services", "--broker", broker.address)
+    asked = start("services", "--broker", broker.address, "--json")  # soon: a rate is of the last seconds
     assert listed.exit_code() == 0
     rows = {row[0]: row[1:] for row in (line.split("\t") for line in listed.lines)}
     assert rows["(nameless)(body: bytes) -> bytes"][:7] == ["1", "0", "0.0/s", "", "", "0", "0"]
@@ -130,7 +131,6 @@ def test_services_are_listed_with_their_signatures(
         assert code == 0 and max(map(len, table)) <= columns, shown
         assert set(table[0].split()) == {*LISTED_COLUMNS} - left_out
         assert re.search(r"^nobody +0 +[12] +0\.0/s", shown, re.MULTILINE)
-    asked = start("services", "--broker", broker.address, "--json")
     assert asked.exit_code() == 0
     by_name = {one["service"]: one for one in json.loads(asked.lines[0])}
     told = by_name["shop.price"]

@@ -16,8 +16,10 @@ from typing import Any
 import pytest
 
 from cbw.cli.main import main
+from cbw.verify.caller import CALLERS
 from cbw.verify.checks import judge
-from cbw.verify.scenario import Scenario, Target, merged
+from cbw.verify.idle import LOAD_TRIES
+from cbw.verify.scenario import LOAD_REQUESTS, Scenario, Target, merged
 from cbw.verify.verdict import Verdict
 
 from .conftest import Start, StartBroker
@@ -152,8 +154,11 @@ def test_a_slow_moment_of_the_machine_is_not_taken_for_a_free_worker(start_broke
 
     with Scenario(str(tmp_path), Target("127.0.0.1", broker.client_port, broker.worker_port), say) as scenario:
         scenario.run()
-    assert sum("once more" in line for line in said) == 1
-    assert all(verdict.passed for verdict in judged(tmp_path).values())
+    repeated = sum("once more" in line for line in said)
+    assert repeated >= 1, "more often on a machine that is slow itself"
+    found = judged(tmp_path)["no-idle-while-waiting"]
+    assert int(found.figures["judged"] or 0) < 2 * CALLERS * LOAD_REQUESTS, "what came before is not judged"
+    assert found.passed or repeated == LOAD_TRIES - 1
 
 
 def judged(folder: Path, *more: Path) -> dict[str, Verdict]:
