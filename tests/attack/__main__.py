@@ -66,7 +66,7 @@ class Asker:
             is_over.wait(PAUSE_S)
 
 
-class System:
+class Attacked:
     """The roles that are attacked."""
 
     def __init__(self, folder: Path) -> None:
@@ -130,7 +130,7 @@ def majordomo(port: int, asker: Asker, is_over: threading.Event) -> None:
         asker.run(ask, is_over)
 
 
-def measure(system: System, seconds: float) -> list[Asker]:
+def measure(system: Attacked, seconds: float) -> list[Asker]:
     """Let the clients ask for so long."""
     is_over = threading.Event()
     askers = [Asker("NATIVE1"), Asker("NATIVE2"), Asker("GUIDE")]
@@ -159,7 +159,7 @@ def quantiles_ms(askers: list[Asker]) -> dict[str, float]:
 
 def run(seconds: float, seed: int, folder: Path, attackers: int) -> dict[str, object]:
     """Attack for so long; what was found. ``faults`` is empty if everything went on as it should."""
-    system = System(folder)
+    system = Attacked(folder)
     strangers: list[subprocess.Popen[str]] = []
     try:
         quiet_s = min(QUIET_S_MAX, seconds * QUIET_SHARE)

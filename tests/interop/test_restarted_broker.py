@@ -28,7 +28,7 @@ PAIRS = [
 ]
 
 
-class System:
+class LabAtWork:
     """Two clients and two workers of the lab, which are in the middle of a task each when the first broker ends.
 
     An answer that arrives while a broker closes its ports is read by nobody, and such a worker waits for ever. So each task has
@@ -73,7 +73,7 @@ def journal(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[object, ...
 @pytest.mark.parametrize(("worker", "client"), PAIRS)
 def test_killed(worker: str, client: str, journal: tuple[object, ...], start: Start, start_broker: StartBroker) -> None:
     broker = start_broker(*journal)
-    system = System(start, broker, worker, client, journal)
+    system = LabAtWork(start, broker, worker, client, journal)
     broker.program.kill()
     system.start_next()
     system.need_all_answers()
@@ -87,7 +87,7 @@ def test_told_to_stop(
     """Whether they are served until they have all their answers, or only for a moment."""
     options = (*journal, "--grace", grace_s)
     broker = start_broker(*options)
-    system = System(start, broker, worker, client, journal)
+    system = LabAtWork(start, broker, worker, client, journal)
     os.kill(broker.program.pid, signal.SIGTERM)
     broker.program.finish()
     system.start_next()

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from .conftest import Start, programs
-from .nats_system import ELSEWHERE, Outcome, System
+from .nats_system import ELSEWHERE, NatsSystem, Outcome
 from .program import PATIENCE_S, wait_until
 
 CLOCK = Path(__file__).parent / "shifted_clock"
@@ -38,21 +38,21 @@ FAR_S = 0.25
 # --- servers
 
 
-def kill_the_leader(system: System) -> None:
+def kill_the_leader(system: NatsSystem) -> None:
     leader = system.leader()
     leader.stop()
     time.sleep(1.0)
     leader.start()
 
 
-def freeze_the_leader(system: System) -> None:
+def freeze_the_leader(system: NatsSystem) -> None:
     leader = system.leader()
     leader.send_signal(signal.SIGSTOP)
     time.sleep(3.0)
     leader.send_signal(signal.SIGCONT)
 
 
-def take_two_of_three(system: System) -> None:
+def take_two_of_three(system: NatsSystem) -> None:
     for server in system.cluster.servers[:2]:
         server.stop()
     time.sleep(2.0)
@@ -60,14 +60,14 @@ def take_two_of_three(system: System) -> None:
         server.start()
 
 
-def restart_one_by_one(system: System) -> None:
+def restart_one_by_one(system: NatsSystem) -> None:
     for server in system.cluster.servers:
         server.stop(signal.SIGTERM)
         server.start()
         time.sleep(1.0)
 
 
-def fill_the_disk_of_the_leader(system: System) -> None:
+def fill_the_disk_of_the_leader(system: NatsSystem) -> None:
     """It gives JetStream up, the other two go on, and it comes back when it is started again with room."""
     leader = system.leader()
     filler = system.disk_of(leader) / "filler"
@@ -84,12 +84,12 @@ def fill_the_disk_of_the_leader(system: System) -> None:
 # --- brokers
 
 
-def kill_the_owner(system: System) -> None:
+def kill_the_owner(system: NatsSystem) -> None:
     system.owner.kill()
     system.wait_for_takeover()
 
 
-def kill_the_owner_and_the_leader(system: System) -> None:
+def kill_the_owner_and_the_leader(system: NatsSystem) -> None:
     leader = system.leader()
     leader.stop()
     system.owner.kill()
@@ -97,14 +97,14 @@ def kill_the_owner_and_the_leader(system: System) -> None:
     system.wait_for_takeover()
 
 
-def shift_the_clocks(system: System) -> None:
+def shift_the_clocks(system: NatsSystem) -> None:
     """The owner's clock jumps ahead by an hour. Then it dies, and the clock of its standby is an hour slow."""
     (system.folder / "owner").write_text(f"{HOUR_S}")
     system.load.wait_for_more()
     kill_the_owner(system)
 
 
-def kill_the_adopter(system: System) -> None:
+def kill_the_adopter(system: NatsSystem) -> None:
     """The standby dies when it has made the journal its own, and before it has read it. A third broker goes on."""
     for relay in system.standby_relays:
         relay.cut_behind(OWNERSHIP)
@@ -119,7 +119,7 @@ def kill_the_adopter(system: System) -> None:
 # --- the ways between them
 
 
-def cut_the_owner_off(system: System) -> None:
+def cut_the_owner_off(system: NatsSystem) -> None:
     """Its clients and workers reach it, the servers do not."""
     for relay in system.owner_relays:
         relay.cut()
@@ -129,7 +129,7 @@ def cut_the_owner_off(system: System) -> None:
     assert system.owner.exit_code() == 6
 
 
-def cut_the_owner_off_for_good(system: System) -> None:
+def cut_the_owner_off_for_good(system: NatsSystem) -> None:
     """It ends by itself when an append has stayed without an answer for half a minute."""
     for relay in system.owner_relays:
         relay.cut()
@@ -137,7 +137,7 @@ def cut_the_owner_off_for_good(system: System) -> None:
     assert system.owner.exit_code() == 5
 
 
-def cut_the_owner_off_behind_an_append(system: System) -> None:
+def cut_the_owner_off_behind_an_append(system: NatsSystem) -> None:
     """What it has sent last is stored, and it is told so a second later."""
     for relay in system.owner_relays:
         relay.cut_behind(PUBLISH)
@@ -147,7 +147,7 @@ def cut_the_owner_off_behind_an_append(system: System) -> None:
         relay.mend()
 
 
-def lose_the_owner_behind_an_append(system: System) -> None:
+def lose_the_owner_behind_an_append(system: NatsSystem) -> None:
     """What it has sent last is stored, and it never learns that."""
     for relay in system.owner_relays:
         relay.cut_behind(PUBLISH)
@@ -156,7 +156,7 @@ def lose_the_owner_behind_an_append(system: System) -> None:
     system.wait_for_takeover()
 
 
-def make_the_servers_slow(system: System) -> None:
+def make_the_servers_slow(system: NatsSystem) -> None:
     """Each append takes half a second."""
     for relay in system.owner_relays:
         relay.delay_s = FAR_S
@@ -165,7 +165,7 @@ def make_the_servers_slow(system: System) -> None:
         relay.delay_s = 0.0
 
 
-def any_cut(system: System) -> bool:
+def any_cut(system: NatsSystem) -> bool:
     """Wait until one of the relays is cut; which one a broker uses only that broker knows."""
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
@@ -179,7 +179,7 @@ def any_cut(system: System) -> bool:
 class Fault:
     """``harm`` is done to a system, whose brokers may have clocks of their own, and whose servers disks."""
 
-    harm: Callable[[System], None]
+    harm: Callable[[NatsSystem], None]
     has_clocks: bool = False
     has_disks: bool = False
 
@@ -196,7 +196,7 @@ class Fault:
 
     def outcome(self, folder: Path, start: Start) -> Outcome:
         """Run a system, harm it, and see what became of its requests."""
-        system = System(folder, start, has_disks=self.has_disks)
+        system = NatsSystem(folder, start, has_disks=self.has_disks)
         clocks = {"owner": 0, "standby": -HOUR_S} if self.has_clocks else {}
         with system:
             system.run({name: self.clock(system.folder / name, wrong_s) for name, wrong_s in clocks.items()})

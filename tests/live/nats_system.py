@@ -95,7 +95,7 @@ class Outcome(NamedTuple):
     """From the harm until the standby served; None: it never did."""
 
 
-class System:
+class NatsSystem:
     """Runs inside the ``with`` block, in ``folder``; ``start`` starts its programs and ends them. With ``has_disks`` each server
     has a small disk of its own, which only root can make.
     """
@@ -110,7 +110,7 @@ class System:
         self._harmed_at = 0.0
         self._takeover_s: float | None = None
 
-    def __enter__(self) -> System:
+    def __enter__(self) -> NatsSystem:
         with ExitStack() as stack:
             for disk in self._disks:
                 disk.mkdir()

@@ -84,12 +84,12 @@ class Woken:
         raise NotImplementedError
 
 
-class Broker(Woken):
+class SteppedBroker(Woken):
     def __init__(self, world: World, number: int, first_task: int) -> None:
         super().__init__(world)
         self.number = number
         self.core = BrokerCore(name=f"BRO{number}", boot=f"boot {number}", first_task=first_task)
-        self.workers: dict[bytes, Worker] = {}
+        self.workers: dict[bytes, SteppedWorker] = {}
         self.answers: list[Answer] = []
         self.asked = 0
         self._facts: deque[broker_events.Event] = deque()
@@ -129,10 +129,10 @@ class Broker(Woken):
         return sum(service.waiting_count for service in self.core.requests.dispatcher.services.values())
 
 
-class Worker(Woken):
+class SteppedWorker(Woken):
     """Its handlers take as many seconds as the body of a request says."""
 
-    def __init__(self, world: World, name: str, brokers: list[Broker], concurrency: int) -> None:
+    def __init__(self, world: World, name: str, brokers: list[SteppedBroker], concurrency: int) -> None:
         super().__init__(world)
         self.name = name
         self.peer = name.encode()
@@ -142,7 +142,7 @@ class Worker(Woken):
         self.queue: deque[messages.Task] = deque()
         self.running: dict[int, float] = {}
         self.returned = 0
-        self.brokers: dict[int, Broker] = {}
+        self.brokers: dict[int, SteppedBroker] = {}
         self.wires: dict[int, Wire] = {}
         self._back: dict[int, Wire] = {}
         self._facts: list[worker_events.Fact] = []
@@ -150,7 +150,7 @@ class Worker(Woken):
         for number, broker in enumerate(brokers):
             self.meet(number, broker)
 
-    def meet(self, number: int, broker: Broker) -> None:
+    def meet(self, number: int, broker: SteppedBroker) -> None:
         """There is a connection between the two."""
         self.brokers[number] = broker
         broker.workers[self.peer] = self
@@ -220,9 +220,9 @@ class Cluster:
     def __init__(self, seed: int, brokers: int, concurrency: list[int], *, apart: int = 1 << 20) -> None:
         """The numbers of the brokers' tasks begin ``apart`` from each other."""
         self.world = World(seed)
-        self.brokers = [Broker(self.world, number, 1 + number * apart) for number in range(brokers)]
+        self.brokers = [SteppedBroker(self.world, number, 1 + number * apart) for number in range(brokers)]
         self.workers = [
-            Worker(self.world, f"W{number}", self.brokers, slots) for number, slots in enumerate(concurrency)
+            SteppedWorker(self.world, f"W{number}", self.brokers, slots) for number, slots in enumerate(concurrency)
         ]
         self.world.run(self.world.now + 0.1)
 
