@@ -22,6 +22,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -162,8 +163,25 @@ def become(order: bytes, streams: list[int]) -> None:
     sys.argv[1:] = arguments
 
 
+def end(code: object) -> None:
+    """End as Python does, but for destroying what was inherited: to write to all of it would copy it, which takes five times as
+    long as all the rest of a short command. Returns if there is more to do than that: a text to print, an output that is closed.
+    """
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    with contextlib.suppress(OSError, ValueError):
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            stream.flush()
+        if code is None or isinstance(code, int):
+            os._exit(code or 0)
+
+
 if __name__ == "__main__":
     import_all()
     gc.freeze()  # or each would look through what it has inherited, and so copy it
     become(*next_order(socket.socket(fileno=int(sys.argv[1]))))
-    runpy.run_module("cbw", run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module("cbw", run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        end(ended.code)
+        raise
