@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.unit.core.broker.driven import Broker
 from tests.unit.core.broker.system import CoreSystem
 
 
@@ -13,3 +14,9 @@ def system() -> CoreSystem:
     system = CoreSystem()
     system.client()
     return system
+
+
+@pytest.fixture
+def broker() -> Broker:
+    """A broker's driver between two ports in memory."""
+    return Broker()
