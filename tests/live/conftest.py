@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ PARENT_KILLED = "EOFError: Ran out of input"
 """The end of the traceback of a child of ``--processes`` whose worker was killed in the very moment in which it started it."""
 Start = Callable[..., Program]
 Connect = Callable[..., cbw.Client]
+Use = Callable[[cbw.AsyncClient], Awaitable[None]]
+RunAsync = Callable[[Use], None]
 
 
 def tracebacks(program: Program) -> int:
@@ -241,3 +244,21 @@ def client(shared: Broker) -> Iterator[cbw.Client]:
     """A client of the shared system, for tests that need nothing special of theirs."""
     with clients() as connect:
         yield connect(shared)
+
+
+@pytest.fixture
+def run_async(shared: Broker) -> RunAsync:
+    """Runs an async function with a client of the shared system, in a loop whose every complaint is a failure."""
+
+    def run(use: Use) -> None:
+        complaints: list[object] = []
+
+        async def main() -> None:
+            asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+            async with cbw.AsyncClient(shared.address, timeout=PATIENCE_S) as client:
+                await use(client)
+
+        asyncio.run(main(), debug=False)
+        assert complaints == []
+
+    return run
