@@ -69,6 +69,7 @@ class Log:
 
 StartBroker = Callable[..., Broker]
 StartWorker = Callable[..., Program]
+StartLogger = Callable[..., tuple[Program, int]]
 
 
 @contextlib.contextmanager
@@ -189,6 +190,24 @@ def clients() -> Iterator[Connect]:
             return client
 
         yield connect
+
+
+@pytest.fixture
+def logs(tmp_path: Path) -> Path:
+    """The log's file."""
+    return tmp_path / "logs" / "logs"
+
+
+@pytest.fixture
+def start_logger(start: Start, logs: Path) -> StartLogger:
+    """``start_logger("--fsync", "always", port=0)``: a logger that listens, and its text port."""
+
+    def start_one(*options: object, port: int = 0) -> tuple[Program, int]:
+        logger = start("logger", port, logs, *options)
+        line = logger.wait_for("text on port")
+        return logger, int(line.split("text on port ")[1].split(",")[0])
+
+    return start_one
 
 
 @pytest.fixture
