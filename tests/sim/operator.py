@@ -14,7 +14,7 @@ from cbw.core.port import printable
 from cbw.core.record import Record
 
 from .account import Accepted
-from .network import Peer
+from .peer import Peer
 from .plan import SERVICES, Job
 from .world import ViolationError, World
 
