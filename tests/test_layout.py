@@ -96,7 +96,6 @@ FUNCTION_LINES_MAX = 60
 
 TOO_LONG = {
     "docs/generate.py": 738,
-    "tests/sim/checker.py": 630,
 }
 """What is still longer, and how long at most. No row is added: split what is named here, then take its row out."""
 

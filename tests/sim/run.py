@@ -20,10 +20,10 @@ from cbw.transport.connections import DISPUTE_S
 from cbw.wire import native
 
 from .broker import SimBroker
-from .checker import SAMPLE_S
 from .drawing import draw
 from .emptiness import Emptiness
 from .faults import Faults
+from .idleness import SAMPLE_S
 from .log import run_log
 from .namesakes import is_not_in_silence
 from .neglect import Neglect
