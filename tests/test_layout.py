@@ -94,20 +94,6 @@ MODULE_LINES_MAX = 500
 FUNCTION_LINES_MAX = 60
 """Lines of a function, from its ``def`` to its end: more than a screen is not read at once."""
 
-TOO_LONG = {
-    "docs/generate.py": 738,
-    "tests/live/test_calls.py": 627,
-    "tests/live/test_logger.py": 606,
-    "tests/sim/canary.py": 600,
-    "tests/sim/checker.py": 630,
-    "tests/sim/network.py": 540,
-    "tests/sim/plan.py::_draw_clients": 62,
-    "tests/unit/core/broker/test_broker.py": 1200,
-    "tests/unit/core/broker/test_dialects.py": 830,
-    "tests/unit/core/worker/test_core.py": 530,
-}
-"""What is still longer, and how long at most. No row is added: split what is named here, then take its row out."""
-
 SHARED_NAMES = {
     "command": "each module of the command line has one, and main.py finds it by this name",
     "main": "__main__ is nothing but cli.main",
@@ -345,16 +331,13 @@ PROGRAMS = sorted(
 @for_each(PROGRAMS)
 def test_modules_and_functions_stay_short(path: Path) -> None:
     name = path.relative_to(ROOT).as_posix()
-    lengths = {name: (len(path.read_text().splitlines()), MODULE_LINES_MAX)}
+    lengths = [(name, len(path.read_text().splitlines()), MODULE_LINES_MAX)]
     for node in statements(tree_of(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            lengths[f"{name}::{node.name}"] = ((node.end_lineno or node.lineno) - node.lineno + 1, FUNCTION_LINES_MAX)
-    for key, (lines, limit) in lengths.items():
-        allowed = TOO_LONG.get(key, limit)
-        assert lines <= allowed, f"{key} has {lines} lines, {allowed} are allowed: give a part of it a name of its own"
-        assert key not in TOO_LONG or lines > limit, f"{key} is short now: take it out of TOO_LONG"
-    stale = [key for key in TOO_LONG if key.partition("::")[0] == name and key not in lengths]
-    assert not stale, f"take these out of TOO_LONG, they are gone: {stale}"
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            lengths.append((f"{name}::{node.name}", lines, FUNCTION_LINES_MAX))
+    for what, lines, limit in lengths:
+        assert lines <= limit, f"{what} has {lines} lines, {limit} are allowed: give a part of it a name of its own"
 
 
 @for_each(PROGRAMS)
@@ -369,11 +352,6 @@ def test_docstrings_stand_alone(path: Path) -> None:
                 r"The same |So (many|long|often|late) |And |Also |Such |Likewise|As :|That of ", text
             )
             assert not needs_another, f"{path}:{node.lineno} needs the docstring before it: say what it speaks of"
-
-
-def test_what_is_too_long_exists() -> None:
-    gone = {key for key in TOO_LONG if not (ROOT / key.partition("::")[0]).is_file()}
-    assert not gone, f"take these out of TOO_LONG, they are gone: {gone}"
 
 
 # --- one name, one thing

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ LASTS_S = 3 * PATIENCE_S
 """Time of a client for an answer: what waits while a test looks at it must not end meanwhile, on a busy machine."""
 Start = Callable[..., Program]
 Connect = Callable[..., cbw.Client]
+Use = Callable[[cbw.AsyncClient], Awaitable[None]]
+RunAsync = Callable[[Use], None]
 
 
 def tracebacks(program: Program) -> int:
@@ -68,6 +71,7 @@ class Log:
 
 StartBroker = Callable[..., Broker]
 StartWorker = Callable[..., Program]
+StartLogger = Callable[..., tuple[Program, int]]
 
 
 @contextlib.contextmanager
@@ -191,6 +195,24 @@ def clients() -> Iterator[Connect]:
 
 
 @pytest.fixture
+def logs(tmp_path: Path) -> Path:
+    """The log's file."""
+    return tmp_path / "logs" / "logs"
+
+
+@pytest.fixture
+def start_logger(start: Start, logs: Path) -> StartLogger:
+    """``start_logger("--fsync", "always", port=0)``: a logger that listens, and its text port."""
+
+    def start_one(*options: object, port: int = 0) -> tuple[Program, int]:
+        logger = start("logger", port, logs, *options)
+        line = logger.wait_for("text on port")
+        return logger, int(line.split("text on port ")[1].split(",")[0])
+
+    return start_one
+
+
+@pytest.fixture
 def connect() -> Iterator[Connect]:
     """``connect(broker)``: a client of the library, in the test's own process."""
     with clients() as connect:
@@ -243,3 +265,21 @@ def client(shared: Broker) -> Iterator[cbw.Client]:
     """A client of the shared system, for tests that need nothing special of theirs."""
     with clients() as connect:
         yield connect(shared)
+
+
+@pytest.fixture
+def run_async(shared: Broker) -> RunAsync:
+    """Runs an async function with a client of the shared system, in a loop whose every complaint is a failure."""
+
+    def run(use: Use) -> None:
+        complaints: list[object] = []
+
+        async def main() -> None:
+            asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+            async with cbw.AsyncClient(shared.address, timeout=PATIENCE_S) as client:
+                await use(client)
+
+        asyncio.run(main(), debug=False)
+        assert complaints == []
+
+    return run

@@ -1,20 +1,13 @@
-"""The logger as a process: killed, out of room, beside another one; nothing is lost without being counted."""
+"""The logger as a process: killed, interrupted, beside another one, told nonsense; nothing is lost without being counted."""
 
 from __future__ import annotations
 
-import contextlib
-import gzip
-import json
-import logging
 import os
-import shutil
 import signal
 import socket
-import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,66 +15,17 @@ import msgspec
 import pytest
 import zmq
 
-import cbw
 from cbw.core import catalogue
 from cbw.core.record import Record
 from cbw.errors import NotReady
-from cbw.logger.logfile import files_of
 from cbw.logger.logger import Logger
-from cbw.observe.sender import LogSender
 from cbw.transport import link, sockets
 from tests.ports import free_port
 
-from .conftest import HOST, Start, StartBroker, broker_of
-from .program import PATIENCE_S, SOON_S, Program, wait_until
+from .conftest import HOST, Start, StartBroker, StartLogger, broker_of
+from .logged import record, records, sending, sent
+from .program import PATIENCE_S, SOON_S, wait_until
 from .test_status import listens
-
-StartLogger = Callable[..., tuple[Program, int]]
-
-
-@pytest.fixture
-def logs(tmp_path: Path) -> Path:
-    """The log's file."""
-    return tmp_path / "logs" / "logs"
-
-
-@pytest.fixture
-def start_logger(start: Start, logs: Path) -> StartLogger:
-    """``start_logger("--fsync", "always", port=0)``: a logger that listens, and its text port."""
-
-    def start_one(*options: object, port: int = 0) -> tuple[Program, int]:
-        logger = start("logger", port, logs, *options)
-        line = logger.wait_for("text on port")
-        return logger, int(line.split("text on port ")[1].split(",")[0])
-
-    return start_one
-
-
-@contextlib.contextmanager
-def sending(port: int, name: str = "S", **options: Any) -> Iterator[LogSender]:
-    sender = LogSender(name, HOST, port + 1, spool_bytes=options.get("spool_bytes", 64 << 20))
-    try:
-        yield sender
-    finally:
-        sender.close()
-
-
-def records(path: Path) -> list[dict[str, Any]]:
-    """All records of the log, rotated files first."""
-    lines: list[bytes] = []
-    for file in files_of(path):
-        data = file.read_bytes()
-        lines += (gzip.decompress(data) if file.suffix == ".gz" else data).splitlines()
-    return [json.loads(line) for line in lines if line.startswith(b"{")]
-
-
-def sent(path: Path, boot: str) -> list[int]:
-    """The numbers of the records of ``boot``, as they stand in the log."""
-    return [record["seq"] for record in records(path) if record.get("boot") == boot]
-
-
-def record(number: int) -> Record:
-    return Record(time.time(), catalogue.LOG, role="app", sender="S", request=f"C1/{number}")
 
 
 def test_lines_of_text_from_any_push_socket(start_logger: StartLogger, logs: Path) -> None:
@@ -140,19 +84,6 @@ def test_what_a_full_spool_drops_is_a_counted_gap(start_logger: StartLogger, log
         assert gap["count"] == dropped == 3001 - len(sent(logs, sender.boot))
 
 
-def test_two_loggers_share_a_file(start_logger: StartLogger, logs: Path) -> None:
-    (first, one), (_, other) = start_logger("--rotate-bytes", 100_000), start_logger("--rotate-bytes", 100_000)
-    with sending(one, "A") as a, sending(other, "B") as b:
-        for _ in range(100):
-            a.put([record(n) for n in range(20)])
-            b.put([record(n) for n in range(20)])
-            time.sleep(0.005)
-        wait_until(lambda: a.status()["acknowledged"] == b.status()["acknowledged"] == 2000, "all records")
-    assert sent(logs, a.boot) == sent(logs, b.boot) == list(range(1, 2001))
-    assert len(files_of(logs)) > 2
-    assert first.is_running
-
-
 def test_a_sender_moves_from_one_logger_to_another(start_logger: StartLogger, logs: Path) -> None:
     """Both write one file, so the second knows what the first has written."""
     first, port = start_logger()
@@ -179,45 +110,6 @@ def test_a_sender_moves_from_one_logger_to_another(start_logger: StartLogger, lo
     assert sent(logs, sender.boot) == list(range(1, 101))
 
 
-def test_rotation_compresses_keeps_and_forgets(start_logger: StartLogger, logs: Path) -> None:
-    logger, port = start_logger("--rotate-bytes", 1 << 16, "--keep", 2)
-    with sending(port) as sender:
-        for number in range(200):
-            sender.put([record(n) for n in range(number * 20, number * 20 + 20)])
-            time.sleep(0.003)
-        wait_until(lambda: sender.status()["acknowledged"] == 4000, f"all records: {sender.status()}")
-    wait_until(lambda: [path.suffix for path in files_of(logs)][:-1] == [".gz", ".gz"], f"two: {files_of(logs)}")
-    numbers = sent(logs, sender.boot)
-    assert numbers == list(range(numbers[0], 4001))
-    logger.kill()
-    _, port = start_logger("--rotate-bytes", 1 << 16)
-    assert not any(line["event"] in ("gap", "duplicates") for line in records(logs))
-
-
-def test_sighup_opens_the_file_anew(start_logger: StartLogger, logs: Path) -> None:
-    """Or emptied it. The new file is enough to go on from, also for a logger that is started later."""
-    logger, port = start_logger()
-    with sending(port) as sender:
-        sender.put([record(1), record(2)])
-        wait_until(lambda: sender.status()["acknowledged"] == 2, "two records")
-        logs.rename(logs.with_name("moved"))
-        logger.signal(signal.SIGHUP)
-        wait_until(lambda: logs.exists() and logs.stat().st_size, "a new file")
-        logger.kill()
-        logger, port = start_logger(port=port)
-        sender.put([record(3)])
-        wait_until(lambda: sender.status()["acknowledged"] == 3, "a record")
-        os.truncate(logs, 0)
-        sender.put([record(4)])
-        wait_until(lambda: sender.status()["acknowledged"] == 4, "another one")
-        logger.kill()
-        start_logger(port=port)
-        sender.put([record(5)])
-        wait_until(lambda: sender.status()["acknowledged"] == 5, "the last one")
-    assert sent(logs, sender.boot) == [4, 5]
-    assert not any(line["event"] == "gap" for line in records(logs))
-
-
 def test_a_logger_that_is_stopped_reads_what_is_here(logs: Path) -> None:
     """Nobody else keeps lines of text."""
     logger = Logger(0, logs, listen=HOST)
@@ -230,97 +122,6 @@ def test_a_logger_that_is_stopped_reads_what_is_here(logs: Path) -> None:
         logger.stop()
         logger.run()
     assert [line for line in logs.read_text().splitlines() if line[0] != "{"] == [f"{n}" for n in range(900)]
-
-
-def test_a_lost_folder_is_made_again(start_logger: StartLogger, logs: Path) -> None:
-    _, port = start_logger()
-    with sending(port) as sender:
-        logs.parent.rename(logs.parent.with_name("moved"))
-        sender.put([record(1)])
-        wait_until(lambda: sender.status()["acknowledged"] == 1, "a record")
-    assert sent(logs, sender.boot) == [1]
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 384 kB: all that a sender has fits on it, if nothing else is there."""
-    place = tmp_path / "small"
-    place.mkdir()
-    if os.getuid() != 0:
-        pytest.skip("only root may mount a small file system")
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=384k", "tmpfs", str(place)], check=True)
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "-l", str(place)], check=True)
-
-
-@contextlib.contextmanager
-def full(start: Start, small_disk: Path) -> Iterator[tuple[Program, int, LogSender, Path]]:
-    """A logger whose disk has room for half of what a sender has for it, its port, the sender, and what takes the room."""
-    logger = start("logger", 0, small_disk / "logs")
-    port = int(logger.wait_for("text on port").split("text on port ")[1].split(",")[0])
-    ballast = small_disk / "ballast"
-    ballast.write_bytes(b"x" * 281_000)
-    with sending(port) as sender:
-        for _ in range(20):
-            sender.put([record(number) for number in range(100)])
-            time.sleep(0.02)
-        logger.wait_for("cannot write the log", "No space left")
-        yield logger, port, sender, ballast
-
-
-def test_a_full_disk_is_survived_and_accounted_for(start: Start, small_disk: Path) -> None:
-    path = small_disk / "logs"
-    with full(start, small_disk) as (logger, _, sender, ballast):
-        assert path.read_bytes().endswith(b"\n")
-        ballast.unlink()
-        path.rename(small_disk / "gone")
-        (small_disk / "gone").unlink()
-        logger.signal(signal.SIGHUP)
-        logger.wait_for("can be written again")
-        wait_until(lambda: sender.status()["waiting"] == 0, f"the rest: {sender.status()}")
-        numbers = sent(path, sender.boot)
-        assert numbers == list(range(numbers[0], 2001))
-        assert sender.status()["dropped"] == 0
-
-
-def test_a_logger_that_is_killed_while_the_disk_is_full(start: Start, small_disk: Path) -> None:
-    """It has acknowledged only what is in the file: senders still have the rest."""
-    path = small_disk / "logs"
-    with full(start, small_disk) as (logger, port, sender, ballast):
-        time.sleep(1)
-        logger.kill()
-        assert sender.status()["acknowledged"] <= len(sent(path, sender.boot)) < 2000
-        ballast.unlink()
-        moved = Path(shutil.copy(path, small_disk.parent))  # to a disk with room
-        start("logger", port, moved)
-        wait_until(lambda: sender.status()["waiting"] == 0, f"the rest: {sender.status()}")
-        assert sent(moved, sender.boot) == list(range(1, 2001))
-    assert not any(line["event"] in ("gap", "lost") for line in records(moved))
-
-
-def test_text_lines_lost_to_a_full_disk_are_counted(start: Start, small_disk: Path) -> None:
-    path = small_disk / "logs"
-    logger = start("logger", 0, path)
-    port = int(logger.wait_for("text on port").split("text on port ")[1].split(",")[0])
-    ballast = small_disk / "ballast"
-    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
-        while True:
-            file.write(b"x" * 4096)
-    line, count = b"x" * 999, 12_000  # 12 MB; 8 MiB are kept
-    with zmq.Context() as context, context.socket(zmq.PUSH) as push:
-        push.connect(f"tcp://{HOST}:{port}")
-        for _ in range(count):
-            push.send(line)
-        push.send(b"last")
-        logger.wait_for("cannot write the log")
-        time.sleep(1.5)  # until all have arrived
-        subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
-        wait_until(lambda: b"\nlast\n" in path.read_bytes(), "the last line")
-    (lost,) = (line for line in records(path) if line["event"] == "lost")
-    assert lost["count"] > 0
-    assert lost["count"] == count - path.read_bytes().count(line)
 
 
 def test_every_role_sends_its_trace(start_logger: StartLogger, start: Start, logs: Path) -> None:
@@ -421,79 +222,6 @@ def test_nobody_writes_records_in_the_name_of_another(start_logger: StartLogger,
     assert sum(line["event"] == "bad_message" for line in records(logs)) == len(forged)
 
 
-@contextlib.contextmanager
-def shop_that_logs(port: int) -> Iterator[logging.Logger]:
-    """The logger of a user's program, with our handler, which nobody else finds: pytest puts what is logged into its reports, and
-    parallel runs cannot send one with half a character.
-    """
-    handler = cbw.LogHandler(HOST, port, name="SHOP")
-    shop = logging.Logger("shop")
-    shop.addHandler(handler)
-    try:
-        yield shop
-    finally:
-        shop.removeHandler(handler)
-        handler.close()
-
-
-def test_any_program_logs_through_the_standard_library(start_logger: StartLogger, logs: Path) -> None:
-    _, port = start_logger()
-    with shop_that_logs(port) as shop:
-        shop.error("no %s left", "apples", extra={"basket": 7})
-        try:
-            raise ValueError("rotten")
-        except ValueError:
-            shop.exception("bad")
-    first, second = (line for line in records(logs) if line["event"] == "log")
-    assert (first["text"], first["level"], first["sender"]) == ("no apples left", "error", "SHOP")
-    assert first["fields"] == {"logger": "shop", "basket": 7}
-    assert "ValueError: rotten" in second["text"]
-
-
-class Unprintable:
-    """A value of a user's, with an idea of its own of how it is printed."""
-
-    def __repr__(self) -> str:
-        return "caf\udce9"
-
-
-def test_records_that_have_no_line_as_they_are(start_logger: StartLogger, logs: Path) -> None:
-    """Names of files that are no UTF-8, megabytes, values that JSON does not know. None keeps back those after it."""
-    _, port = start_logger()
-    with shop_that_logs(port) as shop:
-        shop.error("no %s left", "caf\udce9", extra={"file": "caf\udce9", "basket": 7})
-        shop.error("x" * 9_000_000, extra={"basket": 7})
-        shop.error("odd", extra={"thing": Unprintable(), "keys": {(1, 2): 3}, "number": float("nan")})
-        for _ in range(1000):
-            shop.error("y" * 10_000)
-        shop.error("last")
-    first, big, odd, *others, last = (line for line in records(logs) if line["event"] == "log")
-    assert (first["text"], first["fields"]["file"], first["fields"]["basket"]) == (
-        "no caf\\udce9 left",
-        "caf\\udce9",
-        7,
-    )
-    assert big["text"].endswith("x… (9000000 characters)")
-    assert big["fields"]["basket"] == 7
-    assert odd["fields"]["thing"] == "caf\\udce9"
-    assert [line["text"] for line in others] == ["y" * 10_000] * 1000
-    assert last["text"] == "last"
-
-
-def test_text_format_goes_on_after_a_kill(start_logger: StartLogger, logs: Path) -> None:
-    logger, port = start_logger("--format", "text", "--fsync", "always")
-    with sending(port) as sender:
-        sender.put([record(number) for number in range(10)])
-        wait_until(lambda: sender.status()["acknowledged"] == 10, "ten records")
-        logger.kill()
-        _, port = start_logger("--format", "text", port=port)
-        sender.put([record(number) for number in range(10, 20)])
-        wait_until(lambda: sender.status()["acknowledged"] == 20, "twenty records")
-    lines = [line for line in logs.read_text().splitlines() if f"[{sender.boot} " in line]
-    assert [int(line.rpartition(" ")[2].rstrip("]")) for line in lines] == list(range(1, 21))
-    assert " S log C1/7 " in lines[7]
-
-
 def test_a_lone_role_ends_quickly_whether_the_logger_is_there_or_not(
     start: Start, start_broker: StartBroker, start_logger: StartLogger
 ) -> None:
@@ -503,25 +231,6 @@ def test_a_lone_role_ends_quickly_whether_the_logger_is_there_or_not(
     time.sleep(0.5)
     for broker in (with_one, without):
         assert broker.program.terminate() < SOON_S
-
-
-@pytest.mark.parametrize(
-    ("prepare", "words"),
-    [
-        (lambda place: place.mkdir(), ("is a directory", "Give a file")),
-        (lambda place: (place.parent.rmdir(), place.parent.touch()), ("is no directory",)),
-    ],
-)
-def test_a_place_that_cannot_be(
-    start: Start, tmp_path: Path, prepare: Callable[[Path], object], words: tuple[str, ...]
-) -> None:
-    (tmp_path / "folder").mkdir()
-    place = tmp_path / "folder" / "logs"
-    prepare(place)
-    logger = start("logger", 0, place)
-    assert logger.exit_code() == 3
-    for word in words:
-        assert logger.count(word), logger
 
 
 def test_a_port_in_use(start: Start, start_logger: StartLogger, tmp_path: Path) -> None:

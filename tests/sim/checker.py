@@ -8,7 +8,6 @@ waits where.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 from cbw.core import messages
@@ -18,20 +17,19 @@ from cbw.core.client.events import Ended
 from cbw.core.messages import OK, Status
 from cbw.core.plain_messages import PlainReply, PlainRequest, PlainTask
 from cbw.core.port import printable
-from cbw.core.record import Record
 
 from . import parcels
-from .account import Accepted, SeenAttempt
-from .blame import may_count
+from .account import Accepted
 from .bookkeeping import Bookkeeping
 from .clients import PlainClient, SimClient
 from .delays import Delays
 from .durability import Durability
-from .ends import Circumstances, need_deadline_passed, need_fair_error, need_fair_plain_error
+from .ends import Circumstances, need_fair_error, need_fair_plain_error
+from .idleness import Idleness
 from .inherited import token_of_inherited, why_not_inherited
 from .namesakes import Namesakes
 from .network import Connection, Network
-from .operator import NAME, Operator
+from .operator import Operator
 from .overload import Fairness, need_limits_kept
 from .parcels import Parcel, PlainAnswer, PlainReady
 from .plain_workers import PlainWorker
@@ -39,10 +37,8 @@ from .plan import Job, Plan, Wish
 from .poison import Poison
 from .programs import Programs
 from .questions import Questions
-from .served import UNSERVED, Served, nobody_waits_past_the_deadline
-from .trust import nobody_is_trusted_for_ever
-from .turns import Turns
-from .unbegun import has_settled, idle_servers, not_begun
+from .served import Served, nobody_waits_past_the_deadline
+from .trace import Trace
 from .unsent_answers import UnsentAnswers
 from .wishes import OWN, OWN_NOTHING
 from .workers import SimWorker, read_answer, read_body
@@ -51,12 +47,6 @@ from .world import ViolationError, World
 if TYPE_CHECKING:
     from .broker import SimBroker
 
-BROKE_OFF = "the answer broke off"
-"""How the record begins of a stream that is broken."""
-LOST_PARTS = "parts of its answer were lost"
-"""How the record begins of an attempt that was given up because its client has not got all parts."""
-SAMPLE_S = 0.05
-"""Seconds between two looks at G2."""
 QUIET_STEPS = 4
 """Of the steps in which nothing is heard, said or told, the state is checked after each fourth: it should be as it was."""
 
@@ -77,31 +67,30 @@ class Checker:
         self.jobs = programs.jobs
         self.attempts = programs.attempts
         self.accepted: dict[int, Accepted] = {}
-        self._asked = programs.asked
-        self._ttl: dict[int, float | None] = {}
+        self.asked = programs.asked
+        self.ttl: dict[int, float | None] = {}  # of requests that have come: how long they may take
         self.plain_tokens: dict[int, str] = {}
         self._plain_tasks: dict[int, tuple[PlainTask, int]] = {}
-        self._last_of: dict[str, int] = {}  # by worker, the task given last: it may have ended in the same step
         self._excused = durability.told.excused
         self._cancelled = programs.cancelled
-        self._unread: dict[bytes, None] = {}
+        self.unread: dict[bytes, None] = {}  # peers of which is told in this step that they have not read
         self._started: dict[int, str] = {}  # tickets that have come in this step, and their jobs
-        self._waiting_since: dict[int, float] = {}
-        self._turns = Turns(world)
         self._steps = self._quiet_steps = 0
         self.namesakes = Namesakes(world)
         self.durability = durability
-        self._poison = Poison(world, plan, self.durability)
+        self.poison = Poison(world, plan, self.durability)
         self.questions = Questions(world, self.durability)
-        self._fairness = Fairness(has_journal=self.durability.disk is not None)
+        self.fairness = Fairness(has_journal=self.durability.disk is not None)
         self.delays = Delays(plan.limits.dead_max, programs.retries_wanted)
         self.operator = Operator(world, broker, programs.cancelled_by_operators)
         self.streams = programs.streams
         self.programs = programs
         programs.checkers.append(self)
-        self._books = Bookkeeping(world.seed, has_journal=self.durability.disk is not None)
-        self._served = Served(plan.limits)
-        self._unsent_answers = UnsentAnswers(world, plan.limits.liveness_s)
+        self.books = Bookkeeping(world.seed, has_journal=self.durability.disk is not None)
+        self.served = Served(plan.limits)
+        self.unsent_answers = UnsentAnswers(world, plan.limits.liveness_s)
+        self.idleness = Idleness(self)
+        self._trace = Trace(self)
 
     def need(self, is_kept: bool, text: str) -> None:
         if not is_kept:
@@ -111,7 +100,7 @@ class Checker:
 
     def submitted(self, key: str, job: Job, client: SimClient) -> None:
         self.jobs[job.token] = job
-        self._asked[int(key.rpartition("/")[2])] = (job.token, self.world.now, client)
+        self.asked[int(key.rpartition("/")[2])] = (job.token, self.world.now, client)
 
     def cancelled(self, key: str) -> None:
         self._cancelled[key] = None
@@ -137,7 +126,7 @@ class Checker:
             self._answer_is_own(job.token, answer.body)
             return
         around = Circumstances(
-            self._asked[answer.id][1],
+            self.asked[answer.id][1],
             key in self._cancelled or key in self.operator.cancelled,
             client.core.refused is not None,
             self.programs.may_be_refused(answer.id),
@@ -258,21 +247,20 @@ class Checker:
             if not durability.keeps(request):
                 self.excuse(token, "the broker died")
         self._never_read(self.broker.driver.backlog.messages, "the broker died")
-        self._fairness.clear()
+        self.fairness.clear()
         self.programs.tickets.broker_died()
         self.delays.broker_died(durability.stored_retries())
-        self._unsent_answers.clear()
-        self._served.clear()
-        self._books.clear()
+        self.unsent_answers.clear()
+        self.served.clear()
+        self.books.clear()
         self.namesakes.broker_died()
         self.accepted.clear()
         self.plain_tokens = {i: token for i, token in self.plain_tokens.items() if durability.keeps(i)}
         self._plain_tasks.clear()
-        self._last_of.clear()
+        self._trace.last_of.clear()
         self.questions.broker_died()
-        self._poison.broker_died()
-        self._waiting_since.clear()
-        self._turns.clear()
+        self.poison.broker_died()
+        self.idleness.clear()
         self.operator.broker_died()
         for worker in self.plain_workers:
             worker.broker_died(is_known=durability.knows_worker(worker))
@@ -281,18 +269,18 @@ class Checker:
         """A broker has read its journal."""
         self.plain_tokens.update(self.durability.plain_tokens())
         self.accepted.update(self.durability.recovered(self.broker.core, self.attempts))
-        self._fairness.recovered(self.durability.waiting(self.broker.core))
-        self._poison.recovered(self.broker.core)
-        self._books.recovered(self.broker.core)
+        self.fairness.recovered(self.durability.waiting(self.broker.core))
+        self.poison.recovered(self.broker.core)
+        self.books.recovered(self.broker.core)
         self.durability.await_answers(self.accepted, self.plain_workers)
 
     def facts(self, facts: list[events.Event]) -> None:
         """About to be told to the core."""
         self.durability.heard(facts)
-        self._books.hears(facts)
+        self.books.hears(facts)
         self.streams.arrived(facts, self.attempts)
         plain_id = self.broker.core.clients.next_plain_id
-        self._unread.clear()
+        self.unread.clear()
         self._started.clear()
         asked: dict[int, float | None] = {}
         for fact in facts:
@@ -307,15 +295,15 @@ class Checker:
                     elif isinstance(message, PlainRequest):
                         self.plain_tokens[plain_id] = read_body(message.body)[0]
                         self.questions.become_request(plain_id)
-                        self._ttl[plain_id] = self.plan.limits.plain_ttl_s
+                        self.ttl[plain_id] = self.plan.limits.plain_ttl_s
                         self.durability.plain_asked(fact.peer, message, plain_id)
                         plain_id += 1
             elif isinstance(fact, events.Undelivered) and fact.peer[:1] == b"\0":
                 self._never_read(fact.messages, "its client is gone and had no name")
             elif isinstance(fact, events.PeerUnread):
-                self._unread[fact.peer] = None
+                self.unread[fact.peer] = None
                 self._never_read(fact.messages, "never read")
-        self._ttl.update(asked)
+        self.ttl.update(asked)
 
     def _start_arrives(self, start: messages.Start) -> None:
         """The first with its ticket is the one."""
@@ -323,15 +311,15 @@ class Checker:
         if start.ticket not in self.broker.core.tickets.rows and number not in self._started:
             token = read_body(start.body)[0]
             self._started[number] = token
-            self._asked[number] = (token, None, self._asked[start.id][2])
-            self._ttl[number] = start.ttl
+            self.asked[number] = (token, None, self.asked[start.id][2])
+            self.ttl[number] = start.ttl
             self.delays.asked[number] = start.delay_s or 0.0
 
     def answers_sent(self, batch: Sequence[messages.Message], connection: Connection) -> None:
         """These leave the broker."""
         for message in batch:
             if isinstance(message, messages.Answer):
-                self._unsent_answers.discard(f"{connection.link.process.name}/{message.id}")
+                self.unsent_answers.discard(f"{connection.link.process.name}/{message.id}")
                 self.durability.answer_leaves(message.id, is_living=message.id in self.accepted)
 
     def plain_reply_sent(self, message: PlainReply) -> str:
@@ -348,8 +336,8 @@ class Checker:
     def _never_read(self, batch: Sequence[messages.Message], why: str) -> None:
         for message in batch:
             if isinstance(message, messages.Answer):
-                name = self._asked[message.id][2].name if message.id in self._asked else ""
-                self._unsent_answers.discard(f"{name}/{message.id}")
+                name = self.asked[message.id][2].name if message.id in self.asked else ""
+                self.unsent_answers.discard(f"{name}/{message.id}")
             if isinstance(message, PlainReply) and not self.durability.keeps_reply(self.plain_reply(message)):
                 self.excuse(self.plain_reply(message), why)
 
@@ -374,16 +362,16 @@ class Checker:
         core = self.broker.core
         records = core.outbox.take_records()
         if not (facts or orders or records):
-            self._served.stepped(core, self.world.now)
+            self.served.stepped(core, self.world.now)
             self._quiet_steps += 1
             if self._quiet_steps % QUIET_STEPS == 0:
                 self.check()
             return
-        self._books.ordered(facts, orders, core)
-        self._fairness.stored(self.durability.take_stored(facts))
+        self.books.ordered(facts, orders, core)
+        self.fairness.stored(self.durability.take_stored(facts))
         for record in records:
-            self._books.heard(record, core, self.world.now)
-            self._record(record)
+            self.books.heard(record, core, self.world.now)
+            self._trace.heard(record)
         for peer, attempt in self.durability.went_on(orders, self.attempts):
             attempt.connection, attempt.recovered_at = self.broker.workers.connection_of(peer), None
         for order in orders:
@@ -391,8 +379,8 @@ class Checker:
                 self._to_client(order)
             elif isinstance(order, events.SendToWorker):
                 self._to_worker(order)
-        self._books.says(orders, self.accepted, self.attempts)
-        self._served.stepped(core, self.world.now)
+        self.books.says(orders, self.accepted, self.attempts)
+        self.served.stepped(core, self.world.now)
         self._steps += 1
         if self._steps % (1 + core.requests.count // 16) == 0 or any(
             isinstance(fact, events.PeerLost) for fact in facts
@@ -403,155 +391,23 @@ class Checker:
         """The core's own idea of a sane state, and the limits (G2, G4, G9); nothing waits past its deadline (G6)."""
         core, now = self.broker.core, self.world.now
         check(core)
-        self._poison.check(core)
-        self._books.check(core, self.accepted)
+        self.poison.check(core)
+        self.books.check(core, self.accepted)
         self.need(
             core.requests.count == len(self.accepted),
             f"G4: {core.requests.count} requests, {len(self.accepted)} in the trace",
         )
         need_limits_kept(core, self.plan)
         if not self.broker.is_disturbed:
-            self._served.check(core, now)
+            self.served.check(core, now)
             nobody_waits_past_the_deadline(self.accepted.values(), self.broker.stored_at, now)
 
-    # --- the broker's trace
-
-    def _record(self, record: Record) -> None:
-        now = self.world.now
-        self._of_clients(record)
-        if record.event in ("result_dropped", "result_expired"):
-            self._unsent_answers.discard(record.request)
-        if self.programs.tickets.told(record):
-            return
-        if not record.request or record.event in ("refused", "fenced", "stored", "task_recovered"):
-            return
-        request = int(record.request.rpartition("/")[2])
-        if record.event.startswith("dead_letter_"):
-            accepted = self.accepted.get(request)
-            job = self.jobs[accepted.token] if accepted is not None else None
-            self._poison.heard(record, accepted, job, self.broker.core)
-            return
-        if record.event == "answer_dropped":
-            self._unsent_answers.discard(record.request)
-            if request in self.plain_tokens:
-                self.excuse(self.plain_tokens[request], "its answer was dropped")
-            return
-        if record.event == "accepted":
-            is_new = record.request not in self._unsent_answers
-            self.need(is_new, f"G7: {record.request} is run again, though its answer never left the broker")
-            self.need(request not in self.accepted, f"G4: {record.request} was accepted twice")
-            is_of_lab = request in self.plain_tokens
-            token = self.plain_tokens[request] if is_of_lab else self._asked[request][0]
-            has_room = is_of_lab or self.jobs[token].kind == OWN or len(self.accepted) < self.plan.limits.requests_max
-            self.need(has_room, f"G9: {token} was accepted over the limit")
-            ttl = self._ttl[request]
-            self.accepted[request] = Accepted(token, None if ttl is None else now + ttl, now)
-            self.durability.accepted(request, self.accepted[request])
-            self.delays.accepted(request, now)
-            self._fairness.heard(record, request, self.jobs[token])
-            return
-        accepted = self.accepted.get(request)
-        if accepted is None:
-            raise ViolationError(f"G4: {record.event} for {record.request}, which is not in the broker")
-        self._fairness.heard(record, request, self.jobs[accepted.token])
-        if self.delays.heard(record, request, accepted, now):
-            return
-        if record.event == "handed_out":
-            self._handed_out(record, request, accepted)
-        elif record.event == "returned":
-            attempt = accepted.attempts[-1]
-            self.need(attempt.task == record.task and not attempt.void, f"G4: task {record.task} returned twice")
-            self.durability.may_be_taken_away(attempt)
-            attempt.void = "restarted" if record.text.startswith(LOST_PARTS) else "returned"
-        elif record.event == "attempt_failed":
-            self._attempt_failed(record, accepted)
-        else:
-            self._ended(record, request, accepted)
-
-    def _ended(self, record: Record, request: int, accepted: Accepted) -> None:
-        del self.accepted[request]
-        is_of_lab = request in self.plain_tokens
-        self.durability.ended(request, record, accepted.token, is_of_lab=is_of_lab)
-        if record.event in ("answered", "failed") and not is_of_lab:
-            self._unsent_answers.add(record.request)
-        if self.jobs[accepted.token].kind == OWN and record.event != "cancelled":
-            self.need(not accepted.attempts, f"G4: {accepted.token} was handed out, and is the broker's own")
-        elif record.text.startswith(BROKE_OFF):
-            if accepted.attempts:
-                accepted.attempts[-1].void = accepted.attempts[-1].void or "failed"
-        elif record.event in ("answered", "failed"):
-            attempt = accepted.attempts[-1]
-            is_live = attempt.task == record.task and not attempt.void
-            self.need(is_live, f"G4: {accepted.token} ended with the answer of a void attempt, {record.task}")
-            attempt.is_accepted = True
-            self._books.shown.answered(record.service, accepted, self.world.now)
-        elif record.event == "gave_up":
-            self._poison.gave_up(record.request, accepted, self.jobs[accepted.token])
-        elif record.event == "expired" and UNSERVED in record.text:
-            self._served.ended(record, accepted, self.world.now)
-        elif record.event == "expired":
-            asked_at = self._asked.get(request, ("", None))[1]
-            need_deadline_passed(accepted, asked_at, self.jobs[accepted.token].ttl_s, self.world.now)
-        elif record.event == "cancelled" and NAME in record.text:
-            self.operator.ended(record, accepted, self.jobs[accepted.token])
-            if is_of_lab:
-                self.excuse(accepted.token, record.text)
-        elif record.event == "cancelled" and is_of_lab:
-            self._plain_cancelled(accepted.token, record.text)
-
-    def _of_clients(self, record: Record) -> None:
-        self._unsent_answers.heard(record)
-        self.durability.record(record)
-        self.delays.kept(record)
-        if record.event == "client_gone" and record.client not in self.plain_clients:
-            for token in self.durability.take_unsent(record.client).values():
-                self.excuse(token, "its client is gone and had no name")
-
-    def _plain_cancelled(self, token: str, why: str) -> None:
-        client = self.plain_clients.get(token.partition("/")[0])
-        connection = client.connection_to(self.broker.clients) if client else None
-        is_there = connection is not None and not connection.is_lost and why.startswith("away")
-        self.need(not is_there, f"G4: {token} was cancelled ({why}), but its client is connected and waits")
-        self.excuse(token, why)
-
-    def _handed_out(self, record: Record, request: int, accepted: Accepted) -> None:
-        now, token = self.world.now, accepted.token
-        self.operator.handed_out(record)
-        is_in_time = accepted.deadline_at is None or accepted.deadline_at > now - 1e-6
-        self.need(
-            is_in_time, f"G6: {token} was handed out {now - (accepted.deadline_at or 0):.3f} s after its deadline"
-        )
-        is_free = not accepted.attempts or accepted.attempts[-1].void
-        self.need(bool(is_free), f"G4: {token} was handed out, but an attempt lives")
-        self.need(
-            record.attempt == 1 + accepted.failed,
-            f"G5: {token} is at attempt {record.attempt}, but {accepted.failed} have failed",
-        )
-        lab = {worker.name for worker in self.plain_workers}
-        died = accepted.died(lab, is_stream=self.jobs[token].kind.startswith("stream"))
-        self.need(
-            died < self.plan.limits.attempts_max, f"G5: {token} was handed out again after {died} workers died of it"
-        )
-        self.need(record.task not in self.attempts, f"G4: task {record.task} was given twice")
-        if record.attempt == 1:
-            self._turns.handed_out(record.worker, accepted.at - SAMPLE_S, self.accepted)
-        attempt = self.attempts[record.task] = SeenAttempt(record.task, request, token, now, record.worker)
-        accepted.attempts.append(attempt)
-        self._last_of[record.worker] = record.task
-
-    def _attempt_failed(self, record: Record, accepted: Accepted) -> None:
-        attempt = accepted.attempts[-1]
-        self.need(attempt.task == record.task and not attempt.void, f"G5: task {record.task} failed twice")
-        attempt.void = "failed"
-        may = may_count(attempt, self.plan, self.durability, self._unread, self.world.now)
-        self.need(may, f"G5: {attempt.token}: attempt {record.task} counts, but {record.text!r} is not so")
-        connection = attempt.connection
-        attempt.is_excused |= connection is None or connection.link.process.is_frozen
+    # --- what the broker says
 
     def _to_worker(self, order: events.SendToWorker) -> None:
         for message in order.messages:
             if isinstance(message, PlainTask):
-                self._plain_tasks[id(message)] = (message, self._last_of[printable(order.peer)])
+                self._plain_tasks[id(message)] = (message, self._trace.last_of[printable(order.peer)])
             elif isinstance(message, messages.Task):
                 attempt = self.attempts[message.id]
                 self.need(read_body(message.body)[0] == attempt.token, f"G1: wrong body in task {message.id}")
@@ -565,9 +421,9 @@ class Checker:
             if isinstance(message, PlainReply):
                 self._to_plain_client(message, connection)
             elif isinstance(message, messages.Answer):
-                token, _, client = self._asked[message.id]
+                token, _, client = self.asked[message.id]
                 self.need(connection is None or connection.link is client.link, f"G1: {token} is answered elsewhere")
-                self._served.told(message, token, self.broker.core, self.world.now)
+                self.served.told(message, token, self.broker.core, self.world.now)
                 if message.status is Status.UNKNOWN_TICKET:
                     self.programs.tickets.is_unknown(message.id, self.programs.wishes[message.id])
                 if message.status is OK and message.id not in self.programs.wishes and self.jobs[token].kind != OWN:
@@ -591,36 +447,6 @@ class Checker:
         elif message.answer.status is Status.OK:
             self._answer_is_own(token, message.answer.body)
 
-    # --- G2 on the wire
-
-    @property
-    def allowance_s(self) -> float:
-        """How long a request may wait beside an idle worker: a recall there and back, and it is handed out."""
-        return 0.15 + 10 * self.network.slowest_s
-
     def sample(self) -> None:
-        """G2: no worker is idle, as itself sees it, while a request that it could serve waits."""
-        now, broker, allowance_s, calm_s = self.world.now, self.broker, self.allowance_s, 2 * self.allowance_s
-        if not broker.is_alive or broker.core.requests.stopping.is_on or now - broker.settled_at < calm_s:
-            self._waiting_since.clear()
-            self._turns.clear()
-            return
-
-        is_calm = partial(has_settled, broker, now - calm_s)
-        servers: list[SimWorker | PlainWorker] = [*self.workers, *self.plain_workers]
-        unbegun = not_begun(broker, self.attempts, self.operator.paused, is_calm)
-        asked = servers if unbegun else self.plain_workers  # looking at a late one of these disturbs it
-        idle = idle_servers(asked, broker, self.operator, is_calm, now - allowance_s)
-        waiting: dict[int, float] = {}
-        for request, service in unbegun:
-            since = waiting[request] = self._waiting_since.get(request, now)
-            if service in idle and now - since > allowance_s:
-                accepted = self.accepted[request]
-                raise ViolationError(
-                    f"G2: {accepted.token} has waited for {now - since:.3f} s while {idle[service].name} is idle; its "
-                    f"attempts: {[(a.task, a.void) for a in accepted.attempts]}"
-                )
-        self._waiting_since = waiting
-        self._books.shown.check(broker.core, self.accepted, servers, now)
-        self._turns.sample(broker.core, self.accepted)
-        nobody_is_trusted_for_ever(self.broker, self.plan.limits, now)
+        """From time to time: does anybody wait beside an idle worker?"""
+        self.idleness.sample()

@@ -14,9 +14,10 @@ from cbw.core.parts import PARTS_FIRST
 from cbw.wire import native
 
 from .client_manners import ClientManners
-from .network import Network, Peer
+from .network import Network
 from .own_books import ClientBooks, is_own_cancel
 from .parcels import Native, PlainReply, PlainRequest
+from .peer import Peer
 from .plan import ClientPlan, Job, PlainClientPlan, Wish
 from .stranger import proof_of
 from .summary import summary

@@ -8,7 +8,8 @@ from typing import TypeVar
 from .broker import SimBroker
 from .clients import PlainClient, SimClient
 from .disk import Disk
-from .network import HEARTBEAT_S, Connection, Peer
+from .network import HEARTBEAT_S, Connection
+from .peer import Peer
 from .plan import ClientPlan, Job, PlainClientPlan
 from .servers import Servers
 from .stranger import Stranger

@@ -25,7 +25,8 @@ from cbw.core.plain_messages import Envelope
 
 from .canary import Patch, canary
 from .disk import SimJournal
-from .plan import JournalPlan, Plan, unshare_journal
+from .drawing import unshare_journal
+from .plan import JournalPlan, Plan
 
 
 def _crashes(plan: Plan) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from cbw.core.broker.outbox import Outbox
 from cbw.transport.connections import Connections
 
-from .canary import Patch, canary, lab_twins
+from .canary import Patch, canary
+from .driver_canaries import lab_twins
 
 
 @canary("", lab_twins)

@@ -14,8 +14,9 @@ from cbw.core.port import printable
 from cbw.core.record import Record
 
 from .account import Accepted
-from .network import Peer
-from .plan import SERVICES, Job
+from .drawing import SERVICES
+from .peer import Peer
+from .plan import Job
 from .world import ViolationError, World
 
 if TYPE_CHECKING:

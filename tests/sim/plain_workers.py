@@ -7,8 +7,9 @@ import math
 from cbw.core import messages
 
 from .broker import SimBroker
-from .network import Network, Peer
+from .network import Network
 from .parcels import Parcel, PlainAnswer, PlainReady, PlainTask
+from .peer import Peer
 from .plan import PlainWorkerPlan
 from .way import Way
 from .workers import HANG_S, Run, read_body, write_answer

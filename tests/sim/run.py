@@ -20,14 +20,15 @@ from cbw.transport.connections import DISPUTE_S
 from cbw.wire import native
 
 from .broker import SimBroker
-from .checker import SAMPLE_S
+from .drawing import draw
 from .emptiness import Emptiness
 from .faults import Faults
+from .idleness import SAMPLE_S
 from .log import run_log
 from .namesakes import is_not_in_silence
 from .neglect import Neglect
 from .plain_workers import PlainWorker
-from .plan import RETRIES_ALLOWED, ClientPlan, Job, Plan, draw
+from .plan import RETRIES_ALLOWED, ClientPlan, Job, Plan
 from .system import SimSystem
 from .wishes import draw_extras, draw_tickets
 from .workers import HANG_S

@@ -8,7 +8,8 @@ from cbw.core.broker.req_workers import ReqWorkers
 from cbw.journal.stream_journal import Outcome, PublishReply, StreamJournal
 
 from .canary import Patch, canary
-from .plan import Plan, share_journal
+from .drawing import share_journal
+from .plan import Plan
 from .standby import StreamPort
 
 

@@ -10,8 +10,9 @@ from cbw.core import messages
 from cbw.core.identities import PROOF_BYTES_MIN
 from cbw.wire import native
 
-from .network import Network, Peer
+from .network import Network
 from .parcels import Native
+from .peer import Peer
 from .summary import summary
 from .world import ViolationError, World
 

@@ -14,7 +14,8 @@ from cbw.core.messages import AnswerPart
 from cbw.core.parts import PARTS_MAX
 
 from .canary import Patch, canary, without_check
-from .plan import Plan, stream
+from .drawing import stream
+from .plan import Plan
 
 
 def _streams(plan: Plan) -> None:

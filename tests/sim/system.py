@@ -7,8 +7,9 @@ from .checker import Checker
 from .clients import PlainClient, SimClient
 from .durability import Durability, SharedJournal
 from .ledger import Ledger
-from .network import Connection, Network, Peer
+from .network import Connection, Network
 from .parcels import Parcel, PlainReply
+from .peer import Peer
 from .plain_workers import PlainWorker
 from .plan import ClientPlan, PlainClientPlan, PlainWorkerPlan, Plan, ServersPlan, WorkerPlan
 from .programs import Programs

@@ -11,8 +11,9 @@ from cbw.core.journal_records import AnswersDropped, Asker, Batch, RequestAccept
 from cbw.core.record import Record
 from cbw.wire.journal import encode_batch
 
+from .drawing import draw, draw_journal
 from .durability import Durability
-from .plan import Plan, draw, draw_journal
+from .plan import Plan
 from .world import ViolationError, World
 
 LIVENESS_S = 3.0

@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 
 from . import (
+    attempt_canaries,
     control_canaries,
     dead_letter_canaries,
     delay_canaries,
+    driver_canaries,
+    idleness_canaries,
     journal_canaries,
     manners_canaries,
     namesake_canaries,
@@ -30,9 +33,12 @@ from .plan import Plan
 from .run import run
 
 MORE = (
+    attempt_canaries,
     control_canaries,
     dead_letter_canaries,
     delay_canaries,
+    driver_canaries,
+    idleness_canaries,
     journal_canaries,
     manners_canaries,
     overload_canaries,

@@ -9,8 +9,8 @@ from cbw.core.broker.snapshot import state_of
 from cbw.core.broker.states import RequestState
 
 from .account import SeenAttempt, number_of
-from .network import Peer
 from .operator import Operator
+from .peer import Peer
 from .plain_workers import PlainWorker
 from .workers import SimWorker
 

@@ -16,9 +16,10 @@ from cbw.wire import native
 
 from .children import Children
 from .handler_errors import write_error
-from .network import Link, Network, Peer
+from .network import Network
 from .own_books import WorkerBooks
 from .parcels import Native, Parcel
+from .peer import Link, Peer
 from .plan import RETRIES_ALLOWED, WorkerPlan, broker_of, limit_of, retries_wanted
 from .stranger import proof_of
 from .streams import StreamRun

@@ -20,11 +20,6 @@ C, W, V = b"C1", b"W1", b"W2"
 LAB_READY = (b"", b"", b"")
 
 
-@pytest.fixture
-def broker() -> Broker:
-    return Broker()
-
-
 def native_client(broker: Broker, peer: bytes = b"\0c1", name: str = "N1", boot: str = "b", *ids: int) -> None:
     broker.says(Side.CLIENT, peer, ClientHello(name, boot), *(Request(id_, "", b"%d" % id_) for id_ in ids))
 

@@ -14,11 +14,6 @@ A, B = b"\0conA", b"\0conB"
 W = b"W1"
 
 
-@pytest.fixture
-def broker() -> Broker:
-    return Broker()
-
-
 def _plain_reply_waits(broker: Broker) -> None:
     broker.worker_says(W, b"", b"", b"")
     broker.clients.room[C] = 0

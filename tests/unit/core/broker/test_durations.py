@@ -15,13 +15,6 @@ from .control import Control
 from .system import CoreSystem, worker_said
 
 
-@pytest.fixture
-def system() -> CoreSystem:
-    made = CoreSystem()
-    made.client()
-    return made
-
-
 def counted(system: CoreSystem) -> Durations:
     found = system.core.requests.durations
     found.count()

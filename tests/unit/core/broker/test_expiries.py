@@ -18,13 +18,6 @@ from .control import Control
 from .system import CoreSystem, client_said, worker_said
 
 
-@pytest.fixture
-def system() -> CoreSystem:
-    system = CoreSystem()
-    system.client()
-    return system
-
-
 def ask(system: CoreSystem, service: str = "s", ttl: float | None = 1.0) -> None:
     system.ask(1, service=service, ttl=ttl)
 

@@ -13,14 +13,6 @@ from .journaled import Journaled
 from .system import CoreSystem, plain_said, req_ready, req_said
 
 
-@pytest.fixture
-def system() -> CoreSystem:
-    """A client of CBW/1, C1."""
-    system = CoreSystem()
-    system.client()
-    return system
-
-
 def test_idle_it_stops_at_once(system: CoreSystem) -> None:
     system.worker("W1")
     system.tell(events.StopRequested(system.now + 10))

@@ -7,7 +7,7 @@ from msgspec import structs
 from cbw.core import messages
 from cbw.core.worker.events import Connected, Disconnected
 
-from .test_core import WELCOME, arrived, busy, finished, ok, sent
+from .sessions import WELCOME, arrived, busy, finished, ok, sent
 
 
 def test_a_broker_with_a_journal_lets_a_task_go_on() -> None:

@@ -8,7 +8,7 @@ from cbw.core.messages import KEY_REFUSALS, Refusal, Refused
 from cbw.core.worker.broker_session import Registration
 from cbw.core.worker.events import Disconnected, End
 
-from .test_core import arrived, busy, started
+from .sessions import arrived, busy, started
 
 
 @pytest.mark.parametrize("reason", KEY_REFUSALS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cbw.core.worker.events import HandlerCalled, TasksFinished, TasksOverdue
 
-from .test_core import busy, ok
+from .sessions import busy, ok
 
 
 def test_counts_how_long_handlers_took_also_those_that_are_answered_before_they_end() -> None:

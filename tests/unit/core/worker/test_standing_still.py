@@ -8,7 +8,7 @@ from cbw.core.worker.broker_session import WORKER_BEAT_S
 from cbw.core.worker.core import OVERSLEPT_S
 from cbw.core.worker.events import Order, TellStoodStill
 
-from .test_core import LIVENESS_S, busy, finished, ok, started, welcomed
+from .sessions import LIVENESS_S, busy, finished, ok, started, welcomed
 
 
 def told(orders: list[Order]) -> list[TellStoodStill]:

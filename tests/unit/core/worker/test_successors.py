@@ -10,7 +10,7 @@ from cbw.core.worker.broker_session import LATE_KEPT_S
 from cbw.core.worker.core import LOOK_UP_S, WorkerCore
 from cbw.core.worker.events import BatchArrived, BrokersFound, Connected, Disconnect, Disconnected, Order, Send
 
-from .test_core import WELCOME, begun, finished, ok, task
+from .sessions import WELCOME, begun, finished, ok, task
 
 OTHER = structs.replace(WELCOME, broker="BRO2", boot="0.2")
 

@@ -21,7 +21,7 @@ from cbw.core.worker.events import (
 )
 from cbw.core.worker.time_limits import UNWIND_S
 
-from .test_core import WELCOME, arrived, begun, busy, ok, sent, task, wanted_back
+from .sessions import WELCOME, arrived, begun, busy, ok, sent, task, wanted_back
 
 LIMIT_S = 5.0
 

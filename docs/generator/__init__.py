@@ -1,0 +1,1 @@
+"""Makes the reference documentation from the code: a module for each page."""
