@@ -94,6 +94,17 @@ def test_everything_works_with_keys(guarded: Broker, work: Worker, keys: Path, s
     assert start("dead", "list", "--broker", guarded.address, "--keys", keys).exit_code() == 0
 
 
+def test_a_client_learns_with_its_own_key_that_there_is_no_worker(
+    guarded: Broker, work: Worker, start: Start, keys: Path
+) -> None:
+    """It asks nothing that is for admins only, so the broker refuses nothing."""
+    client = start("client", "C1", 1, HOST, guarded.client_port, "--keys", keys / "client.key_secret")
+    client.wait_for(f"waiting for a worker: the broker at {guarded.address} has none")
+    work("W1")
+    client.wait_for("C1-1 -> C1-1 W1")
+    assert guarded.program.count("refused") == 0, guarded.program
+
+
 def test_asyncio(guarded: Broker, work: Worker, keys: Path) -> None:
     async def talk() -> None:
         async with cbw.AsyncClient(guarded.address, keys=keys) as client:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 import click
-import msgspec
 
 from cbw import settings
 from cbw.cli import output
@@ -29,15 +28,15 @@ from cbw.cli.options import (
 )
 from cbw.cli.signals import stopping_at_once
 from cbw.client.sync_client import Client
-from cbw.core.broker.service_list import SERVICES, ListedService
+from cbw.core.broker.own_services import IS_SERVED
 from cbw.core.messages import DEFAULT_SERVICE, REFUSED
 from cbw.errors import CbwError, RequestError
 from cbw.language import said, translated
 from cbw.observe.trace import Trace
 from cbw.signals import reopening
 
-LIST_TIMEOUT_S = 1.0
-"""Time for the broker's list of services."""
+IS_SERVED_TIMEOUT_S = 1.0
+"""Time for the broker to say whether it has a worker."""
 
 
 @click.command("client", context_settings={"max_content_width": 110})
@@ -107,9 +106,8 @@ def _missing_worker(brokers: BrokerAddresses) -> str:
     Another client asks, so that nothing of it stands in the client's own trace.
     """
     try:
-        with Client(brokers.text, timeout=LIST_TIMEOUT_S, trace=Trace(is_printing=False)) as client:
-            listed = msgspec.json.decode(client.call(b"", SERVICES), type=list[ListedService])
-    except (CbwError, msgspec.MsgspecError):
+        with Client(brokers.text, timeout=IS_SERVED_TIMEOUT_S, trace=Trace(is_printing=False)) as client:
+            is_served = client.call(DEFAULT_SERVICE, IS_SERVED) != b"404"
+    except CbwError:
         return ""
-    is_served = any(each.workers for each in listed if each.service == DEFAULT_SERVICE)
     return "" if is_served else said("a worker: the broker at {brokers} has none", brokers=brokers)

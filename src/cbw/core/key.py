@@ -16,7 +16,7 @@ ROLES_OF_PORT: Mapping[str, tuple[str, ...]] = {
     FOR_RECORDS: ROLES,
     FOR_LINES: ROLES,
 }
-_CONTROL = "cbw."
+_CONTROL, _MANAGEMENT = "cbw.", "mmi."
 
 
 class Key(msgspec.Struct, frozen=True):
@@ -37,10 +37,12 @@ class Key(msgspec.Struct, frozen=True):
         return self.role in ROLES_OF_PORT[port]
 
     def may_ask(self, service: str) -> bool:
-        """Whether its owner may send requests to ``service``. Only an admin may ask the broker's own, ``cbw.*``."""
+        """Whether its owner may send requests to ``service``. Of the broker's own, only an admin may ask ``cbw.*``, and every
+        client may ask ``mmi.*`` (RFC 8), which tells it of services that it may ask.
+        """
         if service.startswith(_CONTROL):
             return self.role == "admin"
-        return not self.services or service in self.services
+        return not self.services or service in self.services or service.startswith(_MANAGEMENT)
 
     def may_serve(self, service: str) -> bool:
         """Whether its owner may register ``service``."""

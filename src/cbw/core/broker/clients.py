@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 
 from cbw.core import catalogue
 from cbw.core.agenda import Agenda
-from cbw.core.broker import own_services
 from cbw.core.broker.events import ClientSaid, IdentityUncertain, PeerUnread, Side, Undelivered
 from cbw.core.broker.limits import Limits
 from cbw.core.broker.outbox import Outbox
@@ -264,15 +263,10 @@ class Clients:
         client.heard_at = self._outbox.now
         number = self.next_plain_id
         self.next_plain_id += 1
-        if asked.service.startswith(own_services.MMI):
-            requests = self._requests
-            body = own_services.answer_mmi(asked.service, asked.body, requests.dispatcher.services, requests.own.names)
-            self._requests.tell(client, asked.envelope, Answer(number, Status.OK, body))
-        else:
-            request = Request(number, asked.service, asked.body, self._limits.plain_ttl_s)
-            self._requests.accept(client, self.rights.permitted(client, [request], asked.envelope), asked.envelope)
-            if client.dialect.takes_partials and number in client.entries:
-                self._requests.streams.begin_plain(client.entries[number])
+        request = Request(number, asked.service, asked.body, self._limits.plain_ttl_s)
+        self._requests.accept(client, self.rights.permitted(client, [request], asked.envelope), asked.envelope)
+        if client.dialect.takes_partials and number in client.entries:
+            self._requests.streams.begin_plain(client.entries[number])
 
     def _plain_back(self, client: ClientRow) -> None:
         """Note that a plain client has a new connection. What was parked for it is sent when all its words are taken in."""

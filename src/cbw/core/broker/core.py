@@ -28,6 +28,7 @@ from cbw.core.broker.journal import Journal
 from cbw.core.broker.limits import Limits
 from cbw.core.broker.looks import Looks
 from cbw.core.broker.outbox import Outbox
+from cbw.core.broker.own_services import IS_SERVED, telling_if_served
 from cbw.core.broker.recovery import Recovery
 from cbw.core.broker.replay import Replay
 from cbw.core.broker.requests import Requests
@@ -93,6 +94,7 @@ class BrokerCore:
         self.workers = Workers(self.outbox, self.requests, inherited, limits, welcome, self._agenda)
         own, dead = self.requests.own, DeadServices(self.outbox, self.requests, self.tickets)
         services, workers = self.requests.dispatcher.services, self.workers.by_peer
+        own.add({IS_SERVED: telling_if_served(services, own.names)})
         own.add(ServiceList(services, workers, self.requests.durations, self.outbox).all)
         own.add({**schemas.ALL, **Looks(self).all, **dead.looks}, acts={**Acts(self).all, **dead.acts})
         self._sweep_timer = self._agenda.timer(self._sweep)

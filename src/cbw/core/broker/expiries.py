@@ -8,7 +8,7 @@ from itertools import islice
 
 from cbw.core.broker.delays import last_try, retries_of
 from cbw.core.broker.dispatch import Dispatcher
-from cbw.core.broker.own_services import CONTROL
+from cbw.core.broker.own_services import PREFIXES
 from cbw.core.broker.tables import ClientRow, Entry
 from cbw.core.broker.verdict import NAME_CHARS_COMPARED, SIMILAR
 from cbw.core.messages import NO_WORKER, QUEUE, WORKER
@@ -51,7 +51,7 @@ class Expiries:
 
     def is_served(self, service: str) -> bool:
         """Whether a worker serves it, or the broker itself."""
-        if service.startswith(CONTROL):
+        if service.startswith(PREFIXES):
             return True
         row = self._dispatcher.services.get(service)
         return row is not None and bool(row.workers)

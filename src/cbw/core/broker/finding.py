@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from cbw.core.broker.own_services import CONTROL
+from cbw.core.broker.own_services import PREFIXES
 from cbw.core.broker.snapshot import Rooms
 from cbw.core.broker.states import RequestState
 from cbw.core.broker.tables import ClientRow, Entry, ServiceRow
@@ -63,7 +63,7 @@ def entry_of(rooms: Rooms, name: str) -> Entry | None:
     """
     found = client_of(rooms, name)
     entry = found[0].entries.get(found[1]) if found is not None else None
-    if entry is None or entry.state is RequestState.ENDED or entry.request.service.startswith(CONTROL):
+    if entry is None or entry.state is RequestState.ENDED or entry.request.service.startswith(PREFIXES):
         return None
     return entry
 

@@ -7,7 +7,7 @@ JSON, and so is its answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Container, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -21,6 +21,8 @@ MMI = "mmi."
 CONTROL = "cbw."
 PREFIXES = (MMI, CONTROL)
 """Names of services that no worker may register begin with one of these."""
+IS_SERVED = "mmi.service"
+"""Tells whether anybody serves the service that the body names."""
 CONTROL_BYTES_MAX = 1 << 20
 """Largest body of a request for control, in bytes: thousands of ids fit."""
 ANSWER_BYTES_MAX = 64 << 20
@@ -73,8 +75,13 @@ class OwnServices:
         return ""
 
     def answer(self, client: ClientRow, request: Request) -> Answer:
-        """The answer to ``request``, whose service begins with :data:`CONTROL`."""
+        """The answer to ``request``, whose service begins with one of :data:`PREFIXES`.
+
+        For a service under :data:`MMI` that the broker does not have, RFC 8 wants ``501``: not implemented.
+        """
         serve = self._by_name.get(request.service)
+        if serve is None and request.service.startswith(MMI):
+            return Answer(0, Status.OK, b"501")
         if serve is None:
             known = ", ".join(self._by_name)
             return bad_request(f"the broker has no service {request.service!r}; it has {known}")
@@ -120,14 +127,16 @@ def reading(name: str, query: type[T], serve: Callable[[ClientRow, T], Answer]) 
     return read_and_serve
 
 
-def answer_mmi(name: str, body: bytes, services: Mapping[str, ServiceRow], own: Container[str]) -> bytes:
-    """The answer to a request for the service ``name``, which begins with :data:`MMI`.
+def telling_if_served(services: Mapping[str, ServiceRow], own: Collection[str]) -> Serve:
+    """Answers :data:`IS_SERVED`: ``200`` if the service has a worker or is one of the broker's ``own``, else ``404``.
 
-    ``mmi.service`` tells of the service that the body names: ``200`` if it has a worker or is one of the broker's ``own``, else
-    ``404``. For anything else under the prefix, RFC 8 wants ``501``: not implemented.
+    A client whose key is not good for a service learns nothing of it: ``404``.
     """
-    if name != MMI + "service":
-        return b"501"
-    asked = bytes(body).decode(errors="replace")
-    service = services.get(asked)
-    return b"200" if asked in own or (service is not None and service.workers) else b"404"
+
+    def serve(client: ClientRow, body: bytes) -> Answer:
+        asked = body.decode(errors="replace")
+        service = services.get(asked)
+        is_served = asked in own or (service is not None and bool(service.workers))
+        return Answer(0, Status.OK, b"200" if is_served and client.key.may_ask(asked) else b"404")
+
+    return serve

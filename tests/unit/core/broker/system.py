@@ -27,8 +27,10 @@ def worker_said(peer: bytes, batch: Sequence[Message]) -> events.WorkerSaid:
     return events.WorkerSaid(peer, batch, native.WORKER)
 
 
-def plain_said(peer: bytes, envelope: Envelope, body: bytes, is_replaced: bool = False) -> events.ClientSaid:
-    return events.ClientSaid(peer, [PlainRequest(envelope, "", body)], lab.CLIENT, is_replaced)
+def plain_said(
+    peer: bytes, envelope: Envelope, body: bytes, is_replaced: bool = False, service: str = ""
+) -> events.ClientSaid:
+    return events.ClientSaid(peer, [PlainRequest(envelope, service, body)], lab.CLIENT, is_replaced)
 
 
 def req_ready(peer: bytes) -> events.WorkerSaid:

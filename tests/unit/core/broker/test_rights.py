@@ -93,6 +93,28 @@ def test_only_an_admin_controls_the_broker(system: Guarded) -> None:
     assert system.answers("C2") == [(1, Status.OK)]
 
 
+@pytest.mark.parametrize(("asked", "code"), [("s", b"200"), ("t", b"404"), ("none", b"404"), ("cbw.status", b"404")])
+def test_a_key_learns_whether_its_services_are_served(system: Guarded, asked: str, code: bytes) -> None:
+    """Of all others it learns nothing: a service that it may not ask is as one that is not there."""
+    system.show("C1", "client", "anna", "s")
+    system.show("W1", "worker", "w")
+    system.client()
+    system.worker(services=("s", "t"))
+    system.take("C1")
+    system.tell(client_said(b"C1", [messages.Request(1, "mmi.service", asked.encode())]))
+    (answer,) = [message for message in system.take("C1") if isinstance(message, Answer)]
+    assert (answer.status, answer.body) == (Status.OK, code)
+
+
+def test_a_plain_client_learns_of_the_services_of_its_key_only(system: Guarded) -> None:
+    system.show("M1", "client", "anna", "s")
+    system.show("W1", "worker", "w")
+    system.worker(services=("s", "t"))
+    for number, service in enumerate((b"s", b"t")):
+        system.tell(plain_said(b"M1", (b"%d" % number,), service, service="mmi.service"))
+    assert [answer.body for answer in system.plain_replies["M1"]] == [b"200", b"404"]
+
+
 def test_a_key_may_serve_its_services_only(system: Guarded) -> None:
     system.show("W1", "worker", "w", "s")
     system.worker("W1", services=("s", "t"))
