@@ -8,6 +8,7 @@ import os
 import re
 import socket
 import subprocess
+import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from tests.live.program import wait_until
 from tests.ports import free_port
 
 from .conftest import NewProject
-from .engine import Project, address_of, answers_in, docker
+from .engine import ROOT, Project, address_of, answers_in, docker
 
 pytestmark = pytest.mark.timeout(400)
 UP_S = 120.0
@@ -120,6 +121,40 @@ def test_a_folder_of_somebody_else(new_project: NewProject, log_dir: Path, owner
     processes = docker("top", logger["Id"], "-eo", "pid,uid,cmd").stdout
     assert re.search(rf" {user} .*cbw logger", processes), "the logger itself runs unprivileged"
     assert ((log_dir / "logs").stat().st_uid, log_dir.stat().st_uid) == (user, user)
+
+
+STUDENT = 4321
+"""Somebody who may use Docker and nothing else."""
+
+
+@pytest.mark.parametrize("made_by", ["the student", "Docker"])
+def test_a_student_deletes_the_log_with_the_commands_of_the_page(
+    new_project: NewProject, images: dict[str, str], made_by: str
+) -> None:
+    """In a folder like ``/tmp``, where nobody deletes what is another's. What Docker has made takes Docker to delete."""
+    page = (ROOT / "docs" / "howto" / "deploy.md").read_text()
+    with tempfile.TemporaryDirectory() as shared:
+        Path(shared).chmod(0o1777)
+        place = f"{shared}/logger.log"
+
+        def typed(pattern: str, by: int) -> int:
+            """Type the command of the page; its exit code."""
+            (command,) = set(re.findall(pattern, page))
+            words = re.sub("/tmp(?=[/:])", shared, command).replace("tsr-zmq", images["tsr-zmq"]).split()
+            return subprocess.run(words, user=by, group=by, stderr=subprocess.DEVNULL, check=False).returncode
+
+        if made_by == "the student":
+            assert typed(r"mkdir -p /tmp/logger\.log\b", STUDENT) == 0
+        project = new_project("cbwl", LOG_DIR=place)
+        project.must("up", "--detach", "--wait", "log", within_s=UP_S)
+        assert Path(place, "logs").stat().st_size > 0
+        has_advice = "make the folder yourself" in "\n".join(project.logs("log"))
+        project.must("down")
+        is_deleted = typed(r"rm -r /tmp/logger\.log\b", STUDENT) == 0
+        assert (is_deleted, has_advice) == ((True, False) if made_by == "the student" else (False, True))
+        if not is_deleted:
+            assert typed(r"docker run --rm --user 0 -v /tmp:.*", os.getuid()) == 0
+        assert not Path(place).exists()
 
 
 def test_the_place_of_the_log_is_a_file(new_project: NewProject, log_dir: Path) -> None:
