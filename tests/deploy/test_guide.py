@@ -3,8 +3,9 @@
 Of 26 blocks of commands in sessions 1 and 2 only four differ: the first of each, which asks for the language, and two that show
 what cbw says. But all that comes after the first one runs in another language, and whether it prints the same there is the
 question; so both are carried out. As a session mostly waits for requests of a second each, both languages are carried out at the
-same time: that takes 1.5 times as long as one of them. In session 3 no program of ours speaks: it is the same in both languages,
-word by word, and is carried out once.
+same time: that takes 1.5 times as long as one of them. In session 3 no program of ours speaks, so it cannot print anything else
+in another language. Its commands, and what they should print, are the same in both, letter by letter, which a test compares: so it
+is carried out once, for both. Ready images may be out of reach, so others always stand in for them here.
 
 ``GUIDE_RECORDED=1`` makes the recordings that ``tests/docs/test_guide_checks.py`` replays, where everything runs in seconds.
 """
@@ -17,7 +18,7 @@ import re
 import secrets
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -35,6 +36,8 @@ TUTORIAL = ROOT / "docs" / "tutorial"
 SESSIONS = sorted(path.name for path in (TUTORIAL / "lab").glob("*.md"))
 ONCE = {"session-3.md"}
 """Sessions in which no program of ours speaks."""
+STANDINS = "standins.yml"
+"""Beside a Compose file: what stands in for the images that it names."""
 LANGUAGES = {"lab": "es_ES.UTF-8", "es": "en_US.UTF-8"}
 """Folder of a guide, and a language of the system that is not its own: it says itself which one it needs."""
 COPIED = ("Dockerfile", ".dockerignore", "pyproject.toml", "README.md", "LICENSE", "src", "deploy")
@@ -48,7 +51,8 @@ class Renamed:
 
     def __init__(self, folder: Path) -> None:
         self.mark = secrets.token_hex(3)
-        port, web, self.log, self.other = free_port(), free_port(), folder / "log", folder / "other"
+        port, web, page = free_port(), free_port(), free_port()
+        self.log, self.other = folder / "log", folder / "other"
         self._pairs = {
             **{
                 name: f"{name}:guide-{self.mark}"
@@ -66,6 +70,7 @@ class Renamed:
             "COMPOSE_PROGRESS": "quiet",
             "BROKER_PUBLISHED": str(port),
             "WORDPRESS_PORT": str(web),
+            "MONGO_EXPRESS_PORT": str(page),
         }
         self.port = port
 
@@ -140,16 +145,20 @@ def environment_for(renamed: Renamed, lang: str) -> dict[str, str]:
     return kept | renamed.environment
 
 
-def carry_out(language: str, session: str, folder: Path, **more: str) -> None:
-    """Type all commands of a session, and compare what they print."""
+def carry_out(language: str, session: str, folder: Path, standins: Mapping[str, Path]) -> None:
+    """Type all commands of a session, and compare what they print. ``standins``: what stands in for others' images, by folder."""
     steps = console_steps(TUTORIAL / language / session)
     with renamed_in(folder) as renamed:
-        environment = environment_for(renamed, LANGUAGES[language]) | more
+        environment = environment_for(renamed, LANGUAGES[language])
         calls = folder / "calls.jsonl"
         if is_recorded := "GUIDE_RECORDED" in os.environ and session not in ONCE:
             recorder = played_program.recorder(folder / "programs", calls)
             environment["PATH"] = f"{recorder}{os.pathsep}{environment['PATH']}"
-        shell = pages.Shell(checkout_of(renamed, folder / "checkout"), environment)
+        checkout = checkout_of(renamed, folder / "checkout")
+        for system, file in standins.items():
+            shutil.copy(file, checkout / "deploy" / system / STANDINS)
+            environment["COMPOSE_FILE"] = f"docker-compose.yml{os.pathsep}{STANDINS}"
+        shell = pages.Shell(checkout, environment)
         try:
             for step in steps:
                 pages.type_in(shell, step, renamed, f"{language}/{session}:{step.line}")
@@ -182,15 +191,14 @@ def keep_calls(renamed: Renamed, calls: Path, file: Path) -> None:
 
 @pytest.mark.parametrize("session", SESSIONS)
 def test_the_guide_works_as_written(
-    session: str, engine: None, standins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    session: str, engine: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     monkeypatch.setattr(pages, "PATIENCE_S", STEP_S)
-    more = {}
-    if session == "session-3.md":  # the ready images themselves may be out of reach
-        more["COMPOSE_FILE"] = f"docker-compose.yml{os.pathsep}{standins}"
+    fixtures = {"wordpress": "standins", "mongo": "mongo_standins"} if session in ONCE else {}
+    ready = {system: request.getfixturevalue(fixture) for system, fixture in fixtures.items()}
     languages = ["lab"] if session in ONCE else [*LANGUAGES]
     with ThreadPoolExecutor(len(languages)) as pool:
-        runs = [pool.submit(carry_out, language, session, tmp_path / language, **more) for language in languages]
+        runs = [pool.submit(carry_out, language, session, tmp_path / language, ready) for language in languages]
     for run in runs:
         run.result()
 
