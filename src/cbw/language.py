@@ -54,8 +54,9 @@ def said_of(count: int, one: str, several: str, **fields: Any) -> str:
     return _messages(_language()).get(message, message).format(count=count, **fields)
 
 
-def translated(text: str) -> str:
-    """An English text, such as that of an error, in the language of the environment; unchanged if it is not in the catalogue.
+def translated(text: str, language: str | None = None) -> str:
+    """An English text, such as that of an error, in ``language`` (``es``), by default that of the environment; unchanged if it is
+    not in the catalogue.
 
     It is compared with the messages of the catalogue, whose fields stand for anything within a line. Of several that fit, the one
     that leaves least as it is is taken. A text that none fits is taken for several: sentences, or what ``;`` or ``:`` separates.
@@ -63,7 +64,7 @@ def translated(text: str) -> str:
     is_anothers = (
         len(text) > TRANSLATED_CHARS_MAX or sum(len(seam.findall(text)) for seam, _ in _SEAMS) > TOLD_TOGETHER_MAX
     )
-    return text if is_anothers else _translated(text, _language())[1]
+    return text if is_anothers else _translated(text, _language() if language is None else language)[1]
 
 
 def word(text: str, context: str) -> str:

@@ -10,6 +10,8 @@ import pytest
 import zmq
 
 import cbw
+from cbw.broker import NOTABLE
+from cbw.core import catalogue
 from cbw.core.broker.reasons import REASONS
 from cbw.core.broker.snapshot import state_of
 from cbw.core.broker.verdict import SENTENCES
@@ -311,7 +313,8 @@ def test_it_speaks_spanish(planted: Shown, browser: Browser) -> None:
     browser.wait_for("#verdict", "en espera de")  # it is remembered
     texts = browser.run("return [TEXTS.en, TEXTS.es].map(t => [Object.keys(t), Object.keys(t.v), Object.keys(t.s)])")
     assert texts[0] == texts[1]
-    assert browser.run("return Object.keys(TEXTS.en.e)") == browser.run("return Object.keys(TEXTS.es.e)")
+    shown = {name for name in NOTABLE if "broker" in catalogue.EVENTS[name].roles}
+    assert set(browser.run("return Object.keys(TEXTS.es.e)")) == shown | {"accepted", "handed_out", "delayed"}
     reasons, translated = browser.run("return [TEXTS.en.w, TEXTS.es.w]")
     assert reasons == dict(REASONS) and list(reasons) == list(translated)
     for kind, text in translated.items():
@@ -322,6 +325,28 @@ def test_it_speaks_spanish(planted: Shown, browser: Browser) -> None:
     english = browser.run("return TEXTS.en.v")
     assert {kind: english[kind] for kind in SENTENCES} == SENTENCES
     assert all(f"``{state}``" in (state_of.__doc__ or "") for state in texts[0][2])
+    browser.run("sessionStorage.clear()")
+
+
+def test_the_broker_speaks_spanish_on_its_page(planted: Shown, browser: Browser) -> None:
+    """What has happened, why, and what it refuses; but what peers have named is as it was."""
+    browser.open(planted.url)
+    browser.wait_for("#dead", "1 worker failed at it; the last was W-lost: lost its connection")
+    browser.run("const l = document.getElementById('lang'); l.value = 'es'; l.onchange()")
+    browser.wait_for("#dead", "han fallado con ella 1 trabajador; el último ha sido W-lost: ha perdido su conexión")
+    browser.wait_for("#events", "trabajador perdido W-lost ha perdido su conexión")
+    browser.wait_for("#events", "trabajador listo W-lost doom")
+    browser.wait_for("#events", f"abandonada {HOSTILE}/6")
+    browser.run("document.querySelectorAll('#dead button')[1].click()")
+    browser.wait_for("#steps", "intento fallido W-lost ha perdido su conexión")
+    browser.wait_for("#reason", "se abandonó hace ")
+    assert "han fallado con ella 1 trabajador" in browser.text("#reason")
+    assert browser.complaints() == []
+    browser.run("tellStory('C9/9')")
+    browser.wait_for("#reason", "aquí no hay ninguna petición 'C9/9'")
+    browser.complaints()  # the console tells of the 404
+    english = ("lost its connection", "failed at it", "worker ready", "handed out", "gave up", "given up")
+    assert not [words for words in english if words in browser.text("main")]
     browser.run("sessionStorage.clear()")
 
 

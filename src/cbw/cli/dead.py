@@ -222,7 +222,7 @@ def _error(letter: Fields) -> str:
 
 def _is_of_a_handler(letter: Fields) -> bool:
     """Whether its error is an exception of a handler, and no text of the broker's."""
-    return letter["kind"] not in (catalogue.GAVE_UP, catalogue.EXPIRED)
+    return letter["kind"] not in catalogue.ERRORS_OF_THE_BROKER
 
 
 def _request(letter: Fields) -> str:

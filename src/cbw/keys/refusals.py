@@ -31,7 +31,8 @@ class RefusedPeers:
                 return
         self._told[address, why] = now, 0
         if len(self._texts) < TEXTS_MAX:
-            self._texts.append(f"{address}: {why}" + (f" ({since + 1} times since it was last told)" if since else ""))
+            text = f"{address}: {why}"
+            self._texts.append(f"{text} ({since + 1} times since it was last told)" if since else text)
 
     def take(self) -> list[str]:
         """What is to be told, since the last call."""

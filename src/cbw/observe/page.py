@@ -14,11 +14,13 @@ from typing import Any, Protocol
 import msgspec
 
 from cbw.core.messages import Answer, Status, error_of
+from cbw.language import translated
 from cbw.observe.history import History
+from cbw.observe.page_language import LANGUAGES, live_in, why_in
 from cbw.visible import visible_json
 
 FRESH_S = 0.7
-"""How long an answer is good for all who look: five viewers cost a broker what one does."""
+"""How long an answer is good for all who look in one language: five viewers cost a broker what one does."""
 ROWS_SHOWN = 10
 """Requests and dead letters that are shown of each kind."""
 PAGE_FILE = Path(__file__).with_name("page.html")
@@ -46,8 +48,7 @@ class Page:
     def __init__(self, broker: Operated) -> None:
         self._broker = broker
         self._lock = threading.Lock()
-        self._live = b""
-        self._live_at = 0.0
+        self._live: dict[str, tuple[float, bytes]] = {}
         self._history = History()
         text = PAGE_FILE.read_text()
         self.html = text.encode()
@@ -68,18 +69,21 @@ class Page:
         """Remember the figures of ``status``; called once a second."""
         self._history.sample(status, time.monotonic(), self._broker.events())
 
-    def live(self) -> bytes | None:
-        """What is to be shown now, as JSON; None if the broker is stuck."""
+    def live(self, language: str = LANGUAGES[0]) -> bytes | None:
+        """What is to be shown now in that language, as JSON; None if the broker is stuck."""
         with self._lock:
             now = time.monotonic()
-            if now - self._live_at > FRESH_S:
-                status = self._broker.status()
-                if status is None:
-                    return None
-                more = {"waiting": self._rows("waiting"), "running": self._rows("running"), "dead": self._dead()}
-                shown = {"status": status, **more, **self._history.shown(now), "events": self._broker.events()}
-                self._live, self._live_at = visible_json(_encode(shown)), now
-            return self._live
+            made_at, made = self._live.get(language, (0.0, b""))
+            if made and now - made_at <= FRESH_S:
+                return made
+            status = self._broker.status()
+            if status is None:
+                return None
+            more = {"waiting": self._rows("waiting"), "running": self._rows("running"), "dead": self._dead()}
+            shown = {"status": status, **more, **self._history.shown(now), "events": self._broker.events()}
+            made = visible_json(_encode(live_in(language, shown)))
+            self._live[language] = now, made
+            return made
 
     def why_unserved(self, service: str) -> str:
         """Why no request for ``service`` would be handed out now to a worker, or when one has answered; empty: it would."""
@@ -103,15 +107,20 @@ class Page:
         found: dict[str, Any] = msgspec.json.decode(answer.body)
         return found
 
-    def control(self, service: str, body: bytes, who: str, *, may_act: bool) -> tuple[int, bytes]:
-        """Ask one of the broker's own services: a code of HTTP, and JSON."""
+    def control(
+        self, service: str, body: bytes, who: str, *, may_act: bool, language: str = LANGUAGES[0]
+    ) -> tuple[int, bytes]:
+        """Ask one of the broker's own services: a code of HTTP, and JSON, with texts for people in that language."""
         answer = self._broker.operate(service, body, who, may_act=may_act)
         if answer is None:
             return 503, _encode({"text": "the broker does not answer"})
         if answer.status is Status.OK:
-            return 200, visible_json(bytes(answer.body))
+            told = bytes(answer.body)
+            if service == "cbw.why" and language != LANGUAGES[0]:
+                told = _encode(why_in(language, msgspec.json.decode(told)))
+            return 200, visible_json(told)
         kind, text = error_of(answer.body)
-        return CODES.get(answer.status, 503), visible_json(_encode({"kind": kind, "text": text}))
+        return CODES.get(answer.status, 503), visible_json(_encode({"kind": kind, "text": translated(text, language)}))
 
 
 def _hashes(text: str, tag: str) -> str:

@@ -27,6 +27,7 @@ from cbw.errors import CannotBind
 from cbw.observe.flood import FloodWatch
 from cbw.observe.inquiry import LOOP_ANSWER_S, Ask
 from cbw.observe.page import Page
+from cbw.observe.page_language import language_of
 from cbw.visible import visible_json
 
 SAMPLE_S = 1.0
@@ -201,9 +202,9 @@ class StatusServer:
             more["latency_s"] = self._rates.latencies(status, now)
         return 200, visible_json(_json({**status, **more})), "application/json"
 
-    def live_json(self) -> tuple[int, bytes, str]:
-        """What the page for people asks for again and again."""
-        live = self.page.live() if self.page is not None else None
+    def live_json(self, language: str) -> tuple[int, bytes, str]:
+        """What the page for people asks for again and again, in its language."""
+        live = self.page.live(language) if self.page is not None else None
         return (200, live, "application/json") if live is not None else _stuck()
 
     def index(self) -> tuple[int, bytes, str]:
@@ -274,8 +275,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             "/readyz": functools.partial(pages.readyz, query),
             "/metrics": pages.metrics,
             "/status.json": pages.status_json,
-            **({"/": pages.index, "/live.json": pages.live_json} if pages.page is not None else {}),
         }
+        if pages.page is not None:
+            known |= {"/": pages.index, "/live.json": functools.partial(pages.live_json, self._language())}
         page = known.get(path)
         if page is None:
             code, body, kind = _text(404, "there are /livez, /readyz, /metrics and /status.json")
@@ -297,8 +299,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             code, body = 400, b'{"text": "JSON of at most 1 MiB is wanted, with its Content-Type and Content-Length"}'
         else:
             who, asked = f"page {self.client_address[0]}", self.rfile.read(int(length))
-            code, body = pages.page.control(path.removeprefix(_CONTROL), asked, who, may_act=pages.has_token)
+            code, body = pages.page.control(
+                path.removeprefix(_CONTROL), asked, who, may_act=pages.has_token, language=self._language()
+            )
         self._answer(code, body, "application/json")
+
+    def _language(self) -> str:
+        return language_of(self.headers.get("Accept-Language", ""))
 
     def _answer(self, code: int, body: bytes, kind: str) -> None:
         self.send_response(code)

@@ -64,8 +64,8 @@ class Recovery:
             if (dialect := dialects.worker_named(name)) is not None:
                 self._workers.restore_returning(peer, dialect)
         if replay.sizes:
-            text = f"{len(replay.accepted)} requests, {len(replay.answers)} answers, {len(replay.begun)} tasks"
-            text += f", {len(letters)} dead letters"
+            kept = f"{len(replay.accepted)} requests, {len(replay.answers)} answers"
+            text = f"{kept}, {len(replay.begun)} tasks, {len(letters)} dead letters"
             self._outbox.trace(catalogue.RECOVERED, count=len(replay.accepted), text=text)
 
     def _client(self, asker: Asker) -> ClientRow | None:
