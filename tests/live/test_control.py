@@ -193,3 +193,27 @@ def test_ps_on_a_terminal(broker: Broker, start_worker: StartWorker, connect: Co
 
 def test_top_without_a_terminal_says_what_to_use(run: Run) -> None:
     assert run("top", code=2).count("cbw top wants a terminal") == 1
+
+
+def test_top_prints_a_line_of_json_at_each_look(
+    start: Start, broker: Broker, start_worker: StartWorker, connect: Connect
+) -> None:
+    """Without a terminal, until it is stopped, which is no error."""
+    start_worker("W1", "s=hang")
+    future = connect(broker, id="C1").submit("30", "s")
+    top = start("top", "--json", "--every", "0.2", "--broker", broker.address)
+    wait_until(lambda: top.count("C1/1") >= 2, "two looks at the request")
+    first, second = (json.loads(line) for line in [line for line in top.lines if "C1/1" in line][:2])
+    assert second["time"] - first["time"] > 0.1
+    assert [row["worker"] for row in second["status"]["workers"]] == ["W1"]
+    assert [(row["request"], row["state"]) for row in second["requests"]] == [("C1/1", "running")]
+    future.cancel()
+    wait_until(lambda: json.loads(top.lines[-1])["requests"] == [], "it looks again")
+    top.terminate()
+    assert top.exit_code() == 0
+
+
+def test_one_look_of_top_is_the_first_line(broker: Broker) -> None:
+    command = f"{sys.executable} -m cbw top --json --every 0.2 --broker {broker.address} | head --lines 1"
+    done = subprocess.run(command, shell=True, capture_output=True, env=environment(), check=True, timeout=PATIENCE_S)
+    assert json.loads(done.stdout)["status"]["worker_count"] == 0 and not done.stderr

@@ -11,16 +11,18 @@ import termios
 import time
 import tty
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 from cbw.cli import output
-from cbw.cli.control import Control, controlling, reason_text, story_lines
+from cbw.cli.control import Control, Fields, controlling, reason_text, story_lines
 from cbw.cli.option_types import Number
+from cbw.cli.signals import stopping_at_once
 from cbw.cli.top_view import TopView
 from cbw.core.broker.looks import LIST_REQUESTS, SHOW_STATUS, TELL_WHY
 from cbw.errors import CbwError, HandlerFailed, RequestError, UsageError
+from cbw.language import said, translated
 
 REQUESTS_SHOWN = 200
 """Requests that are asked for each time: those that have been in their state for longest."""
@@ -37,9 +39,19 @@ STYLES = {"": "", "bold": "\x1b[1m", "reverse": "\x1b[7m", "dim": "\x1b[2m"}
     show_default=True,
     help="Seconds between two looks at the broker.",
 )
+@click.option(
+    "--json",
+    "is_json",
+    is_flag=True,
+    help="Print a JSON object, as one line, at each look, until Ctrl-C: the time, the status of the broker with its services and "
+    "workers, and its requests. It needs no terminal.",
+)
 @controlling
-def command(control: Control, every_s: float) -> None:
+def command(control: Control, every_s: float, is_json: bool) -> None:
     """Watch a broker live: its workers, its requests, its services. Tab goes from one table to the next.
+
+    Programs read it with --json: a line at each look, with the seconds since 1970 (time), what cbw.status tells (status), and at
+    most 200 requests (requests), those that have been in their state for longest.
 
     \b
     up, down   choose a row          < >  sort by another column     v  reverse
@@ -49,8 +61,13 @@ def command(control: Control, every_s: float) -> None:
     p, r       pause or resume the chosen service
     q          quit
     """
+    if is_json:
+        with stopping_at_once():
+            _print_snapshots(control, every_s)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise UsageError("cbw top wants a terminal", advice="cbw ps prints the same once; cbw ps --json for programs.")
+        raise UsageError(
+            "cbw top wants a terminal", advice="For programs there is cbw top --json. cbw ps prints the same once."
+        )
     view = TopView()
     with _screen():
         look_at = 0.0
@@ -68,10 +85,21 @@ def command(control: Control, every_s: float) -> None:
                 _draw(view)
 
 
+def _print_snapshots(control: Control, every_s: float) -> NoReturn:
+    while True:
+        look_at = time.monotonic() + every_s
+        status, requests = _snapshot(control)
+        output.json({"time": round(time.time(), 3), "status": status, "requests": requests})
+        time.sleep(max(0.0, look_at - time.monotonic()))
+
+
+def _snapshot(control: Control) -> tuple[Fields, list[Fields]]:
+    """The status, and the requests that have been in their state for longest."""
+    return control.ask(SHOW_STATUS), control.ask(LIST_REQUESTS, limit=REQUESTS_SHOWN)["requests"]
+
+
 def _look(control: Control, view: TopView) -> None:
-    status = control.ask(SHOW_STATUS)
-    page = control.ask(LIST_REQUESTS, limit=REQUESTS_SHOWN)
-    view.look(status, page["requests"], time.monotonic())
+    view.look(*_snapshot(control), time.monotonic())
     _tell_story(control, view)
 
 
@@ -82,7 +110,8 @@ def _tell_story(control: Control, view: TopView) -> None:
     try:
         told = control.ask(TELL_WHY, request=view.story_of)
     except HandlerFailed as error:
-        view.tell(f"{error.text}; the log may have all of it: cbw logs story {view.story_of}")
+        where = said("the log may have all of it: cbw logs story {request}", request=view.story_of)
+        view.tell(f"{translated(error.text)}; {where}")
     else:
         view.tell(reason_text(told), story_lines(told))
 
@@ -92,12 +121,12 @@ def _ask(control: Control, service: str, fields: dict[str, Any]) -> str:
     try:
         answer = control.ask(service, **fields)
     except RequestError as error:
-        return error.text
+        return translated(error.text)
     except CbwError as error:
-        return str(error)
+        return translated(str(error))
     what = next(iter(fields.values()))
     if "text" in answer:
-        return f"{what}: {answer['text']}"
+        return f"{what}: {reason_text(answer)}"
     verb = next(iter(answer))
     return f"{verb}: {what[0]}" if answer[verb] else f"not {verb}: {what[0]}"
 
