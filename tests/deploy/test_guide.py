@@ -4,8 +4,8 @@ Of 26 blocks of commands in sessions 1 and 2 only four differ: the first of each
 what cbw says. But all that comes after the first one runs in another language, and whether it prints the same there is the
 question; so both are carried out. As a session mostly waits for requests of a second each, both languages are carried out at the
 same time: that takes 1.5 times as long as one of them. In session 3 no program of ours speaks, so it cannot print anything else
-in another language. Its commands, and what they should print, are the same in both, letter by letter, which a test compares: so it
-is carried out once, for both. Ready images may be out of reach, so others always stand in for them here.
+in another language. Its commands, and what they should print, are the same in both, letter by letter, as a test shows: so it is
+carried out once, for both. Ready images may be out of reach, so others always stand in for them here.
 
 ``GUIDE_RECORDED=1`` makes the recordings that ``tests/docs/test_guide_checks.py`` replays, where everything runs in seconds.
 """

@@ -48,6 +48,7 @@ def test_a_broker_without_a_journal_says_so(open_broker: Shown, browser: Browser
     browser.wait_for("#brokers", "is lost, no other broker goes on with its requests.")
     assert "No journal: what waits is lost with the broker." in lines(browser)
     assert "No worker serves another broker too." in lines(browser)
+    assert browser.run("return document.querySelectorAll('#map .others').length") == 0
     browser.wait_for("#events", "None.")
 
 
@@ -78,6 +79,12 @@ def test_workers_that_two_brokers_share(start: Start, connect: Connect, browser:
     wait_until(lambda: browser.text("#workers").count("elsewhere") == 2, "both are with the other broker")
     wait_until(lambda: browser.run("return document.querySelectorAll('#map .elsewhere').length") == 2, "in the picture")
     assert "W1 \u2190 other brokers" in browser.run("return document.getElementById('map').textContent")
+    assert browser.run("return document.querySelector('#map .others').textContent") == "other brokers"
+    ends = browser.run(
+        "const y = e => e.getAttribute('y1'); const lines = [...document.querySelectorAll('#map .elsewhere line')];"
+        "return [lines.map(y), y(document.querySelector('#map g:not(.elsewhere) line'))]"
+    )
+    assert len(set(ends[0])) == 1 and ends[0][0] != ends[1], "their lines come from the box of the others"
     connect(one.broker, id="C2").submit("30", "s")
     browser.wait_for("#verdict", "1 waits for «s», all 2 workers are with other brokers: add workers.")
     browser.wait_for("#waiting", "other brokers have all slots of its workers (2)")

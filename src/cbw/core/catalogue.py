@@ -356,6 +356,6 @@ LOG = _info("log", "app", "A line of a program that uses `cbw.LogHandler`, with 
 REQUEST_ENDS = (ANSWERED, FAILED, EXPIRED, CANCELLED, GAVE_UP, STOPPED)
 """How a request that the broker had accepted can end: the broker records exactly one of these for it."""
 ERRORS_OF_THE_BROKER = (GAVE_UP, EXPIRED)
-"""Kinds of errors of dead letters, called as these events are, whose text is the broker's. Others are what a handler has raised."""
+"""Errors of dead letters, called as these events are, whose text is the broker's. Any other is what a handler has raised."""
 ROLES = tuple(dict.fromkeys(role for meaning in EVENTS.values() for role in meaning.roles))
 """Who records anything."""
