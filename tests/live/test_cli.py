@@ -265,6 +265,22 @@ def test_a_client_says_that_there_is_no_worker(start_broker: StartBroker, start:
     client.wait_for("C1-1 -> C1-1 W1")
 
 
+def test_a_call_says_that_nobody_serves_what_it_asks(start_broker: StartBroker, start: Start) -> None:
+    """It waits all the same, as a worker may come."""
+    broker = start_broker()
+    call = start("call", "--broker", broker.address, "--service", "ecko", stdin=b"hi")
+    call.wait_for(f"waiting for a worker for ecko: the broker at {broker.address} has none, up to 60 s")
+    start("worker", "W1", HOST, broker.worker_port, "--handler", "ecko=handlers:echo")
+    assert call.exit_code() == 0 and call.count("hi") == 1, call
+
+
+def test_a_call_of_a_slow_service_says_nothing(start_broker: StartBroker, start: Start) -> None:
+    broker = start_broker()
+    start("worker", "W1", HOST, broker.worker_port, "--work-time", 3)
+    call = start("call", "--broker", broker.address, stdin=b"hi")
+    assert call.exit_code() == 0 and call.lines == ["hi W1"], call
+
+
 def test_a_client_says_that_another_has_its_id(start_broker: StartBroker, start: Start) -> None:
     broker = start_broker()
     first = start("client", "EXT", 1, HOST, broker.client_port)

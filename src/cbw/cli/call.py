@@ -15,13 +15,15 @@ import msgspec
 from cbw import settings
 from cbw.cli import output
 from cbw.cli.completion import complete_called, complete_service
-from cbw.cli.connection import client_brokers, meeting
+from cbw.cli.connection import BrokerAddresses, client_brokers, meeting
 from cbw.cli.option_types import Integer, Number
 from cbw.cli.options import keys_option, setting_options
 from cbw.client.sync_client import Client
+from cbw.core.broker.own_services import IS_SERVED
 from cbw.core.messages import DELAY_S_MAX, PRIORITY, PRIORITY_MAX
-from cbw.errors import UsageError
+from cbw.errors import CbwError, UsageError
 from cbw.language import said
+from cbw.observe.trace import Trace
 
 broker_option = click.option(
     "--broker",
@@ -36,6 +38,8 @@ json_option = click.option(
     help="Print an error as one JSON object on standard error: error (its class), kind, text, request, and what else it has.",
 )
 
+IS_SERVED_TIMEOUT_S = 1.0
+"""Time for the broker to say whether it has a worker."""
 _NAMED = re.compile(r"([^\W\d]\w*)(:?=)(.*)", re.DOTALL)
 """An argument by name: ``name=text`` or ``name:=JSON``."""
 
@@ -134,7 +138,7 @@ def command(
         raise click.UsageError("--stream prints what comes; it does not go with --detach or --ticket.")
     service, body = (service, _read(arguments)) if service is not None else _asked(arguments)
     options: Any = {"priority": priority, "delay_s": delay_s, "headers": _headers(headers)}
-    with asking(broker, timeout_s) as client:
+    with asking(broker, timeout_s, service) as client:
         if is_stream:
             for part in client.stream(body, service, **options):
                 output.data(part + b"\n")
@@ -211,8 +215,29 @@ def _headers(texts: Sequence[str]) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def asking(broker: str | None, timeout_s: float) -> Iterator[Client]:
-    """A client of ``broker``, and clear words if there is none."""
+def asking(broker: str | None, timeout_s: float, service: str | None = None) -> Iterator[Client]:
+    """A client of ``broker``, and clear words if there is none. With a ``service``, also if nobody serves that after a while."""
     brokers = client_brokers(broker)
-    with Client(broker, timeout=timeout_s) as client, meeting(client, brokers, timeout_s):
+
+    def missing() -> str:
+        return missing_worker(brokers, service) if service is not None and client.has_met_broker else ""
+
+    with Client(broker, timeout=timeout_s) as client, meeting(client, brokers, timeout_s, missing):
         yield client
+
+
+def missing_worker(brokers: BrokerAddresses, service: str) -> str:
+    """What a request for ``service`` waits for, if the broker there has no worker for it; empty: it has one, or does not say.
+
+    Another client asks, so that nothing of it stands in the trace of the one that waits.
+    """
+    try:
+        with Client(brokers.text, timeout=IS_SERVED_TIMEOUT_S, trace=Trace(is_printing=False)) as client:
+            is_served = client.call(service, IS_SERVED) != b"404"
+    except CbwError:
+        return ""
+    if is_served:
+        return ""
+    if service:
+        return said("a worker for {service}: the broker at {brokers} has none", service=service, brokers=brokers)
+    return said("a worker: the broker at {brokers} has none", brokers=brokers)

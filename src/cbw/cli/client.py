@@ -8,8 +8,8 @@ import click
 
 from cbw import settings
 from cbw.cli import output
+from cbw.cli.call import missing_worker
 from cbw.cli.connection import (
-    BrokerAddresses,
     broker_address,
     no_broker,
     role_id,
@@ -28,15 +28,10 @@ from cbw.cli.options import (
 )
 from cbw.cli.signals import stopping_at_once
 from cbw.client.sync_client import Client
-from cbw.core.broker.own_services import IS_SERVED
 from cbw.core.messages import DEFAULT_SERVICE, REFUSED
-from cbw.errors import CbwError, RequestError
+from cbw.errors import RequestError
 from cbw.language import said, translated
-from cbw.observe.trace import Trace
 from cbw.signals import reopening
-
-IS_SERVED_TIMEOUT_S = 1.0
-"""Time for the broker to say whether it has a worker."""
 
 
 @click.command("client", context_settings={"max_content_width": 110})
@@ -71,7 +66,7 @@ def command(
     def missing() -> str:
         if client.hello_refused:
             return said("its turn, as {reason}", reason=translated(client.hello_refused))
-        return "" if answered or not client.has_met_broker else _missing_worker(brokers)
+        return "" if answered or not client.has_met_broker else missing_worker(brokers, DEFAULT_SERVICE)
 
     trace = open_trace(name, tells_bodies=True)
     with (
@@ -98,16 +93,3 @@ def command(
                 output.told(f"{request} -> {answer}  ({time.monotonic() - began_at:.3f} s)")
     if failed:
         raise click.exceptions.Exit(1)
-
-
-def _missing_worker(brokers: BrokerAddresses) -> str:
-    """What a client waits for, if the broker there has no worker for it; empty: it has one, or does not say.
-
-    Another client asks, so that nothing of it stands in the client's own trace.
-    """
-    try:
-        with Client(brokers.text, timeout=IS_SERVED_TIMEOUT_S, trace=Trace(is_printing=False)) as client:
-            is_served = client.call(DEFAULT_SERVICE, IS_SERVED) != b"404"
-    except CbwError:
-        return ""
-    return "" if is_served else said("a worker: the broker at {brokers} has none", brokers=brokers)

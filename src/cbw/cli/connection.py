@@ -152,9 +152,13 @@ def _waiting_text(what: str, timeout_s: float | None) -> str:
 
 
 @contextlib.contextmanager
-def meeting(client: Waiting, brokers: BrokerAddresses, timeout_s: float) -> Iterator[None]:
-    """Say after a while that ``client`` still waits for a broker, and in the end, in clear words, that there is none."""
-    with telling_who_waits(client, brokers, timeout_s):
+def meeting(
+    client: Waiting, brokers: BrokerAddresses, timeout_s: float, missing: Callable[[], str] = lambda: ""
+) -> Iterator[None]:
+    """Say after a while that ``client`` still waits for a broker, and in the end, in clear words, that there is none. ``missing``
+    is as of :func:`telling_who_waits`.
+    """
+    with telling_who_waits(client, brokers, timeout_s, missing):
         try:
             yield
         except RequestError as error:

@@ -10,6 +10,7 @@ import pytest
 from cbw.core import messages
 from cbw.core.broker import acts, dead_services, looks, schemas
 from cbw.core.broker.demands import ASK_MORE_S
+from cbw.core.broker.own_services import IS_SERVED
 from cbw.core.key import ANYBODY, Key
 from cbw.core.messages import Answer, Recall, Status, error_of
 from cbw.wire import lab
@@ -334,7 +335,8 @@ def test_the_trace_names_who_asked_for_each_act(act: str, key: Key | None) -> No
 
 def test_the_schema_tells_of_every_service_and_of_what_it_answers(system: CoreSystem, control: Control) -> None:
     told = control.ask(schemas.SCHEMA)
-    assert told["services"].keys() | {schemas.SCHEMA, dead_services.BODY} == set(system.core.requests.own.names)
+    not_in_json = {schemas.SCHEMA, dead_services.BODY, IS_SERVED}
+    assert told["services"].keys() | not_in_json == set(system.core.requests.own.names)
     for act in (name for name in ACTS if not name.startswith("cbw.dead.")):
         asks, answers = (
             told["$defs"][told["services"][act][side]["$ref"].removeprefix("#/$defs/")] for side in ("asks", "answers")
