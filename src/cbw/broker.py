@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cbw import memory
 from cbw.core import catalogue
@@ -50,12 +50,20 @@ OPEN_SERVICES = frozenset((LIST, SHOW_STATUS, LIST_WORKERS, LIST_REQUESTS, TELL_
 """What whoever sees the status pages may ask: it tells no more than these do, and no bodies."""
 
 
+class Recovered(NamedTuple):
+    """How much a journal held when it was opened."""
+
+    requests: int
+    answers: int
+    dead_letters: int
+
+
 class Broker:
     """Binds both ports at once (so a taken one is known), serves in :meth:`run`, ends by :meth:`stop`.
 
     Port 0 takes a free one; ``client_port`` and ``worker_port`` say which. ``limits`` are by default those of
     :class:`Limits`, or smaller ones that fit the memory limit of the container. With a ``journal``, which is read before the
-    ports are bound, requests and answers survive the broker; :attr:`recovered` says what was in it.
+    ports are bound, requests and answers survive the broker; :attr:`recovered` says how many were in it (None: nothing at all).
 
     ``keys`` is a folder of keys (default: ``CBW_KEYS``; empty: nothing is encrypted). ``listen`` is by default every address with
     keys, and without them this machine alone. Without keys only programs on this machine may cancel, drain, pause or purge,
@@ -98,7 +106,7 @@ class Broker:
         )
         self._waker = Waker()
         self._started_at = time.monotonic()  # before anything is recorded
-        self.recovered = ""
+        self.recovered: Recovered | None = None
         self._journal = self._open(journal) if journal is not None else None
         self._context = new_context()
         self._bind(listen, client_port, worker_port)
@@ -167,8 +175,7 @@ class Broker:
             backend.close()
             raise
         if replay.sizes:
-            dead = f", {len(replay.dead)} dead letters" if replay.dead else ""
-            self.recovered = f"{len(replay.accepted)} requests, {len(replay.answers)} answers{dead}"
+            self.recovered = Recovered(len(replay.accepted), len(replay.answers), len(replay.dead))
         return Writer(backend, self._waker.wake)
 
     def stop(self) -> None:

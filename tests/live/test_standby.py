@@ -180,7 +180,7 @@ def test_of_three_brokers_with_two_journals_the_third_goes_on_with_either(
         two.wait_for("no worker here serves them")
         two.kill()
         three.wait_for("takes the journal either-2")
-        three.wait_for("goes on with its journal: 1 request")
+        three.wait_for("goes on with its journal: 1 request,")
         broker_of(three)
         assert journal_of_third()["name"] == "either-2"
         back = run(2)

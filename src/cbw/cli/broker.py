@@ -8,7 +8,7 @@ from typing import Any, Literal
 import click
 
 from cbw import settings
-from cbw.broker import Broker
+from cbw.broker import Broker, Recovered
 from cbw.cli.option_types import port, setting_type
 from cbw.cli.options import (
     OpenTrace,
@@ -24,7 +24,7 @@ from cbw.cli.options import (
 )
 from cbw.core.broker.limits import Limits
 from cbw.journal.places import journal_at
-from cbw.language import said, translated
+from cbw.language import said, said_of, translated
 from cbw.observe.page import Page
 from cbw.signals import reopening, stopping
 from cbw.standby import Standby
@@ -82,6 +82,16 @@ def command(
         standby.becomes(broker)
         warn_if_open(broker.listen, has_keys=broker.guard is not None)
         if broker.recovered:
-            announce(said("{name} goes on with its journal: {what}", name=name, what=translated(broker.recovered)))
+            announce(said("{name} goes on with its journal: {what}", name=name, what=_told(broker.recovered)))
         announce(f"{name} serves clients on port {broker.client_port}, workers on port {broker.worker_port}")
         broker.run()
+
+
+def _told(found: Recovered) -> str:
+    parts = [
+        said_of(found.requests, "1 request", "{count} requests"),
+        said_of(found.answers, "1 answer", "{count} answers"),
+    ]
+    if found.dead_letters:
+        parts.append(said_of(found.dead_letters, "and 1 dead letter", "and {count} dead letters"))
+    return ", ".join(parts)
