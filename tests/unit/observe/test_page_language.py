@@ -11,7 +11,7 @@ from cbw.observe.page import Page
 from cbw.observe.page_language import language_of, live_in, why_in
 
 LOST = "1 worker failed at it; the last was W1: lost its connection"
-PERDIDO = "han fallado con ella 1 trabajador; el último ha sido W1: ha perdido su conexión"
+PERDIDO = "ha fallado con 1 trabajador; el último ha sido W1: ha perdido su conexión"
 
 
 class FakeBroker:
