@@ -145,17 +145,18 @@ class Journal:
         self.position = self._started_at = replay.position
         self._clock_offset = replay.at - now
         self._next_number = replay.last_number + 1
-        self._order.extend((position, number) for number, position in replay.written.items())
+        self._order.extend(zip(replay.written.values(), replay.written, strict=True))
         self._sizes.extend(replay.sizes)
         self._bytes = sum(size for _, size in replay.sizes)
         self._workers.update(replay.workers)
         self._workers_at = replay.sizes[0][0] if replay.sizes else 0
         return self._clock_offset
 
-    def need(self, item: Needed) -> None:
-        """``item`` stands in the journal, and is needed."""
-        self._needed[item.number] = item
-        self._needed_bytes += needed_size(item)
+    def need(self, items: Iterable[Needed]) -> None:
+        """``items`` stand in the journal, and are needed."""
+        for item in items:
+            self._needed[item.number] = item
+            self._needed_bytes += needed_size(item)
 
     def _write(self, record: AnyRecord) -> None:
         self._records.append(record)
@@ -194,7 +195,7 @@ class Journal:
 
     def _need_from_here(self, item: Needed) -> None:
         """All that is to be known of ``item`` is among the records of this turn."""
-        self.need(item)
+        self.need((item,))
         self._order.append((self.position + 1, item.number))
 
     def begun(self, worker: WorkerRow, entries: list[Entry]) -> None:

@@ -155,8 +155,9 @@ class Requests:
         if problem := self.own.problem or (journal.problem if journal is not None else ""):
             self._refuse(client, envelope, request, Status.BUSY, problem)
             return
-        entry = Entry(request, client, ACCEPTED, self._outbox.now, None, envelope)
-        self.enter(entry)
+        size = memory_of(request, envelope)
+        entry = Entry(request, client, ACCEPTED, self._outbox.now, None, envelope, size)
+        self.enter((entry,))
         if journal is not None:
             entry.state = ACCEPTED_WITH_JOURNAL
             journal.accept(entry)
@@ -168,20 +169,23 @@ class Requests:
     def _refuse(self, client: ClientRow, envelope: Envelope, request: Request, status: Status, *why: str) -> None:
         self.tell(client, envelope, self.refusals.answer(client, request, status, *why))
 
-    def enter(self, entry: Entry) -> None:
-        """``entry`` is one of those that have not ended: it was accepted here, or by an earlier broker with this journal."""
-        entry.client.entries[entry.request.id] = entry
-        entry.size = memory_of(entry.request, entry.envelope)
-        self.count += 1
-        self.bytes += entry.size
+    def enter(self, entries: Iterable[Entry]) -> None:
+        """``entries`` are among those that have not ended: they were accepted here, or by an earlier broker with this journal."""
+        for entry in entries:
+            entry.client.entries[entry.request.id] = entry
+            self.count += 1
+            self.bytes += entry.size
 
-    def queue_again(self, entry: Entry) -> None:
-        """``entry``, which stands in the journal and is with no worker, waits for one, perhaps later."""
-        if entry.delay is not None and entry.delay.until > self._outbox.now:
-            self.dispatcher.delays.add(entry)
-            return
-        self.dispatcher.add_again(entry)
-        self._expire_if_late(entry)
+    def queue_again(self, entries: Iterable[Entry]) -> None:
+        """``entries``, which stand in the journal and are with no worker, wait for one, perhaps later."""
+        now, add_again = self._outbox.now, self.dispatcher.add_again
+        for entry in entries:
+            if entry.delay is not None and entry.delay.until > now:
+                self.dispatcher.delays.add(entry)
+                continue
+            add_again(entry)
+            if entry.deadline_at is not None:
+                self._expire_if_late(entry)
 
     # --- with a worker
 
