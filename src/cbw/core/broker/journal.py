@@ -77,6 +77,8 @@ But not one to a REQ socket, which has no other way than the order of replies to
 STALLED_S = 2.0
 """If the oldest batch has waited for so long, new requests are refused until the journal goes on."""
 
+_ENDED = RequestState.ENDED  # for each request: as messages.OK
+
 
 class HandedOut(NamedTuple):
     """What a worker was given at that time."""
@@ -215,11 +217,12 @@ class Journal:
             at, worker, entries = handed_out[0]
             is_due = at + BEGUN_DELAY_S <= now
             for entry in entries:
-                if entry.worker is worker and entry.state is not RequestState.ENDED:
+                if entry.worker is worker and entry.state is not _ENDED:
                     if not is_due:
                         self._write_timer.set_by(at + BEGUN_DELAY_S)
                         return
-                    self._write(begun_record(worker, entry))
+                    self._records.append(begun_record(worker, entry))
+                    self._records_bytes += RECORD_BYTES
             handed_out.popleft()
 
     def waits_again(self, entry: Entry) -> None:
@@ -400,6 +403,8 @@ class Journal:
     @property
     def refusal(self) -> str:
         """Why no new requests are taken, in words for clients; empty: they are."""
+        if not (self.reported or self._is_stalled or self.is_full):  # asked for each request
+            return ""
         return self.problem or self.lack_of_room
 
     @property

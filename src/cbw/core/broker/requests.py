@@ -57,6 +57,7 @@ DEAD_BODY_BYTES_MAX = 1024
 """A request that ended may stay in a queue or among the deadlines for a while, but not with a larger body."""
 
 _ANSWERED, _GAVE_UP = Change.ANSWERED, Change.GAVE_UP  # for each request: as messages.OK
+_STORING = RequestState.STORING
 _PARTS_SENT = "parts of its answer were sent"
 _ENDS_OF_HANDLERS = (Status.OK, Status.FAILED, Status.BAD_REQUEST, Status.EXPIRED, Status.CANCELLED, Status.TOO_BIG)
 
@@ -331,7 +332,7 @@ class Requests:
         journal = self.journal if entry.number else None  # what only looks at the broker is not in it
         if client is self.dead.nobody:
             answer = None
-        if entry.worker is None and entry.state is not RequestState.STORING:
+        if entry.worker is None and entry.state is not _STORING:
             self.dispatcher.mark_dead(entry)
         entry.state = TRANSITIONS[change][entry.state]
         self.count -= 1
@@ -447,12 +448,12 @@ class Requests:
     def stored(self, position: int) -> None:
         """All batches of the journal up to ``position`` are stored: what has waited for that goes on."""
         assert self.journal is not None
-        add, state = self.dispatcher.add, TRANSITIONS[Change.STORED][RequestState.STORING]
+        add, state = self.dispatcher.add, TRANSITIONS[Change.STORED][_STORING]
         for turn in self.journal.take_stored(position):
             for action in turn.actions:
                 action()
             for entry in turn.accepted:
-                if entry.state is RequestState.STORING:
+                if entry.state is _STORING:
                     if self._outbox.is_tracing:
                         self._outbox.trace_entry(catalogue.STORED, entry)
                     entry.state = state
