@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import msgspec
 
@@ -20,7 +19,7 @@ from cbw.core.broker.requests import Requests
 from cbw.core.broker.states import RequestState
 from cbw.core.broker.tables import ClientRow, Entry, ReqWorkerRow
 from cbw.core.dialect import WorkerDialect
-from cbw.core.journal_records import AnswerStored, AnyRecord, AttemptEnded, AttemptFailed, RequestAccepted, TaskBegun
+from cbw.core.journal_records import AnswerStored, AnyRecord, AttemptEnded, AttemptFailed, TaskBegun
 from cbw.core.plain_messages import Envelope
 
 from .canary import Patch, canary
@@ -96,24 +95,18 @@ def answers_leave_before_they_are_stored() -> list[Patch]:
 @canary("G8", _crashes)
 def tasks_that_ran_are_forgotten() -> list[Patch]:
     """A new broker knows nothing of requests that workers were at."""
-    restore = Recovery._restore_request
+    entries = Recovery._entries
 
-    def forget(self: Recovery, accepted: RequestAccepted, begun: TaskBegun | None, *more: Any) -> None:
-        if begun is None:
-            restore(self, accepted, begun, *more)
+    def forget(self: Recovery, replay: Replay, offset: float) -> list[Entry]:
+        return [entry for entry in entries(self, replay, offset) if entry.number not in replay.begun]
 
-    return [(Recovery, "_restore_request", forget)]
+    return [(Recovery, "_entries", forget)]
 
 
 @canary("G8", _crashes)
 def tasks_that_ran_are_given_to_others() -> list[Patch]:
     """A new broker does not wait for the workers that are at them."""
-    restore = Recovery._restore_request
-
-    def hurry(self: Recovery, accepted: RequestAccepted, begun: TaskBegun | None, *more: Any) -> None:
-        restore(self, accepted, None, *more)
-
-    return [(Recovery, "_restore_request", hurry)]
+    return [(Recovery, "_is_with_worker", lambda self, entry, begun: False)]
 
 
 @canary("G7", _crashes)
@@ -128,7 +121,7 @@ def stored_answers_are_lost() -> list[Patch]:
 
     def forget(self: Recovery, stored: AnswerStored, offset: float) -> None:
         client = self._client(stored.asker) or self._requests.dead.nobody
-        self._journal.need(finished_of(stored, client, offset))
+        self._journal.need((finished_of(stored, client, offset),))
 
     return [(Recovery, "_restore_answer", forget)]
 

@@ -61,13 +61,15 @@ def _all_for_one_service_of_brokers_that_die(plan: Plan) -> None:
 @canary("G9", _all_for_one_service_of_brokers_that_die)
 def a_new_broker_serves_the_youngest_first() -> list[Patch]:
     """What waits is read from the journal in the wrong order."""
-    return [(recovery, "_waits_since", lambda replay, accepted: -accepted.number)]
+    return [
+        (recovery, "_in_order", lambda replay: [replay.accepted[number] for number in sorted(replay.accepted)[::-1]])
+    ]
 
 
 @canary("G9")
 def a_new_broker_lets_what_was_delayed_go_first() -> list[Patch]:
     """It takes what waits in the order of the journal, as if it could have begun when it was accepted."""
-    return [(recovery, "_waits_since", lambda replay, accepted: accepted.number)]
+    return [(recovery, "_in_order", lambda replay: [replay.accepted[number] for number in sorted(replay.accepted)])]
 
 
 def _little_room_and_some_time(plan: Plan) -> None:

@@ -77,6 +77,8 @@ But not one to a REQ socket, which has no other way than the order of replies to
 STALLED_S = 2.0
 """If the oldest batch has waited for so long, new requests are refused until the journal goes on."""
 
+_ENDED = RequestState.ENDED  # for each request: as messages.OK
+
 
 class HandedOut(NamedTuple):
     """What a worker was given at that time."""
@@ -145,17 +147,18 @@ class Journal:
         self.position = self._started_at = replay.position
         self._clock_offset = replay.at - now
         self._next_number = replay.last_number + 1
-        self._order.extend((position, number) for number, position in replay.written.items())
+        self._order.extend(zip(replay.written.values(), replay.written, strict=True))
         self._sizes.extend(replay.sizes)
         self._bytes = sum(size for _, size in replay.sizes)
         self._workers.update(replay.workers)
         self._workers_at = replay.sizes[0][0] if replay.sizes else 0
         return self._clock_offset
 
-    def need(self, item: Needed) -> None:
-        """``item`` stands in the journal, and is needed."""
-        self._needed[item.number] = item
-        self._needed_bytes += needed_size(item)
+    def need(self, items: Iterable[Needed]) -> None:
+        """``items`` stand in the journal, and are needed."""
+        for item in items:
+            self._needed[item.number] = item
+            self._needed_bytes += needed_size(item)
 
     def _write(self, record: AnyRecord) -> None:
         self._records.append(record)
@@ -194,7 +197,7 @@ class Journal:
 
     def _need_from_here(self, item: Needed) -> None:
         """All that is to be known of ``item`` is among the records of this turn."""
-        self.need(item)
+        self.need((item,))
         self._order.append((self.position + 1, item.number))
 
     def begun(self, worker: WorkerRow, entries: list[Entry]) -> None:
@@ -214,11 +217,12 @@ class Journal:
             at, worker, entries = handed_out[0]
             is_due = at + BEGUN_DELAY_S <= now
             for entry in entries:
-                if entry.worker is worker and entry.state is not RequestState.ENDED:
+                if entry.worker is worker and entry.state is not _ENDED:
                     if not is_due:
                         self._write_timer.set_by(at + BEGUN_DELAY_S)
                         return
-                    self._write(begun_record(worker, entry))
+                    self._records.append(begun_record(worker, entry))
+                    self._records_bytes += RECORD_BYTES
             handed_out.popleft()
 
     def waits_again(self, entry: Entry) -> None:
@@ -399,6 +403,8 @@ class Journal:
     @property
     def refusal(self) -> str:
         """Why no new requests are taken, in words for clients; empty: they are."""
+        if not (self.reported or self._is_stalled or self.is_full):  # asked for each request
+            return ""
         return self.problem or self.lack_of_room
 
     @property

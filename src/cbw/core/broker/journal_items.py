@@ -182,11 +182,14 @@ def shifted(attempt: FailedAttempt, offset: float) -> FailedAttempt:
 
 def needed_size(item: Needed) -> int:
     """The bytes that records of ``item`` take in the journal."""
+    if type(item) is Entry:
+        request = item.request
+        size = RECORD_BYTES + len(request.body)
+        if request.headers is not None:
+            size += memory_of_headers(request.headers)
+        return size if item.failures is None else size + story_bytes(item.failures)
     if type(item) is Finished:
         return RECORD_BYTES + len(item.answer.body)
-    if type(item) is Entry:
-        size = RECORD_BYTES + len(item.request.body) + memory_of_headers(item.request.headers)
-        return size if item.failures is None else size + story_bytes(item.failures)
     assert type(item) is DeadLetter
     size = RECORD_BYTES + len(item.body) + memory_of_headers(item.headers)
     return size + len(item.error) + story_bytes(item.attempts)

@@ -6,13 +6,14 @@ still be at it. Answers that their clients may not have are parked. Everybody co
 
 from __future__ import annotations
 
-from functools import partial
+from operator import attrgetter
 
 from cbw.core import catalogue
 from cbw.core.broker.clients import Clients
 from cbw.core.broker.dead_letters import NOBODY
 from cbw.core.broker.journal import Journal
 from cbw.core.broker.journal_items import finished_of, joined, letter_of, shifted
+from cbw.core.broker.memory import memory_of
 from cbw.core.broker.outbox import Outbox
 from cbw.core.broker.replay import Replay
 from cbw.core.broker.requests import Requests
@@ -52,13 +53,11 @@ class Recovery:
     def restore(self, replay: Replay, now: float) -> None:
         """Do it, at ``now`` (monotonic seconds)."""
         offset = self._journal.restore(replay, now)
-        for stored in sorted(replay.answers.values(), key=lambda stored: stored.ended_at):
+        for stored in sorted(replay.answers.values(), key=attrgetter("ended_at")):
             self._restore_answer(stored, offset)
-        for accepted in sorted(replay.accepted.values(), key=partial(_waits_since, replay)):
-            self._restore_request(accepted, replay.begun.get(accepted.number), replay, offset)
+        self._restore_requests(replay, offset)
         letters = [letter_of(kept, offset) for kept in replay.dead.values()]
-        for letter in letters:
-            self._journal.need(letter)
+        self._journal.need(letters)
         self._requests.dead.restore(letters)
         for peer, name in replay.workers.items():
             if (dialect := dialects.worker_named(name)) is not None:
@@ -81,7 +80,7 @@ class Recovery:
         if stored.asker.dialect == TICKET:
             ticket = self._tickets.restore(stored.asker, stored.fingerprint)
             finished = finished_of(stored, ticket, offset)
-            self._journal.need(finished)
+            self._journal.need((finished,))
             self._tickets.restore_answer(ticket, finished.answer, number, finished.ended_at)
             return
         client = self._client(stored.asker)
@@ -89,51 +88,92 @@ class Recovery:
             self._journal.forget_unwanted(number)
             return
         finished = finished_of(stored, client, offset)
-        self._journal.need(finished)
+        self._journal.need((finished,))
         self._clients.seen_id(client, stored.id)
         self._requests.parked.park(client, finished.envelope, finished.answer, number)
 
-    def _restore_request(
-        self, accepted: RequestAccepted, begun: TaskBegun | None, replay: Replay, offset: float
-    ) -> None:
-        number = accepted.number
-        request = Request(
-            accepted.id, accepted.service, joined(accepted.body), None, accepted.priority, None, accepted.headers
-        )
-        if accepted.asker.dialect == TICKET:
-            fingerprint = fingerprint_of(request.service, request.body)
-            client: ClientRow | None = self._tickets.restore(accepted.asker, fingerprint)
-        else:
-            client = self._client(accepted.asker)
-        if client is None:
-            self._journal.forget_unwanted(accepted.number)
-            return
-        self._clients.seen_id(client, accepted.id)
-        deadline_at = None if accepted.deadline_at is None else accepted.deadline_at - offset
-        accepted_at = accepted.accepted_at - offset
-        entry = Entry(request, client, ACCEPTED, accepted_at, deadline_at, accepted.envelope)
-        entry.attempt = accepted.attempt
-        entry.number = number
-        if (failures := replay.failures.get(number)) is not None:
+    def _restore_requests(self, replay: Replay, offset: float) -> None:
+        entries = self._entries(replay, offset)
+        self._journal.need(entries)
+        self._requests.enter(entries)
+        begun = replay.begun
+        if begun:
+            entries = [
+                entry for entry in entries if entry.number not in begun or not self._is_with_worker(entry, begun)
+            ]
+        self._requests.queue_again(entries)
+
+    def _entries(self, replay: Replay, offset: float) -> list[Entry]:
+        """The requests as rows, in the order of :func:`_in_order`, without those whose answer nobody can ever have."""
+        # A million may wait: all of this is spelt out, and the usual one makes no call but to make its two rows.
+        entries: list[Entry] = []
+        asker, client, story = None, None, {**replay.failures, **replay.delayed}
+        for accepted in _in_order(replay):
+            number, parts, deadline_at = accepted.number, accepted.body, accepted.deadline_at
+            body = parts[0] if len(parts) == 1 else joined(parts)
+            if accepted.asker is not asker:
+                asker = accepted.asker
+                client = self._asker_of(accepted, body)
+            if client is None:
+                self._journal.forget_unwanted(number)
+                continue
+            headers, envelope = accepted.headers, accepted.envelope
+            request = Request(accepted.id, accepted.service, body, None, accepted.priority, None, headers)
+            is_usual = len(envelope) < 2 and type(body) is bytes and headers is None
+            entry = Entry(
+                request,
+                client,
+                ACCEPTED,
+                accepted.accepted_at - offset,
+                None if deadline_at is None else deadline_at - offset,
+                envelope,
+                len(body) if is_usual else memory_of(request, envelope),
+                accepted.attempt,
+                number=number,
+            )
+            entries.append(entry)
+            if number in story:
+                self._restore_story(entry, replay, offset)
+            dialect = client.dialect
+            if not dialect.has_sessions:
+                self._clients.seen_id(client, accepted.id)
+                if dialect.takes_partials:
+                    self._requests.streams.begin_plain(entry)
+            elif accepted.stream is not None:
+                self._requests.streams.restore(entry, *accepted.stream)
+        return entries
+
+    def _asker_of(self, accepted: RequestAccepted, body: bytes) -> ClientRow | None:
+        """Who asked; None if it can never come back."""
+        asker = accepted.asker
+        if asker.dialect == TICKET:
+            return self._tickets.restore(asker, fingerprint_of(accepted.service, body))
+        return self._client(asker)
+
+    def _restore_story(self, entry: Entry, replay: Replay, offset: float) -> None:
+        if (failures := replay.failures.get(entry.number)) is not None:
             self._requests.dead.stories.tell(entry, [shifted(attempt, -offset) for attempt in failures])
-        if (delayed := replay.delayed.get(number)) is not None:
+        if (delayed := replay.delayed.get(entry.number)) is not None:
             entry.delay = Delay(delayed.until - offset, delayed.retries, delayed.kind, delayed.text)
-        if accepted.stream is not None and client.dialect.has_sessions:
-            self._requests.streams.restore(entry, *accepted.stream)
-        elif client.dialect.takes_partials:
-            self._requests.streams.begin_plain(entry)
-        self._journal.need(entry)
-        self._requests.enter(entry)
-        dialect = dialects.worker_named(begun.dialect or NATIVE) if begun is not None else None
-        if begun is None or dialect is None:
-            self._requests.queue_again(entry)
-        else:
-            self._workers.restore_task(begun, dialect, entry)
+
+    def _is_with_worker(self, entry: Entry, begun: dict[int, TaskBegun]) -> bool:
+        """Whether the worker that was given ``entry`` may be at it still; then it has it again."""
+        task = begun[entry.number]
+        dialect = dialects.worker_named(task.dialect or NATIVE)
+        if dialect is None:
+            return False
+        self._workers.restore_task(task, dialect, entry)
+        return True
 
 
-def _waits_since(replay: Replay, accepted: RequestAccepted) -> tuple[float, int]:
-    """Since when the request could be handed out, and its number: in this order requests are queued. In the journal, one that was
-    delayed stands before others that waited when it was due, and one that was written again behind others that are younger.
+def _in_order(replay: Replay) -> list[RequestAccepted]:
+    """The requests, in the order in which they could be handed out, and of their numbers: so they are queued. In the journal, one
+    that was delayed stands before others that waited when it was due, and one that was written again behind younger ones.
     """
-    delayed = replay.delayed.get(accepted.number)
-    return accepted.accepted_at if delayed is None else delayed.until, accepted.number
+    delayed = replay.delayed
+    records = sorted(replay.accepted.values(), key=attrgetter("number"))
+    if delayed:
+        records.sort(key=lambda one: delayed[one.number].until if one.number in delayed else one.accepted_at)
+    else:
+        records.sort(key=attrgetter("accepted_at"))
+    return records

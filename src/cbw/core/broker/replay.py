@@ -70,8 +70,18 @@ class Replay:
         self.at = batch.at
         self.sizes.append((position, len(data)))
         on = self._on
+        accepted, written, asker = self.accepted, self.written, None
         for record in batch.records:
-            on[type(record)](record)
+            if type(record) is RequestAccepted and record.number > self.last_number:  # the usual case
+                number = self.last_number = record.number
+                accepted[number] = record
+                written[number] = position
+                if record.asker == asker:
+                    record.asker = asker
+                else:
+                    asker = record.asker
+            else:
+                on[type(record)](record)
 
     def records(self) -> Iterator[AnyRecord]:
         """Everything that is still needed, as records that say it anew."""

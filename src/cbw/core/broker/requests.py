@@ -57,6 +57,7 @@ DEAD_BODY_BYTES_MAX = 1024
 """A request that ended may stay in a queue or among the deadlines for a while, but not with a larger body."""
 
 _ANSWERED, _GAVE_UP = Change.ANSWERED, Change.GAVE_UP  # for each request: as messages.OK
+_STORING = RequestState.STORING
 _PARTS_SENT = "parts of its answer were sent"
 _ENDS_OF_HANDLERS = (Status.OK, Status.FAILED, Status.BAD_REQUEST, Status.EXPIRED, Status.CANCELLED, Status.TOO_BIG)
 
@@ -155,8 +156,9 @@ class Requests:
         if problem := self.own.problem or (journal.problem if journal is not None else ""):
             self._refuse(client, envelope, request, Status.BUSY, problem)
             return
-        entry = Entry(request, client, ACCEPTED, self._outbox.now, None, envelope)
-        self.enter(entry)
+        size = memory_of(request, envelope)
+        entry = Entry(request, client, ACCEPTED, self._outbox.now, None, envelope, size)
+        self.enter((entry,))
         if journal is not None:
             entry.state = ACCEPTED_WITH_JOURNAL
             journal.accept(entry)
@@ -168,20 +170,23 @@ class Requests:
     def _refuse(self, client: ClientRow, envelope: Envelope, request: Request, status: Status, *why: str) -> None:
         self.tell(client, envelope, self.refusals.answer(client, request, status, *why))
 
-    def enter(self, entry: Entry) -> None:
-        """``entry`` is one of those that have not ended: it was accepted here, or by an earlier broker with this journal."""
-        entry.client.entries[entry.request.id] = entry
-        entry.size = memory_of(entry.request, entry.envelope)
-        self.count += 1
-        self.bytes += entry.size
+    def enter(self, entries: Iterable[Entry]) -> None:
+        """``entries`` are among those that have not ended: they were accepted here, or by an earlier broker with this journal."""
+        for entry in entries:
+            entry.client.entries[entry.request.id] = entry
+            self.count += 1
+            self.bytes += entry.size
 
-    def queue_again(self, entry: Entry) -> None:
-        """``entry``, which stands in the journal and is with no worker, waits for one, perhaps later."""
-        if entry.delay is not None and entry.delay.until > self._outbox.now:
-            self.dispatcher.delays.add(entry)
-            return
-        self.dispatcher.add_again(entry)
-        self._expire_if_late(entry)
+    def queue_again(self, entries: Iterable[Entry]) -> None:
+        """``entries``, which stand in the journal and are with no worker, wait for one, perhaps later."""
+        now, add_again = self._outbox.now, self.dispatcher.add_again
+        for entry in entries:
+            if entry.delay is not None and entry.delay.until > now:
+                self.dispatcher.delays.add(entry)
+                continue
+            add_again(entry)
+            if entry.deadline_at is not None:
+                self._expire_if_late(entry)
 
     # --- with a worker
 
@@ -327,7 +332,7 @@ class Requests:
         journal = self.journal if entry.number else None  # what only looks at the broker is not in it
         if client is self.dead.nobody:
             answer = None
-        if entry.worker is None and entry.state is not RequestState.STORING:
+        if entry.worker is None and entry.state is not _STORING:
             self.dispatcher.mark_dead(entry)
         entry.state = TRANSITIONS[change][entry.state]
         self.count -= 1
@@ -443,12 +448,12 @@ class Requests:
     def stored(self, position: int) -> None:
         """All batches of the journal up to ``position`` are stored: what has waited for that goes on."""
         assert self.journal is not None
-        add, state = self.dispatcher.add, TRANSITIONS[Change.STORED][RequestState.STORING]
+        add, state = self.dispatcher.add, TRANSITIONS[Change.STORED][_STORING]
         for turn in self.journal.take_stored(position):
             for action in turn.actions:
                 action()
             for entry in turn.accepted:
-                if entry.state is RequestState.STORING:
+                if entry.state is _STORING:
                     if self._outbox.is_tracing:
                         self._outbox.trace_entry(catalogue.STORED, entry)
                     entry.state = state
