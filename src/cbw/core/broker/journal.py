@@ -180,7 +180,7 @@ class Journal:
         number = entry.number = self._next_number
         self._next_number = number + 1
         request = entry.request
-        size = RECORD_BYTES + len(request.body)
+        size = RECORD_BYTES + len(request.body) if request.headers is None else needed_size(entry)
         self._records.append(accepted_record(entry, self._clock_offset))
         self._records_bytes += size
         if request.delay_s:
@@ -244,7 +244,8 @@ class Journal:
         # For each request: all of this is spelt out.
         number, client = entry.number, entry.client
         del self._needed[number]
-        self._needed_bytes -= RECORD_BYTES + len(entry.request.body) if entry.failures is None else needed_size(entry)
+        is_usual = entry.failures is None and entry.request.headers is None
+        self._needed_bytes -= RECORD_BYTES + len(entry.request.body) if is_usual else needed_size(entry)
         if answer is None:
             self._note(RequestEnded(number, 0, (), is_stored=False), DROPPED_DELAY_S)
             return

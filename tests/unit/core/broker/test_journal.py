@@ -345,6 +345,26 @@ def test_the_journal_does_not_grow_with_what_has_ended(monkeypatch: pytest.Monke
     assert [peer for peer, dialect in system.core.workers.returning if dialect is lab.LAB] == [b"P1"]
 
 
+def test_headers_of_what_an_earlier_broker_accepted_are_needed_no_longer_than_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(journal_module, "SLACK_BYTES", 10_000)
+    monkeypatch.setattr(journal_module, "COMPACT_BYTES", 1000)
+    system = Journaled()
+    system.client("C1")
+    system.ask(1000, service="nobody serves this")  # it stands before them, and is needed
+    headers = {"baggage": "x" * 8000}
+    system.tell(client_said(b"C1", [messages.Request(number, "s", b"", headers=headers) for number in range(1, 21)]))
+    system.crash()
+    assert sum(map(len, system.stored.values())) > 160_000
+    system.client("C1")
+    system.worker("W1", credit=100, concurrency=100)
+    system.answer_all("W1")
+    system.tell(client_said(b"C1", [messages.Received([*range(1, 21)])]))
+    system.wait(1.0, "W1")
+    assert sum(map(len, system.stored.values())) < 20_000
+
+
 def test_a_journal_with_little_room_is_made_shorter_also_when_nothing_happens() -> None:
     system = Journaled()
     system.client("C1")
