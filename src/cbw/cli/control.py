@@ -6,6 +6,7 @@ import functools
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -20,6 +21,7 @@ from cbw.core.broker.looks import LISTED_MAX
 from cbw.core.broker.reasons import REASONS
 from cbw.errors import CbwError, UsageError
 from cbw.keys.folder import KeyFolder
+from cbw.keys.key_file import SECRET_SUFFIX
 from cbw.language import said, translated, word
 from cbw.logs.times import span_of
 from cbw.visible import visible
@@ -71,8 +73,12 @@ def controlling(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _client(broker: str | None, timeout_s: float) -> Client:
     """One with the key of an admin, if there are keys."""
-    keys = folder.secret_of("admin", "client") if (folder := KeyFolder.at(None)) else None
-    return Client(broker, timeout=timeout_s, keys=keys)
+    return Client(broker, timeout=timeout_s, keys=_key())
+
+
+def _key() -> Path | None:
+    folder = KeyFolder.at(None)
+    return None if folder is None else folder.secret_of("admin", "client")
 
 
 json_printed = click.option("--json", "is_json", is_flag=True, help="Print one JSON object, also of an error.")
@@ -222,8 +228,13 @@ def story_lines(told: Fields) -> list[str]:
 
 
 def asked_quickly(broker: str | None, service: str, **fields: Any) -> Fields:
-    """What the broker at that address answers at once, for the completion of names; nothing if there is none."""
+    """What the broker at that address answers at once, for the completion of names; nothing if there is none.
+
+    With a client's key it is not asked: it would refuse, and record that, each time that somebody presses Tab.
+    """
     try:
+        if (key := _key()) is not None and key.name == f"client{SECRET_SUFFIX}":
+            return {}
         with _client(broker, COMPLETE_S) as client:
             answer: Fields = Control(client).ask(service, **fields)
             return answer
