@@ -52,7 +52,7 @@ class _DataClass(Protocol):
 
 
 class _Model(Protocol):
-    """Of pydantic."""
+    """What a model of pydantic can do."""
 
     def model_dump(self, *, mode: str) -> Any: ...
 

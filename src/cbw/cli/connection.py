@@ -61,7 +61,7 @@ class BrokerAddresses(NamedTuple):
 
     @property
     def text(self) -> str:
-        """For the library: ``a:9998,b:9998``."""
+        """The addresses as the library takes them: ``a:9998,b:9998``."""
         return ",".join(place_of(*host) for host in self.hosts)
 
     def __str__(self) -> str:

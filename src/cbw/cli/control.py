@@ -72,7 +72,7 @@ def controlling(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _client(broker: str | None, timeout_s: float) -> Client:
-    """One with the key of an admin, if there are keys."""
+    """A client with the key of an admin, if there are keys."""
     return Client(broker, timeout=timeout_s, keys=_key())
 
 

@@ -45,7 +45,7 @@ class _Letters:
         return self._call(BODY, {"id": name})
 
     def find(self, fields: Fields, limit: int | None) -> Iterator[Fields]:
-        """Those that ``fields`` choose, the oldest first, and at most ``limit`` of them; asked for page by page."""
+        """The letters that ``fields`` choose, the oldest first, and at most ``limit`` of them; asked for page by page."""
         offset = 0
         while limit is None or offset < limit:
             count = PAGE_MAX if limit is None else min(PAGE_MAX, limit - offset)

@@ -161,7 +161,7 @@ class TopView:
         return None
 
     def _columns(self) -> Sequence[Column]:
-        """Those of the table that a terminal of 80 cells has room for, and of the others those that fit."""
+        """The columns of the table that a terminal of 80 cells has room for, and of the others as many as fit."""
         columns = TABLES[self._table][1]
         ends = accumulate(size for _, size, _, _ in columns)
         return [column for column, end in zip(columns, ends, strict=True) if end <= max(self._width, WIDTH_MIN)]

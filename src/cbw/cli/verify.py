@@ -279,7 +279,7 @@ class _ReportFile:
 
 @contextlib.contextmanager
 def _folder(keep: str | None) -> Iterator[str]:
-    """For the traces."""
+    """A folder for the traces."""
     with contextlib.ExitStack() as stack:
         folder = keep or stack.enter_context(tempfile.TemporaryDirectory(prefix="cbw-verify-"))
         try:

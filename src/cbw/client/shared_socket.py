@@ -124,7 +124,7 @@ class SharedSocket:
             raise
 
     def _wait_no_more(self) -> None:
-        """One of those that need some thread to read the socket does not any more."""
+        """Note that one less needs a thread to read the socket."""
         with self._lock:
             self._waiting -= 1
 

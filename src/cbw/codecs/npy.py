@@ -79,7 +79,7 @@ class Npy(Codec):
 
 
 def _scalar_of(kind: Any) -> type | None:
-    """Of ``NDArray[np.float64]``, ``np.float64``; None: any."""
+    """The type of an array's elements: of ``NDArray[np.float64]``, ``np.float64``; None: any."""
     arguments = typing.get_args(kind)
     scalars = typing.get_args(arguments[1]) if len(arguments) > 1 else ()
     return scalars[0] if scalars and isinstance(scalars[0], type) else None

@@ -63,7 +63,7 @@ def one_of(function: Callable[..., Any]) -> Callable[[Any], Any]:
 
 
 def _member(kind: Any) -> Any:
-    """Of ``list[int]``, ``int``; None: it is no list of anything."""
+    """The type of a list's members: of ``list[int]``, ``int``; None: it is no list of anything."""
     return typing.get_args(kind)[0] if typing.get_origin(kind) in _LISTS else None
 
 

@@ -49,7 +49,7 @@ class Retrying:
             )
 
     def after_s(self, error: BaseException, used: int, chance: float) -> float | None:
-        """In how many seconds the handler is called again, which raised ``error`` and has ``used`` so many retries before.
+        """The seconds until the handler is called again, which raised ``error`` and has ``used`` that many retries before.
 
         None: it is not. ``chance`` is a number from 0 to 1 that was drawn at random.
         """

@@ -46,7 +46,7 @@ class Parameter(NamedTuple):
 
 
 class Signature:
-    """Of ``function``. A parameter annotated :class:`.Context` gets that, and nothing from the body.
+    """What ``function`` takes and returns. A parameter annotated :class:`.Context` gets that, and nothing from the body.
 
     With ``own``, bodies of requests and answers are what that codec makes of them; None: what the annotations say.
 
@@ -395,6 +395,6 @@ def yields(function: Callable[..., Any]) -> bool:
 
 
 def _yielded(returns: Any) -> Any:
-    """Of what type the values are of a generator that is annotated so: of ``Iterator[int]``, ``int``."""
+    """The type of the values of a generator that is annotated like this: of ``Iterator[int]``, ``int``."""
     kinds = typing.get_args(returns)
     return kinds[0] if kinds and kinds[0] is not object else Any

@@ -45,14 +45,14 @@ class Timer:
         self.at = math.inf
 
     def next_entry(self, entry_at: float) -> float | None:
-        """For the agenda, about its entry at ``entry_at``: when to look again, or None if another entry does."""
+        """When the agenda, at its entry for ``entry_at``, is to look again; None: another entry does that."""
         if entry_at != self._entry_at:
             return None
         self._entry_at = self.at
         return self.at
 
     def take(self) -> None:
-        """For the agenda: it is due, and has no entry any more."""
+        """Note that the timer is due, and has no entry in the agenda any more."""
         self.at = self._entry_at = math.inf
 
 
@@ -68,7 +68,7 @@ class Agenda:
         return Timer(self, action)
 
     def enter(self, timer: Timer, at: float) -> None:
-        """For :class:`Timer`: look at ``timer`` at ``at``."""
+        """Look at ``timer`` at ``at``."""
         self._number += 1
         heapq.heappush(self._entries, (at, self._number, timer))
 

@@ -22,7 +22,7 @@ def is_about_keys(message: messages.Message) -> bool:
 
 
 class Patience:
-    """Of one peer: when it says hello again after a refusal."""
+    """When a peer says hello again after a refusal."""
 
     def __init__(self) -> None:
         self._refused_since: float | None = None

@@ -162,7 +162,7 @@ class LoggerCore:
                 self._take_outcome(fact)
 
     def _take_outcome(self, fact: log_events.Fact) -> None:
-        """Of the last order about the file."""
+        """Take in what has become of the last order about the file."""
         match fact:
             case log_events.FileTaken():
                 self._begin(fact)
@@ -209,7 +209,7 @@ class LoggerCore:
         _put(self._turned_away, source, None)
 
     def _receive_text(self, lines: list[bytes]) -> None:
-        """If nothing can be written and memory is full the oldest lines are lost."""
+        """Take in lines of text. If nothing can be written and memory is full, the oldest are lost."""
         self._texts.extend(lines)
         self._texts_bytes += sum(map(len, lines))
         while self._texts_bytes > TEXT_BYTES_MAX:

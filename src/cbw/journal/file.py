@@ -326,7 +326,7 @@ def _surplus_pages(db: sqlite3.Connection) -> int:
 
 
 def _size(path: Path) -> int:
-    """In bytes; 0 if there is no such file."""
+    """The size of a file in bytes; 0 if there is none."""
     try:
         return path.stat().st_size
     except OSError:

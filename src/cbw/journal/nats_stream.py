@@ -156,12 +156,12 @@ class Stream:
 
     @property
     def version(self) -> str:
-        """Of the server that is connected."""
+        """The version of the server that is connected."""
         return ".".join(map(str, self._version))
 
     @property
     def bytes_max(self) -> int:
-        """Of one message. What is needed no longer is dropped by whole messages, so those of a small stream are small."""
+        """The most bytes of one message. What is needed no longer is dropped by whole messages: in a small stream they are small."""
         bytes_max = min(self._client.max_payload, MESSAGE_BYTES_MAX)
         if room := self.room.stream_bytes_max:
             return min(bytes_max, max(room // ROOM_MESSAGES, MESSAGE_BYTES_MIN))

@@ -40,7 +40,7 @@ def _folder_at(where: str, sync: Literal["full", "normal"] = "full") -> FileJour
 
 
 def existing_journal_at(where: str) -> FileJournal | NatsJournal:
-    """One that is to be looked into: none is made. In NATS it is found missing when it is opened.
+    """The journal that is to be looked into: none is made. In NATS it is found missing when it is opened.
 
     Raises:
         UsageError: as :func:`journal_at`, and if there is none.

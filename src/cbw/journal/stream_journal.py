@@ -101,7 +101,7 @@ class JournalStream(Protocol):
 
     @property
     def bytes_max(self) -> int:
-        """Of one message."""
+        """The most bytes of one message."""
 
     @property
     def room(self) -> Room:

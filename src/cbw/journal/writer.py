@@ -122,7 +122,7 @@ class Writer:
             self._changed.notify()
 
     def _begin_compactions(self) -> None:
-        """Of what may be dropped now. With the lock."""
+        """Begin to drop what may be dropped now. The caller has the lock."""
         while self._compactions and self._compactions[0][1] <= self._stored:
             self._compact_before = max(self._compact_before, self._compactions.popleft()[0])
             self._is_compacting = True

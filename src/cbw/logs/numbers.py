@@ -19,7 +19,7 @@ class Numbers:
         self._gaps: list[tuple[int, int]] = []
 
     def add(self, number: int) -> None:
-        """One more record, its number from 1 on."""
+        """Count one more record, its number from 1 on."""
         if not self.count:
             self._first = self._last = number
         elif number > self._last:

@@ -124,7 +124,7 @@ class Connections:
         return was_known and (before != fd or not is_certain)
 
     def all_is_read(self) -> None:
-        """There is nothing more to be read, and was nothing since the monitor was read last."""
+        """Note that there is nothing more to be read, and was nothing since the monitor was read last."""
         self.is_all_read = True
         self._ended.clear()
 

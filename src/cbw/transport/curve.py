@@ -59,7 +59,7 @@ def port_options(pair: KeyPair, port: str) -> tuple[tuple[int, Any], ...]:
 
 
 class Handshakes:
-    """Those of one link that connects again and again: whether they fail because of keys, so that they always will."""
+    """The handshakes of a link that connects again and again: whether they fail because of keys, so that they always will."""
 
     def __init__(self, *, has_keys: bool) -> None:
         self.refusal: Refused | None = None

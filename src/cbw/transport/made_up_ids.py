@@ -32,7 +32,7 @@ def begin_anywhere() -> None:
 
 
 class MadeUpIds:
-    """Those of one ROUTER, which is not bound yet.
+    """The identities that one ROUTER, which is not bound yet, will make up.
 
     Raises:
         NotReady: no descriptors are left.

@@ -72,7 +72,7 @@ MONITOR_EVENT = struct.Struct("=hi")
 
 
 class _OwnContext(SocketContext):
-    """One that nobody has closed may be garbage, as that of a client which a function has made and left.
+    """A context that nobody has closed may be garbage, as that of a client which a function has made and left.
 
     pyzmq then closes its sockets, and waits until they are closed; but it knows them by weak references, which Python clears
     before it asks garbage to clean up. So it found none to close, and waited for ever. This one knows them while they are open.

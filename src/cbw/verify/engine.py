@@ -74,7 +74,7 @@ def freeze(container: Container) -> None:
 
 
 def exit_codes(container: Container, since: float) -> list[int]:
-    """With what ``container`` has ended after ``since``, seconds since 1970, each time."""
+    """The exit codes with which ``container`` has ended after ``since``, seconds since 1970."""
     wanted = {"container": container.id, "event": "die"}
     assert container.client is not None
     events = container.client.events(since=int(since), until=int(time.time()) + 1, filters=wanted, decode=True)

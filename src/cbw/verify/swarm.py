@@ -107,7 +107,7 @@ class SwarmStack:
         return self._docker.containers.list(all=is_all, filters={"label": label, **filters}, ignore_removed=True)
 
     def containers(self, service: str) -> list[Container]:
-        """Those that run on this machine."""
+        """The containers that run on this machine."""
         name = f"{self._name}_{service}"
         found = [one for one in self._containers(self._name, status="running") if one.labels.get(NAME_LABEL) == name]
         return sorted(found, key=lambda container: container.name or "")

@@ -175,7 +175,7 @@ class Timeline:
                 pass
 
     def close(self) -> None:
-        """There are no more records."""
+        """Note that there are no more records."""
         for scene in self._running[:]:
             scene.ends_at = min(scene.ends_at or self.last_at, self.last_at)
             self._finish(scene)

@@ -32,7 +32,7 @@ NUMBER_MAX = 10**15
 
 
 class _Named(msgspec.Struct, gc=False):
-    """Of a record what says whose it is. Of a name that an object has twice the last counts, for us as for other readers."""
+    """What says whose a record is. Of a name that an object has twice the last counts, for us as for other readers."""
 
     boot: str
     seq: int

@@ -24,8 +24,9 @@ _log = logging.getLogger("cbw.worker")
 
 
 class Lifespans:
-    """Those of the services of ``handlers``, in this process. ``fail`` is told if their event loop ends, which there is if one of
-    them is async, or the handlers want it (``wants_loop``).
+    """The lifespans of the services of ``handlers``, in this process.
+
+    There is an event loop if one of them is async, or the handlers want it (``wants_loop``); ``fail`` is told if that ends.
 
     From :meth:`open` on the handlers have the states that the lifespans have yielded. Handlers must run in the event loop of
     :attr:`loop_thread`, if there is one: what is opened in one loop cannot be used in another.

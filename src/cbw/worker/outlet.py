@@ -39,7 +39,7 @@ class Outlet:
     # --- from any thread
 
     def grant(self, parts: int) -> None:
-        """There is room for the parts up to number ``parts``."""
+        """Let the answer have parts up to number ``parts``: there is room for them."""
         with self._has_changed:
             self._wanted = max(self._wanted, parts)
             self._has_changed.notify()
@@ -99,7 +99,7 @@ class Outlet:
 
 
 class Outlets:
-    """Those of one pool, by their tasks. Safe from any thread."""
+    """The outlets of one pool, by their tasks. Safe from any thread."""
 
     def __init__(self, report: Callable[[PoolFact], None], loop: asyncio.AbstractEventLoop | None = None) -> None:
         self._report = report
@@ -127,7 +127,7 @@ class Outlets:
             del self._open[task]
 
     def grant(self, task: int, parts: int) -> None:
-        """There is room for the parts of the answer to ``task`` up to number ``parts``."""
+        """Let the answer to ``task`` have parts up to number ``parts``: there is room for them."""
         with self._lock:
             outlet = self._open.get(task)
             if outlet is None:

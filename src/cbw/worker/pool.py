@@ -55,13 +55,13 @@ class Pool(Protocol):
         """Run these when there is room; ``inline`` promises a :meth:`run_inline` at once."""
 
     def take_back(self, tasks: Iterable[int]) -> list[int] | None:
-        """Those of ``tasks`` that have not begun; they will not. None: a report will tell."""
+        """Take back the ``tasks`` that have not begun, which are returned. None: a report will tell."""
 
     def cancel(self, task: int) -> None:
         """Stop ``task`` if that is possible: what has not begun and what awaits; a plain function runs on."""
 
     def grant(self, task: int, parts: int) -> None:
-        """There is room for the parts of the answer to ``task`` up to number ``parts``."""
+        """Let the answer to ``task`` have parts up to number ``parts``: there is room for them."""
 
     def end_overdue(self, task: int) -> messages.Answer | None:
         """``task`` has exceeded its time limit: end its handler if that is possible. The answer for its client; None: it has

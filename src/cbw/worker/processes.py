@@ -225,7 +225,7 @@ class ProcessPool:
     # --- who gets which task; the caller has the lock
 
     def _take_waiting(self, wanted: set[int]) -> list[int]:
-        """Those of ``wanted`` that no child has been given."""
+        """The ``wanted`` tasks that no child has been given."""
         back = [held.task.id for held in self._waiting if held.task.id in wanted]
         self._waiting = deque(held for held in self._waiting if held.task.id not in wanted)
         return back
@@ -287,7 +287,7 @@ class ProcessPool:
     # --- in the thread that supervises the child in one slot
 
     def _supervise(self, slot: int) -> None:
-        """Until the pool is closed: pass on what the child in ``slot`` reports, and replace it when it has ended."""
+        """Pass on what the child in ``slot`` reports, and replace it when it has ended, until the pool is closed."""
         with failing(self._owner):
             child: Child | None = self.children[slot]
             while child is not None:

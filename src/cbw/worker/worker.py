@@ -297,7 +297,7 @@ class Worker:
         )
 
     def _write(self, records: Sequence[Record]) -> None:
-        """From any of the worker's threads."""
+        """Record these, from any of the worker's threads."""
         try:
             self._trace.write(records)
         except BrokenPipeError as error:  # others can do the work of a worker whose user has gone

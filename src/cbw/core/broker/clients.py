@@ -89,7 +89,7 @@ class Clients:
 
     @property
     def all(self) -> list[ClientRow]:
-        """Those that are here, those that are away, and nobody, who asks for dead letters that are sent again."""
+        """The clients that are here, those that are away, and nobody, who asks for dead letters that are sent again."""
         return list(dict.fromkeys([*self.by_peer.values(), *self.absent, self._requests.dead.nobody]))
 
     # --- what they say

@@ -168,7 +168,7 @@ class DeadLetters:
     # --- out
 
     def find(self, chosen: Filter) -> list[DeadLetter]:
-        """Those that are chosen, the oldest first, or in the order of the ids that ``chosen`` has."""
+        """The letters that are chosen, the oldest first, or in the order of the ids that ``chosen`` has."""
         now, letters = self._outbox.now, self._letters
         if chosen.ids is None:
             return [letter for letter in letters.values() if chosen.chooses(letter, now)]

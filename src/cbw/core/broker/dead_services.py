@@ -77,7 +77,7 @@ class DeadServices:
 
     @property
     def acts(self) -> dict[str, Serve]:
-        """Those that change something."""
+        """The services that change something."""
         return {
             REQUEUE: reading(REQUEUE, RequeueQuery, self._requeue),
             DROP: reading(DROP, DropQuery, self._drop),
@@ -191,7 +191,7 @@ class DeadServices:
         return json_answer({"dropped": len(done), "left": len(found) - len(done), "missing": missing})
 
     def _tell(self, event: catalogue.EventName, client: ClientRow, query: Filter, count: int) -> None:
-        """Of the whole act first: of many letters at once, not each is recorded unless everything is."""
+        """Record the whole act first: of many letters at once, not each is recorded unless everything is."""
         chosen = [f"{name} {value}" for name in Filter.__struct_fields__ if (value := getattr(query, name)) is not None]
         text = ", ".join(chosen)[:LISTED_ERROR_CHARS] or "all"
         self._outbox.trace(event, client=client.name, count=count, text=text, fields=client.key.fields)

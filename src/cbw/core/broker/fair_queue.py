@@ -151,7 +151,7 @@ class FairQueue(Generic[E]):
         self.count += 1
 
     def mark_dead(self) -> None:
-        """One of the living has ended; its state says so at the latest when this queue is next used for anything else."""
+        """Note that one of the living has ended. Its state says so before this queue is used for anything else."""
         self.count -= 1
         self.dead += 1
 

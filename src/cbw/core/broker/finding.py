@@ -89,7 +89,7 @@ def delayed(rooms: Rooms) -> Iterator[Entry]:
 def find(
     rooms: Rooms, chosen: RequestFilter, states: Iterable[State], now: float, most: float = math.inf
 ) -> tuple[list[Entry], bool]:
-    """Those in ``states`` that ``chosen`` means, at most ``most``; and whether all were looked at."""
+    """The requests in ``states`` that ``chosen`` means, at most ``most``; and whether all were looked at."""
     places = {
         "running": lambda: running(rooms),
         "waiting": lambda: waiting(rooms, chosen.service),

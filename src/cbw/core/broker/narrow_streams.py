@@ -23,7 +23,7 @@ ROOM_LOOK_S = 0.02
 
 
 class NarrowStreams:
-    """Those that have not ended. ``grant`` tells the worker of a stream up to which part there is room."""
+    """The streams that have not ended, while memory is scarce. ``grant`` tells a worker up to which part there is room."""
 
     def __init__(self, agenda: Agenda, bytes_max: int, grant: Callable[[Entry, StreamRow, int], None]) -> None:
         self.unsent_bytes: Callable[[], int] = lambda: 0
@@ -64,7 +64,7 @@ class NarrowStreams:
 
 
 def _begun(at_work: list[tuple[Entry, StreamRow]]) -> list[tuple[Entry, StreamRow]]:
-    """Those that their workers have begun, which do the oldest tasks in their hands first."""
+    """The streams that their workers have begun, which do the oldest tasks in their hands first."""
     workers = dict.fromkeys(entry.worker for entry, _ in at_work)
     tasks = {task for w in workers if w is not None for task in islice(w.in_hand, w.concurrency)}
     return [(entry, stream) for entry, stream in at_work if entry.task in tasks]

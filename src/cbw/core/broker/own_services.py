@@ -55,7 +55,7 @@ class OwnServices:
 
     @property
     def names(self) -> Collection[str]:
-        """Those that there are."""
+        """The names of all services of the broker's own."""
         return self._by_name
 
     def is_act(self, service: str) -> bool:

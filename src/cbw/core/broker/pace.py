@@ -44,7 +44,7 @@ class Pace:
         self.sample_at = now + PACE_SAMPLE_S
 
     def retry_after_s(self, ended: int, excess: float, now: float) -> float:
-        """In how many seconds one that is refused should come back, if ``excess`` requests have to end before there is room."""
+        """The seconds after which a refused request should come back, if ``excess`` requests have to end before there is room."""
         since, ended_then = self._before
         is_measured = now - since >= PACE_SAMPLE_S
         one_s = (now - since) / max(1, ended - ended_then) if is_measured else self._usual_s

@@ -54,7 +54,7 @@ class Clause(msgspec.Struct, frozen=True):
 
 
 def clause(kind: str, **about: str | int | list[str]) -> Clause:
-    """One with these words and numbers."""
+    """A clause with these words and numbers."""
     return Clause(kind, {name: str(value) if isinstance(value, int) else value for name, value in about.items()})
 
 

@@ -150,7 +150,7 @@ class ReqWorkers:
 
     @property
     def returning(self) -> list[tuple[bytes, WorkerDialect]]:
-        """Those that return without a word, by their identities."""
+        """The workers that return without a word, by their identities."""
         here = [worker for worker in self._table.by_peer.values() if isinstance(worker, ReqWorkerRow)]
         return [(worker.peer, worker.dialect) for worker in (*here, *self._absent.values())]
 
@@ -221,7 +221,7 @@ class ReqWorkers:
     # --- time
 
     def _find_late(self, now: float) -> None:
-        """Who has not answered in time keeps its place, but what it had goes to others."""
+        """Find workers that have not answered in time. They keep their places, but what they had goes to others."""
         while self._due:
             worker, due_at = next(iter(self._due.items()))
             if now < due_at:

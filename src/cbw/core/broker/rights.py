@@ -22,7 +22,7 @@ KeyOf = Callable[[bytes], Key | None]
 
 
 class Rights:
-    """Of clients."""
+    """The rights of clients."""
 
     def __init__(self, outbox: Outbox, tell: Tell) -> None:
         self.key_of: KeyOf = lambda peer: ANYBODY
@@ -39,7 +39,7 @@ class Rights:
         return key, ""
 
     def permitted(self, client: ClientRow, requests: list[Request], envelope: Envelope = ()) -> list[Request]:
-        """Those of ``requests`` that the client may send. It is told that it may not send the others."""
+        """The ``requests`` that the client may send. It is told that it may not send the others."""
         key = client.key
         if key is ANYBODY:
             return requests

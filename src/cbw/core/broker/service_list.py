@@ -87,7 +87,7 @@ class ServiceList:
 
 
 def kept_signatures(said: Mapping[str, str] | None, services: Iterable[str]) -> dict[str, str] | None:
-    """Those that a worker has ``said`` of its ``services``, as far as they are kept."""
+    """The signatures that a worker has ``said`` of its ``services``, as far as they are kept."""
     if not said:
         return None
     kept: dict[str, str] = {}

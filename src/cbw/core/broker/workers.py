@@ -280,7 +280,7 @@ class Workers:
         self._req.restore(peer, dialect)
 
     def _take_over(self, worker: WorkerRow, tasks: Sequence[int]) -> tuple[list[int], list[int]]:
-        """Those of ``tasks``, which ``worker`` has begun, that it goes on with; and those that have ended since, of which nobody
+        """The tasks, of those that ``worker`` has begun, with which it goes on; and those that have ended since, of which nobody
         wants the answers. Whatever else it had is not with it any more.
         """
         before = self._recovering.pop((worker.name, worker.boot), None)
@@ -295,7 +295,7 @@ class Workers:
         return list(worker.in_hand), [task for task, _ in known if task not in worker.in_hand]
 
     def _end_recovery(self, now: float) -> None:
-        """Who is not back by now is lost."""
+        """Take workers of the earlier broker for lost that are not back by now."""
         for worker in self._recovering.values():
             self._requests.fail_all(worker, "was not back in time after the broker's start")
         self._recovering.clear()
@@ -409,7 +409,7 @@ class Workers:
 
     @property
     def returning(self) -> list[tuple[bytes, WorkerDialect]]:
-        """Those that return without a word, by their identities."""
+        """The workers that return without a word, by their identities."""
         return self._req.returning
 
     @property

@@ -7,7 +7,7 @@ from cbw.core.parts import PARTS_FIRST, PARTS_MAX, PARTS_ROOM_BYTES
 
 
 class Reader:
-    """Of the answer to one request. Parts are numbered from 1; part 1 once more says that the answer begins anew."""
+    """Reads the answer to one request. Parts are numbered from 1; part 1 once more says that the answer begins anew."""
 
     __slots__ = ("_largest", "_taken", "received", "task", "wanted")
 

@@ -9,7 +9,7 @@ CANCELLED_MAX = 10_000
 
 
 class Unwanted:
-    """Of these the broker is told with the next hello, or it would run what nobody wants.
+    """Requests that nobody wants any more. The broker is told of them with the next hello, or it would run them.
 
     An answer in parts would wait for ever, as nobody takes them. So of such a request, a *stream*, the broker is told with each
     hello until it is certain that it has heard that: what comes behind a hello may be lost with its connection, although the

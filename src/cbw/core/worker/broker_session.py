@@ -93,7 +93,7 @@ class Introduction:
 
 
 class BrokerSession:
-    """With the broker of connection ``number``, which is at ``place``.
+    """The session with the broker of connection ``number``, which is at ``place``.
 
     It is one of ``sessions``. What the pool is to do goes to ``orders``; ``shares`` says how many tasks this broker may have in
     hand here, and ``streams`` which of all tasks are answered in parts.
@@ -289,7 +289,7 @@ class BrokerSession:
         self._want_back()
 
     def _want_back(self) -> None:
-        """Of this broker's tasks ask the pool for those of earlier sessions, and for no others."""
+        """Ask the pool for the tasks of this broker's earlier sessions, and for no others."""
         orders = self._orders
         orders.take_back = [*(task for task in orders.take_back if self._shares.is_in_hand(task)), *self.left_over]
 

@@ -22,13 +22,13 @@ class HandlerPool(Protocol):
         """Run these tasks when there is room."""
 
     def take_back(self, tasks: list[int]) -> list[int] | None:
-        """Those of ``tasks`` that have not begun; they will not. None: a report will tell."""
+        """Take back the ``tasks`` that have not begun, which are returned. None: a report will tell."""
 
     def cancel(self, task: int) -> None:
         """Stop ``task``, if that is possible; a report tells how it ended."""
 
     def grant(self, task: int, parts: int) -> None:
-        """There is room for the parts of the answer to ``task`` up to number ``parts``."""
+        """Let the answer to ``task`` have parts up to number ``parts``: there is room for them."""
 
     def end_overdue(self, task: int) -> messages.Answer | None:
         """``task`` has exceeded its time limit: end its handler, if that is possible, and return the answer for its client.

@@ -19,11 +19,11 @@ class OutgoingStreams:
         self.tasks[task.id] = None
 
     def others(self, tasks: dict[int, None]) -> list[int]:
-        """Those of ``tasks`` that are none."""
+        """The ``tasks`` that are no streams."""
         return [task for task in tasks if task not in self.tasks]
 
     def of(self, tasks: dict[int, None]) -> list[int]:
-        """Those of ``tasks`` that are streams."""
+        """The ``tasks`` that are streams."""
         return [task for task in tasks if task in self.tasks]
 
 
