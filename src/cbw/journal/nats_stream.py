@@ -161,7 +161,7 @@ class Stream:
 
     @property
     def bytes_max(self) -> int:
-        """The most bytes of one message. What is needed no longer is dropped by whole messages: in a small stream they are small."""
+        """The most bytes of one message. What is needed no longer is dropped by whole messages: small ones in a small stream."""
         bytes_max = min(self._client.max_payload, MESSAGE_BYTES_MAX)
         if room := self.room.stream_bytes_max:
             return min(bytes_max, max(room // ROOM_MESSAGES, MESSAGE_BYTES_MIN))

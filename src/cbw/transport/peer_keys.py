@@ -27,7 +27,7 @@ class _Shown(NamedTuple):
 
 
 class PeerKeys:
-    """The keys that the peers of one socket have shown, which ``gate`` guards as ``port``. It is to be told what the monitor tells.
+    """The keys that the peers of one socket have shown, which ``gate`` guards as ``port``. Tell it what the monitor tells.
 
     An identity that a peer sets belongs to the key that used it first. ZAP does not tell who sets which, and a ROUTER hands it to
     the newest connection: so one with another key is cut off as soon as it speaks, together with the one that has lost its

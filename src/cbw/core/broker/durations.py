@@ -48,8 +48,8 @@ class ServiceActivity(msgspec.Struct, frozen=True):
 
 
 class ServiceDurations:
-    """How long the answered requests of a service took: ``requests`` from their acceptance, ``attempts`` from when the last worker
-    was given them. It is known ``since`` then.
+    """How long the answered requests of a service took: ``requests`` from their acceptance, ``attempts`` from when the last
+    worker was given them. It is known ``since`` then.
     """
 
     __slots__ = ("_marks", "attempts", "failed", "requests", "since")
