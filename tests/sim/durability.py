@@ -15,9 +15,9 @@ from cbw.core import messages
 from cbw.core.broker import events
 from cbw.core.broker.core import BrokerCore
 from cbw.core.broker.journal import TOLD_S
-from cbw.core.broker.own_services import CONTROL
 from cbw.core.broker.states import RequestState
 from cbw.core.journal_records import AnswersDropped, Batch, RequestAccepted, RequestEnded
+from cbw.core.messages import CONTROL
 from cbw.core.plain_messages import PlainReady, PlainRequest
 from cbw.core.port import printable
 from cbw.core.record import Record

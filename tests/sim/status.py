@@ -9,9 +9,9 @@ from typing import Any
 
 from cbw.core import catalogue
 from cbw.core.broker.core import BrokerCore
-from cbw.core.broker.own_services import CONTROL
 from cbw.core.broker.snapshot import snapshot
 from cbw.core.histogram import BOUNDS_S
+from cbw.core.messages import CONTROL
 from cbw.core.record import Record
 
 from .account import Accepted, SeenAttempt

@@ -19,6 +19,7 @@ from cbw.contract.context import Context
 from cbw.contract.retrying import BACKOFF_S, RETRIES, Retrying
 from cbw.contract.signature import Signature, name_of
 from cbw.core.identities import NAME_CHARS_MAX
+from cbw.core.messages import OWN_PREFIXES
 from cbw.errors import UsageError
 from cbw.wire.refusal import checked_service
 
@@ -35,8 +36,6 @@ Y = TypeVar("Y")
 A = TypeVar("A")
 """One of what a function takes a list of."""
 G = TypeVar("G", bound=Callable[[], Iterator[Any]] | Callable[[], AsyncIterator[Any]])
-OWN_PREFIXES = ("cbw", "mmi")
-"""Services whose names begin so are the broker's own."""
 
 
 class RequestOptions(TypedDict, total=False):
@@ -221,7 +220,7 @@ class Service:
     """
 
     def __init__(self, name: str, *, codec: Codec | None = None) -> None:
-        if not checked_service(name) or name.partition(".")[0] in OWN_PREFIXES:
+        if not checked_service(name) or f"{name}.".startswith(OWN_PREFIXES):
             raise UsageError(f"{name!r} cannot be a service of yours", advice="Give a name that is not cbw or mmi.")
         self.name = name
         self.codec = _checked_codec(codec)

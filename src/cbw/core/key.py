@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import msgspec
 
+from cbw.core.messages import CONTROL, MANAGEMENT
+
 ROLES = ("broker", "client", "worker", "logger", "admin")
 """What a key can be for. An ``admin`` is a client that may also control the broker (``cbw dead``)."""
 FOR_CLIENTS, FOR_WORKERS, FOR_RECORDS, FOR_LINES = "clients", "workers", "records", "lines of text"
@@ -16,7 +18,6 @@ ROLES_OF_PORT: Mapping[str, tuple[str, ...]] = {
     FOR_RECORDS: ROLES,
     FOR_LINES: ROLES,
 }
-_CONTROL, _MANAGEMENT = "cbw.", "mmi."
 
 
 class Key(msgspec.Struct, frozen=True):
@@ -40,9 +41,9 @@ class Key(msgspec.Struct, frozen=True):
         """Whether its owner may send requests to ``service``. Of the broker's own, only an admin may ask ``cbw.*``, and every
         client may ask ``mmi.*`` (RFC 8), which tells it of services that it may ask.
         """
-        if service.startswith(_CONTROL):
+        if service.startswith(CONTROL):
             return self.role == "admin"
-        return not self.services or service in self.services or service.startswith(_MANAGEMENT)
+        return not self.services or service in self.services or service.startswith(MANAGEMENT)
 
     def may_serve(self, service: str) -> bool:
         """Whether its owner may register ``service``."""

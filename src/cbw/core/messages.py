@@ -18,6 +18,10 @@ VERSION = 1
 """The protocol version: the digit at the end of the magic frame."""
 DEFAULT_SERVICE = ""
 """The service of requests and workers that name none, as in the lab's dialects, which have no word for one."""
+CONTROL = "cbw."
+MANAGEMENT = "mmi."
+OWN_PREFIXES = (CONTROL, MANAGEMENT)
+"""The broker's own services begin with one of these, and no others: its control, and RFC 8's management interface."""
 PRIORITY = 5
 """The priority of a request that has no other, as those of plain clients."""
 PRIORITY_MAX = 9

@@ -8,10 +8,9 @@ from itertools import islice
 
 from cbw.core.broker.delays import last_try, retries_of
 from cbw.core.broker.dispatch import Dispatcher
-from cbw.core.broker.own_services import PREFIXES
 from cbw.core.broker.tables import ClientRow, Entry
 from cbw.core.broker.verdict import NAME_CHARS_COMPARED, SIMILAR
-from cbw.core.messages import NO_WORKER, QUEUE, WORKER
+from cbw.core.messages import NO_WORKER, OWN_PREFIXES, QUEUE, WORKER
 
 SERVICES_COMPARED_MAX = 200
 """Most services whose names are compared with one that nobody serves: each takes some 10 us."""
@@ -51,7 +50,7 @@ class Expiries:
 
     def is_served(self, service: str) -> bool:
         """Whether a worker serves it, or the broker itself."""
-        if service.startswith(PREFIXES):
+        if service.startswith(OWN_PREFIXES):
             return True
         row = self._dispatcher.services.get(service)
         return row is not None and bool(row.workers)

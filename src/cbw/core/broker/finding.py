@@ -9,11 +9,11 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from cbw.core.broker.own_services import PREFIXES
 from cbw.core.broker.snapshot import Rooms
 from cbw.core.broker.states import RequestState
 from cbw.core.broker.tables import ClientRow, Entry, ServiceRow
 from cbw.core.identities import ticket_name
+from cbw.core.messages import OWN_PREFIXES
 
 LOOKED_MAX = 50_000
 """Most requests that are looked at for one answer: the broker does nothing else meanwhile (about 10 ms)."""
@@ -63,7 +63,7 @@ def entry_of(rooms: Rooms, name: str) -> Entry | None:
     """
     found = client_of(rooms, name)
     entry = found[0].entries.get(found[1]) if found is not None else None
-    if entry is None or entry.state is RequestState.ENDED or entry.request.service.startswith(PREFIXES):
+    if entry is None or entry.state is RequestState.ENDED or entry.request.service.startswith(OWN_PREFIXES):
         return None
     return entry
 

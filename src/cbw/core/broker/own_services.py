@@ -15,13 +15,9 @@ import msgspec
 from cbw.core.broker.outbox import Outbox
 from cbw.core.broker.tables import ClientRow, ServiceRow
 from cbw.core.key import ANYBODY
-from cbw.core.messages import ELSEWHERE, Answer, Request, Status, error_body
+from cbw.core.messages import ELSEWHERE, MANAGEMENT, Answer, Request, Status, error_body
 
-MMI = "mmi."
-CONTROL = "cbw."
-PREFIXES = (MMI, CONTROL)
-"""Names of services that no worker may register begin with one of these."""
-IS_SERVED = "mmi.service"
+IS_SERVED = f"{MANAGEMENT}service"
 """Tells whether anybody serves the service that the body names."""
 CONTROL_BYTES_MAX = 1 << 20
 """Largest body of a request for control, in bytes: thousands of ids fit."""
@@ -75,12 +71,12 @@ class OwnServices:
         return ""
 
     def answer(self, client: ClientRow, request: Request) -> Answer:
-        """The answer to ``request``, whose service begins with one of :data:`PREFIXES`.
+        """The answer to ``request``, whose service is one of the broker's own.
 
-        For a service under :data:`MMI` that the broker does not have, RFC 8 wants ``501``: not implemented.
+        RFC 8 wants ``501``, not implemented, for a service of its kind that the broker does not have.
         """
         serve = self._by_name.get(request.service)
-        if serve is None and request.service.startswith(MMI):
+        if serve is None and request.service.startswith(MANAGEMENT):
             return Answer(0, Status.OK, b"501")
         if serve is None:
             known = ", ".join(self._by_name)

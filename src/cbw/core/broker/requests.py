@@ -31,7 +31,7 @@ from cbw.core.broker.journal import Journal, can_tell_replies_apart
 from cbw.core.broker.limits import Limits
 from cbw.core.broker.memory import memory_of
 from cbw.core.broker.outbox import Outbox
-from cbw.core.broker.own_services import PREFIXES, OwnServices
+from cbw.core.broker.own_services import OwnServices
 from cbw.core.broker.parked_replies import ParkedReplies
 from cbw.core.broker.refusals import Refusals
 from cbw.core.broker.states import ACCEPTED, ACCEPTED_WITH_JOURNAL, TRANSITIONS, Change, RequestState
@@ -43,6 +43,7 @@ from cbw.core.catalogue import EventName
 from cbw.core.messages import (
     NO_WORKER,
     OK,
+    OWN_PREFIXES,
     Answer,
     Request,
     Status,
@@ -140,7 +141,7 @@ class Requests:
 
     def _is_dealt_with(self, client: ClientRow, envelope: Envelope, request: Request) -> bool:
         """A service that has no row: the broker's own answers, and there may be too many of others."""
-        if request.service.startswith(PREFIXES):
+        if request.service.startswith(OWN_PREFIXES):
             self._serve(client, envelope, request)
             return True
         if len(self.dispatcher.services) < self._limits.services_max:

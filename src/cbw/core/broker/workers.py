@@ -12,7 +12,6 @@ import msgspec
 
 from cbw.core import catalogue
 from cbw.core.agenda import Agenda
-from cbw.core.broker import own_services
 from cbw.core.broker.events import PeerUnread, Side, Undelivered, WorkerSaid
 from cbw.core.broker.inherited import InheritedAnswers
 from cbw.core.broker.limits import Limits
@@ -32,6 +31,7 @@ from cbw.core.journal_records import TaskBegun
 from cbw.core.key import ANYBODY, Key
 from cbw.core.messages import (
     DEFAULT_SERVICE,
+    OWN_PREFIXES,
     Answer,
     AnswerPart,
     Beat,
@@ -447,7 +447,7 @@ class Workers:
 
 def _why_bad(hello: WorkerHello, names: list[str]) -> str | None:
     """Why ``hello``, with the services ``names``, cannot be accepted; None: it can."""
-    for prefix in own_services.PREFIXES:
+    for prefix in OWN_PREFIXES:
         if any(name.startswith(prefix) for name in names):
             return f"services that begin with {prefix} are the broker's own"
     if (
