@@ -369,10 +369,13 @@ class Clients:
             self._flush_soon()
 
     def _parked(self, client: ClientRow) -> None:
-        """A reply was parked: if anybody has connected who was not tried yet, its client may be back without a word."""
-        is_untried = self._connected_at >= client.heard_at and self._connected_at + RETURN_GRACE_S > client.missed_at
-        if not client.dialect.has_sessions and is_untried:
+        """A reply was parked: its client may be back without a word."""
+        if not client.dialect.has_sessions and self._is_untried(client):
             self._flush_soon()
+
+    def _is_untried(self, client: ClientRow) -> bool:
+        """Whether anybody has connected since ``client`` last spoke, and it was not tried since whether that was the client."""
+        return self._connected_at >= client.heard_at and self._connected_at + RETURN_GRACE_S > client.missed_at
 
     def _flush_soon(self) -> None:
         self._flush_timer.set_by(max(self._outbox.now, self._connected_at + RETURN_GRACE_S))
@@ -470,8 +473,8 @@ class Clients:
         for client in [c for c in self.absent if c.absent_since is not None and c.absent_since < gone_since]:
             if (client.entries or client.parked) and (client.absent_since or 0.0) >= kept_since:
                 continue
-            # Any other may be back without a word, and wait for an answer, or for a reply that is withheld from it.
-            may_wait = client.entries or (client.parked and client.is_uncertain)
+            # Any other may be back without a word, and wait for an answer, or for a reply that is withheld from it or not tried.
+            may_wait = client.entries or (client.parked and (client.is_uncertain or self._is_untried(client)))
             if client.dialect.has_sessions or not may_wait:
                 self._forget(client, f"away for {limits.absence_s:g} s")
         for client in [c for c, since in self._returned.items() if since < now - limits.liveness_s]:

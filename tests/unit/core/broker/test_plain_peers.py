@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cbw.core.broker import events
+from cbw.core.broker.core import SWEEP_S
 from cbw.core.broker.snapshot import state_of
 from cbw.core.messages import DEFAULT_SERVICE, Status
 from tests.unit.core.broker.system import CoreSystem, plain_said, req_ready, req_said
@@ -119,7 +120,10 @@ class TestPlainPeers:
         lab.wait(0.5)
         assert self.replies(lab, "P1") == [b"ho"]
 
-    def test_a_client_that_comes_back_without_a_word_after_long_gets_its_answer(self, lab: CoreSystem) -> None:
+    @pytest.mark.parametrize("pause_s", [0.0, SWEEP_S], ids=["", "in the step of a sweep"])
+    def test_a_client_that_comes_back_without_a_word_after_long_gets_its_answer(
+        self, lab: CoreSystem, pause_s: float
+    ) -> None:
         """What it asked runs on although it was away for longer than absences are remembered."""
         lab.worker("W1", services=(DEFAULT_SERVICE,))
         lab.lose_worker("PW1")
@@ -127,6 +131,7 @@ class TestPlainPeers:
         lab.tell(events.PeerLost(events.Side.CLIENT, b"P1"))
         lab.tell(events.PeersConnected(events.Side.CLIENT))
         lab.wait(70, "W1")
+        lab.now += pause_s
         lab.answer_all("W1")
         assert self.replies(lab, "P1") == [b"done 1"]
 
