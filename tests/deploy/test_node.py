@@ -53,7 +53,7 @@ def node_images(engine: None, tag: str, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture
 def mixed(new_project: NewProject, node_images: Images, tmp_path: Path) -> Callable[..., Project]:
-    """``mixed("wor", "cli", work_s=1)``: our deployment, in which these services are the lab's own programs; how long they work."""
+    """``mixed("wor", "cli", work_s=1)``: our deployment, with these services as the lab's own programs; workers take so long."""
 
     def mix(*services: str, work_s: float) -> Project:
         project = new_project("cbw")
@@ -62,6 +62,7 @@ def mixed(new_project: NewProject, node_images: Images, tmp_path: Path) -> Calla
         override = tmp_path / "node-images.yml"
         text = json.loads(service_override({service: node_images[service] for service in services}))
         if "wor" in services:
+            text["services"].setdefault("bro", {})["environment"] = {"CBW_BROKER_ANSWER_TIMEOUT_S": 2 + 4 * work_s}
             command = f"node worker HN $$BROKER_HOST $$BROKER_PORT {work_s}"
             text["services"]["wor"]["command"] = ["bash", "-c", command]
         override.write_text(json.dumps(text))
@@ -93,7 +94,7 @@ def in_the_middle(project: Project) -> Callable[[], bool]:
     What a broker is sent while it ends is read by nobody, and then a program of the lab waits for ever: so nobody may be about
     to answer.
     """
-    begun = {worker: (0, 0.0) for worker in project.ids("wor")}  # how many tasks, and since when at most
+    begun = dict.fromkeys(project.ids("wor"), (0, 0.0))  # how many tasks, and since when at most
     looked_at = 0.0
 
     def is_so() -> bool:
