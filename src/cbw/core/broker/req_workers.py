@@ -249,7 +249,8 @@ class ReqWorkers:
         limits = self._limits
         gone_since = now - limits.absence_s
         for worker in [worker for worker in self._absent.values() if worker.absent_since < gone_since]:
-            self.forget(worker.peer)
+            if now >= self._free_at(worker) + RETURN_WINDOW_S:  # else it may be back, and has not been probed
+                self.forget(worker.peer)
         for worker in [worker for worker, since in self._late.items() if since < gone_since]:
             self.lose(worker, f"late for {limits.absence_s:g} s")
             self._probe(worker)  # its task or its answer may have been lost, and then it waits for another

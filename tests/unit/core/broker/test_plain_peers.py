@@ -213,6 +213,19 @@ class TestPlainPeers:
         lab.wait(0.5)
         assert lab.plain_tasks["PW1"] == [(b"P1", b"hi")]
 
+    def test_a_worker_that_came_back_while_it_owes_an_answer_is_used_again_however_long_it_may_owe_it(self) -> None:
+        """Its answer may be lost with its connection: then it waits for a task, and says nothing."""
+        system = CoreSystem(answer_timeout_s=100.0)
+        system.tell(req_ready(b"PW1"))
+        self.ask(system, "P1", b"hi")
+        assert system.plain_tasks.pop("PW1") == [(b"P1", b"hi")]
+        system.lose_worker("PW1")
+        system.tell(events.PeersConnected(events.Side.WORKER))
+        system.wait(90)
+        assert not system.plain_tasks["PW1"]
+        system.wait(11)
+        assert [body for _, body in system.plain_tasks["PW1"]] == [b"hi"]
+
     def test_a_plain_client_and_a_native_worker(self) -> None:
         system = CoreSystem()
         system.worker("W1", services=(DEFAULT_SERVICE,))
