@@ -17,7 +17,7 @@ from cbw.core.broker.core import BrokerCore
 from cbw.core.broker.journal import TOLD_S
 from cbw.core.broker.states import RequestState
 from cbw.core.journal_records import AnswersDropped, Batch, RequestAccepted, RequestEnded
-from cbw.core.messages import CONTROL
+from cbw.core.messages import OWN_PREFIXES
 from cbw.core.plain_messages import PlainReady, PlainRequest
 from cbw.core.port import printable
 from cbw.core.record import Record
@@ -275,7 +275,7 @@ class Durability:
 
     def ended(self, request: int, record: Record, token: str, *, is_of_lab: bool) -> None:
         """As the trace says. What only looks at the broker is not stored."""
-        if self.disk is None or record.service.startswith(CONTROL):
+        if self.disk is None or record.service.startswith(OWN_PREFIXES):
             return
         if record.event == "cancelled":
             self._cancelled[request] = None

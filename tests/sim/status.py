@@ -11,7 +11,7 @@ from cbw.core import catalogue
 from cbw.core.broker.core import BrokerCore
 from cbw.core.broker.snapshot import snapshot
 from cbw.core.histogram import BOUNDS_S
-from cbw.core.messages import CONTROL
+from cbw.core.messages import OWN_PREFIXES
 from cbw.core.record import Record
 
 from .account import Accepted, SeenAttempt
@@ -59,7 +59,7 @@ class ShownStatus:
         _need((record.role, record.sender) == ("broker", core.name), f"{record.event} is told by {record.sender!r}")
         self._has_news = True
         self._figures.heard(record)
-        is_own = record.event == catalogue.ANSWERED and record.service.startswith(CONTROL)  # by the broker itself
+        is_own = record.event == catalogue.ANSWERED and record.service.startswith(OWN_PREFIXES)  # by the broker itself
         for name in NAMED.get(record.event, ()) if not is_own else ():
             _need(bool(getattr(record, name)), f"{record.event} does not tell its {name}")
 
