@@ -180,9 +180,11 @@ class Journal:
         number = entry.number = self._next_number
         self._next_number = number + 1
         request = entry.request
-        size = RECORD_BYTES + len(request.body) if request.headers is None else needed_size(entry)
+        size = RECORD_BYTES + len(request.body)
         self._records.append(accepted_record(entry, self._clock_offset))
         self._records_bytes += size
+        if request.headers is not None:
+            size = needed_size(entry)
         if request.delay_s:
             self._write(RequestDelayed(number, entry.accepted_at + request.delay_s + self._clock_offset))
         self._needed[number] = entry
