@@ -183,12 +183,10 @@ class Journal:
         size = RECORD_BYTES + len(request.body)
         self._records.append(accepted_record(entry, self._clock_offset))
         self._records_bytes += size
-        if request.headers is not None:
-            size = needed_size(entry)
         if request.delay_s:
             self._write(RequestDelayed(number, entry.accepted_at + request.delay_s + self._clock_offset))
         self._needed[number] = entry
-        self._needed_bytes += size
+        self._needed_bytes += size if request.headers is None else needed_size(entry)
         self._order.append((self.position + 1, number))
         self._accepted.append(entry)
 
