@@ -18,7 +18,7 @@ import pytest
 from cbw.cli.main import main
 from cbw.verify.caller import CALLERS
 from cbw.verify.checks import judge
-from cbw.verify.idle import LOAD_TRIES
+from cbw.verify.load import LOAD_TRIES
 from cbw.verify.scenario import LOAD_REQUESTS, Scenario, Target, merged
 from cbw.verify.verdict import Verdict
 

@@ -28,9 +28,6 @@ PRINTED_S_MAX = 0.250
 """Allowed instead where what containers print must do: Docker notes when it reads a line, not when it was printed."""
 ANSWERED_MAX = 10_000
 """Requests that are remembered because their answer was told before their beginning, which comes seconds later or never."""
-LOAD_TRIES = 3
-"""Loads of a verification, at most, until one shows no free worker, where only the ends can be seen: a busy machine makes some of
-them look wrong. A broker that leaves workers free does so each time."""
 _STEP_S = 0.0001
 """Quantiles are as exact as this: so they take the same memory for any number of requests."""
 

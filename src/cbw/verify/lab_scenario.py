@@ -18,8 +18,9 @@ from cbw.transport.listening import what_listens
 from cbw.transport.plain_peer import PlainPeer, with_input
 from cbw.transport.resolver import place_of
 from cbw.transport.sockets import new_context
-from cbw.verify.idle import LOAD_TRIES, is_nobody_idle
+from cbw.verify.idle import is_nobody_idle
 from cbw.verify.lab_peers import LAB_SERVICE, REGISTRATION, LabClient, LabWorker
+from cbw.verify.load import send_load
 from cbw.verify.notebook import Notebook
 from cbw.verify.scenario import BEGIN_S, LOAD_WORKERS, VICTIM_WORK_S, WORK_S, Target, merged
 
@@ -189,14 +190,7 @@ class LabScenario:
 
     def _load(self) -> bool:
         """Send many requests, once more if a worker looks free for too long. False: none is answered any more."""
-        for left in reversed(range(LOAD_TRIES)):
-            if not self._send_all():
-                return False
-            if not left or is_nobody_idle(merged(self.traces())):
-                break
-            self._say("a worker looks free for too long: once more")
-            self._notebook.note(catalogue.LOAD_REPEATED)
-        return True
+        return send_load(self._send_all, lambda: is_nobody_idle(merged(self.traces())), self._notebook, self._say)
 
     def _send_all(self) -> bool:
         """Every client has a request, all the time. False: none is answered any more."""

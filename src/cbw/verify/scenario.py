@@ -25,7 +25,8 @@ from cbw.local import LocalSystem, Options, Role, Scale
 from cbw.transport.listening import what_listens
 from cbw.verify.caller import CALLERS, Caller
 from cbw.verify.handler import TRACE_VARIABLE, WORKER_VARIABLE
-from cbw.verify.idle import LOAD_TRIES, is_nobody_idle
+from cbw.verify.idle import is_nobody_idle
+from cbw.verify.load import send_load
 from cbw.verify.notebook import WAIT_POLL_S, Notebook, wait
 from cbw.verify.traces import ordered
 
@@ -239,16 +240,11 @@ class Scenario:
     def _load(self) -> None:
         """Every client sends all its requests at once. If only they and the workers can tell who was free, again if need be."""
         has_trace = self._own_broker is not None or bool(self._target and self._target.traces)
-        for left in reversed(range(LOAD_TRIES)):
-            self._say(f"{CALLERS} clients send {LOAD_REQUESTS} requests each to {LOAD_WORKERS} workers")
-            self._send_all()
-            if has_trace or not left or is_nobody_idle(merged(self.traces())):
-                return
-            self._say("a worker looks free for too long: once more")
-            self._notebook.note(catalogue.LOAD_REPEATED)
+        send_load(self._send_all, lambda: has_trace or is_nobody_idle(merged(self.traces())), self._notebook, self._say)
 
-    def _send_all(self) -> None:
+    def _send_all(self) -> bool:
         """Have every request of the load answered; how long each takes differs from client to client."""
+        self._say(f"{CALLERS} clients send {LOAD_REQUESTS} requests each to {LOAD_WORKERS} workers")
 
         def load(caller: Caller, work_s: float) -> None:
             with contextlib.suppress(CbwError):  # closed: the scenario was broken off
@@ -263,6 +259,7 @@ class Scenario:
             thread.start()
         for thread in threads:
             thread.join()
+        return True
 
     def _hurt(self) -> None:
         """Kill one worker and freeze another, each in the middle of a request."""

@@ -31,7 +31,8 @@ from cbw.verify.broker_trials import BrokerTrials, Harm, Requester, killed_and_r
 from cbw.verify.caller import CALLERS, Caller, is_broker_at
 from cbw.verify.deployment import BROKER_SERVICE, LOGGER_SERVICE, WORKER_SERVICE, Deployment
 from cbw.verify.engine import freeze, log_files, log_size
-from cbw.verify.idle import LOAD_TRIES, is_nobody_idle
+from cbw.verify.idle import is_nobody_idle
+from cbw.verify.load import send_load
 from cbw.verify.notebook import Notebook, wait
 from cbw.verify.printed import Printed
 from cbw.verify.restart import CompleteLog
@@ -257,20 +258,26 @@ class Trials:
         so the load is repeated then: a broker that leaves workers free does so each time.
         """
         count = LOAD * len(self._workers)
-        for left in reversed(range(LOAD_TRIES)):
-            self._say(f"{CALLERS} clients send {count} requests to {len(self._workers)} workers")
-            asked = self._ask(count)
-            _await(asked)
-            if self._loggers or not left:
-                return
-            wait(PRINT_S, lambda: all(map(self._begun, asked)))  # noqa: B023 (called in this turn of the loop)
-            if self._is_everybody_busy():
-                return
-            self._say("a worker looks free for too long, or Docker was late: once more")
-            self._notebook.note(catalogue.LOAD_REPEATED)
+        asked: dict[str, Future[str]] = {}
 
-    def _is_everybody_busy(self) -> bool:
-        """Whether the records so far show that no worker was free while requests waited."""
+        def send() -> bool:
+            self._say(f"{CALLERS} clients send {count} requests to {len(self._workers)} workers")
+            asked.clear()
+            asked.update(self._ask(count))
+            _await(asked)
+            return True
+
+        send_load(
+            send,
+            lambda: bool(self._loggers) or self._is_everybody_busy(asked),
+            self._notebook,
+            self._say,
+            doubt="a worker looks free for too long, or Docker was late",
+        )
+
+    def _is_everybody_busy(self, asked: Iterable[str]) -> bool:
+        """Whether the records show that no worker was free while requests waited, once those of ``asked`` are printed."""
+        wait(PRINT_S, lambda: all(map(self._begun, asked)))
         notes, called = self._recorded()
         return is_nobody_idle(sorted([*notes, *called, *self._deployed(called)], key=lambda record: record.at))
 
