@@ -63,7 +63,7 @@ def controlling(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def with_control(*arguments: Any, broker: str | None, timeout_s: float, **options: Any) -> Any:
         brokers = client_brokers(broker)
-        with _client(broker, timeout_s) as client, meeting(client, brokers, timeout_s):
+        with Client(broker, timeout=timeout_s, keys=_key()) as client, meeting(client, brokers, timeout_s):
             return function(*arguments, control=Control(client), **options)
 
     text = "Broker to ask, and its port for clients. [env: BROKER_HOST, BROKER_PORT]"
@@ -71,12 +71,8 @@ def controlling(function: Callable[..., Any]) -> Callable[..., Any]:
     return option(setting_options(*settings.CLIENT)(keys_option(with_control)))
 
 
-def _client(broker: str | None, timeout_s: float) -> Client:
-    """A client with the key of an admin, if there are keys."""
-    return Client(broker, timeout=timeout_s, keys=_key())
-
-
 def _key() -> Path | None:
+    """The key of an admin, or else of a client; None: there are no keys."""
     folder = KeyFolder.at(None)
     return None if folder is None else folder.secret_of("admin", "client")
 
@@ -235,7 +231,7 @@ def asked_quickly(broker: str | None, service: str, **fields: Any) -> Fields:
     try:
         if (key := _key()) is not None and key.name == f"client{SECRET_SUFFIX}":
             return {}
-        with _client(broker, COMPLETE_S) as client:
+        with Client(broker, timeout=COMPLETE_S, keys=key) as client:
             answer: Fields = Control(client).ask(service, **fields)
             return answer
     except (CbwError, click.ClickException):
