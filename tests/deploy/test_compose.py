@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import os
 import re
 import socket
@@ -18,7 +16,7 @@ from typing import Any
 import pytest
 
 from cbw.core.messages import OWN_PREFIXES
-from cbw.logger.logfile import files_of
+from tests.live.logged import records
 from tests.live.program import wait_until
 from tests.ports import free_port
 
@@ -50,15 +48,6 @@ def down(project: Project) -> float:
     assert set(codes.values()) == {0}, codes
     project.must("down")
     return took_s
-
-
-def records(path: Path) -> list[dict[str, Any]]:
-    """All records of a log."""
-    lines: list[bytes] = []
-    for file in files_of(path):
-        data = file.read_bytes()
-        lines += (gzip.decompress(data) if file.suffix == ".gz" else data).splitlines()
-    return [json.loads(line) for line in lines if line.startswith(b"{")]
 
 
 def is_of_the_broker(line: dict[str, Any]) -> bool:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.live.logged import records
 from tests.live.program import wait_until
 
 from .conftest import NewProject
 from .engine import DEPLOY, address_of, answers_in, must
-from .test_compose import UP_S, have_ended, records
+from .test_compose import UP_S, have_ended
 
 pytestmark = pytest.mark.timeout(400)
 

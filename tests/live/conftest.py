@@ -219,6 +219,14 @@ def connect() -> Iterator[Connect]:
         yield connect
 
 
+def completed(start: Start, *words: str, **variables: str) -> list[str]:
+    """What Tab offers in place of the last of the ``words`` behind ``cbw``, which may be empty."""
+    typed = {"COMP_WORDS": " ".join(("cbw", *words)), "COMP_CWORD": str(len(words)), "_CBW_COMPLETE": "bash_complete"}
+    asked = start(**typed, **variables)
+    assert asked.exit_code() == 0 and not asked.errors
+    return [line.partition(",")[2] for line in asked.lines if line.startswith("plain,")]
+
+
 # --- one healthy system for all tests that harm nobody
 
 SERVICES = (

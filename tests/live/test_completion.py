@@ -17,7 +17,7 @@ import pytest
 
 from tests.ports import free_port
 
-from .conftest import Broker, Connect, Start, StartWorker
+from .conftest import Broker, Connect, Start, StartWorker, completed
 from .program import PATIENCE_S, environment, wait_until
 
 HOSTILE = "W1$(touch${IFS}harmed)"
@@ -38,15 +38,7 @@ def complete(broker: Broker, start: Start) -> Complete:
 
     def offered(*words: str, at: str = broker.address) -> list[str]:
         host, _, port = at.partition(":")
-        asked = start(
-            COMP_WORDS=" ".join(("cbw", *words)),
-            COMP_CWORD=str(len(words)),
-            _CBW_COMPLETE="bash_complete",
-            BROKER_HOST=host,
-            BROKER_PORT=port,
-        )
-        assert asked.exit_code() == 0 and not asked.errors
-        return [line.partition(",")[2] for line in asked.lines if line.startswith("plain,")]
+        return completed(start, *words, BROKER_HOST=host, BROKER_PORT=port)
 
     return offered
 
