@@ -92,9 +92,10 @@ class Trace:
         del checker.accepted[request]
         is_of_lab = request in checker.plain_tokens
         checker.durability.ended(request, record, accepted.token, is_of_lab=is_of_lab)
-        if record.event in ("answered", "failed") and not is_of_lab:
-            checker.unsent_answers.add(record.request)
-        if checker.jobs[accepted.token].kind == OWN and record.event != "cancelled":
+        is_own = checker.jobs[accepted.token].kind == OWN
+        if record.event in ("answered", "failed") and not is_of_lab and not is_own:
+            checker.unsent_answers.add(record.request)  # the broker may answer what it runs itself again at any time
+        if is_own and record.event != "cancelled":
             checker.need(not accepted.attempts, f"G4: {accepted.token} was handed out, and is the broker's own")
         elif record.text.startswith(BROKE_OFF):
             if accepted.attempts:

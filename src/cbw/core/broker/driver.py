@@ -105,13 +105,11 @@ class Driver:
         return wake_at
 
     def _run(self, facts: list[Event]) -> None:
-        """Step the core until no order is left."""
-        orders = self._decide(facts)
-        while orders and not self.is_over:
+        """Step the core until no order is left, or it orders the end: nobody would carry out what it decides then."""
+        while orders := self._decide(facts):
             facts = self._carry_out(orders)
-            if not facts:
+            if not facts or self.is_over:
                 return
-            orders = self._decide(facts)
 
     def _decide(self, facts: list[Event]) -> list[Event]:
         return self.core.step(facts, self._now)
