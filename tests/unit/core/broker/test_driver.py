@@ -70,31 +70,6 @@ def test_a_thousand_dead_workers_and_one_request(broker: Broker, is_told: bool) 
     assert broker.counts["attempts_failed"] == 0, "what was not delivered has not begun"
 
 
-def test_it_is_over_when_the_core_says_so(broker: Broker) -> None:
-    native_client(broker)
-    broker.batch(b"\0c1")
-    broker.driver.turn(broker.now, broker.now)
-    assert broker.driver.is_over
-    broker.turn()
-    assert broker.batch(b"\0c1") == [Goodbye()]
-
-
-def test_nothing_is_decided_after_the_end(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody would carry it out: a request that expired in that step would have ended without an answer."""
-    ordered: list[list[Any]] = []
-    step = broker.core.step
-
-    def spy(facts: Any, now: float) -> Any:
-        ordered.append(step(facts, now))
-        return ordered[-1]
-
-    native_client(broker, b"\0c1", "N1", "b", 1)
-    broker.clients.there.discard(b"\0c1")
-    monkeypatch.setattr(broker.core, "step", spy)
-    broker.driver.turn(broker.now, broker.now)
-    assert [any(isinstance(order, events.Stop) for order in orders) for orders in ordered] == [True]
-
-
 def test_an_order_that_it_does_not_know_is_an_error_of_ours(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     order = events.PeerLost(Side.CLIENT, C)
     monkeypatch.setattr(broker.core, "step", lambda facts, now: [order])
