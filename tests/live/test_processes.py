@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing import resource_tracker
 from typing import Any
 
 import pytest
@@ -255,7 +256,7 @@ def test_a_child_that_leaves_a_process_behind_is_seen_to_have_ended(kind: str) -
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_for_the_whole_group_leaves_thechildren_to_their_parent(number: signal.Signals) -> None:
+def test_a_signal_for_the_whole_group_leaves_the_children_to_their_parent(number: signal.Signals) -> None:
     """As Ctrl-C, `timeout` and service managers send it; also while a child starts."""
     made = Pool(processes=2, is_awaited=False)
     children = list(made.pool.children)
@@ -271,7 +272,23 @@ def test_a_signal_for_the_whole_group_leaves_thechildren_to_their_parent(number:
     assert _closes(made.pool)
 
 
-def test_one_that_is_to_stop_starts_no_morechildren() -> None:
+def test_a_signal_reaches_the_first_child_of_a_process_while_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the first one multiprocessing starts its tracker, and unblocks signals then."""
+    tracker = resource_tracker.ResourceTracker()
+    for name in ("ensure_running", "getfd"):
+        monkeypatch.setattr(resource_tracker, name, getattr(tracker, name))
+    made = Pool(is_awaited=False)
+    child = made.child
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(child.process.pid or 0, number)
+    wait_until(lambda: child.is_ready, "it is ready")
+    assert _closes(made.pool)
+    descriptor = tracker.getfd()
+    assert descriptor is not None
+    os.close(descriptor)
+
+
+def test_one_that_is_to_stop_starts_no_more_children() -> None:
     """Each takes a while."""
     served = {"echo": Handler("echo", handlers.echo)}
     wanted = iter([True, True])

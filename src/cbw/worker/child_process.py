@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import msgspec
@@ -89,6 +90,8 @@ class Child:
         # The signals are blocked in the child from its first moment, until it has handlers for them.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, PARENTS_SIGNALS)
         try:
+            resource_tracker.ensure_running()  # which unblocks some of them if it starts the tracker: it is to do so now
+            signal.pthread_sigmask(signal.SIG_BLOCK, PARENTS_SIGNALS)
             self.process.start()
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             advice = "Define it with def, at the top level of a module that can be imported."
