@@ -16,7 +16,7 @@ demo: $(READY)  ## a whole system on this machine, then proof that it survives a
 	$(BIN)/cbw verify
 
 # The fast tests start neither containers nor processes that serve, so they take all processors. Those of tests/deploy mostly
-# wait for containers: two at once, the longest first, beside the others. All the rest mostly waits for processes: four at
+# wait for containers: three at once, the longest first, beside the others. All the rest mostly waits for processes: six at
 # once. Tests of one xdist_group share what they have started. Two pytests that end at once must not clean up one folder.
 FAST := tests/unit tests/sim tests/fuzz tests/supply tests/mutants tests/test_layout.py tests/docs/test_reference.py tests/deploy/test_files.py \
         tests/deploy/test_mirror.py tests/deploy/test_chart.py
@@ -26,10 +26,10 @@ REPORT = --junit-xml build/test/$(1).xml
 
 test: $(READY) tests/interop/node_modules/.package-lock.json tests/page/node_modules/.package-lock.json build/helm/helm  ## every test
 	@beside=$$(mktemp); place=$$(mktemp -d /tmp/t.XXX); \
-	PYTEST_DEBUG_TEMPROOT=$$place $(BIN)/python -m pytest -p no:cacheprovider -n 2 --dist loadgroup \
+	PYTEST_DEBUG_TEMPROOT=$$place $(BIN)/python -m pytest -p no:cacheprovider -n 3 --dist loadgroup \
 	    $(call REPORT,deploy) $(REST) tests/deploy >$$beside 2>&1 & deploy=$$!; \
 	$(BIN)/python -m pytest $(PARALLEL) $(call REPORT,fast) $(FAST); fast=$$?; \
-	$(BIN)/python -m pytest -n 4 --dist loadgroup $(call REPORT,live) $(REST) --ignore=tests/deploy; live=$$?; \
+	$(BIN)/python -m pytest -n 6 --dist loadgroup $(call REPORT,live) $(REST) --ignore=tests/deploy; live=$$?; \
 	wait $$deploy; there=$$?; cat $$beside; rm -rf $$beside $$place; exit $$((fast | live | there))
 
 test-fast: $(READY)  ## the tests without Docker, without processes that serve, without the slow ones: in a minute
