@@ -475,7 +475,7 @@ class Durability:
         """It was given back, as if it had not begun."""
         if attempt.recovered_at is not None:
             attempt.has_died = False  # nobody has told this broker
-            at_it = (worker for worker in self.workers if worker.is_alive and attempt.task in worker.pool.running)
+            at_it = (worker for worker in self.workers if worker.is_alive and worker.pool.is_at(attempt.task))
             # Nobody goes on with a stream. Where brokers share a journal, its worker may not have lost the first of them yet.
             is_run = any(not self._is_shared or attempt.task not in worker.pool.streams for worker in at_it)
             self.need(

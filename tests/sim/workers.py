@@ -68,6 +68,8 @@ class Run:
     kind: str
     began_at: float
     is_void: bool = False
+    is_overdue: bool = False
+    """Whether its task was answered, as it has exceeded its time limit."""
 
 
 class SimPool:
@@ -278,6 +280,7 @@ class SimPool:
         run = self.running.get(task)
         if run is None:
             return None
+        run.is_overdue = True
         self._worker.world.counts["time limits exceeded"] += 1
         self.books.ended_early(task)
         return messages.Answer(task, Status.FAILED, messages.error_body("TimeLimitExceeded", run.token))
@@ -292,6 +295,10 @@ class SimPool:
         reports, self.reports = self.reports, []
         self.books.reported(reports)
         return reports
+
+    def is_at(self, task: int) -> bool:
+        """Whether a handler is at work on ``task``, which has no answer yet."""
+        return task in self.running and not self.running[task].is_overdue
 
     @property
     def tasks(self) -> dict[int, None]:
