@@ -10,7 +10,7 @@ from cbw.core import catalogue
 from cbw.core.broker import events
 from cbw.core.broker.core import BrokerCore
 from cbw.core.broker.snapshot import state_of
-from cbw.core.messages import Goodbye
+from cbw.core.messages import OWN_PREFIXES, Goodbye
 from cbw.core.record import Record
 
 from .account import Accepted, SeenAttempt
@@ -19,7 +19,9 @@ from .lives import Lives
 from .status import ShownStatus
 from .world import ViolationError
 
+BY_ITSELF = "answered or failed by the broker itself"
 COUNTED = {
+    BY_ITSELF: "own_services_answered",
     catalogue.ANSWERED: catalogue.ANSWERED,
     catalogue.FAILED: catalogue.FAILED,
     catalogue.GAVE_UP: catalogue.GAVE_UP,
@@ -61,7 +63,8 @@ class Bookkeeping:
 
     def heard(self, record: Record, core: BrokerCore, now: float) -> None:
         """The broker has told this."""
-        self._told[record.event] += 1
+        is_own = record.event in (catalogue.ANSWERED, catalogue.FAILED) and record.service.startswith(OWN_PREFIXES)
+        self._told[BY_ITSELF if is_own else record.event] += 1
         self.shown.heard(record, core, now)
         self._lives.heard(record)
 

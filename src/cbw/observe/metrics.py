@@ -30,6 +30,7 @@ COUNTERS = {
         "requests_arrived": "Requests received from clients, accepted or not.",
         "requests_refused": "Requests that were not accepted.",
         "requests_joined": "Requests sent again by their client that joined the one that was running.",
+        "own_services_answered": "Requests to the broker's own services, cbw.* and mmi.*, which no worker sees.",
         "requests_retried": "Times that a handler failed and is called again later for the same request.",
         "attempts_failed": "Attempts that ended because their worker was lost, stopped or late.",
         "answers_fenced": "Answers dropped because their attempt had been given up before.",

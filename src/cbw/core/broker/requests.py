@@ -57,7 +57,7 @@ from cbw.core.port import is_anonymous
 DEAD_BODY_BYTES_MAX = 1024
 """A request that ended may stay in a queue or among the deadlines for a while, but not with a larger body."""
 
-_ANSWERED, _GAVE_UP = Change.ANSWERED, Change.GAVE_UP  # for each request: as messages.OK
+_ANSWERED, _GAVE_UP, _SERVED = Change.ANSWERED, Change.GAVE_UP, Change.SERVED  # for each request: as messages.OK
 _STORING = RequestState.STORING
 _PARTS_SENT = "parts of its answer were sent"
 _ENDS_OF_HANDLERS = (Status.OK, Status.FAILED, Status.BAD_REQUEST, Status.EXPIRED, Status.CANCELLED, Status.TOO_BIG)
@@ -166,7 +166,7 @@ class Requests:
         if self._outbox.is_tracing:
             self._outbox.trace_entry(catalogue.ACCEPTED, entry)
         answer = self.own.answer(client, request)
-        self.end(entry, Change.SERVED, answer, catalogue.ANSWERED if answer.status is Status.OK else catalogue.FAILED)
+        self.end(entry, _SERVED, answer, catalogue.ANSWERED if answer.status is Status.OK else catalogue.FAILED)
 
     def _refuse(self, client: ClientRow, envelope: Envelope, request: Request, status: Status, *why: str) -> None:
         self.tell(client, envelope, self.refusals.answer(client, request, status, *why))
@@ -348,7 +348,7 @@ class Requests:
             self.dead.stories.forget(entry)
         if size > DEAD_BODY_BYTES_MAX:
             entry.request = Request(request.id, request.service, b"")
-        outbox.counts[name] += 1
+        outbox.counts[name if change is not _SERVED else "own_services_answered"] += 1
         if change is _ANSWERED:
             entry.answered_at = outbox.now
             self._answered.append(entry)

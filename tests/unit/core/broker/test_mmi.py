@@ -33,6 +33,14 @@ def test_mmi(broker: Broker, front: list[bytes], service: bytes, body: bytes, co
     assert broker.core.requests.count == 1, "the broker answers by itself"
 
 
+def test_what_the_broker_answers_itself_is_counted_apart(broker: Broker) -> None:
+    """Whoever looks all the time would be taken for work otherwise."""
+    ask(broker, b"one", b"mmi.service")
+    ask(broker, b"two", b"mmi.nothing")
+    ends = {name: broker.counts[name] for name in ("answered", "failed", "own_services_answered", "requests_arrived")}
+    assert ends == {"answered": 0, "failed": 0, "own_services_answered": 2, "requests_arrived": 2}
+
+
 def test_mmi_when_the_last_worker_is_gone(broker: Broker) -> None:
     register(broker, MDP_1)
     broker.lose_worker(W)
