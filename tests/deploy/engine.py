@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.live.program import wait_until
+
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 LABEL = "cbw.test"
@@ -94,8 +96,8 @@ class Project:
         return [line for one in self.ids(service) for line in must("logs", one).splitlines()]
 
     def down(self) -> None:
-        """Remove everything of it, and wait for nobody who does not stop at once."""
-        docker("compose", "-p", self.name, *self._files, "down", "--volumes", "--timeout", 0, env=self._environment)
+        """Remove everything of it, and wait for nobody who does not stop at once. If Compose fails, it is tried again."""
+        wait_until(lambda: self.compose("down", "--volumes", "--timeout", 0).returncode == 0, f"{self.name} is removed")
 
 
 def address_of(container: Mapping[str, Any]) -> str:

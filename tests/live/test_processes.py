@@ -272,7 +272,7 @@ def test_a_signal_for_the_whole_group_leaves_the_children_to_their_parent(number
     assert _closes(made.pool)
 
 
-def test_a_signal_reaches_the_first_child_of_a_process_while_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_does_not_end_the_first_child_of_a_process_while_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the first one multiprocessing starts its tracker, and unblocks signals then."""
     tracker = resource_tracker.ResourceTracker()
     for name in ("ensure_running", "getfd"):
